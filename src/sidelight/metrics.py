@@ -1,0 +1,88 @@
+"""Metrics and the one definition of concordance that loss and metric share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import metrics as sk
+from torch import Tensor
+
+
+class Metric(NamedTuple):
+    """`function(prediction, target) -> float` on labelled rows; `prediction` is class codes or (N, K) values."""
+
+    function: Callable[[NDArray, NDArray], float]
+    higher_is_better: bool = True
+
+
+def concordance(prediction: Tensor, target: Tensor) -> Tensor:
+    """Lin's concordance correlation coefficient per column, with population (1/n) moments.
+
+    CCC = 2 cov(x, y) / (var x + var y + (mean x − mean y)²); 0 where both are constant and equal (0/0).
+    prediction, target: (N, K). Returns (K,). Source: PKDOT eq. 7 (ρ σx σy is the covariance).
+    """
+    if prediction.shape[0] == 0:
+        return prediction.sum(0)
+    mean_p, mean_t = prediction.mean(0), target.mean(0)
+    cp, ct = prediction - mean_p, target - mean_t
+    numerator = 2 * (cp * ct).mean(0)
+    denominator = cp.square().mean(0) + ct.square().mean(0) + (mean_p - mean_t).square()
+    safe = denominator > 0
+    return numerator / denominator.where(safe, denominator.new_ones(())) * safe
+
+
+def ccc(prediction: NDArray, target: NDArray) -> float:
+    """Mean over the target columns of `concordance`; rows with a NaN target are left out of their column."""
+    import torch
+
+    prediction, target = _columns(prediction), _columns(target)
+    values = []
+    for k in range(target.shape[1]):
+        valid = np.isfinite(target[:, k])
+        pair = (torch.as_tensor(a[valid, k : k + 1], dtype=torch.float64) for a in (prediction, target))
+        values.append(float(concordance(*pair)))
+    return float(np.mean(values))
+
+
+def mae(prediction: NDArray, target: NDArray) -> float:
+    """Mean absolute error over all finite targets."""
+    prediction, target = _columns(prediction), _columns(target)
+    valid = np.isfinite(target)
+    return float(np.abs(prediction - target)[valid].mean())
+
+
+def rmse(prediction: NDArray, target: NDArray) -> float:
+    """Root mean squared error over all finite targets."""
+    prediction, target = _columns(prediction), _columns(target)
+    valid = np.isfinite(target)
+    return float(np.sqrt(np.square(prediction - target)[valid].mean()))
+
+
+def accuracy(prediction: NDArray, target: NDArray) -> float:
+    """Share of rows whose class is right (weighted accuracy, WA)."""
+    return float(np.mean(prediction == target))
+
+
+def unweighted_accuracy(prediction: NDArray, target: NDArray) -> float:
+    """Mean recall over the classes that occur in the target (unweighted accuracy, UA; balanced accuracy)."""
+    return float(sk.recall_score(target, prediction, labels=np.unique(target), average="macro", zero_division=0))
+
+
+def macro_f1(prediction: NDArray, target: NDArray) -> float:
+    """Unweighted mean of the F1 score over the classes that occur in target or prediction."""
+    return float(sk.f1_score(target, prediction, average="macro", zero_division=0))
+
+
+def _columns(x: NDArray) -> NDArray:
+    return np.asarray(x, dtype=np.float64).reshape(len(x), -1)
+
+
+CLASSIFICATION = {
+    "accuracy": Metric(accuracy),
+    "unweighted_accuracy": Metric(unweighted_accuracy),
+    "macro_f1": Metric(macro_f1),
+}
+REGRESSION = {"ccc": Metric(ccc), "mae": Metric(mae, False), "rmse": Metric(rmse, False)}

@@ -1,0 +1,104 @@
+"""One network for teachers, baselines and students: encoders, an optional hallucinated slot, fusion, head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sidelight.data.batch import Batch
+from sidelight.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a network says about a batch.
+
+    prediction: (B, C) logits or (B, K) values. fused: (B, F) joint embedding before the head.
+    features: slot -> (B, T, D) tokens (T = 1 for vectors), hallucinated slots included.
+    """
+
+    prediction: Tensor
+    fused: Tensor
+    features: dict[str, Tensor]
+
+    def vector(self, slot: str) -> Tensor:
+        """The slot's tokens averaged over time, (B, D)."""
+        return self.features[slot].mean(1)
+
+    def take(self, rows: Tensor) -> Output:
+        """The given rows of every tensor."""
+        return Output(self.prediction[rows], self.fused[rows], {m: f[rows] for m, f in self.features.items()})
+
+
+class Network(nn.Module):
+    """encoders -> (hallucinators) -> fusion -> head.
+
+    encoders:      modality -> module (B, …) -> (B, D) or (B, T, D); a variable-length modality's encoder is also given
+                   its `length`. The keys are exactly the modalities that the network reads.
+    fusion:        module {slot: (B, T, D)} -> (B, F).
+    head:          module (B, F) -> (B, outputs).
+    hallucinators: privileged modality -> module {read slot: (B, T, D)} -> (B, T', D'), which takes its place.
+
+    Modalities outside `reads` are never touched (DESIGN invariant 1).
+    """
+
+    def __init__(
+        self,
+        encoders: Mapping[str, nn.Module],
+        fusion: nn.Module,
+        head: nn.Module,
+        hallucinators: Mapping[str, nn.Module] | None = None,
+    ):
+        super().__init__()
+        if not encoders:
+            raise ConfigError("a network needs at least one modality to read")
+        both = set(encoders) & set(hallucinators or {})
+        if both:
+            raise ConfigError(f"{sorted(both)} would be both read and hallucinated; a slot is one or the other")
+        self.encoders = nn.ModuleDict(dict(encoders))
+        self.fusion = fusion
+        self.head = head
+        self.hallucinators = nn.ModuleDict(dict(hallucinators or {}))
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The modalities that the network reads, in order."""
+        return tuple(self.encoders)
+
+    def encode(self, batch: Batch) -> dict[str, Tensor]:
+        """(B, T, D) tokens of every slot; rows that lack a modality have zeros there."""
+        features: dict[str, Tensor] = {}
+        for m, encoder in self.encoders.items():
+            if m not in batch.inputs:
+                raise ConfigError(f"the network reads {list(self.reads)}, but {m!r} is not among the inputs")
+            length = batch.lengths.get(m)
+            f = encoder(batch.inputs[m]) if length is None else encoder(batch.inputs[m], length)
+            f = f.unsqueeze(1) if f.dim() == 2 else f
+            present = batch.present.get(m)
+            features[m] = f if present is None else f * present.view(-1, 1, 1)
+        read = dict(features)
+        for m, hallucinator in self.hallucinators.items():
+            features[m] = hallucinator(read)
+        return features
+
+    def forward(self, batch: Batch) -> Output:
+        features = self.encode(batch)
+        fused = self.fusion(features)
+        return Output(self.head(fused), fused, features)
+
+
+@torch.no_grad()
+def outputs(network: Network, batch: Batch, rows: Tensor, chunk: int = 1024) -> Output:
+    """The network's output on many rows, in evaluation mode and in chunks; the network's mode is put back."""
+    training = network.training
+    network.eval()
+    parts = [network(batch.take(part)) for part in rows.split(chunk)]
+    network.train(training)
+    return Output(
+        torch.cat([p.prediction for p in parts]),
+        torch.cat([p.fused for p in parts]),
+        {m: torch.cat([p.features[m] for p in parts]) for m in parts[0].features},
+    )
