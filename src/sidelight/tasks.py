@@ -37,6 +37,10 @@ class Task(ABC):
         """(B,) int64 that says which rows are of the same class; None where that has no meaning."""
 
     @abstractmethod
+    def trust(self, teacher: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
+        """(B,) in [0, 1]: how far the teacher's prediction of each row can be believed (Aslam et al. 2023)."""
+
+    @abstractmethod
     def decide(self, prediction: Tensor) -> NDArray:
         """What `metrics` and users read: class codes (B,) or values (B, K)."""
 
@@ -69,6 +73,12 @@ class Classification(Task):
     def groups(self, target: Tensor) -> Tensor:
         return target
 
+    def trust(self, teacher: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
+        """Probability of the true class where it is known, else of the teacher's own choice."""
+        p = teacher.detach().softmax(-1)
+        true = p.gather(1, target.where(labelled, 0)[:, None])[:, 0]
+        return true.where(labelled, p.amax(-1))
+
     def decide(self, prediction: Tensor) -> NDArray:
         return np.asarray(prediction.detach().argmax(-1).cpu())
 
@@ -100,6 +110,11 @@ class Regression(Task):
 
     def groups(self, target: Tensor) -> None:
         return None
+
+    def trust(self, teacher: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
+        """1 − the teacher's own loss on the batch's labelled rows, clamped to [0, 1]; 1 where none is labelled."""
+        own = self.loss(teacher.detach(), target, labelled)
+        return (1 - own).clamp(0, 1).expand(len(teacher))
 
     def decide(self, prediction: Tensor) -> NDArray:
         return np.asarray(prediction.detach().cpu(), dtype=np.float64)

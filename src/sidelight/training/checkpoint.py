@@ -1,0 +1,51 @@
+"""Checkpoints that hold everything a run depends on, written so that a kill at any moment leaves the last whole one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sidelight.errors import RunError
+
+FORMAT = 1
+
+
+def save_checkpoint(path: Path, state: dict[str, Any], identity: str) -> None:
+    """Write `state` (tensors, numbers, strings, containers) to a temporary file, flush it to disk, and rename it.
+
+    Raises:
+        RunError: the disk is full or not writable; the previous checkpoint is untouched.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as f:
+            torch.save({"format": FORMAT, "identity": identity, "state": state}, f)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"could not write the checkpoint {path}: {error}. Free some space and resume.") from error
+
+
+def load_checkpoint(path: Path, identity: str) -> dict[str, Any]:
+    """Read a checkpoint without executing anything in it.
+
+    Raises:
+        RunError: truncated or foreign file, another format, or written for another job.
+    """
+    mend = "Delete it to train this job from its beginning."
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        found, state = content["identity"], content["state"]
+    except Exception as error:
+        raise RunError(f"{path} is not a readable sidelight checkpoint ({type(error).__name__}). {mend}") from error
+    if content.get("format") != FORMAT:
+        raise RunError(f"{path} has checkpoint format {content.get('format')}, this version reads {FORMAT}. {mend}")
+    if found != identity:
+        raise RunError(f"{path} was written for {found!r}, not for {identity!r}. {mend}")
+    return dict(state)

@@ -1,0 +1,187 @@
+"""The only training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sidelight.config import TrainingConfig
+from sidelight.data.batch import Batch
+from sidelight.errors import RunError
+from sidelight.methods.base import Clock, Method
+from sidelight.training.checkpoint import load_checkpoint, save_checkpoint
+
+Watch = Callable[[Method, int], None]
+"""Called with the method and the number of finished epochs: before the first, and after each."""
+
+
+@dataclass
+class History:
+    """What happened: one record per epoch (`epoch`, `select`, every term's mean, `seconds`), and the chosen epoch."""
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    seconds: float = 0.0
+
+
+def batches(rows: Tensor, part: Tensor | None, size: int, generator: torch.Generator) -> list[Tensor]:
+    """Row numbers of an epoch's batches, shuffled, of nearly equal size and each inside one part.
+
+    rows: (N,) int64. part: (≥ max row + 1,) or None. Every row occurs once.
+    """
+    if part is None:
+        order = rows[torch.randperm(len(rows), generator=generator)]
+        return list(order.tensor_split(math.ceil(len(rows) / size)))
+    chunks: list[Tensor] = []
+    for p in part[rows].unique().tolist():
+        chunks += batches(rows[part[rows] == p], None, size, generator)
+    return [chunks[i] for i in torch.randperm(len(chunks), generator=generator).tolist()]
+
+
+def fit(
+    method: Method,
+    train: Batch,
+    select: Batch,
+    settings: TrainingConfig,
+    *,
+    seed: int,
+    part: Tensor | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 30.0,
+    identity: str = "",
+    watch: Watch | None = None,
+) -> History:
+    """Train a method and leave it at the epoch with the best score on `select`.
+
+    The loop asks the method for a step, weighs its terms, takes the gradient with respect to that step's group alone,
+    updates the group, and resumes the method. With `checkpoint`, everything that the rest of the run depends on is saved
+    atomically at ends of epochs, and a file that is there is continued: the result is the same to the bit.
+
+    Args:
+        method: what is trained; moved in place.
+        train, select: rows that teach and rows that choose the epoch.
+        settings: the optimisation budget.
+        seed: of the order of rows and of dropout.
+        part: (len(train),) int64, the cross-fitted teacher of each row; batches stay inside one where the method asks for it.
+        identity: what the checkpoint must have been written for.
+
+    Raises:
+        RunError: a term became NaN or infinite (named, with its epoch), no row to learn from, or a foreign checkpoint.
+    """
+    loop = _Loop(method, settings, seed)
+    rows = train.labelled.nonzero()[:, 0] if method.learns_from == "labelled" else torch.arange(len(train))
+    if len(rows) == 0:
+        raise RunError("no labelled training row to learn from")
+    part = part if method.within_parts else None
+    start = time.perf_counter()
+    if checkpoint is not None and checkpoint.exists():
+        loop.load_state(load_checkpoint(checkpoint, identity))
+    elif watch:
+        watch(method, 0)
+    saved = start
+    before = loop.history.seconds
+    while not loop.finished():
+        loop.epoch(train, rows, part, select)
+        loop.history.seconds = before + time.perf_counter() - start
+        if watch:
+            watch(method, len(loop.history.epochs))
+        if checkpoint is not None and time.perf_counter() - saved >= checkpoint_seconds:
+            save_checkpoint(checkpoint, loop.state(), identity)
+            saved = time.perf_counter()
+    method.load_state_dict(loop.best)
+    method.eval()
+    return loop.history
+
+
+class _Loop:
+    """The state of a training run between epochs."""
+
+    def __init__(self, method: Method, settings: TrainingConfig, seed: int):
+        self.method, self.settings = method, settings
+        torch.manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.groups = {name: params for name, params in method.groups().items() if params}
+        self.optimisers = {
+            name: torch.optim.AdamW(
+                params, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=_fusable(params)
+            )
+            for name, params in self.groups.items()
+        }
+        self.history = History()
+        self.best = _copy(method.state_dict())
+        self.step = 0
+
+    def finished(self) -> bool:
+        done = len(self.history.epochs)
+        return done >= self.settings.epochs or done - self.history.best_epoch >= self.settings.patience
+
+    def epoch(self, train: Batch, rows: Tensor, part: Tensor | None, select: Batch) -> None:
+        number = len(self.history.epochs) + 1
+        start = time.perf_counter()
+        self.method.train()
+        sums: dict[str, Tensor] = {}
+        order = batches(rows, part, self.settings.batch_size, self.generator)
+        for picked in order:
+            clock = Clock(number - 1, self.settings.epochs, self.step)
+            for name, terms in self.method.steps(train.take(picked), clock):
+                self._move(name, terms)
+                for term, value in terms.items():
+                    sums[term] = sums.get(term, 0) + value.detach()
+            self.step += 1
+        means = {term: float(value) / len(order) for term, value in sums.items()}
+        for term, value in means.items():
+            if not math.isfinite(value):
+                raise RunError(
+                    f"the loss term {term!r} became {value} in epoch {number}. Lower training.learning_rate or the "
+                    "term's weight, and look for extreme values in the inputs with `sidelight inspect`."
+                )
+        score = self.method.score(select)
+        record = {"epoch": float(number), "select": score, **means, "seconds": time.perf_counter() - start}
+        self.history.epochs.append(record)
+        if score > self.history.best_score:
+            self.history.best_epoch, self.history.best_score = number, score
+            self.best = _copy(self.method.state_dict())
+
+    def _move(self, group: str, terms: Mapping[str, Tensor]) -> None:
+        loss = torch.stack([self.method.weights.get(name, 1.0) * value for name, value in terms.items()]).sum()
+        params = self.groups[group]
+        for p, g in zip(params, torch.autograd.grad(loss, params, allow_unused=True)):
+            p.grad = g
+        self.optimisers[group].step()
+        self.optimisers[group].zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, object]:
+        return {
+            "method": self.method.state_dict(),
+            "best": self.best,
+            "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()},
+            "random": torch.get_rng_state(),
+            "order": self.generator.get_state(),
+            "step": self.step,
+            "history": dict(vars(self.history)),
+        }
+
+    def load_state(self, state: dict) -> None:
+        self.method.load_state_dict(state["method"])
+        self.best = state["best"]
+        for name, o in self.optimisers.items():
+            o.load_state_dict(state["optimisers"][name])
+        torch.set_rng_state(state["random"])
+        self.generator.set_state(state["order"])
+        self.step = state["step"]
+        self.history = History(**state["history"])
+
+
+def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in state.items()}
+
+
+def _fusable(params: list[torch.nn.Parameter]) -> bool:
+    return all(p.device.type in ("cpu", "cuda") and p.dtype in (torch.float32, torch.float64) for p in params)
