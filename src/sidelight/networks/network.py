@@ -95,7 +95,7 @@ def outputs(network: Network, batch: Batch, rows: Tensor, chunk: int = 1024) -> 
     """The network's output on many rows, in evaluation mode and in chunks; the network's mode is put back."""
     training = network.training
     network.eval()
-    parts = [network(batch.take(part)) for part in rows.split(chunk)]
+    parts = [network(batch.take(part)) for part in torch.split(rows, chunk)]
     network.train(training)
     return Output(
         torch.cat([p.prediction for p in parts]),

@@ -1,0 +1,148 @@
+"""Networks from settings, and settings from networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from sidelight.config import NetworkConfig
+from sidelight.errors import ConfigError
+from sidelight.networks.encoders import ENCODERS, MLPEncoder, SignalEncoder, make_encoder
+from sidelight.networks.fusions import FUSIONS, Fusion, make_fusion
+from sidelight.networks.hallucination import TNet
+from sidelight.networks.network import Network
+
+Shape = tuple[int, int]
+
+
+def build_network(
+    shapes: Mapping[str, Sequence[int]],
+    reads: Sequence[str],
+    task_outputs: int,
+    config: NetworkConfig,
+    slots: Sequence[str] | None = None,
+    hallucinators: Mapping[str, nn.Module] | None = None,
+    encoders: Mapping[str, nn.Module] | None = None,
+) -> Network:
+    """A teacher, baseline or student with fresh encoders, fusion and head.
+
+    Args:
+        shapes: modality -> shape of one row as it leaves the preprocessor, (D,) or (T, C).
+        reads: the modalities to encode.
+        task_outputs: classes, or targets of a regression.
+        config: the `network` settings.
+        slots: order of the fusion's slots, a teacher's where its fusion weights are to be loaded (default: `reads`,
+            then the hallucinated ones).
+        hallucinators: privileged modality -> module that takes its encoder's place.
+        encoders: modality -> the user's own module; what it returns is found by running it on two rows of zeros.
+    """
+    encoders, hallucinators = dict(encoders or {}), dict(hallucinators or {})
+    for m in reads:
+        if m not in shapes:
+            raise ConfigError(f"the network is to read {m!r}, which the data do not have; they have {list(shapes)}")
+        if m not in encoders:
+            encoders[m] = make_encoder(config.encoder, shapes[m], config.width, config.tokens, config.dropout)
+    sizes = {m: encoded_shape(m, encoders[m], shapes[m]) for m in reads}
+    sizes |= {m: hallucinated_shape(m, module, sizes) for m, module in hallucinators.items()}
+    order = tuple(slots or sizes)
+    if set(order) != set(sizes):
+        raise ConfigError(f"the fusion's slots are {list(order)}, but {list(sizes)} are read or hallucinated")
+    fusion = make_fusion(config.fusion, {m: sizes[m] for m in order}, config.width, config.dropout)
+    return Network({m: encoders[m] for m in reads}, fusion, nn.Linear(fusion.out_dim, task_outputs), hallucinators)
+
+
+def feature_shape(network: Network) -> dict[str, Shape]:
+    """(T, D) of every slot's features, in the fusion's order."""
+    if not isinstance(network.fusion, Fusion):
+        raise ConfigError(f"the shapes of the slots are not known to a fusion of type {type(network.fusion).__name__}")
+    return dict(network.fusion.shapes)
+
+
+@torch.no_grad()
+def encoded_shape(modality: str, encoder: nn.Module, shape: Sequence[int]) -> Shape:
+    """(T, D) that an encoder returns: its own word, or found on two rows of zeros."""
+    if isinstance(encoder, MLPEncoder | SignalEncoder):
+        return encoder.out_shape
+    return dry_run(modality, encoder, torch.zeros(2, *shape))
+
+
+@torch.no_grad()
+def hallucinated_shape(modality: str, module: nn.Module, sizes: Mapping[str, Shape]) -> Shape:
+    """(T, D) that a hallucinator returns: its own word, or found on two rows of zeros."""
+    if isinstance(module, TNet):
+        return module.out_shape
+    return dry_run(modality, module, {m: torch.zeros(2, *size) for m, size in sizes.items()})
+
+
+def dry_run(modality: str, module: nn.Module, x: Any) -> Shape:
+    """The shape of a user's module's features, with its mode put back; names the modality where it fails."""
+    training = module.training
+    module.eval()
+    try:
+        out = module(x)
+    except Exception as error:
+        raise ConfigError(f"the module given for {modality!r} fails on two rows of zeros: {error}") from error
+    finally:
+        module.train(training)
+    if not isinstance(out, torch.Tensor) or out.dim() not in (2, 3) or out.shape[0] != 2:
+        got = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+        raise ConfigError(f"the module given for {modality!r} must return (2, D) or (2, T, D) for 2 rows, not {got}")
+    return (1, out.shape[1]) if out.dim() == 2 else (out.shape[1], out.shape[2])
+
+
+def describe(network: Network) -> dict[str, Any]:
+    """The network's structure as JSON; modules that are not sidelight's own are marked "custom".
+
+    Orders matter and are kept in lists. Weights are not included: they are the state dict's.
+    """
+    fusion, head = network.fusion, network.head
+    if not isinstance(fusion, Fusion) or type(fusion) not in FUSIONS.values() or not isinstance(head, nn.Linear):
+        raise ConfigError("only networks with a built-in fusion and a linear head can be described")
+    return {
+        "encoders": [{"modality": m, **described(e)} for m, e in network.encoders.items()],
+        "hallucinators": [{"modality": m, **described(h)} for m, h in network.hallucinators.items()],
+        "fusion": {"kind": fusion.name, **fusion.settings},
+        "outputs": head.out_features,
+    }
+
+
+def described(module: nn.Module) -> dict[str, Any]:
+    """The kind and settings of a built-in encoder or T-Net; of another module, or a subclass, only "custom"."""
+    if isinstance(module, MLPEncoder | SignalEncoder | TNet) and type(module) in (*ENCODERS.values(), TNet):
+        return {"kind": module.kind, **module.settings}
+    return {"kind": "custom"}
+
+
+def rebuild(
+    description: Mapping[str, Any],
+    encoders: Mapping[str, nn.Module] | None = None,
+    hallucinators: Mapping[str, nn.Module] | None = None,
+) -> Network:
+    """The network that `describe` described, with fresh weights; custom modules have to be given."""
+    given = {"encoders": dict(encoders or {}), "hallucinators": dict(hallucinators or {})}
+    parts: dict[str, dict[str, nn.Module]] = {"encoders": {}, "hallucinators": {}}
+    for part, modules in parts.items():
+        for entry in description[part]:
+            settings = dict(entry)
+            m, kind = settings.pop("modality"), settings.pop("kind")
+            if kind == "custom" and m not in given[part]:
+                raise ConfigError(f"the network has its own module for {m!r}; pass it as {part}={{{m!r}: module}}")
+            modules[m] = given[part][m] if kind == "custom" else make(kind, settings)
+    settings = dict(description["fusion"])
+    shapes = {m: (t, d) for m, t, d in settings["slots"]}
+    fusion = make_fusion(settings["kind"], shapes, settings["width"], settings["dropout"])
+    head = nn.Linear(fusion.out_dim, description["outputs"])
+    return Network(parts["encoders"], fusion, head, parts["hallucinators"])
+
+
+def make(kind: str, settings: Mapping[str, Any]) -> nn.Module:
+    """A built-in encoder or T-Net from what `describe` said of it."""
+    if kind == TNet.kind:
+        sources = {m: (t, d) for m, t, d in settings["sources"]}
+        return TNet(sources, settings["target"], settings["hidden"], settings["slot"])
+    if kind not in ENCODERS:
+        raise ConfigError(f"the description names a module that this version lacks: {unknown('kind', kind, ENCODERS)}")
+    return ENCODERS[kind](**settings)

@@ -1,0 +1,128 @@
+"""Encoders: one modality's rows to feature tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sidelight.errors import ConfigError, unknown
+from sidelight.networks.tokens import resample, stretches
+
+
+class MLPEncoder(nn.Module):
+    """Linear-ReLU-Dropout twice, (B, D) -> (B, width) through 2·width hidden units.
+
+    Rows of another shape, such as (B, T, C) signals of one fixed length, are flattened first.
+    """
+
+    kind = "mlp"
+
+    def __init__(self, shape: Sequence[int], width: int = 64, dropout: float = 0.2):
+        super().__init__()
+        self.settings: dict[str, Any] = {"shape": list(shape), "width": width, "dropout": dropout}
+        self.out_shape = (1, width)
+        size = int(torch.Size(shape).numel())
+        self.layers = nn.Sequential(
+            nn.Linear(size, 2 * width), nn.ReLU(), nn.Dropout(dropout),
+            nn.Linear(2 * width, width), nn.ReLU(), nn.Dropout(dropout),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor, length: Tensor | None = None) -> Tensor:
+        if length is not None and x.dim() > 2:
+            raise ConfigError("network.encoder 'mlp' cannot read signals of varying length; use 'cnn' or 'statistics'")
+        out: Tensor = self.layers(x.flatten(1))
+        return out
+
+
+class SignalBlock(nn.Module):
+    """Convolution over time, LayerNorm over the channels of each step, ReLU, dropout: (B, C, T) -> (B, C', ⌈T/stride⌉).
+
+    No statistic is taken over rows or over time, so a step sees its neighbours and nothing else.
+    """
+
+    def __init__(self, channels: int, out: int, stride: int, dropout: float):
+        super().__init__()
+        self.conv = nn.Conv1d(channels, out, kernel_size=5, stride=stride, padding=2)
+        self.norm = nn.LayerNorm(out)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps: Tensor = self.norm(self.conv(x).transpose(1, 2))
+        out: Tensor = self.drop(F.relu(steps)).transpose(1, 2)
+        return out
+
+
+class SignalEncoder(nn.Module):
+    """Three convolution blocks over time, then averages over `tokens` equal stretches: (B, T, C) -> (B, tokens, width).
+
+    A block halves the number of steps as long as that leaves `tokens` of them. With `length`, everything beyond a row's
+    valid steps is zero before every block and the stretches divide the valid steps alone, so a row's tokens depend
+    neither on how far it is padded nor on the other rows.
+    """
+
+    kind = "cnn"
+
+    def __init__(self, shape: Sequence[int], width: int = 64, tokens: int = 1, dropout: float = 0.2):
+        super().__init__()
+        if len(shape) != 2:
+            raise ConfigError(f"encoder 'cnn' reads signals of shape (time, channels), not {tuple(shape)}")
+        self.settings: dict[str, Any] = {"shape": list(shape), "width": width, "tokens": tokens, "dropout": dropout}
+        self.tokens = tokens
+        self.out_shape = (tokens, width)
+        steps, channels = shape
+        self.strides: list[int] = []
+        blocks: list[nn.Module] = []
+        for out in (max(width // 2, 8), width, width):
+            stride = 2 if steps >= 2 * tokens else 1
+            steps = -(-steps // stride)
+            self.strides.append(stride)
+            blocks.append(SignalBlock(channels, out, stride, dropout))
+            channels = out
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor, length: Tensor | None = None) -> Tensor:
+        x = x.transpose(1, 2)
+        if length is None:
+            for block in self.blocks:
+                x = block(x)
+            return resample(x.transpose(1, 2), self.tokens)
+        x = cut(x, length)
+        for block, stride in zip(self.blocks, self.strides):
+            length = torch.div(length + stride - 1, stride, rounding_mode="floor")
+            x = cut(block(x), length)
+        weights = stretches(x.shape[2], self.tokens, length.to(x.dtype))
+        return torch.matmul(weights, x.transpose(1, 2))
+
+
+def cut(x: Tensor, length: Tensor) -> Tensor:
+    """(B, C, T) with zeros, whatever stood there, from each row's `length` on."""
+    padding = torch.arange(x.shape[2], device=x.device) >= length.unsqueeze(1)
+    return x.masked_fill(padding.unsqueeze(1), 0.0)
+
+
+ENCODERS: dict[str, type[MLPEncoder] | type[SignalEncoder]] = {"mlp": MLPEncoder, "cnn": SignalEncoder}
+
+
+def make_encoder(kind: str, shape: Sequence[int], width: int = 64, tokens: int = 1, dropout: float = 0.2) -> nn.Module:
+    """The encoder that `network.encoder` names, for rows of `shape` as they leave the preprocessor.
+
+    "auto": "cnn" for signals (T, C), "mlp" for vectors. "statistics": "mlp" on the vectors that the preprocessor made.
+    "cnn" is for signals; vectors beside them get "mlp".
+    """
+    if kind not in ("auto", "statistics", *ENCODERS):
+        raise ConfigError(f"network.encoder: {unknown('encoder', kind, ['auto', 'statistics', *ENCODERS])}")
+    signal = len(shape) == 2
+    if kind == "statistics" and signal:
+        raise ConfigError(
+            f"network.encoder 'statistics' reads vectors, but was given a signal of shape {tuple(shape)}; "
+            "its window statistics are the preprocessor's work"
+        )
+    if kind in ("auto", "cnn") and signal:
+        return SignalEncoder(shape, width, tokens, dropout)
+    if kind != "mlp" and len(shape) != 1:
+        raise ConfigError(f"no built-in encoder reads rows of shape {tuple(shape)}; pass your own module in `encoders`")
+    return MLPEncoder(shape, width, dropout)

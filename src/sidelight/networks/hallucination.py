@@ -1,0 +1,95 @@
+"""Hallucination: privileged features guessed from available ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from sidelight.errors import ConfigError
+from sidelight.networks.tokens import resample
+
+Module = TypeVar("Module", bound=nn.Module)
+Shapes = Mapping[str, Sequence[int]]
+
+
+def hidden_sizes(width: int) -> tuple[int, int, int]:
+    """(w/2, w/4, w/2), never below (64, 32, 64) nor above (256, 128, 256), the paper's sizes for its w = 512."""
+    outer, inner = min(max(width // 2, 64), 256), min(max(width // 4, 32), 128)
+    return outer, inner, outer
+
+
+class TNet(nn.Module):
+    """Encoder-decoder from available to privileged features: {source: (B, T, D)} -> (B, T', D').
+
+    The sources' tokens are brought to T' by averages over equal stretches and concatenated on channels; each token goes
+    through ΣD → h₁ → h₂ → h₃ → D' with ReLU between (PKDOT, arXiv 2401.15489: 512 → 256 → 128 → 256 → 512).
+
+    Args:
+        sources: slot -> (T, D) of the features that it reads.
+        target: (T', D') of the features that it stands in for.
+        hidden: sizes of the three hidden layers; `hidden_sizes(D')` where not given.
+        slot: name of the privileged modality, for messages.
+
+    `trained_steps` is a buffer, saved with the weights; whoever trains the module adds 1 to it per step.
+    """
+
+    kind = "t-net"
+    trained_steps: Tensor
+
+    def __init__(self, sources: Shapes, target: Sequence[int], hidden: Sequence[int] | None = None, slot: str = ""):
+        super().__init__()
+        if not sources:
+            raise ConfigError(f"the T-Net of {slot!r} needs at least one available modality to read")
+        self.slot = slot
+        self.sources = tuple(sources)
+        self.out_shape = (int(target[0]), int(target[1]))
+        hidden = tuple(hidden or hidden_sizes(self.out_shape[1]))
+        self.settings: dict[str, Any] = {
+            "sources": [[m, *map(int, shape)] for m, shape in sources.items()],
+            "target": list(self.out_shape),
+            "hidden": list(hidden),
+            "slot": slot,
+        }
+        sizes = (sum(int(shape[1]) for shape in sources.values()), *hidden)
+        layers: list[nn.Module] = []
+        for a, b in pairwise(sizes):
+            layers += [nn.Linear(a, b), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], self.out_shape[1]))
+        self.register_buffer("trained_steps", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        tokens = [resample(features[m], self.out_shape[0]) for m in self.sources]
+        out: Tensor = self.layers(torch.cat(tokens, dim=2))
+        return out
+
+
+def make_hallucinators(shapes: Shapes, reads: Sequence[str], slots: Sequence[str]) -> dict[str, nn.Module]:
+    """A T-Net for each of `slots`, reading the features of `reads`; `shapes` is the teacher's `feature_shape`."""
+    sources = {m: shapes[m] for m in reads}
+    return {m: TNet(sources, shapes[m], slot=m) for m in slots}
+
+
+def freeze(module: Module) -> Module:
+    """The same module with no trainable parameter and in evaluation mode for good: its `train()` changes nothing.
+
+    Refuses a T-Net that was never trained, also one inside `module` (DESIGN invariant 4).
+    """
+    for part in module.modules():
+        if isinstance(part, TNet) and int(part.trained_steps) == 0:
+            raise ConfigError(
+                f"the T-Net of {part.slot!r} was never trained and cannot be frozen; train it in the teacher's stage, "
+                "or load the weights of one that was"
+            )
+    module.eval()
+    module.requires_grad_(False)
+    module.__dict__["train"] = partial(_as_it_is, module)
+    return module
+
+
+def _as_it_is(module: Module, mode: bool = True) -> Module:
+    return module
