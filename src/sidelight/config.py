@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from sidelight.errors import ConfigError, unknown
+from sidelight.settings import build, find, flatten, read_yaml, write_yaml
 
 
 @dataclass
@@ -131,7 +137,7 @@ class Config:
         seeds: number of repetitions; each draws its own folds, labels and initial weights.
         seed: the first seed.
         select: share of a fold's non-test groups that choose epochs.
-        label_groups: shares of the training groups whose labels are kept, e.g. [0.2, 1.0]; (none: 1.0, or the set's own).
+        label_groups: shares of the training groups whose labels are kept, e.g. [0.2, 1.0] (empty: the set's own or 1).
         methods: e.g. kl, pkdot, pkdot+kl, pkdot@crossfit. See `sidelight methods`.
         placebo: methods whose placebo is run too, or "best", "all", "none".
         self_distillation: methods that are also run with a baseline as their teacher, or "best", "all", "none".
@@ -169,3 +175,107 @@ class Config:
     output: str = ""
     jobs: int = 0
     checkpoint_seconds: float = 30.0
+
+
+def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides: Iterable[str] = ()) -> Config:
+    """An experiment from a YAML file or a mapping, changed by `overrides` like `"transport.epsilon=0.05"`.
+
+    Raises:
+        ConfigError: a setting that does not exist, of the wrong type or out of range; the message names it.
+    """
+    try:
+        tree = read_yaml(Path(source)) if isinstance(source, str | Path) else source or {}
+        flat = dict(flatten(Config, tree))
+        for override in overrides:
+            name, equals, text = override.partition("=")
+            if not equals:
+                raise ConfigError(f"cannot read {override!r}: expected setting=value, e.g. transport.epsilon=0.05.")
+            flat[find(Config, name.strip()).name] = text.strip()
+        config = build(Config, flat)
+        check(config)
+        return config
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}" if isinstance(source, str | Path) else str(error)) from None
+
+
+def dump_config(config: Config) -> str:
+    """The experiment as YAML; `load_config` of it gives the same experiment."""
+    return write_yaml(config)
+
+
+def difference(
+    a: Config, b: Config, ignore: Iterable[str] = ("output", "jobs", "checkpoint_seconds")
+) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ, {dotted name: (of a, of b)}, without those that change no result."""
+    of_a, of_b, skip = dict(flatten(Config, asdict(a))), dict(flatten(Config, asdict(b))), set(ignore)
+    return {name: (of_a[name], of_b[name]) for name in of_a if name not in skip and of_a[name] != of_b[name]}
+
+
+def check(config: Config) -> None:
+    """Refuse settings that are out of range or contradict each other; names the setting."""
+    flat = dict(flatten(Config, asdict(config)))
+    for name, value in flat.items():
+        expected, good = _LIMITS.get(name, ("", None))
+        for item in value if isinstance(value, list) else [value]:
+            if item == "" and isinstance(value, list):
+                raise ConfigError(f"{name}: an item is empty.")
+            if good and item is not None and not good(item):
+                raise ConfigError(f"{name}: expected {expected}, not {item!r}.")
+        if isinstance(value, list) and len(set(value)) < len(value):
+            raise ConfigError(f"{name}: {next(v for v in value if value.count(v) > 1)!r} is given twice.")
+    if both := [name for name in config.available if name in config.privileged]:
+        raise ConfigError(f"{both[0]!r} is in both available and privileged; a modality is one or the other.")
+    if not config.data:
+        raise ConfigError("data: expected a data set's name or a path, not an empty text.")
+    for name in ("placebo", "self_distillation"):
+        words, chosen = ("best", "all", "none"), flat[name]
+        for item in chosen:
+            if item not in (*words, *config.methods):
+                raise ConfigError(unknown(f"method of {name}", item, [*words, *config.methods]))
+            if item in words and len(chosen) > 1:
+                raise ConfigError(f"{name}: {item!r} stands alone; it cannot be combined with other names.")
+
+
+def _positive(value: float) -> bool:
+    return 0 < value < math.inf
+
+
+def _not_negative(value: float) -> bool:
+    return 0 <= value < math.inf
+
+
+def _epsilon(value: float | str) -> bool:
+    try:
+        return _positive(float(value.removeprefix("relative:") if isinstance(value, str) else value))
+    except ValueError:
+        return False
+
+
+_ANCHORS = ("paper", "released", "random", "farthest", "class-balanced")
+_LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "folds": ("at least 2", lambda v: v >= 2),
+    "seeds": ("at least 1", lambda v: v >= 1),
+    "seed": ("a number from 0 to 2147483647", lambda v: 0 <= v < 2**31),
+    "select": ("a share between 0 and 1", lambda v: 0 < v < 1),
+    "label_groups": ("shares above 0 and at most 1", lambda v: 0 < v <= 1),
+    "jobs": ("0 (as many as there are cores) or more", lambda v: v >= 0),
+    "checkpoint_seconds": ("0 or more", _not_negative),
+    "network.width": ("at least 1", lambda v: v >= 1),
+    "network.tokens": ("at least 1", lambda v: v >= 1),
+    "network.dropout": ("at least 0 and below 1", lambda v: 0 <= v < 1),
+    "training.epochs": ("at least 1", lambda v: v >= 1),
+    "training.patience": ("at least 1", lambda v: v >= 1),
+    "training.batch_size": ("at least 2", lambda v: v >= 2),
+    "training.learning_rate": ("a number above 0", _positive),
+    "training.weight_decay": ("0 or more", _not_negative),
+    "teacher.crossfit": ("0 (no) or at least 2", lambda v: v == 0 or v >= 2),
+    "transport.epsilon": ("a number above 0 or e.g. relative:0.05", _epsilon),
+    "transport.k": ("at least 1", lambda v: v >= 1),
+    "transport.objective": ("plain or divergence", ("plain", "divergence").__contains__),
+    "transport.anchors": (f"one of {', '.join(_ANCHORS)}", _ANCHORS.__contains__),
+    "transport.weight": ("0 or more", _not_negative),
+    "terms.kl_temperature": ("a number above 0", _positive),
+    "terms.kl_weight": ("0 or more", _not_negative),
+    "terms.mse_weight": ("0 or more", _not_negative),
+    "terms.cosine_weight": ("0 or more", _not_negative),
+}

@@ -1,0 +1,209 @@
+"""Settings: strict, near misses named, the same after a round trip."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidelight.config import Config, TransportConfig, difference, dump_config, load_config
+from sidelight.errors import ConfigError
+from sidelight.settings import flatten, settings
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_nothing_given_is_the_defaults():
+    assert load_config() == Config()
+    assert load_config({}) == Config()
+
+
+def test_every_setting_has_a_help_and_its_default():
+    known = settings(Config)
+    assert len(known) > 40
+    assert [name for name, setting in known.items() if not setting.help] == []
+    assert known["transport.epsilon"].default is None
+    assert known["methods"].default == Config().methods
+
+
+def test_yaml_and_overrides(tmp_path):
+    path = write(
+        tmp_path / "experiment.yaml",
+        "data: rows.csv\nimpute: no\nmethods: [kl, mse]\ntraining:\n  learning_rate: 1e-2\nstudent: {hallucinate: no}\n"
+        "transport:\nterms.kl_weight: 2\n",
+    )
+    config = load_config(path, ["transport.epsilon=0.05", "label_groups=0.2,1", "training.epochs=7", "group=007"])
+    assert (config.data, config.impute, config.methods) == ("rows.csv", "no", ["kl", "mse"])
+    assert config.training.learning_rate == 0.01
+    assert config.training.epochs == 7
+    assert config.transport == TransportConfig(epsilon=0.05)
+    assert config.label_groups == [0.2, 1.0]
+    assert config.group == "007"
+    assert config.student.hallucinate == "no"
+    assert config.terms.kl_weight == 2.0
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("transport.epsilon=1e-3", 1e-3),
+        ("transport.epsilon=relative:0.05", "relative:0.05"),
+        ("transport.epsilon=null", None),
+        ("transport.k=8", 8),
+        ("student.freeze=true", True),
+        ("methods=kl", ["kl"]),
+        ("methods=[kl, mse]", ["kl", "mse"]),
+        ("methods='kl', \"mse\"", ["kl", "mse"]),
+        ("available=", []),
+        ("target=a=b: c", "a=b: c"),
+    ],
+)
+def test_the_text_of_an_override_becomes_the_declared_type(override, expected):
+    assert dict(flatten(Config, asdict(load_config(None, [override]))))[override.partition("=")[0]] == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("fold=3", "'fold'. Did you mean 'folds'?"),
+        ("transport.epsilom=1", "Did you mean 'transport.epsilon'?"),
+        ("trainning.epochs=1", "Did you mean 'training.epochs'?"),
+        ("epochs=3", "Did you mean 'training.epochs'?"),
+        ("k=3", "Valid: transport.k."),
+        ("training.k=3", "Valid: transport.k."),
+        ("label-groups=1", "Did you mean 'label_groups'?"),
+        ("transport=5", "'transport' is a group of settings: transport.preset, "),
+        ("folds", "expected setting=value"),
+        ("folds=five", "folds: expected a whole number, not 'five'"),
+        ("folds=2.5", "folds: expected a whole number"),
+        ("select=half", "select: expected a number"),
+        ("label_groups=a", "label_groups: expected a list, each item a number, not 'a'"),
+        ("student.freeze=maybe", "student.freeze: expected true or false"),
+        ("task=classify", "unknown value of task 'classify'. Did you mean 'classification'?"),
+        ("network.fusion=concatt", "Did you mean 'concat'? Valid: concat, joint-cross-attention"),
+        ("folds=1", "folds: expected at least 2, not 1"),
+        ("seeds=0", "seeds: expected at least 1"),
+        ("seed=-1", "seed: expected a number from 0"),
+        ("select=1", "select: expected a share between 0 and 1, not 1.0"),
+        ("label_groups=0.5,1.5", "label_groups: expected shares above 0 and at most 1, not 1.5"),
+        ("label_groups=0", "label_groups: expected shares above 0"),
+        ("training.epochs=0", "training.epochs: expected at least 1"),
+        ("training.learning_rate=nan", "training.learning_rate: expected a number"),
+        ("training.learning_rate=0", "training.learning_rate: expected a number above 0"),
+        ("network.dropout=1", "network.dropout: expected at least 0 and below 1"),
+        ("teacher.crossfit=1", "teacher.crossfit: expected 0 (no) or at least 2"),
+        ("transport.epsilon=0", "transport.epsilon: expected a number above 0"),
+        ("transport.epsilon=relative:x", "transport.epsilon: expected a number above 0 or e.g. relative:0.05, not"),
+        ("transport.anchors=farthst", "transport.anchors: expected one of paper, released"),
+        ("methods=kl,kl", "methods: 'kl' is given twice"),
+        ("placebo=mse", "unknown method of placebo 'mse'"),
+        ("placebo=best,kl", "placebo: 'best' stands alone"),
+        ("data=", "data: expected a data set's name"),
+    ],
+)
+def test_a_bad_override_is_named(override, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, [override])
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"transport": {"epsilom": 1}}, "Did you mean 'transport.epsilon'?"),
+        ({"transport": 5}, "'transport' is a group of settings"),
+        ({"folds": {"a": 1}}, "unknown setting 'folds.a'"),
+        ({"folds": None}, "folds: expected a whole number, not None"),
+        ({"folds": True}, "folds: expected a whole number, not True"),
+        ({"target": 5}, "target: expected text, not 5. Put it in quotes"),
+        ({"available": ["a", ""]}, "available: an item is empty"),
+        ({"available": ["a"], "privileged": ["b", "a"]}, "'a' is in both available and privileged"),
+    ],
+)
+def test_a_bad_mapping_is_named(tree, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(tree)
+    assert message in str(caught.value)
+
+
+def test_true_and_false_of_other_yaml_readers_are_yes_and_no():
+    assert load_config({"impute": False, "student": {"hallucinate": True}}).student.hallucinate == "yes"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("folds: 3\nfolds: 4\n", "'folds' is given twice"),
+        ("- a\n- b\n", "expected settings"),
+        ("folds: [3\n", "not YAML"),
+        ("data: !!python/object/apply:os.system [ls]\n", "not YAML"),
+        ("fold: 3\n", "Did you mean 'folds'?"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path, text, message):
+    path = write(tmp_path / "experiment.yaml", text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot read the experiment: No such file"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+words = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8) | st.sampled_from(
+    [
+        "no",
+        "yes",
+        "on",
+        "null",
+        "~",
+        "1e-3",
+        "5",
+        "0x1f",
+        "1:30",
+        "2020-01-01",
+        "true",
+        "a: b",
+        "- a",
+        "#a",
+        "1_000",
+        " a",
+    ]
+)
+
+
+@given(
+    target=words,
+    names=st.lists(words, unique=True, max_size=3),
+    rate=st.floats(1e-12, 1e6),
+    epsilon=st.floats(1e-9, 10),
+)
+def test_round_trip(tmp_path_factory, target, names, rate, epsilon):
+    config = Config(target=target, available=names, transport=TransportConfig(epsilon=epsilon))
+    config.training = replace(config.training, learning_rate=rate)
+    path = write(tmp_path_factory.getbasetemp() / "round.yaml", dump_config(config))
+    assert load_config(path) == config
+
+
+def test_differences_name_both_values():
+    a, b = Config(), load_config(None, ["folds=3", "transport.k=4", "jobs=2", "output=elsewhere"])
+    assert difference(a, b) == {"folds": (5, 3), "transport.k": (None, 4)}
+    assert difference(a, a) == {}
+    assert set(difference(a, b, ignore=())) == {"folds", "transport.k", "jobs", "output"}
+
+
+def test_importing_the_settings_is_cheap():
+    heavy = "('torch', 'pandas', 'numpy', 'jsonargparse')"
+    code = f"import sys, sidelight.config; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
