@@ -1,0 +1,47 @@
+"""The store of finished jobs, paired statistics over folds × seeds, and what they say in a table and in words."""
+
+from sidelight.results.comparison import (
+    LEVEL,
+    ROPE,
+    Budget,
+    Comparison,
+    Row,
+    budget,
+    budgets,
+    compare,
+    metric_columns,
+    primary_metric,
+    table,
+)
+from sidelight.results.printing import print_table
+from sidelight.results.statistics import Interval, Probabilities, correlated_t, gap_closed, nadeau_bengio
+from sidelight.results.store import load_results, read_plan, remove_leftovers, write_atomic, write_folder_atomic
+from sidelight.results.verdict import sentence, summary, verdict
+
+__all__ = [
+    "LEVEL",
+    "ROPE",
+    "Budget",
+    "Comparison",
+    "Interval",
+    "Probabilities",
+    "Row",
+    "budget",
+    "budgets",
+    "compare",
+    "correlated_t",
+    "gap_closed",
+    "load_results",
+    "metric_columns",
+    "nadeau_bengio",
+    "primary_metric",
+    "print_table",
+    "read_plan",
+    "remove_leftovers",
+    "sentence",
+    "summary",
+    "table",
+    "verdict",
+    "write_atomic",
+    "write_folder_atomic",
+]

@@ -1,0 +1,239 @@
+"""Every method against the baseline, its controls beneath it, paired over fold × seed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sidelight.errors import RunError, unknown
+from sidelight.results.statistics import UNDEFINED, Interval, Probabilities, correlated_t, gap_closed, nadeau_bengio
+from sidelight.results.store import COSTS, KEYS
+from sidelight.results.units import sign
+
+BASELINE, TEACHER, ALL_LABELS = "baseline", "teacher", "all labels"
+ROPE, LEVEL = 0.01, 0.95
+PAIR = ["fold", "seed"]
+
+
+def metric_columns(results: pd.DataFrame) -> list[str]:
+    return [str(c) for c in results.columns if c not in KEYS and c not in COSTS]
+
+
+def primary_metric(results: pd.DataFrame) -> str:
+    """The metric that the comparison is about: the one that the jobs name, else the first one stored."""
+    named, stored = results.attrs.get("primary"), metric_columns(results)
+    if named in stored:
+        return str(named)
+    if not stored:
+        raise RunError("no finished job has a metric yet: there is nothing to compare.")
+    return stored[0]
+
+
+def budgets(results: pd.DataFrame) -> list[float]:
+    """The label budgets that occur, smallest first."""
+    return sorted({round(float(share), 6) for share in results["labels"]})
+
+
+@dataclass
+class Budget:
+    """The jobs of one label budget: per row name (`kl`, `kl~placebo`) a frame indexed by (fold, seed)."""
+
+    labels: float
+    metric: str
+    rows: dict[str, pd.DataFrame]
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods under test: no baseline, no teacher, no control; a variant stands after what it varies."""
+        names = [n for n in self.rows if "~" not in n and n not in (BASELINE, TEACHER, ALL_LABELS)]
+        plain = list(dict.fromkeys(n.split("@")[0] for n in names))
+        return sorted(names, key=lambda n: (plain.index(n.split("@")[0]), "@" in n, names.index(n)))
+
+    @property
+    def best(self) -> str | None:
+        """The method with the highest mean of `select` (never of the test score), over the pairs that all have."""
+        frame = pd.DataFrame({m: self.rows[m]["select"] for m in self.methods})
+        common = frame.dropna()
+        means = (common if len(common) else frame).mean().dropna()
+        return str(means.idxmax()) if len(means) else None
+
+    @property
+    def order(self) -> list[str]:
+        """Row names as a table shows them."""
+        controls = sorted(n for n in self.rows if "~" in n)
+        names = [BASELINE]
+        for method in self.methods:
+            names += [method, *(c for c in controls if c.split("~")[0] == method)]
+        names += [c for c in controls if c not in names]  # their method has not finished yet
+        return [n for n in [*names, ALL_LABELS, TEACHER] if n in self.rows]
+
+    def pairs(self, name: str, *others: str) -> pd.DataFrame:
+        """Scores side by side, signed so that higher is better, and `n_train`, `n_test`; NaN where one is missing."""
+        wide = pd.DataFrame({n: self.rows[n][self.metric] * sign(self.metric) for n in (name, *others)})
+        sizes = self.rows[name].reindex(wide.index)[["n_train", "n_test"]]
+        return wide.assign(**{str(c): sizes[c].fillna(sizes[c].mean()) for c in sizes})
+
+    def difference(self, name: str, other: str, level: float = LEVEL) -> Interval:
+        """Mean paired difference name − other with its corrected interval; positive is better."""
+        pairs = self.pairs(name, other)
+        return nadeau_bengio(_difference(pairs, name, other), *_sizes(pairs), level=level)
+
+
+def budget(results: pd.DataFrame, labels: float | None = None, metric: str | None = None) -> Budget:
+    """The jobs of one label budget (by default the smallest), and the baseline with every label where it hides some."""
+    shares = budgets(results)
+    if not shares:
+        raise RunError("no finished job yet: there is nothing to compare.")
+    chosen = shares[0] if labels is None else labels
+    if not any(math.isclose(chosen, s, abs_tol=1e-6) for s in shares):
+        raise RunError(unknown("label budget", chosen, shares))
+    metric = metric or primary_metric(results)
+    if metric not in metric_columns(results):
+        raise RunError(unknown("metric", metric, metric_columns(results)))
+    clean = results.assign(control=results["control"].fillna(""))
+    here = clean[np.isclose(clean["labels"], chosen)]
+    names = here["method"] + here["control"].map(lambda c: f"~{c}" if c else "")
+    rows = {str(n): _indexed(here[names == n]) for n in dict.fromkeys(names)}
+    full = clean[(clean["method"] == BASELINE) & (clean["control"] == "") & np.isclose(clean["labels"], 1)]
+    if chosen < 1 and len(full):
+        rows[ALL_LABELS] = _indexed(full)
+    return Budget(float(chosen), metric, rows)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the comparison. `n` pairs with the baseline; `mean`, `sd` of the metric as it was stored."""
+
+    role: str
+    method: str
+    control: str
+    best: bool
+    n: int
+    missing: int
+    mean: float
+    sd: float
+    difference: Interval
+    p: Probabilities
+    gap: Interval
+    effect: Interval
+    select: float
+    seconds: float
+    note: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The rows of one label budget, by name, in the order of the table."""
+
+    metric: str
+    labels: float
+    rope: float
+    level: float
+    best: str | None
+    rows: dict[str, Row] = field(default_factory=dict)
+
+
+def compare(
+    results: pd.DataFrame,
+    labels: float | None = None,
+    metric: str | None = None,
+    rope: float = ROPE,
+    level: float = LEVEL,
+) -> Comparison:
+    """The comparison behind `table`, `sentence`, `summary` and the report, with typed rows."""
+    b = budget(results, labels, metric)
+    best = b.best
+    rows = {name: _row(b, name, name == best, rope, level) for name in b.order}
+    return Comparison(b.metric, b.labels, rope, level, best, rows)
+
+
+def table(
+    results: pd.DataFrame,
+    labels: float | None = None,
+    metric: str | None = None,
+    rope: float = ROPE,
+    level: float = LEVEL,
+) -> pd.DataFrame:
+    """The comparison at one label budget (by default the smallest), a row per method and control.
+
+    Rows: baseline; each method with its controls beneath it; `all labels` (the baseline with every label) where
+    labels were hidden; teacher. Columns:
+    role, method, control, best (highest mean `select` among the methods);
+    n, missing: pairs with the baseline, and pairs that lack one side;
+    mean, sd: of the metric as stored;
+    difference, low, high: to the baseline, paired, positive = better, with its corrected interval;
+    p_worse, p_equal, p_better: equal = the difference is at most `rope` (0.01: one point of accuracy);
+    gap, gap_low, gap_high: share of the teacher's lead over the baseline that is closed;
+    effect, effect_low, effect_high: the privileged effect, method − its placebo;
+    select: mean; seconds: median; note: what limits the row.
+    """
+    c = compare(results, labels, metric, rope, level)
+    frame = pd.DataFrame.from_dict({name: flat(row) for name, row in c.rows.items()}, orient="index")
+    frame.attrs = {k: v for k, v in asdict(c).items() if k != "rows"}
+    return frame
+
+
+def flat(row: Row) -> dict[str, Any]:
+    """A row as plain columns: the intervals and probabilities spread out."""
+    d, g, e = row.difference, row.gap, row.effect
+    out: dict[str, Any] = {
+        k: getattr(row, k) for k in ("role", "method", "control", "best", "n", "missing", "mean", "sd")
+    }
+    out |= {"difference": d.mean, "low": d.low, "high": d.high}
+    out |= {"p_worse": row.p.worse, "p_equal": row.p.equal, "p_better": row.p.better}
+    out |= {"gap": g.mean, "gap_low": g.low, "gap_high": g.high}
+    out |= {"effect": e.mean, "effect_low": e.low, "effect_high": e.high}
+    return out | {"select": row.select, "seconds": row.seconds, "note": row.note}
+
+
+def _row(b: Budget, name: str, best: bool, rope: float, level: float) -> Row:
+    method, _, control = name.partition("~")
+    frame = b.rows[name]
+    values = frame[b.metric].dropna()
+    difference = gap = effect = UNDEFINED
+    p = Probabilities(math.nan, math.nan, math.nan)
+    if name != BASELINE and BASELINE in b.rows:
+        pairs = b.pairs(name, BASELINE)
+        difference = b.difference(name, BASELINE, level)
+        p = correlated_t(_difference(pairs, name, BASELINE), *_sizes(pairs), rope=rope)
+        if name != TEACHER and TEACHER in b.rows:
+            three = b.pairs(name, BASELINE, TEACHER)
+            gap = gap_closed(three[name], three[BASELINE], three[TEACHER], *_sizes(three), level=level)
+    if not control and f"{name}~placebo" in b.rows:
+        effect = b.difference(name, f"{name}~placebo", level)
+    return Row(
+        role={BASELINE: "baseline", TEACHER: "teacher", ALL_LABELS: "reference"}.get(
+            name, "control" if control else "method"
+        ),
+        method=BASELINE if name == ALL_LABELS else method,
+        control=control,
+        best=best,
+        n=len(values) if difference is UNDEFINED else difference.n,
+        missing=difference.dropped,
+        mean=float(values.mean()),
+        sd=float(values.std(ddof=1)) if len(values) > 1 else math.nan,
+        difference=difference,
+        p=p,
+        gap=gap,
+        effect=effect,
+        select=float(frame["select"].mean()),
+        seconds=float(frame["seconds"].median()),
+        note="; ".join(dict.fromkeys(i.note for i in (difference, gap, effect) if i.note)),
+    )
+
+
+def _indexed(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.drop_duplicates(PAIR).set_index(PAIR).sort_index()
+
+
+def _difference(pairs: pd.DataFrame, name: str, other: str) -> NDArray:
+    return (pairs[name] - pairs[other]).to_numpy(dtype=np.float64)
+
+
+def _sizes(pairs: pd.DataFrame) -> tuple[NDArray, NDArray]:
+    return pairs["n_train"].to_numpy(dtype=np.float64), pairs["n_test"].to_numpy(dtype=np.float64)

@@ -1,0 +1,85 @@
+"""The comparison as a table in a terminal of 100 columns."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sidelight.results.comparison import BASELINE, LEVEL, ROPE, Comparison, Row, compare
+from sidelight.results.statistics import Interval
+from sidelight.results.units import Unit, labels_phrase, metric_name, percent, unit
+
+COLUMNS = ["mean", "sd", "vs baseline\n", "better/\nequal/worse", "gap\nclosed", "privileged\neffect", "s", "n"]
+WIDTH = 100
+
+
+def print_table(
+    results: pd.DataFrame,
+    labels: float | None = None,
+    console: Console | None = None,
+    rope: float = ROPE,
+    level: float = LEVEL,
+    metric: str | None = None,
+) -> None:
+    """Print the table of one label budget: intervals as ±, probabilities in percent, the best on select marked ●."""
+    c = compare(results, labels, metric, rope, level)
+    u = unit(c.metric)
+    console = console or Console(width=min(Console().width, WIDTH))
+    out = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    out.add_column("", overflow="fold")
+    for column in COLUMNS:
+        out.add_column(Text(column.strip()), justify="right", no_wrap=True, vertical="bottom")
+    for name, row in c.rows.items():
+        style = "bold" if row.best else "dim" if row.role in ("control", "reference") else ""
+        out.add_row(*(Text(cell, style=style) for cell in _cells(name, row, u)))
+    heading = f"{metric_name(c.metric)}{' in %' if u.factor == 100 else ''}, {labels_phrase(c.labels)}"
+    console.print(Text(heading[0].upper() + heading[1:], style="bold"))
+    console.print(out)
+    console.print(Text(legend(c), style="dim"))
+
+
+def _cells(name: str, row: Row, u: Unit) -> list[str]:
+    label = f"  {row.control}" if row.role == "control" else name
+    return [
+        f"{label} ●" if row.best else label,
+        u.score(row.mean),
+        u.score(row.sd) if math.isfinite(row.sd) else "",
+        "" if name == BASELINE else plus_minus(u, row.difference),
+        "/".join(f"{100 * v:.0f}" for v in (row.p.better, row.p.equal, row.p.worse))
+        if row.n > 1 and name != BASELINE
+        else "",
+        percent(row.gap.mean) if math.isfinite(row.gap.mean) else "",
+        plus_minus(u, row.effect),
+        f"{row.seconds:.1f}" if row.seconds < 100 else f"{row.seconds:.0f}",
+        f"{row.n}" + (f" (−{row.missing})" if row.missing else ""),
+    ]
+
+
+def odds(row: Row) -> str:
+    """`87/11/2`: the probabilities of being better, practically equal and worse, in percent; empty where undefined."""
+    values = (row.p.better, row.p.equal, row.p.worse)
+    return "/".join(f"{100 * v:.0f}" for v in values) if math.isfinite(row.p.equal) else ""
+
+
+def plus_minus(u: Unit, interval: Interval) -> str:
+    """`+12.6 ± 4.6`; `+12.6 ± ∞` where one pair is all there is; empty where undefined."""
+    return f"{u.difference(interval.mean)} ± {u.score(interval.half)}" if math.isfinite(interval.mean) else ""
+
+
+def legend(c: Comparison) -> str:
+    """What the columns mean, only those that are filled."""
+    rows, u = list(c.rows.values()), unit(c.metric)
+    text = f"vs baseline: paired over fold × seed (n pairs), ± {100 * c.level:g} % interval (Nadeau–Bengio). "
+    text += f"better/equal/worse: probability in %, equal means within {u.threshold(c.rope)}."
+    if any(math.isfinite(r.gap.mean) for r in rows):
+        text += " gap closed: share of the teacher's lead."
+    if any(math.isfinite(r.effect.mean) for r in rows):
+        text += " privileged effect: method − its placebo."
+    if c.best is not None:
+        text += " ●: best on the select rows."
+    return text
