@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sidelight.config import NetworkConfig
-from sidelight.errors import ConfigError
+from sidelight.errors import ConfigError, unknown
 from sidelight.networks.encoders import ENCODERS, MLPEncoder, SignalEncoder, make_encoder
 from sidelight.networks.fusions import FUSIONS, Fusion, make_fusion
 from sidelight.networks.hallucination import TNet

@@ -39,20 +39,20 @@ class MLPEncoder(nn.Module):
 
 
 class SignalBlock(nn.Module):
-    """Convolution over time, LayerNorm over the channels of each step, ReLU, dropout: (B, C, T) -> (B, C', ⌈T/stride⌉).
+    """Convolution over time, LayerNorm over each step's channels, ReLU, dropout: (B, C, T) -> (B, C', ⌈T/stride⌉).
 
-    No statistic is taken over rows or over time, so a step sees its neighbours and nothing else.
+    Dropout leaves out whole channels, since neighbouring steps say nearly the same. No statistic is taken over rows or over time, so a step sees its neighbours and nothing else.
     """
 
     def __init__(self, channels: int, out: int, stride: int, dropout: float):
         super().__init__()
         self.conv = nn.Conv1d(channels, out, kernel_size=5, stride=stride, padding=2)
         self.norm = nn.LayerNorm(out)
-        self.drop = nn.Dropout(dropout)
+        self.drop = nn.Dropout1d(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         steps: Tensor = self.norm(self.conv(x).transpose(1, 2))
-        out: Tensor = self.drop(F.relu(steps)).transpose(1, 2)
+        out: Tensor = self.drop(F.relu(steps.transpose(1, 2)))
         return out
 
 

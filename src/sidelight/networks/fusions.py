@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from sidelight.errors import ConfigError, unknown
+from sidelight.errors import ConfigError, SidelightWarning, unknown
+from sidelight.networks.attention import Attention, TransformerLayer, positions
+from sidelight.networks.tokens import resample
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -23,6 +28,7 @@ class Fusion(nn.Module):
     """
 
     name = ""
+    attends = False
 
     def __init__(self, shapes: Shapes, width: int = 64, dropout: float = 0.2):
         super().__init__()
@@ -61,11 +67,117 @@ class Concat(Fusion):
         return fused
 
 
-FUSIONS: dict[str, type[Fusion]] = {"concat": Concat}
+class JointCrossAttention(Fusion):
+    """Each slot attends to the joint representation of all slots, over time: {slot: (B, T, D)} -> (B, F).
+
+    With J (B, L, d) the slots side by side on channels, L the largest T and d = ΣD, and for slot m with X (B, T, D)
+
+        C = tanh(X W_j Jᵀ / √d)                    (B, T, L)   correlation with the joint representation
+        H = ReLU(X W_x + C J W_c / L)              (B, T, F)   attention weights
+        X̂ = X + H W_h                              (B, T, D)   attended features
+
+    and the fused vector is ReLU(W [mean_t X̂₁; …; mean_t X̂ₙ] + b).
+
+    Source: Praveen et al., A joint cross-attention model for audio-visual fusion, CVPRW 2022 (PKDOT Fig. 4b). There the
+    weights act along time, of one fixed length, and C correlates channels; here they act on channels and C correlates
+    time steps, so slots may have any number of tokens. In the released code a branch of attended features is computed
+    and left unused; here every weight reaches the output.
+    """
+
+    name = "joint-cross-attention"
+    attends = True
+
+    def __init__(self, shapes: Shapes, width: int = 64, dropout: float = 0.2):
+        super().__init__(shapes, width, dropout)
+        self.steps = max(t for t, _ in self.shapes.values())
+        joint = sum(self.dims)
+        self.correlate = nn.ModuleList(nn.Linear(d, joint, bias=False) for d in self.dims)
+        self.own = nn.ModuleList(nn.Linear(d, width, bias=False) for d in self.dims)
+        self.across = nn.ModuleList(nn.Linear(joint, width, bias=False) for _ in self.dims)
+        self.attended = nn.ModuleList(nn.Linear(width, d, bias=False) for d in self.dims)
+        self.out = joined(joint, width, dropout)
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        joint = torch.cat([resample(features[m], self.steps) for m in self.slots], dim=2)
+        scale = joint.shape[2] ** -0.5
+        pooled = []
+        for i, m in enumerate(self.slots):
+            x = features[m]
+            correlation = torch.tanh(torch.matmul(self.correlate[i](x), joint.transpose(1, 2)) * scale)
+            across = self.across[i](torch.matmul(correlation, joint) / self.steps)
+            weights = F.relu(self.own[i](x) + across)
+            pooled.append((x + self.attended[i](weights)).mean(1))
+        fused: Tensor = self.out(torch.cat(pooled, dim=1))
+        return fused
+
+
+class MultimodalTransformer(Fusion):
+    """A self-attention encoder per slot, cross-attention between slots, a learnable gate: {slot: (B, T, D)} -> (B, F).
+
+    For slot m, with projected tokens P and sinusoidal positions,
+
+        E_m = TransformerLayer(P_m + positions)             (B, T_m, F)
+        A_m = Attention(queries E_m, tokens of all other E) (B, T_m, F)
+        G_m = sigmoid(W [E_m; A_m] + b)                     (B, T_m, F)   the gate
+        Y_m = E_m + G_m ⊙ A_m
+
+    and the fused vector is ReLU(W [mean_t Y₁; …; mean_t Yₙ] + b). With two slots this is cross-attention both ways;
+    with more, a slot reads all others at once, so weights grow with n and not with n². A single slot attends to itself.
+
+    Source: Waligora et al., Joint multimodal transformer for emotion recognition in the wild, 2024 (PKDOT Fig. 4c).
+    The released code attends over the batch; here attention is over the tokens of one sample.
+    """
+
+    name = "multimodal-transformer"
+    attends = True
+
+    def __init__(self, shapes: Shapes, width: int = 64, dropout: float = 0.2):
+        super().__init__(shapes, width, dropout)
+        n = len(self.slots)
+        self.project = nn.ModuleList(nn.Linear(d, width) for d in self.dims)
+        self.encode = nn.ModuleList(TransformerLayer(width, dropout) for _ in range(n))
+        self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(n))
+        self.cross = nn.ModuleList(Attention(width) for _ in range(n))
+        self.gate = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(n))
+        self.out = joined(n * width, width, dropout)
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        tokens = [project(features[m]) for m, project in zip(self.slots, self.project)]
+        encoded = [encode(x + positions(x)) for x, encode in zip(tokens, self.encode)]
+        normed = [norm(x) for x, norm in zip(encoded, self.norm)]
+        pooled = []
+        for i, x in enumerate(encoded):
+            others = normed[:i] + normed[i + 1 :] or normed
+            attended = self.cross[i](normed[i], torch.cat(others, dim=1))
+            gate = torch.sigmoid(self.gate[i](torch.cat([x, attended], dim=2)))
+            pooled.append((x + gate * attended).mean(1))
+        fused: Tensor = self.out(torch.cat(pooled, dim=1))
+        return fused
+
+
+FUSIONS: dict[str, type[Fusion]] = {
+    "concat": Concat,
+    "joint-cross-attention": JointCrossAttention,
+    "multimodal-transformer": MultimodalTransformer,
+}
 
 
 def make_fusion(name: str, shapes: Shapes, width: int = 64, dropout: float = 0.2) -> Fusion:
-    """The fusion that `network.fusion` names, over slots of the given (T, D)."""
+    """The fusion that `network.fusion` names, over slots of the given (T, D); says so where attention is trivial."""
     if name not in FUSIONS:
         raise ConfigError(f"network.fusion: {unknown('fusion', name, FUSIONS)}")
-    return FUSIONS[name](shapes, width, dropout)
+    fusion = FUSIONS[name](shapes, width, dropout)
+    if fusion.attends and all(t == 1 for t, _ in fusion.shapes.values()):
+        warn_trivial(name)
+    return fusion
+
+
+@functools.cache
+def warn_trivial(name: str) -> None:
+    """Says, once per process, that attention over one token per slot cannot choose between time steps."""
+    warnings.warn(
+        f"network.fusion={name} attends over time, but every modality is one token per sample, so there is nothing to "
+        "choose between. For signals set network.encoder=cnn and network.tokens=8; for vectors network.fusion=concat",
+        SidelightWarning,
+        stacklevel=4,
+    )

@@ -55,6 +55,9 @@ class Network(nn.Module):
         super().__init__()
         if not encoders:
             raise ConfigError("a network needs at least one modality to read")
+        for m in (*encoders, *(hallucinators or {})):
+            if not m or "." in m or hasattr(nn.ModuleDict(), m):
+                raise ConfigError(f"a modality cannot be named {m!r}: torch keeps the name for itself; rename it")
         both = set(encoders) & set(hallucinators or {})
         if both:
             raise ConfigError(f"{sorted(both)} would be both read and hallucinated; a slot is one or the other")
