@@ -1,0 +1,46 @@
+"""Train with every sensor. Deploy with the ones you keep.
+
+Privileged cross-modal knowledge distillation: a teacher on every sensor, a student that reads only the sensors that
+remain, and a comparison that says whether it helped.
+
+    import sidelight as sl
+    study = sl.compare("phone-watch", methods=["kl", "pkdot"])
+    study.table()
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sidelight.config import Config
+    from sidelight.data import Dataset, load
+    from sidelight.data.inspect import inspect
+    from sidelight.experiment import Study, compare, run
+    from sidelight.export import Student, load_student
+
+__version__ = "0.1.0"
+_WHERE = {
+    "Config": "config",
+    "Dataset": "data",
+    "Student": "export",
+    "Study": "experiment",
+    "compare": "experiment",
+    "inspect": "data.inspect",
+    "load": "data",
+    "load_student": "export",
+    "run": "experiment",
+}
+__all__ = ["Config", "Dataset", "Student", "Study", "compare", "inspect", "load", "load_student", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when they are first asked for, so that `import sidelight` costs nothing."""
+    if name in _WHERE:
+        return getattr(import_module(f"sidelight.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'sidelight' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_WHERE])

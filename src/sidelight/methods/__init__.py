@@ -72,6 +72,6 @@ def parse_methods(names: Iterable[str]) -> list[Recipe]:
 
 
 __all__ = [
-    "CONTROLS", "METHODS", "Clock", "Distillation", "Hallucination", "Method", "Recipe", "Step", "Supervised", "Teacher",
-    "Term", "parse_methods",
+    "CONTROLS", "METHODS", "Clock", "Distillation", "Hallucination", "Method", "Recipe", "Step", "Supervised",
+    "Teacher", "Term", "parse_methods",
 ]  # fmt: skip

@@ -34,8 +34,8 @@ class Step(NamedTuple):
 class Method(nn.Module):
     """How knowledge moves into a network.
 
-    Most methods write only `terms`. Adversarial ones write `steps`, a generator of `Step`s: the loop takes the gradient of
-    each step's weighted terms with respect to that step's group alone, updates the group, and resumes the generator.
+    Most methods write only `terms`. Adversarial ones write `steps`, a generator of `Step`s: the loop takes the gradient
+    of each step's weighted terms with respect to that step's group alone, updates the group, and resumes the generator.
     """
 
     weights: dict[str, float]

@@ -58,7 +58,7 @@ class MSE(Term):
 
 
 class Cosine(Term):
-    """Cosine distance of the fused embeddings, weighted by how well the teacher does on the row (adaptive, in [0, 1])."""
+    """Cosine distance of the fused embeddings, weighted by how well the teacher does on the row (adaptive)."""
 
     paper = "Aslam et al., CVPRW 2023"
 

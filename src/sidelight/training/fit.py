@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,8 +18,18 @@ from sidelight.errors import RunError
 from sidelight.methods.base import Clock, Method
 from sidelight.training.checkpoint import load_checkpoint, save_checkpoint
 
-Watch = Callable[[Method, int], None]
-"""Called with the method and the number of finished epochs: before the first, and after each."""
+class Watch(Protocol):
+    """Looks on: called with the method and the number of finished epochs, before the first and after each.
+
+    What it has gathered is part of the checkpoint.
+    """
+
+    def __call__(self, method: Method, epoch: int) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
 
 
 @dataclass
@@ -61,15 +72,15 @@ def fit(
     """Train a method and leave it at the epoch with the best score on `select`.
 
     The loop asks the method for a step, weighs its terms, takes the gradient with respect to that step's group alone,
-    updates the group, and resumes the method. With `checkpoint`, everything that the rest of the run depends on is saved
-    atomically at ends of epochs, and a file that is there is continued: the result is the same to the bit.
+    updates the group, and resumes the method. With `checkpoint`, everything that the rest of the run depends on is
+    saved atomically at ends of epochs, and a file that is there is continued: the result is the same to the bit.
 
     Args:
         method: what is trained; moved in place.
         train, select: rows that teach and rows that choose the epoch.
         settings: the optimisation budget.
         seed: of the order of rows and of dropout.
-        part: (len(train),) int64, the cross-fitted teacher of each row; batches stay inside one where the method asks for it.
+        part: (len(train),) int64, the cross-fitted teacher of each row; batches stay inside one where the method asks.
         identity: what the checkpoint must have been written for.
 
     Raises:
@@ -82,7 +93,10 @@ def fit(
     part = part if method.within_parts else None
     start = time.perf_counter()
     if checkpoint is not None and checkpoint.exists():
-        loop.load_state(load_checkpoint(checkpoint, identity))
+        state = load_checkpoint(checkpoint, identity)
+        loop.load_state(state)
+        if watch:
+            watch.load_state_dict(state["watch"])
     elif watch:
         watch(method, 0)
     saved = start
@@ -93,7 +107,7 @@ def fit(
         if watch:
             watch(method, len(loop.history.epochs))
         if checkpoint is not None and time.perf_counter() - saved >= checkpoint_seconds:
-            save_checkpoint(checkpoint, loop.state(), identity)
+            save_checkpoint(checkpoint, loop.state() | {"watch": watch.state_dict() if watch else {}}, identity)
             saved = time.perf_counter()
     method.load_state_dict(loop.best)
     method.eval()

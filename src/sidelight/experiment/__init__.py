@@ -1,0 +1,78 @@
+"""Experiments: folds × seeds × methods, stored as they end, resumable, answered by a table and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sidelight.config import Config, load_config
+from sidelight.data import Dataset, load
+from sidelight.experiment.jobs import Job
+from sidelight.experiment.run import execute, jobs_of, settle
+from sidelight.experiment.study import Study
+
+
+def load_data(config: Config) -> Dataset:
+    """The data set that a configuration names."""
+    return load(
+        config.data,
+        target=config.target or None,
+        group=config.group or None,
+        split=config.split or None,
+        task=None if config.task == "auto" else config.task,
+        impute=config.impute,
+    )
+
+
+def plan(config: Config) -> tuple[Config, list[Job]]:
+    """The configuration with its defaults filled in from the data, and every job known before the first result."""
+    dataset = load_data(config)
+    config = settle(config, dataset)
+    return config, jobs_of(config, dataset)
+
+
+def run(config: Config, *, resume: bool = False, quiet: bool = False) -> Study:
+    """Run (or resume) an experiment; its folder is `config.output`, by default `runs/<data name>`."""
+    return execute(config, load_data(config), resume=resume, quiet=quiet)
+
+
+def compare(
+    data: Dataset | str | Path | Mapping[str, Any] | Any,
+    available: Sequence[str] = (),
+    privileged: Sequence[str] = (),
+    methods: Sequence[str] = ("kl", "pkdot", "pkdot+kl"),
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    **settings: Any,
+) -> Study:
+    """Compare methods on a data set, from Python.
+
+    data: a `Dataset`, or anything that `sidelight.load` takes. settings: any setting of `Config`, nested ones as dicts
+    (`training={"epochs": 30}`).
+
+    Raises:
+        ConfigError, DataError, RunError: what is wrong, and how to mend it.
+    """
+    named = data if isinstance(data, (str, Path)) else ""
+    config = load_config(
+        {
+            "data": str(named) or "(in memory)",
+            "available": list(available),
+            "privileged": list(privileged),
+            "methods": list(methods),
+            **settings,
+        }
+    )
+    if isinstance(data, Dataset):
+        dataset = data
+    elif named:
+        dataset = load_data(config)
+    else:
+        dataset = load_data(replace(config, data=data))
+    return execute(config, dataset, resume=resume, quiet=quiet)
+
+
+__all__ = ["Config", "Job", "Study", "compare", "execute", "load_data", "plan", "run"]

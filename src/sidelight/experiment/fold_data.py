@@ -1,0 +1,118 @@
+"""The data of one fold and seed, as each of its jobs is allowed to see them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
+
+from sidelight.config import Config
+from sidelight.data import Dataset
+from sidelight.data.batch import Batch
+from sidelight.data.preprocess import Preprocessor
+from sidelight.errors import ConfigError
+from sidelight.experiment.jobs import seed_of
+from sidelight.protocols import hide_labels, split
+from sidelight.tasks import make_task
+
+
+class FoldData:
+    """Train, select and test rows of one fold and seed, preprocessed by what the train rows say."""
+
+    def __init__(self, config: Config, dataset: Dataset, fold: int, seed: int):
+        self.config, self.dataset, self.seed, self.number = config, dataset, seed, fold
+        self.fold = split(dataset, config.protocol, config.folds, config.select, seed)[fold]
+        self.task = make_task(dataset.task, dataset.labels)
+        self.available, self.privileged = list(config.available), list(config.privileged)
+        self.modalities = [*self.available, *self.privileged]
+
+    @cached_property
+    def preprocessor(self) -> Preprocessor:
+        return self.preprocessor_of(self.modalities)
+
+    def preprocessor_of(self, modalities: list[str]) -> Preprocessor:
+        """Fitted on the fold's train rows; what it does to a modality does not depend on the others."""
+        encoder = self.config.network.encoder
+        signals = {m for m in modalities if self.dataset.inputs[m].ndim == 3}
+        return Preprocessor.fit(
+            self.dataset,
+            self.fold.train,
+            modalities,
+            statistics=signals if encoder in ("auto", "statistics") else set(),
+            standardize=self.config.standardize,
+            impute=self.config.impute,
+        )
+
+    @cached_property
+    def _prepared(self) -> Batch:
+        return self.dataset.batch(self.preprocessor, self.modalities)
+
+    def rows(self, part: str, labels: float = 1.0, control: str = "") -> Batch:
+        """The "train", "select" or "test" rows; `index` counts within the part.
+
+        labels: share of the train groups that keep their labels. control: for "placebo" the privileged modalities of
+        train and select rows are permuted, each among themselves; test rows never are.
+        """
+        where = getattr(self.fold, part)
+        batch = replace(self._prepared.take(torch.as_tensor(where)), index=torch.arange(len(where)))
+        if part == "train":
+            kept = hide_labels(self.dataset, self.fold.train, labels, self.seed)
+            batch = replace(batch, labelled=torch.as_tensor(kept[where]))
+        if control == "placebo" and part != "test":
+            batch = permute(batch, self.privileged, seed_of(self.seed, self.number, "placebo", part))
+        return batch
+
+    def crossfit_parts(self, labels: float, parts: int) -> NDArray:
+        """(train rows,) which cross-fitted teacher may speak about each row: one that was not trained on its group.
+
+        Labelled rows fall into `parts` parts, whole groups at a time; part p is taught by the teacher trained on the
+        others. Unlabelled rows are part `parts`: no teacher was trained on them, so the fold's own speaks.
+        """
+        train = self.fold.train
+        labelled = np.flatnonzero(hide_labels(self.dataset, train, labels, self.seed)[train])
+        target = self.dataset.target[train][labelled]
+        groups = None if self.dataset.group is None else self.dataset.group[train][labelled]
+        classes = self.dataset.task == "classification"
+        seed = seed_of(self.seed, self.number, "crossfit") % 2**32
+        if groups is not None and len(np.unique(groups)) >= 2:
+            parts = min(parts, len(np.unique(groups)))
+            splitter = StratifiedGroupKFold if classes else GroupKFold
+        else:
+            groups, splitter = None, StratifiedKFold if classes else KFold
+            if classes:
+                parts = min(parts, int(np.unique(target, return_counts=True)[1].max()))
+        if parts < 2 or len(labelled) < parts:
+            raise ConfigError(f"fold {self.fold.name}: {len(labelled)} labelled train rows are too few to cross-fit.")
+        part = np.full(len(train), parts)
+        for p, (_, rows) in enumerate(splitter(parts, shuffle=True, random_state=seed).split(labelled, target, groups)):
+            part[labelled[rows]] = p
+        return part
+
+    def probe(self, size: int = 60) -> NDArray:
+        """Positions of at most `size` labelled select rows, balanced over and ordered by class (or by target)."""
+        select = self.fold.select
+        rows = np.flatnonzero(self.dataset.labelled[select])
+        target = self.dataset.target[select][rows]
+        rng = np.random.default_rng(seed_of(self.seed, self.number, "probe"))
+        if self.dataset.task != "classification":
+            chosen = rng.permutation(len(rows))[:size]
+            return rows[chosen[np.argsort(target.reshape(len(rows), -1)[chosen, 0], kind="stable")]]
+        classes = np.unique(target)
+        each = [rng.permutation(np.flatnonzero(target == c))[: size // len(classes)] for c in classes]
+        return rows[np.concatenate(each)]
+
+
+def permute(batch: Batch, modalities: list[str], seed: int) -> Batch:
+    """The same rows with `modalities` (and what is known of their presence and length) permuted together over rows."""
+    order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(seed % 2**63))
+
+    def shuffled(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {m: x[order] if m in modalities else x for m, x in tensors.items()}
+
+    return replace(
+        batch, inputs=shuffled(batch.inputs), present=shuffled(batch.present), lengths=shuffled(batch.lengths)
+    )

@@ -1,0 +1,95 @@
+"""What an experiment consists of: jobs, and the plan that lists them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sidelight.config import Config
+from sidelight.errors import ConfigError, unknown
+from sidelight.methods import CONTROLS, parse_methods
+
+WORDS = ("best", "all", "none")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One network to train and test: a method (or `baseline`, `teacher`) with its control, on one fold and seed.
+
+    control: "", "placebo" (privileged rows permuted) or "self" (a baseline as the teacher).
+    labels: share of the training groups whose labels are kept.
+    """
+
+    method: str
+    control: str
+    labels: float
+    fold: int
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """The name of the job's folder."""
+        control = f"~{self.control}" if self.control else ""
+        return f"{self.method}{control}-l{self.labels:g}-f{self.fold}-s{self.seed}"
+
+
+def seed_of(*what: object) -> int:
+    """A seed that depends only on its arguments (stable over machines and versions)."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, what)).encode()).digest()[:6], "big")
+
+
+def controlled(config: Config, names: list[str], setting: str) -> list[str]:
+    """The methods whose control is run, read from a setting such as `placebo: [kl]`; "best" is left for later.
+
+    Raises:
+        ConfigError: a method that is not among `methods`.
+    """
+    if "none" in names or not names:
+        return []
+    if "all" in names:
+        return list(dict.fromkeys(config.methods))
+    for name in names:
+        if name != "best" and name not in config.methods:
+            raise ConfigError(f"{setting}: " + unknown("method", name, [*WORDS, *config.methods]))
+    return [name for name in dict.fromkeys(names) if name != "best"]
+
+
+def plan(config: Config, folds: int, budgets: list[float]) -> list[Job]:
+    """Every job that is known before the first result: controls first, then methods, then named placebos.
+
+    folds: number of folds of each seed. budgets: the shares of labelled groups. Where labels were hidden, the baseline
+    with all labels is added as a reference.
+    """
+    parse_methods(config.methods)
+    placebo = controlled(config, config.placebo, "placebo")
+    self_distilled = controlled(config, config.self_distillation, "self_distillation")
+    jobs: list[Job] = []
+    for seed in range(config.seed, config.seed + config.seeds):
+        for fold in range(folds):
+            if 1.0 not in budgets:
+                jobs.append(Job("baseline", "", 1.0, fold, seed))
+            for labels in budgets:
+                named = [(m, "") for m in (*CONTROLS, *dict.fromkeys(config.methods))]
+                named += [("teacher", "placebo")] * bool(placebo)
+                named += [(m, "placebo") for m in placebo] + [(m, "self") for m in self_distilled]
+                jobs += [Job(method, control, labels, fold, seed) for method, control in named]
+    return jobs
+
+
+def later(config: Config, jobs: Iterable[Job], best: dict[float, str]) -> list[Job]:
+    """The controls of the best method, once it is known. best: labels -> method, chosen on `select`."""
+    known = set(jobs)
+    added: list[Job] = []
+    for setting, control in ((config.placebo, "placebo"), (config.self_distillation, "self")):
+        if "best" not in setting or set(setting) & {"all", "none"}:
+            continue
+        for job in known:
+            if job.method == "baseline" and job.control == "" and job.labels in best:
+                method = best[job.labels]
+                added += [Job(method, control, job.labels, job.fold, job.seed)]
+                if control == "placebo":
+                    added.append(Job("teacher", control, job.labels, job.fold, job.seed))
+    return sorted(
+        set(added) - known, key=lambda j: (j.seed, j.fold, j.labels, j.control, j.method != "teacher", j.method)
+    )

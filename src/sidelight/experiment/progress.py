@@ -1,0 +1,55 @@
+"""Progress of a run: finished jobs, and when the rest will be done."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import TracebackType
+
+from rich import progress as bars
+from rich.console import Console
+
+
+class Progress:
+    """A bar over jobs on a terminal; a line every half minute elsewhere; nothing when quiet."""
+
+    def __init__(self, folder: Path, total: int, quiet: bool):
+        self.jobs, self.total = folder / "jobs", total
+        self.console = Console(stderr=True, quiet=quiet)
+        self.start = self.last = time.monotonic()
+        self.found = self._finished()
+        self.bar = bars.Progress(
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TimeElapsedColumn(),
+            bars.TextColumn("left"),
+            bars.TimeRemainingColumn(elapsed_when_finished=False),
+            console=self.console,
+            disable=quiet or not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("jobs", total=total, completed=self.found)
+
+    def _finished(self) -> int:
+        return sum(1 for _ in self.jobs.glob("[!.]*/job.json"))
+
+    def update(self) -> None:
+        """Count what is stored and show it."""
+        done = self._finished()
+        self.bar.update(self.task, completed=done)
+        now = time.monotonic()
+        if not self.console.is_terminal and (now - self.last > 30 or done == self.total):
+            self.last = now
+            fresh = done - self.found
+            left = f", about {(now - self.start) / fresh * (self.total - done):.0f} s left" if fresh else ""
+            self.console.print(f"{done} of {self.total} jobs{left}", highlight=False)
+
+    def __enter__(self) -> Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.update()
+        self.bar.stop()

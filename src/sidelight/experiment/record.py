@@ -1,0 +1,104 @@
+"""What a job leaves behind: predictions, curves, similarity matrices, model and metrics."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sidelight.data import Dataset
+from sidelight.data.batch import Batch
+from sidelight.experiment.jobs import Job
+from sidelight.losses.structural import cosine_similarity_matrix
+from sidelight.methods import Method
+from sidelight.networks.network import Network, outputs
+from sidelight.results.store import write_folder_atomic
+from sidelight.tasks import Task
+from sidelight.training import History
+
+CHOSEN_EPOCHS = frozenset({0, 1, 2, 5, 10, 20, 40, 80, 160, 320})
+
+
+class Similarities:
+    """Cosine similarity of the fused embeddings of a fixed probe batch, at chosen epochs (PKDOT Fig. 5).
+
+    Called by the loop with the method and the number of finished epochs.
+    """
+
+    def __init__(self, probe: Batch):
+        self.probe = probe
+        self.matrices: dict[str, Tensor] = {}
+
+    def __call__(self, method: Method, epoch: int) -> None:
+        if epoch in CHOSEN_EPOCHS:
+            self.add(method.export(), epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.matrices)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.matrices = dict(state)
+
+    def add(self, network: Network, epoch: int) -> None:
+        fused = outputs(network, self.probe, torch.arange(len(self.probe))).fused
+        self.matrices[f"epoch_{epoch:04d}"] = cosine_similarity_matrix(fused).half()
+
+
+def predictions(dataset: Dataset, rows: NDArray, said: Tensor, task: Task) -> pd.DataFrame:
+    """One line per row: id, group, target, prediction, and class probabilities where there are classes."""
+    frame: dict[str, Any] = {"id": dataset.ids[rows]}
+    if dataset.group is not None:
+        frame["group"] = dataset.group[rows]
+    target, decided = dataset.target[rows], task.decide(said)
+    names = np.asarray(task.labels)
+    if task.name == "classification":
+        frame["target"] = np.where(target >= 0, names[np.clip(target, 0, None)], "")
+        frame["prediction"] = names[decided]
+        frame |= {f"p.{name}": p for name, p in zip(names, said.softmax(-1).numpy().T)}
+    else:
+        frame |= {f"target.{name}": t for name, t in zip(names, target.reshape(len(rows), -1).T)}
+        frame |= {f"prediction.{name}": p for name, p in zip(names, decided.T)}
+    return pd.DataFrame(frame)
+
+
+def measured(task: Task, said: Tensor, batch: Batch) -> dict[str, float]:
+    """Every metric of the task over the labelled rows, as it is usually written (not signed)."""
+    where = batch.labelled
+    decided, target = task.decide(said[where]), batch.target[where].numpy()
+    return {name: metric.function(decided, target) for name, metric in task.metrics().items()}
+
+
+def store_job(
+    folder: Path,
+    job: Job,
+    model: Any,
+    history: History,
+    similar: Similarities,
+    tested: pd.DataFrame,
+    facts: dict[str, Any],
+) -> None:
+    """Write a job's folder under a temporary name and rename it when it is whole.
+
+    model: anything with `save(path)`. facts: what job.json says beside the job's identity and the history.
+    """
+    with write_folder_atomic(folder / "jobs" / job.id) as place:
+        model.save(place / "model.safetensors")
+        tested.to_csv(place / "predictions.csv", index=False, float_format="%.6g")
+        pd.DataFrame(history.epochs).to_csv(place / "curves.csv", index=False)
+        classes = similar.probe.target if similar.probe.target.dim() == 1 else similar.probe.target[:, 0].contiguous()
+        save_file({**similar.matrices, "group": classes}, place / "similarity.safetensors")
+        record = {
+            "job": vars(job),
+            "select": history.best_score,
+            "best_epoch": history.best_epoch,
+            "stopped_epoch": len(history.epochs),
+            **facts,
+        }
+        (place / "job.json").write_text(json.dumps(record, indent=1))

@@ -1,0 +1,200 @@
+"""Runs an experiment: the folder, the pool of processes, the progress, and what is resumed."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from itertools import groupby
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from sidelight.config import Config, difference, dump_config, load_config
+from sidelight.data import Dataset
+from sidelight.errors import RunError
+from sidelight.experiment.cell import Cell
+from sidelight.experiment.jobs import Job, later, plan
+from sidelight.experiment.progress import Progress
+from sidelight.experiment.study import Study
+from sidelight.methods import parse_methods
+from sidelight.protocols import split
+from sidelight.results.store import remove_leftovers, write_atomic
+from sidelight.tasks import make_task
+
+
+def settle(config: Config, dataset: Dataset) -> Config:
+    """The configuration with every default that depends on the data filled in, and refused where it cannot work."""
+    available, privileged = dataset.resolve(config.available, config.privileged)
+    budgets = list(config.label_groups) or list(dataset.question.get("label_groups", [])) or [1.0]
+    output = config.output or str(Path("runs") / dataset.name)
+    config = replace(
+        config, available=list(available), privileged=list(privileged), label_groups=budgets, output=output
+    )
+    task = make_task(dataset.task, dataset.labels)
+    for recipe in parse_methods(config.methods):
+        recipe.build(config, task)
+    return config
+
+
+def jobs_of(config: Config, dataset: Dataset) -> list[Job]:
+    """The plan of a settled configuration."""
+    folds = len(split(dataset, config.protocol, config.folds, config.select, config.seed))
+    return plan(config, folds, list(config.label_groups))
+
+
+def execute(config: Config, dataset: Dataset, *, resume: bool = False, quiet: bool = False) -> Study:
+    """Run every job that is not stored yet, then the controls of the best method; write results and report.
+
+    Raises:
+        RunError: the folder holds another configuration, or a finished part of this one without `resume`.
+    """
+    config = settle(config, dataset)
+    folder = Path(config.output)
+    with _claimed(folder, config, dataset, resume):
+        jobs = jobs_of(config, dataset)
+        expected = len(jobs) + len(later(config, jobs, dict.fromkeys(config.label_groups, "?")))
+        with Progress(folder, expected, quiet) as progress:
+            _run_all(config, dataset, folder, jobs, progress)
+            study = Study(folder)
+            extra = later(config, jobs, {labels: study.best_method(labels) for labels in config.label_groups})
+            if extra:
+                _run_all(config, dataset, folder, jobs, progress, extra)
+        study = Study(folder)
+        study.finish()
+        return study
+
+
+def _run_all(
+    config: Config, dataset: Dataset, folder: Path, jobs: list[Job], progress: Progress, extra: list[Job] | None = None
+) -> None:
+    """Run `jobs`, or the `extra` ones that follow them, cell by cell."""
+    write_atomic(folder / "plan.json", json.dumps({"jobs": [job.id for job in [*jobs, *(extra or [])]]}, indent=0))
+    todo = [job for job in (extra or jobs) if not (folder / "jobs" / job.id / "job.json").is_file()]
+    cells = [list(group) for _, group in groupby(todo, key=lambda job: (job.seed, job.fold))]
+    workers = min(config.jobs or os.cpu_count() or 1, len(cells))
+    if workers <= 1:
+        for cell in cells:
+            _run_cell(config, dataset, folder, cell, progress.update)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (config, dataset, folder)) as pool:
+        futures: set[Future[None]] = {pool.submit(_run_in_worker, cell) for cell in cells}
+        try:
+            while futures:
+                done, futures = wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                progress.update()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            raise
+
+
+def _run_cell(
+    config: Config, dataset: Dataset, folder: Path, jobs: list[Job], tick: Callable[[], None] = lambda: None
+) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the same result whether jobs run here or in a pool
+    try:
+        cell = Cell(config, dataset, folder, jobs[0].fold, jobs[0].seed)
+        for job in jobs:
+            cell.run(job)
+            tick()
+    finally:
+        torch.set_num_threads(threads)
+
+
+_worker: tuple[Config, Dataset, Path] | None = None
+
+
+def _start_worker(config: Config, dataset: Dataset, folder: Path) -> None:
+    global _worker
+    _worker = config, dataset, folder
+
+
+def _run_in_worker(jobs: list[Job]) -> None:
+    assert _worker is not None
+    _run_cell(*_worker, jobs)
+
+
+# the folder ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _claimed(folder: Path, config: Config, dataset: Dataset, resume: bool) -> Iterator[None]:
+    """The run folder, checked to belong to this configuration and locked against a second process."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a")
+    except OSError as error:
+        raise RunError(
+            f"cannot write the run folder {folder}: {error.strerror}. Choose another with --output."
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(
+                f"another process is running in {folder}; wait for it or choose another --output."
+            ) from error
+        _check_owner(folder, config, dataset, resume)
+        write_atomic(folder / "config.yaml", dump_config(config))
+        write_atomic(folder / "environment.json", json.dumps(environment(dataset), indent=1))
+        for place in ("jobs", "shared", "checkpoints"):
+            (folder / place).mkdir(exist_ok=True)
+            remove_leftovers(folder / place)
+        yield
+
+
+def _check_owner(folder: Path, config: Config, dataset: Dataset, resume: bool) -> None:
+    if not (folder / "config.yaml").exists():
+        if any(p.name != ".lock" for p in folder.iterdir()):
+            raise RunError(f"{folder} is not empty and not a run folder. Choose another with --output.")
+        return
+    stored = load_config(folder / "config.yaml")
+    differs = difference(stored, config)
+    if differs:
+        listed = "\n  ".join(f"{name}: {there!r} there, {here!r} here" for name, (there, here) in differs.items())
+        raise RunError(f"{folder} belongs to another configuration:\n  {listed}\nChoose another folder with --output.")
+    if not resume:
+        raise RunError(f"{folder} holds this run already. Continue it with --resume, or choose another --output.")
+    try:
+        known = json.loads((folder / "environment.json").read_text())["data_sha256"]
+    except (OSError, ValueError, KeyError):
+        return
+    if known != fingerprint(dataset):
+        raise RunError(f"the data changed since {folder} was begun; its jobs cannot be mixed with new ones.")
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """SHA-256 of everything in the data set that a job can read."""
+    digest = hashlib.sha256()
+    arrays = {**dataset.inputs, **dataset.present, **dataset.lengths, "target": dataset.target}
+    for name, array in arrays.items():
+        digest.update(name.encode() + str(array.dtype).encode() + str(array.shape).encode() + array.tobytes())
+    for column in (dataset.ids, dataset.group, dataset.split):
+        digest.update(b"" if column is None else "\0".join(map(str, column)).encode())
+    return digest.hexdigest()
+
+
+def environment(dataset: Dataset) -> dict[str, object]:
+    """Versions, machine and data of a run."""
+    packages = ("sidelight", "torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors")
+    return {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "machine": {"system": platform.platform(terse=True), "processor": platform.machine(), "cores": os.cpu_count()},
+        "data": {"name": dataset.name, "rows": len(dataset), **dataset.about},
+        "data_sha256": fingerprint(dataset),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }

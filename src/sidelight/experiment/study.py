@@ -1,0 +1,97 @@
+"""A finished (or running) experiment: its table, its report, and the student that leaves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from sidelight.config import Config, load_config
+from sidelight.errors import RunError
+from sidelight.results import load_results, print_table, sentence, summary, table
+from sidelight.results.store import write_atomic, write_folder_atomic
+
+if TYPE_CHECKING:
+    from sidelight.export import Student
+
+
+class Best:
+    """The best method's best network, chosen on `select` rows alone."""
+
+    def __init__(self, folder: Path, job: pd.Series):
+        self.method = str(job.method)
+        self.path = folder / "jobs" / f"{job.method}-l{job.labels:g}-f{job.fold}-s{job.seed}" / "model.safetensors"
+
+    @property
+    def student(self) -> Student:
+        """The network with its preprocessing; reads only the available modalities."""
+        from sidelight.export import load_student
+
+        return load_student(self.path)
+
+
+class Study:
+    """A run folder, read."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.results: pd.DataFrame = load_results(self.folder)
+
+    @cached_property
+    def config(self) -> Config:
+        return load_config(self.folder / "config.yaml")
+
+    @property
+    def budgets(self) -> list[float]:
+        """The shares of labelled groups that were compared."""
+        return list(self.config.label_groups)
+
+    def table(self, labels: float | None = None) -> pd.DataFrame:
+        """The answer as numbers: one row per method, for one share of labelled groups (the first by default)."""
+        return table(self.results, self.budgets[0] if labels is None else labels)
+
+    def sentence(self, labels: float | None = None) -> str:
+        """The answer in words."""
+        return sentence(self.results, self.budgets[0] if labels is None else labels)
+
+    def print(self) -> None:
+        """Every table and sentence on the terminal."""
+        for labels in self.budgets:
+            print_table(self.results, labels)
+        print(f"report: {self.folder / 'report.html'}")
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the HTML report and return its path."""
+        from sidelight.report import write_report
+
+        return write_report(self.folder, None if path is None else Path(path))
+
+    def best_method(self, labels: float) -> str:
+        """The method with the highest mean score on `select` rows (never on test)."""
+        r = self.results
+        r = r[(r.labels == labels) & (r.control == "") & ~r.method.isin(["baseline", "teacher"])]
+        if r.empty:
+            raise RunError(f"no method has finished with labels={labels:g} in {self.folder}.")
+        return str(r.groupby("method", sort=False)["select"].mean().idxmax())
+
+    def best(self, labels: float | None = None) -> Best:
+        """The best method's network from the fold and seed with the highest score on `select`."""
+        labels = self.budgets[0] if labels is None else labels
+        r = self.results
+        r = r[(r.labels == labels) & (r.control == "") & (r.method == self.best_method(labels))]
+        return Best(self.folder, r.loc[r["select"].idxmax()])
+
+    def finish(self) -> None:
+        """Write `summary.json`, `student/` and the report."""
+        write_atomic(self.folder / "summary.json", json.dumps(summary(self.results), indent=1))
+        best = self.best()
+        with write_folder_atomic(self.folder / "student") as place:
+            for suffix in (".safetensors", ".json"):
+                source = best.path.with_suffix(suffix)
+                if source.is_file():
+                    shutil.copyfile(source, place / f"student{suffix}")
+        self.report()
