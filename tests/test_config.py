@@ -105,7 +105,8 @@ def test_the_text_of_an_override_becomes_the_declared_type(override, expected):
         ("transport.anchors=farthst", "transport.anchors: expected one of paper, released"),
         ("methods=kl,kl", "methods: 'kl' is given twice"),
         ("placebo=mse", "unknown method of placebo 'mse'"),
-        ("placebo=best,kl", "placebo: 'best' stands alone"),
+        ("placebo=all,kl", "placebo: 'all' stands alone"),
+        ("methods=", "methods: expected at least one"),
         ("data=", "data: expected a data set's name"),
     ],
 )
@@ -197,10 +198,18 @@ def test_round_trip(tmp_path_factory, target, names, rate, epsilon):
 
 
 def test_differences_name_both_values():
-    a, b = Config(), load_config(None, ["folds=3", "transport.k=4", "jobs=2", "output=elsewhere"])
-    assert difference(a, b) == {"folds": (5, 3), "transport.k": (None, 4)}
-    assert difference(a, a) == {}
-    assert set(difference(a, b, ignore=())) == {"folds", "transport.k", "jobs", "output"}
+    a, b = (
+        Config(),
+        load_config(None, ["folds=3", "transport.k=4", "transport.epsilon=1", "jobs=2", "output=elsewhere"]),
+    )
+    assert difference(a, b) == ["folds: 5 → 3", "transport.epsilon: None → 1.0", "transport.k: None → 4"]
+    assert difference(a, a) == []
+    assert [
+        line.partition(":")[0] for line in difference(a, b, ignore=("folds", "transport.k", "transport.epsilon"))
+    ] == [
+        "output",
+        "jobs",
+    ]
 
 
 def test_importing_the_settings_is_cheap():

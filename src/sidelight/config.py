@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sidelight.errors import ConfigError, unknown
-from sidelight.settings import build, find, flatten, read_yaml, write_yaml
+from sidelight.settings import build, find, flatten, read_yaml, settings, write_yaml
 
 
 @dataclass
@@ -183,9 +183,11 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides:
     Raises:
         ConfigError: a setting that does not exist, of the wrong type or out of range; the message names it.
     """
+    overrides = list(overrides)
+    path = source if isinstance(source, str | Path) else None
+    flat: dict[str, Any] = {}
     try:
-        tree = read_yaml(Path(source)) if isinstance(source, str | Path) else source or {}
-        flat = dict(flatten(Config, tree))
+        flat = dict(flatten(Config, read_yaml(Path(path)) if path is not None else source or {}))
         for override in overrides:
             name, equals, text = override.partition("=")
             if not equals:
@@ -195,7 +197,8 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides:
         check(config)
         return config
     except ConfigError as error:
-        raise ConfigError(f"{source}: {error}" if isinstance(source, str | Path) else str(error)) from None
+        of_file = path is not None and not (flat and overrides)
+        raise ConfigError(f"{path}: {error}" if of_file else str(error)) from None
 
 
 def dump_config(config: Config) -> str:
@@ -203,12 +206,15 @@ def dump_config(config: Config) -> str:
     return write_yaml(config)
 
 
-def difference(
-    a: Config, b: Config, ignore: Iterable[str] = ("output", "jobs", "checkpoint_seconds")
-) -> dict[str, tuple[Any, Any]]:
-    """The settings that differ, {dotted name: (of a, of b)}, without those that change no result."""
+FREE = ("output", "jobs", "checkpoint_seconds")
+"""Settings that change no result; a run may be resumed with others."""
+
+
+def difference(a: Config, b: Config, ignore: Iterable[str] = FREE) -> list[str]:
+    """The settings that differ, one line each: `folds: 5 → 3`; nothing where `b` would give the same results as `a`."""
     of_a, of_b, skip = dict(flatten(Config, asdict(a))), dict(flatten(Config, asdict(b))), set(ignore)
-    return {name: (of_a[name], of_b[name]) for name in of_a if name not in skip and of_a[name] != of_b[name]}
+    names = [name for name in settings(Config) if name not in skip]
+    return [f"{name}: {of_a.get(name)!r} → {of_b.get(name)!r}" for name in names if of_a.get(name) != of_b.get(name)]
 
 
 def check(config: Config) -> None:
@@ -225,6 +231,8 @@ def check(config: Config) -> None:
             raise ConfigError(f"{name}: {next(v for v in value if value.count(v) > 1)!r} is given twice.")
     if both := [name for name in config.available if name in config.privileged]:
         raise ConfigError(f"{both[0]!r} is in both available and privileged; a modality is one or the other.")
+    if not config.methods:
+        raise ConfigError("methods: expected at least one, e.g. kl. `sidelight methods` lists them.")
     if not config.data:
         raise ConfigError("data: expected a data set's name or a path, not an empty text.")
     for name in ("placebo", "self_distillation"):
@@ -232,7 +240,7 @@ def check(config: Config) -> None:
         for item in chosen:
             if item not in (*words, *config.methods):
                 raise ConfigError(unknown(f"method of {name}", item, [*words, *config.methods]))
-            if item in words and len(chosen) > 1:
+            if item in ("all", "none") and len(chosen) > 1:
                 raise ConfigError(f"{name}: {item!r} stands alone; it cannot be combined with other names.")
 
 

@@ -1,0 +1,172 @@
+"""What the command line looks like: verbs, flags (one per setting) and their help. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from sidelight.config import Config
+from sidelight.errors import ConfigError, unknown
+from sidelight.settings import Setting, settings
+
+OVERRIDE = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*=")
+"""What a dotted override looks like: key=value, without a dash."""
+
+ABOUT = "Train with every sensor. Deploy with the ones you keep."
+EXAMPLES = {
+    "": """
+  sidelight run phone-watch                     the built-in study: labels from 20 % of the people
+  sidelight inspect data/manifest.csv           what is in my data, and how strong is each modality alone?
+  sidelight run data/manifest.csv --available video --privileged eda ecg --target pain --group subject
+  sidelight methods                             what can move knowledge from teacher to student
+
+`sidelight VERB --help` says more about each.""",
+    "run": """
+  sidelight run phone-watch
+  sidelight run phone-watch --label-groups 0.2 --methods kl pkdot --folds 5 --seeds 3 --dry-run
+  sidelight run data/manifest.csv --available video --privileged eda ecg --target pain --group subject
+  sidelight run experiment.yaml transport.epsilon=0.05 training.epochs=100
+  sidelight run experiment.yaml --resume        go on where an interrupted run stopped
+
+An experiment.yaml holds the same settings, nested at the dots; `--dry-run` prints one to start from.""",
+    "inspect": """
+  sidelight inspect phone-watch
+  sidelight inspect data/manifest.csv --target pain --group subject""",
+    "report": """
+  sidelight report runs/phone-watch             works while the run is still going
+  sidelight report runs/phone-watch --output report.html""",
+    "predict": """
+  sidelight predict runs/phone-watch/student new_rows.csv
+  sidelight predict student.safetensors new_rows.csv --output predictions.csv""",
+    "export": """
+  sidelight export runs/phone-watch --onnx
+  sidelight export student.safetensors --onnx --output student.onnx      (needs: pip install "sidelight[export]")""",
+    "methods": "\n  sidelight methods",
+    "datasets": "\n  sidelight datasets",
+    "doctor": "\n  sidelight doctor",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are ordinary errors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message[0].lower()}{message[1:]}. See `{self.prog} --help`.")
+
+
+def flag(name: str) -> str:
+    """label_groups -> --label-groups"""
+    return "--" + name.replace("_", "-")
+
+
+def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = None) -> None:
+    """A flag for each setting; nested ones in a group of their own. Values stay text: the schema reads them."""
+    sections: dict[str, Any] = {"": parser.add_argument_group("settings of the experiment")}
+    for name, setting in settings(Config).items():
+        if name == "data" or (names is not None and name not in names):
+            continue
+        section = name.rpartition(".")[0]
+        if section not in sections:
+            title = f"settings of the {section} (also without dashes: {name}=VALUE)"
+            sections[section] = parser.add_argument_group(title)
+        sections[section].add_argument(flag(name), **_argument(setting))
+
+
+def _argument(setting: Setting) -> dict[str, Any]:
+    default = setting.default if setting.default not in (None, "", []) else ""
+    shown = " ".join(map(str, default)) if isinstance(default, list) else str(default)
+    about = (setting.help + (f" Default: {shown}." if shown else "")).replace("%", "%%")
+    word = setting.name.rpartition(".")[2].upper()
+    many: dict[str, Any] = {"nargs": "*"} if setting.many else {}
+    return {"dest": setting.name, "metavar": word, "help": about, "default": None, **many}
+
+
+def build_parser() -> Parser:
+    """The whole command line."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser(
+        prog="sidelight",
+        description=ABOUT,
+        formatter_class=layout,
+        epilog="examples:" + EXAMPLES[""],
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and stop")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
+
+    def verb(name: str, about: str, usage: str = "") -> argparse.ArgumentParser:
+        epilog = "examples:" + EXAMPLES[name]
+        made = verbs.add_parser(
+            name,
+            help=about,
+            description=about,
+            usage=usage or None,
+            epilog=epilog,
+            formatter_class=layout,
+            allow_abbrev=False,
+        )
+        made.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+        return made
+
+    run = verb(
+        "run",
+        "train teacher, baseline and students on every fold and seed, and say whether it helped",
+        "sidelight run SOURCE [--resume] [--dry-run] [--quiet] [--SETTING VALUE ...] [KEY=VALUE ...]",
+    )
+    run.add_argument("source", nargs="?", metavar="SOURCE", help="a data set (name or path) or an experiment.yaml")
+    run.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="settings by dotted name: transport.epsilon=0.05"
+    )
+    run.add_argument("--resume", action="store_true", help="go on with the run that the output folder holds")
+    run.add_argument("--dry-run", action="store_true", help="print the settings and the plan, train nothing")
+    run.add_argument("--quiet", action="store_true", help="no progress; print only the answer")
+    add_settings(run)
+
+    look = verb("inspect", "show what is in a data set, and how strong each modality is alone")
+    look.add_argument("source", metavar="SOURCE", help="a data set: built-in name, .npz, manifest or folder")
+    add_settings(look, ("target", "group", "split", "task", "impute"))
+
+    report = verb("report", "write the report of a run, finished or not")
+    report.add_argument("run", metavar="RUN", help="run folder")
+    report.add_argument("--output", metavar="FILE", help="HTML file (default: report.html in the run folder)")
+
+    predict = verb("predict", "apply a student to new rows")
+    predict.add_argument("student", metavar="STUDENT", help="student.safetensors, its folder, or a run folder")
+    predict.add_argument("rows", metavar="ROWS", help="manifest, folder or .npz with the available modalities")
+    predict.add_argument("--output", metavar="FILE", help="CSV file (default: print)")
+
+    export = verb("export", "turn a student into a file for other runtimes")
+    export.add_argument("student", metavar="RUN_OR_STUDENT", help="run folder, or student.safetensors")
+    export.add_argument("--onnx", action="store_true", help="ONNX, checked against torch to 1e-4")
+    export.add_argument("--output", metavar="FILE", help="file to write (default: student.onnx beside the student)")
+
+    verb("methods", "list the methods")
+    verb("datasets", "list the built-in data sets, with licence and citation")
+    verb("doctor", "check what this machine has and lacks")
+    return parser
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line as a namespace; unknown verbs and flags are named with the nearest valid one."""
+    parser = build_parser()
+    verbs = next(a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    if argv and not argv[0].startswith("-") and argv[0] not in verbs:
+        raise ConfigError(unknown("verb", argv[0], verbs))
+    chosen = verbs[argv[0]] if argv and argv[0] in verbs else parser
+    actions = chosen._option_string_actions
+    overrides, rest = [], []
+    for before, text in zip(["", *argv], argv):
+        taken = before in actions and actions[before].nargs is None  # the value of a flag
+        if argv[0] == "run" and OVERRIDE.match(text) and not taken:
+            overrides.append(text)
+        else:
+            rest.append(text)
+    for text in rest:
+        name = text.partition("=")[0]
+        if re.match(r"--?[A-Za-z]", name) and name not in actions:
+            raise ConfigError(unknown("flag", name, [known for known in actions if known.startswith("--")]))
+    args = parser.parse_args(rest)
+    args.overrides = [*getattr(args, "overrides", []), *overrides]
+    return args

@@ -1,0 +1,226 @@
+"""The command line: parse, call, print. What the verbs do lives elsewhere and is imported only when it is needed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+import textwrap
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from sidelight.arguments import build_parser, parse
+from sidelight.config import Config, dump_config, load_config
+from sidelight.errors import ConfigError, SidelightError, SidelightWarning
+from sidelight.settings import settings
+
+if TYPE_CHECKING:
+    from sidelight.experiment import Job
+
+
+def run_verb(args: argparse.Namespace) -> None:
+    config = experiment_of(args)
+    from sidelight import experiment
+
+    if args.dry_run:
+        config, jobs = experiment.plan(config)
+        print(f"{dump_config(config)}\n{describe_plan(config, jobs)}")
+        return
+    study = experiment.run(config, resume=args.resume, quiet=args.quiet)
+    study.print()
+
+
+def experiment_of(args: argparse.Namespace) -> Config:
+    """The settings that a `run` command line asks for."""
+    source = args.source
+    if source is None:
+        raise ConfigError("run needs a data set or an experiment.yaml: sidelight run phone-watch")
+    given = {name: vars(args)[name] for name in settings(Config) if vars(args).get(name) is not None}
+    if given.get("placebo") == []:  # a bare --placebo
+        given["placebo"] = ["all"]
+    flags = [f"{name}={','.join(value) if isinstance(value, list) else value}" for name, value in given.items()]
+    if Path(source).suffix.lower() in (".yaml", ".yml"):
+        return load_config(source, [*flags, *args.overrides])
+    return load_config({"data": source}, [*flags, *args.overrides])
+
+
+def describe_plan(config: Config, jobs: Sequence[Job]) -> str:
+    """How many networks of which kind would be trained."""
+    counts = Counter((job.labels, job.method + (f" ({job.control})" if job.control else "")) for job in jobs)
+    folds, seeds = len({job.fold for job in jobs}), len({job.seed for job in jobs})
+    lines = [f"plan: {len(jobs)} jobs over {folds} folds x {seeds} seeds"]
+    for labels in sorted({labels for labels, _ in counts}):
+        kinds = ", ".join(f"{name} {n}" for (share, name), n in counts.items() if share == labels)
+        lines.append(f"  labels of {labels:.0%} of the training groups: {kinds}")
+    for control, chosen in (("placebo", config.placebo), ("self-distillation", config.self_distillation)):
+        if "best" in chosen:
+            lines.append(f"  and the {control} of the method that is best on the select rows")
+    return "\n".join(lines)
+
+
+def inspect_verb(args: argparse.Namespace) -> None:
+    names = ("target", "group", "split", "task", "impute")
+    config = load_config({"data": args.source}, [f"{n}={vars(args)[n]}" for n in names if vars(args)[n] is not None])
+    from sidelight import data
+    from sidelight.data.inspect import inspect
+
+    dataset = data.load(
+        config.data,
+        target=config.target or None,
+        group=config.group or None,
+        split=config.split or None,
+        task=None if config.task == "auto" else config.task,
+        impute=config.impute,
+    )
+    print(inspect(dataset).to_text())
+
+
+def report_verb(args: argparse.Namespace) -> None:
+    from sidelight.report import write_report
+
+    print(write_report(args.run, args.output))
+
+
+def predict_verb(args: argparse.Namespace) -> None:
+    from sidelight.export import load_student, predict_file
+
+    predict_file(load_student(student_file(args.student)), args.rows, args.output)
+
+
+def export_verb(args: argparse.Namespace) -> None:
+    if not args.onnx:
+        raise ConfigError("say what to write: --onnx. (A student.safetensors with its JSON is already complete.)")
+    from sidelight.export import load_student
+
+    path = student_file(args.student)
+    output = Path(args.output) if args.output else path.with_suffix(".onnx")
+    load_student(path).export(output)
+    print(output)
+
+
+def student_file(path: str) -> Path:
+    """The student of a run folder or of its own folder; any other path is what it is."""
+    folder = Path(path)
+    found = [folder / "student" / "student.safetensors", folder / "student.safetensors"]
+    return next((file for file in found if file.is_file()), folder)
+
+
+def methods_verb(args: argparse.Namespace) -> None:
+    from sidelight.methods import METHODS
+
+    for name, method in METHODS.items():
+        about = " ".join((method.__doc__ or "").strip().partition("\n\n")[0].split())
+        facts = [", ".join(method.tasks), "online" if method.online else "offline", method.paper]
+        entry(name, about, "; ".join(fact for fact in facts if fact))
+    print(
+        "Terms joined by + make one method: pkdot+kl. With @crossfit the teacher speaks only of rows it has not seen."
+    )
+    print("Every study also has the baseline (the same network, no teacher) and the teacher (reads every modality).")
+
+
+def datasets_verb(args: argparse.Namespace) -> None:
+    from sidelight.data import DATASETS
+
+    for name, data in DATASETS.items():
+        entry(name, data.description, f"licence: {data.licence}", data.citation)
+
+
+def doctor_verb(args: argparse.Namespace) -> int:
+    from sidelight import doctor
+
+    checks = doctor.examine()
+    for check in checks:
+        print(check)
+    return 1 if any(check.state == "missing" for check in checks) else 0
+
+
+VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
+    "run": run_verb,
+    "inspect": inspect_verb,
+    "report": report_verb,
+    "predict": predict_verb,
+    "export": export_verb,
+    "methods": methods_verb,
+    "datasets": datasets_verb,
+    "doctor": doctor_verb,
+}
+
+
+def entry(name: str, *paragraphs: str) -> None:
+    """A name and what there is to say about it, wrapped to the terminal (addresses stay whole)."""
+    width = max(40, min(shutil.get_terminal_size().columns, 100))
+    print(name)
+    for text in paragraphs:
+        print(textwrap.fill(text, width, initial_indent="  ", subsequent_indent="  ", break_long_words=False))
+    print()
+
+
+def say(kind: str, message: object, colour: int) -> None:
+    """One paragraph on stderr, its first word coloured where people read it."""
+    plain = not sys.stderr.isatty() or "NO_COLOR" in os.environ
+    print(f"{kind}: {message}" if plain else f"\033[1;{colour}m{kind}:\033[0m {message}", file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0, 1 (doctor: something is missing), 2 (an error), 130 (interrupted)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, SidelightWarning):
+                say("note", message, 33)
+            else:
+                shown(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        try:
+            args = parse(argv)
+            if args.version:
+                from importlib.metadata import version
+
+                print(f"sidelight {version('sidelight')}")
+            elif args.verb is None:
+                build_parser().print_help()
+            else:
+                return int(VERBS[args.verb](args) or 0)
+        except (SidelightError, OSError) as error:
+            return fail(error, argv)
+        except KeyboardInterrupt:
+            again = f" Go on with: {resumed(argv)}" if argv[:1] == ["run"] else ""
+            say("stopped", f"interrupted; what was finished is kept.{again}", 33)
+            return 130
+    return 0
+
+
+def resumed(argv: Sequence[str]) -> str:
+    """The command that goes on with this one."""
+    return shlex.join(["sidelight", *argv, *(["--resume"] if "--resume" not in argv else [])])
+
+
+def fail(error: Exception, argv: Sequence[str]) -> int:
+    """Print what went wrong as one paragraph (with --debug: where)."""
+    if "--debug" in argv:
+        raise error
+    if isinstance(error, BrokenPipeError):  # e.g. sidelight methods | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if isinstance(error, OSError) and not isinstance(error, SidelightError):
+        again = f" What was finished is kept; go on with: {resumed(argv)}" if argv[:1] == ["run"] else ""
+        file = f"{error.filename}: " if error.filename else ""
+        say("error", f"{file}{error.strerror or error}.{again}", 31)
+    else:
+        say("error", error, 31)
+    return 2

@@ -1,0 +1,155 @@
+"""What this machine has and lacks: one line per finding, with the way to mend it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+from typing import Literal
+
+EXTRAS = {
+    "onnx": 'sidelight export --onnx needs it: pip install "sidelight[export]"',
+    "onnxruntime": 'sidelight export --onnx needs it: pip install "sidelight[export]"',
+    "onnxscript": 'sidelight export --onnx needs it: pip install "sidelight[export]"',
+}
+PROVIDERS = ("torchvision", "torchaudio", "timm")
+"""Not needed; where they are installed but broken, they break other packages, and the error seldom says why."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. state: "ok", "missing" (sidelight needs it), "absent" (an extra) or "warning"."""
+
+    name: str
+    state: Literal["ok", "missing", "absent", "warning"]
+    detail: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        state = "OK" if self.state == "ok" else self.state
+        return f"{state:<8} {self.name:<12} {self.detail}" + (f"\n{'':22}{self.mend}" if self.mend else "")
+
+
+def examine() -> list[Check]:
+    """Everything there is to say about this machine."""
+    return [_python(), *_packages(), *_torch(), _cores(), _threads(), _disk(), *_extras(), *_providers()]
+
+
+def _python() -> Check:
+    return Check("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+
+
+def _packages() -> Iterator[Check]:
+    """The packages that sidelight depends on, by their installed versions."""
+    found = []
+    try:
+        needed = requires("sidelight") or []
+    except PackageNotFoundError:
+        yield Check("sidelight", "warning", "imported from a folder, not installed", "pip install -e .")
+        return
+    for need in needed:
+        name = re.split(r"[^\w.-]", need)[0]
+        if "extra ==" in need:
+            continue
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            yield Check(name, "missing", "not installed", f'pip install "{need}"')
+    yield Check("sidelight", "ok", f"{version('sidelight')} with {', '.join(found)}")
+
+
+def _torch() -> Iterator[Check]:
+    try:
+        import torch
+    except Exception as error:
+        yield Check("torch", "missing", f"cannot be imported: {_first(str(error))}", 'pip install "torch>=2.4"')
+        return
+    yield Check("torch", "ok", str(torch.__version__))
+    if torch.cuda.is_available():
+        names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+        yield Check("cuda", "ok", f"{torch.cuda.device_count()} device(s): {', '.join(sorted(names))}")
+    elif torch.version.cuda is None:
+        yield Check("cuda", "absent", "this torch is built for CPUs; sidelight's studies run well on them")
+    else:
+        mend = "if there is a GPU, its driver is missing or older than this torch expects"
+        yield Check("cuda", "absent", f"torch is built for CUDA {torch.version.cuda}, but sees no device", mend)
+
+
+def _cores() -> Check:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Check("cores", "ok", f"{usable} usable of {os.cpu_count()}; a run uses them all unless --jobs says less")
+
+
+def _threads() -> Check:
+    """Threads that each process takes for linear algebra; a run's workers take one each."""
+    found = {name: value for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if (value := os.environ.get(name))}
+    try:
+        from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
+
+        pools = [f"{pool['internal_api']} {pool['num_threads']}" for pool in threadpool_info()]
+    except ImportError:
+        pools = []
+    named = ", ".join(f"{name}={value}" for name, value in found.items()) or "OMP_NUM_THREADS is not set"
+    return Check("threads", "ok", f"{named}; {', '.join(sorted(set(pools))) or 'no BLAS pool loaded yet'}")
+
+
+def _disk() -> Check:
+    free = shutil.disk_usage(".").free / 2**30
+    if free < 1:
+        return Check("disk", "warning", f"{free:.2f} GiB free here", "free some space, or choose --output elsewhere")
+    if not os.access(".", os.W_OK):
+        return Check("disk", "warning", "this folder is read-only", "choose --output elsewhere")
+    return Check("disk", "ok", f"{free:.1f} GiB free here")
+
+
+def _extras() -> Iterator[Check]:
+    for name, mend in EXTRAS.items():
+        if find_spec(name) is None:
+            yield Check(name, "absent", "not installed", mend)
+        elif error := import_error(name):
+            yield Check(name, "warning", f"installed, but cannot be imported: {error}", mend)
+        else:
+            yield Check(name, "ok", version(name))
+
+
+def _providers() -> Iterator[Check]:
+    for name in PROVIDERS:
+        if find_spec(name) is None:
+            yield Check(name, "absent", "not installed; not needed")
+        elif error := import_error(name):
+            yield Check(name, "warning", f"installed, but cannot be imported: {error}", explain(name, error))
+        else:
+            yield Check(name, "ok", version(name))
+
+
+def explain(name: str, error: str) -> str:
+    """What a provider's import error means."""
+    if re.search(r"torchvision::|torchaudio|undefined symbol|cannot open shared object|libcudart|_C\b", error):
+        return (
+            f"{name} (or what it is built on) was built for another torch than the one installed: another version, or "
+            "CUDA where torch is for CPUs. Install both from one index, or uninstall it; sidelight does not need it."
+        )
+    return f"reinstall {name}, or uninstall it; sidelight does not need it"
+
+
+def import_error(name: str) -> str:
+    """Why a package cannot be imported (tried in a process of its own), or ""."""
+    try:
+        done = subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, text=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        return "its import did not end within two minutes"
+    if done.returncode == 0:
+        return ""
+    lines = done.stderr.strip().splitlines()
+    return lines[-1][:200] if lines else f"the process died with code {done.returncode}"
+
+
+def _first(text: str) -> str:
+    return (text.strip().splitlines() or ["no message"])[0][:200]

@@ -1,0 +1,258 @@
+"""The command line: what it calls, what it prints, how it ends. What the verbs do is tested elsewhere."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+import warnings
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from sidelight import cli
+from sidelight.arguments import EXAMPLES, build_parser, parse
+from sidelight.cli import experiment_of, main
+from sidelight.config import Config
+from sidelight.errors import DataError, RunError, SidelightWarning
+from sidelight.settings import settings
+
+VERBS = ["run", "inspect", "report", "predict", "export", "methods", "datasets", "doctor"]
+
+
+def config_of(*words: str) -> Config:
+    return experiment_of(parse(["run", *words]))
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Replaces a module that a verb imports; returns the calls that it received."""
+    calls: list[tuple] = []
+
+    def install(name: str, **functions):
+        module = ModuleType(name)
+        for function, answer in functions.items():
+
+            def call(*args, _name=function, _answer=answer, **kwargs):
+                calls.append((_name, args, kwargs))
+                if isinstance(_answer, BaseException):
+                    raise _answer
+                return _answer
+
+            setattr(module, function, call)
+        monkeypatch.setitem(sys.modules, name, module)
+        monkeypatch.setattr(sys.modules["sidelight"], name.partition(".")[2], module, raising=False)
+        return calls
+
+    return install
+
+
+def test_every_verb_has_a_function_and_an_example():
+    assert list(cli.VERBS) == VERBS
+    assert set(EXAMPLES) == {"", *VERBS}
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help_ends_with_examples_and_needs_nothing_heavy(verb):
+    code = (
+        "import sys, sidelight.cli as c\n"
+        "try: c.main(sys.argv[1:])\n"
+        "except SystemExit as e: assert e.code == 0\n"
+        "print([m for m in ('torch', 'pandas', 'numpy', 'scipy', 'sklearn', 'matplotlib') if m in sys.modules])"
+    )
+    words = [*([verb] if verb else []), "--help"]
+    said = subprocess.check_output([sys.executable, "-c", code, *words], text=True)
+    assert EXAMPLES[verb] in said
+    assert said.strip().splitlines()[-1] == "[]"
+
+
+def test_every_setting_is_a_flag_and_an_override():
+    said = build_parser()._subparsers._group_actions[0].choices["run"].format_help()
+    for name, setting in settings(Config).items():
+        if name == "data":
+            continue
+        assert f"--{name.replace('_', '-')} " in said
+        value = {"relative:0.05": "1"}.get(str(setting.default), setting.default)
+        if isinstance(value, str | int | float) and value != "":
+            assert config_of("phone-watch", f"{name}={value}") == config_of(
+                "phone-watch", f"--{name}".replace("_", "-"), str(value)
+            )
+
+
+def test_flags_and_overrides_in_any_order():
+    config = config_of(
+        "rows.csv", "--methods", "kl", "mse", "transport.epsilon=0.05", "--folds", "3", "--label-groups", "0.2,1",
+        "--available", "video", "--privileged", "eda", "ecg", "terms.kl_weight=2", "--seed=4", "--training.epochs", "9",
+        "--output", "a=b",
+    )  # fmt: skip
+    assert (config.data, config.methods, config.folds, config.seed) == ("rows.csv", ["kl", "mse"], 3, 4)
+    assert (config.available, config.privileged, config.label_groups) == (["video"], ["eda", "ecg"], [0.2, 1.0])
+    assert (config.transport.epsilon, config.terms.kl_weight, config.training.epochs) == (0.05, 2.0, 9)
+    assert config.output == "a=b"
+
+
+def test_a_bare_placebo_means_all():
+    assert config_of("phone-watch", "--placebo").placebo == ["all"]
+    assert config_of("phone-watch").placebo == ["best"]
+
+
+def test_an_experiment_file_is_changed_by_flags_and_overrides(tmp_path):
+    path = tmp_path / "experiment.yaml"
+    path.write_text("data: rows.csv\nfolds: 4\nseeds: 2\n")
+    config = config_of(str(path), "--seeds", "5", "folds=3")
+    assert (config.data, config.folds, config.seeds) == ("rows.csv", 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["rum", "phone-watch"], "unknown verb 'rum'. Did you mean 'run'?"),
+        (["run", "phone-watch", "--fold", "3"], "unknown flag '--fold'. Did you mean '--folds'?"),
+        (["run", "phone-watch", "--label_groups=1"], "Did you mean '--label-groups'?"),
+        (["run", "phone-watch", "--transport.epsilom", "3"], "Did you mean '--transport.epsilon'?"),
+        (["run", "phone-watch", "transport.epsilom=3"], "Did you mean 'transport.epsilon'?"),
+        (["run", "phone-watch", "--task", "clasification"], "Did you mean 'classification'?"),
+        (["run", "phone-watch", "--folds", "two"], "folds: expected a whole number, not 'two'"),
+        (["run", "phone-watch", "--folds"], "--folds: expected one argument. See `sidelight run --help`"),
+        (["run", "phone-watch", "other"], "cannot read 'other': expected setting=value"),
+        (["run"], "run needs a data set or an experiment.yaml"),
+        (["run", "--folds", "3"], "run needs a data set"),
+        (["run", "nowhere.yaml"], "nowhere.yaml: cannot read the experiment: No such file"),
+        (["inspect", "x.csv", "--taget", "pain"], "unknown flag '--taget'. Did you mean '--target'?"),
+        (["report"], "the following arguments are required: RUN"),
+        (["export", "runs/x"], "say what to write: --onnx"),
+        (["--versio"], "unknown flag '--versio'. Did you mean '--version'?"),
+    ],
+)
+def test_mistakes_are_named_with_the_nearest_valid_name(capsys, words, message):
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.err.startswith("error: ")
+    assert "Traceback" not in said.err
+    assert said.out == ""
+
+
+def test_mistakes_are_found_before_anything_heavy_is_imported():
+    code = (
+        "import sys, sidelight.cli as c; code = c.main(['run', 'phone-watch', 'transport.epsilom=3'])\n"
+        "print(code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "2 False"
+
+
+def test_version_and_help_without_a_verb(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("sidelight 0.")
+    assert main([]) == 0
+    assert "verbs:" in capsys.readouterr().out
+
+
+def test_run_passes_the_settings_on_and_prints_the_answer(fake, capsys):
+    study = SimpleNamespace(print=lambda: print("the answer"))
+    calls = fake("sidelight.experiment", run=study)
+    assert main(["run", "phone-watch", "--seeds", "1", "--resume", "--quiet"]) == 0
+    assert calls == [("run", (config_of("phone-watch", "--seeds", "1"),), {"resume": True, "quiet": True})]
+    assert "the answer" in capsys.readouterr().out
+
+
+def test_dry_run_prints_settings_and_plan_and_trains_nothing(fake, capsys):
+    jobs = [
+        SimpleNamespace(method=method, control=control, labels=0.2, fold=fold, seed=0)
+        for method, control in (("baseline", ""), ("kl", ""), ("kl", "self"))
+        for fold in range(3)
+    ]
+    calls = fake("sidelight.experiment", plan=(Config(available=["phone_acc"]), jobs))
+    assert main(["run", "phone-watch", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert [name for name, *_ in calls] == ["plan"]
+    assert "- phone_acc" in said
+    assert "plan: 9 jobs over 3 folds x 1 seeds" in said
+    assert "labels of 20% of the training groups: baseline 3, kl 3, kl (self) 3" in said
+    assert "the placebo of the method that is best on the select rows" in said
+
+
+def test_interrupted_run_says_how_to_go_on(fake, capsys):
+    fake("sidelight.experiment", run=KeyboardInterrupt())
+    assert main(["run", "my data.csv", "--seeds", "1"]) == 130
+    assert "sidelight run 'my data.csv' --seeds 1 --resume" in capsys.readouterr().err
+    assert main(["run", "phone-watch", "--resume"]) == 130
+    assert capsys.readouterr().err.count("--resume") == 1
+
+
+@pytest.mark.parametrize("error", [RunError("runs/x holds this run"), DataError("rows.csv, row 3: NaN")])
+def test_an_expected_error_is_one_paragraph(fake, capsys, error):
+    fake("sidelight.experiment", run=error)
+    assert main(["run", "phone-watch"]) == 2
+    assert capsys.readouterr().err == f"error: {error}\n"
+    with pytest.raises(type(error)):
+        main(["run", "phone-watch", "--debug"])
+
+
+def test_a_full_disk_is_an_error_that_says_how_to_go_on(fake, capsys):
+    fake("sidelight.experiment", run=OSError(errno.ENOSPC, "No space left on device", "runs/x/results.csv"))
+    assert main(["run", "phone-watch"]) == 2
+    said = capsys.readouterr().err
+    assert "runs/x/results.csv: No space left on device" in said
+    assert "sidelight run phone-watch --resume" in said
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(fake):
+    fake("sidelight.experiment", run=ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        main(["run", "phone-watch"])
+
+
+def test_our_warnings_are_notes(monkeypatch, capsys):
+    def verb(args):
+        warnings.warn("k is reduced to 8", SidelightWarning, stacklevel=1)
+
+    monkeypatch.setitem(cli.VERBS, "methods", verb)
+    assert main(["methods"]) == 0
+    assert capsys.readouterr().err == "note: k is reduced to 8\n"
+
+
+def test_report_predict_and_export_call_their_functions(fake, capsys, tmp_path):
+    calls = fake("sidelight.report", write_report="runs/x/report.html")
+    assert main(["report", "runs/x"]) == 0
+    assert calls.pop() == ("write_report", ("runs/x", None), {})
+
+    (tmp_path / "student").mkdir()
+    file = tmp_path / "student" / "student.safetensors"
+    file.touch()
+    exported = []
+    student = SimpleNamespace(export=exported.append)
+    calls = fake("sidelight.export", load_student=student, predict_file=None)
+    for given in (tmp_path, tmp_path / "student", file):
+        assert main(["predict", str(given), "rows.csv", "--output", "out.csv"]) == 0
+        assert calls[-2:] == [("load_student", (file,), {}), ("predict_file", (student, "rows.csv", "out.csv"), {})]
+    assert main(["export", str(tmp_path), "--onnx"]) == 0
+    assert exported == [file.with_suffix(".onnx")]
+    assert "student.onnx" in capsys.readouterr().out
+
+
+def test_inspect_reads_the_data_as_a_run_would(fake, capsys, monkeypatch):
+    calls = fake("sidelight.data", load="rows")
+    fake("sidelight.data.inspect", inspect=SimpleNamespace(to_text=lambda: "seen"))
+    sys.modules["sidelight.data"].inspect = sys.modules["sidelight.data.inspect"]
+    assert main(["inspect", "rows.csv", "--target", "pain", "--impute", "mean"]) == 0
+    roles = {"target": "pain", "group": None, "split": None, "task": None, "impute": "mean"}
+    assert calls == [("load", ("rows.csv",), roles), ("inspect", ("rows",), {})]
+    assert capsys.readouterr().out == "seen\n"
+
+
+def test_datasets_show_licence_and_citation(capsys):
+    assert main(["datasets"]) == 0
+    said = capsys.readouterr().out
+    assert "phone-watch" in said
+    assert "CC BY 4.0" in said
+
+
+def test_a_closed_pipe_is_no_error():
+    code = "import sys; from sidelight.cli import main; sys.exit(main(['datasets']))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+        process.wait()
+    assert b"Traceback" not in said

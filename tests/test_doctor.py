@@ -1,0 +1,58 @@
+"""What `sidelight doctor` finds."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidelight import doctor
+from sidelight.cli import main
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Imports no optional package."""
+    monkeypatch.setattr(doctor, "import_error", lambda name: "")
+
+
+def test_it_looks_at_everything_and_finds_what_the_tests_run_on(quick, capsys):
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    for name in ("python", "sidelight", "torch", "cuda", "cores", "threads", "disk", "onnx", "torchvision"):
+        assert f" {name}" in said
+    assert "missing" not in said
+
+
+def test_a_missing_dependency_is_named_and_changes_the_exit_code(quick, monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "requires", lambda name: ["surely-not-installed>=3", 'other; extra == "dev"'])
+    assert main(["doctor"]) == 1
+    said = capsys.readouterr().out
+    assert "missing  surely-not-installed" in said
+    assert 'pip install "surely-not-installed>=3"' in said
+    assert "other" not in said
+
+
+def test_absent_extras_say_how_to_get_them(monkeypatch):
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    checks = {check.name: check for check in [*doctor._extras(), *doctor._providers()]}
+    assert checks["onnx"].state == "absent"
+    assert 'pip install "sidelight[export]"' in checks["onnx"].mend
+    assert checks["timm"].state == "absent"
+
+
+def test_a_broken_torchvision_is_explained(monkeypatch, tmp_path):
+    (tmp_path / "torchvision").mkdir()
+    code = "raise RuntimeError('operator torchvision::nms does not exist')\n"
+    (tmp_path / "torchvision" / "__init__.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(doctor, "PROVIDERS", ("torchvision",))
+    (check,) = doctor._providers()
+    assert check.state == "warning"
+    assert "torchvision::nms" in check.detail
+    assert "built for another torch" in check.mend
+    assert "reinstall timm" in doctor.explain("timm", "SyntaxError: invalid syntax")
+
+
+def test_little_disk_is_a_warning(monkeypatch):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 2**20}))
+    assert doctor._disk().state == "warning"
