@@ -1,0 +1,246 @@
+"""Rows as arrays, paired over modalities: what every reader returns and everything else is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sidelight.data.rows import Rows, name_row
+from sidelight.errors import ConfigError, DataError, unknown
+
+if TYPE_CHECKING:
+    from sidelight.data.batch import Batch
+    from sidelight.data.preprocess import Preprocessor
+
+SPLITS = ("train", "select", "test")
+
+
+@dataclass
+class Dataset:
+    """N rows of several modalities with one target; checked when it is made.
+
+    inputs:   modality -> (N, D) vectors or (N, T, C) signals, float32. Rows where the modality is absent hold zeros.
+    target:   (N,) int64 class codes (−1 where unlabelled), or (N, K) float32 (NaN where unlabelled).
+    labelled: (N,) bool; None: read from the target.
+    task:     "classification" or "regression".
+    labels:   class names (classification) or target names (regression).
+    present:  modality -> (N,) bool; modalities that are left out are present everywhere.
+    lengths:  modality -> (N,) valid time steps, only for variable-length signals, which are padded with zeros.
+    group:    (N,) str, whose rows these are; None: nobody's, rows are independent.
+    split:    (N,) "train", "select" or "test": the official split, if there is one.
+    ids:      (N,) str, unique; None: the row numbers.
+    question: the set's own defaults: available, privileged, label_groups.
+    about:    citation, licence, source, description.
+    impute:   "no" (NaN is an error) or "mean" (NaN is kept; the Preprocessor puts the train rows' mean there).
+
+    Raises DataError, which names modality, row and column, where the arrays are not that.
+    """
+
+    name: str
+    inputs: dict[str, NDArray]
+    target: NDArray
+    labelled: NDArray | None
+    task: str
+    labels: tuple[str, ...]
+    present: dict[str, NDArray] = field(default_factory=dict)
+    lengths: dict[str, NDArray] = field(default_factory=dict)
+    group: NDArray | None = None
+    split: NDArray | None = None
+    ids: NDArray | None = None
+    question: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+    impute: str = "no"
+
+    def __post_init__(self) -> None:
+        n = len(self.target)
+        self.labels = tuple(str(label) for label in self.labels)
+        self.ids = np.arange(n).astype(str) if self.ids is None else np.asarray(self.ids).astype(str)
+        self.group = None if self.group is None else np.asarray(self.group).astype(str)
+        self.split = None if self.split is None else np.asarray(self.split).astype(str)
+        self.inputs = {m: np.ascontiguousarray(x, dtype=np.float32) for m, x in self.inputs.items()}
+        for kind, arrays in (("present", self.present), ("lengths", self.lengths)):
+            for m in arrays:
+                if m not in self.inputs:
+                    raise DataError(f"{kind}: {unknown('modality', m, self.inputs)}")
+        self.present = {
+            m: np.asarray(self.present[m], bool) if m in self.present else np.ones(n, bool) for m in self.inputs
+        }
+        self.lengths = {m: np.asarray(x, np.int64) for m, x in self.lengths.items()}
+        if self.task == "classification":
+            self.target = np.asarray(self.target, np.int64)
+        else:
+            self.target = np.asarray(self.target, np.float32)
+            self.target = self.target.reshape(n, -1) if n else self.target.reshape(0, len(self.labels))
+        if self.labelled is None:
+            self.labelled = self.target >= 0 if self.target.ndim == 1 else np.isfinite(self.target).any(1)
+        self.labelled = np.asarray(self.labelled, bool)
+        self.check()
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Their names, in order."""
+        return tuple(self.inputs)
+
+    def shape(self, modality: str) -> tuple[int, ...]:
+        """One row's shape, (D,) or (T, C)."""
+        return tuple(self.inputs[modality].shape[1:])
+
+    def row(self, i: int) -> str:
+        """How errors name a row."""
+        return name_row(i, self.row_ids)
+
+    @property
+    def row_ids(self) -> NDArray:
+        """(N,) str."""
+        assert self.ids is not None
+        return self.ids
+
+    @property
+    def has_label(self) -> NDArray:
+        """(N,) bool."""
+        assert self.labelled is not None
+        return self.labelled
+
+    def check(self) -> None:
+        """Everything that a Dataset promises; raises DataError naming the first thing that is not so."""
+        if self.impute not in ("no", "mean"):
+            raise ConfigError(unknown("value of impute", self.impute, ("no", "mean")))
+        if not len(self):
+            raise DataError(f"{self.name}: there are no rows")
+        if not self.inputs:
+            raise DataError(f"{self.name}: there are no modalities; give at least one array of features")
+        self._check_rows()
+        self._check_target()
+        rows = Rows(self.name, self.inputs, self.present, self.lengths, self.group, self.row_ids)
+        rows.check(self.impute)
+        self.inputs, self.lengths = rows.inputs, rows.lengths
+
+    def _check_rows(self) -> None:
+        n = len(self)
+        named = {"labelled": self.labelled, "group": self.group, "split": self.split, "ids": self.ids}
+        named |= {f"modality {m!r}": x for m, x in self.inputs.items()}
+        named |= {f"present[{m!r}]": x for m, x in self.present.items()}
+        named |= {f"lengths[{m!r}]": x for m, x in self.lengths.items()}
+        for what, x in named.items():
+            if x is not None and len(x) != n:
+                raise DataError(f"{self.name}: {what} has {len(x)} rows, but the target has {n}; rows must be paired")
+        values, counts = np.unique(self.row_ids, return_counts=True)
+        if len(values) != n:
+            worst = int(np.argmax(counts > 1))
+            rows = np.flatnonzero(self.row_ids == values[worst])[:4].tolist()
+            raise DataError(
+                f"{self.name}: id {str(values[worst])!r} occurs {counts[worst]} times (rows {rows}); ids must be unique"
+            )
+        if self.split is not None:
+            for i in np.flatnonzero(~np.isin(self.split, SPLITS)):
+                raise DataError(f"{self.name}: {self.row(int(i))}: {unknown('split', self.split[i], SPLITS)}")
+
+    def _check_target(self) -> None:
+        if self.task not in ("classification", "regression"):
+            raise ConfigError(unknown("task", self.task, ("classification", "regression")))
+        if self.target.ndim != (1 if self.task == "classification" else 2):
+            raise DataError(
+                f"{self.name}: a {self.task} target cannot have shape {self.target.shape}; "
+                "expected (N,) class codes or (N, K) values"
+            )
+        if not self.has_label.any():
+            raise DataError(f"{self.name}: no row has a label; at least the rows to be scored need a target")
+        if self.task == "classification":
+            bad = self.has_label & ((self.target < 0) | (self.target >= len(self.labels)))
+            for i in np.flatnonzero(bad):
+                raise DataError(
+                    f"{self.name}: {self.row(int(i))}: class code {self.target[i]} has no name; "
+                    f"there are {len(self.labels)} classes: {', '.join(self.labels)}"
+                )
+            if len(np.unique(self.target[self.has_label])) < 2:
+                only = self.labels[int(self.target[self.has_label][0])]
+                raise DataError(f"{self.name}: every labelled row is of class {only!r}; two classes are needed")
+            return
+        if self.target.shape[1] != len(self.labels):
+            raise DataError(f"{self.name}: {self.target.shape[1]} target columns, but names {list(self.labels)}")
+        bad = np.isinf(self.target) | (np.isnan(self.target).all(1) & self.has_label)[:, None]
+        for i, k in np.argwhere(bad):
+            raise DataError(
+                f"{self.name}: target {self.labels[k]!r} is {self.target[i, k]} in {self.row(int(i))}; "
+                "expected a finite number, or an empty cell for a row without a label"
+            )
+
+    def select(self, modalities: Sequence[str]) -> Dataset:
+        """The same rows with only these modalities; raises ConfigError for a name that does not exist."""
+        for m in modalities:
+            if m not in self.inputs:
+                raise ConfigError(unknown("modality", m, self.inputs))
+        names = set(modalities)
+        question = {k: [m for m in v if m in names] if k != "label_groups" else v for k, v in self.question.items()}
+        return replace(
+            self,
+            inputs={m: self.inputs[m] for m in modalities},
+            present={m: self.present[m] for m in modalities},
+            lengths={m: self.lengths[m] for m in modalities if m in self.lengths},
+            question=question,
+        )
+
+    def resolve(
+        self, available: Iterable[str] = (), privileged: Iterable[str] = ()
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The two lists of modalities, an empty one taken from the set's own question.
+
+        Raises ConfigError: nothing privileged, nothing available, a name twice or in both lists, a misspelt name.
+        """
+        found = []
+        for kind, names in (("available", list(available)), ("privileged", list(privileged))):
+            for m in names:
+                if m not in self.inputs:
+                    raise ConfigError(f"{kind}: {unknown('modality', m, self.inputs)}")
+                if names.count(m) > 1:
+                    raise ConfigError(f"{kind}: modality {m!r} is given {names.count(m)} times")
+            found.append(names or list(self.question.get(kind, [])))
+        for kind, names in zip(("available", "privileged"), found):
+            if not names:
+                meaning = "remain at deployment" if kind == "available" else "teach in training only"
+                raise ConfigError(
+                    f"no {kind} modality: name at least one that will {meaning}. "
+                    f"{self.name} has: {', '.join(self.inputs)}"
+                )
+        both = [m for m in found[0] if m in found[1]]
+        if both:
+            raise ConfigError(f"{both[0]!r} is in both lists; a modality is either available or privileged")
+        return tuple(found[0]), tuple(found[1])
+
+    def batch(
+        self,
+        preprocessor: Preprocessor | None = None,
+        modalities: Iterable[str] | None = None,
+        labelled: NDArray | None = None,
+    ) -> Batch:
+        """All rows as float32 tensors, preprocessed if asked; `index` is the row number.
+
+        labelled: (N,) bool, which rows keep their label (a part of those that have one). The others' targets are
+        overwritten, so that nothing can read them.
+        """
+        import torch
+
+        from sidelight.data.batch import Batch
+
+        names = list(self.inputs if modalities is None else modalities)
+        view = self.select(names)
+        keep = self.has_label if labelled is None else self.has_label & np.asarray(labelled, bool)
+        if self.target.ndim == 1:
+            target = torch.from_numpy(np.where(keep, self.target, -1))
+        else:
+            target = torch.from_numpy(np.where(keep[:, None], self.target, np.float32(np.nan)))
+        inputs = {m: torch.from_numpy(x) for m, x in view.inputs.items()}
+        present = {m: torch.from_numpy(x) for m, x in view.present.items()}
+        lengths = {m: torch.from_numpy(x) for m, x in view.lengths.items()}
+        if preprocessor is not None:
+            with torch.no_grad():
+                inputs = preprocessor(inputs, lengths, present, self.group)
+            lengths = {m: x for m, x in lengths.items() if inputs[m].dim() == 3}
+        return Batch(inputs, target, torch.from_numpy(keep), present, torch.arange(len(self)), lengths)

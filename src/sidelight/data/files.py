@@ -1,0 +1,119 @@
+"""Array files, read without executing anything, and rows of different lengths made one padded array."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sidelight.errors import DataError
+
+UNREADABLE = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, TypeError, NotImplementedError)
+
+
+def load_npz(path: Path) -> dict[str, NDArray]:
+    """Every array of an .npz; raises DataError naming file and array."""
+    key = ""
+    try:
+        with np.load(path, allow_pickle=False) as z:
+            if not hasattr(z, "files"):
+                raise ValueError("it holds a single array, as an .npy does")
+            arrays = {}
+            for key in z.files:
+                arrays[key] = z[key]
+            return arrays
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except UNREADABLE as e:
+        raise DataError(unreadable(path, e, f"array {key!r}" if key else "")) from e
+
+
+def load_array(path: Path, name: str) -> NDArray:
+    """The one array of an .npy, .npz or .safetensors; of several, the one called `name`. Raises DataError."""
+    arrays = load_arrays(path)
+    arrays.pop("lengths", None)
+    if len(arrays) == 1:
+        return next(iter(arrays.values()))
+    if name in arrays:
+        return arrays[name]
+    raise DataError(f"{path} holds {len(arrays)} arrays ({', '.join(arrays)}); expected one, or one called {name!r}")
+
+
+def load_arrays(path: Path) -> dict[str, NDArray]:
+    """All arrays of an .npy (called ''), .npz or .safetensors; raises DataError for an unreadable file."""
+    if path.suffix == ".npz":
+        return load_npz(path)
+    if not path.is_file():
+        raise DataError(f"{path} does not exist")
+    try:
+        if path.suffix == ".npy":
+            return {"": np.load(path, allow_pickle=False)}
+        if path.suffix == ".safetensors":
+            from safetensors.numpy import load_file
+
+            return dict(load_file(path))
+    except Exception as e:  # safetensors has its own exception types
+        raise DataError(unreadable(path, e)) from e
+    raise DataError(
+        f"{path}: cannot read {path.suffix or 'a file without suffix'}; expected .npy, .npz or .safetensors"
+    )
+
+
+def unreadable(path: Path, error: BaseException, part: str = "") -> str:
+    """The sentence for a file that exists and cannot be read."""
+    if "allow_pickle" in str(error) or "Object arrays" in str(error):
+        why = "it holds Python objects, which can execute code and are never loaded; store plain numbers"
+    else:
+        why = (
+            f"truncated or not such a file ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+        )
+    return f"cannot read {path}{', ' + part if part else ''}: {why}"
+
+
+def stack_rows(
+    source: str, modality: str, rows: Sequence[NDArray | None], names: Sequence[str]
+) -> tuple[NDArray, NDArray, NDArray | None]:
+    """One array per row made (N, D) or (N, T, C) float32: (values, present, lengths).
+
+    (T_i, C) rows of different lengths are padded with zeros and lengths (N,) returned; None rows are absent.
+    names: how errors call each row. Raises DataError naming the two rows whose shapes differ.
+    """
+    present = np.array([r is not None and r.size > 0 for r in rows])
+    kept = [i for i in range(len(rows)) if present[i]]
+    if not kept:
+        raise DataError(f"{source}: modality {modality!r} is absent from every row")
+    first: Any = rows[kept[0]]
+    for i in kept:
+        r: Any = rows[i]
+        if r.dtype.kind not in "fiub":
+            raise DataError(f"{source}: modality {modality!r}, {names[i]} holds {r.dtype}; expected numbers")
+        if r.ndim not in (1, 2):
+            raise DataError(
+                f"{source}: modality {modality!r}, {names[i]} has shape {r.shape}; "
+                "expected (D,) features or a (T, C) signal"
+            )
+        if r.ndim != first.ndim or r.shape[-1] != first.shape[-1]:
+            hint = ""
+            if r.ndim == first.ndim == 1:
+                hint = "; a one-channel signal of varying length must be stored as (T, 1)"
+            raise DataError(
+                f"{source}: modality {modality!r}, {names[i]} has shape {r.shape}, but {names[kept[0]]} has "
+                f"{first.shape}; only the length of a (T, C) signal may differ{hint}"
+            )
+    if first.ndim == 1:
+        x = np.zeros((len(rows), len(first)), np.float32)
+    else:
+        steps = max(rows[i].shape[0] for i in kept)  # type: ignore[union-attr]
+        x = np.zeros((len(rows), steps, first.shape[1]), np.float32)
+    lengths = np.zeros(len(rows), np.int64)
+    for i in kept:
+        r = rows[i]
+        lengths[i] = len(r)
+        x[i, : len(r)] = r
+    variable = first.ndim == 2 and bool((lengths[kept] != x.shape[1]).any())
+    return x, present, lengths if variable else None

@@ -1,0 +1,159 @@
+"""`load`: any supported source to a Dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sidelight.data.arrays import read_arrays, read_npz
+from sidelight.data.builtin import DATASETS
+from sidelight.data.dataset import Dataset
+from sidelight.data.raw import Raw, Roles, encode_target, find_roles, groups, row_ids, splits
+from sidelight.data.rows import Rows
+from sidelight.errors import ConfigError, DataError, unknown
+
+MANIFESTS = ("metadata.csv", "metadata.parquet", "metadata.tsv")
+SUFFIXES = (".csv", ".tsv", ".parquet", ".npz")
+Modalities = Sequence[str] | Mapping[str, str | Sequence[str]]
+
+
+def load(
+    source: Any,
+    *,
+    target: str | Sequence[str] | None = None,
+    group: str | None = None,
+    split: str | None = None,
+    ids: str | None = None,
+    task: str | None = None,
+    modalities: Modalities | None = None,
+    impute: str = "no",
+    name: str | None = None,
+) -> Dataset:
+    """Paired rows from a built-in name, a dict of arrays, a DataFrame, an .npz, a manifest or its folder.
+
+    target, group, split, ids: column or array names (default: the usual ones, see docs/data.md).
+    task: "classification" or "regression" (default: read from the target).
+    modalities: names (default: all that are found), or name -> column prefix or list of columns.
+    impute: "no": NaN is an error; "mean": kept, and replaced by the train rows' mean later.
+    Raises DataError naming file, row, modality and value; ConfigError for a setting that cannot be.
+    """
+    if isinstance(source, Dataset):
+        return source if modalities is None else source.select(list(modalities))
+    if isinstance(source, str) and source in DATASETS:
+        return _builtin(source, modalities, target=target, group=group, split=split, ids=ids, task=task)
+
+    def find(columns: Sequence[str]) -> Roles:
+        return find_roles(label, columns, target, group, split, ids)
+
+    label = name or _label(source)
+    raw, roles = _read(source, label, find, modalities)
+    row_names = row_ids(raw, roles)
+    y = encode_target(raw, roles, row_names, task)
+    try:
+        return Dataset(
+            name=label,
+            inputs=raw.inputs,
+            target=y.values,
+            labelled=y.labelled,
+            task=y.task,
+            labels=y.labels,
+            present=_present(raw),
+            lengths=raw.lengths,
+            group=groups(raw, roles, row_names),
+            split=splits(raw, roles, row_names),
+            ids=row_names,
+            about={"source": str(source)} if isinstance(source, str | Path) else {},
+            impute=impute,
+        )
+    except DataError as e:
+        raise DataError(str(e).replace(f"{label}: ", f"{raw.name}: ", 1)) from None
+
+
+def load_rows(
+    source: Any,
+    modalities: Modalities,
+    *,
+    group: str | None = None,
+    ids: str | None = None,
+    impute: str = "no",
+) -> Rows:
+    """The features of new rows, for prediction: as `load`, but no target is needed and only `modalities` are read."""
+
+    def find(columns: Sequence[str]) -> Roles:
+        return find_roles(label, columns, None, group, None, ids, target_needed=False)
+
+    label = _label(source)
+    raw, roles = _read(source, label, find, modalities)
+    row_names = row_ids(raw, roles)
+    present = _present(raw)
+    whole = {m: present.get(m, np.ones(raw.n, bool)) for m in raw.inputs}
+    rows = Rows(raw.name, raw.inputs, whole, raw.lengths, groups(raw, roles, row_names), row_names)
+    rows.check(impute)
+    return rows
+
+
+def _read(
+    source: Any, label: str, find: Callable[[Sequence[str]], Roles], modalities: Modalities | None
+) -> tuple[Raw, Roles]:
+    if isinstance(source, Mapping):
+        return read_arrays(source, label, find, None if modalities is None else list(modalities))
+    if isinstance(source, str | Path):
+        path = locate(source)
+        if path.suffix == ".npz":
+            return read_arrays(read_npz(path), str(path), find, None if modalities is None else list(modalities))
+        from sidelight.data.tables import read_frame, read_table
+
+        return read_table(read_frame(path), str(path), path.parent, find, modalities)
+    if hasattr(source, "columns") and hasattr(source, "iloc"):
+        from sidelight.data.tables import read_table
+
+        return read_table(source, label, None, find, modalities)
+    raise DataError(
+        f"cannot load a {type(source).__name__}; expected a built-in name, a path, a dict of arrays or a DataFrame"
+    )
+
+
+def _present(raw: Raw) -> dict[str, Any]:
+    """What the reader said, less the rows that are NaN throughout."""
+    present = dict(raw.present)
+    for m, x in raw.inputs.items():
+        nothing = np.isnan(x).reshape(len(x), -1).all(1)
+        if nothing.any():
+            present[m] = present.get(m, np.ones(raw.n, bool)) & ~nothing
+    return present
+
+
+def _builtin(name: str, modalities: Modalities | None, **given: Any) -> Dataset:
+    for setting, value in given.items():
+        if value and not (setting == "task" and value == "auto"):
+            raise ConfigError(f"{name} is built in and has its own {setting}; leave {setting}={value!r} out")
+    data = DATASETS[name].load()
+    return data if modalities is None else data.select(list(modalities))
+
+
+def _label(source: Any) -> str:
+    if not isinstance(source, str | Path):
+        return "data"
+    path = Path(source)
+    named = path.suffix and path.stem not in ("metadata", "data")
+    return (path.stem if named else path.resolve().parent.name) if path.suffix else path.resolve().name
+
+
+def locate(source: str | Path) -> Path:
+    """The file to read: the path itself, or the manifest of a folder. Raises DataError where there is none."""
+    path = Path(source)
+    if path.is_dir():
+        for name in MANIFESTS:
+            if (path / name).is_file():
+                return path / name
+        raise DataError(f"folder {path} has no manifest; expected one of {', '.join(MANIFESTS)} in it")
+    if not path.exists():
+        if not path.suffix and len(path.parts) == 1:
+            raise DataError(f"no such file or folder, and {unknown('built-in data set', source, DATASETS)}")
+        raise DataError(f"{path} does not exist")
+    if path.suffix not in SUFFIXES:
+        raise DataError(f"{path}: cannot read {path.suffix or 'a file without suffix'}; expected {', '.join(SUFFIXES)}")
+    return path

@@ -1,0 +1,313 @@
+"""Raw rows to what encoders read: imputation, window statistics, standardisation; fitted on train rows only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sidelight.data.dataset import Dataset
+from sidelight.data.statistics import STANDARD, window_statistics
+from sidelight.errors import ConfigError, DataError, unknown
+
+CLIP = 10.0
+CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One modality: its raw row shape, (D,) or (T, C); whether T varies; which window statistics, if any."""
+
+    shape: tuple[int, ...]
+    variable: bool = False
+    statistics: tuple[str, ...] = ()
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        """A row's shape afterwards."""
+        if not self.statistics:
+            return self.shape
+        return tuple(window_statistics(torch.zeros(1, *self.shape), None, self.statistics).shape[1:])
+
+
+class Preprocessor(nn.Module):
+    """impute -> window statistics -> standardise -> clip at ±10 -> zeros where absent. Made by `fit`.
+
+    Statistics are buffers (state_dict), the structure is JSON (`to_config`). A column that is constant in the train
+    rows becomes 0. standardize="group": each group by its own rows; of a group that was neither fitted nor
+    calibrated, by the rows given in that call, so it then needs several of them (DataError for a single one).
+    """
+
+    def __init__(
+        self,
+        plans: Mapping[str, Plan],
+        standardize: str = "train",
+        impute: str = "no",
+        groups: Sequence[str] = (),
+    ):
+        super().__init__()
+        for setting, value, valid in (
+            ("standardize", standardize, ("train", "group")),
+            ("impute", impute, ("no", "mean")),
+        ):
+            if value not in valid:
+                raise ConfigError(unknown(f"value of {setting}", value, valid))
+        self.plans = dict(plans)
+        self.standardize, self.impute = standardize, impute
+        self.groups = list(groups)
+        for i, plan in enumerate(self.plans.values()):
+            rows, width = 1 + len(self.groups), plan.output[-1]
+            self.register_buffer(f"fill_{i}", torch.zeros(plan.shape[-1]))
+            self.register_buffer(f"mean_{i}", torch.zeros(rows, width))
+            self.register_buffer(f"scale_{i}", torch.ones(rows, width))
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Those it can read."""
+        return tuple(self.plans)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Modality -> a row's shape after preprocessing, (D,) or (T, C)."""
+        return {m: plan.output for m, plan in self.plans.items()}
+
+    @property
+    def variable(self) -> tuple[str, ...]:
+        """Modalities that are still variable-length signals afterwards; their lengths stay as they were."""
+        return tuple(m for m, p in self.plans.items() if p.variable and not p.statistics)
+
+    @classmethod
+    @torch.no_grad()
+    def fit(
+        cls,
+        dataset: Dataset,
+        rows: NDArray,
+        modalities: Iterable[str],
+        statistics: Iterable[str] = (),
+        standardize: str = "train",
+        impute: str | None = None,
+        parts: Sequence[str] = STANDARD,
+    ) -> Preprocessor:
+        """Fitted on the given rows and nothing else.
+
+        statistics: the signals that become window statistics (`parts` says which). impute: "no" or "mean" (None: as
+        the data set says). Raises ConfigError (unknown modality, statistics of a vector, no groups), DataError (a
+        modality that no train row has).
+        """
+        names, wanted = list(modalities), set(statistics)
+        for m in [*names, *wanted]:
+            if m not in dataset.inputs:
+                raise ConfigError(unknown("modality", m, dataset.inputs))
+        plans = {}
+        for m in names:
+            if m in wanted and len(dataset.shape(m)) == 1:
+                raise ConfigError(
+                    f"modality {m!r} is a vector of shape {dataset.shape(m)}; it has no window statistics"
+                )
+            plans[m] = Plan(dataset.shape(m), m in dataset.lengths, tuple(parts) if m in wanted else ())
+        if standardize == "group" and dataset.group is None:
+            raise ConfigError(
+                f"standardize='group' needs groups, and {dataset.name} has none; say which column (group=…)"
+            )
+        rows = np.asarray(rows)
+        group = dataset.group[rows] if dataset.group is not None else None
+        self = cls(plans, standardize, dataset.impute if impute is None else impute)
+        inputs, lengths, present = _tensors(dataset, rows, names)
+        for m in names:
+            if not present[m].any():
+                raise DataError(f"{dataset.name}: modality {m!r} is absent from all {len(rows)} train rows")
+            self._fit_one(m, inputs[m], lengths.get(m), present[m])
+        if standardize == "group":
+            assert group is not None
+            self.calibrate(inputs, lengths, present, group)
+        return self
+
+    def forward(
+        self,
+        inputs: Mapping[str, Tensor],
+        lengths: Mapping[str, Tensor] | None = None,
+        present: Mapping[str, Tensor] | None = None,
+        group: Sequence[str] | NDArray | None = None,
+    ) -> dict[str, Tensor]:
+        """Modality -> (B, …) raw to modality -> (B, …) preprocessed, for the modalities that are given.
+
+        lengths, present: as in Batch (absent: full length, present). group: (B,) names, for standardize="group".
+        Raises ConfigError for a modality that was not fitted or has another shape.
+        """
+        lengths, present = lengths or {}, present or {}
+        out = {}
+        for m, x in inputs.items():
+            length, here = lengths.get(m), present.get(m)
+            f = self._features(m, x, length)
+            mean, scale = self._statistics_for(m, f, length, here, group)
+            f = ((f - mean) * scale).clamp(-CLIP, CLIP)
+            keep = _mask(f, length if f.dim() == 3 else None, here)
+            out[m] = f if keep is None else f.masked_fill(~keep, 0)
+        return out
+
+    @torch.no_grad()
+    def calibrate(
+        self,
+        inputs: Mapping[str, Tensor],
+        lengths: Mapping[str, Tensor],
+        present: Mapping[str, Tensor],
+        group: Sequence[str] | NDArray,
+    ) -> None:
+        """Remember the statistics of the groups of these rows, so that later single rows of theirs can be read."""
+        if self.standardize != "group":
+            raise ConfigError("only a preprocessor with standardize='group' is calibrated")
+        names = np.asarray(group).astype(str)
+        new = [g for g in np.unique(names).tolist() if g not in self.groups]
+        for m in self.plans:
+            if m not in inputs:
+                raise ConfigError(f"calibration needs every modality that is read; {m!r} is missing")
+            f = self._features(m, inputs[m], lengths.get(m))
+            added = self._group_rows(m, f, lengths.get(m), present.get(m), names, new)
+            for kind, rows in zip(("mean", "scale"), added):
+                self.register_buffer(f"{kind}_{self._index(m)}", torch.cat([self._get(kind, m), rows]))
+        self.groups += new
+
+    def subset(self, modalities: Iterable[str]) -> Preprocessor:
+        """A copy that reads these modalities only: what a student carries."""
+        names = list(modalities)
+        for m in names:
+            self._index(m)
+        new = Preprocessor({m: self.plans[m] for m in names}, self.standardize, self.impute, self.groups)
+        for m in names:
+            for kind in ("fill", "mean", "scale"):
+                new._get(kind, m).copy_(self._get(kind, m))
+        return new
+
+    def to_config(self) -> dict[str, Any]:
+        """The structure, JSON-able; `from_config` and `load_state_dict` make the same preprocessor again."""
+        return {
+            "modalities": {
+                m: {"shape": list(p.shape), "variable": p.variable, "statistics": list(p.statistics)}
+                for m, p in self.plans.items()
+            },
+            "standardize": self.standardize,
+            "impute": self.impute,
+            "groups": list(self.groups),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Preprocessor:
+        """The structure that `to_config` wrote; its values come with `load_state_dict`."""
+        plans = {
+            m: Plan(tuple(p["shape"]), bool(p["variable"]), tuple(p["statistics"]))
+            for m, p in config["modalities"].items()
+        }
+        return cls(plans, config["standardize"], config["impute"], config["groups"])
+
+    def _index(self, m: str) -> int:
+        if m not in self.plans:
+            raise ConfigError(unknown("modality", m, self.plans))
+        return list(self.plans).index(m)
+
+    def _get(self, kind: str, m: str) -> Tensor:
+        buffer = getattr(self, f"{kind}_{self._index(m)}")
+        assert isinstance(buffer, Tensor)
+        return buffer
+
+    def _features(self, m: str, x: Tensor, length: Tensor | None) -> Tensor:
+        """(B, D) or (B, T, C) before standardisation."""
+        fill, plan = self._get("fill", m), self.plans[m]
+        fits = x.dim() == len(plan.shape) + 1 and x.shape[-1] == plan.shape[-1]
+        if not fits or (x.dim() == 3 and not plan.variable and x.shape[1] != plan.shape[0]):
+            raise ConfigError(f"modality {m!r} has rows of shape {tuple(x.shape[1:])}; expected {plan.shape}")
+        if self.impute == "mean":
+            x = torch.where(torch.isnan(x), fill, x)
+        return window_statistics(x, length, plan.statistics, plan.shape[0]) if plan.statistics else x
+
+    def _fit_one(self, m: str, x: Tensor, length: Tensor | None, present: Tensor) -> None:
+        if self.impute == "mean":
+            mean, _ = _moments(x, _mask(x, length, present))
+            self._get("fill", m).copy_(mean)
+        f = torch.cat([self._features(m, *part) for part in _chunks(x, length)])
+        mean, scale = _moments(f, _mask(f, length if f.dim() == 3 else None, present))
+        self._get("mean", m)[0], self._get("scale", m)[0] = mean, scale
+
+    def _statistics_for(
+        self, m: str, f: Tensor, length: Tensor | None, present: Tensor | None, group: Sequence[str] | NDArray | None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and scale that broadcast over f."""
+        mean, scale = self._get("mean", m), self._get("scale", m)
+        if self.standardize == "train":
+            return mean[0], scale[0]
+        if group is None:
+            raise ConfigError("standardize='group' needs to know whose rows these are; give their group")
+        names = np.asarray(group).astype(str)
+        new = [g for g in np.unique(names).tolist() if g not in self.groups]
+        if new:
+            more = self._group_rows(m, f, length, present, names, new)
+            mean, scale = torch.cat([mean, more[0]]), torch.cat([scale, more[1]])
+        code = {g: 1 + i for i, g in enumerate([*self.groups, *new])}
+        which = torch.tensor([code[g] for g in names.tolist()], device=f.device)
+        shape = (len(f), *[1] * (f.dim() - 2), f.shape[-1])
+        return mean[which].view(shape), scale[which].view(shape)
+
+    def _group_rows(
+        self, m: str, f: Tensor, length: Tensor | None, present: Tensor | None, names: NDArray, new: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
+        """(G, C) means and scales of the new groups; of one that lacks the modality throughout, the train rows'."""
+        keep = _mask(f, length if f.dim() == 3 else None, present)
+        means, scales = [self._get("mean", m)[:0]], [self._get("scale", m)[:0]]
+        for g in new:
+            rows = torch.from_numpy(np.flatnonzero(names == g)).to(f.device)
+            if len(rows) < 2:
+                raise DataError(
+                    f"standardize='group': group {g!r} is new and has a single row; give several of its rows at once, "
+                    "or calibrate the preprocessor with some of them first"
+                )
+            part = None if keep is None else keep[rows]
+            if part is not None and not part.any():
+                mean, scale = self._get("mean", m)[0], self._get("scale", m)[0]
+            else:
+                mean, scale = _moments(f[rows], part)
+            means.append(mean[None])
+            scales.append(scale[None])
+        return torch.cat(means), torch.cat(scales)
+
+
+def _tensors(
+    dataset: Dataset, rows: NDArray, names: Sequence[str]
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    inputs = {m: torch.from_numpy(dataset.inputs[m][rows]) for m in names}
+    lengths = {m: torch.from_numpy(dataset.lengths[m][rows]) for m in names if m in dataset.lengths}
+    return inputs, lengths, {m: torch.from_numpy(dataset.present[m][rows]) for m in names}
+
+
+def _chunks(x: Tensor, length: Tensor | None) -> Iterable[tuple[Tensor, Tensor | None]]:
+    for i in range(0, len(x), CHUNK):
+        yield x[i : i + CHUNK], None if length is None else length[i : i + CHUNK]
+
+
+def _mask(f: Tensor, length: Tensor | None, present: Tensor | None) -> Tensor | None:
+    """Bool that broadcasts over f: what is there; None if everything is."""
+    shape = (-1, *[1] * (f.dim() - 1))
+    keep = None if present is None else present.view(shape)
+    if length is not None:
+        valid = (torch.arange(f.shape[1], device=f.device)[None] < length[:, None]).unsqueeze(-1)
+        keep = valid if keep is None else keep & valid
+    return keep
+
+
+def _moments(f: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / standard deviation of every last-axis column over what is kept and not NaN, summed in float64.
+
+    The scale of a (nearly) constant column is 0: it tells nothing, and must not blow up on new rows.
+    """
+    x = f.double()
+    valid = ~torch.isnan(x) if keep is None else ~torch.isnan(x) & keep
+    over = tuple(range(x.dim() - 1))
+    n = valid.sum(over).clamp(min=1)
+    mean = x.masked_fill(~valid, 0).sum(over) / n
+    std = ((x - mean).masked_fill(~valid, 0).square().sum(over) / n).sqrt()
+    constant = std <= 1e-6 * mean.abs().clamp(min=1e-6)
+    scale = torch.where(constant, 0, 1 / std.clamp(min=1e-30))
+    return mean.to(f.dtype), scale.to(f.dtype)

@@ -1,0 +1,94 @@
+"""The features of rows without a target, and the checks that name what is wrong with them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sidelight.errors import DataError
+
+
+def name_row(i: int, ids: NDArray) -> str:
+    """How errors name a row: its number, and its id if it has another one."""
+    return f"row {i}" if str(ids[i]) == str(i) else f"row {i} (id {str(ids[i])!r})"
+
+
+@dataclass
+class Rows:
+    """What a deployed student is given.
+
+    inputs:  modality -> (N, D) or (N, T, C) float32. present: modality -> (N,) bool. lengths: modality -> (N,) int64.
+    group: (N,) str or None. ids: (N,) str.
+    """
+
+    name: str
+    inputs: dict[str, NDArray]
+    present: dict[str, NDArray] = field(default_factory=dict)
+    lengths: dict[str, NDArray] = field(default_factory=dict)
+    group: NDArray | None = None
+    ids: NDArray | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def check(self, impute: str = "no") -> None:
+        """Finite values where present, lengths that fit, zeros where absent; raises DataError naming the culprit."""
+        if self.ids is None:
+            self.ids = np.arange(len(self)).astype(str)
+        for m in self.inputs:
+            self._check_shape(m)
+            if m in self.lengths:
+                self._check_lengths(m)
+            self._blank_absent(m)
+            self._check_finite(m, impute)
+
+    def _row(self, i: int | np.integer) -> str:
+        assert self.ids is not None
+        return name_row(int(i), self.ids)
+
+    def _check_shape(self, m: str) -> None:
+        x = self.inputs[m]
+        if not re.fullmatch(r"[^.\s]+", m):
+            raise DataError(f"{self.name}: modality name {m!r} is empty or holds a dot or a space; rename it")
+        if x.ndim not in (2, 3):
+            raise DataError(
+                f"{self.name}: modality {m!r} has shape {x.shape}; expected (N, D) vectors or (N, T, C) signals"
+            )
+        if 0 in x.shape[1:]:
+            raise DataError(f"{self.name}: modality {m!r} has shape {x.shape}: its rows are empty")
+
+    def _check_lengths(self, m: str) -> None:
+        x, lengths, present = self.inputs[m], self.lengths[m], self.present[m]
+        if x.ndim != 3:
+            raise DataError(f"{self.name}: modality {m!r} has lengths, but its rows are vectors of shape {x.shape[1:]}")
+        for i in np.flatnonzero(present & ((lengths < 1) | (lengths > x.shape[1]))):
+            raise DataError(
+                f"{self.name}: modality {m!r}, {self._row(i)}: length {lengths[i]} is not between 1 and "
+                f"{x.shape[1]} time steps"
+            )
+        self.lengths[m] = lengths = np.where(present, lengths, 0)
+        padding = np.arange(x.shape[1])[None] >= lengths[:, None]
+        if x[padding].any():
+            self.inputs[m] = np.where(padding[:, :, None], np.float32(0), x)
+
+    def _blank_absent(self, m: str) -> None:
+        absent = ~self.present[m]
+        if self.inputs[m][absent].any():
+            self.inputs[m] = self.inputs[m].copy()
+            self.inputs[m][absent] = 0
+
+    def _check_finite(self, m: str, impute: str) -> None:
+        x = self.inputs[m]
+        bad = np.isinf(x) if impute == "mean" else ~np.isfinite(x)
+        if not bad.any():
+            return
+        where = tuple(int(v) for v in np.argwhere(bad)[0])
+        place = f"column {where[1]}" if x.ndim == 2 else f"time step {where[1]}, channel {where[2]}"
+        mend = "mend the value" if np.isinf(x[where]) else "mend the value, or ask for impute='mean'"
+        raise DataError(
+            f"{self.name}: modality {m!r} is {x[where]} in {self._row(where[0])}, {place} "
+            f"({int(bad.sum())} such values in {int(bad.reshape(len(x), -1).any(1).sum())} rows); {mend}"
+        )

@@ -1,0 +1,105 @@
+"""Window statistics: a parameter-free map from a signal to a vector, in operations that ONNX knows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sidelight.errors import ConfigError, unknown
+
+STANDARD = ("moments", "range", "change", "trend", "quartiles", "spectrum", "magnitude")
+
+
+def _moments(x: Tensor, mask: Tensor, n: Tensor) -> Tensor:
+    mean = (x * mask).sum(1) / n
+    return torch.stack([mean, _std(x, mask, n)], -1)
+
+
+def _std(x: Tensor, mask: Tensor, n: Tensor) -> Tensor:
+    centred = (x - ((x * mask).sum(1) / n)[:, None]) * mask
+    return (centred.square().sum(1) / n).sqrt()
+
+
+def _range(x: Tensor, mask: Tensor, n: Tensor) -> Tensor:
+    low = x.masked_fill(mask == 0, math.inf).amin(1)
+    high = x.masked_fill(mask == 0, -math.inf).amax(1)
+    return torch.stack([low, high], -1)
+
+
+def _change(x: Tensor, mask: Tensor, n: Tensor) -> Tensor:
+    """Mean absolute and standard deviation of the differences between neighbouring steps."""
+    if x.shape[1] < 2:
+        return x.new_zeros(x.shape[0], x.shape[2], 2)
+    step, both = x[:, 1:] - x[:, :-1], mask[:, 1:]
+    pairs = (n - 1).clamp(min=1)
+    return torch.stack([(step.abs() * both).sum(1) / pairs, _std(step, both, pairs)], -1)
+
+
+def _trend(x: Tensor, mask: Tensor, n: Tensor) -> Tensor:
+    """Slope of the line through the signal, as the change over the whole window."""
+    time = torch.arange(x.shape[1], dtype=x.dtype, device=x.device).view(1, -1, 1)
+    time = (time - (n[:, None] - 1) / 2) * mask
+    slope = (time * x).sum(1) / time.square().sum(1).clamp(min=1e-6)
+    return (slope * n).unsqueeze(-1)
+
+
+def _quartiles(x: Tensor, mask: Tensor, n: Tensor) -> Tensor:
+    """The values at a quarter, a half and three quarters of the sorted valid steps (lower neighbour)."""
+    ordered = x.masked_fill(mask == 0, math.inf).sort(dim=1).values
+    picks = []
+    for q in (0.25, 0.5, 0.75):
+        at = (q * (n - 1)).floor().long().expand(-1, x.shape[2])
+        picks.append(ordered.gather(1, at[:, None])[:, 0])
+    return torch.stack(picks, -1)
+
+
+def _spectrum(x: Tensor, mask: Tensor, n: Tensor, window: int, bins: int = 8) -> Tensor:
+    """log(1 + amplitude) of the lowest `bins` frequencies (k cycles in `window` steps) of the centred signal."""
+    centred = (x - ((x * mask).sum(1) / n)[:, None]) * mask
+    time = torch.arange(x.shape[1], dtype=torch.float64)
+    k = torch.arange(1, bins + 1, dtype=torch.float64)[:, None]
+    angle = 2 * math.pi * k * time / window
+    wave = torch.cat([angle.cos(), angle.sin()]).to(x)
+    parts = torch.einsum("kt,btc->bck", wave, centred) * (2 / n.unsqueeze(-1))
+    amplitude = (parts[..., :bins].square() + parts[..., bins:].square()).sqrt()
+    return torch.log1p(amplitude)
+
+
+_SIMPLE = {
+    "moments": _moments,
+    "range": _range,
+    "change": _change,
+    "trend": _trend,
+    "quartiles": _quartiles,
+}
+PARTS = (*_SIMPLE, "spectrum", "magnitude")
+
+
+def window_statistics(
+    x: Tensor, length: Tensor | None = None, parts: Sequence[str] = STANDARD, window: int | None = None
+) -> Tensor:
+    """(B, T, C) signals to (B, D) vectors; only the first `length` (B,) steps of each are read.
+
+    parts: any of moments (mean, standard deviation), range (minimum, maximum), change (mean and standard deviation of
+    the differences), trend, quartiles, spectrum (8 lowest frequencies), and magnitude, which adds the norm over
+    channels as one more channel. window: the steps of a full window, if x is cut shorter or padded longer; a row's
+    statistics do not depend on its padding. Raises ConfigError for another part.
+    """
+    for part in parts:
+        if part not in PARTS:
+            raise ConfigError(unknown("window statistic", part, PARTS))
+    if "magnitude" in parts and x.shape[2] > 1:
+        x = torch.cat([x, x.square().sum(2, keepdim=True).sqrt()], 2)
+    if length is None:
+        mask = torch.ones_like(x[:, :, :1])
+    else:
+        steps = torch.arange(x.shape[1], device=x.device)
+        mask = (steps[None] < length.clamp(min=1)[:, None]).to(x.dtype).unsqueeze(-1)
+    n = mask.sum(1)
+    found = [_SIMPLE[p](x, mask, n) for p in parts if p in _SIMPLE]
+    if "spectrum" in parts:
+        found.append(_spectrum(x, mask, n, window or x.shape[1]))
+    return torch.cat(found, -1).flatten(1)

@@ -1,0 +1,195 @@
+"""Reader for DataFrames and manifests: feature columns, a file per row, or an array file per modality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sidelight.data.files import load_array, load_arrays, stack_rows
+from sidelight.data.raw import Raw, Roles, empty, text
+from sidelight.errors import DataError, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILE_COLUMN = "_file_name"
+ARRAY_FILES = (".safetensors", ".npy", ".npz")
+EMPTY = ["", "NaN", "nan", "NA", "N/A", "null", "None", "none"]
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """A .csv, .tsv or .parquet file. In text columns only an empty cell is empty: a class may be called "None".
+
+    Raises DataError for an unreadable file.
+    """
+    import pandas as pd
+
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        # Cells as they are written: "01" stays a name, and 3 stays different from 3.0.
+        sep = "\t" if path.suffix == ".tsv" else ","
+        return pd.read_csv(path, sep=sep, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except Exception as e:  # pandas, pyarrow and codecs each raise their own
+        first = (str(e).splitlines() or [""])[0]
+        raise DataError(f"cannot read {path}: {type(e).__name__}: {first}") from e
+
+
+def read_table(
+    frame: pd.DataFrame,
+    name: str,
+    folder: Path | None,
+    find: Callable[[Sequence[str]], Roles],
+    modalities: Sequence[str] | Mapping[str, str | Sequence[str]] | None,
+) -> tuple[Raw, Roles]:
+    """Rows of a table. `folder`: where file names start from and where `<modality>.npy` files lie; None: in memory."""
+    frame = frame.rename(columns=str)
+    doubled = frame.columns[frame.columns.duplicated()]
+    if len(doubled):
+        raise DataError(f"{name}: column {doubled[0]!r} occurs twice")
+    columns = list(frame.columns)
+    roles = find(columns)
+    raw = Raw(name, len(frame), {}, columns={c: _values(frame[c]) for c in roles.names})
+    names = text(raw.columns[roles.ids]) if roles.ids else np.arange(len(frame)).astype(str)
+    rows = [f"row {i}" if names[i] == str(i) else f"row {i} (id {str(names[i])!r})" for i in range(len(frame))]
+    free = [c for c in columns if c not in roles.names]
+    wanted: dict[str, Any] = dict.fromkeys(modalities) if modalities is not None else _found(frame, free, folder, name)
+    if isinstance(modalities, Mapping):
+        wanted = dict(modalities)
+    if not wanted:
+        raise DataError(
+            f"{name}: no modality found; expected columns like 'video.0', 'video.1', a column "
+            f"'video{FILE_COLUMN}', or a file video.npy beside the table. Columns: {', '.join(free[:30]) or '(none)'}"
+        )
+    for m, how in wanted.items():
+        _add(raw, m, how, frame, free, folder, rows)
+    return raw, roles
+
+
+def _values(column: pd.Series) -> NDArray:
+    """As numpy; pandas' own missing values become None or NaN."""
+    import pandas as pd
+
+    if pd.api.types.is_bool_dtype(column.dtype) or pd.api.types.is_integer_dtype(column.dtype):
+        return column.to_numpy(object) if column.isna().any() else column.to_numpy()
+    if pd.api.types.is_float_dtype(column.dtype):
+        return column.to_numpy(float)
+    return column.to_numpy(object)
+
+
+def _found(frame: pd.DataFrame, free: Sequence[str], folder: Path | None, name: str) -> dict[str, None]:
+    """Every modality that columns or files beside the table speak of, in order; a row's own file is none."""
+    found: dict[str, None] = {}
+    row_files: set[str] = set()
+    for c in free:
+        if c.endswith(FILE_COLUMN):
+            found[c.removesuffix(FILE_COLUMN)] = None
+            row_files |= set(frame[c].astype(str))
+        elif "." in c.strip("."):
+            found[c.split(".", 1)[0]] = None
+    if folder is not None:
+        for path in sorted(folder.iterdir()):
+            if path.suffix in ARRAY_FILES and path.stem != Path(name).stem and path.name not in row_files:
+                found[path.stem] = None
+    return found
+
+
+def _add(
+    raw: Raw,
+    m: str,
+    how: str | Sequence[str] | None,
+    frame: pd.DataFrame,
+    free: Sequence[str],
+    folder: Path | None,
+    rows: Sequence[str],
+) -> None:
+    """Read one modality by whichever way it is stored."""
+    if how is None:
+        cells = [c for c in free if c.startswith(f"{m}.") and not c.endswith(FILE_COLUMN)] or [
+            c for c in free if c == m
+        ]
+        file_column = f"{m}{FILE_COLUMN}"
+        beside = [
+            folder / f"{m}{end}" for end in ARRAY_FILES if folder is not None and (folder / f"{m}{end}").is_file()
+        ]
+        ways = [*(["columns"] if cells else []), *([file_column] if file_column in free else []), *map(str, beside)]
+        if len(ways) > 1:
+            raise DataError(f"{raw.name}: modality {m!r} is stored in several ways ({', '.join(ways)}); keep one")
+        if not ways:
+            known = _found(frame, free, folder, raw.name)
+            raise DataError(f"{raw.name}: {unknown('modality', m, known)}")
+        if beside:
+            _add_array(raw, m, beside[0])
+        elif file_column in free:
+            _add_files(raw, m, frame[file_column], folder, rows)
+        else:
+            raw.inputs[m], raw.present[m] = _feature_columns(raw.name, m, frame, cells, rows)
+        return
+    cells = [c for c in free if c.startswith(how)] if isinstance(how, str) else list(how)
+    for c in cells:
+        if c not in free:
+            raise DataError(f"{raw.name}: modality {m!r}: {unknown('column', c, free)}")
+    if not cells:
+        raise DataError(f"{raw.name}: modality {m!r}: no column starts with {how!r}. Columns: {', '.join(free[:30])}")
+    raw.inputs[m], raw.present[m] = _feature_columns(raw.name, m, frame, cells, rows)
+
+
+def _feature_columns(
+    name: str, m: str, frame: pd.DataFrame, cells: Sequence[str], rows: Sequence[str]
+) -> tuple[NDArray, NDArray]:
+    """(N, D) float32, NaN where a cell is empty; absent where all are."""
+    import pandas as pd
+
+    out = np.empty((len(frame), len(cells)), np.float32)
+    for k, c in enumerate(cells):
+        column = frame[c]
+        if not pd.api.types.is_numeric_dtype(column.dtype):
+            numbers = pd.to_numeric(column, errors="coerce")
+            for i in np.flatnonzero(numbers.isna().to_numpy()):
+                cell = column.iloc[i]
+                if not pd.isna(cell) and str(cell).strip() not in EMPTY:
+                    raise DataError(
+                        f"{name}: modality {m!r}, {rows[i]}, column {c!r}: {cell!r} is not a number "
+                        "(leave the cell empty where there is no value)"
+                    )
+            column = numbers
+        out[:, k] = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    return out, np.asarray(~np.isnan(out).all(1))
+
+
+def _add_files(raw: Raw, m: str, column: pd.Series, folder: Path | None, rows: Sequence[str]) -> None:
+    """A file per row; an empty cell is a row without the modality."""
+    values = _values(column)
+    missing = empty(values)
+    arrays: list[NDArray | None] = []
+    for i, value in enumerate(values):
+        if missing[i]:
+            arrays.append(None)
+            continue
+        try:
+            arrays.append(load_array((folder or Path()) / str(value), m))
+        except DataError as e:
+            raise DataError(f"{raw.name}: modality {m!r}, {rows[i]}: {e}") from e
+    labels = [f"{row} ({value})" for row, value in zip(rows, values)]
+    x, present, lengths = stack_rows(raw.name, m, arrays, labels)
+    raw.inputs[m], raw.present[m] = x, present
+    if lengths is not None:
+        raw.lengths[m] = lengths
+
+
+def _add_array(raw: Raw, m: str, path: Path) -> None:
+    """One array for all rows, in the table's order; `lengths` (N,) beside it in the file if they vary."""
+    arrays = load_arrays(path)
+    lengths = arrays.get("lengths")
+    x = load_array(path, m)
+    if x.dtype.kind not in "fiub":
+        raise DataError(f"{path} holds {x.dtype}; expected numbers")
+    if x.ndim == 0 or len(x) != raw.n:
+        raise DataError(f"{path} has shape {x.shape}, but {raw.name} has {raw.n} rows; its first axis must be the rows")
+    raw.inputs[m] = (x[:, None] if x.ndim == 1 else x).astype(np.float32)
+    if lengths is not None:
+        raw.lengths[m] = lengths

@@ -1,0 +1,302 @@
+"""Which rows train, which choose epochs, which are read once at the end; and whose labels are hidden.
+
+scikit-learn's splitters do the splitting, over *units*: groups (subjects, sessions), or rows where there are none.
+`StratifiedGroupKFold` is not used: it sorts groups by their class counts, so that for most data its folds are the same
+for every seed. Instead several shuffled `KFold`s over groups are drawn, and the one best balanced in class is kept.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sidelight.data.dataset import Dataset
+from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
+
+PROTOCOLS = ("auto", "group-kfold", "leave-one-group-out", "official", "random")
+DRAWS = 30
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Row numbers, sorted and disjoint. `select` and `test` are labelled; `train` may hold unlabelled rows."""
+
+    name: str
+    train: NDArray
+    select: NDArray
+    test: NDArray
+
+
+def split(dataset: Dataset, protocol: str = "auto", folds: int = 5, select: float = 0.25, seed: int = 0) -> list[Fold]:
+    """The folds of a protocol, disjoint in groups.
+
+    auto: official where the data have a split, else group-kfold where they have groups, else random.
+    group-kfold, random: `folds` parts, redrawn with each seed and balanced in class. leave-one-group-out: a fold per
+    group. official: one fold. select: share of a fold's non-test groups that choose epochs (drawn with each seed; the
+    official one is used where it exists). Groups without any label are always in train, unlabelled rows never in
+    select or test.
+
+    Raises ConfigError (unknown protocol, impossible numbers) and DataError (too few groups, a group in two official
+    splits, a class that no train row has).
+    """
+    if protocol not in PROTOCOLS:
+        raise ConfigError(unknown("protocol", protocol, PROTOCOLS))
+    if not 0 < select < 1:
+        raise ConfigError(f"select={select}: expected a share between 0 and 1 of the non-test groups, e.g. 0.25")
+    if protocol == "auto":
+        protocol = "official" if dataset.split is not None else "random" if dataset.group is None else "group-kfold"
+    if protocol == "official":
+        out = [_official(dataset, select, seed)]
+    else:
+        units = _units(dataset, protocol)
+        if protocol == "leave-one-group-out":
+            tests = _leave_one_out(dataset, units)
+        else:
+            tests = _k_fold(dataset, units, protocol, folds, seed)
+        out = [_fold(dataset, name, units, test, select, seed) for name, test in tests]
+    for fold in out:
+        _check_fold(dataset, fold)
+    return out
+
+
+def hide_labels(dataset: Dataset, rows: NDArray, share: float, seed: int = 0) -> NDArray:
+    """(N,) bool: which rows keep their label when only a `share` of the labelled groups among `rows` keeps theirs.
+
+    At least one group keeps its labels; groups that bring a class still missing come first, then the order is random.
+    The same seed nests: what 0.2 keeps, 0.4 keeps too. Rows outside `rows` are untouched. Without groups, a share of
+    the rows of every class. Raises ConfigError unless 0 < share ≤ 1.
+    """
+    if not 0 < share <= 1:
+        raise ConfigError(f"label_groups: {share} is no share; expected 0 < share ≤ 1")
+    kept = dataset.has_label.copy()
+    if share == 1:
+        return kept
+    rows = np.asarray(rows)
+    rows = rows[dataset.has_label[rows]]
+    strata, rng = _strata(dataset), np.random.default_rng([seed, 1])
+    kept[rows] = False
+    if dataset.group is None:
+        kept[_stratified_order(rows, strata[rows], rng)[: max(1, round(share * len(rows)))]] = True
+    else:
+        names, unit = np.unique(dataset.group[rows], return_inverse=True)
+        counts = _counts(unit, strata[rows], len(names))
+        chosen = _covering_order(counts, rng)[: max(1, round(share * len(names)))]
+        kept[rows[np.isin(unit, chosen)]] = True
+    if dataset.task == "classification":
+        lost = set(dataset.target[rows].tolist()) - set(dataset.target[rows][kept[rows]].tolist())
+        if lost:
+            lost_names = ", ".join(dataset.labels[c] for c in sorted(lost))
+            warnings.warn(
+                f"with a share of {share:g} of the labels, no labelled train row is of class {lost_names}",
+                SidelightWarning,
+                stacklevel=2,
+            )
+    return kept
+
+
+def _units(dataset: Dataset, protocol: str) -> NDArray:
+    """(N,) int: the unit that a row belongs to."""
+    if protocol == "random":
+        if dataset.group is not None:
+            warnings.warn(
+                "protocol 'random' puts rows of one group on both sides of a split although the data have groups; "
+                "scores say nothing about new groups. Use 'group-kfold' for that.",
+                SidelightWarning,
+                stacklevel=3,
+            )
+        return np.arange(len(dataset))
+    if dataset.group is None:
+        raise DataError(
+            f"protocol {protocol!r} needs groups and {dataset.name} has none: say which column holds them (group=…), "
+            "or ask for protocol 'random'"
+        )
+    return np.asarray(np.unique(dataset.group, return_inverse=True)[1])
+
+
+def _labelled_units(dataset: Dataset, units: NDArray) -> NDArray:
+    return np.unique(units[dataset.has_label])
+
+
+def _unit_name(dataset: Dataset, units: NDArray, unit: int) -> str:
+    rows = np.flatnonzero(units == unit)
+    return str(dataset.row_ids[rows[0]] if dataset.group is None else dataset.group[rows[0]])
+
+
+def _leave_one_out(dataset: Dataset, units: NDArray) -> list[tuple[str, NDArray]]:
+    from sklearn.model_selection import LeaveOneGroupOut
+
+    labelled = _labelled_units(dataset, units)
+    _enough(dataset, len(labelled), 3, "leave-one-group-out")
+    used: dict[str, int] = {}
+    out = []
+    for _, test in LeaveOneGroupOut().split(labelled, groups=labelled):
+        name = re.sub(r"[^\w.-]", "_", _unit_name(dataset, units, labelled[test[0]]))
+        used[name] = used.get(name, 0) + 1
+        out.append((name if used[name] == 1 else f"{name}-{used[name]}", labelled[test]))
+    return out
+
+
+def _k_fold(dataset: Dataset, units: NDArray, protocol: str, folds: int, seed: int) -> list[tuple[str, NDArray]]:
+    """The best balanced of several shuffled partitions of the labelled units."""
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    if folds < 2:
+        raise ConfigError(f"folds={folds}: expected at least 2")
+    labelled = _labelled_units(dataset, units)
+    _enough(dataset, len(labelled), max(folds, 3), protocol)
+    strata = _strata(dataset)
+    if protocol == "random":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # classes rarer than folds: checked per fold below
+            try:
+                parts = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(labelled, strata[labelled]))
+            except ValueError:  # no class has as many rows as folds
+                parts = list(KFold(folds, shuffle=True, random_state=seed).split(labelled))
+        return [(f"fold-{i + 1}", labelled[test]) for i, (_, test) in enumerate(parts)]
+    counts = _counts(units[dataset.has_label], strata[dataset.has_label], int(units.max()) + 1)[labelled]
+    seeds = np.random.default_rng([seed, 2]).integers(2**31, size=DRAWS)
+    draws = [[t for _, t in KFold(folds, shuffle=True, random_state=int(s)).split(labelled)] for s in seeds]
+    best = min(draws, key=lambda tests: _imbalance(counts, tests))
+    return [(f"fold-{i + 1}", labelled[test]) for i, test in enumerate(best)]
+
+
+def _enough(dataset: Dataset, n: int, needed: int, protocol: str) -> None:
+    if n < needed:
+        what = "rows with a label" if dataset.group is None or protocol == "random" else "groups with a label"
+        raise DataError(
+            f"{dataset.name} has {n} {what}, but {protocol!r} needs at least {needed} here "
+            "(train, select and test are disjoint in them); ask for fewer folds"
+        )
+
+
+def _fold(dataset: Dataset, name: str, units: NDArray, test_units: NDArray, select: float, seed: int) -> Fold:
+    """Test rows as given, select rows carved from the rest, everything else train."""
+    labelled = dataset.has_label
+    in_test = np.isin(units, test_units)
+    select_units = _carve(dataset, units, np.setdiff1d(_labelled_units(dataset, units), test_units), select, seed)
+    in_select = np.isin(units, select_units)
+    return Fold(
+        name,
+        train=np.flatnonzero(~in_test & ~in_select),
+        select=np.flatnonzero(in_select & labelled),
+        test=np.flatnonzero(in_test & labelled),
+    )
+
+
+def _carve(dataset: Dataset, units: NDArray, candidates: NDArray, share: float, seed: int) -> NDArray:
+    """The share of the candidate units that choose epochs: of several draws the best balanced one."""
+    from sklearn.model_selection import ShuffleSplit
+
+    if len(candidates) < 2:
+        raise DataError(
+            f"{dataset.name}: only {len(candidates)} group with a label is left beside test; "
+            "train and select need one each"
+        )
+    size = min(max(1, round(share * len(candidates))), len(candidates) - 1)
+    strata, labelled = _strata(dataset), dataset.has_label & (units >= 0)
+    counts = _counts(units[labelled], strata[labelled], int(units.max()) + 1)[candidates]
+    draws = ShuffleSplit(DRAWS, test_size=size, random_state=seed).split(candidates)
+    best = min((chosen for _, chosen in draws), key=lambda chosen: _imbalance(counts, [chosen]))
+    return np.asarray(candidates[best])
+
+
+def _official(dataset: Dataset, select: float, seed: int) -> Fold:
+    if dataset.split is None:
+        raise DataError(f"protocol 'official' needs a split column, and {dataset.name} has none: say split=…")
+    present = set(dataset.split.tolist())
+    for part in ("train", "test"):
+        if part not in present:
+            raise DataError(f"the official split of {dataset.name} has no {part!r} rows, only {sorted(present)}")
+    if dataset.group is not None:
+        for g in np.unique(dataset.group):
+            parts = sorted(set(dataset.split[dataset.group == g].tolist()))
+            if len(parts) > 1:
+                raise DataError(
+                    f"group {str(g)!r} of {dataset.name} is in {len(parts)} official splits ({', '.join(parts)}); "
+                    "a group belongs to one"
+                )
+    train, test = dataset.split == "train", (dataset.split == "test") & dataset.has_label
+    chosen = (dataset.split == "select") & dataset.has_label
+    if not test.any():
+        raise DataError(f"no 'test' row of {dataset.name} has a label, so nothing can be measured")
+    if not chosen.any():
+        units = np.arange(len(dataset)) if dataset.group is None else np.unique(dataset.group, return_inverse=True)[1]
+        units = np.where(train, units, -1)
+        carved = np.isin(units, _carve(dataset, units, np.unique(units[train & dataset.has_label]), select, seed))
+        train, chosen = train & ~carved, carved & dataset.has_label
+    return Fold("official", np.flatnonzero(train), np.flatnonzero(chosen), np.flatnonzero(test))
+
+
+def _check_fold(dataset: Dataset, fold: Fold) -> None:
+    rows = fold.train[dataset.has_label[fold.train]]
+    if dataset.task != "classification":
+        if len(rows) < 2:
+            raise DataError(f"{fold.name}: only {len(rows)} train rows have a label")
+        return
+    missing = set(dataset.target[dataset.has_label].tolist()) - set(dataset.target[rows].tolist())
+    if missing:
+        names = ", ".join(repr(dataset.labels[c]) for c in sorted(missing))
+        raise DataError(
+            f"{fold.name}: no train row is of class {names}, so it cannot be learnt; ask for fewer or other folds, "
+            "a smaller select, or leave the class out"
+        )
+
+
+def _strata(dataset: Dataset) -> NDArray:
+    """(N,) int: the class, or the quarter of the first target's range of ranks; meaningless where unlabelled."""
+    if dataset.task == "classification":
+        return dataset.target
+    first = dataset.target[:, 0]
+    if not np.isfinite(first).any():
+        return np.zeros(len(first), np.int64)
+    return np.asarray(np.searchsorted(np.nanquantile(first, [0.25, 0.5, 0.75]), np.nan_to_num(first)))
+
+
+def _counts(unit: NDArray, strata: NDArray, n_units: int) -> NDArray:
+    """(units, classes): labelled rows of each."""
+    counts = np.zeros((n_units, int(strata.max()) + 1))
+    np.add.at(counts, (unit, strata), 1)
+    return counts
+
+
+def _imbalance(counts: NDArray, parts: Iterable[NDArray]) -> tuple[int, int, float]:
+    """Lower is better: classes missing outside a part, classes missing in a part, distance of the class shares."""
+    total = counts.sum(0)
+    real = total > 0
+    outside = inside = 0
+    distance = 0.0
+    for part in parts:
+        held = counts[part].sum(0)
+        outside += int((held[real] == total[real]).sum())
+        inside += int((held[real] == 0).sum())
+        distance += float(np.abs(held / max(held.sum(), 1) - total / total.sum()).sum())
+    return outside, inside, distance
+
+
+def _covering_order(counts: NDArray, rng: np.random.Generator) -> list[int]:
+    """Units in random order, but as long as a class is missing, the next one that brings such a class."""
+    rest = rng.permutation(len(counts)).tolist()
+    seen = np.zeros(counts.shape[1], bool)
+    order: list[int] = []
+    while rest:
+        needed = (counts.sum(0) > 0) & ~seen
+        new = (u for u in rest if (counts[u][needed] > 0).any())
+        unit = next(new, rest[0])
+        rest.remove(unit)
+        order.append(unit)
+        seen |= counts[unit] > 0
+    return order
+
+
+def _stratified_order(rows: NDArray, strata: NDArray, rng: np.random.Generator) -> NDArray:
+    """Rows in random order, every prefix of which holds the classes in proportion, one of each first."""
+    key = np.zeros(len(rows))
+    for c in np.unique(strata):
+        members = rng.permutation(np.flatnonzero(strata == c))
+        key[members] = np.arange(len(members)) / len(members)
+    return np.asarray(rows[np.lexsort((rng.random(len(rows)), key))])
