@@ -35,8 +35,9 @@ def primary_metric(results: pd.DataFrame) -> str:
 
 
 def budgets(results: pd.DataFrame) -> list[float]:
-    """The label budgets that occur, smallest first."""
-    return sorted({round(float(share), 6) for share in results["labels"]})
+    """The label budgets that are compared, smallest first; one that holds the baseline alone is only a reference."""
+    compared = results[results["method"] != BASELINE]
+    return sorted({round(float(share), 6) for share in (compared if len(compared) else results)["labels"]})
 
 
 @dataclass
@@ -66,11 +67,10 @@ class Budget:
     def order(self) -> list[str]:
         """Row names as a table shows them."""
         controls = sorted(n for n in self.rows if "~" in n)
-        names = [BASELINE]
-        for method in self.methods:
-            names += [method, *(c for c in controls if c.split("~")[0] == method)]
-        names += [c for c in controls if c not in names]  # their method has not finished yet
-        return [n for n in [*names, ALL_LABELS, TEACHER] if n in self.rows]
+        unfinished = [m for c in controls if (m := c.split("~")[0]) not in self.rows and m != TEACHER]
+        heads = dict.fromkeys([BASELINE, *self.methods, *unfinished, ALL_LABELS, TEACHER])
+        names = [n for head in heads for n in (head, *(c for c in controls if c.split("~")[0] == head))]
+        return [n for n in names if n in self.rows]
 
     def pairs(self, name: str, *others: str) -> pd.DataFrame:
         """Scores side by side, signed so that higher is better, and `n_train`, `n_test`; NaN where one is missing."""
@@ -86,10 +86,10 @@ class Budget:
 
 def budget(results: pd.DataFrame, labels: float | None = None, metric: str | None = None) -> Budget:
     """The jobs of one label budget (by default the smallest), and the baseline with every label where it hides some."""
-    shares = budgets(results)
-    if not shares:
+    if not len(results):
         raise RunError("no finished job yet: there is nothing to compare.")
-    chosen = shares[0] if labels is None else labels
+    shares = sorted(set(results["labels"].astype(float)))
+    chosen = budgets(results)[0] if labels is None else labels
     if not any(math.isclose(chosen, s, abs_tol=1e-6) for s in shares):
         raise RunError(unknown("label budget", chosen, shares))
     metric = metric or primary_metric(results)

@@ -13,6 +13,7 @@ from rich.text import Text
 from sidelight.results.comparison import BASELINE, LEVEL, ROPE, Comparison, Row, compare
 from sidelight.results.statistics import Interval
 from sidelight.results.units import Unit, labels_phrase, metric_name, percent, unit
+from sidelight.results.verdict import sentence
 
 COLUMNS = ["mean", "sd", "vs baseline\n", "better/\nequal/worse", "gap\nclosed", "privileged\neffect", "s", "n"]
 WIDTH = 100
@@ -26,10 +27,16 @@ def print_table(
     level: float = LEVEL,
     metric: str | None = None,
 ) -> None:
-    """Print the table of one label budget: intervals as ±, probabilities in percent, the best on select marked ●."""
+    """Print one label budget: the table (intervals as ±, the best on select marked ●), its legend and the sentence.
+
+    Without any finished job it prints only the sentence, which says so.
+    """
+    console = console or Console(width=min(Console().width, WIDTH))
+    if not len(results):
+        console.print(Text(sentence(results)))
+        return
     c = compare(results, labels, metric, rope, level)
     u = unit(c.metric)
-    console = console or Console(width=min(Console().width, WIDTH))
     out = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     out.add_column("", overflow="fold")
     for column in COLUMNS:
@@ -41,6 +48,7 @@ def print_table(
     console.print(Text(heading[0].upper() + heading[1:], style="bold"))
     console.print(out)
     console.print(Text(legend(c), style="dim"))
+    console.print(Text(sentence(results, labels, rope, level, metric)))
 
 
 def _cells(name: str, row: Row, u: Unit) -> list[str]:
