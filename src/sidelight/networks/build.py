@@ -39,6 +39,11 @@ def build_network(
         hallucinators: privileged modality -> module that takes its encoder's place.
         encoders: modality -> the user's own module; what it returns is found by running it on two rows of zeros.
     """
+    for setting in ("width", "tokens"):
+        if getattr(config, setting) < 1:
+            raise ConfigError(f"network.{setting} must be at least 1, not {getattr(config, setting)}")
+    if not 0 <= config.dropout < 1:
+        raise ConfigError(f"network.dropout must be at least 0 and below 1, not {config.dropout}")
     encoders, hallucinators = dict(encoders or {}), dict(hallucinators or {})
     for m in reads:
         if m not in shapes:
@@ -48,7 +53,7 @@ def build_network(
     sizes = {m: encoded_shape(m, encoders[m], shapes[m]) for m in reads}
     sizes |= {m: hallucinated_shape(m, module, sizes) for m, module in hallucinators.items()}
     order = tuple(slots or sizes)
-    if set(order) != set(sizes):
+    if sorted(order) != sorted(sizes):
         raise ConfigError(f"the fusion's slots are {list(order)}, but {list(sizes)} are read or hallucinated")
     fusion = make_fusion(config.fusion, {m: sizes[m] for m in order}, config.width, config.dropout)
     return Network({m: encoders[m] for m in reads}, fusion, nn.Linear(fusion.out_dim, task_outputs), hallucinators)

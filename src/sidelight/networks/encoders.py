@@ -41,7 +41,8 @@ class MLPEncoder(nn.Module):
 class SignalBlock(nn.Module):
     """Convolution over time, LayerNorm over each step's channels, ReLU, dropout: (B, C, T) -> (B, C', ⌈T/stride⌉).
 
-    Dropout leaves out whole channels, since neighbouring steps say nearly the same. No statistic is taken over rows or over time, so a step sees its neighbours and nothing else.
+    Dropout leaves out whole channels, since neighbouring steps say nearly the same. No statistic is taken over rows or
+    over time, so a step sees its neighbours and nothing else.
     """
 
     def __init__(self, channels: int, out: int, stride: int, dropout: float):
