@@ -138,3 +138,31 @@ def test_slots_keep_their_order_and_names_are_checked():
         make_fusion("concatt", slots((1,)))
     with pytest.raises(ConfigError, match="at least one slot"):
         make_fusion("concat", {})
+
+
+def test_attention_is_that_of_torch():
+    torch.manual_seed(0)
+    ours = Attention(12)
+    theirs = nn.MultiheadAttention(12, ours.heads, bias=False, batch_first=True)
+    theirs.in_proj_weight.data = torch.cat([ours.query.weight, ours.key_value.weight])
+    theirs.out_proj.weight.data = ours.out.weight
+    queries, others = torch.randn(3, 5, 12), torch.randn(3, 4, 12)
+    expected = theirs(queries, others, others, need_weights=False)[0] + ours.out.bias
+    assert torch.allclose(ours(queries, others), expected, atol=1e-6)
+
+
+def test_joint_cross_attention_is_its_formula():
+    torch.manual_seed(0)
+    shapes = slots((4, 4))
+    fusion = make_fusion("joint-cross-attention", shapes, 12, 0.0)
+    weights = {n: p.detach() for n, p in fusion.named_parameters()}
+    inputs = tokens(shapes)
+    joint = torch.cat(list(inputs.values()), dim=2)
+    pooled = []
+    for i, x in enumerate(inputs.values()):
+        correlation = torch.tanh(torch.einsum("btd,ed,bse->bts", x, weights[f"correlate.{i}.weight"], joint) / 4)  # √16
+        own = torch.einsum("btd,kd->btk", x, weights[f"own.{i}.weight"])
+        across = torch.einsum("bts,bse,ke->btk", correlation, joint, weights[f"across.{i}.weight"]) / 4  # L = 4
+        pooled.append((x + (own + across).relu() @ weights[f"attended.{i}.weight"].T).mean(1))
+    expected = (torch.cat(pooled, dim=1) @ weights["out.0.weight"].T + weights["out.0.bias"]).relu()
+    assert torch.allclose(fusion(inputs), expected, atol=1e-6)
