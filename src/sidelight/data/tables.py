@@ -149,7 +149,7 @@ def _feature_columns(
         column = frame[c]
         if not pd.api.types.is_numeric_dtype(column.dtype):
             numbers = pd.to_numeric(column, errors="coerce")
-            for i in np.flatnonzero(numbers.isna().to_numpy()):
+            for i in np.flatnonzero(numbers.isna().to_numpy()).tolist():
                 cell = column.iloc[i]
                 if not pd.isna(cell) and str(cell).strip() not in EMPTY:
                     raise DataError(
