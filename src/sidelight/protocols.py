@@ -73,11 +73,11 @@ def hide_labels(dataset: Dataset, rows: NDArray, share: float, seed: int = 0) ->
     """
     if not 0 < share <= 1:
         raise ConfigError(f"label_groups: {share} is no share; expected 0 < share ≤ 1")
-    kept = dataset.has_label.copy()
+    kept = dataset.labelled.copy()
     if share == 1:
         return kept
     rows = np.asarray(rows)
-    rows = rows[dataset.has_label[rows]]
+    rows = rows[dataset.labelled[rows]]
     strata, rng = _strata(dataset), np.random.default_rng([seed, 1])
     kept[rows] = False
     if dataset.group is None:
@@ -119,12 +119,12 @@ def _units(dataset: Dataset, protocol: str) -> NDArray:
 
 
 def _labelled_units(dataset: Dataset, units: NDArray) -> NDArray:
-    return np.unique(units[dataset.has_label])
+    return np.unique(units[dataset.labelled])
 
 
 def _unit_name(dataset: Dataset, units: NDArray, unit: int) -> str:
     rows = np.flatnonzero(units == unit)
-    return str(dataset.row_ids[rows[0]] if dataset.group is None else dataset.group[rows[0]])
+    return str(dataset.ids[rows[0]] if dataset.group is None else dataset.group[rows[0]])
 
 
 def _leave_one_out(dataset: Dataset, units: NDArray) -> list[tuple[str, NDArray]]:
@@ -158,7 +158,7 @@ def _k_fold(dataset: Dataset, units: NDArray, protocol: str, folds: int, seed: i
             except ValueError:  # no class has as many rows as folds
                 parts = list(KFold(folds, shuffle=True, random_state=seed).split(labelled))
         return [(f"fold-{i + 1}", labelled[test]) for i, (_, test) in enumerate(parts)]
-    counts = _counts(units[dataset.has_label], strata[dataset.has_label], int(units.max()) + 1)[labelled]
+    counts = _counts(units[dataset.labelled], strata[dataset.labelled], int(units.max()) + 1)[labelled]
     seeds = np.random.default_rng([seed, 2]).integers(2**31, size=DRAWS)
     draws = [[t for _, t in KFold(folds, shuffle=True, random_state=int(s)).split(labelled)] for s in seeds]
     best = min(draws, key=lambda tests: _imbalance(counts, tests))
@@ -176,7 +176,7 @@ def _enough(dataset: Dataset, n: int, needed: int, protocol: str) -> None:
 
 def _fold(dataset: Dataset, name: str, units: NDArray, test_units: NDArray, select: float, seed: int) -> Fold:
     """Test rows as given, select rows carved from the rest, everything else train."""
-    labelled = dataset.has_label
+    labelled = dataset.labelled
     in_test = np.isin(units, test_units)
     select_units = _carve(dataset, units, np.setdiff1d(_labelled_units(dataset, units), test_units), select, seed)
     in_select = np.isin(units, select_units)
@@ -198,7 +198,7 @@ def _carve(dataset: Dataset, units: NDArray, candidates: NDArray, share: float, 
             "train and select need one each"
         )
     size = min(max(1, round(share * len(candidates))), len(candidates) - 1)
-    strata, labelled = _strata(dataset), dataset.has_label & (units >= 0)
+    strata, labelled = _strata(dataset), dataset.labelled & (units >= 0)
     counts = _counts(units[labelled], strata[labelled], int(units.max()) + 1)[candidates]
     draws = ShuffleSplit(DRAWS, test_size=size, random_state=seed).split(candidates)
     best = min((chosen for _, chosen in draws), key=lambda chosen: _imbalance(counts, [chosen]))
@@ -220,25 +220,25 @@ def _official(dataset: Dataset, select: float, seed: int) -> Fold:
                     f"group {str(g)!r} of {dataset.name} is in {len(parts)} official splits ({', '.join(parts)}); "
                     "a group belongs to one"
                 )
-    train, test = dataset.split == "train", (dataset.split == "test") & dataset.has_label
-    chosen = (dataset.split == "select") & dataset.has_label
+    train, test = dataset.split == "train", (dataset.split == "test") & dataset.labelled
+    chosen = (dataset.split == "select") & dataset.labelled
     if not test.any():
         raise DataError(f"no 'test' row of {dataset.name} has a label, so nothing can be measured")
     if not chosen.any():
         units = np.arange(len(dataset)) if dataset.group is None else np.unique(dataset.group, return_inverse=True)[1]
         units = np.where(train, units, -1)
-        carved = np.isin(units, _carve(dataset, units, np.unique(units[train & dataset.has_label]), select, seed))
-        train, chosen = train & ~carved, carved & dataset.has_label
+        carved = np.isin(units, _carve(dataset, units, np.unique(units[train & dataset.labelled]), select, seed))
+        train, chosen = train & ~carved, carved & dataset.labelled
     return Fold("official", np.flatnonzero(train), np.flatnonzero(chosen), np.flatnonzero(test))
 
 
 def _check_fold(dataset: Dataset, fold: Fold) -> None:
-    rows = fold.train[dataset.has_label[fold.train]]
+    rows = fold.train[dataset.labelled[fold.train]]
     if dataset.task != "classification":
         if len(rows) < 2:
             raise DataError(f"{fold.name}: only {len(rows)} train rows have a label")
         return
-    missing = set(dataset.target[dataset.has_label].tolist()) - set(dataset.target[rows].tolist())
+    missing = set(dataset.target[dataset.labelled].tolist()) - set(dataset.target[rows].tolist())
     if missing:
         names = ", ".join(repr(dataset.labels[c]) for c in sorted(missing))
         raise DataError(

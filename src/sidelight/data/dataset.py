@@ -25,14 +25,14 @@ class Dataset:
 
     inputs:   modality -> (N, D) vectors or (N, T, C) signals, float32. Rows where the modality is absent hold zeros.
     target:   (N,) int64 class codes (−1 where unlabelled), or (N, K) float32 (NaN where unlabelled).
-    labelled: (N,) bool; None: read from the target.
+    labelled: (N,) bool.
     task:     "classification" or "regression".
     labels:   class names (classification) or target names (regression).
     present:  modality -> (N,) bool; modalities that are left out are present everywhere.
     lengths:  modality -> (N,) valid time steps, only for variable-length signals, which are padded with zeros.
     group:    (N,) str, whose rows these are; None: nobody's, rows are independent.
     split:    (N,) "train", "select" or "test": the official split, if there is one.
-    ids:      (N,) str, unique; None: the row numbers.
+    ids:      (N,) str, unique; left out: the row numbers.
     question: the set's own defaults: available, privileged, label_groups.
     about:    citation, licence, source, description.
     impute:   "no" (NaN is an error) or "mean" (NaN is kept; the Preprocessor puts the train rows' mean there).
@@ -43,14 +43,14 @@ class Dataset:
     name: str
     inputs: dict[str, NDArray]
     target: NDArray
-    labelled: NDArray | None
+    labelled: NDArray
     task: str
     labels: tuple[str, ...]
     present: dict[str, NDArray] = field(default_factory=dict)
     lengths: dict[str, NDArray] = field(default_factory=dict)
     group: NDArray | None = None
     split: NDArray | None = None
-    ids: NDArray | None = None
+    ids: NDArray = field(default=None)  # type: ignore[arg-type]
     question: dict[str, Any] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     impute: str = "no"
@@ -75,8 +75,6 @@ class Dataset:
         else:
             self.target = np.asarray(self.target, np.float32)
             self.target = self.target.reshape(n, -1) if n else self.target.reshape(0, len(self.labels))
-        if self.labelled is None:
-            self.labelled = self.target >= 0 if self.target.ndim == 1 else np.isfinite(self.target).any(1)
         self.labelled = np.asarray(self.labelled, bool)
         self.check()
 
@@ -94,19 +92,7 @@ class Dataset:
 
     def row(self, i: int) -> str:
         """How errors name a row."""
-        return name_row(i, self.row_ids)
-
-    @property
-    def row_ids(self) -> NDArray:
-        """(N,) str."""
-        assert self.ids is not None
-        return self.ids
-
-    @property
-    def has_label(self) -> NDArray:
-        """(N,) bool."""
-        assert self.labelled is not None
-        return self.labelled
+        return name_row(i, self.ids)
 
     def check(self) -> None:
         """Everything that a Dataset promises; raises DataError naming the first thing that is not so."""
@@ -118,7 +104,7 @@ class Dataset:
             raise DataError(f"{self.name}: there are no modalities; give at least one array of features")
         self._check_rows()
         self._check_target()
-        rows = Rows(self.name, self.inputs, self.present, self.lengths, self.group, self.row_ids)
+        rows = Rows(self.name, self.inputs, self.present, self.lengths, self.group, self.ids)
         rows.check(self.impute)
         self.inputs, self.lengths = rows.inputs, rows.lengths
 
@@ -131,10 +117,10 @@ class Dataset:
         for what, x in named.items():
             if x is not None and len(x) != n:
                 raise DataError(f"{self.name}: {what} has {len(x)} rows, but the target has {n}; rows must be paired")
-        values, counts = np.unique(self.row_ids, return_counts=True)
+        values, counts = np.unique(self.ids, return_counts=True)
         if len(values) != n:
             worst = int(np.argmax(counts > 1))
-            rows = np.flatnonzero(self.row_ids == values[worst])[:4].tolist()
+            rows = np.flatnonzero(self.ids == values[worst])[:4].tolist()
             raise DataError(
                 f"{self.name}: id {str(values[worst])!r} occurs {counts[worst]} times (rows {rows}); ids must be unique"
             )
@@ -150,22 +136,22 @@ class Dataset:
                 f"{self.name}: a {self.task} target cannot have shape {self.target.shape}; "
                 "expected (N,) class codes or (N, K) values"
             )
-        if not self.has_label.any():
+        if not self.labelled.any():
             raise DataError(f"{self.name}: no row has a label; at least the rows to be scored need a target")
         if self.task == "classification":
-            bad = self.has_label & ((self.target < 0) | (self.target >= len(self.labels)))
+            bad = self.labelled & ((self.target < 0) | (self.target >= len(self.labels)))
             for i in np.flatnonzero(bad):
                 raise DataError(
                     f"{self.name}: {self.row(int(i))}: class code {self.target[i]} has no name; "
                     f"there are {len(self.labels)} classes: {', '.join(self.labels)}"
                 )
-            if len(np.unique(self.target[self.has_label])) < 2:
-                only = self.labels[int(self.target[self.has_label][0])]
+            if len(np.unique(self.target[self.labelled])) < 2:
+                only = self.labels[int(self.target[self.labelled][0])]
                 raise DataError(f"{self.name}: every labelled row is of class {only!r}; two classes are needed")
             return
         if self.target.shape[1] != len(self.labels):
             raise DataError(f"{self.name}: {self.target.shape[1]} target columns, but names {list(self.labels)}")
-        bad = np.isinf(self.target) | (np.isnan(self.target).all(1) & self.has_label)[:, None]
+        bad = np.isinf(self.target) | (np.isnan(self.target).all(1) & self.labelled)[:, None]
         for i, k in np.argwhere(bad):
             raise DataError(
                 f"{self.name}: target {self.labels[k]!r} is {self.target[i, k]} in {self.row(int(i))}; "
@@ -231,7 +217,7 @@ class Dataset:
 
         names = list(self.inputs if modalities is None else modalities)
         view = self.select(names)
-        keep = self.has_label if labelled is None else self.has_label & np.asarray(labelled, bool)
+        keep = self.labelled if labelled is None else self.labelled & np.asarray(labelled, bool)
         if self.target.ndim == 1:
             target = torch.from_numpy(np.where(keep, self.target, -1))
         else:

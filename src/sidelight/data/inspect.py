@@ -80,7 +80,7 @@ def inspect(dataset: Dataset, strength: bool = True, folds: int = 5, seed: int =
     The score comes from a linear model on features or window statistics, standardised, cross-validated with disjoint
     groups; it shows how far apart the modalities are and is no goal.
     """
-    labelled = dataset.has_label
+    labelled = dataset.labelled
     classes: dict[str, int] = {}
     targets: dict[str, dict[str, float]] = {}
     if dataset.task == "classification":
@@ -195,7 +195,7 @@ def _strengths(dataset: Dataset, folds: int, seed: int) -> tuple[tuple[Strength,
     from sidelight.protocols import split
 
     units = np.arange(len(dataset)) if dataset.group is None else dataset.group
-    n_units = len(np.unique(units[dataset.has_label]))
+    n_units = len(np.unique(units[dataset.labelled]))
     try:
         parts = split(dataset, "random" if dataset.group is None else "group-kfold", min(folds, n_units), 0.25, seed)
     except SidelightError as e:
@@ -217,7 +217,7 @@ def _score(dataset: Dataset, x: NDArray, train: NDArray, test: NDArray, seed: in
 
     from sidelight.metrics import ccc
 
-    train = train[dataset.has_label[train]]
+    train = train[dataset.labelled[train]]
     if len(train) > STRENGTH_ROWS:
         train = np.random.default_rng(seed).choice(train, STRENGTH_ROWS, replace=False)
     prepare = (SimpleImputer(keep_empty_features=True), StandardScaler())

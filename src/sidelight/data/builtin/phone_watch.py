@@ -27,7 +27,7 @@ def load() -> Dataset:
         name="phone-watch",
         inputs={m: arrays[m] for m in MODALITIES},
         target=arrays["y"],
-        labelled=None,
+        labelled=np.ones(len(ids), bool),
         task="classification",
         labels=tuple(arrays["class_names"].tolist()),
         group=np.array([f"s{s:02d}" for s in arrays["subject"].tolist()]),
