@@ -1,7 +1,7 @@
 # make demo     install into .venv, run the built-in study, print its answer and the report's path (again: at once)
 # make test     install into .venv, then every check and every test
 # make lint     the checks alone (ruff, mypy)
-# make results  the results page, from benchmarks/results.py
+# make results DATA=folder   the results page (docs/results.md) over the data sets of that folder; resumable, hours
 # Needs Python >= 3.11 with pip; another interpreter: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -46,7 +46,9 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 results: $(STAMP)
-	$(RUN)/python benchmarks/results.py
+	@test -n "$(DATA)" || { echo "make: name the folder of the data sets: make results DATA=folder" >&2; exit 1; }
+	$(BIN)/python benchmarks/results.py "$(DATA)" --output runs/results
+	$(BIN)/python benchmarks/results.py "$(DATA)" --output runs/results --page
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
