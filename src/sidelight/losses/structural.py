@@ -1,0 +1,174 @@
+"""Structural distillation by entropic optimal transport (PKDOT): losses over two batches of embeddings.
+
+Source: Aslam et al., "Distilling Privileged Multimodal Information for Expression Recognition using Optimal
+Transport", 2024 (arXiv 2401.15489), eq. 1-6.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sidelight.transport import select_anchors, sinkhorn, sinkhorn_divergence
+from sidelight.transport.costs import unit_rows
+
+Objective = Literal["plain", "divergence"]
+Alignment = Literal["row", "index", "label"]
+
+
+def cosine_similarity_matrix(z: Tensor) -> Tensor:
+    """Cosine similarities of all pairs of rows; rows of norm 0 have similarity 0 and gradient 0.
+
+    ``S_ij = <z_i, z_j> / (|z_i| |z_j|)``; ``z`` (B, D) gives (B, B), in at least float32. PKDOT eq. 1-4.
+    """
+    with torch.autocast(z.device.type, enabled=False):
+        unit = unit_rows(z if z.dtype == torch.float64 else z.float())
+        return unit @ unit.mT
+
+
+def structural_transport(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    k: int = 30,
+    epsilon: float | str = 0.1,
+    objective: Objective = "plain",
+    anchors: str = "paper",
+    shift: bool = False,
+    alignment: Alignment | None = None,
+    penalty: float = 1.0,
+    identity: float = 0.0,
+    labels: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    tolerance: float = 1e-3,
+    max_iterations: int = 2000,
+) -> Tensor:
+    """Entropic transport between the rows of the student's and the teacher's anchored similarity matrices.
+
+    ``min_P <P, C> + epsilon KL(P | uniform)``, ``C_ij = |s_i - t_j|^2 / 2``, with ``s``, ``t`` the (B, k) cosine
+    similarities to the anchors. ``student`` (B, D) and ``teacher`` (B, D') give a scalar; the teacher is detached. PKDOT eq. 1-6.
+
+    objective: ``"plain"`` (the paper; its minimiser is a shrunken cloud) or the debiased ``"divergence"``.
+    anchors: a selector of :mod:`sidelight.transport.anchors`. ``labels`` (B,) serve ``"class_balanced"`` and alignment.
+    epsilon: a number, or ``"relative:r"``: r times the mean cost between the teacher's own rows.
+    shift: subtract each matrix's own minimum first, with gradient (the released code).
+    alignment: transport between clouds does not see *which* row is which. ``"row"`` compares row i with row i only
+    (no transport); ``"index"`` and ``"label"`` add ``penalty`` times the teacher's mean cost to pairs of different
+    rows, or of different labels. identity: weight of ``mean_i |s_i - t_i|^2 / 2`` added to the loss.
+    """
+    if student.ndim != 2 or teacher.ndim != 2 or len(student) != len(teacher):
+        raise ValueError(
+            f"student (B, D) and teacher (B, D') need one row per sample, got {tuple(student.shape)} and "
+            f"{tuple(teacher.shape)}"
+        )
+    with torch.autocast(student.device.type, enabled=False):
+        s, t = _anchored(student, teacher.detach(), k, anchors, shift, labels, generator)
+        rows = 0.5 * (s - t).square().sum(1).mean() if identity or alignment == "row" else None
+        if alignment == "row":
+            assert rows is not None
+            return rows * (1.0 + identity)
+        unit = _mean_self_cost(t) if isinstance(epsilon, str) or alignment is not None else 0.0
+        options: dict[str, Any] = {
+            "epsilon": _absolute(epsilon, unit),
+            "offset": _offset(alignment, penalty * unit, labels, s),
+            "tolerance": tolerance,
+            "max_iterations": max_iterations,
+        }
+        if objective == "plain":
+            value = sinkhorn(s, t, **options).objective
+        elif objective == "divergence":
+            value = sinkhorn_divergence(s, t, **options).divergence
+        else:
+            raise ValueError(f"unknown objective {objective!r}: expected 'plain' or 'divergence'")
+        return value if rows is None else value + identity * rows
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"objective": "plain", "epsilon": 0.1, "k": 30, "anchors": "paper", "shift": False},
+    "released": {"objective": "divergence", "epsilon": 0.01, "k": 30, "anchors": "released", "shift": True},
+    "sidelight": {"objective": "divergence", "epsilon": "relative:0.05", "k": 30, "anchors": "paper", "shift": False},
+}
+
+
+class StructuralTransport(nn.Module):
+    """:func:`structural_transport` with a preset and overrides: ``StructuralTransport("paper", k=15)``.
+
+    ``"paper"``: plain entropic transport, epsilon 0.1, one set of 30 anchors per batch. ``"released"``: divergence,
+    epsilon 0.01, anchors per row, shifted matrices. ``"sidelight"``: divergence, shared anchors, relative epsilon.
+    """
+
+    def __init__(self, preset: str = "paper", **overrides: Any) -> None:
+        super().__init__()
+        if preset not in PRESETS:
+            raise ValueError(f"unknown preset {preset!r}: expected one of {', '.join(PRESETS)}")
+        unknown = set(overrides) - SETTINGS
+        if unknown:
+            raise TypeError(f"unknown settings {sorted(unknown)}: expected some of {sorted(SETTINGS)}")
+        self.preset = preset
+        self.settings: dict[str, Any] = {**PRESETS[preset], **overrides}
+
+    def forward(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        labels: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        return structural_transport(student, teacher, labels=labels, generator=generator, **self.settings)
+
+    def extra_repr(self) -> str:
+        return f"{self.preset!r}, " + ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
+
+
+SETTINGS = {
+    "k", "epsilon", "objective", "anchors", "shift", "alignment", "penalty", "identity", "tolerance", "max_iterations",
+}  # fmt: skip
+
+
+def _anchored(
+    student: Tensor,
+    teacher: Tensor,
+    k: int,
+    anchors: str,
+    shift: bool,
+    labels: Tensor | None,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Tensor]:
+    """(B, k) similarities of both networks to the same anchors."""
+    reference = cosine_similarity_matrix(teacher)
+    index = select_anchors(reference, k, anchors, labels=labels, generator=generator)
+    if index.ndim == 1 and not shift:  # only k columns of the student's matrix are needed
+        unit = unit_rows(student if student.dtype == torch.float64 else student.float())
+        return unit @ unit[index].T, reference[:, index].to(unit.dtype)
+    similarity = cosine_similarity_matrix(student)
+    reference = reference.to(similarity.dtype)
+    if shift:
+        similarity, reference = similarity - similarity.min(), reference - reference.min()
+    if index.ndim == 1:
+        return similarity[:, index], reference[:, index]
+    return similarity.gather(1, index), reference.gather(1, index)
+
+
+def _mean_self_cost(rows: Tensor) -> float:
+    """``mean_ij |t_i - t_j|^2 / 2``: the total variance of the rows."""
+    return rows.var(0, correction=0).sum().item()
+
+
+def _absolute(epsilon: float | str, unit: float) -> float | str:
+    from sidelight.transport.costs import resolve_epsilon
+
+    return resolve_epsilon(epsilon, lambda: unit)
+
+
+def _offset(alignment: Alignment | None, amount: float, labels: Tensor | None, like: Tensor) -> Tensor | None:
+    if alignment is None:
+        return None
+    if alignment == "index":
+        return like.new_full((len(like), len(like)), amount).fill_diagonal_(0.0)
+    if alignment != "label":
+        raise ValueError(f"unknown alignment {alignment!r}: expected 'row', 'index' or 'label'")
+    if labels is None:
+        raise ValueError("alignment='label' needs labels")
+    return (labels.unsqueeze(0) != labels.unsqueeze(1)).to(like) * amount

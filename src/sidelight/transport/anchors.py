@@ -1,0 +1,93 @@
+"""Which k samples of a batch the others are compared with: selectors over the teacher's similarity matrix.
+
+Each selector maps a (B, B) similarity matrix to column indices: (k,), one set shared by all rows, or (B, k), one set
+per row. The student uses the same indices. Source of the first two: PKDOT (Aslam et al. 2024), section III-B.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Selector = Callable[[Tensor, int, Tensor | None, torch.Generator | None], Tensor]
+
+
+def paper(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    """(k,): the columns with the smallest mean teacher similarity, self-similarity excluded, ascending."""
+    return _mean_of_others(similarity).topk(k, largest=False).indices
+
+
+def released(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    """(B, k): per row the k smallest teacher similarities, ascending (the code released with the paper)."""
+    return similarity.topk(k, dim=1, largest=False, sorted=True).indices
+
+
+def random(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    """(k,): k columns at random without replacement."""
+    device = generator.device if generator is not None else similarity.device
+    return torch.randperm(similarity.shape[0], generator=generator, device=device)[:k].to(similarity.device)
+
+
+def farthest_point(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    """(k,): start at the least similar column, then always the column least similar to its nearest chosen one."""
+    chosen = [_mean_of_others(similarity).argmin()]
+    nearest = similarity[chosen[0]].clone()
+    for _ in range(k - 1):
+        nearest[chosen[-1]] = float("inf")
+        chosen.append(nearest.argmin())
+        nearest = torch.maximum(nearest, similarity[chosen[-1]])
+    return torch.stack(chosen)
+
+
+def class_balanced(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    """(k,): the ``paper`` order within each class, classes taking turns (needs ``labels`` (B,))."""
+    if labels is None:
+        raise ValueError("anchors='class_balanced' needs labels")
+    order = _mean_of_others(similarity).argsort()
+    _, classes = torch.unique(labels.to(similarity.device)[order], return_inverse=True)
+    same = classes.unsqueeze(0) == classes.unsqueeze(1)
+    turn = same.tril(-1).sum(1)  # how many of its class come before
+    return order[turn.argsort(stable=True)[:k]]
+
+
+ANCHORS: dict[str, Selector] = {
+    "paper": paper,
+    "released": released,
+    "random": random,
+    "farthest_point": farthest_point,
+    "class_balanced": class_balanced,
+}
+
+_already_warned = False
+
+
+def select_anchors(
+    similarity: Tensor,
+    k: int,
+    anchors: str = "paper",
+    *,
+    labels: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Indices of ``k`` anchors in a (B, B) teacher similarity matrix: (k,) shared, or (B, k) for ``"released"``.
+
+    ``k`` above B becomes B (said once).
+    """
+    global _already_warned
+    if anchors not in ANCHORS:
+        raise ValueError(f"unknown anchors {anchors!r}: expected one of {', '.join(ANCHORS)}")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    size = similarity.shape[0]
+    if k > size and not _already_warned:
+        _already_warned = True
+        warnings.warn(f"k={k} anchors asked of a batch of {size}: using all {size}. (Said once.)", stacklevel=2)
+    with torch.no_grad():
+        return ANCHORS[anchors](similarity.detach(), min(k, size), labels, generator)
+
+
+def _mean_of_others(similarity: Tensor) -> Tensor:
+    return similarity.sum(0) - similarity.diagonal()

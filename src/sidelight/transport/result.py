@@ -1,0 +1,88 @@
+"""What a solve returns, and how it says that it did not converge."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+OnFailure = Literal["warn", "raise", "ignore"]
+
+
+class ConvergenceWarning(UserWarning):
+    """A solve ended above the asked marginal error."""
+
+
+class ConvergenceError(RuntimeError):
+    """The same, for those who asked for ``on_failure="raise"``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Transport:
+    """A converged entropic transport plan and what belongs to it.
+
+    ``objective`` carries gradients (envelope theorem); everything else is detached. ``iterations`` counts pairs of
+    matrix-vector products (one Sinkhorn sweep or one conjugate-gradient step each), ``marginal_error`` is
+    ``max(|P 1 - a|_1, |P' 1 - b|_1)`` relative to the total mass. Batched solves report the worst problem.
+    """
+
+    objective: Tensor
+    """``<P, C> + epsilon KL(P | a b')``, differentiable in points, cost and weights."""
+    cost: Tensor
+    """``<P, C>``, detached."""
+    plan: Tensor
+    """(..., n, m) transport plan, detached."""
+    potentials: tuple[Tensor, Tensor]
+    """Dual potentials ``f`` (..., n) and ``g`` (..., m), in units of the cost; pass them as ``potentials=`` later."""
+    epsilon: float
+    marginal_error: float
+    iterations: int
+    converged: bool
+    path: str = "dense"
+    """Which solver ran."""
+
+
+@dataclass(frozen=True, eq=False)
+class Divergence:
+    """``OT(x, y) - OT(x, x)/2 - OT(y, y)/2`` with its three parts. ``divergence`` carries gradients."""
+
+    divergence: Tensor
+    cross: Transport
+    self_x: Transport
+    self_y: Transport
+
+    @property
+    def epsilon(self) -> float:
+        return self.cross.epsilon
+
+    @property
+    def marginal_error(self) -> float:
+        return max(part.marginal_error for part in (self.cross, self.self_x, self.self_y))
+
+    @property
+    def iterations(self) -> int:
+        return self.cross.iterations + self.self_x.iterations + self.self_y.iterations
+
+    @property
+    def converged(self) -> bool:
+        return self.cross.converged and self.self_x.converged and self.self_y.converged
+
+
+_already_warned = False
+
+
+def report_failure(error: float, tolerance: float, iterations: int, on_failure: OnFailure) -> None:
+    """Say once per process (or raise) that a solve missed its tolerance."""
+    global _already_warned
+    if on_failure == "ignore" or (on_failure == "warn" and _already_warned):
+        return
+    message = (
+        f"Entropic transport stopped after {iterations} iterations at a marginal error of {error:.1e}, above the "
+        f"tolerance {tolerance:.1e}. Raise epsilon, max_iterations or the tolerance, or use float64."
+    )
+    if on_failure == "raise":
+        raise ConvergenceError(message)
+    _already_warned = True
+    warnings.warn(message + " (Said once.)", ConvergenceWarning, stacklevel=4)
