@@ -28,7 +28,7 @@ class NetworkConfig:
     width: int = 64
     fusion: Literal["concat", "joint-cross-attention", "multimodal-transformer"] = "concat"
     tokens: int = 1
-    dropout: float = 0.2
+    dropout: float = 0.5
 
 
 @dataclass
@@ -46,7 +46,7 @@ class TrainingConfig:
     epochs: int = 60
     patience: int = 15
     batch_size: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 1e-4
 
 
@@ -88,7 +88,10 @@ class TransportConfig:
         epsilon: entropic regularisation, a number or "relative:0.05".
         k: number of anchors.
         objective: "plain" entropic transport or "divergence".
-        anchors: "paper", "released", "random", "farthest" or "class-balanced".
+        anchors: "paper", "released", "random", "farthest_point" or "class_balanced".
+        alignment: clouds do not see which row is which. "row" (row i against row i, no transport), "index" or "label"
+            (transport pays for leaving its own).
+        identity: weight of the row-by-row distance that is added.
         weight: λ, the weight of the term.
     """
 
@@ -97,6 +100,8 @@ class TransportConfig:
     k: int | None = None
     objective: str | None = None
     anchors: str | None = None
+    alignment: str | None = None
+    identity: float | None = None
     weight: float | None = None
 
 
@@ -259,7 +264,7 @@ def _epsilon(value: float | str) -> bool:
         return False
 
 
-_ANCHORS = ("paper", "released", "random", "farthest", "class-balanced")
+_ANCHORS = ("paper", "released", "random", "farthest_point", "class_balanced")
 _LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "folds": ("at least 2", lambda v: v >= 2),
     "seeds": ("at least 1", lambda v: v >= 1),
@@ -281,6 +286,8 @@ _LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "transport.k": ("at least 1", lambda v: v >= 1),
     "transport.objective": ("plain or divergence", ("plain", "divergence").__contains__),
     "transport.anchors": (f"one of {', '.join(_ANCHORS)}", _ANCHORS.__contains__),
+    "transport.alignment": ("row, index or label", ("row", "index", "label").__contains__),
+    "transport.identity": ("0 or more", _not_negative),
     "transport.weight": ("0 or more", _not_negative),
     "terms.kl_temperature": ("a number above 0", _positive),
     "terms.kl_weight": ("0 or more", _not_negative),

@@ -26,7 +26,7 @@ class PKDOT(Term):
 
     def __init__(self, preset: str = "paper", weight: float | None = None, **settings: object):
         super().__init__()
-        self.transport = StructuralTransport.from_preset(preset, **settings)
+        self.transport = StructuralTransport(preset, **settings)
         self.weight = self.weights[preset] if weight is None else weight
 
     @classmethod
