@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 
-from sidelight.results import load_results, sentence, table, write_atomic
+from sidelight.report.page import render
+from sidelight.report.stored import Stored
+from sidelight.results import write_atomic
 
 
 def write_report(run: str | Path, out: str | Path | None = None) -> Path:
-    """Write the report of a run folder, finished or not, and return its path (`<run>/report.html` by default)."""
+    """Write the report of a run folder, finished or not, and return its path (`<run>/report.html` by default).
+
+    The file needs nothing else: styles, figures and texts are inside, and it asks no server for anything.
+    """
     run = Path(run)
     out = Path(out) if out is not None else run / "report.html"
-    results = load_results(run, rebuild=False)
-    body = f"<p>{html.escape(sentence(results))}</p>{table(results).to_html() if len(results) else ''}"
-    write_atomic(out, f"<!doctype html><meta charset=utf-8><title>{html.escape(run.name)}</title>{body}")
+    write_atomic(out, render(Stored(run)))
     return out

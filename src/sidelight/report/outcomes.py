@@ -1,0 +1,146 @@
+"""Figures of the predictions on test rows: confusion, scatter, and the spread over groups."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from sidelight.report.style import COLOUR, HEAT, WIDTH, figure, finish, quiet, role_colour
+
+MANY_CLASSES, MANY_GROUPS, POINTS = 14, 60, 1500
+
+
+def confusion(predictions: pd.DataFrame, classes: list[str], name: str) -> Markup:
+    """Rows: true class; columns: predicted; each row in percent of its class, over all folds and seeds."""
+    counts = pd.crosstab(predictions["target"], predictions["prediction"]).reindex(
+        index=classes, columns=classes, fill_value=0
+    )
+    share = counts.to_numpy(dtype=np.float64)
+    share = share / np.maximum(share.sum(axis=1, keepdims=True), 1)
+    with figure(WIDTH, 1.1 + min(0.42 * len(classes), 3.6)) as fig:
+        axes = fig.add_subplot()
+        axes.imshow(share, cmap=HEAT, vmin=0, vmax=1, aspect="auto")
+        if len(classes) <= MANY_CLASSES:
+            for i, j in np.ndindex(*share.shape):
+                colour = "#ffffff" if share[i, j] > 0.45 else "#1c2431"  # on the cell, the same in light and dark
+                text = f"{100 * share[i, j]:.0f}" if counts.iat[i, j] else "·"
+                axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8.5)
+            turned = max(map(len, classes)) * len(classes) > 40
+            axes.set_xticks(range(len(classes)), classes, rotation=30 if turned else 0, ha="right" if turned else "center")
+            axes.set_yticks(range(len(classes)), classes)
+        else:
+            axes.set_xticks([])
+            axes.set_yticks([])
+        axes.set_title(name)
+        axes.set_xlabel("predicted, % of the true class")
+        quiet(axes, "")
+        recall = ", ".join(f"{c} {100 * share[i, i]:.0f} %" for i, c in enumerate(classes))
+        return finish(fig, f"confusion-{_slug(name)}", f"Confusion matrix of {name}; recall: {recall}")
+
+
+def scatter(predictions: pd.DataFrame, target: str, name: str, best: str | None) -> Markup:
+    """Predicted against true value of one target; at most 1500 points, drawn by a fixed seed."""
+    pair = predictions[[f"target.{target}", f"prediction.{target}"]].dropna()
+    pair = pair.sample(min(POINTS, len(pair)), random_state=0) if len(pair) else pair
+    t, p = pair.to_numpy(dtype=np.float64).T if len(pair) else (np.zeros(0), np.zeros(0))
+    with figure(WIDTH, WIDTH * 0.85) as fig:
+        axes = fig.add_subplot()
+        axes.scatter(t, p, s=8, alpha=0.3, color=role_colour(name, best), linewidths=0, zorder=3)
+        if len(t):
+            ends = np.array([min(t.min(), p.min()), max(t.max(), p.max())])
+            axes.plot(ends, ends, color=COLOUR["muted"], linewidth=0.9, linestyle=(0, (4, 3)), zorder=2)
+        axes.set_title(f"{target}: {name} (CCC {concordance(p, t):.2f})" if len(t) else f"{target}: {name}")
+        axes.set_xlabel("true")
+        axes.set_ylabel("predicted")
+        quiet(axes, "both")
+        return finish(fig, f"scatter-{_slug(target)}-{_slug(name)}", f"Predicted against true {target} of {name}")
+
+
+def concordance(prediction: NDArray, target: NDArray) -> float:
+    """Lin's concordance of two vectors, 2 cov / (var + var + (mean − mean)²); 0 where both are constant and equal."""
+    if len(target) == 0:
+        return float("nan")
+    both = ((prediction - prediction.mean()) * (target - target.mean())).mean()
+    spread = prediction.var() + target.var() + (prediction.mean() - target.mean()) ** 2
+    return float(2 * both / spread) if spread > 0 else 0.0
+
+
+def group_scores(predictions: pd.DataFrame, task: str, targets: list[str]) -> pd.Series:
+    """A score per group, averaged over seeds: share of rows that are right, or CCC averaged over the targets."""
+    if "group" not in predictions or predictions.empty:
+        return pd.Series(dtype=np.float64)
+    if task == "classification":
+        labelled = predictions[predictions["target"] != ""]
+        right = (labelled["target"] == labelled["prediction"]).astype(np.float64)
+        per = right.groupby([labelled["group"], labelled["seed"]]).mean()
+    else:
+        per = pd.concat([_group_ccc(predictions, t) for t in targets], axis=1).mean(axis=1)
+    return per.groupby(level=0).mean()
+
+
+def _group_ccc(predictions: pd.DataFrame, target: str) -> pd.Series:
+    columns = ["group", "seed", f"target.{target}", f"prediction.{target}"]
+    values = {
+        key: concordance(rows[columns[3]].to_numpy(), rows[columns[2]].to_numpy())
+        for key, rows in predictions[columns].dropna().groupby(["group", "seed"])
+        if len(rows) > 2
+    }
+    return pd.Series(values, dtype=np.float64)
+
+
+def group_spread(baseline: pd.Series, student: pd.Series, best: str, factor: float, noun: str) -> Markup:
+    """Every group's score with the baseline and with the student, in the order of the baseline."""
+    both = pd.DataFrame({"baseline": baseline, "student": student}).dropna().sort_values("baseline") * factor
+    x = np.arange(len(both))
+    with figure(WIDTH * 1.5, 3.1) as fig:
+        axes = fig.add_subplot()
+        up = both["student"] >= both["baseline"]
+        for rising, colour in ((True, COLOUR["good"]), (False, COLOUR["bad"])):
+            where = (up == rising).to_numpy()
+            axes.vlines(x[where], both["baseline"][where], both["student"][where], color=colour, alpha=0.55, linewidth=2)
+        axes.scatter(x, both["baseline"], s=22, color=COLOUR["baseline"], label="baseline", zorder=3)
+        axes.scatter(x, both["student"], s=26, color=COLOUR["student"], label=best, zorder=4)
+        shown = len(both) <= MANY_GROUPS
+        axes.set_xticks(x if shown else [], list(both.index) if shown else [], rotation=90, fontsize=7.5)
+        axes.set_ylabel(noun)
+        axes.legend(loc="lower right", ncols=2)
+        axes.margins(x=0.02)
+        quiet(axes)
+        return finish(fig, "groups", f"{noun} of every group with the baseline and with {best}")
+
+
+class GroupFacts(NamedTuple):
+    """How many groups gain and lose with the student, who changes most, and what the weakest group gets."""
+
+    groups: int
+    up: int
+    down: int
+    median: float
+    most: tuple[str, float]
+    least: tuple[str, float]
+    weakest: tuple[str, float, float]
+
+
+def group_facts(baseline: pd.Series, student: pd.Series) -> GroupFacts | None:
+    both = pd.DataFrame({"baseline": baseline, "student": student}).dropna()
+    change = both["student"] - both["baseline"]
+    if change.empty:
+        return None
+    most, least, weak = (str(s.idxmax()) for s in (change, -change, -both["baseline"]))
+    return GroupFacts(
+        groups=len(change),
+        up=int((change > 0).sum()),
+        down=int((change < 0).sum()),
+        median=float(change.median()),
+        most=(most, float(change[most])),
+        least=(least, float(change[least])),
+        weakest=(weak, float(both["baseline"][weak]), float(both["student"][weak])),
+    )
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name) + f"-{sum(map(ord, name))}"

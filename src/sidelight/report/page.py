@@ -1,0 +1,264 @@
+"""Puts the page together: what the template shows, section by section."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from sidelight.report import comparisons, outcomes, structure, training
+from sidelight.report.stored import Stored
+from sidelight.report.style import PALETTE, role_colour
+from sidelight.results import Comparison, Interval, Row, budgets, compare, metric_columns, sentence, verdict
+from sidelight.results.comparison import BASELINE
+from sidelight.results.units import Unit, labels_phrase, metric_name, number, percent, sign, unit
+from sidelight.results.verdict import span
+
+VERDICTS = {
+    "better": "helps",
+    "equal": "practically equal",
+    "worse": "does not help",
+    "unclear": "not shown to help",
+    "unknown": "cannot be judged yet",
+}
+
+
+@dataclass
+class Line:
+    """One line of the table as text."""
+
+    name: str
+    row: Row
+    swatch: str
+    mean: str
+    sd: str
+    difference: str
+    interval: str
+    odds: list[tuple[str, str, float]]
+    gap: str
+    gap_interval: str
+    effect: str
+    effect_interval: str
+    seconds: str
+    pairs: str
+
+
+@dataclass
+class Section:
+    """The answer at one label budget."""
+
+    heading: str
+    sentence: str
+    kind: str
+    verdict: str
+    lines: list[Line]
+    has_gap: bool
+    has_effect: bool
+    notes: list[str]
+    wide: Markup
+    narrow: Markup
+    others: list[tuple[str, list[str]]]
+
+
+def render(stored: Stored) -> str:
+    """The whole page."""
+    env = Environment(loader=PackageLoader("sidelight.report"), autoescape=True, undefined=StrictUndefined)
+    env.trim_blocks = env.lstrip_blocks = True
+    results = stored.results
+    usable = len(results) > 0 and len(metric_columns(results)) > 0
+    comparisons_ = [compare(results, share) for share in budgets(results)] if usable else []
+    main = comparisons_[0] if comparisons_ else None
+    context: dict[str, Any] = {
+        "title": str(stored.config.get("data") or stored.run.resolve().name),
+        "style": Markup(_style()),
+        "question": question(stored),
+        "progress": stored.progress,
+        "jobs": len(results),
+        "sections": [section(results, c) for c in comparisons_],
+        "main": main,
+        "budget": labels_phrase(main.labels) if main is not None else "",
+        "several": len(comparisons_) > 1,
+        "curve": comparisons.budget_curve(results) if len(comparisons_) > 1 else None,
+        "training": training.curves(stored, main) if main is not None else [],
+        "outcome": _outcome(stored, main) if main is not None else [],
+        "groups": _groups(stored, main) if main is not None else None,
+        "structure": structure.structure(stored, main) if main is not None else None,
+        "task": stored.task,
+        "caveats": caveats(results, comparisons_),
+        "config": stored.config_text.strip(),
+        "environment": _environment(stored),
+    }
+    context["notes"] = stored.notes  # last: reading the rest adds to them
+    return env.get_template("report.html.j2").render(context)
+
+
+def question(stored: Stored) -> list[tuple[str, str]]:
+    """What was asked, as the configuration says it."""
+    config = stored.config
+
+    def names(key: str) -> str:
+        value = config.get(key)
+        return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+
+    target = names("target") or (", ".join(stored.labels) if stored.task == "regression" else "")
+    classes = f"one of {', '.join(stored.labels)}" if stored.task == "classification" and stored.labels else ""
+    folds, seeds = config.get("folds"), config.get("seeds")
+    protocol = " × ".join(
+        part for part in (names("protocol"), f"{folds} folds" if folds else "", f"{seeds} seeds" if seeds else "") if part
+    )
+    labels = [labels_phrase(s) for s in budgets(stored.results)] if len(stored.results) else []
+    asked = [
+        ("Reads at deployment", names("available")),
+        ("In training only", names("privileged")),
+        ("Predicts", ", ".join(p for p in (target, classes) if p)),
+        ("Protocol", protocol),
+        ("Kept apart", f"by {names('group')}" if config.get("group") else ""),
+        ("Labels", "; ".join(labels)),
+    ]
+    return [(name, value) for name, value in asked if value]
+
+
+def section(results: pd.DataFrame, c: Comparison) -> Section:
+    u = unit(c.metric)
+    kind = verdict(c.rows[c.best]) if c.best is not None and BASELINE in c.rows else "unknown"
+    others = [m for m in metric_columns(results) if m != c.metric]
+    means = {m: compare(results, c.labels, m).rows for m in others}
+    table = [[name, *(unit(m).score(means[m][name].mean) for m in others)] for name in c.rows]
+    return Section(
+        heading=labels_phrase(c.labels),
+        sentence=sentence(results, c.labels),
+        kind=kind,
+        verdict=VERDICTS[kind],
+        lines=[line(name, row, c, u) for name, row in c.rows.items()],
+        has_gap=any(math.isfinite(r.gap.mean) for r in c.rows.values()),
+        has_effect=any(math.isfinite(r.effect.mean) for r in c.rows.values()),
+        notes=[f"{comparisons.label(name)}: {row.note}." for name, row in c.rows.items() if row.note],
+        wide=comparisons.forest(results, c, narrow=False),
+        narrow=comparisons.forest(results, c, narrow=True),
+        others=[("", [metric_name(m) for m in others])] + [(r[0], r[1:]) for r in table] if others else [],
+    )
+
+
+def line(name: str, row: Row, c: Comparison, u: Unit) -> Line:
+    compared = name != BASELINE and row.difference.n > 0
+    p = row.p
+    odds = [("better", percent(p.better), p.better), ("equal", percent(p.equal), p.equal)]
+    odds += [("worse", percent(p.worse), p.worse)]
+    gap = row.gap
+    return Line(
+        name=row.control if row.role == "control" else name,
+        row=row,
+        swatch=next(key for key, (light, _) in PALETTE.items() if light == role_colour(name, c.best)),
+        mean=u.score(row.mean),
+        sd=u.score(row.sd),
+        difference=u.difference(row.difference.mean) if compared else "",
+        interval=_bounds(row.difference, u) if compared else "",
+        odds=odds if compared and math.isfinite(p.equal) else [],
+        gap=percent(gap.mean) if math.isfinite(gap.mean) else "",
+        gap_interval=f"{percent(gap.low)} to {percent(gap.high)}" if math.isfinite(gap.low + gap.high) else "",
+        effect=u.difference(row.effect.mean) if math.isfinite(row.effect.mean) else "",
+        effect_interval=_bounds(row.effect, u),
+        seconds=number(row.seconds, ".1f" if row.seconds < 100 else ".0f"),
+        pairs=f"{row.n}",
+    )
+
+
+def _bounds(interval: Interval, u: Unit) -> str:
+    return span(u, interval) if math.isfinite(interval.low) and math.isfinite(interval.high) else ""
+
+
+def caveats(results: pd.DataFrame, found: list[Comparison]) -> list[str]:
+    """What keeps the numbers from saying more than they do, for this run."""
+    if not found:
+        return []
+    c, lines = found[0], []
+    u, n = unit(c.metric), max((r.difference.n for r in c.rows.values()), default=0)
+    lines.append(
+        f"A pair is one fold of one seed, trained with and without distillation. The training sets of folds overlap, so "
+        f"{n} pairs are not {n} independent experiments: intervals are {100 * c.level:g} % by the corrected resampled t "
+        "(Nadeau and Bengio), probabilities by the correlated Bayesian t-test. Both speak of this data set and this "
+        "recipe, not of others."
+    )
+    lines.append(
+        f"“Equal” means that the true difference is at most {u.threshold(c.rope)}. The best method is chosen on the "
+        "select rows; test rows are read once and choose nothing."
+    )
+    methods = [r for r in c.rows.values() if r.role == "method"]
+    if len(methods) > 2:
+        lines.append(
+            f"{len(methods)} methods are compared with the baseline, each with its own interval. Of many true zeros, one "
+            "in twenty looks like an effect: trust the one chosen on select more than the one that happens to lead here."
+        )
+    placebos = {r.method for r in c.rows.values() if r.control == "placebo"}
+    if not placebos:
+        lines.append(
+            "No placebo has been run. A gain may then come from distillation itself (softer targets, regularisation, "
+            "more rows with a target) and not from the privileged modalities."
+        )
+    else:
+        without = [r.method for r in methods if r.method not in placebos]
+        lines.append(
+            "The placebo is the same recipe with the privileged rows shuffled over the training rows, so that they tell "
+            "nothing. The privileged effect is the method minus its placebo."
+            + (f" Not run for: {', '.join(without)}." if without else "")
+        )
+    if any(r.missing for r in c.rows.values()):
+        lines.append("Some pairs lack one side (unfinished or unreadable jobs). They are left out of the differences.")
+    if sign(c.metric) < 0:
+        lines.append(f"Lower {metric_name(c.metric)} is better; differences are turned so that positive is better.")
+    return lines
+
+
+def _outcome(stored: Stored, c: Comparison) -> list[Markup]:
+    """Confusion matrices, or scatters per target, of the baseline and the best student."""
+    shown = [name for name in (BASELINE, c.best) if name is not None and name in c.rows]
+    said = {name: stored.predictions(name, c.labels) for name in shown}
+    said = {name: frame for name, frame in said.items() if len(frame)}
+    if stored.task == "classification":
+        return [outcomes.confusion(frame, stored.labels, name) for name, frame in said.items() if "target" in frame]
+    targets = [t for t in stored.labels if all(f"target.{t}" in frame for frame in said.values())]
+    return [outcomes.scatter(frame, t, name, c.best) for t in targets for name, frame in said.items()]
+
+
+def _groups(stored: Stored, c: Comparison) -> dict[str, Any] | None:
+    if c.best is None or BASELINE not in c.rows:
+        return None
+    baseline, student = (
+        outcomes.group_scores(stored.predictions(name, c.labels), stored.task, stored.labels) for name in (BASELINE, c.best)
+    )
+    facts = outcomes.group_facts(baseline, student)
+    if facts is None or facts.groups < 2:
+        return None
+    metric = "accuracy" if stored.task == "classification" else "ccc"
+    u = unit(metric)
+    noun = metric_name(metric) + (", %" if u.factor == 100 else "")
+    figure = outcomes.group_spread(baseline, student, c.best, u.factor, noun)
+    return {"figure": figure, "facts": facts, "unit": u, "noun": str(stored.config.get("group") or "group")}
+
+
+def _environment(stored: Stored) -> list[tuple[str, str]]:
+    """The environment's entries as flat lines: `versions.torch`, `2.13.0`."""
+    lines: list[tuple[str, str]] = []
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), inner)
+        else:
+            lines.append((prefix, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+
+    walk("", stored.environment)
+    return lines
+
+
+def _style() -> str:
+    from importlib.resources import files
+
+    css = (files("sidelight.report") / "templates" / "report.css").read_text()
+    light = "".join(f"--{name}:{value};" for name, (value, _) in PALETTE.items())
+    dark = "".join(f"--{name}:{value};" for name, (_, value) in PALETTE.items())
+    return f":root{{{light}}}\n@media (prefers-color-scheme:dark){{:root{{{dark}}}}}\n{css}"

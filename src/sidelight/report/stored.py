@@ -1,0 +1,134 @@
+"""What a run has stored, read for the report; what cannot be read is noted and left out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from sidelight.results import load_results, read_plan
+from sidelight.results.comparison import ALL_LABELS, BASELINE
+
+TEXTS = ("id", "group", "target", "prediction")
+
+
+@dataclass
+class Stored:
+    """A run folder; `notes` gathers what could not be read."""
+
+    run: Path
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def results(self) -> pd.DataFrame:
+        return load_results(self.run, rebuild=False)
+
+    @cached_property
+    def config_text(self) -> str:
+        file = self.run / "config.yaml"
+        return file.read_text() if file.is_file() else ""
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        try:
+            read = yaml.safe_load(self.config_text)
+        except yaml.YAMLError:
+            self.notes.append("config.yaml cannot be read.")
+            return {}
+        return read if isinstance(read, dict) else {}
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        try:
+            read = json.loads((self.run / "environment.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return read if isinstance(read, dict) else {}
+
+    @property
+    def task(self) -> str:
+        return str(self.results.attrs.get("task", "classification"))
+
+    @property
+    def labels(self) -> list[str]:
+        """Class names, or target names."""
+        return [str(label) for label in self.results.attrs.get("labels", [])]
+
+    @cached_property
+    def progress(self) -> tuple[int, int] | None:
+        """Finished and planned jobs, where a plan is stored."""
+        plan = read_plan(self.run)
+        done = sum((self.run / "jobs" / job / "job.json").is_file() for job in plan)
+        return (done, len(plan)) if plan else None
+
+    def folders(self, name: str, labels: float) -> dict[tuple[int, int], Path]:
+        """(fold, seed) -> folder of the finished jobs of a row of the table."""
+        if name == ALL_LABELS:
+            name, labels = BASELINE, 1.0
+        method, _, control = name.partition("~")
+        r = self.results
+        mine = r[(r["method"] == method) & (r["control"] == control) & np.isclose(r["labels"], labels)]
+        paths = {
+            (fold, seed): self.run / "jobs" / f"{name}-l{share:g}-f{fold}-s{seed}"
+            for share, fold, seed in zip(mine["labels"], mine["fold"], mine["seed"])
+        }
+        return {pair: path for pair, path in sorted(paths.items()) if path.is_dir()}
+
+    def predictions(self, name: str, labels: float) -> pd.DataFrame:
+        """Every stored prediction of a row, with its fold and seed; texts stay texts ("NA" is a class name)."""
+        frames = []
+        for (fold, seed), folder in self.folders(name, labels).items():
+            frame = self._csv(folder / "predictions.csv")
+            if frame is not None:
+                frames.append(frame.assign(fold=fold, seed=seed))
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def curves(self, name: str, labels: float) -> list[pd.DataFrame]:
+        """The curves of a row's jobs, indexed by epoch."""
+        frames = (self._csv(f / "curves.csv") for f in self.folders(name, labels).values())
+        return [f.set_index("epoch") for f in frames if f is not None and "epoch" in f and "select" in f]
+
+    def similarity(self, folder: Path) -> Similarity | None:
+        """The matrices of a job's probe batch, with the epoch that its network is from."""
+        try:
+            arrays = load_file(folder / "similarity.safetensors")
+            epochs = {int(k.removeprefix("epoch_")): v for k, v in arrays.items() if k.startswith("epoch_")}
+            best = json.loads((folder / "job.json").read_text()).get("best_epoch")
+            matrices = {e: epochs[e].astype(np.float32) for e in sorted(epochs)}
+            final = best if best in matrices else max(matrices)
+            return Similarity(matrices, arrays["group"], final)
+        except Exception as error:  # safetensors' own errors have no common class
+            self.notes.append(f"{folder.name}/similarity.safetensors cannot be read ({error}).")
+            return None
+
+    def _csv(self, file: Path) -> pd.DataFrame | None:
+        try:
+            frame = pd.read_csv(file, dtype=str, keep_default_na=False)
+        except (OSError, ValueError) as error:
+            self.notes.append(f"{file.parent.name}/{file.name} cannot be read ({error}).")
+            return None
+        numbers = [c for c in frame if c not in TEXTS]
+        return frame.assign(**{c: pd.to_numeric(frame[c], errors="coerce") for c in numbers})
+
+
+@dataclass
+class Similarity:
+    """Cosine similarities of a probe batch whose rows are ordered by `group` (classes, or a target's values)."""
+
+    matrices: dict[int, NDArray]
+    group: NDArray
+    final: int
+
+    @property
+    def last(self) -> NDArray:
+        """The matrix of the network that was kept."""
+        return self.matrices[self.final]
+

@@ -1,0 +1,122 @@
+"""The look of the figures: one palette for page and figures, SVG that takes its colours and fonts from the page."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import matplotlib
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from sidelight.results.comparison import ALL_LABELS, BASELINE, TEACHER
+
+# name -> (light, dark). The light values stand in the SVG until `finish` replaces them by the page's variables.
+PALETTE = {
+    "ink": ("#1c2430", "#e7eaf0"),
+    "muted": ("#5d6878", "#a0abbb"),
+    "line": ("#d8dde5", "#343d4b"),
+    "wash": ("#eceff3", "#222935"),
+    "paper": ("#fdfdfb", "#12161d"),
+    "panel": ("#fffffe", "#181d26"),
+    "baseline": ("#738093", "#94a2b6"),
+    "student": ("#0e7c73", "#38c9b8"),
+    "method": ("#4a7db0", "#7fb0e0"),
+    "placebo": ("#a8478f", "#dd8fc9"),
+    "self": ("#6a5fb0", "#a79df0"),
+    "reference": ("#7d8b3f", "#b4c26c"),
+    "teacher": ("#bd7b16", "#ecb453"),
+    "good": ("#0f7d74", "#39cab9"),
+    "bad": ("#b4483c", "#ee8577"),
+}
+COLOUR = {name: light for name, (light, _) in PALETTE.items()}
+HEAT = LinearSegmentedColormap.from_list("sidelight", ["#f5f2ea", "#b9d8cd", "#58a79d", "#1d6a6b", "#0a2f38"])
+
+WIDTH = 4.6  # inches of one column: 12 px text at its own size, 9 px on a phone
+SETTINGS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sidelight",
+    "text.parse_math": False,
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.labelsize": 9,
+    "axes.labelcolor": COLOUR["muted"],
+    "axes.edgecolor": COLOUR["line"],
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+    "text.color": COLOUR["ink"],
+    "xtick.color": COLOUR["line"],
+    "ytick.color": COLOUR["line"],
+    "xtick.labelcolor": COLOUR["muted"],
+    "ytick.labelcolor": COLOUR["muted"],
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "grid.color": COLOUR["line"],
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "legend.labelcolor": COLOUR["ink"],
+    "figure.constrained_layout.use": True,
+    "savefig.transparent": True,
+}
+
+
+def role_colour(name: str, best: str | None) -> str:
+    """The colour of a row of the table, the same in every figure."""
+    known = {BASELINE: "baseline", TEACHER: "teacher", ALL_LABELS: "reference", best: "student"}
+    method, _, control = name.partition("~")
+    return COLOUR[control if control in ("placebo", "self") else known.get(name, "method")]
+
+
+@contextmanager
+def figure(width: float = WIDTH, height: float = 3.0) -> Iterator[Figure]:
+    """A figure in the report's style; nothing global is changed outside the block."""
+    with matplotlib.rc_context():
+        matplotlib.rcParams.update(matplotlib.rcParamsDefault)
+        matplotlib.rcParams.update(SETTINGS)
+        yield Figure(figsize=(width, height))
+
+
+def quiet(axes: Axes, grid: str = "y") -> None:
+    """Hide the frame; light grid lines along one axis ("x", "y" or "both"; "" for none)."""
+    for side in axes.spines.values():
+        side.set_visible(False)
+    axes.tick_params(length=0)
+    if grid:
+        axes.grid(True, axis=grid, zorder=0)  # type: ignore[arg-type]
+    axes.set_axisbelow(True)
+
+
+def finish(fig: Figure, name: str, says: str) -> Markup:
+    """The figure as inline SVG. name: unique on the page (prefix of its ids); says: what a screen reader reads."""
+    buffer = io.StringIO()
+    FigureCanvasSVG(fig).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = re.sub(r'(\bid=")|(url\(#)|(href="#)', lambda m: f"{m.group(0)}{name}-", text)
+    for key, value in COLOUR.items():
+        text = text.replace(value, f"var(--{key})")
+    text = re.sub(r"(font: [^;\"]*?[\d.]+px) [^;\"]*", r"\1 var(--sans)", text)
+    text = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", text)
+    head = re.match(r"<svg[^>]*>", text)
+    assert head is not None
+    box = re.search(r'viewBox="[^"]*"', head.group(0))
+    assert box is not None
+    xlink = ' xmlns:xlink="http://www.w3.org/1999/xlink"' if "xlink:" in text else ""
+    opening = f'<svg xmlns="http://www.w3.org/2000/svg"{xlink} {box.group(0)} role="img" aria-label="{escape(says)}">'
+    return Markup(opening + text[head.end() :])
