@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ class Batch:
     inputs:   modality -> (B, D) vectors or (B, T, C) signals. Rows where the modality is absent hold zeros.
     target:   (B,) int64 class codes, or (B, K) floating point; undefined where not labelled.
     labelled: (B,) bool. Task losses skip rows that are not; distillation still learns from them.
-    present:  modality -> (B,) bool. A training row may lack a privileged modality.
+    present:  modality -> (B,) bool. A training row may lack a privileged modality; one that every row has may be left out.
     index:    (B,) int64, the row's position among the rows it was drawn from (memory banks, cached teachers).
     lengths:  modality -> (B,) int64 valid time steps, only for variable-length modalities.
     """
@@ -39,6 +40,15 @@ class Batch:
             {m: x[rows] for m, x in self.present.items()},
             self.index[rows],
             {m: x[rows] for m, x in self.lengths.items()},
+        )
+
+    def only(self, modalities: Collection[str]) -> Batch:
+        """The same rows with these modalities alone."""
+        return replace(
+            self,
+            inputs={m: x for m, x in self.inputs.items() if m in modalities},
+            present={m: x for m, x in self.present.items() if m in modalities},
+            lengths={m: x for m, x in self.lengths.items() if m in modalities},
         )
 
     def to(self, where: torch.device | torch.dtype | str) -> Batch:

@@ -104,6 +104,9 @@ class Dataset:
             raise DataError(f"{self.name}: there are no modalities; give at least one array of features")
         self._check_rows()
         self._check_target()
+        for m, present in self.present.items():
+            if not present.any():
+                raise DataError(f"{self.name}: modality {m!r} is absent from every row; leave it out of the modalities")
         rows = Rows(self.name, self.inputs, self.present, self.lengths, self.group, self.ids)
         rows.check(self.impute)
         self.inputs, self.lengths = rows.inputs, rows.lengths
@@ -208,6 +211,7 @@ class Dataset:
     ) -> Batch:
         """All rows as float32 tensors, preprocessed if asked; `index` is the row number.
 
+        modalities: default those of the preprocessor, or all.
         labelled: (N,) bool, which rows keep their label (a part of those that have one). The others' targets are
         overwritten, so that nothing can read them.
         """
@@ -215,7 +219,9 @@ class Dataset:
 
         from sidelight.data.batch import Batch
 
-        names = list(self.inputs if modalities is None else modalities)
+        if modalities is None:
+            modalities = self.inputs if preprocessor is None else preprocessor.modalities
+        names = list(modalities)
         view = self.select(names)
         keep = self.labelled if labelled is None else self.labelled & np.asarray(labelled, bool)
         if self.target.ndim == 1:

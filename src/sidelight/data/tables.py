@@ -189,7 +189,10 @@ def _add_array(raw: Raw, m: str, path: Path) -> None:
     if x.dtype.kind not in "fiub":
         raise DataError(f"{path} holds {x.dtype}; expected numbers")
     if x.ndim == 0 or len(x) != raw.n:
-        raise DataError(f"{path} has shape {x.shape}, but {raw.name} has {raw.n} rows; its first axis must be the rows")
+        raise DataError(
+            f"{path} has shape {x.shape}, but {raw.name} has {raw.n} rows; its first axis must be the rows. "
+            "If it is no modality, name those that are (modalities=…)"
+        )
     raw.inputs[m] = (x[:, None] if x.ndim == 1 else x).astype(np.float32)
     if lengths is not None:
         raw.lengths[m] = lengths

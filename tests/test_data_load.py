@@ -1,0 +1,377 @@
+"""Every supported source gives the same rows; every bad one an error that names the culprit."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from sidelight import data
+from sidelight.data import load, load_rows
+from sidelight.errors import ConfigError, DataError, SidelightWarning
+
+N = 6
+FACE = np.arange(N * 2, dtype=np.float32).reshape(N, 2) / 7
+SIGNALS = [np.full((t, 2), t, np.float32) for t in (3, 5, 4, 5, 2, 5)]
+TARGET = ["calm", "stress", "calm", "stress", "", "calm"]
+GROUP = ["01", "01", "02", "02", "03", "03"]
+
+
+def table() -> pd.DataFrame:
+    frame = pd.DataFrame({"id": [f"r{i}" for i in range(N)], "target": TARGET, "group": GROUP})
+    return frame.assign(**{"face.0": FACE[:, 0], "face.1": FACE[:, 1]})
+
+
+def folder(path: Path, **columns: Any) -> Path:
+    """A manifest with feature columns, a file per row (row 1 has none) and one array for all rows."""
+    frame = table()
+    names = []
+    for i, signal in enumerate(SIGNALS):
+        if i != 1:
+            np.save(path / f"r{i}.npy", signal)
+        names.append(f"r{i}.npy")
+    names[1] = ""
+    frame["voice_file_name"] = names
+    np.save(path / "heart.npy", np.ones((N, 4, 1)))
+    frame.assign(**columns).to_csv(path / "metadata.csv", index=False)
+    return path
+
+
+def check_toy(d: data.Dataset) -> None:
+    np.testing.assert_allclose(d.inputs["face"], FACE, rtol=1e-6)
+    assert d.task == "classification"
+    assert d.labels == ("calm", "stress")
+    assert d.target.tolist() == [0, 1, 0, 1, -1, 0]
+    assert d.labelled.tolist() == [True, True, True, True, False, True]
+    assert d.group is not None
+    assert d.group.tolist() == GROUP
+    assert d.ids.tolist() == [f"r{i}" for i in range(N)]
+
+
+def test_folder_with_all_three_ways_of_storing_a_modality(tmp_path: Path) -> None:
+    d = load(folder(tmp_path))
+    check_toy(d)
+    assert d.modalities == ("face", "voice", "heart")
+    assert d.name == tmp_path.name
+    assert d.inputs["voice"].shape == (N, 5, 2)
+    assert d.present["voice"].tolist() == [True, False, True, True, True, True]
+    assert d.lengths["voice"].tolist() == [3, 0, 4, 5, 2, 5]
+    for i, signal in enumerate(SIGNALS):
+        expected = np.zeros((5, 2)) if i == 1 else np.pad(signal, ((0, 5 - len(signal)), (0, 0)))
+        np.testing.assert_array_equal(d.inputs["voice"][i], expected)
+    assert d.inputs["heart"].shape == (N, 4, 1)
+    check_toy(load(tmp_path / "metadata.csv", modalities=["face"]))
+
+
+def test_every_source_gives_the_same_rows(tmp_path: Path) -> None:
+    frame = table()
+    check_toy(load(frame))
+    frame.to_parquet(tmp_path / "rows.parquet")
+    check_toy(load(str(tmp_path / "rows.parquet")))
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    check_toy(load(tmp_path / "rows.csv"))
+    frame.to_csv(tmp_path / "rows.tsv", index=False, sep="\t")
+    check_toy(load(tmp_path / "rows.tsv"))
+    arrays = {"face": FACE, "target": np.array(TARGET), "group": np.array(GROUP), "ids": frame["id"].to_numpy(str)}
+    check_toy(load(arrays))
+    np.savez(tmp_path / "rows.npz", **arrays)  # type: ignore[arg-type]
+    check_toy(load(tmp_path / "rows.npz"))
+
+
+def test_safetensors_and_npz_modalities_with_lengths(tmp_path: Path) -> None:
+    table().to_csv(tmp_path / "metadata.csv", index=False)
+    lengths = np.array([3, 3, 2, 1, 3, 3])
+    save_file({"features": np.ones((N, 3, 1), np.float32), "lengths": lengths}, tmp_path / "heart.safetensors")
+    np.savez(tmp_path / "skin.npz", skin=np.ones((N, 4)), other=np.zeros(3))
+    d = load(tmp_path)
+    assert d.modalities == ("face", "heart", "skin")
+    assert d.lengths["heart"].tolist() == lengths.tolist()
+    assert d.shape("skin") == (4,)
+
+
+def test_dict_modalities_may_be_lists_of_signals_with_gaps() -> None:
+    voice = [None, *SIGNALS[1:]]
+    d = load({"voice": voice, "y": [0, 1, 0, 1, 0, 1]})
+    assert d.present["voice"].tolist() == [False] + [True] * 5
+    assert d.lengths["voice"].tolist() == [0, 5, 4, 5, 2, 5]
+    full = load({"voice": d.inputs["voice"], "voice_length": d.lengths["voice"], "y": [0, 1, 0, 1, 0, 1],
+                 "voice_present": d.present["voice"]})  # fmt: skip
+    np.testing.assert_array_equal(full.inputs["voice"], d.inputs["voice"])
+    assert full.lengths["voice"].tolist() == d.lengths["voice"].tolist()
+
+
+def test_npz_with_class_names_codes_and_hidden_labels() -> None:
+    arrays = {"face": FACE, "y": np.array([0, 1, 2, -1, 0, 1]), "class_names": np.array(["a", "b", "c"])}
+    d = load(arrays)
+    assert d.labels == ("a", "b", "c")
+    assert d.modalities == ("face",)
+    assert d.labelled.tolist() == [True, True, True, False, True, True]
+    hidden = load(arrays | {"labelled": [True] * 5 + [False]})
+    assert hidden.target.tolist() == [0, 1, 2, -1, 0, -1]
+    with pytest.raises(DataError, match=r"row 2: target 'y' is 7, but class_names has 3 names"):
+        load(arrays | {"y": np.array([0, 1, 7, 1, 0, 1])})
+
+
+def test_rows_that_are_nan_throughout_are_absent() -> None:
+    face = FACE.copy()
+    face[2] = np.nan
+    d = load({"face": face, "y": TARGET})
+    assert d.present["face"].tolist() == [True, True, False, True, True, True]
+    assert not d.inputs["face"][2].any()
+
+
+def test_prefixes_and_column_lists(tmp_path: Path) -> None:
+    frame = table().rename(columns={"face.0": "v_a", "face.1": "v_b"})
+    assert load(frame, modalities={"face": "v_"}).shape("face") == (2,)
+    assert load(frame, modalities={"face": ["v_b"]}).shape("face") == (1,)
+    assert load(frame, modalities=["v_b"]).shape("v_b") == (1,)
+
+
+@pytest.mark.parametrize(
+    ("target", "task", "labels"),
+    [
+        (["x", "y", "x", "y", "x", None], "classification", ("x", "y")),
+        ([2, 10, 2, 10, 2, 2], "classification", ("2", "10")),
+        ([True, False, True, True, True, False], "classification", ("False", "True")),
+        (["2", "10", "2", "10", "2", ""], "classification", ("2", "10")),
+        (["01", "02", "01", "02", "01", ""], "classification", ("01", "02")),
+        ([0.5, 1.0, 0.0, 1.0, 2.0, np.nan], "regression", ("y",)),
+        (["0.5", "1", "0", "1", "2", ""], "regression", ("y",)),
+        ([1.0, 2.0, 3.0, 1.0, 2.0, 3.0], "regression", ("y",)),
+        ([-1, 1, -1, 1, -1, 1], "classification", ("-1", "1")),
+    ],
+)
+def test_the_task_is_read_from_the_target(target: list[Any], task: str, labels: tuple[str, ...]) -> None:
+    for source in ({"face": FACE, "y": target}, pd.DataFrame({"face.0": FACE[:, 0], "y": target})):
+        d = load(source)
+        assert (d.task, d.labels) == (task, labels)
+
+
+def test_the_task_can_be_said() -> None:
+    whole = {"face": FACE, "y": [1, 2, 3, 1, 2, 3]}
+    assert load(whole, task="regression").target[:, 0].tolist() == [1, 2, 3, 1, 2, 3]
+    assert load({"face": FACE, "y": [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]}, task="classification").labels == ("1", "2", "3")
+    assert load(whole, task="auto").task == "classification"
+    with pytest.raises(ConfigError, match="Did you mean 'regression'"):
+        load(whole, task="regresion")
+
+
+def test_whole_numbers_with_gaps_are_classes_and_that_is_said(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"face.0": FACE[:, 0], "y": [0, 1, None, 1, 0, 1]})
+    with pytest.warns(SidelightWarning, match="read as 2 classes"):
+        assert load(frame).labels == ("0", "1")
+    frame.to_csv(tmp_path / "rows.csv", index=False)  # pandas writes 0.0 and 1.0
+    with pytest.warns(SidelightWarning, match="read as 2 classes"):
+        d = load(tmp_path / "rows.csv")
+    assert d.labels == ("0", "1")
+    assert d.target.tolist() == [0, 1, -1, 1, 0, 1]
+
+
+def test_many_whole_numbers_get_a_warning() -> None:
+    with pytest.warns(SidelightWarning, match=r"40 classes.*task='regression'"):
+        load({"face": np.ones((80, 1)), "y": np.arange(80) % 40})
+
+
+def test_several_targets() -> None:
+    y = {"valence": np.linspace(0, 1, N), "arousal": np.linspace(1, 0, N)}
+    d = load({"face": FACE, **y}, target=["valence", "arousal"])
+    assert (d.task, d.labels, d.target.shape) == ("regression", ("valence", "arousal"), (N, 2))
+    assert load({"face": FACE, "y": np.random.default_rng(0).random((N, 2))}).labels == ("y.0", "y.1")
+    with pytest.raises(DataError, match="one target column, but got 2"):
+        load({"face": FACE, **y}, target=["valence", "arousal"], task="classification")
+
+
+def test_official_split_names_are_understood() -> None:
+    frame = table().assign(split=["train", "Train", "val", "dev", "test", "eval"])
+    d = load(frame)
+    assert d.split is not None
+    assert d.split.tolist() == ["train", "train", "select", "select", "test", "test"]
+    with pytest.raises(DataError, match=r"id 'r5'.*unknown split 'tets'. Did you mean 'test'"):
+        load(frame.assign(split=["train"] * 5 + ["tets"]))
+
+
+def test_numeric_groups_are_named_as_they_look() -> None:
+    d = load({"face": FACE, "y": TARGET, "subject": np.array([1.0, 1, 2, 2, 3, 3])})
+    assert d.group is not None
+    assert d.group.tolist() == list("112233")
+
+
+def test_load_rows_needs_no_target(tmp_path: Path) -> None:
+    frame = table().drop(columns=["target"])
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    rows = load_rows(tmp_path / "new.csv", ["face"])
+    np.testing.assert_allclose(rows.inputs["face"], FACE, rtol=1e-6)
+    assert rows.ids is not None
+    assert rows.ids[2] == "r2"
+    assert len(load_rows({"face": FACE, "voice": "never read"}, ["face"])) == N
+    with pytest.raises(DataError, match="Did you mean 'face'"):
+        load_rows(tmp_path / "new.csv", ["fase"])
+    face = FACE.copy()
+    face[3, 1] = np.nan
+    with pytest.raises(DataError, match=r"'face' is nan in row 3, column 1"):
+        load_rows({"face": face}, ["face"])
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def says(call: Any, *words: object) -> None:
+    with pytest.raises((DataError, ConfigError)) as error:
+        call()
+    for word in words:
+        assert str(word) in str(error.value), f"{word!r} not in: {error.value}"
+
+
+def test_sources_that_do_not_exist(tmp_path: Path) -> None:
+    says(lambda: load("phone-wach"), "phone-wach", "Did you mean 'phone-watch'")
+    says(lambda: load(tmp_path / "no.csv"), "no.csv", "does not exist")
+    says(lambda: load(tmp_path), tmp_path, "metadata.csv")
+    (tmp_path / "rows.pkl").write_bytes(b"")
+    says(lambda: load(tmp_path / "rows.pkl"), "rows.pkl", ".pkl", ".parquet")
+    says(lambda: load(3), "int", "DataFrame")
+
+
+def test_a_built_in_set_keeps_its_own_target() -> None:
+    says(lambda: load("phone-watch", target="y"), "phone-watch", "target='y'")
+    assert load("phone-watch", modalities=["phone_acc"], task="auto").modalities == ("phone_acc",)
+
+
+@pytest.mark.parametrize("name", ["rows.npz", "rows.parquet", "rows.csv"])
+def test_unreadable_sources(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\xff\xfe\x00\x01 not this")
+    says(lambda: load(path), name, "cannot read")
+
+
+def test_truncated_npz_names_file_and_array(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", face=np.random.default_rng(0).random((500, 50)), y=np.zeros(500))
+    whole = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(whole[: len(whole) // 2])
+    says(lambda: load(tmp_path / "a.npz"), "a.npz", "truncated")
+    (tmp_path / "a.npz").write_bytes(whole[:200] + b"\0" * 400 + whole[600:])
+    says(lambda: load(tmp_path / "a.npz"), "a.npz", "face")
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return (pytest.fail, ("executed",))
+
+
+def test_nothing_is_ever_unpickled(tmp_path: Path) -> None:
+    evil = np.array([Evil(), Evil()], dtype=object)
+    np.savez(tmp_path / "evil.npz", face=evil, y=np.arange(2))
+    says(lambda: load(tmp_path / "evil.npz"), "evil.npz", "face", "never loaded")
+    folder(tmp_path)
+    np.save(tmp_path / "r3.npy", evil)
+    says(lambda: load(tmp_path), "voice", "id 'r3'", "never loaded")
+    (tmp_path / "r3.npy").write_bytes(pickle.dumps(Evil()))
+    says(lambda: load(tmp_path), "voice", "id 'r3'", "r3.npy", "never loaded")
+
+
+def test_row_files_missing_truncated_or_of_another_shape(tmp_path: Path) -> None:
+    folder(tmp_path)
+    good = (tmp_path / "r4.npy").read_bytes()
+    (tmp_path / "r4.npy").unlink()
+    says(lambda: load(tmp_path), "metadata.csv", "voice", "row 4", "r4.npy", "does not exist")
+    (tmp_path / "r4.npy").write_bytes(good[:-5])
+    says(lambda: load(tmp_path), "voice", "row 4", "r4.npy", "truncated")
+    np.save(tmp_path / "r4.npy", np.ones((3, 7)))
+    says(lambda: load(tmp_path), "voice", "row 4", "r4.npy", "(3, 7)", "(3, 2)", "row 0")
+    np.save(tmp_path / "r4.npy", np.array(["a"]))
+    says(lambda: load(tmp_path), "voice", "row 4", "expected numbers")
+    np.save(tmp_path / "r4.npy", np.full((3, 2), np.nan))
+    assert not load(tmp_path).present["voice"][4]
+    np.save(tmp_path / "r4.npy", with_nan())
+    says(lambda: load(tmp_path), "metadata.csv", "voice", "row 4", "time step 1, channel 0", "impute")
+    assert load(tmp_path, impute="mean").impute == "mean"
+
+
+def with_nan() -> np.ndarray:
+    x = np.ones((3, 2))
+    x[1, 0] = np.nan
+    return x
+
+
+def test_one_axis_files_of_varying_length_say_how_to_store_them() -> None:
+    says(lambda: load({"voice": [np.ones(3), np.ones(4)], "y": [0, 1]}), "voice", "row 1", "(4,)", "(T, 1)")
+
+
+def test_array_files_with_other_rows(tmp_path: Path) -> None:
+    folder(tmp_path)
+    np.save(tmp_path / "heart.npy", np.ones((N - 1, 2)))
+    says(lambda: load(tmp_path), "heart.npy", "(5, 2)", "6 rows", "modalities=")
+    (tmp_path / "heart.npy").unlink()
+    (tmp_path / "heart.safetensors").write_bytes(b"short")
+    says(lambda: load(tmp_path), "heart.safetensors", "cannot read")
+
+
+def test_a_modality_stored_twice_is_refused(tmp_path: Path) -> None:
+    folder(tmp_path)
+    np.save(tmp_path / "face.npy", FACE)
+    says(lambda: load(tmp_path), "face", "several ways", "face.npy")
+
+
+def test_table_errors_name_column_row_and_value(tmp_path: Path) -> None:
+    frame = table()
+    says(lambda: load(frame, target="tagret"), "tagret", "Did you mean 'target'")
+    says(lambda: load(frame, group="subject_id"), "group", "subject_id")
+    says(lambda: load(frame.drop(columns="target")), "which column is the target", "face.0")
+    says(lambda: load(frame, modalities=["fase"]), "fase", "'face'")
+    says(lambda: load(frame, modalities={"face": "x_"}), "face", "x_")
+    says(lambda: load(frame, modalities={"face": ["face.7"]}), "face.7", "'face.")
+    says(lambda: load(frame.drop(columns=["face.0", "face.1"])), "no modality found", "_file_name")
+    says(lambda: load(frame.assign(group=["a", "a", "", "b", "b", "b"])), "id 'r2'", "group")
+    says(lambda: load(frame.assign(id=["a", "b", "a", "c", "d", "e"])), "'a'", "2 times")
+    says(lambda: load(frame.assign(id=["a", "", "a", "c", "d", "e"])), "row 1 has no id")
+    says(lambda: load(frame, task="regression"), "id 'r0'", "'calm'", "needs a number")
+    words = [str(v) for v in FACE[:, 0]]
+    words[3] = "1,5"
+    bad = frame.assign(**{"face.0": words})
+    bad.to_csv(tmp_path / "rows.csv", index=False)
+    for source in (bad, tmp_path / "rows.csv"):
+        says(lambda source=source: load(source), "face", "id 'r3'", "face.0", "'1,5'")
+    holes = frame.assign(**{"face.0": [0, 1, 2, 3, np.nan, 5]})
+    holes.to_csv(tmp_path / "holes.csv", index=False)
+    says(lambda: load(tmp_path / "holes.csv"), "holes.csv", "face", "nan", "id 'r4'", "column 0", "impute='mean'")
+    assert np.isnan(load(tmp_path / "holes.csv", impute="mean").inputs["face"][4, 0])
+
+
+def test_a_class_or_a_subject_may_be_called_none(tmp_path: Path) -> None:
+    frame = table().assign(target=["None", "NA", "None", "NA", "", "None"], group=["NA", "NA", "b", "b", "c", "c"])
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    d = load(tmp_path / "rows.csv")
+    assert d.labels == ("NA", "None")
+    assert d.labelled.tolist() == [True, True, True, True, False, True]
+
+
+def test_array_errors() -> None:
+    good = {"face": FACE, "y": TARGET}
+    says(lambda: load(good | {"voice": np.ones((5, 2))}), "voice", "5 rows", "6")
+    says(lambda: load(good | {"names": np.array(list("abcdef"))}, modalities=["names"]), "names", "expected numbers")
+    says(lambda: load(good, modalities=["fase"]), "fase", "'face'")
+    says(lambda: load(good | {"group": list("abc")}), "group", "3 rows")
+    says(lambda: load({"y": TARGET}), "no modalities")
+    says(lambda: load({"face": FACE, "y": [""] * N}), "no row has a label")
+    assert load(good | {"names": np.array(list("abcdef"))}).modalities == ("face",)
+
+
+@given(st.lists(st.integers(0, 6), min_size=2, max_size=8).filter(lambda t: sum(v > 0 for v in t) > 1))
+def test_padding_never_invents_or_loses_a_step(steps: list[int]) -> None:
+    rows = [np.full((t, 2), i + 1.0) if t else None for i, t in enumerate(steps)]
+    target = np.arange(len(steps)) % 2
+    d = load({"voice": rows, "y": target})
+    assert d.present["voice"].tolist() == [t > 0 for t in steps]
+    kept = [t for t in steps if t]
+    if len(set(kept)) > 1:
+        assert d.lengths["voice"].tolist() == steps
+    else:
+        assert "voice" not in d.lengths
+    sums = d.inputs["voice"].sum((1, 2))
+    assert sums.tolist() == [2.0 * t * (i + 1) for i, t in enumerate(steps)]
