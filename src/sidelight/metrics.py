@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 from torch import Tensor
@@ -30,14 +31,12 @@ def concordance(prediction: Tensor, target: Tensor) -> Tensor:
     cp, ct = prediction - mean_p, target - mean_t
     numerator = 2 * (cp * ct).mean(0)
     denominator = cp.square().mean(0) + ct.square().mean(0) + (mean_p - mean_t).square()
-    safe = denominator > 0
+    safe = denominator > torch.finfo(denominator.dtype).tiny
     return numerator / denominator.where(safe, denominator.new_ones(())) * safe
 
 
 def ccc(prediction: NDArray, target: NDArray) -> float:
     """Mean over the target columns of `concordance`; rows with a NaN target are left out of their column."""
-    import torch
-
     prediction, target = _columns(prediction), _columns(target)
     values = []
     for k in range(target.shape[1]):

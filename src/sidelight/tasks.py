@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight import metrics
-from sidelight.errors import ConfigError, unknown
+from sidelight.errors import ConfigError, RunError, unknown
 from sidelight.losses.pointwise import soft_label_kl
 from sidelight.metrics import Metric
 
@@ -49,7 +49,13 @@ class Task(ABC):
         """Name -> metric, the primary one first."""
 
     def score(self, prediction: Tensor, target: Tensor, labelled: Tensor, name: str | None = None) -> float:
-        """One metric (the primary by default) over the labelled rows, signed so that higher is better."""
+        """One metric (the primary by default) over the labelled rows, signed so that higher is better.
+
+        Raises:
+            RunError: no row is labelled.
+        """
+        if not labelled.any():
+            raise RunError("no labelled row to measure a prediction on; epochs are chosen on labelled `select` rows")
         metric = self.metrics()[name or self.primary]
         value = metric.function(self.decide(prediction[labelled]), target[labelled].cpu().numpy())
         return value if metric.higher_is_better else -value

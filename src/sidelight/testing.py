@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +22,7 @@ from sidelight.config import TrainingConfig
 from sidelight.data.batch import Batch
 from sidelight.methods.base import Clock, Method, Step
 from sidelight.networks.hallucination import TNet
-from sidelight.networks.network import outputs
+from sidelight.networks.network import Network, outputs
 from sidelight.training import fit
 
 
@@ -34,13 +35,18 @@ class Subject:
     """What is checked: a fresh method at every call of `factory(dtype)`, the rows it learns from, and its modalities.
 
     factory: makes the same method every time (it seeds itself), parameters and cached teacher outputs in the dtype.
-    rows: training rows; some must lack a label and some a privileged modality, so that both are exercised.
+    rows: training rows; some should lack a label and some a privileged modality, so that both are exercised.
+    available, privileged: modalities of the student that the method exports (a teacher's privileged ones: none).
+    part: (len(rows),) int64, which of several cross-fitted teachers spoke of each row.
+    exports: False for a stage that leaves no network (one that trains T-Nets), which nobody deploys.
     """
 
     factory: Callable[[torch.dtype], Method]
     rows: Batch
     available: tuple[str, ...]
     privileged: tuple[str, ...]
+    part: Tensor | None = None
+    exports: bool = True
 
     def fresh(self, dtype: torch.dtype = torch.float32) -> Method:
         return self.factory(dtype)
@@ -65,32 +71,72 @@ def drive(method: Method, batch: Batch, rate: float = 0.05) -> Iterator[tuple[St
     method.train()
     groups = method.groups()
     for step in method.steps(batch, Clock()):
-        loss = torch.stack([method.weights.get(name, 1.0) * value for name, value in step.terms.items()]).sum()
-        grads = torch.autograd.grad(loss, groups[step.group], allow_unused=True)
+        params = groups.get(step.group, [])
+        grads = torch.autograd.grad(_weighed(method, step), params, allow_unused=True)
         names = {id(p): name for name, p in method.named_parameters()}
-        yield step, {names[id(p)]: g for p, g in zip(groups[step.group], grads) if g is not None}
+        yield step, {names.get(id(p), "?"): g for p, g in zip(params, grads) if g is not None}
         with torch.no_grad():
-            for p, g in zip(groups[step.group], grads):
+            for p, g in zip(params, grads):
                 if g is not None:
-                    p -= rate * g
+                    p.sub_(g, alpha=rate)
+
+
+def _weighed(method: Method, step: Step) -> Tensor:
+    """The loss of a step, as the loop weighs it."""
+    group = f"a step names the group {step.group!r}"
+    _require(bool(method.groups().get(step.group)), f"{group}, which has no parameter; groups: {list(method.groups())}")
+    _require(bool(step.terms), f"{group} and no term")
+    for name, value in step.terms.items():
+        _require(isinstance(value, Tensor), f"term {name!r} is a {type(value).__name__}, not a tensor")
+        _require(value.dim() == 0, f"term {name!r} has shape {tuple(value.shape)}, not that of a scalar")
+    loss = torch.stack([method.weights.get(name, 1.0) * value for name, value in step.terms.items()]).sum()
+    _require(loss.requires_grad, f"{group}, but its terms {list(step.terms)} depend on no trainable parameter")
+    return loss
 
 
 def check_terms_are_finite_scalars(subject: Subject) -> None:
-    """Every term is a finite scalar: on a full batch, a batch of 2, one without any label, and in float64."""
+    """Every term and gradient is finite: on full, last small and degenerate batches, in float32 and float64.
+
+    A row without a label has the target that data sets give it (-1, NaN); a row without a modality has zeros there.
+    """
     for dtype in (torch.float32, torch.float64):
         method = subject.fresh(dtype)
-        rows = subject.used(method).to(dtype)
-        kinds = {"a full batch": rows, "a batch of 2": rows.take(torch.arange(2))}
-        if method.learns_from == "all":
-            kinds["an unlabelled batch"] = replace(rows, labelled=torch.zeros_like(rows.labelled))
-        for kind, batch in kinds.items():
+        for kind, batch in _kinds(method, subject, dtype).items():
             for step, grads in drive(method, batch, rate=0.0):
                 for name, value in step.terms.items():
-                    _require(value.dim() == 0, f"term {name!r} on {kind} has shape {tuple(value.shape)}, not a scalar")
                     _require(bool(value.isfinite()), f"term {name!r} on {kind} ({dtype}) is {float(value)}")
                     _require(value.dtype == dtype, f"term {name!r} is {value.dtype} where everything else is {dtype}")
                 for name, g in grads.items():
                     _require(bool(g.isfinite().all()), f"the gradient of {name!r} on {kind} ({dtype}) is not finite")
+
+
+def _kinds(method: Method, subject: Subject, dtype: torch.dtype) -> dict[str, Batch]:
+    rows = _unlabelled_hidden(subject.used(method).to(dtype))
+    first = torch.zeros(4, dtype=torch.int64)
+    kinds = {
+        "a full batch": rows,
+        "a batch of 2": rows.take(torch.arange(2)),
+        "a batch of 1": rows.take(first[:1]),
+        "a batch of one row over and over": rows.take(first),
+    }
+    if method.learns_from == "all":
+        nobody = torch.zeros_like(rows.labelled)
+        kinds["a batch without a label"] = _unlabelled_hidden(replace(rows, labelled=nobody))
+    if subject.privileged:
+        absent = {
+            m: torch.zeros_like(x) if m in subject.privileged else x
+            for m, x in (rows.present | {m: torch.ones_like(rows.labelled) for m in subject.privileged}).items()
+        }
+        zeros = {m: torch.zeros_like(x) if m in subject.privileged else x for m, x in rows.inputs.items()}
+        kinds["a batch without a privileged modality"] = replace(rows, inputs=zeros, present=absent)
+    return kinds
+
+
+def _unlabelled_hidden(batch: Batch) -> Batch:
+    """The batch with the targets of rows without a label as a data set has them: -1, or NaN."""
+    target = batch.target.clone()
+    target[~batch.labelled] = torch.nan if target.is_floating_point() else -1
+    return replace(batch, target=target)
 
 
 def check_parameters_are_grouped(subject: Subject) -> None:
@@ -125,44 +171,89 @@ def _moved(before: dict[str, Tensor], method: Method, group: set[str]) -> set[st
     trained = {name for name, p in method.named_parameters() if p.requires_grad}
     changed = {name for name, value in _bits(method).items() if not torch.equal(value, before[name])}
     allowed = group | {name for name in changed if name not in trained and _is_own_buffer(name, method)}
-    _require(changed <= allowed, f"{sorted(changed - allowed)[:3]} changed in a step of another group")
+    where = f"a step of the group {sorted(group)[:3]}" if group else "the forward pass"
+    _require(changed <= allowed, f"{sorted(changed - allowed)[:3]} changed in {where}, to which it does not belong")
     return changed & trained
 
 
 def _is_own_buffer(name: str, method: Method) -> bool:
-    """Whether it is a buffer of a part that is being trained (memory banks, running statistics), which may change."""
-    owner = method.get_submodule(name.rpartition(".")[0])
-    buffer = name in dict(method.named_buffers())
-    params = list(owner.parameters())
-    return buffer and (not params or any(p.requires_grad for p in params))
+    """Whether it is a buffer of a part that is being trained (memory banks, running statistics), which may change.
+
+    A part without parameters of its own (a normalisation without weights) belongs to the part that it is in.
+    """
+    if name not in dict(method.named_buffers()):
+        return False
+    while name:
+        name = name.rpartition(".")[0]
+        params = list(method.get_submodule(name).parameters())
+        if params:
+            return any(p.requires_grad for p in params)
+    return True
 
 
 def check_student_reads_available_only(subject: Subject) -> None:
-    """The exported network's output is bit-identical when the privileged inputs are absent, or NaN (invariant 1)."""
-    network = subject.fresh().export().eval()
+    """The exported network's output has the same bits when privileged inputs are absent or NaN (invariant 1).
+
+    Nor does it read what stands for them in training: the target, and the row's number among the training rows.
+    """
+    if not subject.exports:
+        return
+    network = _exported(subject, torch.float32)
     forbidden = set(network.reads) & set(subject.privileged)
     _require(not forbidden, f"the exported network reads {sorted(forbidden)}, which are privileged")
     rows = subject.rows
-    every = outputs(network, rows, rows.index).prediction
-    available = {m: x for m, x in rows.inputs.items() if m in subject.available}
-    there = {m: x for m, x in rows.present.items() if m in subject.available}
-    absent = outputs(network, replace(rows, inputs=available, present=there), rows.index).prediction
-    nan = {m: x if m in available else torch.full_like(x, torch.nan) for m, x in rows.inputs.items()}
-    spoiled = outputs(network, replace(rows, inputs=nan), rows.index).prediction
-    for what, other in (("absent", absent), ("NaN", spoiled)):
-        _require(torch.equal(every, other), f"the prediction changes when the privileged inputs are {what}")
+    here = torch.arange(len(rows))
+    without = Batch(
+        {m: x for m, x in rows.inputs.items() if m in subject.available},
+        rows.target,
+        rows.labelled,
+        {m: x for m, x in rows.present.items() if m in subject.available},
+        rows.index,
+        {m: x for m, x in rows.lengths.items() if m in subject.available},
+    )
+    nan = {m: x if m in subject.available else torch.full_like(x, torch.nan) for m, x in rows.inputs.items()}
+    cases = {
+        "the privileged inputs are absent": without,
+        "the privileged inputs are NaN": replace(rows, inputs=nan),
+        "the target is another": replace(rows, target=rows.target.flip(0), labelled=~rows.labelled),
+        "the rows are numbered otherwise": replace(rows, index=torch.zeros_like(rows.index)),
+    }
+    every = _said(network, rows, here, "on the training rows")
+    for what, batch in cases.items():
+        same = torch.equal(every, _said(network, batch, here, f"when {what}"))
+        _require(same, f"the exported network's prediction changes when {what}")
 
 
 def check_prediction_ignores_batch_mates(subject: Subject) -> None:
     """A row's prediction is the same alone, among others, and in another order (invariant 5)."""
-    network = subject.fresh(torch.float64).export().eval()
+    if not subject.exports:
+        return
+    network = _exported(subject, torch.float64)
     rows = subject.rows.to(torch.float64)
-    every = outputs(network, rows, rows.index).prediction
-    alone = torch.cat([outputs(network, rows, i[None]).prediction for i in rows.index[:3]])
-    turned = outputs(network, rows, rows.index.flip(0)).prediction.flip(0)
-    close = {"rtol": 1e-9, "atol": 1e-9}
-    _require(torch.allclose(every[:3], alone, **close), "a row's prediction differs between alone and in a batch")
-    _require(torch.allclose(every, turned, **close), "a row's prediction depends on the order of the batch")
+    here = torch.arange(len(rows))
+    every = _said(network, rows, here, "on the training rows")
+    alone = torch.cat([_said(network, rows, i[None], "on a single row") for i in here[:3]])
+    turned = _said(network, rows, here.flip(0), "on the rows in another order").flip(0)
+    _require(_close(every[:3], alone), "a row's prediction differs between alone and in a batch")
+    _require(_close(every, turned), "a row's prediction depends on the order of the batch")
+
+
+def _exported(subject: Subject, dtype: torch.dtype) -> Network:
+    try:
+        return subject.fresh(dtype).export().eval()
+    except Exception as error:
+        raise ContractError(f"the method exports no network: {error}") from error
+
+
+def _said(network: Network, batch: Batch, rows: Tensor, when: str) -> Tensor:
+    try:
+        return outputs(network, batch, rows).prediction
+    except Exception as error:
+        raise ContractError(f"the exported network fails {when}: {error}") from error
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, rtol=1e-9, atol=1e-9)
 
 
 def check_nothing_frozen_untrained(subject: Subject) -> None:
@@ -173,20 +264,27 @@ def check_nothing_frozen_untrained(subject: Subject) -> None:
 
 
 def check_resume_is_exact(subject: Subject) -> None:
-    """4 epochs at once, and 2 then 2 more through a checkpoint into a fresh object, give the same bits (invariant 6)."""
+    """4 epochs at once, and 2 then 2 through a checkpoint into a fresh object, give the same bits (invariant 6)."""
     settings = TrainingConfig(epochs=4, patience=4, batch_size=max(2, len(subject.rows) // 3))
     whole, resumed = subject.fresh(), subject.fresh()
-    history = fit(whole, subject.rows, subject.rows, settings, seed=1)
+    history = fit(whole, subject.rows, subject.rows, settings, seed=1, part=subject.part)
     with TemporaryDirectory() as place:
         path = Path(place) / "state.pt"
         with contextlib.suppress(_Killed):
             fit(
                 subject.fresh(), subject.rows, subject.rows, settings,
-                seed=1, checkpoint=path, checkpoint_seconds=0, watch=_KillIn(3),
+                seed=1, part=subject.part, checkpoint=path, checkpoint_seconds=0, watch=_KillIn(3),
             )  # fmt: skip
         torch.manual_seed(999)
-        again = fit(resumed, subject.rows, subject.rows, settings, seed=1, checkpoint=path, watch=_KillIn(None))
-    _require(len(again.epochs) == len(history.epochs), "a resumed run has another number of epochs")
+        again = fit(
+            resumed, subject.rows, subject.rows, settings,
+            seed=1, part=subject.part, checkpoint=path, watch=_KillIn(None),
+        )  # fmt: skip
+    nothing: dict[str, float] = {}
+    for one, two in zip_longest(history.epochs, again.epochs, fillvalue=nothing):
+        for name in (one.keys() | two.keys()) - {"seconds"}:
+            same = one.get(name) == two.get(name)
+            _require(same, f"after a resume {name!r} of epoch {one.get('epoch')} differs from an uninterrupted run")
     first, second = whole.state_dict(), resumed.state_dict()
     differ = [name for name in first if not torch.equal(first[name], second[name])]
     _require(not differ, f"after a resume {differ[:3]} differ from an uninterrupted run")
@@ -214,15 +312,20 @@ class _KillIn:
 
 
 def check_learns(subject: Subject) -> None:
-    """Thirty steps on one batch lower the weighted loss of the last group that steps."""
+    """Thirty steps on one batch lower the weighted loss of the last group that steps, and the task is done better.
+
+    The second half sees a sign that is wrong, which the loss itself cannot: the exported network's task loss on the
+    batch falls, or where nothing is exported the method's score rises.
+    """
     method = subject.fresh()
     batch = subject.used(method)
-    optimisers = {name: torch.optim.Adam(params, 3e-3) for name, params in method.groups().items()}
+    optimisers = {name: torch.optim.Adam(params, 3e-3) for name, params in method.groups().items() if params}
     losses: list[float] = []
+    before = _skill(method, batch, subject)
     for number in range(30):
         method.train()
         for step in method.steps(batch, Clock(step=number)):
-            loss = torch.stack([method.weights.get(n, 1.0) * v for n, v in step.terms.items()]).sum()
+            loss = _weighed(method, step)
             params = method.groups()[step.group]
             for p, g in zip(params, torch.autograd.grad(loss, params, allow_unused=True)):
                 p.grad = g
@@ -230,36 +333,51 @@ def check_learns(subject: Subject) -> None:
         losses.append(float(loss.detach()))
     early, late = sum(losses[:3]) / 3, sum(losses[-3:]) / 3
     _require(late < early, f"thirty steps on one batch took the loss from {early:.4f} to {late:.4f}")
+    after = _skill(method, batch, subject)
+    _require(after > before, f"thirty steps on one batch took the score from {before:.4f} to {after:.4f}")
+
+
+def _skill(method: Method, batch: Batch, subject: Subject) -> float:
+    """Higher is better: minus the task loss of the exported network, or the method's own score where there is none."""
+    if not subject.exports:
+        return float(method.score(batch))
+    said = outputs(method.export(), batch, torch.arange(len(batch)))
+    return -float(method.task.loss(said.prediction, batch.target, batch.labelled))
 
 
 def check_terms_leave_the_batch_alone(subject: Subject) -> None:
     """Computing the terms changes nothing in the batch that it was given."""
     method = subject.fresh()
-    batch = subject.used(method)
+    batch = copy.deepcopy(subject.used(method))
     before = copy.deepcopy(batch)
     for _ in drive(method, batch, rate=0.0):
         pass
-    for m, x in before.inputs.items():
-        _require(torch.equal(x, batch.inputs[m]), f"the method changed the input {m!r} in place")
-    _require(
-        torch.equal(before.target.nan_to_num(), batch.target.nan_to_num()), "the method changed the target in place"
-    )
+    for f in fields(Batch):
+        old, new = getattr(before, f.name), getattr(batch, f.name)
+        if isinstance(old, Tensor):
+            old, new = {"": old}, {"": new}
+        _require(old.keys() == new.keys(), f"the method changed the modalities of the batch's {f.name}")
+        for m, x in old.items():
+            same = torch.equal(x.nan_to_num(nan=-777), new[m].nan_to_num(nan=-777))
+            _require(same, f"the method changed the batch's {f.name} {m} in place")
 
 
 def check_unlabelled_targets_are_not_read(subject: Subject) -> None:
     """The terms are the same whatever stands in the targets of rows that are not labelled."""
-    first, second = subject.fresh(), subject.fresh()
-    batch = subject.used(first)
-    hidden = ~batch.labelled
-    poison = batch.target.clone()
-    poison[hidden] = 0 if not poison.is_floating_point() else 1e6
-    torch.manual_seed(5)
-    one = [step.terms for step, _ in drive(first, batch, rate=0.0)]
-    torch.manual_seed(5)
-    two = [step.terms for step, _ in drive(second, replace(batch, target=poison), rate=0.0)]
-    for a, b in zip(one, two):
-        for name in a:
-            _require(torch.equal(a[name], b[name]), f"the term {name!r} reads the target of a row without a label")
+    said: list[list[dict[str, Tensor]]] = []
+    for poison in (0, -1, 1):
+        method = subject.fresh()
+        batch = copy.deepcopy(subject.used(method))
+        batch.target[~batch.labelled] = 1000 * poison if batch.target.is_floating_point() else poison
+        torch.manual_seed(5)
+        try:
+            said.append([step.terms for step, _ in drive(method, batch, rate=0.0)])
+        except (IndexError, RuntimeError) as error:
+            raise ContractError(f"the method reads the target of a row without a label: {error}") from error
+    for other in said[1:]:
+        for a, b in zip(said[0], other):
+            for name in a:
+                _require(torch.equal(a[name], b[name]), f"term {name!r} reads the target of a row without a label")
 
 
 def _bits(method: Method) -> dict[str, Tensor]:

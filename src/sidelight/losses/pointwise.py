@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -10,23 +11,31 @@ def soft_label_kl(student: Tensor, teacher: Tensor, temperature: float = 4.0) ->
     """Kullback-Leibler divergence of softened predictions.
 
     T² · mean_i KL(softmax(teacher_i / T) ‖ softmax(student_i / T)). student, teacher: (B, C) logits; the teacher
-    gets no gradient. Returns a scalar. Source: Hinton et al. 2015, eq. 4; T = 4 as in the comparisons of PKDOT.
+    gets no gradient. Returns a scalar, 0 for no row. Source: Hinton et al. 2015, eq. 4; T = 4 as in the comparisons of
+    PKDOT.
     """
     log_p = F.log_softmax(teacher.detach() / temperature, dim=-1)
     log_q = F.log_softmax(student / temperature, dim=-1)
-    return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True) * temperature**2
+    total = F.kl_div(log_q, log_p, reduction="sum", log_target=True)
+    return total / max(1, len(student)) * temperature**2
 
 
 def squared_error(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared error over rows and dimensions; the teacher gets no gradient. (B, D), (B, D) -> scalar."""
-    return F.mse_loss(student, teacher.detach())
+    """Mean squared error over rows and dimensions; the teacher gets no gradient.
+
+    (B, D), (B, D) -> scalar, 0 for no row.
+    """
+    return F.mse_loss(student, teacher.detach(), reduction="sum") / max(1, student.numel())
 
 
 def cosine_distance(student: Tensor, teacher: Tensor, weight: Tensor | None = None) -> Tensor:
     """mean_i w_i (1 − cos(student_i, teacher_i)); the teacher gets no gradient.
 
-    student, teacher: (B, D); weight: (B,) in [0, 1] or None. Rows of norm 0 count as cosine 0.
+    student, teacher: (B, D); weight: (B,) in [0, 1] or None. Returns a scalar, 0 for no row. Rows of norm 0 count as
+    cosine 0 and get a gradient of 0, where the cosine itself has none.
     Source: Aslam et al., CVPRW 2023 (privileged KD with adaptive weighting).
     """
-    distance = 1 - F.cosine_similarity(student, teacher.detach(), dim=-1)
-    return (distance if weight is None else distance * weight).mean()
+    somewhere = (student != 0).any(-1)
+    direction = student.where(somewhere.unsqueeze(-1), torch.ones_like(student))
+    distance = 1 - F.cosine_similarity(direction, teacher.detach(), dim=-1) * somewhere
+    return (distance if weight is None else distance * weight).sum() / max(1, len(student))

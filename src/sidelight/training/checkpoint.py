@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ def save_checkpoint(path: Path, state: dict[str, Any], identity: str) -> None:
             os.fsync(f.fileno())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise RunError(f"could not write the checkpoint {path}: {error}. Free some space and resume.") from error
 
 
@@ -41,11 +43,12 @@ def load_checkpoint(path: Path, identity: str) -> dict[str, Any]:
     mend = "Delete it to train this job from its beginning."
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
-        found, state = content["identity"], content["state"]
+        version = content["format"]
+        found, state = content.get("identity"), content.get("state")
     except Exception as error:
         raise RunError(f"{path} is not a readable sidelight checkpoint ({type(error).__name__}). {mend}") from error
-    if content.get("format") != FORMAT:
-        raise RunError(f"{path} has checkpoint format {content.get('format')}, this version reads {FORMAT}. {mend}")
+    if version != FORMAT:
+        raise RunError(f"{path} has checkpoint format {version}, this version reads {FORMAT}. {mend}")
     if found != identity:
         raise RunError(f"{path} was written for {found!r}, not for {identity!r}. {mend}")
     return dict(state)
