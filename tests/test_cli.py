@@ -8,6 +8,7 @@ import sys
 import warnings
 from types import ModuleType, SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from sidelight import cli
@@ -121,6 +122,7 @@ def test_an_experiment_file_is_changed_by_flags_and_overrides(tmp_path):
         (["inspect", "x.csv", "--taget", "pain"], "unknown flag '--taget'. Did you mean '--target'?"),
         (["report"], "the following arguments are required: RUN"),
         (["export", "runs/x"], "say what to write: --onnx"),
+        (["export", "runs/x", "--onnx", "--output", "student.pt2"], "--onnx writes a file with the suffix .onnx"),
         (["--versio"], "unknown flag '--versio'. Did you mean '--version'?"),
     ],
 )
@@ -213,23 +215,40 @@ def test_our_warnings_are_notes(monkeypatch, capsys):
     assert capsys.readouterr().err == "note: k is reduced to 8\n"
 
 
-def test_report_predict_and_export_call_their_functions(fake, capsys, tmp_path):
+def test_report_calls_its_function(fake, capsys):
     calls = fake("sidelight.report", write_report="runs/x/report.html")
-    assert main(["report", "runs/x"]) == 0
-    assert calls.pop() == ("write_report", ("runs/x", None), {})
+    assert main(["report", "runs/x", "--output", "a.html"]) == 0
+    assert calls.pop() == ("write_report", ("runs/x", "a.html"), {})
+    assert capsys.readouterr().out == "runs/x/report.html\n"
 
-    (tmp_path / "student").mkdir()
-    file = tmp_path / "student" / "student.safetensors"
-    file.touch()
-    exported = []
-    student = SimpleNamespace(export=exported.append)
-    calls = fake("sidelight.export", load_student=student, predict_file=None)
-    for given in (tmp_path, tmp_path / "student", file):
-        assert main(["predict", str(given), "rows.csv", "--output", "out.csv"]) == 0
-        assert calls[-2:] == [("load_student", (file,), {}), ("predict_file", (student, "rows.csv", "out.csv"), {})]
-    assert main(["export", str(tmp_path), "--onnx"]) == 0
-    assert exported == [file.with_suffix(".onnx")]
-    assert "student.onnx" in capsys.readouterr().out
+
+def test_predict_prints_csv_or_writes_a_file(fake, capsys):
+    said = pd.DataFrame({"id": ["a"], "prediction": ["walking"], "p.walking": [0.75]})
+    calls = fake("sidelight.export", load_student="the student", predict_file=said)
+    assert main(["predict", "runs/x", "rows.csv"]) == 0
+    assert capsys.readouterr().out == "id,prediction,p.walking\na,walking,0.75\n"
+    assert main(["predict", "runs/x", "rows.csv", "--output", "out.csv", "--ignore-privileged", "--ids", "row"]) == 0
+    assert capsys.readouterr().out == "1 predictions: out.csv\n"
+    assert calls[-2] == ("load_student", ("runs/x",), {})
+    settled = {"ignore_privileged": True, "group": None, "ids": "row"}
+    assert calls[-1] == ("predict_file", ("the student", "rows.csv", "out.csv"), settled)
+
+
+@pytest.mark.parametrize(
+    ("words", "written"),
+    [
+        (["{}", "--onnx"], "{}/student.onnx"),
+        (["{}/one.safetensors", "--onnx"], "{}/one.onnx"),
+        (["{}", "--output", "there.pt2"], "there.pt2"),
+        (["{}", "--onnx", "--output", "there.onnx"], "there.onnx"),
+    ],
+)
+def test_export_writes_beside_the_student_or_where_it_is_told(fake, capsys, tmp_path, words, written):
+    (tmp_path / "one.safetensors").touch()
+    student = SimpleNamespace(export=lambda path, group: path)
+    fake("sidelight.export", load_student=student)
+    assert main(["export", *(word.format(tmp_path) for word in words)]) == 0
+    assert capsys.readouterr().out == written.format(tmp_path) + "\n"
 
 
 def test_inspect_reads_the_data_as_a_run_would(fake, capsys, monkeypatch):

@@ -135,12 +135,24 @@ def build_parser() -> Parser:
     predict = verb("predict", "apply a student to new rows")
     predict.add_argument("student", metavar="STUDENT", help="student.safetensors, its folder, or a run folder")
     predict.add_argument("rows", metavar="ROWS", help="manifest, folder or .npz with the available modalities")
-    predict.add_argument("--output", metavar="FILE", help="CSV file (default: print)")
+    predict.add_argument("--output", metavar="FILE", help=".csv, .tsv or .parquet (default: print CSV)")
+    predict.add_argument(
+        "--group", metavar="COLUMN", help="whose rows these are, for a student that standardises by group"
+    )
+    predict.add_argument("--ids", metavar="COLUMN", help="names of the rows")
+    predict.add_argument(
+        "--ignore-privileged", action="store_true", help="leave columns of privileged modalities unread, no error"
+    )
 
-    export = verb("export", "turn a student into a file for other runtimes")
+    export = verb("export", "turn a student into a file for other runtimes, compared with torch to 1e-4")
     export.add_argument("student", metavar="RUN_OR_STUDENT", help="run folder, or student.safetensors")
-    export.add_argument("--onnx", action="store_true", help="ONNX, checked against torch to 1e-4")
-    export.add_argument("--output", metavar="FILE", help="file to write (default: student.onnx beside the student)")
+    export.add_argument("--onnx", action="store_true", help="write ONNX")
+    export.add_argument(
+        "--output", metavar="FILE", help=".onnx, .pt2 or .safetensors (default: student.onnx beside it)"
+    )
+    export.add_argument(
+        "--group", metavar="NAME", help="the group whose file it is, if the student standardises by group"
+    )
 
     verb("methods", "list the methods")
     verb("datasets", "list the built-in data sets, with licence and citation")

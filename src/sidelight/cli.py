@@ -89,25 +89,25 @@ def report_verb(args: argparse.Namespace) -> None:
 def predict_verb(args: argparse.Namespace) -> None:
     from sidelight.export import load_student, predict_file
 
-    predict_file(load_student(student_file(args.student)), args.rows, args.output)
+    student = load_student(args.student)
+    ignore = args.ignore_privileged
+    said = predict_file(student, args.rows, args.output, ignore_privileged=ignore, group=args.group, ids=args.ids)
+    if args.output is None:
+        said.to_csv(sys.stdout, index=False, float_format="%.6g")
+    else:
+        print(f"{len(said)} predictions: {args.output}")
 
 
 def export_verb(args: argparse.Namespace) -> None:
-    if not args.onnx:
-        raise ConfigError("say what to write: --onnx. (A student.safetensors with its JSON is already complete.)")
+    if not args.onnx and not args.output:
+        raise ConfigError("say what to write: --onnx, or --output FILE with the suffix .onnx, .pt2 or .safetensors.")
+    if args.onnx and args.output and Path(args.output).suffix != ".onnx":
+        raise ConfigError(f"--onnx writes a file with the suffix .onnx, not {args.output}.")
     from sidelight.export import load_student
 
-    path = student_file(args.student)
-    output = Path(args.output) if args.output else path.with_suffix(".onnx")
-    load_student(path).export(output)
-    print(output)
-
-
-def student_file(path: str) -> Path:
-    """The student of a run folder or of its own folder; any other path is what it is."""
-    folder = Path(path)
-    found = [folder / "student" / "student.safetensors", folder / "student.safetensors"]
-    return next((file for file in found if file.is_file()), folder)
+    given = Path(args.student)
+    beside = given.with_suffix(".onnx") if given.is_file() else given / "student.onnx"
+    print(load_student(given).export(args.output or beside, group=args.group))
 
 
 def methods_verb(args: argparse.Namespace) -> None:

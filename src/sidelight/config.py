@@ -189,10 +189,11 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides:
         ConfigError: a setting that does not exist, of the wrong type or out of range; the message names it.
     """
     overrides = list(overrides)
-    path = source if isinstance(source, str | Path) else None
+    path = Path(source) if isinstance(source, str | Path) else None
+    tree = source if isinstance(source, Mapping) else {}
     flat: dict[str, Any] = {}
     try:
-        flat = dict(flatten(Config, read_yaml(Path(path)) if path is not None else source or {}))
+        flat = dict(flatten(Config, tree if path is None else read_yaml(path)))
         for override in overrides:
             name, equals, text = override.partition("=")
             if not equals:
@@ -215,11 +216,11 @@ FREE = ("output", "jobs", "checkpoint_seconds")
 """Settings that change no result; a run may be resumed with others."""
 
 
-def difference(a: Config, b: Config, ignore: Iterable[str] = FREE) -> list[str]:
-    """The settings that differ, one line each: `folds: 5 → 3`; nothing where `b` would give the same results as `a`."""
+def difference(a: Config, b: Config, ignore: Iterable[str] = FREE) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ, {dotted name: (of a, of b)}; empty where `b` would give the same results as `a`."""
     of_a, of_b, skip = dict(flatten(Config, asdict(a))), dict(flatten(Config, asdict(b))), set(ignore)
-    names = [name for name in settings(Config) if name not in skip]
-    return [f"{name}: {of_a.get(name)!r} → {of_b.get(name)!r}" for name in names if of_a.get(name) != of_b.get(name)]
+    pairs = {name: (of_a.get(name), of_b.get(name)) for name in settings(Config) if name not in skip}
+    return {name: (left, right) for name, (left, right) in pairs.items() if left != right}
 
 
 def check(config: Config) -> None:
