@@ -21,6 +21,10 @@ from sidelight.experiment import Study
 from sidelight.results import LEVEL, compare
 
 SOFT = ["kl", "mse", "cosine", "pkdot", "pkdot-released", "pkdot-sidelight", "pkdot+kl"]
+PLACEBO = {
+    False: ["kl", "pkdot", "pkdot-sidelight", "pkdot+kl"],
+    True: ["mse", "pkdot", "pkdot-sidelight", "pkdot+mse"],
+}
 VALUES = ["mse", "cosine", "pkdot", "pkdot-released", "pkdot-sidelight", "pkdot+mse"]
 
 
@@ -70,7 +74,7 @@ class Setting:
             output=str(output / self.name),
             seeds=seeds,
             label_groups=self.budgets,
-            placebo=[*methods, "best"],
+            placebo=[*PLACEBO[regression], "best"],
             self_distillation=alone,
             resume=True,
             quiet=quiet,

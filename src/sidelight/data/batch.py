@@ -16,7 +16,8 @@ class Batch:
     inputs:   modality -> (B, D) vectors or (B, T, C) signals. Rows where the modality is absent hold zeros.
     target:   (B,) int64 class codes, or (B, K) floating point; undefined where not labelled.
     labelled: (B,) bool. Task losses skip rows that are not; distillation still learns from them.
-    present:  modality -> (B,) bool. A training row may lack a privileged modality; one that every row has may be left out.
+    present:  modality -> (B,) bool. A training row may lack a privileged modality; a modality that every row has may be
+              left out.
     index:    (B,) int64, the row's position among the rows it was drawn from (memory banks, cached teachers).
     lengths:  modality -> (B,) int64 valid time steps, only for variable-length modalities.
     """

@@ -49,7 +49,8 @@ class FoldData:
 
     @cached_property
     def _prepared(self) -> Batch:
-        return self.dataset.batch(self.preprocessor, self.modalities)
+        batch = self.dataset.batch(self.preprocessor, self.modalities)
+        return replace(batch, present={m: there for m, there in batch.present.items() if not there.all()})
 
     def rows(self, part: str, labels: float = 1.0, control: str = "") -> Batch:
         """The "train", "select" or "test" rows; `index` counts within the part.
@@ -60,8 +61,10 @@ class FoldData:
         where = getattr(self.fold, part)
         batch = replace(self._prepared.take(torch.as_tensor(where)), index=torch.arange(len(where)))
         if part == "train":
-            kept = hide_labels(self.dataset, self.fold.train, labels, self.seed)
-            batch = replace(batch, labelled=torch.as_tensor(kept[where]))
+            kept = torch.as_tensor(hide_labels(self.dataset, self.fold.train, labels, self.seed)[where])
+            hidden = -1 if batch.target.dim() == 1 else torch.nan
+            known = kept.view(-1, *[1] * (batch.target.dim() - 1))
+            batch = replace(batch, labelled=kept, target=batch.target.where(known, hidden))
         if control == "placebo" and part != "test":
             batch = permute(batch, self.privileged, seed_of(self.seed, self.number, "placebo", part))
         return batch

@@ -42,6 +42,8 @@ class Method(nn.Module):
     """Term name -> default weight; a term that is not named weighs 1."""
     learns_from: ClassVar[str] = "labelled"
     """Which training rows make batches: "labelled" or "all"."""
+    reads: tuple[str, ...] | None = None
+    """The modalities that its training steps need; None: all."""
     within_parts: bool = False
     """Batches are drawn inside one part of a cross-fitted teacher (relational terms compare rows of one space)."""
 
@@ -78,6 +80,7 @@ class Supervised(Method):
     def __init__(self, network: Network, task: Task):
         super().__init__(task)
         self.network = network
+        self.reads = network.reads
 
     def terms(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         prediction = self.network(batch).prediction

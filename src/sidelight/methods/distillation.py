@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -32,6 +32,10 @@ class Teacher:
     def __call__(self, batch: Batch) -> Output:
         return self.said.take(batch.index)
 
+    def without_features(self) -> Teacher:
+        """The same without per-modality features, which most terms do not read."""
+        return Teacher(replace(self.said, features={}), self.part)
+
 
 class Term(nn.Module):
     """One distillation loss: a function of what student and teacher say about the same batch.
@@ -42,6 +46,8 @@ class Term(nn.Module):
     weight: float = 1.0
     relational: ClassVar[bool] = False
     """Compares rows with one another, so that a batch must lie within one teacher's space."""
+    reads_features: ClassVar[bool] = False
+    """Needs the teacher's features of each modality, not only its prediction and fused embedding."""
     hallucinates: ClassVar[bool] = False
     """The student has, by default, a T-Net in the place of each privileged encoder."""
     tasks: ClassVar[tuple[str, ...]] = ("classification", "regression")
@@ -78,9 +84,10 @@ class Distillation(Method):
     def __init__(self, student: Network, teacher: Teacher, task: Task, terms: Mapping[str, Term]):
         super().__init__(task)
         self.student = student
-        self.teacher = teacher
+        self.teacher = teacher if any(t.reads_features for t in terms.values()) else teacher.without_features()
         self.parts = nn.ModuleDict(dict(terms))
         self.weights = {name: term.weight for name, term in terms.items()}
+        self.reads = student.reads
         self.within_parts = teacher.part is not None and any(t.relational for t in terms.values())
         for name, term in terms.items():
             term.check(task, name)
@@ -116,6 +123,7 @@ class Hallucination(Method):
     ):
         super().__init__(task)
         self.tnets = nn.ModuleDict(dict(tnets))
+        self.reads = ()
         self.features, self.select_features, self.loss = dict(features), dict(select_features), loss
 
     def terms(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sidelight.networks.dropout import Dropout
+
 
 class Attention(nn.Module):
     """Multi-head attention, softmax(Q Kᵀ/√d) V, from queries (B, T, D) over tokens (B, S, D) -> (B, T, D).
@@ -47,10 +49,10 @@ class TransformerLayer(nn.Module):
             nn.LayerNorm(width),
             nn.Linear(width, 2 * width),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(2 * width, width),
         )
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         normed = self.norm(x)

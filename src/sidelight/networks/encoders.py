@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sidelight.errors import ConfigError, unknown
+from sidelight.networks.dropout import Dropout
 from sidelight.networks.tokens import resample, stretches
 
 
@@ -27,8 +28,8 @@ class MLPEncoder(nn.Module):
         self.out_shape = (1, width)
         size = int(torch.Size(shape).numel())
         self.layers = nn.Sequential(
-            nn.Linear(size, 2 * width), nn.ReLU(), nn.Dropout(dropout),
-            nn.Linear(2 * width, width), nn.ReLU(), nn.Dropout(dropout),
+            nn.Linear(size, 2 * width), nn.ReLU(), Dropout(dropout),
+            nn.Linear(2 * width, width), nn.ReLU(), Dropout(dropout),
         )  # fmt: skip
 
     def forward(self, x: Tensor, length: Tensor | None = None) -> Tensor:

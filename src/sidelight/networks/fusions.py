@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from sidelight.errors import ConfigError, SidelightWarning, unknown
 from sidelight.networks.attention import Attention, TransformerLayer, positions
+from sidelight.networks.dropout import Dropout
 from sidelight.networks.tokens import resample
 
 Shapes = Mapping[str, Sequence[int]]
@@ -47,7 +48,7 @@ class Fusion(nn.Module):
 
 def joined(size: int, width: int, dropout: float) -> nn.Sequential:
     """Linear-ReLU-Dropout from concatenated slots to the fused vector."""
-    return nn.Sequential(nn.Linear(size, width), nn.ReLU(), nn.Dropout(dropout))
+    return nn.Sequential(nn.Linear(size, width), nn.ReLU(), Dropout(dropout))
 
 
 class Concat(Fusion):

@@ -18,6 +18,7 @@ from sidelight.errors import RunError
 from sidelight.methods.base import Clock, Method
 from sidelight.training.checkpoint import load_checkpoint, save_checkpoint
 
+
 class Watch(Protocol):
     """Looks on: called with the method and the number of finished epochs, before the first and after each.
 
@@ -31,7 +32,6 @@ class Watch(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-
 @dataclass
 class History:
     """What happened: one record per epoch (`epoch`, `select`, every term's mean, `seconds`), and the chosen epoch."""
@@ -42,16 +42,23 @@ class History:
     seconds: float = 0.0
 
 
-def batches(rows: Tensor, part: Tensor | None, size: int, generator: torch.Generator) -> list[Tensor]:
+def batches(
+    rows: Tensor, part: Tensor | None, size: int, generator: torch.Generator, count: int | None = None
+) -> list[Tensor]:
     """Row numbers of an epoch's batches, shuffled, of nearly equal size and each inside one part.
 
-    rows: (N,) int64. part: (≥ max row + 1,) or None. Every row occurs once.
+    rows: (N,) int64. part: (≥ max row + 1,) or None. Every row occurs once; with `count`, the rows are gone through
+    again until there are that many batches, so that who learns from few labelled rows takes as many steps as who
+    learns from all.
     """
+    if count is not None:
+        passes = [batches(rows, part, size, generator) for _ in range(math.ceil(count / math.ceil(len(rows) / size)))]
+        return [batch for epoch in passes for batch in epoch][:count]
     if part is None:
         order = rows[torch.randperm(len(rows), generator=generator)]
         return list(order.tensor_split(math.ceil(len(rows) / size)))
     chunks: list[Tensor] = []
-    for p in part[rows].unique().tolist():
+    for p in torch.unique(part[rows]).tolist():
         chunks += batches(rows[part[rows] == p], None, size, generator)
     return [chunks[i] for i in torch.randperm(len(chunks), generator=generator).tolist()]
 
@@ -91,12 +98,19 @@ def fit(
     if len(rows) == 0:
         raise RunError("no labelled training row to learn from")
     part = part if method.within_parts else None
+    train = train if method.reads is None else train.only(method.reads)
     start = time.perf_counter()
     if checkpoint is not None and checkpoint.exists():
         state = load_checkpoint(checkpoint, identity)
-        loop.load_state(state)
-        if watch:
-            watch.load_state_dict(state["watch"])
+        try:
+            loop.load_state(state)
+            if watch:
+                watch.load_state_dict(state["watch"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RunError(
+                f"{checkpoint} does not hold the state of this method: {error}. Delete it to train this job from its "
+                "beginning."
+            ) from error
     elif watch:
         watch(method, 0)
     saved = start
@@ -140,23 +154,21 @@ class _Loop:
         number = len(self.history.epochs) + 1
         start = time.perf_counter()
         self.method.train()
-        sums: dict[str, Tensor] = {}
-        order = batches(rows, part, self.settings.batch_size, self.generator)
+        values: dict[str, list[Tensor]] = {}
+        size = self.settings.batch_size
+        count = math.ceil(len(train) / size) if len(rows) < len(train) else None
+        order = batches(rows, part, size, self.generator, count)
         for picked in order:
             clock = Clock(number - 1, self.settings.epochs, self.step)
             for name, terms in self.method.steps(train.take(picked), clock):
                 self._move(name, terms)
                 for term, value in terms.items():
-                    sums[term] = sums.get(term, 0) + value.detach()
+                    values.setdefault(term, []).append(value.detach())
             self.step += 1
-        means = {term: float(value) / len(order) for term, value in sums.items()}
-        for term, value in means.items():
-            if not math.isfinite(value):
-                raise RunError(
-                    f"the loss term {term!r} became {value} in epoch {number}. Lower training.learning_rate or the "
-                    "term's weight, and look for extreme values in the inputs with `sidelight inspect`."
-                )
-        score = self.method.score(select)
+        means = _means(values, number)
+        score = float(self.method.score(select))
+        if not math.isfinite(score):
+            raise RunError(f"the score on the select rows is {score} in epoch {number}; it cannot choose an epoch")
         record = {"epoch": float(number), "select": score, **means, "seconds": time.perf_counter() - start}
         self.history.epochs.append(record)
         if score > self.history.best_score:
@@ -191,6 +203,25 @@ class _Loop:
         self.generator.set_state(state["order"])
         self.step = state["step"]
         self.history = History(**state["history"])
+
+
+def _means(values: Mapping[str, list[Tensor]], epoch: int) -> dict[str, float]:
+    """Every term's mean over the epoch.
+
+    Raises:
+        RunError: the term that was the first to leave the finite numbers (the others follow it a step later).
+    """
+    series = {term: torch.stack(v) for term, v in values.items()}
+    means = {term: float(v.mean()) for term, v in series.items()}
+    if all(map(math.isfinite, means.values())):
+        return means
+    bad = {term: (~v.isfinite()).nonzero()[:, 0].tolist() for term, v in series.items()}
+    term = min((t for t in bad if bad[t]), key=lambda t: bad[t][0], default=next(iter(means)))
+    value = float(series[term][bad[term][0]]) if bad[term] else means[term]
+    raise RunError(
+        f"the loss term {term!r} became {value} in epoch {epoch}. Lower training.learning_rate or the term's weight, "
+        "and look for extreme values in the inputs with `sidelight inspect`."
+    )
 
 
 def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
