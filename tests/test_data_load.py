@@ -96,6 +96,14 @@ def test_safetensors_and_npz_modalities_with_lengths(tmp_path: Path) -> None:
     assert d.shape("skin") == (4,)
 
 
+def test_beside_a_manifest_of_another_name_only_named_arrays_are_read(tmp_path: Path) -> None:
+    table().to_csv(tmp_path / "rows.csv", index=False)
+    np.savez(tmp_path / "stray.npz", a=np.zeros(3), b=np.zeros(4))
+    np.save(tmp_path / "heart.npy", np.ones((N, 4)))
+    assert load(tmp_path / "rows.csv").modalities == ("face",)
+    assert load(tmp_path / "rows.csv", modalities=["face", "heart"]).modalities == ("face", "heart")
+
+
 def test_dict_modalities_may_be_lists_of_signals_with_gaps() -> None:
     voice = [None, *SIGNALS[1:]]
     d = load({"voice": voice, "y": [0, 1, 0, 1, 0, 1]})

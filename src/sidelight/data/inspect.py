@@ -197,7 +197,9 @@ def _strengths(dataset: Dataset, folds: int, seed: int) -> tuple[tuple[Strength,
     units = np.arange(len(dataset)) if dataset.group is None else dataset.group
     n_units = len(np.unique(units[dataset.labelled]))
     try:
-        parts = split(dataset, "random" if dataset.group is None else "group-kfold", min(folds, n_units), 0.25, seed)
+        parts = split(
+            dataset, "random" if dataset.group is None else "group-kfold", max(min(folds, n_units), 2), 0.25, seed
+        )
     except SidelightError as e:
         return (), [f"no strengths: {e}"]
     blocks = {m: features(dataset, m) for m in dataset.modalities}

@@ -82,7 +82,10 @@ def _values(column: pd.Series) -> NDArray:
 
 
 def _found(frame: pd.DataFrame, free: Sequence[str], folder: Path | None, name: str) -> dict[str, None]:
-    """Every modality that columns or files beside the table speak of, in order; a row's own file is none."""
+    """Every modality that columns speak of, then, for a folder's `metadata` file, the array files in that folder.
+
+    A row's own file is no modality.
+    """
     found: dict[str, None] = {}
     row_files: set[str] = set()
     for c in free:
@@ -91,9 +94,9 @@ def _found(frame: pd.DataFrame, free: Sequence[str], folder: Path | None, name: 
             row_files |= set(frame[c].astype(str))
         elif "." in c.strip("."):
             found[c.split(".", 1)[0]] = None
-    if folder is not None:
+    if folder is not None and Path(name).stem == "metadata":
         for path in sorted(folder.iterdir()):
-            if path.suffix in ARRAY_FILES and path.stem != Path(name).stem and path.name not in row_files:
+            if path.suffix in ARRAY_FILES and path.name not in row_files:
                 found[path.stem] = None
     return found
 
