@@ -1,0 +1,9 @@
+"""The student leaves: one file with everything it needs, predictions on new rows, other runtimes."""
+
+from __future__ import annotations
+
+from sidelight.export.file import FORMAT_VERSION, load_student
+from sidelight.export.rows import predict_file
+from sidelight.export.student import Student
+
+__all__ = ["FORMAT_VERSION", "Student", "load_student", "predict_file"]

@@ -1,0 +1,131 @@
+"""What a student refuses to read, said so that it can be mended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sidelight.data.preprocess import Plan, Preprocessor
+from sidelight.data.rows import name_row
+from sidelight.errors import DataError, unknown
+
+Arrays = dict[str, NDArray]
+
+
+def checked(
+    inputs: Mapping[str, Any],
+    lengths: Mapping[str, Any] | None,
+    group: Any,
+    preprocessor: Preprocessor,
+    privileged: Sequence[str],
+    ids: NDArray | None = None,
+) -> tuple[Arrays, Arrays, NDArray | None]:
+    """Inputs as float32, lengths of every variable-length modality as int64, groups as str (None: not needed).
+
+    Raises DataError for a privileged, unknown or missing modality, a wrong shape, rows that are not paired, NaN or
+    infinity, lengths that cannot be, and groups that are missing.
+    """
+    plans = {m: preprocessor.plans[m] for m in preprocessor.modalities}
+    if not isinstance(inputs, Mapping):
+        raise DataError(
+            f"predict needs an array per modality, {{{next(iter(plans))!r}: x}}, not a {type(inputs).__name__}"
+        )
+    _check_names(inputs, tuple(plans), privileged)
+    arrays = {m: _array(m, inputs[m], plan) for m, plan in plans.items()}
+    n = len(next(iter(arrays.values())))
+    for m, x in arrays.items():
+        if len(x) != n:
+            raise DataError(f"{m!r} has {len(x)} rows, but {next(iter(arrays))!r} has {n}; rows must be paired")
+    names = np.arange(n) if ids is None else ids
+    steps = _lengths(arrays, lengths or {}, plans, names)
+    for m, x in arrays.items():
+        _check_finite(m, x, steps.get(m), preprocessor.impute == "mean", names)
+    return arrays, steps, _groups(group, n, preprocessor)
+
+
+def _check_names(inputs: Mapping[str, Any], reads: Sequence[str], privileged: Sequence[str]) -> None:
+    for m in inputs:
+        if m in privileged:
+            raise DataError(refused(m, reads))
+        if m not in reads:
+            raise DataError(unknown("modality", m, reads))
+    for m in reads:
+        if m not in inputs:
+            raise DataError(
+                f"{m!r} is missing: this student reads {', '.join(reads)}; got {', '.join(inputs) or 'nothing'}"
+            )
+
+
+def refused(modality: str, reads: Sequence[str]) -> str:
+    """The sentence for a modality that was there in training only."""
+    return f"{modality!r} is a privileged modality: this student reads only {', '.join(reads)}"
+
+
+def _array(m: str, value: Any, plan: Plan) -> NDArray:
+    try:
+        with np.errstate(over="ignore"):
+            x = np.require(value, np.float32, ["C", "W"])  # what torch can share memory with
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{m!r} is not an array of numbers: {error}") from None
+    expected = ("rows", "steps" if plan.variable else plan.shape[0], *plan.shape[1:])
+    fits = x.ndim == len(expected) and all(e in (s, "rows", "steps") for e, s in zip(expected, x.shape))
+    if not fits or (plan.variable and x.shape[1] == 0):
+        one = "; one row is x[None]" if x.shape == plan.shape else ""
+        raise DataError(f"{m!r} has shape {x.shape}; expected ({', '.join(map(str, expected))}){one}")
+    return x
+
+
+def _lengths(arrays: Arrays, given: Mapping[str, Any], plans: Mapping[str, Plan], names: NDArray) -> Arrays:
+    """The given lengths; without them a variable-length modality's rows are full."""
+    for m in given:
+        if m not in plans:
+            raise DataError(f"lengths: {unknown('modality', m, plans)}")
+    steps = {}
+    for m, plan in plans.items():
+        full = arrays[m].shape[1]
+        n = np.full(len(arrays[m]), full) if given.get(m) is None else np.asarray(given[m])
+        if n.shape != arrays[m].shape[:1]:
+            raise DataError(f"lengths of {m!r} have shape {n.shape}; expected ({len(arrays[m])},), one per row")
+        if plan.variable:
+            for i in np.flatnonzero((n < 1) | (n > full)):
+                raise DataError(
+                    f"{m!r}, {name_row(int(i), names)}: length {n[i]} is not between 1 and {full} time steps"
+                )
+            steps[m] = n.astype(np.int64)
+        else:
+            for i in np.flatnonzero(n != full):
+                raise DataError(f"{m!r}, {name_row(int(i), names)}: {n[i]} time steps, but every row must have {full}")
+    return steps
+
+
+def _check_finite(m: str, x: NDArray, lengths: NDArray | None, impute: bool, names: NDArray) -> None:
+    bad = np.isinf(x) if impute else ~np.isfinite(x)
+    if lengths is not None:
+        bad &= (np.arange(x.shape[1])[None] < lengths[:, None])[:, :, None]
+    if not bad.any():
+        return
+    where = tuple(int(v) for v in np.argwhere(bad)[0])
+    place = f"column {where[1]}" if x.ndim == 2 else f"time step {where[1]}, channel {where[2]}"
+    rows = int(bad.reshape(len(x), -1).any(1).sum())
+    mend = "" if np.isinf(x[where]) else "; this student does not fill gaps (it was not trained with impute=mean)"
+    raise DataError(
+        f"{m!r} is {x[where]} in {name_row(where[0], names)}, {place} ({int(bad.sum())} such values in {rows} rows); "
+        f"mend or leave out those rows{mend}"
+    )
+
+
+def _groups(group: Any, n: int, preprocessor: Preprocessor) -> NDArray | None:
+    if preprocessor.standardize != "group":
+        return None
+    if group is None:
+        raise DataError(
+            "this student standardises each group (person, session) by its own rows: say whose they are, group=[…], "
+            "with several rows of each new one"
+        )
+    names = np.asarray(group).astype(str)
+    if names.shape != (n,):
+        raise DataError(f"group has shape {names.shape}; expected ({n},), one name per row")
+    return names

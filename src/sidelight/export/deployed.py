@@ -1,0 +1,94 @@
+"""Raw tensors in, the answer out: preprocessing and network as one module, for prediction and for other runtimes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sidelight.data.batch import Batch
+from sidelight.data.preprocess import Preprocessor
+from sidelight.networks.network import Network
+
+
+class Deployed(nn.Module):
+    """Preprocessing, network, and for classes a softmax; what `Student.predict` runs and what is exported.
+
+    `forward` takes one tensor per name in `inputs`: the modality (B, D) or (B, T, C), and after a variable-length one
+    its `<modality>_length` (B,) int64. It returns one tensor (B, ...) per name in `outputs`.
+    """
+
+    def __init__(self, network: Network, preprocessor: Preprocessor, classes: bool):
+        super().__init__()
+        self.network, self.preprocessor, self.classes = network, preprocessor, classes
+        self.variable = tuple(m for m in network.reads if preprocessor.plans[m].variable)
+        self.outputs = ("probabilities", "logits") if classes else ("prediction",)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of what `forward` takes, in order."""
+        return tuple(n for m in self.network.reads for n in ((m, f"{m}_length") if m in self.variable else (m,)))
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip(self.inputs, tensors))
+        inputs = {m: given[m] for m in self.network.reads}
+        prediction = self.respond(self.prepare(inputs, {m: given[f"{m}_length"] for m in self.variable}))
+        return (prediction.softmax(-1), prediction) if self.classes else (prediction,)
+
+    def prepare(
+        self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor], group: Sequence[str] | NDArray | None = None
+    ) -> Batch:
+        """Raw rows as the network reads them; with imputation, a row that is NaN throughout is absent."""
+        padded = {m: _zeros_after(x, lengths[m]) if m in lengths else x for m, x in inputs.items()}
+        present: dict[str, Tensor] = {}
+        if self.preprocessor.impute == "mean":
+            present = {m: ~_absent(x, lengths.get(m)) for m, x in padded.items()}
+        prepared = self.preprocessor(padded, lengths, present, group)
+        rows = next(iter(prepared.values())).shape[0]
+        return Batch(
+            prepared,
+            target=torch.zeros(rows),
+            labelled=torch.zeros(rows, dtype=torch.bool),
+            present=present,
+            index=torch.arange(rows),
+            lengths={m: n for m, n in lengths.items() if m in self.preprocessor.variable},
+        )
+
+    def respond(self, batch: Batch) -> Tensor:
+        """(B, C) logits or (B, K) values."""
+        prediction: Tensor = self.network(batch).prediction
+        return prediction
+
+
+def fixed_to_group(preprocessor: Preprocessor, group: str) -> Preprocessor:
+    """The same preprocessing for the rows of one known group, which then need no group any more."""
+    return _with_statistics(preprocessor, 1 + preprocessor.groups.index(group), "train")
+
+
+def without_groups(preprocessor: Preprocessor) -> Preprocessor:
+    """The same preprocessing with neither the names nor the statistics of the groups that it knew."""
+    return _with_statistics(preprocessor, 0, preprocessor.standardize)
+
+
+def _with_statistics(preprocessor: Preprocessor, row: int, standardize: str) -> Preprocessor:
+    new = Preprocessor(preprocessor.plans, standardize, preprocessor.impute)
+    values = preprocessor.state_dict()
+    new.load_state_dict({name: x if name.startswith("fill_") else x[row : row + 1] for name, x in values.items()})
+    return new
+
+
+def _valid(x: Tensor, length: Tensor) -> Tensor:
+    return (torch.arange(x.shape[1], device=x.device)[None] < length[:, None]).unsqueeze(-1)
+
+
+def _zeros_after(x: Tensor, length: Tensor) -> Tensor:
+    """x with zeros, whatever stood there, from each row's `length` on."""
+    return x.masked_fill(~_valid(x, length), 0)
+
+
+def _absent(x: Tensor, length: Tensor | None) -> Tensor:
+    """(B,) bool: rows that are NaN in every place that counts."""
+    missing = torch.isnan(x) if length is None else torch.isnan(x) | ~_valid(x, length)
+    return missing.flatten(1).all(1)

@@ -1,0 +1,185 @@
+"""student.safetensors: weights, and everything else as one JSON text in the file's metadata. Nothing is executed."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from sidelight.data.preprocess import Preprocessor
+from sidelight.errors import ConfigError, RunError
+from sidelight.export.student import Student
+from sidelight.networks.build import describe, rebuild
+from sidelight.results.store import write_atomic
+from sidelight.tasks import make_task
+
+KEY = "sidelight"
+FORMAT, FORMAT_VERSION = "sidelight-student", 1
+
+
+def description(student: Student) -> dict[str, Any]:
+    """Everything but the weights, as JSON can hold it."""
+    text: dict[str, Any] = plain(
+        {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "task": {"name": student.task.name, "labels": student.labels},
+            "reads": student.reads,
+            "privileged": student.privileged,
+            "network": describe(student.network),
+            "preprocessor": student.preprocessor.to_config(),
+            "meta": {"versions": versions(), **student.meta},
+        }
+    )
+    return text
+
+
+@cache
+def versions() -> dict[str, str]:
+    """What wrote the file."""
+    return {"sidelight": version("sidelight"), "torch": torch.__version__, "python": platform.python_version()}
+
+
+def plain(value: Any) -> Any:
+    """The value in JSON's types; what is not finite becomes null. Raises ConfigError for what JSON cannot hold."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray | np.generic | Tensor):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    raise ConfigError(f"a student's meta is stored as JSON, which cannot hold a {type(value).__name__}: {value!r}")
+
+
+def save_student(student: Student, path: str | Path) -> Path:
+    """See `Student.save`."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        if path.suffix and not path.is_dir():
+            raise ConfigError(f"{path}: a student is saved as .safetensors, not {path.suffix}; see also Student.export")
+        path = path / "student.safetensors"
+    told = description(student)
+    tensors = {
+        f"{part}.{name}": tensor.detach().clone().contiguous()
+        for part, module in (("network", student.network), ("preprocessor", student.preprocessor))
+        for name, tensor in module.state_dict().items()
+    }
+    content = save(tensors, metadata={KEY: json.dumps(told, ensure_ascii=False, allow_nan=False)})
+    write_atomic(path.with_suffix(".json"), json.dumps(told, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
+    write_atomic(path, content)
+    return path
+
+
+def load_student(
+    path: str | Path,
+    *,
+    task: str | None = None,
+    encoders: Mapping[str, nn.Module] | None = None,
+    hallucinators: Mapping[str, nn.Module] | None = None,
+) -> Student:
+    """The student of a .safetensors file, or of the folder or run folder that holds `student.safetensors`.
+
+    Args:
+        task: what the student is expected to be, "classification" or "regression".
+        encoders, hallucinators: modality -> module, for those that are not sidelight's own; the weights come from the
+            file.
+
+    Nothing in the file is executed. Raises RunError for a file that is missing, truncated, foreign, written by a newer
+    version, damaged, or of another task.
+    """
+    path = _locate(Path(path))
+    told, tensors = _read(path)
+    if told.get("version") != FORMAT_VERSION:
+        _refuse_version(path, told.get("version"))
+    try:
+        name, labels = told["task"]["name"], tuple(told["task"]["labels"])
+        if task is not None and task != name:
+            raise RunError(
+                f"{path} holds a {name} student ({', '.join(labels)}), not one for {task}; give another file"
+            )
+        network = rebuild(told["network"], encoders, hallucinators)
+        preprocessor = Preprocessor.from_config(told["preprocessor"])
+        for part, module in (("network", network), ("preprocessor", preprocessor)):
+            module.load_state_dict(
+                {k.removeprefix(f"{part}."): t for k, t in tensors.items() if k.startswith(f"{part}.")}
+            )
+        student = Student(network, preprocessor, make_task(name, labels), told["meta"], known_groups=True)
+        if list(student.reads) != told["reads"]:
+            raise ValueError(f"it says that it reads {told['reads']}, and its network reads {list(student.reads)}")
+    except RunError:
+        raise
+    except ConfigError as error:
+        raise RunError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
+        why = f"{type(error).__name__}: {str(error).strip()}"
+        raise RunError(f"{path} is damaged: its weights and its description do not agree ({why}). {MEND}") from error
+    return student
+
+
+MEND = "Copy it again, or export the student again from its run folder."
+
+
+def _locate(path: Path) -> Path:
+    places = [path, path / "student.safetensors", path / "student" / "student.safetensors"]
+    for place in places if path.is_dir() else places[:1]:
+        if place.is_file():
+            return place
+    if path.is_dir():
+        raise RunError(f"{path} holds no student.safetensors; name the file, its folder, or a run folder that finished")
+    raise RunError(f"{path} does not exist; expected a student.safetensors, as `sidelight run` leaves in <run>/student")
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The description and the tensors; raises RunError for what is no student file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()} if text else {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"cannot read {path}: {_reason(path, error)}") from error
+    try:
+        told = json.loads(text) if text else None
+    except ValueError as error:
+        raise RunError(f"{path} is damaged: its description is no JSON ({error}). {MEND}") from error
+    if not isinstance(told, dict) or told.get("format") != FORMAT:
+        raise RunError(
+            f"{path} is a safetensors file, but not a sidelight student: it has weights and no description. "
+            "Expected a file that Student.save or `sidelight run` wrote"
+        )
+    return told, tensors
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, OSError):
+        return str(error.strerror or error)
+    start = path.read_bytes()[:4]
+    if start[:1] == b"\x80" or start == b"PK\x03\x04":
+        return (
+            "it is a pickle or a torch.save file under another name; those can execute code and are never loaded. "
+            "Expected a file that Student.save wrote"
+        )
+    return f"truncated, or not a safetensors file ({error}). {MEND}"
+
+
+def _refuse_version(path: Path, found: Any) -> None:
+    if isinstance(found, int) and found > FORMAT_VERSION:
+        raise RunError(
+            f"{path} was written by a newer sidelight (format {found}; this one reads {FORMAT_VERSION}). "
+            "Update it: pip install -U sidelight"
+        )
+    raise RunError(f"{path} is damaged: its format version is {found!r}; expected {FORMAT_VERSION}. {MEND}")

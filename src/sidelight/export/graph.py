@@ -1,0 +1,200 @@
+"""Students for other runtimes: one graph from raw rows to the answer, run and compared before it gets its name."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sidelight.data.preprocess import Preprocessor
+from sidelight.errors import ConfigError, RunError, unknown
+from sidelight.export.deployed import Deployed, fixed_to_group
+from sidelight.export.file import KEY, description
+from sidelight.results.store import write_atomic
+
+if TYPE_CHECKING:
+    from sidelight.export.student import Student
+
+OPSET = 18
+TOLERANCE = 1e-4
+Runner = Callable[[list[Tensor]], list[NDArray]]
+
+
+def export_graph(student: Student, path: str | Path, group: str | None = None) -> Path:
+    """See `Student.export`."""
+    path = Path(path)
+    writers = {".onnx": _write_onnx, ".pt2": _write_pt2}
+    if path.suffix not in writers:
+        raise ConfigError(f"{path}: {unknown('suffix for an export', path.suffix, [*writers, '.safetensors'])}")
+    deployed = _self_contained(student, group)
+    names = [*deployed.inputs, *deployed.outputs]
+    twice = {n for n in names if names.count(n) > 1}
+    if twice:
+        raise RunError(f"{sorted(twice)} would name two inputs or outputs of the graph; rename the modality")
+    told = json.dumps({**description(student), **({"group": group} if group else {})}, ensure_ascii=False)
+    draft = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _quiet():
+            run = writers[path.suffix](deployed, draft, told)
+        _compare(deployed, run, path)
+        write_atomic(path, draft.read_bytes())
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
+def _self_contained(student: Student, group: str | None) -> Deployed:
+    """The module to trace; one that standardises per group is fixed to one group, since a graph knows no groups."""
+    preprocessor = student.preprocessor
+    if preprocessor.standardize != "group":
+        if group is not None:
+            raise ConfigError(
+                "this student standardises by its train rows; its export is for every group, leave it out"
+            )
+    elif group is None:
+        raise RunError(
+            "this student standardises each group by its own rows, and a graph knows no groups: "
+            "calibrate it with some rows of one group and export it for that group (group='…')"
+        )
+    elif group not in preprocessor.groups:
+        raise RunError(
+            f"{unknown('group', group, preprocessor.groups)} Calibrate the student with some of its rows first"
+        )
+    else:
+        preprocessor = fixed_to_group(preprocessor, group)
+    return Deployed(student.network, preprocessor, student.task.name == "classification").eval()
+
+
+def _write_onnx(deployed: Deployed, file: Path, told: str) -> Runner:
+    """Opset 18, dynamic rows; returns what runs the file."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise RunError(f'writing ONNX needs {error.name}: pip install "sidelight[export]"') from error
+    try:
+        program = torch.onnx.export(
+            deployed,
+            tuple(typical_rows(deployed, 3)),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(deployed.inputs),
+            output_names=list(deployed.outputs),
+            dynamic_shapes=_dynamic(deployed),
+            verbose=False,
+        )
+        assert program is not None
+        task = "classification" if deployed.classes else "regression"
+        labels = json.dumps(json.loads(told)["task"]["labels"], ensure_ascii=False)
+        program.model.metadata_props.update({KEY: told, "task": task, "labels": labels})
+        program.save(file)
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    except Exception as error:  # torch, onnxscript and onnxruntime each raise their own
+        raise RunError(f"this network cannot be written as ONNX: {type(error).__name__}: {error}") from error
+    named = tuple(i.name for i in session.get_inputs())
+    if named != deployed.inputs:
+        raise RunError(f"the ONNX graph reads {list(named)} instead of {list(deployed.inputs)}; nothing was written")
+
+    def run(tensors: list[Tensor]) -> list[NDArray]:
+        given = {name: tensor.numpy() for name, tensor in zip(deployed.inputs, tensors)}
+        return list(session.run(list(deployed.outputs), given))
+
+    return run
+
+
+def _write_pt2(deployed: Deployed, file: Path, told: str) -> Runner:
+    """A torch.export program with dynamic rows and the description as `sidelight.json`; returns what runs the file."""
+    try:
+        program = torch.export.export(deployed, tuple(typical_rows(deployed, 3)), dynamic_shapes=_dynamic(deployed))
+        torch.export.save(program, file, extra_files={f"{KEY}.json": told})
+        module = torch.export.load(file).module()
+    except Exception as error:  # torch has many
+        raise RunError(f"this network cannot be exported by torch.export: {type(error).__name__}: {error}") from error
+
+    def run(tensors: list[Tensor]) -> list[NDArray]:
+        with torch.no_grad():
+            return [out.numpy() for out in module(*tensors)]
+
+    return run
+
+
+def _dynamic(deployed: Deployed) -> Any:
+    """One number of rows, shared by all inputs."""
+    rows = torch.export.Dim("rows")
+    return {"tensors": tuple({0: rows} for _ in deployed.inputs)}
+
+
+@torch.no_grad()
+def _compare(deployed: Deployed, run: Runner, path: Path) -> None:
+    """Random rows, one and then several, through torch and through the file; raises RunError where they differ."""
+    for n in (1, 7):
+        rows = typical_rows(deployed, n, seed=n)
+        try:
+            got = run(rows)
+        except Exception as error:  # onnxruntime has its own
+            raise RunError(f"the exported graph fails on {n} rows, so {path} was not written: {error}") from error
+        for name, expected, out in zip(deployed.outputs, deployed(*rows), got):
+            e = expected.numpy()
+            if out.shape != e.shape or not np.allclose(out, e, rtol=TOLERANCE, atol=TOLERANCE):
+                by = (
+                    f"by {np.abs(out - e).max():.2g}"
+                    if out.shape == e.shape
+                    else f"in shape, {out.shape} for {e.shape}"
+                )
+                raise RunError(
+                    f"the exported graph differs from torch {by} in {name!r} on {n} rows (allowed: {TOLERANCE:g}), so "
+                    f"{path} was not written"
+                )
+
+
+def typical_rows(deployed: Deployed, rows: int, seed: int = 0) -> list[Tensor]:
+    """Random inputs of the train rows' size, one tensor per name in `deployed.inputs`."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = []
+    for m in deployed.network.reads:
+        shape = deployed.preprocessor.plans[m].shape
+        centre, spread = _size(deployed.preprocessor, m)
+        tensors.append(centre + spread * torch.randn(rows, *shape, generator=generator))
+        if m in deployed.variable:
+            low = min(2, shape[0])
+            tensors.append(torch.randint(low, shape[0] + 1, (rows,), generator=generator))
+    return tensors
+
+
+def _size(preprocessor: Preprocessor, m: str) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (C,) of the raw columns, as far as the preprocessor remembers them."""
+    state, i = preprocessor.state_dict(), preprocessor.modalities.index(m)
+    plan, mean, scale = preprocessor.plans[m], state[f"mean_{i}"][0], state[f"scale_{i}"][0]
+    if not plan.statistics:
+        return mean, torch.where(scale > 0, 1 / scale.clamp(min=1e-30), 0)
+    if plan.statistics[0] != "moments":
+        return torch.zeros(plan.shape[-1]), torch.ones(plan.shape[-1])
+    channels = plan.shape[-1]
+    of_each = mean.view(channels + ("magnitude" in plan.statistics and channels > 1), -1)[:channels]
+    return of_each[:, 0], of_each[:, 1]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's notes on what it does not need."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

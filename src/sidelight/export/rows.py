@@ -1,0 +1,127 @@
+"""Predictions for a file of new rows."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sidelight.data.load import load_rows, locate
+from sidelight.data.rows import Rows, name_row
+from sidelight.errors import DataError, unknown
+from sidelight.export.checks import refused
+from sidelight.export.student import Student
+from sidelight.results.store import write_atomic
+
+WRITTEN = (".csv", ".tsv", ".parquet")
+
+
+def predict_file(
+    student: Student,
+    source: Any,
+    out: str | Path | None = None,
+    *,
+    ignore_privileged: bool = False,
+    group: str | None = None,
+    ids: str | None = None,
+) -> pd.DataFrame:
+    """Read new rows, predict them, write the predictions where `out` says.
+
+    Args:
+        source: .csv, .tsv, .parquet, .npz, a folder with a manifest, a DataFrame or a dict of arrays, as `load` reads
+            them. No target is needed, and none is read.
+        out: .csv, .tsv or .parquet; appears whole or not at all.
+        ignore_privileged: leave columns of privileged modalities unread instead of refusing the file.
+        group, ids: columns (default: the usual names).
+
+    Returns `id, prediction, p.<class>, …`, or `id, prediction.<target>, …`. Raises DataError naming file and row.
+    """
+    if out is not None and Path(out).suffix not in WRITTEN:
+        raise DataError(f"{out}: {unknown('suffix for predictions', Path(out).suffix, WRITTEN)}")
+    if not ignore_privileged:
+        _refuse_privileged(student, source)
+    rows = load_rows(source, student.reads, group=group, ids=ids, impute="mean")
+    inputs, lengths = _as_given(student, rows)
+    try:
+        said = student.respond(inputs, lengths, rows.group, rows.ids)
+    except DataError as error:
+        raise DataError(f"{rows.name}: {error}") from error
+    frame = pd.DataFrame({"id": rows.ids})
+    decided = student.task.decide(said)
+    if student.task.name == "classification":
+        frame["prediction"] = np.asarray(student.labels)[decided]
+        columns, values = [f"p.{label}" for label in student.labels], said.softmax(-1).numpy()
+    else:
+        columns, values = [f"prediction.{label}" for label in student.labels], decided
+    frame = pd.concat([frame, pd.DataFrame(values, columns=columns)], axis=1)
+    if out is not None:
+        _write(frame, Path(out))
+    return frame
+
+
+def _as_given(student: Student, rows: Rows) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
+    """The rows with NaN where a modality is absent, which only a student that imputes may see."""
+    inputs, lengths = dict(rows.inputs), dict(rows.lengths)
+    assert rows.ids is not None
+    for m, here in rows.present.items():
+        if here.all():
+            continue
+        if student.preprocessor.impute != "mean":
+            i = int(np.flatnonzero(~here)[0])
+            raise DataError(
+                f"{rows.name}: {name_row(i, rows.ids)} has no {m!r} ({int((~here).sum())} such rows); this student "
+                "reads it and does not fill gaps. Leave those rows out"
+            )
+        inputs[m] = inputs[m].copy()
+        inputs[m][~here] = np.nan
+        if m in lengths:
+            lengths[m] = np.where(here, lengths[m], 1)
+    return inputs, lengths
+
+
+def _refuse_privileged(student: Student, source: Any) -> None:
+    """Raises DataError where the source has a column or array of a privileged modality."""
+    columns = _columns(source)
+    for m in student.privileged:
+        found = [c for c in columns if c in (m, f"{m}_file_name") or c.startswith(f"{m}.")]
+        if found:
+            where = source if isinstance(source, str | Path) else "the data"
+            raise DataError(
+                f"{where}: column {found[0]!r}{f' and {len(found) - 1} more' if found[1:] else ''}: "
+                f"{refused(m, student.reads)}. Remove what is privileged, or leave it unread with ignore_privileged"
+            )
+
+
+def _columns(source: Any) -> list[str]:
+    """Names of columns or arrays, without the rows; none of an unreadable file (`load_rows` says why it is)."""
+    if hasattr(source, "columns"):
+        return [str(c) for c in source.columns]
+    if isinstance(source, Mapping):
+        return [str(c) for c in source]
+    try:
+        path = locate(source)
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return list(file.files)
+        if path.suffix == ".parquet":
+            import pyarrow.parquet
+
+            return list(pyarrow.parquet.read_schema(path).names)
+        sep = "\t" if path.suffix == ".tsv" else ","
+        return [str(c) for c in pd.read_csv(path, sep=sep, nrows=0, encoding="utf-8-sig").columns]
+    except Exception:  # pandas, pyarrow and zipfile each raise their own
+        return []
+
+
+def _write(frame: pd.DataFrame, out: Path) -> None:
+    if out.suffix == ".parquet":
+        content = io.BytesIO()
+        frame.to_parquet(content, index=False)
+        write_atomic(out, content.getvalue())
+    else:
+        write_atomic(out, frame.to_csv(index=False, sep="\t" if out.suffix == ".tsv" else ",", float_format="%.6g"))

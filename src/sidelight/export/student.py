@@ -1,0 +1,168 @@
+"""The student: a network with its preprocessing, its task and where it comes from."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sidelight.data.preprocess import Preprocessor
+from sidelight.errors import ConfigError, unknown
+from sidelight.export.checks import checked
+from sidelight.export.deployed import Deployed, without_groups
+from sidelight.networks.network import Network
+from sidelight.tasks import Task
+
+CHUNK = 1024
+
+
+class Student:
+    """What is deployed: reads the available modalities and nothing else.
+
+    Args:
+        network: copied; in evaluation mode, without gradient, float32, on the CPU.
+        preprocessor: fitted; only what concerns the network's modalities is kept.
+        task: what is predicted, with the names of classes or targets.
+        meta: where it comes from: method, data, fold, seed, metrics, licence, …; `privileged` names the modalities of
+            training, which are then refused by name. Anything that JSON can hold.
+        known_groups: where each group is standardised by its own rows, keep the names and statistics of the groups that
+            the preprocessor knows. By default a student leaves without them: they are the training people's, and a new
+            person may have an old name.
+
+    Raises ConfigError where the three do not fit, or where the network reads a privileged modality.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        preprocessor: Preprocessor,
+        task: Task,
+        meta: Mapping[str, Any] | None = None,
+        *,
+        known_groups: bool = False,
+    ):
+        self.meta: dict[str, Any] = dict(meta or {})
+        self.reads = network.reads
+        self.privileged = tuple(dict.fromkeys([*self.meta.get("privileged", ()), *network.hallucinators]))
+        for m in self.reads:
+            if m in self.privileged:
+                raise ConfigError(f"the network reads {m!r}, which is privileged; a student reads available ones only")
+            if m not in preprocessor.plans:
+                raise ConfigError(f"the preprocessor: {unknown('modality', m, preprocessor.modalities)}")
+        width = getattr(network.head, "out_features", task.outputs)
+        if width != task.outputs:
+            raise ConfigError(f"the network has {width} outputs, but the task {task.outputs}: {', '.join(task.labels)}")
+        self.network: Network = copy.deepcopy(network).to("cpu", torch.float32)
+        self.network.eval().requires_grad_(False)
+        preprocessor = preprocessor.subset(self.reads).to("cpu")
+        self.preprocessor = preprocessor if known_groups else without_groups(preprocessor)
+        self.task = task
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names, or target names."""
+        return self.task.labels
+
+    @property
+    def deployed(self) -> Deployed:
+        """Preprocessing and network as one module over raw tensors."""
+        return Deployed(self.network, self.preprocessor, self.task.name == "classification").eval()
+
+    def predict(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        lengths: Mapping[str, Any] | None = None,
+        group: Any = None,
+        probabilities: bool = False,
+    ) -> NDArray:
+        """Class names (N,) str, or values (N, K), of raw rows.
+
+        Args:
+            inputs: modality -> (N, D) or (N, T, C), exactly those in `reads`.
+            lengths: modality -> (N,) valid time steps of a variable-length one (default: all).
+            group: (N,) whose rows these are; needed only where each group is standardised by its own rows.
+            probabilities: (N, C) instead of class names.
+
+        Raises DataError, which names the modality (and row) that cannot be read.
+        """
+        if probabilities:
+            return self.predict_proba(inputs, lengths=lengths, group=group)
+        decided = self.task.decide(self.respond(inputs, lengths, group))
+        return np.asarray(self.labels)[decided] if self.task.name == "classification" else decided
+
+    def predict_proba(
+        self, inputs: Mapping[str, Any], *, lengths: Mapping[str, Any] | None = None, group: Any = None
+    ) -> NDArray:
+        """(N, C) probabilities, in the order of `labels`."""
+        if self.task.name != "classification":
+            raise ConfigError(f"a {self.task.name} student has no probabilities; predict returns its values")
+        return np.asarray(self.respond(inputs, lengths, group).softmax(-1))
+
+    @torch.no_grad()
+    def respond(
+        self, inputs: Mapping[str, Any], lengths: Mapping[str, Any] | None = None, group: Any = None, ids: Any = None
+    ) -> Tensor:
+        """(N, C) logits or (N, K) values; as `predict`. ids: (N,) how errors call the rows."""
+        arrays, steps, names = checked(inputs, lengths, group, self.preprocessor, self.privileged, ids)
+        x = {m: torch.from_numpy(a) for m, a in arrays.items()}
+        n = {m: torch.from_numpy(a) for m, a in steps.items()}
+        chunks = torch.split(torch.arange(len(arrays[self.reads[0]])), CHUNK)
+        deployed = self.deployed
+        if not len(chunks[0]):
+            return torch.zeros(0, self.task.outputs)
+        if names is None:
+            batches = (
+                deployed.prepare({m: a[i] for m, a in x.items()}, {m: a[i] for m, a in n.items()}) for i in chunks
+            )
+        else:
+            whole = deployed.prepare(x, n, names)  # a new group's statistics need all its rows
+            batches = (whole.take(i) for i in chunks)
+        return torch.cat([deployed.respond(batch) for batch in batches])
+
+    def calibrate(
+        self, inputs: Mapping[str, Any], group: Any, *, lengths: Mapping[str, Any] | None = None
+    ) -> tuple[str, ...]:
+        """Remember the statistics of new groups from some of their rows; returns the groups that are known now.
+
+        For a student that standardises each group by its own rows: afterwards single rows of these groups can be
+        predicted, and `save` keeps what was learnt.
+        """
+        arrays, steps, names = checked(inputs, lengths, group, self.preprocessor, self.privileged)
+        if names is None:
+            raise ConfigError("this student standardises by its train rows; it needs no calibration")
+        x = {m: torch.from_numpy(a) for m, a in arrays.items()}
+        self.preprocessor.calibrate(x, {m: torch.from_numpy(a) for m, a in steps.items()}, {}, names)
+        return tuple(self.preprocessor.groups)
+
+    def save(self, path: str | Path) -> Path:
+        """Write `<name>.safetensors`, which is enough to load it again, and a readable `<name>.json` beside it.
+
+        path: the .safetensors file, or a folder for `student.safetensors`. Both appear whole or not at all.
+        """
+        from sidelight.export.file import save_student
+
+        return save_student(self, path)
+
+    def export(self, path: str | Path, *, group: str | None = None) -> Path:
+        """Write the student for another runtime, by suffix: .onnx, .pt2 (torch.export) or .safetensors.
+
+        Preprocessing is inside; the inputs are `reads`, nothing else. The file is run and compared with torch to 1e-4
+        before it gets its name. group: of a student that standardises each group by its own rows, the known group that
+        the file is for.
+        """
+        if Path(path).suffix == ".safetensors":
+            return self.save(path)
+        from sidelight.export.graph import export_graph
+
+        return export_graph(self, path, group)
+
+    def __repr__(self) -> str:
+        method = f", method={self.meta['method']!r}" if "method" in self.meta else ""
+        return f"Student({self.task.name}, reads={list(self.reads)}, labels={list(self.labels)}{method})"
