@@ -93,7 +93,8 @@ def _refuse_privileged(student: Student, source: Any) -> None:
             where = source if isinstance(source, str | Path) else "the data"
             raise DataError(
                 f"{where}: column {found[0]!r}{f' and {len(found) - 1} more' if found[1:] else ''}: "
-                f"{refused(m, student.reads)}. Remove what is privileged, or leave it unread with ignore_privileged"
+                f"{refused(m, student.reads)}. Remove what is privileged, or leave it unread: "
+                "--ignore-privileged, or ignore_privileged=True"
             )
 
 
