@@ -43,8 +43,8 @@ class TrainingConfig:
         weight_decay: decoupled weight decay.
     """
 
-    epochs: int = 60
-    patience: int = 15
+    epochs: int = 50
+    patience: int = 10
     batch_size: int = 128
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4

@@ -207,7 +207,7 @@ class Cell:
     def _model(self, network: Network, job: Job, facts: dict[str, object]) -> Student:
         meta = {
             **vars(job),
-            "data": self.data.dataset.name,
+            "data": {"name": self.data.dataset.name, **self.data.dataset.about},
             "metrics": facts["metrics"],
             "privileged": self.data.privileged if job.method != "teacher" else [],
         }

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 
 from sidelight.config import Config
 from sidelight.data import Dataset
@@ -83,7 +83,7 @@ class FoldData:
         seed = seed_of(self.seed, self.number, "crossfit") % 2**32
         if groups is not None and len(np.unique(groups)) >= 2:
             parts = min(parts, len(np.unique(groups)))
-            splitter = StratifiedGroupKFold if classes else GroupKFold
+            splitter = GroupKFold
         else:
             groups, splitter = None, StratifiedKFold if classes else KFold
             if classes:
