@@ -35,7 +35,8 @@ class Subject:
     """What is checked: a fresh method at every call of `factory(dtype)`, the rows it learns from, and its modalities.
 
     factory: makes the same method every time (it seeds itself), parameters and cached teacher outputs in the dtype.
-    rows: training rows; some should lack a label and some a privileged modality, so that both are exercised.
+    rows: training rows; some should lack a label and some a privileged modality, so that both are exercised. A teacher
+        should have learnt them: a student that matches one that has not is no better at the task for it.
     available, privileged: modalities of the student that the method exports (a teacher's privileged ones: none).
     part: (len(rows),) int64, which of several cross-fitted teachers spoke of each row.
     exports: False for a stage that leaves no network (one that trains T-Nets), which nobody deploys.
@@ -104,7 +105,7 @@ def check_terms_are_finite_scalars(subject: Subject) -> None:
         for kind, batch in _kinds(method, subject, dtype).items():
             for step, grads in drive(method, batch, rate=0.0):
                 for name, value in step.terms.items():
-                    _require(bool(value.isfinite()), f"term {name!r} on {kind} ({dtype}) is {float(value)}")
+                    _require(bool(value.isfinite()), f"term {name!r} on {kind} ({dtype}) is {float(value.detach())}")
                     _require(value.dtype == dtype, f"term {name!r} is {value.dtype} where everything else is {dtype}")
                 for name, g in grads.items():
                     _require(bool(g.isfinite().all()), f"the gradient of {name!r} on {kind} ({dtype}) is not finite")

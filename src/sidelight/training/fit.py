@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,7 +98,8 @@ def fit(
     if len(rows) == 0:
         raise RunError("no labelled training row to learn from")
     part = part if method.within_parts else None
-    train = train if method.reads is None else train.only(method.reads)
+    if method.reads is not None:  # what is not read is not copied; which rows lack a modality stays known
+        train = replace(train.only(method.reads), present=train.present)
     start = time.perf_counter()
     if checkpoint is not None and checkpoint.exists():
         state = load_checkpoint(checkpoint, identity)

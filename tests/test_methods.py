@@ -1,0 +1,227 @@
+"""Every method keeps the contract on every task, and the registry, the tested set and the documentation agree."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sidelight.config import Config, TrainingConfig, load_config
+from sidelight.errors import ConfigError
+from sidelight.methods import CONTROLS, METHODS, Distillation, Hallucination, Recipe, parse_methods
+from sidelight.networks.hallucination import freeze, make_hallucinators
+from sidelight.tasks import TASKS
+from sidelight.testing import CHECKS, Subject, check_method
+from sidelight.training import fit
+from support import (
+    AVAILABLE,
+    PRIVILEGED,
+    ROWS,
+    distillation_subject,
+    hallucination_subject,
+    make_network,
+    make_rows,
+    speech,
+    supervised_subject,
+    task_of,
+    trained_tnets,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore::sidelight.errors.SidelightWarning")
+SUMS = ("pkdot+kl", "mse+cosine")
+DOCUMENT = Path(__file__).parents[1] / "docs" / "methods.md"
+
+
+def means_something(method: str, task: str) -> bool:
+    return all(task in METHODS[term].tasks for term in Recipe.parse(method).terms)
+
+
+def subjects() -> dict[str, tuple[Any, ...]]:
+    """Test id -> what makes the subject: every method × task, every kind of rows, both students, both teachers."""
+    made: dict[str, tuple[Any, ...]] = {}
+    for task in TASKS:
+        for method in (*METHODS, *SUMS):
+            if not means_something(method, task):
+                continue
+            tnet = Recipe.parse(method).hallucinates(Config())
+            for kind, student, crossfit in (
+                ("complete", tnet, False),
+                ("both", tnet, False),
+                ("partly labelled", not tnet, False),
+                ("privileged partly present", tnet, True),
+            ):
+                name = f"{method}-{task}-{kind}-{'tnet' if student else 'plain'}-{'crossfit' if crossfit else 'one'}"
+                made[name] = (distillation_subject, method, task, kind, student, crossfit)
+        for kind in ("complete", "both"):
+            for role in CONTROLS:
+                made[f"{role}-{task}-{kind}"] = (supervised_subject, role, task, kind)
+        for loss in ("mse", "cosine", "mmd"):
+            made[f"t-net-{task}-{loss}"] = (hallucination_subject, task, "both", loss)
+    return made
+
+
+SUBJECTS = subjects()
+
+
+@cache
+def subject_of(name: str) -> Subject:
+    make, *given = SUBJECTS[name]
+    if make is distillation_subject:
+        method, task, kind, tnet, crossfit = given
+        return distillation_subject(method, task, kind, tnet=tnet, crossfit=crossfit)
+    return make(*given)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_contract(name, check):
+    check(subject_of(name))
+
+
+def test_check_method_runs_every_check(monkeypatch):
+    seen = []
+    monkeypatch.setattr("sidelight.testing.CHECKS", [seen.append, seen.append])
+    check_method(subject_of("kl-classification-both-plain-one"))
+    assert len(seen) == 2
+
+
+# registry, tested set, documents ------------------------------------------------------------------------------------
+
+
+def documented() -> dict[str, list[str]]:
+    """First cell -> the other cells, of every table row of the page whose first cell is code."""
+    rows = (line.strip("| ").split(" | ") for line in DOCUMENT.read_text().splitlines() if line.startswith("| `"))
+    return {cells[0].strip("`"): [cell.strip() for cell in cells[1:]] for cells in rows}
+
+
+def test_registry_tested_set_and_documents_agree():
+    tested = {given[0] for make, *given in SUBJECTS.values() if make is not hallucination_subject}
+    assert tested - set(SUMS) == {*METHODS, *CONTROLS}
+    assert set(documented()) == {*METHODS, *CONTROLS}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_documented_facts_are_those_of_the_code(name):
+    method = METHODS[name]
+    summary = " ".join((method.__doc__ or "").partition("\n\n")[0].split())
+    hallucinates = "yes" if method.hallucinates else "no"
+    assert documented()[name] == [summary, method.paper, ", ".join(method.tasks), hallucinates]
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("task", TASKS)
+def test_every_pair_of_method_and_task_is_tested_or_refused_with_a_sentence(name, task):
+    tested = {tuple(given[:2]) for make, *given in SUBJECTS.values() if make is distillation_subject}
+    if means_something(name, task):
+        assert (name, task) in tested
+        return
+    with pytest.raises(ConfigError, match=rf"'{re.escape(name)}' .*{task}.*\.$"):
+        Recipe.parse(name).build(Config(), task_of(task))
+    student, term = make_network(AVAILABLE, task_of(task)), {name: METHODS[name].from_config(Config())}
+    with pytest.raises(ConfigError, match=task):
+        Distillation(student, speech(task, "complete"), task_of(task), term)
+
+
+def test_a_sum_is_refused_when_one_of_its_terms_is():
+    with pytest.raises(ConfigError, match=r"'kl' .*use 'mse'"):
+        Recipe.parse("pkdot+kl").build(Config(), task_of("regression"))
+
+
+# names --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("pkdto", "unknown method 'pkdto'. Did you mean 'pkdot'"),
+        ("kl+teacher", "'teacher' is part of every comparison"),
+        ("kl+kl", "names a term twice"),
+        ("kl@crosfit", "unknown method suffix '@crosfit'. Did you mean '@crossfit'"),
+        ("kl+", "unknown method ''"),
+    ],
+)
+def test_a_name_that_cannot_be_read_is_refused(name, sentence):
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        Recipe.parse(name)
+
+
+def test_names_are_read():
+    assert Recipe.parse("pkdot+kl@crossfit") == Recipe("pkdot+kl@crossfit", ("pkdot", "kl"), True)
+    assert [r.name for r in parse_methods(["kl", "mse", "kl"])] == ["kl", "mse"]
+
+
+def test_a_sum_has_t_nets_as_soon_as_a_term_has():
+    assert Recipe.parse("kl+pkdot").hallucinates(Config())
+    assert not Recipe.parse("kl+mse").hallucinates(Config())
+    assert not Recipe.parse("pkdot").hallucinates(load_config({"student.hallucinate": "no"}))
+    assert Recipe.parse("kl").hallucinates(load_config({"student.hallucinate": "yes"}))
+
+
+def test_settings_reach_the_terms():
+    config = load_config({"terms.kl_temperature": 2.5, "terms.mse_on": "fused", "transport.weight": 0.7})
+    terms = Recipe.parse("kl+mse+pkdot").build(config, task_of("classification"))
+    assert terms["kl"].temperature == 2.5
+    assert terms["mse"].on == "fused"
+    assert terms["pkdot"].weight == 0.7
+    for name, weight in (("pkdot", 0.4), ("pkdot-released", 0.6), ("kl", 1.0)):
+        assert METHODS[name].from_config(Config()).weight == weight
+
+
+# what the methods do --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "crossfit", "within"),
+    [("pkdot", True, True), ("kl+pkdot", True, True), ("kl", True, False), ("pkdot", False, False)],
+)
+def test_only_relational_terms_of_cross_fitted_teachers_draw_batches_within_parts(name, crossfit, within):
+    subject = distillation_subject(name, "classification", "both", tnet=False, crossfit=crossfit)
+    assert subject.fresh().within_parts is within
+
+
+def test_unlabelled_rows_move_the_student_through_every_term_but_the_task_loss():
+    subject = distillation_subject("kl", "classification", "both", tnet=False)
+    method, rows = subject.fresh().eval(), subject.rows
+    unlabelled = rows.take((~rows.labelled).nonzero()[:, 0])
+    for name, moves in (("task", False), ("kl", True)):
+        method.zero_grad()
+        next(iter(method.steps(unlabelled, None))).terms[name].backward()  # type: ignore[arg-type]
+        sizes = torch.stack([p.grad.abs().max() for p in method.parameters() if p.grad is not None])
+        assert bool(sizes.max() > 0) is moves
+
+
+def test_t_nets_learn_nothing_from_rows_without_the_modality():
+    """The teacher's features are zeros there: whatever stands in them must not matter, also inside the loop."""
+    rows = make_rows("classification", "both")
+    trained = {}
+    for poison in (0.0, 1e3):
+        torch.manual_seed(0)
+        tnets = make_hallucinators({"phone": (1, 8), "watch": (1, 8)}, AVAILABLE, ("watch",))
+        g = torch.Generator().manual_seed(1)
+        features = {m: torch.randn(ROWS, 1, 8, generator=g) for m in ("phone", "watch")}
+        features["watch"][~rows.present["watch"]] = poison
+        method = Hallucination(tnets, features, features, task_of("classification"))
+        history = fit(method, rows, rows, TrainingConfig(epochs=3, batch_size=8), seed=0)
+        trained[poison] = ([e["select"] for e in history.epochs], tnets["watch"].layers[0].weight)
+    assert trained[0.0][0] == trained[1e3][0]
+    assert torch.equal(trained[0.0][1], trained[1e3][1])
+
+
+def test_t_nets_count_their_steps_and_freeze_after():
+    tnets = trained_tnets("classification", "complete")
+    assert {int(t.trained_steps) for t in tnets.values()} == {3}  # three epochs of one batch
+    fresh = make_hallucinators(dict.fromkeys((*AVAILABLE, *PRIVILEGED), (1, 8)), AVAILABLE, PRIVILEGED)
+    with pytest.raises(ConfigError, match="'watch' was never trained"):
+        freeze(fresh["watch"])
+
+
+def test_teachers_speak_of_the_row_that_the_index_names():
+    teacher, rows = speech("classification", "complete"), make_rows("classification", "complete")
+    picked = rows.take(torch.tensor([5, 2]))
+    assert torch.equal(teacher(picked).prediction, teacher.said.prediction[[5, 2]])
+    assert torch.equal(teacher(replace(picked, index=torch.tensor([1, 1]))).fused, teacher.said.fused[[1, 1]])
