@@ -23,14 +23,16 @@ def forest(results: pd.DataFrame, c: Comparison, narrow: bool) -> Markup:
     """
     b, u = budget(results, c.labels, c.metric), unit(c.metric)
     names = [n for n, row in c.rows.items() if n != BASELINE and row.difference.n]
-    step = 0.46 if narrow else 0.36
+    if not names:
+        return Markup()
+    step = 0.5 if narrow else 0.4
     with figure(WIDTH if narrow else 8.6, 0.75 + step * len(names)) as fig:
         axes = fig.add_subplot()
         axes.axvspan(-c.rope * u.factor, c.rope * u.factor, color=COLOUR["wash"], zorder=0, linewidth=0)
         axes.axvline(0, color=COLOUR["baseline"], linewidth=1, zorder=1)
         for y, name in enumerate(names):
             _row(axes, b, c, name, y, narrow)
-        axes.set_ylim(len(names) - 0.45, -0.8 if narrow else -0.55)
+        axes.set_ylim(len(names) - 0.45, -0.7 if narrow else -0.45)
         axes.set_yticks([] if narrow else range(len(names)), [] if narrow else [label(n) for n in names])
         for tick, name in zip(axes.get_yticklabels(), names):
             tick.set_color(COLOUR["ink"] if c.rows[name].role == "method" else COLOUR["muted"])
@@ -40,15 +42,15 @@ def forest(results: pd.DataFrame, c: Comparison, narrow: bool) -> Markup:
         says = "Paired differences to the baseline: " + "; ".join(
             f"{n} {plus_minus(u, c.rows[n].difference)}" for n in names
         )
-        return finish(fig, f"forest-{c.labels:g}-{'n' if narrow else 'w'}".replace(".", "_"), says)
+        return finish(fig, f"forest-{c.labels:g}-{'narrow' if narrow else 'wide'}", says)
 
 
 def _row(axes: Axes, b: Budget, c: Comparison, name: str, y: float, narrow: bool) -> None:
     u, row, colour = unit(c.metric), c.rows[name], role_colour(name, c.best)
     pairs = b.pairs(name, BASELINE)
     d = (pairs[name] - pairs[BASELINE]).dropna().to_numpy(dtype=np.float64) * u.factor
-    jitter = np.random.default_rng(len(d)).uniform(-0.13, 0.13, len(d))
-    axes.scatter(d, y + jitter, s=13, color=colour, alpha=0.38, linewidths=0, zorder=3)
+    jitter = np.random.default_rng(len(d)).uniform(0.2, 0.34, len(d))
+    axes.scatter(d, y + jitter, s=14, color=colour, alpha=0.5, linewidths=0, zorder=3)
     mean, low, high = (v * u.factor for v in row.difference[:3])
     if math.isfinite(low) and math.isfinite(high):
         axes.plot([low, high], [y, y], color=colour, linewidth=2.2, zorder=4)
@@ -56,8 +58,8 @@ def _row(axes: Axes, b: Budget, c: Comparison, name: str, y: float, narrow: bool
     weight = "bold" if row.best else "normal"
     where, text = axes.get_yaxis_transform(), plus_minus(u, row.difference)
     if narrow:
-        axes.text(0, y - 0.36, label(name), transform=where, va="center", fontsize=8.5, weight=weight)
-        axes.text(1, y - 0.36, text, transform=where, va="center", ha="right", fontsize=8.5)
+        axes.text(0, y - 0.28, label(name), transform=where, va="center", fontsize=8.5, weight=weight)
+        axes.text(1, y - 0.28, text, transform=where, va="center", ha="right", fontsize=8.5)
     else:
         axes.text(1.015, y, text, transform=where, va="center", fontsize=9, weight=weight, color=colour)
 
@@ -69,14 +71,14 @@ def label(name: str) -> str:
 
 
 def budget_curve(results: pd.DataFrame) -> Markup:
-    """Mean score over the share of labelled groups; bars are the intervals of the differences to the baseline."""
+    """Mean score over the share of labelled groups; bars: the interval of the best one's difference to the baseline."""
     shares = budgets(results)
     comparisons = {share: compare(results, share) for share in shares}
     metric, best = comparisons[shares[0]].metric, comparisons[shares[0]].best
     u = unit(metric)
     names = list(dict.fromkeys(n for c in comparisons.values() for n, r in c.rows.items() if r.role != "reference"))
     names = [n for n in names if "~" not in n or n.split("~")[0] == best]
-    with figure(WIDTH * 1.5, 3.7) as fig:
+    with figure(WIDTH * 1.2, 4.0) as fig:
         axes = fig.add_subplot()
         for i, name in enumerate(names):
             rows = {s: comparisons[s].rows[name] for s in shares if name in comparisons[s].rows}
@@ -84,14 +86,16 @@ def budget_curve(results: pd.DataFrame) -> Markup:
             mean = np.array([row.mean for row in rows.values()]) * u.factor
             half = np.array([row.difference.half for row in rows.values()]) * u.factor
             colour, strong = role_colour(name, best), name in (BASELINE, TEACHER, best)
-            line, *_ = axes.plot(x, mean, "--o" if "~" in name else "-o", color=colour, label=label(name), markersize=4.5)
+            line, *_ = axes.plot(
+                x, mean, "--o" if "~" in name else "-o", color=colour, label=label(name), markersize=4.5
+            )
             line.set(linewidth=2.0 if strong else 1.1, alpha=1.0 if strong or "~" in name else 0.55)
-            if strong and name != BASELINE:
+            if name == best:
                 shown = np.isfinite(half)
                 axes.errorbar(x[shown], mean[shown], half[shown], fmt="none", color=colour, alpha=0.6)
         axes.set_xticks([100 * s for s in shares], [f"{100 * s:g} %" for s in shares])
         axes.set_xlabel("training groups whose labels are kept")
         axes.set_ylabel(metric_name(metric) + (", %" if u.factor == 100 else ""))
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3)
         quiet(axes)
         return finish(fig, "budgets", f"Mean {metric_name(metric)} of every method over the share of labelled groups")

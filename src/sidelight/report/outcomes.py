@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sidelight.report.style import COLOUR, HEAT, WIDTH, figure, finish, quiet, role_colour
 
-MANY_CLASSES, MANY_GROUPS, POINTS = 14, 60, 1500
+MANY_CLASSES, MANY_GROUPS, POINTS = 14, 60, 700
 
 
 def confusion(predictions: pd.DataFrame, classes: list[str], name: str) -> Markup:
@@ -30,7 +30,9 @@ def confusion(predictions: pd.DataFrame, classes: list[str], name: str) -> Marku
                 text = f"{100 * share[i, j]:.0f}" if counts.iat[i, j] else "·"
                 axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8.5)
             turned = max(map(len, classes)) * len(classes) > 40
-            axes.set_xticks(range(len(classes)), classes, rotation=30 if turned else 0, ha="right" if turned else "center")
+            axes.set_xticks(
+                range(len(classes)), classes, rotation=30 if turned else 0, ha="right" if turned else "center"
+            )
             axes.set_yticks(range(len(classes)), classes)
         else:
             axes.set_xticks([])
@@ -39,11 +41,11 @@ def confusion(predictions: pd.DataFrame, classes: list[str], name: str) -> Marku
         axes.set_xlabel("predicted, % of the true class")
         quiet(axes, "")
         recall = ", ".join(f"{c} {100 * share[i, i]:.0f} %" for i, c in enumerate(classes))
-        return finish(fig, f"confusion-{_slug(name)}", f"Confusion matrix of {name}; recall: {recall}")
+        return finish(fig, f"confusion-{name}", f"Confusion matrix of {name}; recall: {recall}")
 
 
 def scatter(predictions: pd.DataFrame, target: str, name: str, best: str | None) -> Markup:
-    """Predicted against true value of one target; at most 1500 points, drawn by a fixed seed."""
+    """Predicted against true value of one target; at most 700 points, drawn by a fixed seed."""
     pair = predictions[[f"target.{target}", f"prediction.{target}"]].dropna()
     pair = pair.sample(min(POINTS, len(pair)), random_state=0) if len(pair) else pair
     t, p = pair.to_numpy(dtype=np.float64).T if len(pair) else (np.zeros(0), np.zeros(0))
@@ -56,8 +58,9 @@ def scatter(predictions: pd.DataFrame, target: str, name: str, best: str | None)
         axes.set_title(f"{target}: {name} (CCC {concordance(p, t):.2f})" if len(t) else f"{target}: {name}")
         axes.set_xlabel("true")
         axes.set_ylabel("predicted")
+        axes.locator_params(nbins=5)
         quiet(axes, "both")
-        return finish(fig, f"scatter-{_slug(target)}-{_slug(name)}", f"Predicted against true {target} of {name}")
+        return finish(fig, f"scatter-{target}-{name}", f"Predicted against true {target} of {name}")
 
 
 def concordance(prediction: NDArray, target: NDArray) -> float:
@@ -96,12 +99,14 @@ def group_spread(baseline: pd.Series, student: pd.Series, best: str, factor: flo
     """Every group's score with the baseline and with the student, in the order of the baseline."""
     both = pd.DataFrame({"baseline": baseline, "student": student}).dropna().sort_values("baseline") * factor
     x = np.arange(len(both))
-    with figure(WIDTH * 1.5, 3.1) as fig:
+    with figure(WIDTH * 1.2, 3.0) as fig:
         axes = fig.add_subplot()
         up = both["student"] >= both["baseline"]
         for rising, colour in ((True, COLOUR["good"]), (False, COLOUR["bad"])):
             where = (up == rising).to_numpy()
-            axes.vlines(x[where], both["baseline"][where], both["student"][where], color=colour, alpha=0.55, linewidth=2)
+            axes.vlines(
+                x[where], both["baseline"][where], both["student"][where], color=colour, alpha=0.55, linewidth=2
+            )
         axes.scatter(x, both["baseline"], s=22, color=COLOUR["baseline"], label="baseline", zorder=3)
         axes.scatter(x, both["student"], s=26, color=COLOUR["student"], label=best, zorder=4)
         shown = len(both) <= MANY_GROUPS
@@ -140,7 +145,3 @@ def group_facts(baseline: pd.Series, student: pd.Series) -> GroupFacts | None:
         least=(least, float(change[least])),
         weakest=(weak, float(both["baseline"][weak]), float(both["student"][weak])),
     )
-
-
-def _slug(name: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in name) + f"-{sum(map(ord, name))}"

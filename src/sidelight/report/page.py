@@ -26,6 +26,35 @@ VERDICTS = {
     "unknown": "cannot be judged yet",
 }
 
+PAIRS = (
+    "A pair is one fold of one seed, trained with and without distillation. The training sets of folds overlap, so {n} "
+    "pairs are not {n} independent experiments: intervals are {level:g} % by the corrected resampled t (Nadeau and "
+    "Bengio), probabilities by the correlated Bayesian t-test. Both speak of this data set and this recipe, not of "
+    "others."
+)
+EQUAL = (
+    "“Equal” means that the true difference is at most {threshold}. The best method is chosen on the select rows; test "
+    "rows are read once and choose nothing."
+)
+MANY = (
+    "{count} methods are compared with the baseline, each with its own interval. Of many true zeros one in twenty "
+    "looks like an effect: trust the one chosen on select more than the one that happens to lead here."
+)
+NO_PLACEBO = (
+    "No placebo has been run. A gain may then come from distillation itself (softer targets, regularisation, more rows "
+    "with a target) and not from the privileged modalities."
+)
+PLACEBO = (
+    "The placebo is the same recipe with the privileged rows shuffled over the training rows, so that they tell "
+    "nothing. The privileged effect is the method minus its placebo."
+)
+UNFINISHED = (
+    "The run is not finished. Numbers will move, and whoever stops a run when it looks good makes it look too good: "
+    "let it end."
+)
+MISSING = "Some pairs lack one side (unfinished or unreadable jobs). They are left out of the differences."
+LOWER = "Lower {metric} is better; differences are turned so that positive is better."
+
 
 @dataclass
 class Line:
@@ -67,16 +96,19 @@ class Section:
 def render(stored: Stored) -> str:
     """The whole page."""
     env = Environment(loader=PackageLoader("sidelight.report"), autoescape=True, undefined=StrictUndefined)
+    env.filters["glued"] = lambda text: text.replace(" %", "\u00a0%")
     env.trim_blocks = env.lstrip_blocks = True
     results = stored.results
     usable = len(results) > 0 and len(metric_columns(results)) > 0
     comparisons_ = [compare(results, share) for share in budgets(results)] if usable else []
     main = comparisons_[0] if comparisons_ else None
+    unfinished = stored.progress is not None and stored.progress[0] < stored.progress[1]
     context: dict[str, Any] = {
         "title": str(stored.config.get("data") or stored.run.resolve().name),
         "style": Markup(_style()),
         "question": question(stored),
         "progress": stored.progress,
+        "unfinished": unfinished,
         "jobs": len(results),
         "sections": [section(results, c) for c in comparisons_],
         "main": main,
@@ -88,7 +120,7 @@ def render(stored: Stored) -> str:
         "groups": _groups(stored, main) if main is not None else None,
         "structure": structure.structure(stored, main) if main is not None else None,
         "task": stored.task,
-        "caveats": caveats(results, comparisons_),
+        "caveats": caveats(comparisons_, unfinished),
         "config": stored.config_text.strip(),
         "environment": _environment(stored),
     }
@@ -106,18 +138,17 @@ def question(stored: Stored) -> list[tuple[str, str]]:
 
     target = names("target") or (", ".join(stored.labels) if stored.task == "regression" else "")
     classes = f"one of {', '.join(stored.labels)}" if stored.task == "classification" and stored.labels else ""
-    folds, seeds = config.get("folds"), config.get("seeds")
-    protocol = " × ".join(
-        part for part in (names("protocol"), f"{folds} folds" if folds else "", f"{seeds} seeds" if seeds else "") if part
-    )
-    labels = [labels_phrase(s) for s in budgets(stored.results)] if len(stored.results) else []
+    counted = ((config.get("folds"), "fold"), (config.get("seeds"), "seed"))
+    repeated = " × ".join(f"{n} {word}{'s' * (n != 1)}" for n, word in counted if isinstance(n, int))
+    protocol = ", ".join(p for p in (names("protocol"), repeated) if p)
+    shares = [f"{100 * s:g} %" for s in budgets(stored.results)] if len(stored.results) else []
     asked = [
         ("Reads at deployment", names("available")),
         ("In training only", names("privileged")),
         ("Predicts", ", ".join(p for p in (target, classes) if p)),
         ("Protocol", protocol),
-        ("Kept apart", f"by {names('group')}" if config.get("group") else ""),
-        ("Labels", "; ".join(labels)),
+        ("Split by", names("group")),
+        ("Labels kept", f"of {', '.join(shares)} of the training groups" if shares else ""),
     ]
     return [(name, value) for name, value in asked if value]
 
@@ -145,9 +176,8 @@ def section(results: pd.DataFrame, c: Comparison) -> Section:
 
 def line(name: str, row: Row, c: Comparison, u: Unit) -> Line:
     compared = name != BASELINE and row.difference.n > 0
-    p = row.p
-    odds = [("better", percent(p.better), p.better), ("equal", percent(p.equal), p.equal)]
-    odds += [("worse", percent(p.worse), p.worse)]
+    p = {"better": row.p.better, "equal": row.p.equal, "worse": row.p.worse}
+    odds = [(key, number(100 * value, ".0f"), value) for key, value in p.items()]
     gap = row.gap
     return Line(
         name=row.control if row.role == "control" else name,
@@ -157,7 +187,7 @@ def line(name: str, row: Row, c: Comparison, u: Unit) -> Line:
         sd=u.score(row.sd),
         difference=u.difference(row.difference.mean) if compared else "",
         interval=_bounds(row.difference, u) if compared else "",
-        odds=odds if compared and math.isfinite(p.equal) else [],
+        odds=odds if compared and math.isfinite(row.p.equal) else [],
         gap=percent(gap.mean) if math.isfinite(gap.mean) else "",
         gap_interval=f"{percent(gap.low)} to {percent(gap.high)}" if math.isfinite(gap.low + gap.high) else "",
         effect=u.difference(row.effect.mean) if math.isfinite(row.effect.mean) else "",
@@ -171,46 +201,25 @@ def _bounds(interval: Interval, u: Unit) -> str:
     return span(u, interval) if math.isfinite(interval.low) and math.isfinite(interval.high) else ""
 
 
-def caveats(results: pd.DataFrame, found: list[Comparison]) -> list[str]:
+def caveats(found: list[Comparison], unfinished: bool = False) -> list[str]:
     """What keeps the numbers from saying more than they do, for this run."""
     if not found:
         return []
-    c, lines = found[0], []
-    u, n = unit(c.metric), max((r.difference.n for r in c.rows.values()), default=0)
-    lines.append(
-        f"A pair is one fold of one seed, trained with and without distillation. The training sets of folds overlap, so "
-        f"{n} pairs are not {n} independent experiments: intervals are {100 * c.level:g} % by the corrected resampled t "
-        "(Nadeau and Bengio), probabilities by the correlated Bayesian t-test. Both speak of this data set and this "
-        "recipe, not of others."
-    )
-    lines.append(
-        f"“Equal” means that the true difference is at most {u.threshold(c.rope)}. The best method is chosen on the "
-        "select rows; test rows are read once and choose nothing."
-    )
-    methods = [r for r in c.rows.values() if r.role == "method"]
-    if len(methods) > 2:
-        lines.append(
-            f"{len(methods)} methods are compared with the baseline, each with its own interval. Of many true zeros, one "
-            "in twenty looks like an effect: trust the one chosen on select more than the one that happens to lead here."
-        )
-    placebos = {r.method for r in c.rows.values() if r.control == "placebo"}
-    if not placebos:
-        lines.append(
-            "No placebo has been run. A gain may then come from distillation itself (softer targets, regularisation, "
-            "more rows with a target) and not from the privileged modalities."
-        )
-    else:
-        without = [r.method for r in methods if r.method not in placebos]
-        lines.append(
-            "The placebo is the same recipe with the privileged rows shuffled over the training rows, so that they tell "
-            "nothing. The privileged effect is the method minus its placebo."
-            + (f" Not run for: {', '.join(without)}." if without else "")
-        )
-    if any(r.missing for r in c.rows.values()):
-        lines.append("Some pairs lack one side (unfinished or unreadable jobs). They are left out of the differences.")
-    if sign(c.metric) < 0:
-        lines.append(f"Lower {metric_name(c.metric)} is better; differences are turned so that positive is better.")
-    return lines
+    c, rows = found[0], list(found[0].rows.values())
+    u, n = unit(c.metric), max((r.difference.n for r in rows), default=0)
+    methods, placebos = [r for r in rows if r.role == "method"], {r.method for r in rows if r.control == "placebo"}
+    without = [r.method for r in methods if r.method not in placebos]
+    fixed = {
+        PAIRS.format(n=n, level=100 * c.level): True,
+        EQUAL.format(threshold=u.threshold(c.rope)): True,
+        MANY.format(count=len(methods)): len(methods) > 2,
+        NO_PLACEBO: not placebos,
+        PLACEBO + (f" Not run for: {', '.join(without)}." if without else ""): bool(placebos),
+        UNFINISHED: unfinished,
+        MISSING: any(r.missing for r in rows),
+        LOWER.format(metric=metric_name(c.metric)): sign(c.metric) < 0,
+    }
+    return [text for text, applies in fixed.items() if applies]
 
 
 def _outcome(stored: Stored, c: Comparison) -> list[Markup]:
@@ -228,7 +237,8 @@ def _groups(stored: Stored, c: Comparison) -> dict[str, Any] | None:
     if c.best is None or BASELINE not in c.rows:
         return None
     baseline, student = (
-        outcomes.group_scores(stored.predictions(name, c.labels), stored.task, stored.labels) for name in (BASELINE, c.best)
+        outcomes.group_scores(stored.predictions(name, c.labels), stored.task, stored.labels)
+        for name in (BASELINE, c.best)
     )
     facts = outcomes.group_facts(baseline, student)
     if facts is None or facts.groups < 2:

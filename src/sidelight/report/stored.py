@@ -26,6 +26,7 @@ class Stored:
 
     run: Path
     notes: list[str] = field(default_factory=list)
+    _predictions: dict[tuple[str, float], pd.DataFrame] = field(default_factory=dict, repr=False)
 
     @cached_property
     def results(self) -> pd.DataFrame:
@@ -84,6 +85,11 @@ class Stored:
 
     def predictions(self, name: str, labels: float) -> pd.DataFrame:
         """Every stored prediction of a row, with its fold and seed; texts stay texts ("NA" is a class name)."""
+        if (name, labels) not in self._predictions:
+            self._predictions[name, labels] = self._read_predictions(name, labels)
+        return self._predictions[name, labels]
+
+    def _read_predictions(self, name: str, labels: float) -> pd.DataFrame:
         frames = []
         for (fold, seed), folder in self.folders(name, labels).items():
             frame = self._csv(folder / "predictions.csv")
@@ -116,7 +122,7 @@ class Stored:
             self.notes.append(f"{file.parent.name}/{file.name} cannot be read ({error}).")
             return None
         numbers = [c for c in frame if c not in TEXTS]
-        return frame.assign(**{c: pd.to_numeric(frame[c], errors="coerce") for c in numbers})
+        return frame.assign(**{str(c): pd.to_numeric(frame[c], errors="coerce") for c in numbers})
 
 
 @dataclass
@@ -131,4 +137,3 @@ class Similarity:
     def last(self) -> NDArray:
         """The matrix of the network that was kept."""
         return self.matrices[self.final]
-

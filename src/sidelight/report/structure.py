@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sidelight.report.comparisons import label
 from sidelight.report.stored import Similarity, Stored
 from sidelight.report.style import COLOUR, HEAT, WIDTH, figure, finish, quiet, role_colour
+from sidelight.report.style import epochs as count_epochs
 from sidelight.report.training import average
 from sidelight.results import Comparison
 from sidelight.results.comparison import BASELINE, TEACHER
@@ -42,7 +43,7 @@ def structure(stored: Stored, c: Comparison) -> Structure | None:
             continue
         epochs = _chosen(student)
         values = np.concatenate([teacher.last.ravel(), *(student.matrices[e].ravel() for e in epochs)])
-        low = float(np.floor(np.quantile(values[np.isfinite(values)], 0.01) * 10) / 10)
+        low = float(np.floor(np.nanquantile(values, 0.01) * 10) / 10) if np.isfinite(values).any() else 0.0
         classes = stored.labels if stored.task == "classification" else []
         panels = []
         for epoch in epochs:
@@ -80,7 +81,7 @@ def _chosen(student: Similarity) -> list[int]:
 def _matrix(matrix: NDArray, group: NDArray, classes: list[str], low: float, name: str) -> Markup:
     """One matrix; with `classes`, larger, with the classes' names and the scale of colours."""
     large = name == "teacher"
-    with figure(WIDTH if large else 2.0, WIDTH * 0.92 if large else 2.0) as fig:
+    with figure(4.0 if large else 2.0, 3.75 if large else 2.0) as fig:
         axes = fig.add_subplot()
         image = axes.imshow(matrix, cmap=HEAT, vmin=low, vmax=1, interpolation="nearest")
         if group.dtype.kind in "iu":
@@ -127,7 +128,7 @@ def _agreement(stored: Stored, c: Comparison) -> Markup | None:
             axes.plot(curve.index, curve["mean"], style, color=colour, markersize=3.5, label=label(name))
         axes.axhline(0, color=COLOUR["line"], linewidth=0.8)
         axes.set_title("agreement with the teacher's similarities, r")
-        axes.set_xlabel("epoch")
         axes.legend(loc="best")
         quiet(axes)
+        count_epochs(axes)
         return finish(fig, "agreement", "Correlation with the teacher's similarity matrix over epochs")

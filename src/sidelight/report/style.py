@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup, escape
@@ -13,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sidelight.results.comparison import ALL_LABELS, BASELINE, TEACHER
 
@@ -38,7 +41,7 @@ COLOUR = {name: light for name, (light, _) in PALETTE.items()}
 HEAT = LinearSegmentedColormap.from_list("sidelight", ["#f5f2ea", "#b9d8cd", "#58a79d", "#1d6a6b", "#0a2f38"])
 
 WIDTH = 4.6  # inches of one column: 12 px text at its own size, 9 px on a phone
-SETTINGS = {
+SETTINGS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "sidelight",
     "text.parse_math": False,
@@ -71,14 +74,16 @@ SETTINGS = {
     "legend.fontsize": 8.5,
     "legend.labelcolor": COLOUR["ink"],
     "figure.constrained_layout.use": True,
-    "savefig.transparent": True,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
 }
 
 
 def role_colour(name: str, best: str | None) -> str:
     """The colour of a row of the table, the same in every figure."""
     known = {BASELINE: "baseline", TEACHER: "teacher", ALL_LABELS: "reference", best: "student"}
-    method, _, control = name.partition("~")
+    control = name.partition("~")[2]
     return COLOUR[control if control in ("placebo", "self") else known.get(name, "method")]
 
 
@@ -101,14 +106,22 @@ def quiet(axes: Axes, grid: str = "y") -> None:
     axes.set_axisbelow(True)
 
 
+def epochs(axes: Axes) -> None:
+    """The horizontal axis counts epochs: whole numbers only."""
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
 def finish(fig: Figure, name: str, says: str) -> Markup:
-    """The figure as inline SVG. name: unique on the page (prefix of its ids); says: what a screen reader reads."""
+    """The figure as inline SVG. name: unique on the page (its ids begin with it); says: what a screen reader reads."""
+    prefix = f"f{zlib.crc32(name.encode()):08x}-"
     buffer = io.StringIO()
-    FigureCanvasSVG(fig).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    FigureCanvasSVG(fig)
+    fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.S)
-    text = re.sub(r'(\bid=")|(url\(#)|(href="#)', lambda m: f"{m.group(0)}{name}-", text)
+    text = re.sub(r'(\bid=")|(url\(#)|(href="#)', lambda m: m.group(0) + prefix, text)
     for key, value in COLOUR.items():
         text = text.replace(value, f"var(--{key})")
     text = re.sub(r"(font: [^;\"]*?[\d.]+px) [^;\"]*", r"\1 var(--sans)", text)

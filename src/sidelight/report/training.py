@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from sidelight.report.comparisons import label
 from sidelight.report.stored import Stored
-from sidelight.report.style import COLOUR, WIDTH, figure, finish, quiet, role_colour
+from sidelight.report.style import COLOUR, WIDTH, epochs, figure, finish, quiet, role_colour
 from sidelight.results import Comparison
 from sidelight.results.comparison import BASELINE, TEACHER
 from sidelight.results.units import metric_name, sign, unit
@@ -44,10 +44,10 @@ def _panel(jobs: dict[str, list[pd.DataFrame]], column: str, title: str, best: s
             if any(column in f for f in frames):
                 _line(axes, average(frames, column) * factor, name, best)
         axes.set_title(title)
-        axes.set_xlabel("epoch")
         axes.legend(loc="best")
         quiet(axes)
-        return finish(fig, f"curve-{column.replace('+', '_')}", f"{title} over epochs: {', '.join(map(label, jobs))}")
+        epochs(axes)
+        return finish(fig, f"curve-{column}", f"{title} over epochs: {', '.join(map(label, jobs))}")
 
 
 def _line(axes: Axes, curve: pd.DataFrame, name: str, best: str | None) -> None:

@@ -201,7 +201,7 @@ def _row(b: Budget, name: str, best: bool, rope: float, level: float) -> Row:
         pairs = b.pairs(name, BASELINE)
         difference = b.difference(name, BASELINE, level)
         p = correlated_t(_difference(pairs, name, BASELINE), *_sizes(pairs), rope=rope)
-        if name != TEACHER and TEACHER in b.rows:
+        if method != TEACHER and TEACHER in b.rows:
             three = b.pairs(name, BASELINE, TEACHER)
             gap = gap_closed(three[name], three[BASELINE], three[TEACHER], *_sizes(three), level=level)
     if not control and f"{name}~placebo" in b.rows:

@@ -1,0 +1,248 @@
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from sidelight import metrics
+from sidelight.errors import RunError
+from sidelight.report import write_report
+from sidelight.report.outcomes import concordance, group_facts, group_scores
+from sidelight.report.stored import Stored
+from sidelight.report.structure import correlation
+from sidelight.report.training import average
+from sidelight.results import load_results, sentence
+from synthetic_run import make_run
+
+SMALL = {"folds": 3, "seeds": 1, "methods": ("kl", "pkdot+kl")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs") / "finished", **SMALL)
+
+
+@pytest.fixture(scope="module")
+def markup(finished, tmp_path_factory):
+    return write_report(finished, tmp_path_factory.mktemp("reports") / "report.html").read_text()
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def page(run):
+    return write_report(run).read_text()
+
+
+def text(markup):
+    bare = re.sub(r"<(style|svg)\b.*?</\1>", " ", markup, flags=re.S)
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", bare)).replace("\u00a0", " ").split())
+
+
+def headings(markup):
+    return re.findall(r"<h2>(.*?)</h2>", markup)
+
+
+class TestPage:
+    def test_holds_every_part(self, finished, markup):
+        said = text(markup)
+        assert headings(markup) == [
+            *("Comparison", "Who gains", "What is confused with what", "What the student's space looks like"),
+            *("Training", "How to read this", "Configuration"),
+        ]
+        assert sentence(load_results(finished, rebuild=False)) in said
+        for part in (
+            "phone_acc",
+            "phone_gyro, watch_acc, watch_gyro",
+            "group-kfold, 3 folds × 1 seed",
+            "In training only",
+        ):
+            assert part in said
+        assert "versions.torch 2.13.0" in said
+        assert "methods: - kl - pkdot+kl" in said
+        assert "In progress" not in said
+
+    def test_asks_no_server_for_anything(self, markup):
+        assert not re.search(r"<(script|link|iframe|object|embed)\b", markup)
+        assert not re.search(r"@import|url\((?!#)", markup)
+        sources = re.findall(r"(?:src|href)=\"([^\"]*)\"", markup)
+        assert sources
+        assert all(s.startswith(("data:", "#")) for s in sources)
+        left = re.sub(r'xmlns(:xlink)?="[^"]*"', "", markup)
+        assert "http" not in left.replace("http-equiv", "")
+
+    def test_is_the_same_to_the_byte(self, run, markup):
+        assert page(run) == markup
+
+    def test_ids_are_unique_and_referenced_ones_exist(self, markup):
+        ids = re.findall(r'\bid="([^"]+)"', markup)
+        assert len(ids) == len(set(ids))
+        references = re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', markup)
+        assert {a or b for a, b in references} <= set(ids)
+
+    def test_figures_take_colours_and_fonts_from_the_page(self, markup):
+        figures = re.findall(r"<svg.*?</svg>", markup, flags=re.S)
+        assert len(figures) > 10
+        assert all("DejaVu" not in f and 'aria-label="' in f for f in figures)
+        assert all("var(--" in f for f in figures if "<text" in f)
+        assert not any("#0e7c73" in f for f in figures)
+
+    def test_goes_where_it_is_told_and_writes_nothing_else(self, run, tmp_path):
+        before = sorted(p.name for p in run.iterdir())
+        out = write_report(run, tmp_path / "there" / "x.html")
+        assert out.read_text().startswith("<!doctype html>")
+        assert sorted(p.name for p in run.iterdir()) == before
+
+    def test_needs_no_torch(self, run):
+        code = (
+            "import sys; from sidelight.report import write_report; write_report(sys.argv[1]);"
+            "sys.exit('torch' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
+        )
+        assert subprocess.run([sys.executable, "-c", code, str(run)], check=False).returncode == 0
+
+    def test_what_is_no_run_is_refused(self, tmp_path):
+        with pytest.raises(RunError, match="not a run folder"):
+            write_report(tmp_path)
+
+
+class TestOtherRuns:
+    def test_label_budgets(self, tmp_path):
+        markup = page(make_run(tmp_path / "run", budgets=(0.2, 1.0), **SMALL))
+        assert headings(markup)[:3] == [
+            "Comparison, labels from 20 % of the training groups",
+            "Comparison, all labels",
+            "How many labels it takes",
+        ]
+        assert markup.count('class="answer') == 2
+
+    def test_regression(self, tmp_path):
+        markup = page(make_run(tmp_path / "run", task="regression", **SMALL))
+        assert "Predicted and true values" in headings(markup)
+        assert "improves CCC" in text(markup)
+        assert "valence: baseline (CCC" in markup
+
+    @pytest.mark.parametrize("share", [0.03, 0.2, 0.6])
+    def test_while_it_runs(self, tmp_path, share):
+        run = make_run(tmp_path / "run", finished=share, **SMALL)
+        planned = len(json.loads((run / "plan.json").read_text())["jobs"])
+        said = text(page(run))
+        assert f"In progress: {round(share * planned)} of {planned} jobs done" in said
+        assert "So far:" in said
+        assert "let it end" in said
+
+    def test_before_the_first_job(self, tmp_path):
+        said = text(page(make_run(tmp_path / "run", finished=0, **SMALL)))
+        assert "No job has finished yet" in said
+
+    def test_one_pair(self, tmp_path):
+        said = text(page(make_run(tmp_path / "run", folds=1, seeds=1)))
+        assert "only one pair" in said
+        assert "one pair: no interval" in said
+
+    def test_without_placebo(self, tmp_path):
+        said = text(page(make_run(tmp_path / "run", controls=(), **SMALL)))
+        assert "No placebo has been run." in said
+
+    def test_not_shown_to_help_is_said(self, tmp_path):
+        skill = {"kl": 0.0, "pkdot+kl": 0.02}
+        said = text(page(make_run(tmp_path / "run", skill=skill, folds=5, seeds=1, methods=("kl", "pkdot+kl"))))
+        assert "Not shown to help" in said
+
+    def test_names_are_shown_and_never_run(self, tmp_path):
+        """Class names, groups and configuration come from data: they must stay text, mathematics markers included."""
+        evil = ["<script>alert(1)</script>", "$x^2$ & co", 'NA "quoted", really', "None"]
+        run = make_run(tmp_path / "run", labels=evil, **SMALL)
+        config = run / "config.yaml"
+        config.write_text(config.read_text().replace("phone-watch", "'<img src=x onerror=alert(1)>'"))
+        for file in run.glob("jobs/*/predictions.csv"):
+            file.write_text(file.read_text().replace("s03", "<b>s03</b>"))
+        markup = page(run)
+        assert "<script" not in markup
+        assert "<img" not in markup
+        assert "<b>s03" not in markup
+        for name in evil:
+            assert name in html.unescape(markup)
+
+
+class TestDamage:
+    @pytest.mark.parametrize("name", ["predictions.csv", "curves.csv", "similarity.safetensors"])
+    @pytest.mark.parametrize("content", [None, b""])
+    def test_one_broken_file_is_named_and_the_rest_is_shown(self, run, name, content):
+        broken = run / "jobs" / "pkdot+kl-l0.2-f0-s0" / name
+        broken.unlink()
+        if content is not None:
+            broken.write_bytes(content)
+        markup = page(run)
+        assert len(headings(markup)) >= 6
+        assert f"pkdot+kl-l0.2-f0-s0/{name} cannot be read" in text(markup)
+
+    def test_only_the_job_files_are_left(self, run):
+        for file in run.glob("jobs/*/*"):
+            if file.name != "job.json":
+                file.unlink()
+        for name in ("config.yaml", "environment.json", "plan.json"):
+            (run / name).unlink()
+        assert headings(page(run)) == ["Comparison", "How to read this", "Configuration"]
+
+    def test_unlabelled_test_rows_and_rows_without_group(self, run):
+        for file in run.glob("jobs/*/predictions.csv"):
+            frame = pd.read_csv(file, dtype=str)
+            frame.loc[:3, "target"] = ""
+            frame.drop(columns="group").to_csv(file, index=False)
+        markup = page(run)
+        assert "Who gains" not in headings(markup)
+        assert "What is confused with what" in headings(markup)
+
+
+class TestNumbers:
+    def test_concordance_is_the_metric(self):
+        rng = np.random.default_rng(0)
+        t, p = rng.normal(size=(2, 40))
+        assert concordance(p, t) == pytest.approx(metrics.ccc(p, t))
+        assert concordance(np.ones(4), np.ones(4)) == 0
+
+    def test_group_scores_by_hand(self):
+        rows = [("a", "x", "x", 0), ("a", "x", "y", 0), ("a", "y", "y", 1), ("b", "y", "x", 0), ("b", "", "x", 0)]
+        frame = pd.DataFrame(rows, columns=["group", "target", "prediction", "seed"])
+        assert group_scores(frame, "classification", ["x", "y"]).to_dict() == {"a": 0.75, "b": 0.0}
+
+    def test_group_facts_by_hand(self):
+        facts = group_facts(pd.Series({"a": 0.5, "b": 0.9, "c": 0.7}), pd.Series({"a": 0.8, "b": 0.8, "d": 1}))
+        assert facts[:4] == pytest.approx((2, 1, 1, 0.1))
+        assert facts.most[0] == facts.weakest[0] == "a"
+        assert facts.least[0] == "b"
+        assert group_facts(pd.Series({"a": 1.0}), pd.Series({"b": 1.0})) is None
+
+    def test_curves_end_where_fewer_than_half_still_train(self):
+        frames = [pd.DataFrame({"select": np.arange(n, dtype=float)}, index=range(1, n + 1)) for n in (2, 4, 4, 9)]
+        curve = average(frames, "select")
+        assert list(curve.index) == [1, 2, 3, 4]
+        assert curve["mean"].tolist() == [0, 1, 2, 3]
+
+    def test_agreement(self, run):
+        teacher = Stored(run).similarity(run / "jobs" / "teacher-l0.2-f0-s0")
+        assert teacher is not None
+        assert correlation(teacher, teacher.last, teacher.group) == pytest.approx(1)
+        assert correlation(teacher, -teacher.last, teacher.group) == pytest.approx(-1)
+        assert np.isnan(correlation(teacher, teacher.last, teacher.group[::-1]))
+        assert np.isnan(correlation(teacher, teacher.last[:5, :5], teacher.group[:5]))
+
+    def test_the_kept_epoch_is_the_one_shown_last(self, run):
+        folder = run / "jobs" / "pkdot+kl-l0.2-f0-s0"
+        record = json.loads((folder / "job.json").read_text())
+        (folder / "job.json").write_text(json.dumps(record | {"best_epoch": 10}))
+        arrays = load_file(folder / "similarity.safetensors")
+        save_file({**arrays, "epoch_0080": arrays["epoch_0020"]}, folder / "similarity.safetensors")
+        similarity = Stored(run).similarity(folder)
+        assert similarity is not None
+        assert similarity.final == 10
+        assert "epoch 10 (kept)" in page(run)
+        assert "epoch 80" not in page(run)
