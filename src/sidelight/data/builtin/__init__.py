@@ -30,7 +30,7 @@ DATASETS: dict[str, Builtin] = {
     "phone-watch": Builtin(
         "3022 windows of 1.28 s (50 Hz) of 23 people doing 5 activities with a phone and a watch: accelerometer and "
         "gyroscope of both. Question: which activity, from the phone's accelerometer alone, "
-        "when only 20 % of the people are labelled?",
+        "when only 20 % of the people are labelled (and when all are)?",
         "CC BY 4.0",
         "Matey-Sanz, Casteleyn, Granell: Dataset of inertial measurements of smartphones and smartwatches for human "
         "activity recognition. Data in Brief (2023) 109809. https://github.com/GeoTecINIT/sp-sw-har-dataset",

@@ -35,7 +35,7 @@ def load() -> Dataset:
         question={
             "available": ["phone_acc"],
             "privileged": ["phone_gyro", "watch_acc", "watch_gyro"],
-            "label_groups": [0.2],
+            "label_groups": [0.2, 1.0],
         },
         about={
             "description": entry.description,

@@ -1,0 +1,160 @@
+"""What each fault of the released code is worth, measured on phone-watch and on synthetic clouds.
+
+    python benchmarks/reproducing.py               # about five minutes on 2 cores; the figures of docs/reproducing.md
+
+1. Folds that share subjects: accuracy with rows split at random against accuracy with subjects kept apart.
+2. The epoch picked on the test fold: the best test score over epochs against the test score of the epoch that `select` picks.
+3. A T-Net that was never trained: a pkdot student with random frozen T-Nets against one with trained ones.
+4. Plain entropic transport shrinks: the spread of a cloud of free points that minimises each objective.
+5. Transport between clouds does not see which row is which: the loss of a teacher whose rows are permuted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import sidelight as sl
+from sidelight.config import Config, load_config
+from sidelight.experiment.cell import Cell
+from sidelight.experiment.jobs import Job
+from sidelight.experiment.run import settle
+from sidelight.losses.structural import StructuralTransport
+from sidelight.methods import Method, Supervised
+from sidelight.networks.build import feature_shape
+from sidelight.networks.hallucination import make_hallucinators
+from sidelight.networks.network import outputs
+from sidelight.results import load_results
+from sidelight.training import fit
+
+
+def cells(config: Config, place: Path, seeds: int) -> list[Cell]:
+    for part in ("jobs", "shared", "checkpoints"):
+        (place / part).mkdir(parents=True, exist_ok=True)
+    dataset = sl.load("phone-watch")
+    return [Cell(config, dataset, place, fold, seed) for seed in range(seeds) for fold in range(config.folds)]
+
+
+def settled(**settings: object) -> Config:
+    return settle(load_config({"data": "phone-watch", "methods": ["pkdot"], **settings}), sl.load("phone-watch"))
+
+
+def shared_subjects(place: Path, seeds: int) -> None:
+    for protocol in ("random", "group-kfold"):
+        config = settled(protocol=protocol, label_groups=[1.0])
+        for cell in cells(config, place / protocol, seeds):
+            for method in ("baseline", "teacher"):
+                cell.run(Job(method, "", 1.0, cell.data.number, cell.data.seed))
+        scores = load_results(place / protocol).groupby("method")["accuracy"].agg(["mean", "std"])
+        for method, row in scores.iterrows():
+            print(f"1. {protocol:12} {method:9} accuracy {100 * row['mean']:.1f} ± {100 * row['std']:.1f}")
+
+
+class TestScores:
+    """Reads the test rows after every epoch, which nothing in the library ever does."""
+
+    def __init__(self, cell: Cell):
+        self.task, self.test, self.scores = cell.task, cell.data.rows("test"), []
+
+    def __call__(self, method: Method, epoch: int) -> None:
+        said = outputs(method.export(), self.test, self.test.index).prediction
+        self.scores.append(self.task.score(said, self.test.target, self.test.labelled))
+
+    def state_dict(self) -> dict:
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        pass
+
+
+def epoch_on_test(place: Path, seeds: int) -> None:
+    honest, picked = [], []
+    config = settled(label_groups=[0.2])
+    for cell in cells(config, place / "epoch", seeds):
+        watch = TestScores(cell)
+        method = Supervised(cell._network(cell.data.available), cell.task)
+        rows = cell.data.rows("train", 0.2), cell.data.rows("select")
+        history = fit(method, *rows, config.training, seed=cell.number, watch=watch)
+        honest.append(watch.scores[history.best_epoch])
+        picked.append(max(watch.scores[1:]))
+    gain = np.array(picked) - np.array(honest)
+    print(
+        f"2. baseline, epoch from select {100 * np.mean(honest):.1f}, from test {100 * np.mean(picked):.1f}: "
+        f"+{100 * gain.mean():.1f} ± {100 * gain.std(ddof=1):.1f} points for nothing"
+    )
+
+
+def untrained_tnet(place: Path, seeds: int) -> None:
+    scores: dict[str, list[float]] = {"trained": [], "random": []}
+    config = settled(label_groups=[0.2], student={"init": "teacher", "freeze": True})
+    for kind in scores:
+        for cell in cells(config, place / f"tnet-{kind}", seeds):
+            if kind == "random":
+                teacher = Job("teacher", "", 0.2, cell.data.number, cell.data.seed)
+                network = cell._supervised(teacher)
+                tnets = make_hallucinators(feature_shape(network), cell.data.available, cell.data.privileged)
+                for tnet in tnets.values():
+                    tnet.trained_steps += 1  # what `freeze` would refuse
+                cell._tnets[teacher] = tnets
+            cell.run(Job("pkdot", "", 0.2, cell.data.number, cell.data.seed))
+        found = load_results(place / f"tnet-{kind}")
+        scores[kind] = found[found["method"] == "pkdot"].sort_values(["seed", "fold"])["accuracy"].tolist()
+    difference = 100 * (np.array(scores["trained"]) - np.array(scores["random"]))
+    print(
+        f"3. pkdot, frozen encoders: trained T-Net {100 * np.mean(scores['trained']):.1f}, random T-Net "
+        f"{100 * np.mean(scores['random']):.1f}; difference {difference.mean():+.1f} ± {difference.std(ddof=1):.1f}"
+    )
+
+
+def clouds() -> None:
+    generator = torch.Generator().manual_seed(0)
+    label = torch.arange(128) % 5
+    centres = torch.randn(5, 32, generator=generator)
+    teacher = centres[label] + 0.7 * torch.randn(128, 32, generator=generator)
+    for objective in ("plain", "divergence"):
+        for epsilon in (1.0, 0.1, 0.01):
+            loss = StructuralTransport("paper", objective=objective, epsilon=epsilon)
+            student = torch.randn(128, 32, generator=torch.Generator().manual_seed(1)).requires_grad_()
+            optimiser = torch.optim.Adam([student], 0.05)
+            for _ in range(400):
+                optimiser.zero_grad()
+                loss(student, teacher).backward()
+                optimiser.step()
+            ratio = spread(student.detach(), teacher)
+            print(f"4. {objective:10} epsilon {epsilon:<5}: spread of the student's cloud {ratio:.2f} of the teacher's")
+    order = torch.randperm(128, generator=generator)
+    loss = StructuralTransport("paper", objective="divergence", epsilon=0.01)
+    same, turned = float(loss(teacher, teacher)), float(loss(teacher[order], teacher))
+    other = float(loss(torch.randn(128, 32, generator=generator), teacher))
+    print(f"5. divergence to the teacher: itself {same:.4f}, its rows permuted {turned:.4f}, noise {other:.4f}")
+
+
+def spread(student: torch.Tensor, teacher: torch.Tensor) -> float:
+    def total(z: torch.Tensor) -> float:
+        unit = torch.nn.functional.normalize(z, dim=1)
+        return float((unit @ unit.T).var(0).sum())
+
+    return (total(student) / total(teacher)) ** 0.5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        shared_subjects(place, args.seeds)
+        epoch_on_test(place, args.seeds)
+        untrained_tnet(place, args.seeds)
+    clouds()
+
+
+if __name__ == "__main__":
+    main()
