@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ from sidelight.experiment.run import execute, jobs_of, settle
 from sidelight.experiment.study import Study
 
 
-def load_data(config: Config) -> Dataset:
-    """The data set that a configuration names."""
+def load_data(config: Config, source: Any = None) -> Dataset:
+    """The data set that a configuration names, or `source` read as it says."""
     return load(
-        config.data,
+        config.data if source is None else source,
         target=config.target or None,
         group=config.group or None,
         split=config.split or None,
@@ -66,12 +65,7 @@ def compare(
             **settings,
         }
     )
-    if isinstance(data, Dataset):
-        dataset = data
-    elif named:
-        dataset = load_data(config)
-    else:
-        dataset = load_data(replace(config, data=data))
+    dataset = data if isinstance(data, Dataset) else load_data(config, data)
     return execute(config, dataset, resume=resume, quiet=quiet)
 
 

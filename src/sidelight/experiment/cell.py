@@ -143,7 +143,7 @@ class Cell:
             return Teacher(_unflatten(safetensors.torch.load_file(stored)), part)
         train = self.data.rows("train", job.labels, job.control)
         flat = _flatten(said)
-        for p in part[train.labelled].unique().tolist():
+        for p in torch.unique(part[train.labelled]).tolist():
             method = Supervised(self._network(self._reads(job)), self.task)
             self._fit(method, job, f"-part{p}", without=part == p)
             rows = (part == p).nonzero()[:, 0]

@@ -90,7 +90,7 @@ class FoldData:
                 parts = min(parts, int(np.unique(target, return_counts=True)[1].max()))
         if parts < 2 or len(labelled) < parts:
             raise ConfigError(f"fold {self.fold.name}: {len(labelled)} labelled train rows are too few to cross-fit.")
-        part = np.full(len(train), parts)
+        part: NDArray = np.full(len(train), parts)
         for p, (_, rows) in enumerate(splitter(parts, shuffle=True, random_state=seed).split(labelled, target, groups)):
             part[labelled[rows]] = p
         return part
@@ -106,7 +106,8 @@ class FoldData:
             return rows[chosen[np.argsort(target.reshape(len(rows), -1)[chosen, 0], kind="stable")]]
         classes = np.unique(target)
         each = [rng.permutation(np.flatnonzero(target == c))[: size // len(classes)] for c in classes]
-        return rows[np.concatenate(each)]
+        ordered: NDArray = rows[np.concatenate(each)]
+        return ordered
 
 
 def permute(batch: Batch, modalities: list[str], seed: int) -> Batch:

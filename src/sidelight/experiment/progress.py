@@ -8,6 +8,7 @@ from types import TracebackType
 
 from rich import progress as bars
 from rich.console import Console
+from rich.markup import escape
 
 
 class Progress:
@@ -16,6 +17,7 @@ class Progress:
     def __init__(self, folder: Path, total: int, quiet: bool):
         self.jobs, self.total = folder / "jobs", total
         self.console = Console(stderr=True, quiet=quiet)
+        self.warned: set[str] = set()
         self.start = self.last = time.monotonic()
         self.found = self._finished()
         self.bar = bars.Progress(
@@ -32,6 +34,13 @@ class Progress:
 
     def _finished(self) -> int:
         return sum(1 for _ in self.jobs.glob("[!.]*/job.json"))
+
+    def warn(self, messages: list[str]) -> None:
+        """Show each warning once."""
+        for message in messages:
+            if message not in self.warned:
+                self.warned.add(message)
+                self.console.print(f"[yellow]warning:[/] {escape(message)}", highlight=False)
 
     def update(self) -> None:
         """Count what is stored and show it."""

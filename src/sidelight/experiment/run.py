@@ -7,9 +7,13 @@ import hashlib
 import json
 import os
 import platform
+import signal
+import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -21,7 +25,7 @@ import torch
 
 from sidelight.config import Config, difference, dump_config, load_config
 from sidelight.data import Dataset
-from sidelight.errors import RunError
+from sidelight.errors import RunError, SidelightWarning
 from sidelight.experiment.cell import Cell
 from sidelight.experiment.jobs import Job, later, plan
 from sidelight.experiment.progress import Progress
@@ -30,6 +34,11 @@ from sidelight.methods import parse_methods
 from sidelight.protocols import split
 from sidelight.results.store import remove_leftovers, write_atomic
 from sidelight.tasks import make_task
+
+FREE = (
+    "output", "jobs", "checkpoint_seconds", "methods", "placebo", "self_distillation", "seeds", "label_groups",
+)  # fmt: skip
+"""Settings that change which jobs there are, or how they run, and no job's result: a run may be resumed with others."""
 
 
 def settle(config: Config, dataset: Dataset) -> Config:
@@ -86,18 +95,25 @@ def _run_all(
         for cell in cells:
             _run_cell(config, dataset, folder, cell, progress.update)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (config, dataset, folder)) as pool:
-        futures: set[Future[None]] = {pool.submit(_run_in_worker, cell) for cell in cells}
+    start = (config, dataset, folder, os.getpid())
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, start) as pool:
+        futures: set[Future[list[str]]] = {pool.submit(_run_in_worker, cell) for cell in cells}
         try:
             while futures:
                 done, futures = wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in done:
-                    future.result()
+                    progress.warn(future.result())
                 progress.update()
-        except BaseException:
+        except BaseException as error:
+            processes = list((pool._processes or {}).values())
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in list((pool._processes or {}).values()):
+            for process in processes:
                 process.terminate()
+            if isinstance(error, BrokenProcessPool):
+                raise RunError(
+                    "a worker process ended without a word, which is what running out of memory looks like. Finished "
+                    "jobs are kept: continue with --resume, and fewer workers (--jobs 1)."
+                ) from error
             raise
 
 
@@ -118,14 +134,28 @@ def _run_cell(
 _worker: tuple[Config, Dataset, Path] | None = None
 
 
-def _start_worker(config: Config, dataset: Dataset, folder: Path) -> None:
+def _start_worker(config: Config, dataset: Dataset, folder: Path, parent: int) -> None:
     global _worker
     _worker = config, dataset, folder
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends its workers
+    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
 
 
-def _run_in_worker(jobs: list[Job]) -> None:
+def _follow(parent: int) -> None:
+    """End this process soon after its parent was killed, so that nobody writes where another run may begin."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+
+
+def _run_in_worker(jobs: list[Job]) -> list[str]:
+    """Run one cell; returns what it warned of."""
     assert _worker is not None
-    _run_cell(*_worker, jobs)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", SidelightWarning)
+        _run_cell(*_worker, jobs)
+    return [str(warning.message) for warning in caught]
 
 
 # the folder ---------------------------------------------------------------------------------------------------------
@@ -163,7 +193,7 @@ def _check_owner(folder: Path, config: Config, dataset: Dataset, resume: bool) -
             raise RunError(f"{folder} is not empty and not a run folder. Choose another with --output.")
         return
     stored = load_config(folder / "config.yaml")
-    differs = difference(stored, config)
+    differs = difference(stored, config, ignore=FREE)
     if differs:
         listed = "\n  ".join(f"{name}: {there!r} there, {here!r} here" for name, (there, here) in differs.items())
         raise RunError(f"{folder} belongs to another configuration:\n  {listed}\nChoose another folder with --output.")

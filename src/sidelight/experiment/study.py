@@ -12,7 +12,7 @@ import pandas as pd
 
 from sidelight.config import Config, load_config
 from sidelight.errors import RunError
-from sidelight.results import load_results, print_table, sentence, summary, table
+from sidelight.results import budget, load_results, print_table, sentence, summary, table
 from sidelight.results.store import write_atomic, write_folder_atomic
 
 if TYPE_CHECKING:
@@ -72,18 +72,17 @@ class Study:
 
     def best_method(self, labels: float) -> str:
         """The method with the highest mean score on `select` rows (never on test)."""
-        r = self.results
-        r = r[(r.labels == labels) & (r.control == "") & ~r.method.isin(["baseline", "teacher"])]
-        if r.empty:
+        best = budget(self.results, labels).best
+        if best is None:
             raise RunError(f"no method has finished with labels={labels:g} in {self.folder}.")
-        return str(r.groupby("method", sort=False)["select"].mean().idxmax())
+        return best
 
     def best(self, labels: float | None = None) -> Best:
         """The best method's network from the fold and seed with the highest score on `select`."""
         labels = self.budgets[0] if labels is None else labels
         r = self.results
         r = r[(r.labels == labels) & (r.control == "") & (r.method == self.best_method(labels))]
-        return Best(self.folder, r.loc[r["select"].idxmax()])
+        return Best(self.folder, r.sort_values("select").iloc[-1])
 
     def finish(self) -> None:
         """Write `summary.json`, `student/` and the report."""

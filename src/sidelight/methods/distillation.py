@@ -128,7 +128,7 @@ class Hallucination(Method):
 
     def terms(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         for tnet in self.tnets.values():
-            tnet.trained_steps += 1
+            tnet.get_buffer("trained_steps").add_(1)
         return self._distances({m: f[batch.index] for m, f in self.features.items()}, batch)
 
     def score(self, select: Batch) -> float:

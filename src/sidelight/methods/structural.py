@@ -38,7 +38,8 @@ class PKDOT(Term):
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
         groups = task.groups(batch.target)
         labels = None if groups is None else groups.where(batch.labelled, -1)
-        return self.transport(student.fused, teacher.fused, labels=labels)
+        value: Tensor = self.transport(student.fused, teacher.fused, labels=labels)
+        return value
 
 
 class PKDOTReleased(PKDOT):
