@@ -23,7 +23,7 @@ import sidelight as sl
 from sidelight.config import Config, load_config
 from sidelight.experiment.cell import Cell
 from sidelight.experiment.jobs import Job
-from sidelight.experiment.run import settle
+from sidelight.experiment.runner import settle
 from sidelight.losses.structural import StructuralTransport
 from sidelight.methods import Method, Supervised
 from sidelight.networks.build import feature_shape

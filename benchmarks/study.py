@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import sidelight as sl
 from sidelight.config import load_config
 from sidelight.experiment.fold_data import FoldData
-from sidelight.experiment.run import settle
+from sidelight.experiment.runner import settle
 from sidelight.losses.structural import StructuralTransport
 from sidelight.networks.build import build_network, feature_shape
 from sidelight.networks.hallucination import make_hallucinators

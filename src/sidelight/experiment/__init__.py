@@ -9,7 +9,7 @@ from typing import Any
 from sidelight.config import Config, load_config
 from sidelight.data import Dataset, load
 from sidelight.experiment.jobs import Job
-from sidelight.experiment.run import execute, jobs_of, settle
+from sidelight.experiment.runner import execute, jobs_of, settle
 from sidelight.experiment.study import Study
 
 
