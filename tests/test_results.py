@@ -2,6 +2,7 @@ import errno
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -305,6 +306,7 @@ class TestWords:
     def test_not_shown_to_help(self):
         text = sentence(frame({"baseline": 0.7, "kl": 0.702, "kl~placebo": 0.7}, noise=0.03))
         assert "kl is not shown to help" in text
+        assert re.search(r"better by more than 1 point with probability \d+ %\)", text)
         assert "so a privileged effect is not shown either" in text
 
     def test_worse(self):
@@ -346,6 +348,12 @@ class TestWords:
         assert "pkdot-sidelight+kl@crossfit" in text
         assert "kl ●" in text
         assert "is there" in text
+
+    def test_a_narrow_terminal_gets_fewer_columns(self):
+        out = io.StringIO()
+        print_table(frame(HELPS), console=Console(file=out, width=80))
+        assert max(map(len, out.getvalue().splitlines())) <= 80
+        assert "kl ●" in out.getvalue()
 
     def test_table_of_nothing(self):
         out = io.StringIO()

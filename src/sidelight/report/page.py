@@ -140,7 +140,7 @@ def question(stored: Stored) -> list[tuple[str, str]]:
     classes = f"one of {', '.join(stored.labels)}" if stored.task == "classification" and stored.labels else ""
     counted = ((config.get("folds"), "fold"), (config.get("seeds"), "seed"))
     repeated = " × ".join(f"{n} {word}{'s' * (n != 1)}" for n, word in counted if isinstance(n, int))
-    protocol = ", ".join(p for p in (names("protocol"), repeated) if p)
+    protocol = ", ".join(p for p in (names("protocol").replace("auto", ""), repeated) if p)
     shares = [f"{100 * s:g} %" for s in budgets(stored.results)] if len(stored.results) else []
     asked = [
         ("Reads at deployment", names("available")),

@@ -16,7 +16,7 @@ from sidelight.results.units import Unit, labels_phrase, metric_name, percent, u
 from sidelight.results.verdict import sentence
 
 COLUMNS = ["mean", "sd", "vs baseline\n", "better/\nequal/worse", "gap\nclosed", "privileged\neffect", "s", "n"]
-WIDTH = 100
+WIDTH, NARROW = 100, 92
 
 
 def print_table(
@@ -31,7 +31,7 @@ def print_table(
 
     Without any finished job it prints only the sentence, which says so.
     """
-    console = console or Console(width=min(Console().width, WIDTH))
+    console = console or _console()
     if not len(results):
         console.print(Text(sentence(results)))
         return
@@ -39,16 +39,25 @@ def print_table(
     u = unit(c.metric)
     out = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     out.add_column("", overflow="fold")
-    for column in COLUMNS:
+    kept = [c for c in COLUMNS if console.width >= NARROW or c not in ("sd", "s")]
+    for column in kept:
         out.add_column(Text(column.strip()), justify="right", no_wrap=True, vertical="bottom")
     for name, row in c.rows.items():
         style = "bold" if row.best else "dim" if row.role in ("control", "reference") else ""
-        out.add_row(*(Text(cell, style=style) for cell in _cells(name, row, u)))
+        label, *cells = _cells(name, row, u)
+        shown = [cell for cell, column in zip(cells, COLUMNS) if column in kept]
+        out.add_row(*(Text(cell, style=style) for cell in (label, *shown)))
     heading = f"{metric_name(c.metric)}{' in %' if u.factor == 100 else ''}, {labels_phrase(c.labels)}"
     console.print(Text(heading[0].upper() + heading[1:], style="bold"))
     console.print(out)
     console.print(Text(legend(c), style="dim"))
     console.print(Text(sentence(results, labels, rope, level, metric)))
+
+
+def _console() -> Console:
+    """At most 100 columns; exactly 100 where nobody looks (a file, a log)."""
+    console = Console()
+    return Console(width=min(console.width, WIDTH) if console.is_terminal else WIDTH)
 
 
 def _cells(name: str, row: Row, u: Unit) -> list[str]:

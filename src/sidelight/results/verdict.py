@@ -83,8 +83,11 @@ def _comparison(c: Comparison, row: Row, kind: str) -> str:
     if kind == "equal":
         within = f"within {threshold} with probability {percent(row.p.equal)}"
         return f"{c.best} is practically equal to the baseline: {u.difference(d.mean)} in {name}, {within} ({evidence})"
-    difference = u.amount(d.mean, signed=True)
-    return f"{c.best} is not shown to help: its difference to the baseline in {name} is {difference} ({evidence})"
+    difference, chance = u.amount(d.mean, signed=True), f"better by more than {threshold}"
+    return (
+        f"{c.best} is not shown to help: its difference to the baseline in {name} is {difference} "
+        f"({evidence}; {chance} with probability {percent(row.p.better)})"
+    )
 
 
 def _controls(c: Comparison, row: Row, kind: str) -> str:
