@@ -37,7 +37,7 @@ def cells(config: Config, place: Path, seeds: int) -> list[Cell]:
     for part in ("jobs", "shared", "checkpoints"):
         (place / part).mkdir(parents=True, exist_ok=True)
     dataset = sl.load("phone-watch")
-    return [Cell(config, dataset, place, fold, seed) for seed in range(seeds) for fold in range(config.folds)]
+    return [Cell(config, dataset, place, {}, fold, seed) for seed in range(seeds) for fold in range(config.folds)]
 
 
 def settled(**settings: object) -> Config:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sidelight.config import Config, load_config
 from sidelight.data import Dataset, load
+from sidelight.experiment.cell import Encoders
 from sidelight.experiment.jobs import Job
 from sidelight.experiment.runner import execute, jobs_of, settle
 from sidelight.experiment.study import Study
@@ -43,14 +44,23 @@ def compare(
     privileged: Sequence[str] = (),
     methods: Sequence[str] = ("kl", "pkdot", "pkdot+kl"),
     *,
+    encoders: Encoders | None = None,
     resume: bool = False,
     quiet: bool = False,
     **settings: Any,
 ) -> Study:
     """Compare methods on a data set, from Python.
 
-    data: a `Dataset`, or anything that `sidelight.load` takes. settings: any setting of `Config`, nested ones as dicts
-    (`training={"epochs": 30}`).
+    Args:
+        data: a `Dataset`, or anything that `sidelight.load` takes.
+        available, privileged: modalities that remain at deployment, and those of training only.
+        methods: see `sidelight methods`.
+        resume: continue what the output folder holds.
+        quiet: no progress.
+        encoders: modality -> your own encoder: a function (of a module, so that worker processes can import it) from
+            one row's shape to a fresh `nn.Module` that returns (B, D) or (B, T, D). With `network={"encoder": "cnn"}`
+            it sees signals, otherwise their statistics.
+        settings: any setting of `Config`, nested ones as dicts (`training={"epochs": 30}`).
 
     Raises:
         ConfigError, DataError, RunError: what is wrong, and how to mend it.
@@ -66,7 +76,7 @@ def compare(
         }
     )
     dataset = data if isinstance(data, Dataset) else load_data(config, data)
-    return execute(config, dataset, resume=resume, quiet=quiet)
+    return execute(config, dataset, resume=resume, quiet=quiet, encoders=encoders)
 
 
 __all__ = ["Config", "Job", "Study", "compare", "execute", "load_data", "plan", "run"]

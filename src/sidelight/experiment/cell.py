@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,12 +25,17 @@ from sidelight.networks.network import Network, Output, outputs
 from sidelight.results.store import write_atomic
 from sidelight.training import History, fit
 
+Encoders = Mapping[str, Callable[[tuple[int, ...]], nn.Module]]
+
 
 class Cell:
-    """Runs the jobs of one fold and seed; what several of them need is made once and kept."""
+    """Runs the jobs of one fold and seed; what several of them need is made once and kept.
 
-    def __init__(self, config: Config, dataset: Dataset, folder: Path, fold: int, seed: int):
-        self.config, self.folder = config, folder
+    encoders: modality -> the user's own encoder, made anew for every network from the shape of one preprocessed row.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset, folder: Path, encoders: Encoders, fold: int, seed: int):
+        self.config, self.folder, self.encoders = config, folder, encoders
         self.data = FoldData(config, dataset, fold, seed)
         self.task = self.data.task
         self.number = seed_of(seed, fold)
@@ -51,7 +57,8 @@ class Cell:
         if job not in self._networks:
             stored = self.folder / "jobs" / job.id / "model.safetensors"
             if stored.is_file():
-                self._networks[job] = load_student(stored).network
+                own = {m: e for m, e in self._own_encoders().items() if m in self._reads(job)}
+                self._networks[job] = load_student(stored, encoders=own).network
             else:
                 method = Supervised(self._network(self._reads(job)), self.task)
                 self._train_and_store(method, job)
@@ -82,7 +89,11 @@ class Cell:
             self.config.network,
             slots=self.data.modalities if hallucinators else reads,
             hallucinators=hallucinators,
+            encoders={m: e for m, e in self._own_encoders().items() if m in reads},
         )
+
+    def _own_encoders(self) -> dict[str, nn.Module]:
+        return {m: make(self.data.preprocessor.shapes[m]) for m, make in self.encoders.items()}
 
     def _student(self, start: Network, tnets: dict[str, nn.Module]) -> Network:
         """A student that begins where `start` (teacher, or baseline for "self") ended, as far as they agree.

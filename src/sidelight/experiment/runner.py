@@ -1,4 +1,4 @@
-"""Runs an experiment: the folder, the pool of processes, the progress, and what is resumed."""
+"""Runs an experiment: its folder, its jobs, and what is resumed."""
 
 from __future__ import annotations
 
@@ -7,27 +7,20 @@ import hashlib
 import json
 import os
 import platform
-import signal
-import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
-from itertools import groupby
-from multiprocessing import get_context
 from pathlib import Path
-
-import torch
 
 from sidelight.config import Config, difference, dump_config, load_config
 from sidelight.data import Dataset
-from sidelight.errors import RunError, SidelightWarning
-from sidelight.experiment.cell import Cell
+from sidelight.errors import ConfigError, RunError, unknown
+from sidelight.experiment.cell import Cell, Encoders
 from sidelight.experiment.jobs import Job, later, plan
+from sidelight.experiment.pool import MakeCell, run_jobs
 from sidelight.experiment.progress import Progress
 from sidelight.experiment.study import Study
 from sidelight.methods import parse_methods
@@ -61,101 +54,42 @@ def jobs_of(config: Config, dataset: Dataset) -> list[Job]:
     return plan(config, folds, list(config.label_groups))
 
 
-def execute(config: Config, dataset: Dataset, *, resume: bool = False, quiet: bool = False) -> Study:
+def execute(
+    config: Config, dataset: Dataset, *, resume: bool = False, quiet: bool = False, encoders: Encoders | None = None
+) -> Study:
     """Run every job that is not stored yet, then the controls of the best method; write results and report.
 
     Raises:
         RunError: the folder holds another configuration, or a finished part of this one without `resume`.
     """
     config = settle(config, dataset)
+    for m in encoders or {}:
+        if m not in dataset.inputs:
+            raise ConfigError(f"encoders: {unknown('modality', m, dataset.inputs)}")
     folder = Path(config.output)
+    make_cell = partial(Cell, config, dataset, folder, dict(encoders or {}))
     with _claimed(folder, config, dataset, resume):
         jobs = jobs_of(config, dataset)
         expected = len(jobs) + len(later(config, jobs, dict.fromkeys(config.label_groups, "?")))
         with Progress(folder, expected, quiet) as progress:
-            _run_all(config, dataset, folder, jobs, progress)
+            _run_all(make_cell, config, jobs, progress)
             study = Study(folder)
             extra = later(config, jobs, {labels: study.best_method(labels) for labels in config.label_groups})
             if extra:
-                _run_all(config, dataset, folder, jobs, progress, extra)
+                _run_all(make_cell, config, jobs, progress, extra)
         study = Study(folder)
         study.finish()
         return study
 
 
 def _run_all(
-    config: Config, dataset: Dataset, folder: Path, jobs: list[Job], progress: Progress, extra: list[Job] | None = None
+    make_cell: MakeCell, config: Config, jobs: list[Job], progress: Progress, extra: list[Job] | None = None
 ) -> None:
-    """Run `jobs`, or the `extra` ones that follow them, cell by cell."""
+    """Run `jobs`, or the `extra` ones that follow them."""
+    folder = Path(config.output)
     write_atomic(folder / "plan.json", json.dumps({"jobs": [job.id for job in [*jobs, *(extra or [])]]}, indent=0))
     todo = [job for job in (extra or jobs) if not (folder / "jobs" / job.id / "job.json").is_file()]
-    cells = [list(group) for _, group in groupby(todo, key=lambda job: (job.seed, job.fold))]
-    workers = min(config.jobs or os.cpu_count() or 1, len(cells))
-    if workers <= 1:
-        for cell in cells:
-            _run_cell(config, dataset, folder, cell, progress.update)
-        return
-    start = (config, dataset, folder, os.getpid())
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, start) as pool:
-        futures: set[Future[list[str]]] = {pool.submit(_run_in_worker, cell) for cell in cells}
-        try:
-            while futures:
-                done, futures = wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
-                for future in done:
-                    progress.warn(future.result())
-                progress.update()
-        except BaseException as error:
-            processes = list((pool._processes or {}).values())
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.terminate()
-            if isinstance(error, BrokenProcessPool):
-                raise RunError(
-                    "a worker process ended without a word, which is what running out of memory looks like. Finished "
-                    "jobs are kept: continue with --resume, and fewer workers (--jobs 1)."
-                ) from error
-            raise
-
-
-def _run_cell(
-    config: Config, dataset: Dataset, folder: Path, jobs: list[Job], tick: Callable[[], None] = lambda: None
-) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the same result whether jobs run here or in a pool
-    try:
-        cell = Cell(config, dataset, folder, jobs[0].fold, jobs[0].seed)
-        for job in jobs:
-            cell.run(job)
-            tick()
-    finally:
-        torch.set_num_threads(threads)
-
-
-_worker: tuple[Config, Dataset, Path] | None = None
-
-
-def _start_worker(config: Config, dataset: Dataset, folder: Path, parent: int) -> None:
-    global _worker
-    _worker = config, dataset, folder
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends its workers
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-
-
-def _follow(parent: int) -> None:
-    """End this process soon after its parent was killed, so that nobody writes where another run may begin."""
-    while os.getppid() == parent:
-        time.sleep(0.2)
-    os._exit(1)
-
-
-def _run_in_worker(jobs: list[Job]) -> list[str]:
-    """Run one cell; returns what it warned of."""
-    assert _worker is not None
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", SidelightWarning)
-        _run_cell(*_worker, jobs)
-    return [str(warning.message) for warning in caught]
+    run_jobs(make_cell, todo, config.jobs or os.cpu_count() or 1, progress)
 
 
 # the folder ---------------------------------------------------------------------------------------------------------

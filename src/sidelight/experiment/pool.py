@@ -1,0 +1,100 @@
+"""Cells on a local pool of processes, one thread each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import groupby
+from multiprocessing import get_context
+
+import torch
+
+from sidelight.errors import RunError, SidelightWarning
+from sidelight.experiment.cell import Cell
+from sidelight.experiment.jobs import Job
+from sidelight.experiment.progress import Progress
+
+MakeCell = Callable[[int, int], Cell]
+"""(fold, seed) -> cell; travels to the workers, so it is picklable."""
+
+
+def run_jobs(make_cell: MakeCell, jobs: list[Job], workers: int, progress: Progress) -> None:
+    """Run jobs, those of one fold and seed together; here if one worker is enough.
+
+    Raises:
+        RunError: a worker died. Anything that a job raises: the other workers are ended first.
+    """
+    cells = [list(group) for _, group in groupby(jobs, key=lambda job: (job.seed, job.fold))]
+    workers = min(workers, len(cells))
+    if workers <= 1:
+        for cell in cells:
+            _run_cell(make_cell, cell, progress.update)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (make_cell, os.getpid())) as pool:
+        futures: set[Future[list[str]]] = {pool.submit(_run_in_worker, cell) for cell in cells}
+        try:
+            while futures:
+                done, futures = wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    progress.warn(future.result())
+                progress.update()
+        except BaseException as error:
+            _end(pool)
+            if isinstance(error, BrokenProcessPool):
+                raise RunError(
+                    "a worker process ended without a word, which is what running out of memory looks like. Finished "
+                    "jobs are kept: continue with --resume, and fewer workers (--jobs 1)."
+                ) from error
+            raise
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    processes = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+
+
+def _run_cell(make_cell: MakeCell, jobs: list[Job], tick: Callable[[], None] = lambda: None) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the same result whether jobs run here or in a pool
+    try:
+        cell = make_cell(jobs[0].fold, jobs[0].seed)
+        for job in jobs:
+            cell.run(job)
+            tick()
+    finally:
+        torch.set_num_threads(threads)
+
+
+_make_cell: MakeCell | None = None
+
+
+def _start_worker(make_cell: MakeCell, parent: int) -> None:
+    global _make_cell
+    _make_cell = make_cell
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends its workers
+    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+
+
+def _follow(parent: int) -> None:
+    """End this process soon after its parent was killed, so that nobody writes where another run may begin."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+
+
+def _run_in_worker(jobs: list[Job]) -> list[str]:
+    """Run one cell; returns what it warned of."""
+    assert _make_cell is not None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", SidelightWarning)
+        _run_cell(_make_cell, jobs)
+    return [str(warning.message) for warning in caught]
