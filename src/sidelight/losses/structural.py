@@ -48,7 +48,8 @@ def structural_transport(
     """Entropic transport between the rows of the student's and the teacher's anchored similarity matrices.
 
     ``min_P <P, C> + epsilon KL(P | uniform)``, ``C_ij = |s_i - t_j|^2 / 2``, with ``s``, ``t`` the (B, k) cosine
-    similarities to the anchors. ``student`` (B, D) and ``teacher`` (B, D') give a scalar; the teacher is detached. PKDOT eq. 1-6.
+    similarities to the anchors. ``student`` (B, D) and ``teacher`` (B, D') give a scalar; the teacher is detached.
+    PKDOT eq. 1-6.
 
     objective: ``"plain"`` (the paper; its minimiser is a shrunken cloud) or the debiased ``"divergence"``.
     anchors: a selector of :mod:`sidelight.transport.anchors`. ``labels`` (B,) serve ``"class_balanced"`` and alignment.

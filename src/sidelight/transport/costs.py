@@ -52,6 +52,8 @@ class _SquaredDistances(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, y = ctx.saved_tensors
         need_x, need_y, _ = ctx.needs_input_grad
+        centre = y.mean(-2, keepdim=True)
+        x, y = x - centre, y - centre
         grad_x = 2.0 * ctx.scale * (grad.sum(-1, keepdim=True) * x - grad @ y) if need_x else None
         grad_y = 2.0 * ctx.scale * (grad.sum(-2).unsqueeze(-1) * y - grad.mT @ x) if need_y else None
         return grad_x, grad_y, None

@@ -1,16 +1,14 @@
-"""The solver for a cost matrix that fits in memory: annealed Sinkhorn sweeps, then Newton steps on the semi-dual.
+"""The solver for a cost matrix that fits in memory: annealed Sinkhorn sweeps, and Newton steps where sweeps crawl.
 
 With potentials ``f, g`` absorbed into ``K = exp((f + g' - C) / epsilon)``, the plan is ``P = diag(u) K diag(v)``.
 A Sinkhorn sweep ``u = a / K v``, ``v = b / K' u`` costs two matrix-vector products and no ``exp``. Sweeps converge
 linearly at the square of the second singular value of the normalised plan: fast for smooth plans, hopeless for sharp
-ones. There the (truncated) Newton direction of the concave semi-dual ``<a, log u> - <b, log K' u>`` takes over.
-docs/transport.md explains the choices.
+ones. docs/transport.md explains the choices.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,42 +17,42 @@ from sidelight.transport.newton import Newton
 
 # Exponents are clamped before exp: results below the normal range would make later products several times slower.
 LOWEST, HIGHEST = -80.0, 60.0
-ANNEALING = 4.0  # ratio of consecutive epsilons on the way down
-SWEEPS_PER_STAGE = 2  # at each epsilon above the target
-PATIENCE = 6  # remaining sweeps above which a Newton step is worth its price
+CHUNK = 1 << 17  # elements of a matrix that elementwise passes visit together, so that they stay in the cache
+START = 0.25  # first epsilon, relative to the mean cost
+ANNEALING = 4.0  # largest ratio of consecutive epsilons on the way down
+STAGE_TOLERANCE = 0.03  # marginal error at which an epsilon above the target is left
+CAUTION = 0.5  # stop at this share of the tolerance, or at less where sweeps converge slowly
+PATIENCE = 10.0  # remaining sweeps above which a Newton step is worth its price
 ABSORB = 15.0  # log range of u, v above which they move into f, g
-
-
-@dataclass
-class Solution:
-    """Potentials, plan and the state of convergence of one solve."""
-
-    f: Tensor
-    g: Tensor
-    plan: Tensor
-    error: float
-    iterations: int
-    converged: bool
+SYMMETRIC_LIMIT = 60  # averaged sweeps for a self-transport before the general solver takes over
 
 
 class Scaling:
-    """The iterate ``P = diag(u) K diag(v)`` with absorbed potentials ``f, g`` at some ``epsilon``."""
+    """The iterate ``P = diag(u) K diag(v)`` with absorbed potentials ``f, g`` at some ``epsilon``.
 
-    def __init__(self, cost: Tensor, a: Tensor, b: Tensor, f: Tensor, g: Tensor, epsilon: float) -> None:
+    Between calls the columns are exact (``P' 1 = b``) and ``rows = K v``.
+    """
+
+    def __init__(self, cost: Tensor, a: Tensor, b: Tensor, f: Tensor | None = None, g: Tensor | None = None) -> None:
         self.cost, self.a, self.b = cost, a, b
-        self.f, self.g = f, g
-        self.u, self.v = a, b
+        self.f = torch.zeros_like(a) if f is None else f
+        self.g = torch.zeros_like(b) if g is None else g
+        self.u, self.v, self.rows = a, b, a
         self.kernel = torch.empty_like(cost)
-        self.exponentiate(epsilon)
+        self.epsilon = math.nan
 
     def exponentiate(self, epsilon: float) -> None:
-        """Form ``K`` from the absorbed potentials."""
+        """Form ``K`` from the absorbed potentials, at a new or the same ``epsilon``."""
         self.epsilon = epsilon
-        kernel = torch.sub(self.g, self.cost, out=self.kernel).add_(self.f.unsqueeze(-1))
-        kernel.mul_(1.0 / epsilon).clamp_(LOWEST, HIGHEST).exp_()
+        f, g = (self.f / epsilon).unsqueeze(-1), self.g / epsilon
+        step = max(1, CHUNK // self.cost.shape[1])
+        for i in range(0, self.cost.shape[0], step):
+            part = torch.sub(g, self.cost[i : i + step], alpha=1.0 / epsilon, out=self.kernel[i : i + step])
+            part.add_(f[i : i + step]).clamp_(LOWEST, HIGHEST).exp_()
+        self.rows = torch.mv(self.kernel, self.v)
 
     def absorb(self) -> None:
-        """Move ``u, v`` into the potentials (the kernel is stale until the next ``exponentiate``)."""
+        """Move ``u, v`` into the potentials; ``exponentiate`` must follow."""
         self.f, self.g = self.potentials()
         self.u, self.v = self.a, self.b
 
@@ -63,25 +61,93 @@ class Scaling:
         g = torch.log(self.v / self.b).mul_(self.epsilon).add_(self.g)
         return f, g
 
-    def rows(self) -> Tensor:
-        """``K v``."""
-        return torch.mv(self.kernel, self.v)
+    def sweep(self) -> None:
+        """Make the rows exact, then the columns."""
+        self.u = self.a / self.rows
+        self.fit_columns()
+        self.rows = torch.mv(self.kernel, self.v)
 
     def fit_columns(self) -> None:
         """``v`` such that the columns of the plan have their masses."""
-        self.v = torch.div(self.b, torch.mv(self.kernel.T, self.u))
+        self.v = self.b / torch.mv(self.kernel.T, self.u)
 
-    def out_of_range(self) -> bool:
+    def residual(self) -> Tensor:
+        """``a - P 1``."""
+        return torch.addcmul(self.a, self.u, self.rows, value=-1)
+
+    def keep_in_range(self) -> None:
+        """Absorb ``u, v`` if they have grown, so that products neither overflow nor vanish."""
         low, high = torch.aminmax(torch.cat([self.u / self.a, self.v / self.b]))
-        return not (low.item() > math.exp(-ABSORB) and high.item() < math.exp(ABSORB))
+        if not (low.item() > math.exp(-ABSORB) and high.item() < math.exp(ABSORB)):
+            self.absorb()
+            self.exponentiate(self.epsilon)
+            self.fit_columns()
+
+    def promote(self) -> None:
+        """Continue in float64."""
+        self.f, self.g = (z.double() for z in self.potentials())
+        self.cost, self.a, self.b = self.cost.double(), self.a.double(), self.b.double()
+        self.u, self.v = self.a, self.b
+        self.kernel = torch.empty_like(self.cost)
+        self.exponentiate(self.epsilon)
 
     def plan(self) -> Tensor:
-        """The plan, written over the kernel."""
-        return self.kernel.mul_(self.u.unsqueeze(-1)).mul_(self.v)
+        return (self.kernel * self.u.unsqueeze(-1)).mul_(self.v)
 
 
-def l1(residual: Tensor) -> float:
-    return float(torch.linalg.vector_norm(residual, 1).item())
+class Solution:
+    """A solved problem: ``P = diag(u) K diag(v)``, its marginals and potentials, and how well it is solved."""
+
+    def __init__(
+        self,
+        factors: tuple[Tensor, Tensor, Tensor],
+        marginals: tuple[Tensor, Tensor],
+        potentials: tuple[Tensor, Tensor],
+        error: float,
+        iterations: int,
+        converged: bool,
+    ) -> None:
+        self.factors, self.marginals = factors, marginals
+        self.f, self.g = potentials
+        self.error, self.iterations, self.converged = error, iterations, converged
+
+    @classmethod
+    def of(
+        cls, scaling: Scaling, error: float, iterations: int, tolerance: float, dtype: torch.dtype, symmetric: bool
+    ) -> Solution:
+        s = scaling
+        f, g = s.potentials()
+        rows = s.u * s.rows
+        marginals = rows.to(dtype), (rows if symmetric else s.b).to(dtype)
+        factors = s.u, s.kernel, s.v
+        return cls(factors, marginals, (f.to(dtype), g.to(dtype)), error, iterations, error <= tolerance)
+
+    def transpose(self) -> Solution:
+        u, kernel, v = self.factors
+        both = self.marginals[::-1], (self.g, self.f)
+        return Solution((v, kernel.T, u), *both, self.error, self.iterations, self.converged)
+
+    def plan(self) -> Tensor:
+        u, kernel, v = self.factors
+        return (kernel * u.unsqueeze(-1)).mul_(v).to(self.f.dtype)
+
+    def right(self, z: Tensor) -> Tensor:
+        """``P z`` for ``z`` (m, d), without forming the plan."""
+        u, kernel, v = self.factors
+        product = torch.mm(kernel, v.unsqueeze(-1) * z.to(v.dtype))
+        return product.mul_(u.unsqueeze(-1)).to(self.f.dtype)
+
+    def left(self, z: Tensor) -> Tensor:
+        """``P' z`` for ``z`` (n, d)."""
+        return self.transpose().right(z)
+
+    def excess(self) -> Tensor:
+        """Mass of the plan above 1."""
+        return self.marginals[0].sum() - 1.0
+
+
+def l1(vector: Tensor) -> float:
+    return float(torch.linalg.vector_norm(vector, 1).item())
 
 
 def solve(
@@ -91,82 +157,81 @@ def solve(
     epsilon: float,
     tolerance: float,
     max_iterations: int,
+    scale: tuple[float, float],
     potentials: tuple[Tensor, Tensor] | None = None,
 ) -> Solution:
-    """Transport between positive ``a`` (n,) and ``b`` (m,) of mass 1 at cost (n, m). No autograd inside."""
+    """Transport between positive ``a`` (n,) and ``b`` (m,) of mass 1 at cost (n, m), no autograd inside.
+
+    ``scale`` is the mean and (a bound on) the maximum of the cost: annealing starts there.
+    """
     if potentials is None:
-        start = max(epsilon, 0.5 * cost.mean().item(), cost.max().item() / 60)
-        scaling = Scaling(cost, a, b, torch.zeros_like(a), torch.zeros_like(b), start)
+        scaling = Scaling(cost, a, b)
+        start = max(epsilon, START * scale[0], scale[1] / 60)
     else:
-        scaling = Scaling(cost, a, b, *refit(cost, a, b, potentials, epsilon), epsilon)
+        scaling = Scaling(cost, a, b, *refit(cost, b, potentials, epsilon))
+        start = epsilon
+    newton = Newton(scaling)
+    stages = math.ceil(math.log(start / epsilon) / math.log(ANNEALING) - 1e-9)
     used = 0
-    while scaling.epsilon > epsilon:
-        _, _, sweeps = sweep(scaling, 0.05, SWEEPS_PER_STAGE, patient=True)
-        used += sweeps
-        scaling.absorb()
-        scaling.exponentiate(max(epsilon, scaling.epsilon / ANNEALING))
-    rows, error, sweeps = sweep(scaling, tolerance, max_iterations - used, patient=False)
-    used += sweeps
-    if error > tolerance and used < max_iterations:
-        newton = Newton(scaling, tolerance, max_iterations - used)
-        rows, error = newton.run(rows, error)
-        used += newton.used
-    f, g = scaling.potentials()
-    return Solution(f, g, scaling.plan(), error, used, error <= tolerance)
+    for stage in range(stages, -1, -1):
+        scaling.exponentiate(epsilon * (start / epsilon) ** (stage / max(stages, 1)))
+        limit = max_iterations - used
+        error, spent = reach(scaling, newton, tolerance if stage == 0 else STAGE_TOLERANCE, limit)
+        used += spent
+        if stage:
+            scaling.absorb()
+    return Solution.of(scaling, error, used, tolerance, cost.dtype, symmetric=False)
 
 
-def sweep(scaling: Scaling, tolerance: float, limit: int, *, patient: bool) -> tuple[Tensor, float, int]:
-    """Sinkhorn sweeps until the row error is met, the limit is reached or (impatient) they converge too slowly."""
-    before, error, done = math.inf, math.inf, 0
+def reach(scaling: Scaling, newton: Newton, tolerance: float, limit: int) -> tuple[float, int]:
+    """Sweep, with Newton steps wherever sweeps converge too slowly, until the row error is at most ``tolerance``."""
+    before, sweeps, used = math.inf, 0, 0
     while True:
-        rows = scaling.rows()
-        if done:
-            before, error = error, l1(torch.addcmul(scaling.a, scaling.u, rows, value=-1))
-        if error <= tolerance or done >= limit or math.isnan(error):
-            break
-        if not patient and done >= 4 and remaining(before, error, tolerance) > PATIENCE:
-            break
-        scaling.u = torch.div(scaling.a, rows)
-        scaling.fit_columns()
-        done += 1
-    return rows, error, done
+        scaling.sweep()
+        used, sweeps = used + 1, sweeps + 1
+        residual = scaling.residual()
+        error = l1(residual)
+        # what a slow mode still owes to potentials and gradient is the error over (1 - rate)
+        enough = tolerance * min(CAUTION, max(0.01, 1.0 - error / before))
+        if error <= enough or used >= limit or math.isnan(error):
+            return error, used
+        if sweeps >= 2 and remaining(before, error, enough) > PATIENCE:
+            used += newton.step(residual, error, tolerance)
+            sweeps = 1
+        before = error
 
 
-def remaining(before: float, error: float, tolerance: float) -> float:
+def remaining(before: float, error: float, target: float) -> float:
     """Sweeps left at the present rate."""
-    rate = error / before if before > 0 else 0.0
-    return math.inf if rate >= 0.999 else math.log(tolerance / error) / math.log(max(rate, 1e-12))
+    rate = error / before
+    return math.inf if rate >= 0.999 else math.log(target / error) / math.log(rate)
 
 
-def refit(
-    cost: Tensor, a: Tensor, b: Tensor, potentials: tuple[Tensor, Tensor], epsilon: float
-) -> tuple[Tensor, Tensor]:
-    """Potentials from elsewhere, moved by one exact update each so that no exponent can overflow."""
+def refit(cost: Tensor, b: Tensor, potentials: tuple[Tensor, Tensor], epsilon: float) -> tuple[Tensor, Tensor]:
+    """Potentials from elsewhere, the first replaced by its exact update so that no exponent can overflow."""
     g = potentials[1].detach().to(cost)
     f = torch.logsumexp(torch.sub(g, cost).div_(epsilon).add_(b.log()), -1).mul_(-epsilon)
     return f, g
 
 
-def solve_symmetric(cost: Tensor, a: Tensor, epsilon: float, tolerance: float, max_iterations: int) -> Solution:
-    """Transport of a cloud onto itself: one potential, averaged updates that at least halve the error each time."""
-    start = max(epsilon, 0.5 * cost.mean().item(), cost.max().item() / 60)
-    scaling = Scaling(cost, a, a, torch.zeros_like(a), torch.zeros_like(a), start)
-    used, error = 0, math.inf
+def solve_symmetric(
+    cost: Tensor, a: Tensor, epsilon: float, tolerance: float, max_iterations: int, scale: tuple[float, float]
+) -> Solution:
+    """Transport of a cloud onto itself: one potential, and averaged sweeps ``u = sqrt(u a / K u)``.
+
+    For a positive definite kernel they more than halve the error each time at any epsilon, and need no annealing: the
+    diagonal keeps every row away from zero.
+    """
+    scaling = Scaling(cost, a, a)
+    scaling.exponentiate(epsilon)
+    used = 0
     while True:
-        last = scaling.epsilon <= epsilon
-        limit = used + (60 if last else SWEEPS_PER_STAGE)
-        while True:
-            rows = scaling.rows()
-            error = l1(torch.addcmul(a, scaling.u, rows, value=-1))
-            if error <= (tolerance if last else 0.05) or used >= min(limit, max_iterations):
-                break
-            scaling.u = scaling.v = (scaling.u * a / rows).sqrt_()
-            used += 1
-        if last:
+        error = l1(scaling.residual())
+        if error <= tolerance or used >= min(SYMMETRIC_LIMIT, max_iterations) or math.isnan(error):
             break
-        scaling.absorb()
-        scaling.exponentiate(max(epsilon, scaling.epsilon / ANNEALING))
-    f, g = scaling.potentials()
-    if not error <= tolerance and used < max_iterations:  # a cost whose kernel is not positive definite
-        return solve(cost, a, a, epsilon, tolerance, max_iterations - used)
-    return Solution(f, g, scaling.plan(), error, used, error <= tolerance)
+        scaling.u = scaling.v = (scaling.u * a / scaling.rows).sqrt_()
+        scaling.rows = torch.mv(scaling.kernel, scaling.v)
+        used += 1
+    if not error <= tolerance and used < max_iterations:
+        return solve(cost, a, a, epsilon, tolerance, max_iterations - used, scale)
+    return Solution.of(scaling, error, used, tolerance, cost.dtype, symmetric=True)

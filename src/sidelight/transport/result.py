@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 OnFailure = Literal["warn", "raise", "ignore"]
@@ -23,25 +26,53 @@ class ConvergenceError(RuntimeError):
 class Transport:
     """A converged entropic transport plan and what belongs to it.
 
-    ``objective`` carries gradients (envelope theorem); everything else is detached. ``iterations`` counts pairs of
-    matrix-vector products (one Sinkhorn sweep or one conjugate-gradient step each), ``marginal_error`` is
-    ``max(|P 1 - a|_1, |P' 1 - b|_1)`` relative to the total mass. Batched solves report the worst problem.
+    ``objective`` carries gradients (envelope theorem); everything else is detached unless ``second_order=True`` was
+    asked for. ``plan`` and ``cost`` are computed when first read. Batched solves report their worst problem.
     """
 
     objective: Tensor
     """``<P, C> + epsilon KL(P | a b')``, differentiable in points, cost and weights."""
-    cost: Tensor
-    """``<P, C>``, detached."""
-    plan: Tensor
-    """(..., n, m) transport plan, detached."""
     potentials: tuple[Tensor, Tensor]
     """Dual potentials ``f`` (..., n) and ``g`` (..., m), in units of the cost; pass them as ``potentials=`` later."""
     epsilon: float
     marginal_error: float
+    """``max(|P 1 - a|_1, |P' 1 - b|_1)`` relative to the total mass."""
     iterations: int
+    """Pairs of matrix-vector products: one Sinkhorn sweep or one conjugate-gradient step each."""
     converged: bool
-    path: str = "dense"
-    """Which solver ran."""
+    path: str
+    """Which solver ran: ``"dense"`` or ``"online"``."""
+    _plan: Callable[[], Tensor] = field(repr=False)
+    _cost: Callable[[], Tensor] = field(repr=False)
+
+    @cached_property
+    def plan(self) -> Tensor:
+        """(..., n, m) transport plan."""
+        return self._plan()
+
+    @cached_property
+    def cost(self) -> Tensor:
+        """``<P, C>``."""
+        return self._cost()
+
+
+def stack(results: Sequence[Transport], shape: tuple[int, ...]) -> Transport:
+    """Independent results as one batched result of leading ``shape``."""
+
+    def joined(parts: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(parts)).reshape(*shape, *parts[0].shape)
+
+    return Transport(
+        joined([r.objective for r in results]),
+        (joined([r.potentials[0] for r in results]), joined([r.potentials[1] for r in results])),
+        results[0].epsilon,
+        max(r.marginal_error for r in results),
+        max(r.iterations for r in results),
+        all(r.converged for r in results),
+        results[0].path,
+        lambda: joined([r.plan for r in results]),
+        lambda: joined([r.cost for r in results]),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +99,10 @@ class Divergence:
     @property
     def converged(self) -> bool:
         return self.cross.converged and self.self_x.converged and self.self_y.converged
+
+    @property
+    def path(self) -> str:
+        return self.cross.path
 
 
 _already_warned = False
