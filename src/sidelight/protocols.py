@@ -32,6 +32,13 @@ class Fold:
     test: NDArray
 
 
+def resolve(dataset: Dataset, protocol: str) -> str:
+    """What "auto" means for the data: official where they have a split, else group-kfold with groups, else random."""
+    if protocol != "auto":
+        return protocol
+    return "official" if dataset.split is not None else "random" if dataset.group is None else "group-kfold"
+
+
 def split(dataset: Dataset, protocol: str = "auto", folds: int = 5, select: float = 0.25, seed: int = 0) -> list[Fold]:
     """The folds of a protocol, disjoint in groups.
 
@@ -48,8 +55,7 @@ def split(dataset: Dataset, protocol: str = "auto", folds: int = 5, select: floa
         raise ConfigError(unknown("protocol", protocol, PROTOCOLS))
     if not 0 < select < 1:
         raise ConfigError(f"select={select}: expected a share between 0 and 1 of the non-test groups, e.g. 0.25")
-    if protocol == "auto":
-        protocol = "official" if dataset.split is not None else "random" if dataset.group is None else "group-kfold"
+    protocol = resolve(dataset, protocol)
     if protocol == "official":
         out = [_official(dataset, select, seed)]
     else:

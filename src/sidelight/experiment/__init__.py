@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,8 @@ def compare(
         }
     )
     dataset = data if isinstance(data, Dataset) else load_data(config, data)
+    if not named:
+        config = replace(config, data=dataset.name)
     return execute(config, dataset, resume=resume, quiet=quiet, encoders=encoders)
 
 

@@ -24,7 +24,7 @@ from sidelight.experiment.pool import MakeCell, run_jobs
 from sidelight.experiment.progress import Progress
 from sidelight.experiment.study import Study
 from sidelight.methods import parse_methods
-from sidelight.protocols import split
+from sidelight.protocols import resolve, split
 from sidelight.results.store import remove_leftovers, write_atomic
 from sidelight.tasks import make_task
 
@@ -40,7 +40,12 @@ def settle(config: Config, dataset: Dataset) -> Config:
     budgets = list(config.label_groups) or list(dataset.question.get("label_groups", [])) or [1.0]
     output = config.output or str(Path("runs") / dataset.name)
     config = replace(
-        config, available=list(available), privileged=list(privileged), label_groups=budgets, output=output
+        config,
+        available=list(available),
+        privileged=list(privileged),
+        protocol=resolve(dataset, config.protocol),
+        label_groups=budgets,
+        output=output,
     )
     task = make_task(dataset.task, dataset.labels)
     for recipe in parse_methods(config.methods):
