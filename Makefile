@@ -31,7 +31,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/sidelight run phone-watch --label-groups 0.2 1.0 --resume $(DEMO)
+	$(BIN)/sidelight run phone-watch --resume $(DEMO)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

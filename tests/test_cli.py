@@ -251,14 +251,16 @@ def test_export_writes_beside_the_student_or_where_it_is_told(fake, capsys, tmp_
     assert capsys.readouterr().out == written.format(tmp_path) + "\n"
 
 
-def test_inspect_reads_the_data_as_a_run_would(fake, capsys, monkeypatch):
-    calls = fake("sidelight.data", load="rows")
-    fake("sidelight.data.inspect", inspect=SimpleNamespace(to_text=lambda: "seen"))
-    sys.modules["sidelight.data"].inspect = sys.modules["sidelight.data.inspect"]
-    assert main(["inspect", "rows.csv", "--target", "pain", "--impute", "mean"]) == 0
-    roles = {"target": "pain", "group": None, "split": None, "task": None, "impute": "mean"}
-    assert calls == [("load", ("rows.csv",), roles), ("inspect", ("rows",), {})]
-    assert capsys.readouterr().out == "seen\n"
+def test_inspect_reads_the_data_as_a_run_would(tmp_path, capsys):
+    rows = [{"pain": p / 10, "who": f"s{p % 4}", "eda.0": p, "eda.1": p**0.5 if p else None} for p in range(12)]
+    pd.DataFrame(rows).to_csv(tmp_path / "rows.csv", index=False)
+    words = [str(tmp_path / "rows.csv"), "--target", "pain", "--group", "who"]
+    assert main(["inspect", *words]) == 2
+    assert "eda" in capsys.readouterr().err  # the empty cell is named, and only imputed when asked
+    assert main(["inspect", *words, "--impute", "mean"]) == 0
+    said = capsys.readouterr().out
+    assert "12" in said
+    assert "eda" in said
 
 
 def test_datasets_show_licence_and_citation(capsys):

@@ -63,7 +63,7 @@ def test_yaml_and_overrides(tmp_path):
         ("methods=[kl, mse]", ["kl", "mse"]),
         ("methods='kl', \"mse\"", ["kl", "mse"]),
         ("available=", []),
-        ("target=a=b: c", "a=b: c"),
+        ("split=a=b: c", "a=b: c"),
     ],
 )
 def test_the_text_of_an_override_becomes_the_declared_type(override, expected):
@@ -124,7 +124,7 @@ def test_a_bad_override_is_named(override, message):
         ({"folds": {"a": 1}}, "unknown setting 'folds.a'"),
         ({"folds": None}, "folds: expected a whole number, not None"),
         ({"folds": True}, "folds: expected a whole number, not True"),
-        ({"target": 5}, "target: expected text, not 5. Put it in quotes"),
+        ({"split": 5}, "split: expected text, not 5. Put it in quotes"),
         ({"available": ["a", ""]}, "available: an item is empty"),
         ({"available": ["a"], "privileged": ["b", "a"]}, "'a' is in both available and privileged"),
     ],
@@ -185,13 +185,13 @@ words = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min
 
 
 @given(
-    target=words,
+    split=words,
     names=st.lists(words, unique=True, max_size=3),
     rate=st.floats(1e-12, 1e6),
     epsilon=st.floats(1e-9, 10),
 )
-def test_round_trip(tmp_path_factory, target, names, rate, epsilon):
-    config = Config(target=target, available=names, transport=TransportConfig(epsilon=epsilon))
+def test_round_trip(tmp_path_factory, split, names, rate, epsilon):
+    config = Config(split=split, available=names, transport=TransportConfig(epsilon=epsilon))
     config.training = replace(config.training, learning_rate=rate)
     path = write(tmp_path_factory.getbasetemp() / "round.yaml", dump_config(config))
     assert load_config(path) == config

@@ -65,19 +65,12 @@ def describe_plan(config: Config, jobs: Sequence[Job]) -> str:
 
 def inspect_verb(args: argparse.Namespace) -> None:
     names = ("target", "group", "split", "task", "impute")
-    config = load_config({"data": args.source}, [f"{n}={vars(args)[n]}" for n in names if vars(args)[n] is not None])
-    from sidelight import data
+    given = {name: vars(args)[name] for name in names if vars(args)[name] is not None}
+    config = load_config({"data": args.source, **given})
     from sidelight.data.inspect import inspect
+    from sidelight.data.load import load_for
 
-    dataset = data.load(
-        config.data,
-        target=config.target or None,
-        group=config.group or None,
-        split=config.split or None,
-        task=None if config.task == "auto" else config.task,
-        impute=config.impute,
-    )
-    print(inspect(dataset).to_text())
+    print(inspect(load_for(config)).to_text())
 
 
 def report_verb(args: argparse.Namespace) -> None:

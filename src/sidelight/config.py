@@ -132,7 +132,7 @@ class Config:
         data: a built-in name (`phone-watch`), a .npz, a manifest (.csv, .parquet) or a folder with a metadata file.
         available: modalities that remain at deployment (empty: the data set's own question).
         privileged: modalities of training only (empty: the data set's own question).
-        target: name of the target column or array.
+        target: name of the target column or array; several for a regression of several values.
         group: name of the column that says whose rows these are (subject, session).
         split: name of the column with official splits.
         task: "auto", "classification" or "regression".
@@ -156,7 +156,7 @@ class Config:
     data: str = "phone-watch"
     available: list[str] = field(default_factory=list)
     privileged: list[str] = field(default_factory=list)
-    target: str = ""
+    target: list[str] = field(default_factory=list)
     group: str = ""
     split: str = ""
     task: Literal["auto", "classification", "regression"] = "auto"

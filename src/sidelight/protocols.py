@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from sidelight.data.dataset import Dataset
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
 
-PROTOCOLS = ("auto", "group-kfold", "leave-one-group-out", "official", "random")
+Protocol = Literal["auto", "group-kfold", "leave-one-group-out", "official", "random"]
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 DRAWS = 30
 
 
@@ -32,14 +34,16 @@ class Fold:
     test: NDArray
 
 
-def resolve(dataset: Dataset, protocol: str) -> str:
+def resolve(dataset: Dataset, protocol: Protocol) -> Protocol:
     """What "auto" means for the data: official where they have a split, else group-kfold with groups, else random."""
     if protocol != "auto":
         return protocol
     return "official" if dataset.split is not None else "random" if dataset.group is None else "group-kfold"
 
 
-def split(dataset: Dataset, protocol: str = "auto", folds: int = 5, select: float = 0.25, seed: int = 0) -> list[Fold]:
+def split(
+    dataset: Dataset, protocol: Protocol = "auto", folds: int = 5, select: float = 0.25, seed: int = 0
+) -> list[Fold]:
     """The folds of a protocol, disjoint in groups.
 
     auto: official where the data have a split, else group-kfold where they have groups, else random.

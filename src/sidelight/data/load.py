@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sidelight.config import Config
 from sidelight.data.arrays import read_arrays, read_npz
 from sidelight.data.builtin import DATASETS
 from sidelight.data.dataset import Dataset
@@ -70,6 +71,19 @@ def load(
         )
     except DataError as e:
         raise DataError(str(e).replace(f"{label}: ", f"{raw.name}: ", 1)) from None
+
+
+def load_for(config: Config, source: Any = None) -> Dataset:
+    """The data set that an experiment's settings name, or `source` read as they say."""
+    target: list[str] = config.target
+    return load(
+        config.data if source is None else source,
+        target=target[0] if len(target) == 1 else target or None,
+        group=config.group or None,
+        split=config.split or None,
+        task=None if config.task == "auto" else config.task,
+        impute=config.impute,
+    )
 
 
 def load_rows(

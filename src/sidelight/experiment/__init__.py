@@ -8,35 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from sidelight.config import Config, load_config
-from sidelight.data import Dataset, load
+from sidelight.data import Dataset
+from sidelight.data.load import load_for
 from sidelight.experiment.cell import Encoders
 from sidelight.experiment.jobs import Job
 from sidelight.experiment.runner import execute, jobs_of, settle
 from sidelight.experiment.study import Study
 
 
-def load_data(config: Config, source: Any = None) -> Dataset:
-    """The data set that a configuration names, or `source` read as it says."""
-    return load(
-        config.data if source is None else source,
-        target=config.target or None,
-        group=config.group or None,
-        split=config.split or None,
-        task=None if config.task == "auto" else config.task,
-        impute=config.impute,
-    )
-
-
 def plan(config: Config) -> tuple[Config, list[Job]]:
     """The configuration with its defaults filled in from the data, and every job known before the first result."""
-    dataset = load_data(config)
+    dataset = load_for(config)
     config = settle(config, dataset)
     return config, jobs_of(config, dataset)
 
 
 def run(config: Config, *, resume: bool = False, quiet: bool = False) -> Study:
     """Run (or resume) an experiment; its folder is `config.output`, by default `runs/<data name>`."""
-    return execute(config, load_data(config), resume=resume, quiet=quiet)
+    return execute(config, load_for(config), resume=resume, quiet=quiet)
 
 
 def compare(
@@ -76,10 +65,10 @@ def compare(
             **settings,
         }
     )
-    dataset = data if isinstance(data, Dataset) else load_data(config, data)
+    dataset = data if isinstance(data, Dataset) else load_for(config, data)
     if not named:
         config = replace(config, data=dataset.name)
     return execute(config, dataset, resume=resume, quiet=quiet, encoders=encoders)
 
 
-__all__ = ["Config", "Job", "Study", "compare", "execute", "load_data", "plan", "run"]
+__all__ = ["Config", "Job", "Study", "compare", "execute", "plan", "run"]

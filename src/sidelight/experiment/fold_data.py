@@ -105,7 +105,7 @@ class FoldData:
             chosen = rng.permutation(len(rows))[:size]
             return rows[chosen[np.argsort(target.reshape(len(rows), -1)[chosen, 0], kind="stable")]]
         classes = np.unique(target)
-        each = [rng.permutation(np.flatnonzero(target == c))[: size // len(classes)] for c in classes]
+        each = [rng.permutation(np.flatnonzero(target == c))[: max(1, size // len(classes))] for c in classes]
         ordered: NDArray = rows[np.concatenate(each)]
         return ordered
 

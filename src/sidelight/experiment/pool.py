@@ -59,6 +59,8 @@ def _end(pool: ProcessPoolExecutor) -> None:
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.terminate()
+    for process in processes:
+        process.join()  # whoever runs next in the folder is alone there
 
 
 def _run_cell(make_cell: MakeCell, jobs: list[Job], tick: Callable[[], None] = lambda: None) -> None:

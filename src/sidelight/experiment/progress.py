@@ -60,5 +60,5 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.update()
+        self.bar.update(self.task, completed=self._finished())
         self.bar.stop()

@@ -15,6 +15,8 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 from sidelight.config import Config, difference, dump_config, load_config
 from sidelight.data import Dataset
 from sidelight.errors import ConfigError, RunError, unknown
@@ -45,8 +47,11 @@ def settle(config: Config, dataset: Dataset) -> Config:
         privileged=list(privileged),
         protocol=resolve(dataset, config.protocol),
         label_groups=budgets,
+        impute=dataset.impute if config.impute == "no" else config.impute,
         output=output,
     )
+    if config.student.freeze and config.student.init == "random":
+        raise ConfigError("student.freeze keeps encoders as the teacher left them; it needs student.init=teacher.")
     task = make_task(dataset.task, dataset.labels)
     for recipe in parse_methods(config.methods):
         recipe.build(config, task)
@@ -73,8 +78,8 @@ def execute(
             raise ConfigError(f"encoders: {unknown('modality', m, dataset.inputs)}")
     folder = Path(config.output)
     make_cell = partial(Cell, config, dataset, folder, dict(encoders or {}))
+    jobs = jobs_of(config, dataset)
     with _claimed(folder, config, dataset, resume):
-        jobs = jobs_of(config, dataset)
         expected = len(jobs) + len(later(config, jobs, dict.fromkeys(config.label_groups, "?")))
         with Progress(folder, expected, quiet) as progress:
             _run_all(make_cell, config, jobs, progress)
@@ -120,7 +125,7 @@ def _claimed(folder: Path, config: Config, dataset: Dataset, resume: bool) -> It
         _check_owner(folder, config, dataset, resume)
         write_atomic(folder / "config.yaml", dump_config(config))
         write_atomic(folder / "environment.json", json.dumps(environment(dataset), indent=1))
-        for place in ("jobs", "shared", "checkpoints"):
+        for place in ("", "jobs", "shared", "checkpoints"):
             (folder / place).mkdir(exist_ok=True)
             remove_leftovers(folder / place)
         yield
@@ -128,7 +133,7 @@ def _claimed(folder: Path, config: Config, dataset: Dataset, resume: bool) -> It
 
 def _check_owner(folder: Path, config: Config, dataset: Dataset, resume: bool) -> None:
     if not (folder / "config.yaml").exists():
-        if any(p.name != ".lock" for p in folder.iterdir()):
+        if any(not p.name.startswith((".lock", ".config.yaml.")) for p in folder.iterdir()):  # killed as it began
             raise RunError(f"{folder} is not empty and not a run folder. Choose another with --output.")
         return
     stored = load_config(folder / "config.yaml")
@@ -139,7 +144,7 @@ def _check_owner(folder: Path, config: Config, dataset: Dataset, resume: bool) -
     if not resume:
         raise RunError(f"{folder} holds this run already. Continue it with --resume, or choose another --output.")
     try:
-        known = json.loads((folder / "environment.json").read_text())["data_sha256"]
+        known = json.loads((folder / "environment.json").read_text())["data"]["sha256"]
     except (OSError, ValueError, KeyError):
         return
     if known != fingerprint(dataset):
@@ -148,12 +153,15 @@ def _check_owner(folder: Path, config: Config, dataset: Dataset, resume: bool) -
 
 def fingerprint(dataset: Dataset) -> str:
     """SHA-256 of everything in the data set that a job can read."""
-    digest = hashlib.sha256()
-    arrays = {**dataset.inputs, **dataset.present, **dataset.lengths, "target": dataset.target}
-    for name, array in arrays.items():
-        digest.update(name.encode() + str(array.dtype).encode() + str(array.shape).encode() + array.tobytes())
+    digest = hashlib.sha256(f"{dataset.task} {dataset.labels}".encode())
+    known = dataset.labelled if dataset.target.ndim == 1 else dataset.labelled[:, None]
+    target = np.where(known, dataset.target, -1 if dataset.target.ndim == 1 else np.nan)
+    kinds = (dataset.inputs, dataset.present, dataset.lengths, {"target": target, "labelled": dataset.labelled})
+    for kind in kinds:
+        for name, array in kind.items():
+            digest.update(f"{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
     for column in (dataset.ids, dataset.group, dataset.split):
-        digest.update(b"" if column is None else "\0".join(map(str, column)).encode())
+        digest.update(b"-" if column is None else "\0".join(column).encode())
     return digest.hexdigest()
 
 
@@ -163,7 +171,6 @@ def environment(dataset: Dataset) -> dict[str, object]:
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "machine": {"system": platform.platform(terse=True), "processor": platform.machine(), "cores": os.cpu_count()},
-        "data": {"name": dataset.name, "rows": len(dataset), **dataset.about},
-        "data_sha256": fingerprint(dataset),
+        "data": {"name": dataset.name, "rows": len(dataset), **dataset.about, "sha256": fingerprint(dataset)},
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
