@@ -29,16 +29,6 @@ def squared_distances(x: Tensor, y: Tensor, scale: float = 1.0) -> Tensor:
     return squared.add_(xx.unsqueeze(-1)).clamp_min_(0.0)
 
 
-def squared_self_distances(x: Tensor, scale: float = 1.0) -> Tensor:
-    """The same for one cloud: symmetric, with an exactly zero diagonal."""
-    x = x - x.mean(-2, keepdim=True)
-    gram = torch.matmul(x, x.mT)
-    norms = gram.diagonal(dim1=-2, dim2=-1) * scale
-    squared = gram.mul_(-2.0 * scale).add_(norms.unsqueeze(-2)).add_(norms.unsqueeze(-1)).clamp_min_(0.0)
-    squared.diagonal(dim1=-2, dim2=-1).zero_()
-    return squared
-
-
 class _SquaredDistances(Function):
     """Differentiable (twice) ``scale * |x_i - y_j|^2`` that keeps only the points for its backward pass."""
 

@@ -18,10 +18,10 @@ from sidelight.transport.newton import Newton
 # Exponents are clamped before exp: results below the normal range would make later products several times slower.
 LOWEST, HIGHEST = -80.0, 60.0
 CHUNK = 1 << 17  # elements of a matrix that elementwise passes visit together, so that they stay in the cache
-START = 0.25  # first epsilon, relative to the mean cost
+START = 0.1  # first epsilon, relative to the mean cost
 ANNEALING = 4.0  # largest ratio of consecutive epsilons on the way down
-STAGE_TOLERANCE = 0.03  # marginal error at which an epsilon above the target is left
-CAUTION = 0.5  # stop at this share of the tolerance, or at less where sweeps converge slowly
+STAGE_TOLERANCE = 0.05  # marginal error at which an epsilon above the target is left
+CAUTION = 0.3  # stop at this share of the tolerance, or at less where sweeps converge slowly
 PATIENCE = 10.0  # remaining sweeps above which a Newton step is worth its price
 ABSORB = 15.0  # log range of u, v above which they move into f, g
 SYMMETRIC_LIMIT = 60  # averaged sweeps for a self-transport before the general solver takes over
@@ -141,9 +141,9 @@ class Solution:
         """``P' z`` for ``z`` (n, d)."""
         return self.transpose().right(z)
 
-    def excess(self) -> Tensor:
+    def excess(self) -> float:
         """Mass of the plan above 1."""
-        return self.marginals[0].sum() - 1.0
+        return float(self.marginals[0].sum().item()) - 1.0
 
 
 def l1(vector: Tensor) -> float:
@@ -185,26 +185,33 @@ def solve(
 
 def reach(scaling: Scaling, newton: Newton, tolerance: float, limit: int) -> tuple[float, int]:
     """Sweep, with Newton steps wherever sweeps converge too slowly, until the row error is at most ``tolerance``."""
-    before, sweeps, used = math.inf, 0, 0
+    before, last, rate, used, batch, stuck = math.inf, math.inf, 0.0, 0, 1, 0
     while True:
-        scaling.sweep()
-        used, sweeps = used + 1, sweeps + 1
+        for _ in range(batch):
+            scaling.sweep()
+        used += batch
         residual = scaling.residual()
         error = l1(residual)
+        if before < math.inf:
+            rate = (error / before) ** (1 / batch)
         # what a slow mode still owes to potentials and gradient is the error over (1 - rate)
-        enough = tolerance * min(CAUTION, max(0.01, 1.0 - error / before))
-        if error <= enough or used >= limit or math.isnan(error):
+        enough = tolerance * min(CAUTION, max(0.1, 1.0 - rate))
+        stuck = stuck + 1 if error > 0.7 * last else 0
+        if error <= enough or (error <= tolerance and stuck >= 2) or used >= limit or math.isnan(error):
             return error, used
-        if sweeps >= 2 and remaining(before, error, enough) > PATIENCE:
-            used += newton.step(residual, error, tolerance)
-            sweeps = 1
-        before = error
-
-
-def remaining(before: float, error: float, target: float) -> float:
-    """Sweeps left at the present rate."""
-    rate = error / before
-    return math.inf if rate >= 0.999 else math.log(target / error) / math.log(rate)
+        if stuck >= 3:  # rounding, or plans too sharp to tell: more digits, and exact steps
+            newton.insist()
+            stuck = 0
+        batch, last = 1, error
+        if rate == 0.0:
+            before = error
+            continue
+        left = math.log(enough / error) / math.log(rate) if rate < 0.999 else math.inf
+        if left > PATIENCE:
+            used += newton.step(residual, error, enough)
+            before = math.inf
+        else:
+            before, batch = error, max(1, int(left))  # no need to look before
 
 
 def refit(cost: Tensor, b: Tensor, potentials: tuple[Tensor, Tensor], epsilon: float) -> tuple[Tensor, Tensor]:

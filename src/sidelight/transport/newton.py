@@ -37,40 +37,55 @@ class Newton:
         if self.direct:
             used, direction = 1, cholesky_direction(s)
         else:
-            used, direction = self.conjugate_gradients(residual, error, tolerance)
+            used, direction = self.conjugate_gradients(error, tolerance)
             if self.direct:  # given up: the next step will be exact
-                s.promote()
-                s.fit_columns()
-                s.rows = torch.mv(s.kernel, s.v)
+                self.insist()
                 return used + 1
         used += self.climb(direction, residual)
         s.keep_in_range()
         s.rows = torch.mv(s.kernel, s.v)
         return used
 
-    def conjugate_gradients(self, residual: Tensor, error: float, tolerance: float) -> tuple[int, Tensor]:
-        """Solve ``(diag(r) - P diag(1/b) P') d = residual`` to the accuracy that the step can use."""
+    def insist(self) -> None:
+        """From now on float64 and, where it fits, exact directions."""
         s = self.scaling
-        target = max(min(0.3, 0.5 * math.sqrt(error)) * error, 0.1 * tolerance)
-        r, weight, transposed = s.u * s.rows, s.v * (s.v / s.b), s.kernel.T
-        d = torch.zeros_like(residual)
-        z = residual / r
-        p, rz = z, torch.dot(residual, z)
-        for used in range(1, self.patience + 1):
-            product = torch.mv(transposed, s.u * p).mul_(weight)
-            product = torch.addcmul(r * p, s.u, torch.mv(s.kernel, product), value=-1)
-            alpha = rz / torch.dot(p, product)
-            if not alpha.item() > 0:  # rounding: no curvature left in this direction
-                return used, d if used > 1 else z
-            d = torch.addcmul(d, alpha, p)
-            residual = torch.addcmul(residual, alpha, product, value=-1)
-            if torch.linalg.vector_norm(residual, 1).item() < target:
-                return used, d
-            z = residual / r
-            rz, previous = torch.dot(residual, z), rz
-            p = torch.addcmul(z, rz / previous, p)
-        self.direct = r.shape[0] <= DIRECT_LIMIT
-        return self.patience, d
+        self.direct = s.a.shape[0] <= DIRECT_LIMIT
+        if s.kernel.dtype != torch.float64:
+            s.promote()
+            s.fit_columns()
+            s.rows = torch.mv(s.kernel, s.v)
+
+    def conjugate_gradients(self, error: float, tolerance: float) -> tuple[int, Tensor]:
+        """Solve ``(diag(r) - P diag(1/b) P') d = a - r`` to the accuracy that the step can use.
+
+        In the variables ``sqrt(r) d`` the diagonal is 1 and the 2-norm of the residual bounds the 1-norm of ``a - r``.
+        """
+        s = self.scaling
+        target = max(min(0.3, 0.5 * math.sqrt(error)) * error, 0.2 * tolerance)
+        root = torch.sqrt(s.u * s.rows)
+        rho, gamma, transposed = s.u / root, s.v * (s.v / s.b), s.kernel.T
+        residual = s.a / root - root
+        residual = residual - root * torch.dot(root, residual)  # constants do not matter: keep rounding out of them
+        p, squared = residual, torch.dot(residual, residual).item()
+        d = torch.zeros_like(p)
+        used = 0
+        while used < self.patience:
+            used += 1
+            product = torch.mv(transposed, rho * p).mul_(gamma)
+            product = torch.addcmul(p, rho, torch.mv(s.kernel, product), value=-1)
+            curvature = torch.dot(p, product).item()
+            if not curvature > 0:  # rounding: no curvature left in this direction
+                break
+            d = torch.add(d, p, alpha=squared / curvature)
+            residual = torch.sub(residual, product, alpha=squared / curvature)
+            squared, previous = torch.dot(residual, residual).item(), squared
+            if math.sqrt(squared) < target:
+                break
+            p = torch.add(residual, p, alpha=squared / previous)
+        else:
+            self.direct = root.shape[0] <= DIRECT_LIMIT
+        d = d if used > 1 or curvature > 0 else residual
+        return used, (d - root * torch.dot(root, d)) / root
 
     def climb(self, direction: Tensor, residual: Tensor) -> int:
         """Backtrack from the full (or longest allowed) step until the semi-dual rises enough; return the trials."""

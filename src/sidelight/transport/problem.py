@@ -12,13 +12,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from sidelight.transport import dense, implicit
-from sidelight.transport.costs import (
-    SQUARED,
-    Cost,
-    cost_matrix,
-    squared_distances,
-    squared_self_distances,
-)
+from sidelight.transport.costs import SQUARED, Cost, cost_matrix
+from sidelight.transport.points import Points
 from sidelight.transport.result import Transport
 
 TINY = 1e-30  # stands for a mass of zero
@@ -64,22 +59,22 @@ class Problem:
     ) -> None:
         self.symmetric, self.second_order = symmetric, second_order
         self.x, self.y, self.offset = x, y, offset
-        self.scale = 0.0
         self.matrix: Tensor | None = None
+        self.points: Points | None = None
         if isinstance(cost, Tensor):
             self.matrix = cost
+            self.shape = (cost.shape[0], cost.shape[1])
         else:
             assert x is not None
             assert y is not None
-            closed = isinstance(cost, str) and cost in SQUARED and not second_order
-            if closed:
-                self.scale = SQUARED[cost]  # type: ignore[index]
+            self.shape = (len(x), len(y))
+            if isinstance(cost, str) and cost in SQUARED and not second_order:
+                with torch.no_grad():
+                    self.points = Points(x, y, SQUARED[cost], symmetric)
             else:
                 self.matrix = cost_matrix(x, y, cost)
-        shape = (len(x), len(y)) if self.matrix is None else self.matrix.shape  # type: ignore[arg-type]
-        if len(shape) != 2 or 0 in shape or (symmetric and shape[0] != shape[1]):
-            raise ValueError(f"a cost matrix is (n, m) with n, m >= 1, square for a self-cost; got {tuple(shape)}")
-        self.shape = (shape[0], shape[1])
+        if 0 in self.shape or (symmetric and self.shape[0] != self.shape[1]):
+            raise ValueError(f"a cost matrix is (n, m) with n, m >= 1, square for a self-cost; got {self.shape}")
         if self.matrix is not None and offset is not None:
             self.matrix = self.matrix + offset.detach().to(self.matrix)
         self.a, self.b = a, b
@@ -89,38 +84,25 @@ class Problem:
     @cached_property
     def dense_cost(self) -> Tensor:
         """The detached cost matrix."""
-        if self.matrix is not None:
+        if self.points is None:
+            assert self.matrix is not None
             return self.matrix.detach()
-        assert self.x is not None
-        assert self.y is not None
         with torch.no_grad():
-            if self.symmetric:
-                matrix = squared_self_distances(self.x, self.scale)
-            else:
-                matrix = squared_distances(self.x, self.y, self.scale)
+            matrix = self.points.cost()
             return matrix if self.offset is None else matrix.add_(self.offset.to(matrix))
 
     @cached_property
     def cost_scale(self) -> tuple[float, float]:
         """Mean of the cost, and a bound on its maximum, without forming it where it is of points."""
         with torch.no_grad():
-            if self.matrix is not None or self.offset is not None:
-                matrix = self.dense_cost
-                both = torch.stack([matrix.mean(), matrix.max()])
+            if self.points is not None and self.offset is None:
+                both = self.points.mean_and_bound()
             else:
-                both = self._point_scale()
+                both = torch.stack([self.dense_cost.mean(), self.dense_cost.max()])
             mean, largest = both.tolist()
         if not (abs(mean) < float("inf") and largest < float("inf")):
             raise ValueError("the transport cost holds NaN or infinity: check the inputs")
         return mean, largest
-
-    def _point_scale(self) -> Tensor:
-        assert self.x is not None
-        assert self.y is not None
-        centre = self.y.mean(0)
-        xx, yy = (self.x - centre).square().sum(1), (self.y - centre).square().sum(1)
-        largest = (xx.max().sqrt() + yy.max().sqrt()).square()
-        return torch.stack([xx.mean() + yy.mean(), largest]) * self.scale
 
     def masses(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Positive ``a`` and ``b`` of sum 1 (differentiable where given), and the total mass if it is not 1."""
@@ -183,33 +165,18 @@ class Problem:
         """Envelope theorem: d objective / d cost is the plan, d / d masses are the potentials."""
         pairs: list[tuple[Tensor, Tensor]] = []
         factor: float | Tensor = 1.0 if mass is None else mass.detach()
-        if self.matrix is not None:
+        if self.points is None:
+            assert self.matrix is not None
             if self.matrix.requires_grad:
                 pairs.append((self.matrix, solution.plan() * factor))
         else:
-            pairs += [(point, gradient * factor) for point, gradient in self._point_gradients(solution)]
+            if self.x is not None and self.x.requires_grad:
+                pairs.append((self.x, self.points.gradient_x(solution) * factor))
+            if self.y is not None and self.y.requires_grad and not self.symmetric:
+                pairs.append((self.y, self.points.gradient_y(solution) * factor))
         for weight, potential in ((self.a, f), (self.b, g)):
             if weight is not None and weight.requires_grad:
                 pairs.append((weight, potential))
-        return pairs
-
-    def _point_gradients(self, solution: dense.Solution) -> list[tuple[Tensor, Tensor]]:
-        """``2 scale (diag(P 1) x - P y)`` and its counterpart, without forming the plan."""
-        x, y = self.x, self.y
-        assert x is not None
-        assert y is not None
-        pairs = []
-        if not (x.requires_grad or y.requires_grad):
-            return []
-        centre = y.mean(0)  # differences of nearly equal rows keep their digits
-        left, right = x - centre, y - centre
-        if x.requires_grad:
-            factor = 2.0 * self.scale * (2.0 if self.symmetric else 1.0)
-            mass = solution.marginals[0].unsqueeze(-1)
-            pairs.append((x, (mass * left).sub_(solution.right(right)).mul_(factor)))
-        if y.requires_grad and not self.symmetric:
-            mass = solution.marginals[1].unsqueeze(-1)
-            pairs.append((y, (mass * right).sub_(solution.left(left)).mul_(2.0 * self.scale)))
         return pairs
 
     def _twice_differentiable(
@@ -238,6 +205,6 @@ class Problem:
 
 def evaluate(a: Tensor, b: Tensor, epsilon: float, solution: dense.Solution) -> tuple[Tensor, Tensor, Tensor]:
     """The dual objective, and the potentials with the constant that splits it evenly between them."""
-    left, right = torch.dot(a, solution.f), torch.dot(b, solution.g)
+    left, right = torch.dot(a, solution.f).item(), torch.dot(b, solution.g).item()
     gap = 0.5 * (right - left)
-    return left + right - epsilon * solution.excess(), solution.f + gap, solution.g - gap
+    return a.new_tensor(left + right - epsilon * solution.excess()), solution.f + gap, solution.g - gap
