@@ -1,0 +1,161 @@
+"""Experiments small enough to be run many times, and what they leave, in a form that can be compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors import safe_open
+
+from sidelight.config import load_config
+from sidelight.data import Dataset
+from sidelight.experiment import Study, compare
+from sidelight.experiment.cell import Cell
+from sidelight.experiment.jobs import Job
+from sidelight.experiment.runner import jobs_of, settle
+
+AVAILABLE, PRIVILEGED = ["phone"], ["watch", "pulse"]
+BASE: dict[str, Any] = {
+    "available": AVAILABLE,
+    "privileged": PRIVILEGED,
+    "methods": ["kl", "pkdot"],
+    "protocol": "group-kfold",
+    "folds": 2,
+    "seeds": 1,
+    "placebo": ["none"],
+    "jobs": 1,
+    "network": {"width": 8, "dropout": 0.2},
+    "training": {"epochs": 3, "patience": 3, "batch_size": 32, "learning_rate": 0.01},
+    "transport": {"k": 8},
+}
+FILES = ("model.safetensors", "model.json", "predictions.csv", "similarity.safetensors")
+
+
+def make_data(task: str = "classification", n: int = 144, groups: int = 16, seed: int = 0, **changes: Any) -> Dataset:
+    """Rows of a phone (a vector), a watch (a vector that some rows lack) and a pulse (a signal of varying length).
+
+    What is privileged tells more. Three classes, or two targets of which one is missing in some rows; every seventh row
+    has no label; the groups take turns; the official split is made of whole groups.
+    """
+    rng = np.random.default_rng(seed)
+    hidden = rng.normal(size=(n, 2)).astype(np.float32)
+    inputs = {
+        "phone": rng.normal(size=(n, 4)) + np.repeat(hidden, 2, 1) / 2,
+        "watch": rng.normal(size=(n, 3)) / 2 + hidden[:, :1],
+        "pulse": rng.normal(size=(n, 12, 2)) / 2 + hidden[:, None],
+    }
+    target = hidden.copy()
+    target[5::11, 1] = np.nan
+    who = np.arange(n) % groups
+    labelled = np.arange(n) % 7 != 3
+    third = np.arange(groups) * 3 // groups  # of the groups: half train, a quarter each select and test
+    parts = np.array(["train", "train", "select", "test"])[np.arange(groups) % 4]
+    made: dict[str, Any] = {
+        "name": "small",
+        "inputs": inputs,
+        "target": np.digitize(hidden.sum(1), (-0.6, 0.6)) if task == "classification" else target,
+        "labelled": labelled,
+        "task": task,
+        "labels": ("low", "middle", "high") if task == "classification" else ("valence", "arousal"),
+        "present": {"watch": (np.arange(n) + third[who]) % 5 != 1},
+        "lengths": {"pulse": rng.integers(4, 13, n)},
+        "group": np.array([f"g{g:02d}" for g in who]),
+        "split": parts[who],
+        "ids": np.array([f"row{i}" for i in range(n)]),
+    }
+    return Dataset(**(made | changes))
+
+
+def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with nested groups changed name by name."""
+    both = dict(settings)
+    for name, value in changes.items():
+        old = both.get(name)
+        both[name] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return both
+
+
+def study(folder: Path, data: Any, *, resume: bool = False, **changes: Any) -> Study:
+    """A whole comparison in `folder`."""
+    return compare(data, **merged(BASE | {"output": str(folder)}, changes), resume=resume, quiet=True)
+
+
+def cell(folder: Path, data: Dataset, fold: int = 0, seed: int = 0, **changes: Any) -> Cell:
+    """One fold and seed in `folder`, from which jobs can be run one by one."""
+    settings = merged(BASE | {"output": str(folder), "data": data.name}, changes)
+    return Cell(settle(load_config(settings), data), data, folder, {}, fold, seed)
+
+
+def plan(data: Dataset, **changes: Any) -> list[Job]:
+    config = settle(load_config(merged(BASE | {"data": data.name}, changes)), data)
+    return jobs_of(config, data)
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """Everything that jobs left, by path, without the seconds that they took: equal where the runs are the same."""
+    left: dict[str, Any] = {}
+    for job in sorted(run.glob("jobs/[!.]*")):
+        for name in FILES:
+            left[f"{job.name}/{name}"] = hashlib.sha256((job / name).read_bytes()).hexdigest()
+        record = json.loads((job / "job.json").read_text())
+        left[f"{job.name}/job.json"] = {k: v for k, v in record.items() if k != "seconds"}
+        left[f"{job.name}/curves.csv"] = curves(job).to_csv()
+    for file in sorted(run.glob("shared/[!.]*")):
+        left[f"shared/{file.name}"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return left
+
+
+def learnt(run: Path) -> dict[str, Any]:
+    """As `outcome`, without what was measured on test rows."""
+    left = {k: v for k, v in outcome(run).items() if k.rpartition("/")[2] not in (*FILES[:3], "job.json")}
+    for job in sorted(run.glob("jobs/[!.]*")):
+        record = json.loads((job / "job.json").read_text())
+        left[f"{job.name}/job.json"] = {k: record[k] for k in ("select", "best_epoch", "stopped_epoch", "n_labelled")}
+        left |= {f"{job.name}/{name}": value.tobytes() for name, value in tensors(job).items()}
+    return left
+
+
+def curves(job: Path) -> pd.DataFrame:
+    """A job's record per epoch, without the seconds."""
+    return pd.read_csv(job / "curves.csv").drop(columns="seconds")
+
+
+def tensors(job: Path) -> dict[str, np.ndarray]:
+    """A job's weights and preprocessing."""
+    with safe_open(job / "model.safetensors", framework="np") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def table(run: Path) -> pd.DataFrame:
+    """results.csv without the seconds."""
+    return pd.read_csv(run / "results.csv", keep_default_na=False).drop(columns="seconds")
+
+
+def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """The names that only one of them has, or that differ."""
+    return sorted(k for k in {*a, *b} if k not in a or k not in b or a[k] != b[k])
+
+
+def changed_rows(data: Dataset, rows: np.ndarray, seed: int = 7) -> Dataset:
+    """Other inputs, presence, lengths and targets in these rows; which of them are labelled stays."""
+    rng = np.random.default_rng(seed)
+    inputs = {m: x.copy() for m, x in data.inputs.items()}
+    for x in inputs.values():
+        x[rows] = rng.normal(50, 20, x[rows].shape)
+    target = data.target.copy()
+    if data.task == "classification":
+        target[rows] = (target[rows] + 1) % len(data.labels)
+    else:
+        target[rows] = rng.normal(5, 3, target[rows].shape)
+    present = {m: x.copy() for m, x in data.present.items()}
+    present["watch"][rows] = ~present["watch"][rows]
+    lengths = {m: x.copy() for m, x in data.lengths.items()}
+    for x in lengths.values():
+        x[rows] = rng.integers(4, 13, len(rows))
+    return replace(data, inputs=inputs, target=target, present=present, lengths=lengths)
