@@ -10,10 +10,9 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from sidelight import metrics
 from sidelight.errors import RunError
 from sidelight.report import write_report
-from sidelight.report.outcomes import concordance, group_facts, group_scores
+from sidelight.report.outcomes import group_facts, group_scores
 from sidelight.report.stored import Stored
 from sidelight.report.structure import correlation
 from sidelight.report.training import average
@@ -204,12 +203,6 @@ class TestDamage:
 
 
 class TestNumbers:
-    def test_concordance_is_the_metric(self):
-        rng = np.random.default_rng(0)
-        t, p = rng.normal(size=(2, 40))
-        assert concordance(p, t) == pytest.approx(metrics.ccc(p, t))
-        assert concordance(np.ones(4), np.ones(4)) == 0
-
     def test_group_scores_by_hand(self):
         rows = [("a", "x", "x", 0), ("a", "x", "y", 0), ("a", "y", "y", 1), ("b", "y", "x", 0), ("b", "", "x", 0)]
         frame = pd.DataFrame(rows, columns=["group", "target", "prediction", "seed"])

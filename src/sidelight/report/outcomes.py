@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
-from numpy.typing import NDArray
 
+from sidelight.metrics import ccc
 from sidelight.report.style import COLOUR, HEAT, WIDTH, figure, finish, quiet, role_colour
 
 MANY_CLASSES, MANY_GROUPS, POINTS = 14, 60, 700
@@ -55,21 +55,12 @@ def scatter(predictions: pd.DataFrame, target: str, name: str, best: str | None)
         if len(t):
             ends = np.array([min(t.min(), p.min()), max(t.max(), p.max())])
             axes.plot(ends, ends, color=COLOUR["muted"], linewidth=0.9, linestyle=(0, (4, 3)), zorder=2)
-        axes.set_title(f"{target}: {name} (CCC {concordance(p, t):.2f})" if len(t) else f"{target}: {name}")
+        axes.set_title(f"{target}: {name} (CCC {ccc(p, t):.2f})" if len(t) else f"{target}: {name}")
         axes.set_xlabel("true")
         axes.set_ylabel("predicted")
         axes.locator_params(nbins=5)
         quiet(axes, "both")
         return finish(fig, f"scatter-{target}-{name}", f"Predicted against true {target} of {name}")
-
-
-def concordance(prediction: NDArray, target: NDArray) -> float:
-    """Lin's concordance of two vectors, 2 cov / (var + var + (mean − mean)²); 0 where both are constant and equal."""
-    if len(target) == 0:
-        return float("nan")
-    both = ((prediction - prediction.mean()) * (target - target.mean())).mean()
-    spread = prediction.var() + target.var() + (prediction.mean() - target.mean()) ** 2
-    return float(2 * both / spread) if spread > 0 else 0.0
 
 
 def group_scores(predictions: pd.DataFrame, task: str, targets: list[str]) -> pd.Series:
@@ -88,7 +79,7 @@ def group_scores(predictions: pd.DataFrame, task: str, targets: list[str]) -> pd
 def _group_ccc(predictions: pd.DataFrame, target: str) -> pd.Series:
     columns = ["group", "seed", f"target.{target}", f"prediction.{target}"]
     values = {
-        key: concordance(rows[columns[3]].to_numpy(), rows[columns[2]].to_numpy())
+        key: ccc(rows[columns[3]].to_numpy(), rows[columns[2]].to_numpy())
         for key, rows in predictions[columns].dropna().groupby(["group", "seed"])
         if len(rows) > 2
     }
