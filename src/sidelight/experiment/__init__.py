@@ -10,6 +10,7 @@ from typing import Any
 from sidelight.config import Config, load_config
 from sidelight.data import Dataset
 from sidelight.data.load import load_for
+from sidelight.errors import ConfigError
 from sidelight.experiment.cell import Encoders
 from sidelight.experiment.jobs import Job
 from sidelight.experiment.runner import execute, jobs_of, settle
@@ -59,16 +60,24 @@ def compare(
     config = load_config(
         {
             "data": str(named) or "(in memory)",
-            "available": list(available),
-            "privileged": list(privileged),
-            "methods": list(methods),
+            "available": _names(available),
+            "privileged": _names(privileged),
+            "methods": _names(methods),
             **settings,
         }
     )
+    if isinstance(data, Dataset):
+        for name in ("target", "group", "split"):
+            if getattr(config, name):
+                raise ConfigError(f"{name}: a Dataset has its own; say it where the data are loaded.")
     dataset = data if isinstance(data, Dataset) else load_for(config, data)
     if not named:
         config = replace(config, data=dataset.name)
     return execute(config, dataset, resume=resume, quiet=quiet, encoders=encoders)
+
+
+def _names(given: Sequence[str]) -> str | list[str]:
+    return given if isinstance(given, str) else list(given)
 
 
 __all__ = ["Config", "Job", "Study", "compare", "execute", "plan", "run"]

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
+import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import groupby
 from multiprocessing import get_context
+from types import ModuleType
 
 import torch
 
-from sidelight.errors import RunError, SidelightWarning
-from sidelight.experiment.cell import Cell
+from sidelight.errors import ConfigError, RunError, SidelightWarning
+from sidelight.experiment.cell import Cell, Encoders
 from sidelight.experiment.jobs import Job
 from sidelight.experiment.progress import Progress
 
@@ -24,8 +28,10 @@ MakeCell = Callable[[int, int], Cell]
 """(fold, seed) -> cell; travels to the workers, so it is picklable."""
 
 
-def run_jobs(make_cell: MakeCell, jobs: list[Job], workers: int, progress: Progress) -> None:
+def run_jobs(make_cell: MakeCell, jobs: list[Job], workers: int, progress: Progress, encoders: Encoders) -> None:
     """Run jobs, those of one fold and seed together; here if one worker is enough.
+
+    encoders: those of `make_cell`.
 
     Raises:
         RunError: a worker died. Anything that a job raises: the other workers are ended first.
@@ -36,8 +42,10 @@ def run_jobs(make_cell: MakeCell, jobs: list[Job], workers: int, progress: Progr
         for cell in cells:
             _run_cell(make_cell, cell, progress.update)
         return
+    script = _of_script(encoders)
     with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (make_cell, os.getpid())) as pool:
-        futures: set[Future[list[str]]] = {pool.submit(_run_in_worker, cell) for cell in cells}
+        with _script(script):
+            futures: set[Future[list[str]]] = {pool.submit(_run_in_worker, cell) for cell in cells}
         try:
             while futures:
                 done, futures = wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -48,10 +56,42 @@ def run_jobs(make_cell: MakeCell, jobs: list[Job], workers: int, progress: Progr
             _end(pool)
             if isinstance(error, BrokenProcessPool):
                 raise RunError(
-                    "a worker process ended without a word, which is what running out of memory looks like. Finished "
-                    "jobs are kept: continue with --resume, and fewer workers (--jobs 1)."
+                    "a worker process could not begin, or ended without a word, which is what a script looks like that "
+                    'defines encoders and compares outside of `if __name__ == "__main__":`. Define them in a module.'
+                    if script
+                    else "a worker process ended without a word, which is what running out of memory looks like. "
+                    "Finished jobs are kept: continue with --resume, and fewer workers (--jobs 1)."
                 ) from error
             raise
+
+
+def _of_script(encoders: Encoders) -> bool:
+    """Whether the script that is running defines one of them, so that workers have to import it."""
+    for m, make in encoders.items():
+        try:
+            if b"__main__" in pickle.dumps(make):
+                return True
+        except Exception as error:
+            raise ConfigError(
+                f"encoders: that of {m!r} cannot be sent to a worker process ({error}). Define it with `def` in a "
+                "module, or run with jobs=1."
+            ) from error
+    return False
+
+
+@contextmanager
+def _script(imported: bool) -> Iterator[None]:
+    """Processes that are spawned here import the running script, as they always would, or know nothing of it.
+
+    One that compares without asking `if __name__ == "__main__":` would begin anew in every worker.
+    """
+    script = sys.modules["__main__"]
+    if not imported:
+        sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _end(pool: ProcessPoolExecutor) -> None:

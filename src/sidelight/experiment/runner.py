@@ -47,7 +47,7 @@ def settle(config: Config, dataset: Dataset) -> Config:
         privileged=list(privileged),
         protocol=resolve(dataset, config.protocol),
         label_groups=budgets,
-        impute=dataset.impute if config.impute == "no" else config.impute,
+        impute="mean" if "mean" in (config.impute, dataset.impute) else "no",
         output=output,
     )
     if config.student.freeze and config.student.init == "random":
@@ -82,24 +82,29 @@ def execute(
     with _claimed(folder, config, dataset, resume):
         expected = len(jobs) + len(later(config, jobs, dict.fromkeys(config.label_groups, "?")))
         with Progress(folder, expected, quiet) as progress:
-            _run_all(make_cell, config, jobs, progress)
+            _run_all(make_cell, config, jobs, progress, encoders or {})
             study = Study(folder)
             extra = later(config, jobs, {labels: study.best_method(labels) for labels in config.label_groups})
             if extra:
-                _run_all(make_cell, config, jobs, progress, extra)
+                _run_all(make_cell, config, jobs, progress, encoders or {}, extra)
         study = Study(folder)
         study.finish()
         return study
 
 
 def _run_all(
-    make_cell: MakeCell, config: Config, jobs: list[Job], progress: Progress, extra: list[Job] | None = None
+    make_cell: MakeCell,
+    config: Config,
+    jobs: list[Job],
+    progress: Progress,
+    encoders: Encoders,
+    extra: list[Job] | None = None,
 ) -> None:
     """Run `jobs`, or the `extra` ones that follow them."""
     folder = Path(config.output)
     write_atomic(folder / "plan.json", json.dumps({"jobs": [job.id for job in [*jobs, *(extra or [])]]}, indent=0))
     todo = [job for job in (extra or jobs) if not (folder / "jobs" / job.id / "job.json").is_file()]
-    run_jobs(make_cell, todo, config.jobs or os.cpu_count() or 1, progress)
+    run_jobs(make_cell, todo, config.jobs or os.cpu_count() or 1, progress, encoders)
 
 
 # the folder ---------------------------------------------------------------------------------------------------------
