@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from sidelight.metrics import ccc
 from sidelight.report.style import COLOUR, HEAT, WIDTH, figure, finish, quiet, role_colour
 
 MANY_CLASSES, MANY_GROUPS, POINTS = 14, 60, 700
@@ -55,12 +54,18 @@ def scatter(predictions: pd.DataFrame, target: str, name: str, best: str | None)
         if len(t):
             ends = np.array([min(t.min(), p.min()), max(t.max(), p.max())])
             axes.plot(ends, ends, color=COLOUR["muted"], linewidth=0.9, linestyle=(0, (4, 3)), zorder=2)
-        axes.set_title(f"{target}: {name} (CCC {ccc(p, t):.2f})" if len(t) else f"{target}: {name}")
+        axes.set_title(f"{target}: {name} (CCC {_ccc(p, t):.2f})" if len(t) else f"{target}: {name}")
         axes.set_xlabel("true")
         axes.set_ylabel("predicted")
         axes.locator_params(nbins=5)
         quiet(axes, "both")
         return finish(fig, f"scatter-{target}-{name}", f"Predicted against true {target} of {name}")
+
+
+def _ccc(prediction: NDArray, target: NDArray) -> float:
+    from sidelight.metrics import ccc  # needs torch, which a report on classes does without
+
+    return ccc(prediction, target) if len(target) else float("nan")
 
 
 def group_scores(predictions: pd.DataFrame, task: str, targets: list[str]) -> pd.Series:
@@ -79,7 +84,7 @@ def group_scores(predictions: pd.DataFrame, task: str, targets: list[str]) -> pd
 def _group_ccc(predictions: pd.DataFrame, target: str) -> pd.Series:
     columns = ["group", "seed", f"target.{target}", f"prediction.{target}"]
     values = {
-        key: ccc(rows[columns[3]].to_numpy(), rows[columns[2]].to_numpy())
+        key: _ccc(rows[columns[3]].to_numpy(), rows[columns[2]].to_numpy())
         for key, rows in predictions[columns].dropna().groupby(["group", "seed"])
         if len(rows) > 2
     }
