@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from sidelight.report.style import COLOUR, HEAT, WIDTH, figure, finish, quiet, role_colour
 
