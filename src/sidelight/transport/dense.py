@@ -9,6 +9,8 @@ ones. docs/transport.md explains the choices.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -19,10 +21,10 @@ from sidelight.transport.newton import Newton
 LOWEST, HIGHEST = -80.0, 60.0
 CHUNK = 1 << 17  # elements of a matrix that elementwise passes visit together, so that they stay in the cache
 START = 0.1  # first epsilon, relative to the mean cost
-ANNEALING = 4.0  # largest ratio of consecutive epsilons on the way down
+ANNEALING = 4.0  # about the ratio of consecutive epsilons on the way down
 STAGE_TOLERANCE = 0.05  # marginal error at which an epsilon above the target is left
 CAUTION = 0.3  # stop at this share of the tolerance, or at less where sweeps converge slowly
-PATIENCE = 10.0  # remaining sweeps above which a Newton step is worth its price
+PATIENCE = 15.0  # remaining sweeps above which a Newton step is worth its price
 ABSORB = 15.0  # log range of u, v above which they move into f, g
 SYMMETRIC_LIMIT = 60  # averaged sweeps for a self-transport before the general solver takes over
 
@@ -46,9 +48,12 @@ class Scaling:
         self.epsilon = epsilon
         f, g = (self.f / epsilon).unsqueeze(-1), self.g / epsilon
         step = max(1, CHUNK // self.cost.shape[1])
-        for i in range(0, self.cost.shape[0], step):
-            part = torch.sub(g, self.cost[i : i + step], alpha=1.0 / epsilon, out=self.kernel[i : i + step])
-            part.add_(f[i : i + step]).clamp_(LOWEST, HIGHEST).exp_()
+        if step >= self.cost.shape[0]:
+            parts = [(f, self.cost, self.kernel)]
+        else:
+            parts = list(zip(*(torch.split(t, step) for t in (f, self.cost, self.kernel))))
+        for row, cost, kernel in parts:
+            torch.sub(g, cost, alpha=1.0 / epsilon, out=kernel).add_(row).clamp_(LOWEST, HIGHEST).exp_()
         self.rows = torch.mv(self.kernel, self.v)
 
     def absorb(self) -> None:
@@ -96,36 +101,40 @@ class Scaling:
 
 
 class Solution:
-    """A solved problem: ``P = diag(u) K diag(v)``, its marginals and potentials, and how well it is solved."""
+    """A solved problem: objective, potentials, marginals, products with ``P = diag(u) K diag(v)``, and how well."""
 
-    def __init__(
-        self,
-        factors: tuple[Tensor, Tensor, Tensor],
-        marginals: tuple[Tensor, Tensor],
-        potentials: tuple[Tensor, Tensor],
-        error: float,
-        iterations: int,
-        converged: bool,
-    ) -> None:
-        self.factors, self.marginals = factors, marginals
-        self.f, self.g = potentials
-        self.error, self.iterations, self.converged = error, iterations, converged
+    path = "dense"
 
-    @classmethod
-    def of(
-        cls, scaling: Scaling, error: float, iterations: int, tolerance: float, dtype: torch.dtype, symmetric: bool
-    ) -> Solution:
+    def __init__(self, scaling: Scaling, error: float, iterations: int, tolerance: float, symmetric: bool) -> None:
         s = scaling
-        f, g = s.potentials()
+        self.error, self.iterations, self.converged = error, iterations, error <= tolerance
+        self.factors = s.u, s.kernel, s.v
         rows = s.u * s.rows
-        marginals = rows.to(dtype), (rows if symmetric else s.b).to(dtype)
-        factors = s.u, s.kernel, s.v
-        return cls(factors, marginals, (f.to(dtype), g.to(dtype)), error, iterations, error <= tolerance)
+        self.marginals = (rows, rows) if symmetric else (rows, s.b)
+        if symmetric:
+            self.f = self.g = torch.log(s.u / s.a).mul_(s.epsilon).add_(s.f)
+            dual = 2.0 * torch.dot(s.a, self.f).item()
+        else:
+            f, g = s.potentials()
+            left, right = torch.dot(s.a, f).item(), torch.dot(s.b, g).item()
+            dual, gap = left + right, 0.5 * (right - left)  # the constant that splits the objective evenly
+            self.f, self.g = f.add_(gap), g.sub_(gap)
+        self.value = dual - s.epsilon * (rows.sum().item() - 1.0)
+
+    def to(self, dtype: torch.dtype) -> Solution:
+        """Back from float64, where the solver had gone there."""
+        if self.f.dtype != dtype:
+            self.f, self.g = self.f.to(dtype), self.g.to(dtype)
+            self.marginals = self.marginals[0].to(dtype), self.marginals[1].to(dtype)
+        return self
 
     def transpose(self) -> Solution:
+        """The same solution with the sides exchanged."""
+        other = copy(self)
         u, kernel, v = self.factors
-        both = self.marginals[::-1], (self.g, self.f)
-        return Solution((v, kernel.T, u), *both, self.error, self.iterations, self.converged)
+        other.factors, other.marginals = (v, kernel.T, u), self.marginals[::-1]
+        other.f, other.g = self.g, self.f
+        return other
 
     def plan(self) -> Tensor:
         u, kernel, v = self.factors
@@ -140,10 +149,6 @@ class Solution:
     def left(self, z: Tensor) -> Tensor:
         """``P' z`` for ``z`` (n, d)."""
         return self.transpose().right(z)
-
-    def excess(self) -> float:
-        """Mass of the plan above 1."""
-        return float(self.marginals[0].sum().item()) - 1.0
 
 
 def l1(vector: Tensor) -> float:
@@ -166,21 +171,21 @@ def solve(
     """
     if potentials is None:
         scaling = Scaling(cost, a, b)
-        start = max(epsilon, START * scale[0], scale[1] / 60)
+        start = max(epsilon, START * scale[0], scale[1] / 40)
     else:
         scaling = Scaling(cost, a, b, *refit(cost, b, potentials, epsilon))
         start = epsilon
     newton = Newton(scaling)
-    stages = math.ceil(math.log(start / epsilon) / math.log(ANNEALING) - 1e-9)
+    stages = math.ceil(math.log(start / epsilon) / math.log(ANNEALING) - 0.5)
     used = 0
     for stage in range(stages, -1, -1):
-        scaling.exponentiate(epsilon * (start / epsilon) ** (stage / max(stages, 1)))
+        scaling.exponentiate(epsilon * (start / epsilon) ** (stage / max(stages, 1)) if stage else epsilon)
         limit = max_iterations - used
         error, spent = reach(scaling, newton, tolerance if stage == 0 else STAGE_TOLERANCE, limit)
         used += spent
         if stage:
             scaling.absorb()
-    return Solution.of(scaling, error, used, tolerance, cost.dtype, symmetric=False)
+    return Solution(scaling, error, used, tolerance, symmetric=False).to(cost.dtype)
 
 
 def reach(scaling: Scaling, newton: Newton, tolerance: float, limit: int) -> tuple[float, int]:
@@ -222,7 +227,12 @@ def refit(cost: Tensor, b: Tensor, potentials: tuple[Tensor, Tensor], epsilon: f
 
 
 def solve_symmetric(
-    cost: Tensor, a: Tensor, epsilon: float, tolerance: float, max_iterations: int, scale: tuple[float, float]
+    cost: Tensor,
+    a: Tensor,
+    epsilon: float,
+    tolerance: float,
+    max_iterations: int,
+    scale: Callable[[], tuple[float, float]],
 ) -> Solution:
     """Transport of a cloud onto itself: one potential, and averaged sweeps ``u = sqrt(u a / K u)``.
 
@@ -234,11 +244,12 @@ def solve_symmetric(
     used = 0
     while True:
         error = l1(scaling.residual())
-        if error <= tolerance or used >= min(SYMMETRIC_LIMIT, max_iterations) or math.isnan(error):
+        if error <= CAUTION * tolerance or used >= min(SYMMETRIC_LIMIT, max_iterations) or math.isnan(error):
             break
-        scaling.u = scaling.v = (scaling.u * a / scaling.rows).sqrt_()
-        scaling.rows = torch.mv(scaling.kernel, scaling.v)
-        used += 1
+        for _ in range(2):
+            scaling.u = scaling.v = (scaling.u * a).div_(scaling.rows).sqrt_()
+            scaling.rows = torch.mv(scaling.kernel, scaling.v)
+            used += 1
     if not error <= tolerance and used < max_iterations:
-        return solve(cost, a, a, epsilon, tolerance, max_iterations - used, scale)
-    return Solution.of(scaling, error, used, tolerance, cost.dtype, symmetric=True)
+        return solve(cost, a, a, epsilon, tolerance, max_iterations - used, scale())
+    return Solution(scaling, error, used, tolerance, symmetric=True)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from sidelight.transport import dense, implicit
+from sidelight.transport import dense, implicit, online
 from sidelight.transport.costs import SQUARED, Cost, cost_matrix
 from sidelight.transport.points import Points
 from sidelight.transport.result import Transport
 
+Path = Literal["auto", "dense", "online"]
+
 TINY = 1e-30  # stands for a mass of zero
+LARGE = 1 << 27  # elements of the cost above which it is never formed
+SMALL = 1 << 18  # elements up to which looking through a cost matrix is the cheapest way to its mean and maximum
 
 
 class _WithGradients(Function):
@@ -32,6 +36,18 @@ class _WithGradients(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         gradients = ctx.saved_tensors
         return (None, None, *[grad * g for g in gradients], *[None] * len(gradients))
+
+
+def merged(groups: Sequence[tuple[float, Sequence[tuple[Tensor, Tensor]]]]) -> list[tuple[Tensor, Tensor]]:
+    """(input, gradient) pairs of a weighted sum, one per input."""
+    total: dict[int, tuple[Tensor, Tensor]] = {}
+    for weight, pairs in groups:
+        for variable, gradient in pairs:
+            if id(variable) in total:
+                total[id(variable)] = variable, torch.add(total[id(variable)][1], gradient, alpha=weight)
+            else:
+                total[id(variable)] = variable, gradient if weight == 1.0 else gradient * weight
+    return list(total.values())
 
 
 def with_gradients(value: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
@@ -95,7 +111,7 @@ class Problem:
     def cost_scale(self) -> tuple[float, float]:
         """Mean of the cost, and a bound on its maximum, without forming it where it is of points."""
         with torch.no_grad():
-            if self.points is not None and self.offset is None:
+            if self.points is not None and self.offset is None and self.shape[0] * self.shape[1] > SMALL:
                 both = self.points.mean_and_bound()
             else:
                 both = torch.stack([self.dense_cost.mean(), self.dense_cost.max()])
@@ -125,70 +141,104 @@ class Problem:
     # ------------------------------------------------------------ what comes back
 
     def solve(
-        self, epsilon: float, tolerance: float, limit: int, potentials: tuple[Tensor, Tensor] | None
+        self,
+        epsilon: float,
+        tolerance: float,
+        limit: int,
+        potentials: tuple[Tensor, Tensor] | None,
+        path: Path = "auto",
+        attach: bool = True,
     ) -> Transport:
+        """Solve; without ``attach`` the gradients stay in the result for the caller to combine."""
         differentiable = torch.is_grad_enabled()
         with torch.no_grad():
-            scale = self.cost_scale
-            cost = self.dense_cost
-            a, b, mass = self.masses(cost)
-            if self.symmetric:
-                solution = dense.solve_symmetric(cost, a, epsilon, tolerance, limit, scale)
-            elif cost.shape[0] <= cost.shape[1]:
-                solution = dense.solve(cost, a, b, epsilon, tolerance, limit, scale, potentials)
-            else:  # Newton works on the first side: make it the smaller one
-                swapped = None if potentials is None else (potentials[1], potentials[0])
-                solution = dense.solve(cost.T, b, a, epsilon, tolerance, limit, scale, swapped).transpose()
-            value, f, g = evaluate(a, b, epsilon, solution)
-            if mass is not None:
-                value = value * mass
-        if self.second_order and differentiable:
-            return self._twice_differentiable(value, f, g, solution, epsilon)
-        with torch.no_grad():
-            pairs = self._gradients(solution, f, g, mass) if differentiable else []
-        factor = 1.0 if mass is None else mass.detach()
+            a, b, mass = self.masses(self.points.x if self.points is not None else self.dense_cost)
+            solution: dense.Solution | online.Solution
+            if self.goes_online(path):
+                solution = self._solve_online(a, b, epsilon, tolerance, limit, potentials)
+            else:
+                solution = self._solve_dense(a, b, epsilon, tolerance, limit, potentials)
+            factor = 1.0 if mass is None else mass.item()
+            value = solution.f.new_tensor(solution.value * factor)
+            second_order = self.second_order and differentiable
+            pairs = self._gradients(solution, factor) if differentiable and not second_order else []
+        if second_order:
+            return self._twice_differentiable(solution, epsilon)
         return Transport(
-            with_gradients(value, pairs),
-            (f, g),
+            with_gradients(value, pairs) if attach else value,
+            (solution.f, solution.g),
             epsilon,
             solution.error,
             solution.iterations,
             solution.converged,
-            "dense",
+            solution.path,
             lambda: solution.plan() * factor,
-            lambda: (solution.plan() * cost).sum() * factor,
+            lambda: (solution.plan() * self.dense_cost).sum() * factor,
+            pairs,
         )
 
-    def _gradients(
-        self, solution: dense.Solution, f: Tensor, g: Tensor, mass: Tensor | None
-    ) -> list[tuple[Tensor, Tensor]]:
+    def goes_online(self, path: Path) -> bool:
+        possible = self.points is not None and self.offset is None
+        if path == "online" and not possible:
+            raise ValueError("the online path serves clouds under a squared Euclidean cost, to first order")
+        return path == "online" or (path == "auto" and possible and self.shape[0] * self.shape[1] > LARGE)
+
+    def _solve_dense(
+        self,
+        a: Tensor,
+        b: Tensor,
+        epsilon: float,
+        tolerance: float,
+        limit: int,
+        potentials: tuple[Tensor, Tensor] | None,
+    ) -> dense.Solution:
+        cost = self.dense_cost
+        if self.symmetric:
+            return dense.solve_symmetric(cost, a, epsilon, tolerance, limit, lambda: self.cost_scale)
+        if cost.shape[0] <= cost.shape[1]:
+            return dense.solve(cost, a, b, epsilon, tolerance, limit, self.cost_scale, potentials)
+        # Newton works on the first side: make it the smaller one
+        swapped = None if potentials is None else (potentials[1], potentials[0])
+        return dense.solve(cost.T, b, a, epsilon, tolerance, limit, self.cost_scale, swapped).transpose()
+
+    def _solve_online(
+        self,
+        a: Tensor,
+        b: Tensor,
+        epsilon: float,
+        tolerance: float,
+        limit: int,
+        potentials: tuple[Tensor, Tensor] | None,
+    ) -> online.Solution:
+        assert self.points is not None
+        _ = self.cost_scale  # says so if the input is not finite
+        return online.solve(self.points, a, b, epsilon, tolerance, limit, potentials)
+
+    def _gradients(self, solution: dense.Solution | online.Solution, factor: float) -> list[tuple[Tensor, Tensor]]:
         """Envelope theorem: d objective / d cost is the plan, d / d masses are the potentials."""
         pairs: list[tuple[Tensor, Tensor]] = []
-        factor: float | Tensor = 1.0 if mass is None else mass.detach()
         if self.points is None:
             assert self.matrix is not None
             if self.matrix.requires_grad:
-                pairs.append((self.matrix, solution.plan() * factor))
+                pairs.append((self.matrix, solution.plan().mul_(factor)))
         else:
             if self.x is not None and self.x.requires_grad:
-                pairs.append((self.x, self.points.gradient_x(solution) * factor))
+                pairs.append((self.x, self.points.gradient_x(solution, factor)))
             if self.y is not None and self.y.requires_grad and not self.symmetric:
-                pairs.append((self.y, self.points.gradient_y(solution) * factor))
-        for weight, potential in ((self.a, f), (self.b, g)):
+                pairs.append((self.y, self.points.gradient_y(solution, factor)))
+        for weight, potential in ((self.a, solution.f), (self.b, solution.g)):
             if weight is not None and weight.requires_grad:
                 pairs.append((weight, potential))
         return pairs
 
-    def _twice_differentiable(
-        self, value: Tensor, f: Tensor, g: Tensor, solution: dense.Solution, epsilon: float
-    ) -> Transport:
+    def _twice_differentiable(self, solution: dense.Solution | online.Solution, epsilon: float) -> Transport:
         """The envelope's gradient made differentiable in turn; plan, cost and potentials carry gradients too."""
         cost = self.matrix
         assert cost is not None
         a, b, mass = self.masses(cost)
-        unit = value if mass is None else value / mass.detach()
-        plan = solution.plan()
-        objective, plan, f, g = implicit.attach(unit.detach(), cost, a, b, plan, f, g, epsilon)
+        objective, plan, f, g = implicit.attach(
+            cost.new_tensor(solution.value), cost, a, b, solution.plan(), solution.f, solution.g, epsilon
+        )
         factor: float | Tensor = 1.0 if mass is None else mass
         return Transport(
             objective * factor,
@@ -197,14 +247,7 @@ class Problem:
             solution.error,
             solution.iterations,
             solution.converged,
-            "dense",
+            solution.path,
             lambda: plan * factor,
             lambda: (plan * cost).sum() * factor,
         )
-
-
-def evaluate(a: Tensor, b: Tensor, epsilon: float, solution: dense.Solution) -> tuple[Tensor, Tensor, Tensor]:
-    """The dual objective, and the potentials with the constant that splits it evenly between them."""
-    left, right = torch.dot(a, solution.f).item(), torch.dot(b, solution.g).item()
-    gap = 0.5 * (right - left)
-    return a.new_tensor(left + right - epsilon * solution.excess()), solution.f + gap, solution.g - gap

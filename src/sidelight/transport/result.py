@@ -44,6 +44,7 @@ class Transport:
     """Which solver ran: ``"dense"`` or ``"online"``."""
     _plan: Callable[[], Tensor] = field(repr=False)
     _cost: Callable[[], Tensor] = field(repr=False)
+    _pairs: Sequence[tuple[Tensor, Tensor]] = field(repr=False, default=())
 
     @cached_property
     def plan(self) -> Tensor:
@@ -77,7 +78,7 @@ def stack(results: Sequence[Transport], shape: tuple[int, ...]) -> Transport:
 
 @dataclass(frozen=True, eq=False)
 class Divergence:
-    """``OT(x, y) - OT(x, x)/2 - OT(y, y)/2`` with its three parts. ``divergence`` carries gradients."""
+    """``OT(x, y) - OT(x, x)/2 - OT(y, y)/2`` with its three parts. Gradients are those of ``divergence`` alone."""
 
     divergence: Tensor
     cross: Transport

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sidelight.transport.costs import Cost, resolve_epsilon
-from sidelight.transport.problem import Problem
+from sidelight.transport.problem import Path, Problem, merged, with_gradients
 from sidelight.transport.result import Divergence, OnFailure, Transport, report_failure, stack
 
 MAX_ITERATIONS = 5000
@@ -31,6 +31,7 @@ def sinkhorn(
     potentials: Potentials | None = None,
     on_failure: OnFailure = "warn",
     second_order: bool = False,
+    path: Path = "auto",
 ) -> Transport:
     """Entropic transport ``min_P <P, C> + epsilon KL(P | a b')`` over plans with marginals ``a`` and ``b``.
 
@@ -40,13 +41,15 @@ def sinkhorn(
     (..., n, m) is added to the cost without gradient. ``epsilon`` is in units of the cost, or ``"relative:r"`` for r
     times the mean cost. Iterates until the L1 marginal error is at most ``tolerance`` (relative to the mass), and says
     so (``on_failure``) if ``max_iterations`` did not suffice. ``second_order`` makes the gradient differentiable, and
-    with it plan, cost and potentials (implicit differentiation). Half-precision input is computed in float32.
+    with it plan, cost and potentials (implicit differentiation). ``path="dense"`` holds (n, m) matrices, ``"online"``
+    (squared costs of points) only blocks, ``"auto"`` chooses by size. Half-precision input becomes float32.
     """
     with _exact_arithmetic():
         clouds = _read_clouds(x, y, cost)
         matrix = _float(cost) if isinstance(cost, Tensor) else cost
-        solve = _Solver(epsilon, tolerance, max_iterations, second_order)
-        result = solve(*clouds, matrix, a, b, offset, potentials)
+        solve = _Solver(epsilon, tolerance, max_iterations, second_order, path)
+        results, shape = solve(*clouds, matrix, a, b, offset, potentials)
+        result = stack(results, shape) if shape else results[0]
     if not result.converged:
         report_failure(result.marginal_error, tolerance, result.iterations, on_failure)
     return result
@@ -66,6 +69,7 @@ def sinkhorn_divergence(
     potentials: Potentials | None = None,
     on_failure: OnFailure = "warn",
     second_order: bool = False,
+    path: Path = "auto",
 ) -> Divergence:
     """Debiased transport ``OT(x, y) - OT(x, x)/2 - OT(y, y)/2``: zero for equal clouds, positive otherwise.
 
@@ -77,13 +81,21 @@ def sinkhorn_divergence(
     offsets = offset if isinstance(offset, tuple) else (offset, offset, offset)
     with _exact_arithmetic():
         first, second = _read_clouds(x, y, costs[0])
-        solve = _Solver(epsilon, tolerance, max_iterations, second_order)
-        cross = solve(first, second, costs[0], a, b, offsets[0], potentials)
-        alone = _Solver(cross.epsilon, tolerance, max_iterations, second_order, symmetric=True)
-        self_x = alone(first, first, costs[1], a, a, offsets[1], None)
-        self_y = alone(second, second, costs[2], b, b, offsets[2], None)
-        value = cross.objective - 0.5 * (self_x.objective + self_y.objective)
-    result = Divergence(value, cross, self_x, self_y)
+        solve = _Solver(epsilon, tolerance, max_iterations, second_order, path, attach=False)
+        cross, shape = solve(first, second, costs[0], a, b, offsets[0], potentials)
+        alone = _Solver(cross[0].epsilon, tolerance, max_iterations, second_order, path, attach=False, symmetric=True)
+        self_x, _ = alone(first, first, costs[1], a, a, offsets[1], None)
+        self_y, _ = alone(second, second, costs[2], b, b, offsets[2], None)
+        values = [
+            with_gradients(
+                c.objective - 0.5 * (p.objective + q.objective),
+                merged([(1.0, c._pairs), (-0.5, p._pairs), (-0.5, q._pairs)]),
+            )
+            for c, p, q in zip(cross, self_x, self_y)
+        ]
+        value = torch.stack(values).reshape(shape) if shape else values[0]
+        parts = [stack(results, shape) if shape else results[0] for results in (cross, self_x, self_y)]
+    result = Divergence(value, *parts)
     if not result.converged:
         report_failure(result.marginal_error, tolerance, result.iterations, on_failure)
     return result
@@ -93,12 +105,19 @@ class _Solver:
     """The settings of a solve, applied to every problem of a batch."""
 
     def __init__(
-        self, epsilon: float | str, tolerance: float, limit: int, second_order: bool, symmetric: bool = False
+        self,
+        epsilon: float | str,
+        tolerance: float,
+        limit: int,
+        second_order: bool,
+        path: Path,
+        attach: bool = True,
+        symmetric: bool = False,
     ) -> None:
         if not tolerance > 0 or limit < 1:
             raise ValueError(f"tolerance and max_iterations must be positive, got {tolerance} and {limit}")
         self.epsilon, self.tolerance, self.limit = epsilon, tolerance, limit
-        self.second_order, self.symmetric = second_order, symmetric
+        self.second_order, self.path, self.attach, self.symmetric = second_order, path, attach, symmetric
 
     def __call__(
         self,
@@ -109,7 +128,8 @@ class _Solver:
         b: Tensor | None,
         offset: Tensor | None,
         potentials: Potentials | None,
-    ) -> Transport:
+    ) -> tuple[list[Transport], tuple[int, ...]]:
+        """One result per problem, and the leading shape."""
         if isinstance(cost, Tensor):
             shape, sizes = cost.shape[:-2], cost.shape[-2:]
         else:
@@ -128,8 +148,9 @@ class _Solver:
         starts: list[Potentials | None] = [None] * count
         if potentials is not None:
             starts = list(zip(*[_unbatch(t.detach(), shape, count) for t in potentials]))
-        results = [p.solve(epsilon, self.tolerance, self.limit, start) for p, start in zip(problems, starts)]
-        return stack(results, tuple(shape)) if shape else results[0]
+        settings = (epsilon, self.tolerance, self.limit)
+        results = [p.solve(*settings, start, self.path, self.attach) for p, start in zip(problems, starts)]
+        return results, tuple(shape)
 
 
 def _unbatch(tensor: Tensor, shape: torch.Size, count: int) -> Sequence[Tensor]:

@@ -1,0 +1,177 @@
+"""The solver that never holds an (n, m) matrix: blocks of the kernel are formed, used for both sides, and forgotten.
+
+One pass over the blocks makes all rows exact for given column potentials ``g`` and sums the columns of the plan, since
+a block holds whole rows. So a pass is a map ``g -> T(g)`` whose fixed point is the solution, with the exact marginal
+error at hand; Anderson's method accelerates it. The first ``g`` comes from a dense solve between samples of the clouds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from sidelight.transport import dense
+from sidelight.transport.points import Points
+
+BLOCK = 1 << 20  # elements of a block
+SAMPLE = 2048  # points of either cloud in the first, dense solve
+MEMORY = 5  # past iterates that Anderson's method combines
+
+
+class Solution:
+    """A solved problem; products with the plan cost one pass each."""
+
+    path = "online"
+
+    def __init__(
+        self, blocks: Blocks, f: Tensor, g: Tensor, columns: Tensor, error: float, passes: int, tolerance: float
+    ) -> None:
+        self.blocks, self.error, self.iterations, self.converged = blocks, error, passes, error <= tolerance
+        a, b = blocks.a, blocks.b
+        left, right = torch.dot(a, f).item(), torch.dot(b, g).item()
+        self.marginals = a, columns
+        self.value = left + right - blocks.epsilon * (columns.sum().item() - 1.0)
+        gap = 0.5 * (right - left)
+        self.f, self.g = f + gap, g - gap
+
+    def plan(self) -> Tensor:
+        parts = [kernel.clone() for _, kernel in self.blocks.kernels(self.f, self.g)]
+        return torch.cat(parts).mul_(self.blocks.a.unsqueeze(1)).mul_(self.blocks.b)
+
+    def right(self, z: Tensor) -> Tensor:
+        """``P z`` for ``z`` (m, d)."""
+        weighted = self.blocks.b.unsqueeze(1) * z
+        parts = [kernel @ weighted for _, kernel in self.blocks.kernels(self.f, self.g)]
+        return torch.cat(parts).mul_(self.blocks.a.unsqueeze(1))
+
+    def left(self, z: Tensor) -> Tensor:
+        """``P' z`` for ``z`` (n, d)."""
+        weighted = self.blocks.a.unsqueeze(1) * z
+        total = z.new_zeros(self.blocks.b.shape[0], z.shape[1])
+        for rows, kernel in self.blocks.kernels(self.f, self.g):
+            total.addmm_(kernel.T, weighted[rows])
+        return total.mul_(self.blocks.b.unsqueeze(1))
+
+
+class Blocks:
+    """The kernel ``exp((f_i + g_j - C_ij) / epsilon)`` by blocks of rows."""
+
+    def __init__(self, points: Points, a: Tensor, b: Tensor, epsilon: float) -> None:
+        self.points, self.a, self.b, self.epsilon = points, a, b, epsilon
+        n, m = len(points.x), len(points.y)
+        self.height = max(1, min(n, BLOCK // m))
+        self.buffer = points.x.new_empty(self.height, m)
+        self.scaled = points.y.T * (2.0 * points.scale / epsilon)
+
+    def exponents(self, f: Tensor, g: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Rows and ``(f_i + g_j - C_ij) / epsilon``; the tensor is overwritten by the next block."""
+        left = ((f - self.points.xx) / self.epsilon).unsqueeze(1)
+        right = (g - self.points.yy) / self.epsilon
+        for start in range(0, len(left), self.height):
+            rows = slice(start, min(start + self.height, len(left)))
+            block = self.buffer[: rows.stop - start]
+            torch.addmm(right, self.points.x[rows], self.scaled, out=block).add_(left[rows])
+            yield rows, block
+
+    def kernels(self, f: Tensor, g: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        for rows, block in self.exponents(f, g):
+            yield rows, block.clamp_(dense.LOWEST, dense.HIGHEST).exp_()
+
+    def sweep(self, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        """``f`` that makes the rows exact for ``g`` (from a guess near it), and the columns' relative masses then."""
+        sums = torch.empty_like(f)
+        columns = torch.zeros_like(g)
+        for rows, kernel in self.kernels(f, g):
+            torch.mv(kernel, self.b, out=sums[rows])
+            columns.addmv_(kernel.T, self.a[rows] / sums[rows])
+        return f - self.epsilon * sums.log(), columns
+
+    def soft_minimum(self, g: Tensor) -> Tensor:
+        """``f`` that makes the rows exact for ``g``, from no guess."""
+        f = torch.zeros_like(self.a)
+        logarithm = self.b.log()
+        for rows, block in self.exponents(f, g):
+            f[rows] = torch.logsumexp(block.add_(logarithm), 1) * -self.epsilon
+        return f
+
+
+def solve(
+    points: Points,
+    a: Tensor,
+    b: Tensor,
+    epsilon: float,
+    tolerance: float,
+    max_iterations: int,
+    potentials: tuple[Tensor, Tensor] | None = None,
+) -> Solution:
+    """Transport between positive ``a`` (n,) and ``b`` (m,) of mass 1 at the cost of ``points``."""
+    blocks = Blocks(points, a, b, epsilon)
+    if potentials is None:
+        f, g = start(points, a, b, epsilon)
+    else:
+        g = potentials[1].detach().to(a)
+        f = blocks.soft_minimum(g)
+    mixing = Anderson(b)
+    best, passes = math.inf, 0
+    while True:
+        f, columns = blocks.sweep(f, g)
+        passes += 1
+        error = torch.dot(b, (columns - 1.0).abs()).item()
+        if error <= dense.CAUTION * tolerance or passes >= max_iterations or math.isnan(error):
+            return Solution(blocks, f, g, columns * b, error, passes, tolerance)
+        if error > 2.0 * best:
+            mixing.forget()
+        best = min(best, error)
+        g = mixing.next(g, columns.log().mul_(-epsilon))
+
+
+def start(points: Points, a: Tensor, b: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Potentials of a dense solve between samples of the clouds, extended to all points by their soft minima."""
+    rows, columns = sample(a), sample(b)
+    some = Points(points.x[rows], points.y[columns], points.scale, same=False)
+    left, right = a[rows] / a[rows].sum(), b[columns] / b[columns].sum()
+    mean, bound = some.mean_and_bound().tolist()
+    solved = dense.solve(some.cost(), left, right, epsilon, 1e-2, 500, (mean, bound))
+    f = Blocks(points.between(None, columns), a, right, epsilon).soft_minimum(solved.g)
+    g = Blocks(points.between(rows, None).transpose(), b, left, epsilon).soft_minimum(solved.f)
+    return f, g
+
+
+def sample(weight: Tensor) -> Tensor:
+    """Indices of up to ``SAMPLE`` points, the same at every call."""
+    size = len(weight)
+    if size <= SAMPLE:
+        return torch.arange(size, device=weight.device)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randperm(size, generator=generator)[:SAMPLE].to(weight.device)
+
+
+class Anderson:
+    """Anderson acceleration of ``g -> g + residual``, least squares in the norm of the masses."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.root = weight.sqrt()
+        self.forget()
+
+    def forget(self) -> None:
+        self.steps: list[Tensor] = []
+        self.changes: list[Tensor] = []
+        self.previous: tuple[Tensor, Tensor] | None = None
+
+    def next(self, g: Tensor, residual: Tensor) -> Tensor:
+        """The next iterate after ``g`` with ``T(g) - g = residual``."""
+        if self.previous is not None:
+            self.steps = [*self.steps[1 - MEMORY :], g - self.previous[0]]
+            self.changes = [*self.changes[1 - MEMORY :], residual - self.previous[1]]
+        self.previous = g, residual
+        if not self.changes:
+            return g + residual
+        matrix = (torch.stack(self.changes) * self.root).double()
+        gram = matrix @ matrix.T
+        gram.diagonal().add_(1e-12 * gram.diagonal().max())
+        weights = torch.linalg.solve(gram, matrix @ (residual * self.root).double()).to(g.dtype)
+        moves = torch.stack(self.steps).add_(torch.stack(self.changes))
+        return g + residual - torch.mv(moves.T, weights)
