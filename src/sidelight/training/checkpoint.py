@@ -43,7 +43,7 @@ def load_checkpoint(path: Path, identity: str) -> dict[str, Any]:
     mend = "Delete it to train this job from its beginning."
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
-        version = content["format"]
+        version = dict(content)["format"]
         found, state = content.get("identity"), content.get("state")
     except Exception as error:
         raise RunError(f"{path} is not a readable sidelight checkpoint ({type(error).__name__}). {mend}") from error
