@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from sidelight.config import Config, NetworkConfig, TrainingConfig
@@ -141,3 +146,13 @@ def hallucination_subject(task: str, kind: str, loss: str) -> Subject:
         return Hallucination(tnets, here, here, task_of(task), loss).to(dtype)
 
     return Subject(factory, rows, AVAILABLE, PRIVILEGED, exports=False)
+
+
+def reference(size: int) -> dict[str, NDArray]:
+    """Inputs, values and gradients of released implementations, where the folder with them is beside the repository."""
+    beside = Path(__file__).parents[1].parent / "shared"
+    path = Path(os.environ.get("SIDELIGHT_SHARED", beside)) / "reference" / f"losses_b{size}.npz"
+    if not path.is_file():
+        pytest.skip(f"no reference values: {path.name} is not there; name their folder in SIDELIGHT_SHARED")
+    with np.load(path) as data:
+        return dict(data)

@@ -27,10 +27,14 @@ def concordance(prediction: Tensor, target: Tensor) -> Tensor:
     """
     if prediction.shape[0] == 0:
         return prediction.sum(0)
-    mean_p, mean_t = prediction.mean(0), target.mean(0)
-    cp, ct = prediction - mean_p, target - mean_t
+    # Counted from the first row, which loses no digits and makes a constant exactly 0.
+    first_p, first_t = prediction[0].detach(), target[0].detach()
+    p, t = prediction - first_p, target - first_t
+    mean_p, mean_t = p.mean(0), t.mean(0)
+    cp, ct = p - mean_p, t - mean_t
+    apart = mean_p - mean_t + (first_p - first_t)
     numerator = 2 * (cp * ct).mean(0)
-    denominator = cp.square().mean(0) + ct.square().mean(0) + (mean_p - mean_t).square()
+    denominator = cp.square().mean(0) + ct.square().mean(0) + apart.square()
     safe = denominator > torch.finfo(denominator.dtype).tiny
     return numerator / denominator.where(safe, denominator.new_ones(())) * safe
 
