@@ -1,0 +1,737 @@
+"""Whole comparisons: every form of data and setting, the same result by every way, a folder that is looked after."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import sidelight as sl
+from sidelight.config import load_config
+from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning
+from sidelight.experiment import cell as cell_module
+from sidelight.experiment import execute
+from sidelight.experiment.fold_data import FoldData
+from sidelight.experiment.jobs import Job, later
+from sidelight.experiment.runner import fingerprint, settle
+from sidelight.experiment.study import Study
+from small import BASE, cell, curves, differing, make_data, merged, outcome, plan, study, table, tensors
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+METHODS = {
+    "methods": ["kl", "pkdot", "pkdot+kl@crossfit"],
+    "placebo": ["all"],
+    "self_distillation": ["kl"],
+    "label_groups": [0.5, 1.0],
+}
+TINY = {"methods": ["mse"], "training": {"epochs": 1}}
+
+
+@pytest.fixture
+def drawn():
+    """The page is drawn, at half a second each, only where a test asks for it by this name."""
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(monkeypatch, request):
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(Study, "report", lambda self, path=None: self.folder / "report.html")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_data()
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory) -> Path:
+    """Two folds of one seed, every kind of job, in one go."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Study, "report", lambda self, path=None: self.folder / "report.html")
+        return study(tmp_path_factory.mktemp("whole") / "run", data, **METHODS).folder
+
+
+# the same result by every way ---------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_what_the_design_says(whole):
+    assert {p.name for p in whole.iterdir() if not p.name.startswith(".")} >= {
+        "config.yaml", "environment.json", "plan.json", "jobs", "results.csv", "summary.json", "student",
+    }  # fmt: skip
+    planned = json.loads((whole / "plan.json").read_text())["jobs"]
+    assert sorted(planned) == sorted(p.name for p in (whole / "jobs").iterdir())
+    for job in (whole / "jobs").iterdir():
+        assert {p.name for p in job.iterdir()} == {
+            "job.json", "curves.csv", "model.json", "model.safetensors", "predictions.csv", "similarity.safetensors",
+        }  # fmt: skip
+    assert not list(whole.rglob(".*.tmp"))
+    assert not list((whole / "checkpoints").iterdir())
+    results = pd.read_csv(whole / "results.csv", keep_default_na=False)
+    assert list(results.columns[:6]) == ["method", "control", "labels", "fold", "seed", "select"]
+    assert list(results.columns[-3:]) == ["seconds", "n_train", "n_test"]
+    kinds = {("baseline", ""), ("teacher", ""), ("teacher", "placebo"), ("kl", "self")}
+    kinds |= {(m, c) for m in METHODS["methods"] for c in ("", "placebo")}
+    assert len(results) == len(kinds) * 2 * 2
+    assert set(zip(results.method, results.control)) == kinds
+
+
+def test_stored_predictions_are_those_of_the_test_rows(whole, data):
+    made = cell(whole, data, **METHODS)
+    for job in ("kl-l0.5-f0-s0", "pkdot-l1-f0-s0", "pkdot+kl@crossfit~placebo-l1-f0-s0"):
+        folder = whole / "jobs" / job
+        told = pd.read_csv(folder / "predictions.csv", keep_default_na=False)
+        rows = made.data.fold.test
+        assert told["id"].tolist() == data.ids[rows].tolist()
+        assert told["group"].tolist() == data.group[rows].tolist()
+        assert told["target"].tolist() == [data.labels[c] for c in data.target[rows]]
+        record = json.loads((folder / "job.json").read_text())
+        assert record["metrics"]["accuracy"] == pytest.approx((told["target"] == told["prediction"]).mean())
+        assert record["n_test"] == len(rows)
+        student = sl.load_student(folder / "model.safetensors")
+        assert student.reads == ("phone",)
+        assert student.predict({"phone": data.inputs["phone"][rows]}).tolist() == told["prediction"].tolist()
+
+
+def test_the_stored_select_score_is_the_best_of_the_curve(whole):
+    for job in (whole / "jobs").iterdir():
+        record, curve = json.loads((job / "job.json").read_text()), curves(job)
+        assert record["select"] == curve["select"].max()
+        assert record["best_epoch"] == curve["epoch"][curve["select"].idxmax()]
+        assert record["stopped_epoch"] == len(curve)
+
+
+def test_a_job_does_not_depend_on_the_others_nor_on_the_order(whole, data, tmp_path):
+    reference = outcome(whole)
+    jobs = plan(data, **METHODS)
+    made = cell(tmp_path / "backwards", data, fold=1, **METHODS)
+    for job in reversed([job for job in jobs if job.fold == 1]):
+        made.run(job)
+    backwards = outcome(tmp_path / "backwards")
+    assert differing(backwards, {k: v for k, v in reference.items() if "-f1-" in k}) == []
+    for job in jobs[-1], next(j for j in jobs if j.control == "placebo" and j.method == "pkdot"):
+        alone = tmp_path / f"alone-{job.id}"
+        few = {"methods": [job.method], "placebo": ["none"], "self_distillation": ["none"]}
+        cell(alone, data, fold=job.fold, **METHODS | few).run(job)
+        left = outcome(alone)
+        assert f"{job.id}/model.safetensors" in left
+        assert differing(left, {k: reference[k] for k in left}) == []
+
+
+def test_a_pool_of_processes_leaves_the_same_bits(whole, data, tmp_path):
+    torch.set_num_threads(2)
+    try:
+        run = study(tmp_path / "run", data, jobs=2, **METHODS).folder
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert differing(outcome(run), outcome(whole)) == []
+    assert table(run).equals(table(whole))
+
+
+def test_twice_the_same_and_another_seed_another(tmp_path, data):
+    few = {"methods": ["pkdot"], "folds": 2}
+    both = study(tmp_path / "both", data, seeds=2, **few).folder
+    again = study(tmp_path / "again", data, seed=1, **few).folder
+    first, second = ({k: v for k, v in outcome(both).items() if f"-s{seed}" in k} for seed in (0, 1))
+    assert differing(second, outcome(again)) == []
+    for name, value in first.items():
+        assert value != second[name.replace("-s0", "-s1")], name
+    folds = [FoldData(cell(tmp_path, data, **few).config, data, 0, seed).fold.test.tolist() for seed in (0, 1)]
+    assert folds[0] != folds[1]
+
+
+def test_a_run_that_grew_is_the_run_done_at_once(whole, data, tmp_path):
+    """More methods, controls, label budgets; then seeds."""
+    small = METHODS | {"methods": ["kl"], "placebo": ["none"], "self_distillation": ["none"], "label_groups": [1.0]}
+    run = study(tmp_path / "run", data, **small).folder
+    assert len(table(run)) == 2 * 3
+    study(run, data, resume=True, **METHODS)
+    assert differing(outcome(run), outcome(whole)) == []
+    assert table(run).equals(table(whole))
+    seeds = [study(tmp_path / "two", data, resume=True, seeds=n, **TINY).folder for n in (1, 2)]
+    at_once = study(tmp_path / "at once", data, seeds=2, **TINY).folder
+    assert differing(outcome(seeds[1]), outcome(at_once)) == []
+    assert table(seeds[1]).equals(table(at_once))
+
+
+def test_a_finished_run_is_resumed_without_training(whole, data, monkeypatch):
+    before = {p: p.stat().st_mtime_ns for p in whole.rglob("jobs/**/*")}
+    monkeypatch.setattr(cell_module, "fit", lambda *a, **k: pytest.fail("trained again"))
+    study(whole, data, resume=True, **METHODS)
+    assert before == {p: p.stat().st_mtime_ns for p in whole.rglob("jobs/**/*")}
+
+
+def test_a_lost_job_is_made_again_alone_to_the_bit(whole, data, tmp_path, monkeypatch):
+    run = shutil.copytree(whole, tmp_path / "run")
+    lost = ["teacher-l1-f0-s0", "pkdot+kl@crossfit-l0.5-f1-s0"]
+    for job in lost:
+        shutil.rmtree(run / "jobs" / job)
+    (run / "results.csv").unlink()
+    trained: list[str] = []
+    fit = cell_module.fit
+    monkeypatch.setattr(cell_module, "fit", lambda *a, **k: trained.append(k["identity"]) or fit(*a, **k))
+    study(run, data, resume=True, **METHODS)
+    assert trained == lost
+    assert differing(outcome(run), outcome(whole)) == []
+    assert table(run).equals(table(whole))
+
+
+def test_the_best_method_gets_its_placebo_and_self(tmp_path, data):
+    made = study(tmp_path / "run", data, methods=["mse", "kl"], placebo=["best"], self_distillation=["best"])
+    best = made.best_method(1.0)
+    controls = made.results[made.results.control != ""]
+    assert set(zip(controls.method, controls.control)) == {
+        (best, "placebo"), ("teacher", "placebo"), (best, "self")
+    }  # fmt: skip
+    planned = json.loads((made.folder / "plan.json").read_text())["jobs"]
+    assert len(planned) == len(made.results) == 2 * (4 + 3)
+
+
+def test_controls_are_planned_before_the_first_result_only_where_they_are_known():
+    config = load_config({"methods": ["kl", "mse"], "placebo": ["best"], "seeds": 1, "label_groups": [0.2]})
+    jobs = [Job(m, "", share, 0, 0) for m, share in (("baseline", 1.0), ("baseline", 0.2), ("kl", 0.2))]
+    added = later(config, jobs, {0.2: "kl"})
+    assert [(j.method, j.control, j.labels) for j in added] == [("teacher", "placebo", 0.2), ("kl", "placebo", 0.2)]
+    assert later(replace(config, placebo=["all"]), jobs, {0.2: "kl"}) == []
+    assert later(replace(config, placebo=["none"]), jobs, {0.2: "kl"}) == []
+
+
+def test_a_script_without_a_main_guard_is_run_once(tmp_path):
+    """Its worker processes do not begin it anew; `jobs` as it is by default."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\n"
+        "from small import make_data, study\n"
+        "from sidelight.experiment.study import Study\n"
+        "print('begun')\n"
+        "Study.report = lambda self, path=None: None\n"
+        "made = study(Path('run'), make_data(), jobs=2, methods=['mse'], training={'epochs': 1})\n"
+        "print(len(made.results))\n"
+    )
+    here = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, str(script), here], cwd=tmp_path, capture_output=True, text=True, env=os.environ, timeout=120
+    )
+    assert done.stdout == "begun\n6\n", done.stderr
+
+
+# the folder ---------------------------------------------------------------------------------------------------------
+
+
+def test_another_configuration_is_refused_with_what_differs(whole, data):
+    before = sorted(p.stat().st_mtime_ns for p in whole.rglob("*"))
+    with pytest.raises(RunError) as error:
+        study(whole, data, resume=True, **METHODS | {"training": {"epochs": 4}, "standardize": "group"})
+    text = str(error.value)
+    assert f"{whole} belongs to another configuration" in text
+    assert "training.epochs: 3 there, 4 here" in text
+    assert "standardize: 'train' there, 'group' here" in text
+    assert text.count(" there, ") == 2
+    assert "--output" in text
+    assert before == sorted(p.stat().st_mtime_ns for p in whole.rglob("*"))
+
+
+def test_the_same_run_needs_to_be_resumed_by_name(whole, data):
+    with pytest.raises(RunError, match=r"holds this run already.*--resume"):
+        study(whole, data, **METHODS)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path, data):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for resume in (False, True):
+        with pytest.raises(RunError, match="not empty and not a run folder"):
+            study(tmp_path, data, resume=resume, **TINY)
+    assert [p.name for p in tmp_path.iterdir() if p.name != ".lock"] == ["thesis.tex"]
+
+
+def test_an_empty_folder_and_a_beginning_that_was_killed_are_used(tmp_path, data):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").touch()
+    (tmp_path / "run" / ".config.yaml.17-abc123.tmp").write_text("data: sm")
+    assert len(study(tmp_path / "run", data, **TINY).results) == 6
+    assert not list((tmp_path / "run").glob(".*.tmp"))
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(whole, data):
+    with (whole / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(RunError, match="another process is running in"):
+            study(whole, data, resume=True, **METHODS)
+    assert study(whole, data, resume=True, **METHODS).folder == whole
+
+
+def test_a_running_folder_is_locked(tmp_path, data, monkeypatch):
+    seen = []
+    fit = cell_module.fit
+
+    def busy(*args, **more):
+        if not seen:
+            with pytest.raises(RunError, match="another process is running in") as error:
+                study(tmp_path / "run", data, resume=True, **TINY)
+            seen.append(error)
+        return fit(*args, **more)
+
+    monkeypatch.setattr(cell_module, "fit", busy)
+    assert len(study(tmp_path / "run", data, **TINY).results) == 6
+    assert seen
+
+
+def changed(data, what: str):
+    if what == "an input":
+        inputs = {m: x.copy() for m, x in data.inputs.items()}
+        inputs["pulse"][3, 2, 1] += 1e-3
+        return replace(data, inputs=inputs)
+    if what == "a target":
+        target = data.target.copy()
+        target[0] = (target[0] + 1) % 3
+        return replace(data, target=target)
+    if what == "a label":
+        labelled = data.labelled.copy()
+        labelled[0] = ~labelled[0]
+        return replace(data, labelled=labelled)
+    if what == "a class name":
+        return replace(data, labels=("low", "medium", "high"))
+    if what == "presence":
+        return replace(data, present=data.present | {"watch": ~data.present["watch"]})
+    if what == "a length":
+        return replace(data, lengths={"pulse": np.maximum(data.lengths["pulse"] - 1, 1)})
+    column = {"a group": "group", "an id": "ids", "the split": "split"}[what]
+    values = getattr(data, column).copy()
+    values[0] = {"group": "g09", "ids": "another", "split": "test"}[column]
+    return replace(data, **{column: values})
+
+
+CHANGES = [
+    "an input", "a target", "a label", "a class name", "presence", "a length", "a group", "an id", "the split",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_data_that_changed_are_not_mixed_with_what_was_begun(what, whole, data):
+    with pytest.raises(RunError, match="the data changed since"):
+        study(whole, changed(data, what), resume=True, **METHODS)
+
+
+def test_what_no_job_can_read_is_no_change_of_the_data(data):
+    target = data.target.copy()
+    target[~data.labelled] = 0
+    assert fingerprint(replace(data, target=target)) == fingerprint(data)
+    assert fingerprint(make_data()) == fingerprint(data)
+
+
+@pytest.mark.parametrize("under", ["a file", "no such device"])
+def test_a_folder_that_cannot_be_written_is_named(under, tmp_path, data):
+    (tmp_path / "file").write_text("")
+    place = tmp_path / "file" / "run" if under == "a file" else Path("/proc/no-such-place/run")
+    with pytest.raises(RunError, match=r"cannot write the run folder .*run.*--output"):
+        study(place, data, **TINY)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_named(tmp_path, data):
+    tmp_path.chmod(0o500)
+    with pytest.raises(RunError, match=r"cannot write the run folder .*Permission denied"):
+        study(tmp_path / "run", data, **TINY)
+
+
+@pytest.mark.parametrize(
+    ("call", "where", "mark"),
+    [
+        ("fsync", "jobs", "pkdot-l1-f0-s0"),
+        ("replace", "jobs", "pkdot-l1-f0-s0"),
+        ("fsync", "shared", "teacher-l1-f0-s0-tnets.safetensors"),
+        ("replace", "checkpoints", "kl-l1-f1-s0.pt"),
+    ],
+)
+def test_a_full_disk_is_named_and_nothing_is_lost(call, where, mark, whole, data, tmp_path, monkeypatch):
+    """The disk is full when a job, T-Nets, or the state of a job are written; then there is room again."""
+    run, real = tmp_path / "run", getattr(os, call)
+    settings = {"methods": ["kl", "pkdot"], "checkpoint_seconds": 0.0 if where == "checkpoints" else 30.0}
+
+    def full(target: Any, *more: Any) -> Any:
+        name = os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else os.fspath(target)
+        if f"/{where}/" in name and mark in name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(target, *more)
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(RunError) as error:
+        study(run, data, **settings)
+    monkeypatch.setattr(os, call, real)
+    assert "No space left on device" in str(error.value)
+    assert f"cannot write {run / where}" in str(error.value).replace("could not write the checkpoint", "cannot write")
+    assert mark in str(error.value)
+    reference, stored = outcome(whole), outcome(run)
+    assert "kl-l1-f0-s0/model.safetensors" in stored
+    assert not any(mark in name for name in stored)
+    assert differing(stored, {name: reference[name] for name in stored}) == []
+    study(run, data, resume=True, **settings)
+    finished = outcome(run)
+    assert {name.partition("/")[0] for name in finished} >= {"kl-l1-f1-s0", "pkdot-l1-f0-s0", "pkdot-l1-f1-s0"}
+    assert differing(finished, {name: reference[name] for name in finished}) == []
+    assert len(table(run)) == 2 * 4
+    assert not list(run.rglob("*.tmp"))
+    assert not list((run / "checkpoints").iterdir())
+
+
+def test_what_cannot_begin_leaves_no_folder(tmp_path, data):
+    """So that the mended command finds no other configuration there."""
+    for settings, error in (
+        ({"folds": 40}, DataError),
+        ({"available": ["phon"]}, ConfigError),
+        ({"methods": ["kl"], "student": {"freeze": True, "init": "random"}}, ConfigError),
+    ):
+        with pytest.raises(error):
+            study(tmp_path / "run", data, **merged(TINY, settings))
+        assert not (tmp_path / "run").exists()
+
+
+# every form of data -------------------------------------------------------------------------------------------------
+
+
+def arrays(data) -> dict[str, Any]:
+    return {
+        **data.inputs,
+        "watch_present": data.present["watch"],
+        "pulse_length": data.lengths["pulse"],
+        "target": np.where(data.labelled, data.target, -1),
+        "class_names": np.array(data.labels),
+        "subject": data.group,
+        "id": data.ids,
+    }
+
+
+def frame(data) -> pd.DataFrame:
+    columns = {f"{m}.{k}": x for m in ("phone", "watch") for k, x in enumerate(data.inputs[m].astype(float).T)}
+    for name in columns:
+        if name.startswith("watch"):
+            columns[name] = np.where(data.present["watch"], columns[name], np.nan)
+    target = np.where(data.labelled, np.array(data.labels)[data.target], None)
+    return pd.DataFrame(columns | {"feeling": target, "who": data.group, "id": data.ids})
+
+
+def test_every_way_in_gives_the_same_weights(tmp_path, data):
+    data = replace(data, split=None, target=data.target)
+    simple = data.select(["phone", "watch"])
+    names = {"methods": ["mse"], "privileged": ["watch"]}
+    runs = {
+        "dataset": study(tmp_path / "dataset", simple, **names),
+        "arrays": study(tmp_path / "arrays", arrays(data), **names),
+        "frame": study(tmp_path / "frame", frame(data), target="feeling", group="who", **names),
+    }
+    frame(data).to_csv(tmp_path / "rows.csv", index=False)
+    np.savez(tmp_path / "rows.npz", **arrays(data))
+    runs["csv"] = study(tmp_path / "csv", tmp_path / "rows.csv", target="feeling", group="who", **names)
+    runs["npz"] = study(tmp_path / "npz", str(tmp_path / "rows.npz"), **names)
+    order = {name: sorted(p.name for p in (made.folder / "jobs").iterdir()) for name, made in runs.items()}
+    assert len(set(map(tuple, order.values()))) == 1
+    for job in order["dataset"]:
+        mine = tensors(runs["dataset"].folder / "jobs" / job)
+        for name, made in runs.items():
+            if name not in ("frame", "csv"):  # classes by name come in another order, and so in another output
+                theirs = tensors(made.folder / "jobs" / job)
+                assert [k for k in mine if not np.array_equal(mine[k], theirs[k])] == [], name
+        read = [tensors(runs[name].folder / "jobs" / job) for name in ("frame", "csv")]
+        assert [k for k in read[0] if not np.array_equal(read[0][k], read[1][k])] == []
+    assert runs["csv"].config.data == str(tmp_path / "rows.csv")
+    assert runs["arrays"].results.n_test.tolist() == runs["frame"].results.n_test.tolist()
+    assert runs["frame"].best().student.labels == ("high", "low", "middle")
+
+
+def test_a_built_in_set_answers_its_own_question(tmp_path, monkeypatch):
+    few = sl.load("phone-watch")
+    assert settle(load_config({"data": "phone-watch"}), few).label_groups == few.question["label_groups"]
+    assert settle(load_config({"data": "phone-watch"}), few).available == ["phone_acc"]
+    assert settle(load_config({"data": "phone-watch"}), few).output == "runs/phone-watch"
+
+
+def test_regression_of_two_targets(tmp_path):
+    data = make_data("regression")  # one target is missing in some rows
+    made = study(tmp_path / "run", data, methods=["mse", "pkdot+mse"], placebo=["best"], training={"epochs": 8})
+    assert list(made.results.columns[6:9]) == ["ccc", "mae", "rmse"]
+    assert made.results.ccc.between(-1, 1).all()
+    means = made.results[made.results.control == ""].groupby("method").ccc.mean()
+    assert means["teacher"] > means["baseline"]
+    told = pd.read_csv(made.folder / "jobs" / "pkdot+mse-l1-f0-s0" / "predictions.csv")
+    assert {"target.valence", "target.arousal", "prediction.valence", "prediction.arousal"} <= set(told)
+    assert told["target.arousal"].isna().any()
+    student = made.best().student
+    rows = cell(tmp_path, data, methods=["mse"]).data.fold.test
+    assert student.predict({"phone": data.inputs["phone"][rows]}).shape == (len(rows), 2)
+    assert made.table().attrs["metric"] == "ccc"
+
+
+@pytest.mark.parametrize("fusion", ["concat", "joint-cross-attention", "multimodal-transformer"])
+def test_signals_of_varying_length_in_every_fusion(fusion, tmp_path, data):
+    """Rows that lack the watch, rows without a label, a student that hallucinates tokens."""
+    inputs = data.inputs | {"swing": np.repeat(data.inputs["pulse"][:, :8, :1], 2, 2)}
+    data = replace(data, inputs=inputs, lengths=data.lengths | {"swing": np.full(len(data), 8)}, present=data.present)
+    assert not data.labelled.all()
+    assert not data.present["watch"].all()
+    made = study(
+        tmp_path / "run",
+        data,
+        available=["phone", "swing"],
+        methods=["pkdot", "mse@crossfit"],
+        network={"fusion": fusion, "encoder": "cnn", "tokens": 4, "width": 8},
+        training={"epochs": 2},
+        placebo=["pkdot"],
+    )
+    student = sl.load_student(made.folder / "jobs" / "pkdot-l1-f0-s0" / "model.safetensors")
+    assert set(student.network.hallucinators) == {"watch", "pulse"}
+    given = {m: data.inputs[m] for m in ("phone", "swing")}
+    steps = {"swing": data.lengths["swing"]}
+    assert set(student.predict(given, lengths=steps)) <= set(data.labels)
+    padded = given | {"swing": np.pad(given["swing"], ((0, 0), (0, 3), (0, 0)), constant_values=9)}
+    assert np.allclose(
+        student.predict_proba(padded, lengths=steps), student.predict_proba(given, lengths=steps), atol=1e-6
+    )
+
+
+def test_each_group_by_its_own_statistics(tmp_path, data):
+    made = study(tmp_path / "run", data, standardize="group", **TINY)
+    student = made.best().student
+    group = data.group[data.split == "test"]
+    assert len(student.predict({"phone": data.inputs["phone"][data.split == "test"]}, group=group)) == len(group)
+    with pytest.raises((ConfigError, DataError), match="group"):
+        student.predict({"phone": data.inputs["phone"][:1]})
+    with pytest.raises(ConfigError, match="needs groups"):
+        study(tmp_path / "other", replace(data, group=None, split=None), standardize="group", protocol="auto", **TINY)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "folds"), [("leave-one-group-out", 4), ("official", 1), ("auto", 1), ("random", 3)]
+)
+def test_protocols(protocol, folds, tmp_path):
+    data = make_data(groups=4 if protocol == "leave-one-group-out" else 16)
+    made = study(tmp_path / "run", data, protocol=protocol, folds=3, **TINY)
+    assert sorted(made.results.fold.unique()) == list(range(folds))
+    if folds == 1:
+        told = pd.read_csv(made.folder / "jobs" / "mse-l1-f0-s0" / "predictions.csv")
+        assert set(told["id"]) == set(data.ids[(data.split == "test") & data.labelled])
+        assert made.config.protocol == "official"
+
+
+def test_rows_whose_place_is_random_are_warned_of(tmp_path, data):
+    with pytest.warns(SidelightWarning, match="random"):
+        study(tmp_path / "run", data, protocol="random", **TINY)
+
+
+def test_missing_values_are_imputed_where_the_data_set_or_the_setting_says_so(tmp_path, data):
+    table = frame(data)
+    table.loc[::5, "phone.1"] = np.nan
+    names = {"target": "feeling", "group": "who", "privileged": ["watch"], **TINY}
+    with pytest.raises(DataError, match=r"'phone' is nan in row 0"):
+        study(tmp_path / "run", table, **names)
+    asked = study(tmp_path / "asked", table, impute="mean", **names)
+    loaded = sl.load(table, target="feeling", group="who", impute="mean")
+    known = study(tmp_path / "known", loaded, privileged=["watch"], **TINY)
+    a, b = (tensors(made.folder / "jobs" / "mse-l1-f0-s0") for made in (asked, known))
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+    assert known.config.impute == "mean"
+    where = loaded.inputs["phone"][:6]
+    assert np.isnan(where).any()
+    assert len(known.best().student.predict({"phone": where})) == 6
+
+
+def test_more_classes_than_the_probe_has_rows(tmp_path):
+    data = make_data(n=480, groups=4, target=np.arange(480) // 4 % 70, labels=tuple(f"c{i}" for i in range(70)))
+    data = replace(data, labelled=np.ones(480, bool))
+    made = study(tmp_path / "run", data, **TINY)
+    assert len(made.results) == 6
+
+
+# settings -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"fold": 3}, "unknown setting 'fold'.*'folds'"),
+        ({"training": {"epoch": 3}}, "unknown setting 'training.epoch'.*'training.epochs'"),
+        ({"methods": ["pkdott"]}, "unknown method 'pkdott'.*'pkdot'"),
+        ({"methods": ["kl@crosfit"]}, "unknown method suffix '@crosfit'.*'@crossfit'"),
+        ({"methods": ["kl+kl"]}, "names a term twice"),
+        ({"methods": ["teacher"]}, "part of every comparison"),
+        ({"methods": []}, "at least one"),
+        ({"placebo": ["mse"]}, "unknown method of placebo 'mse'"),
+        ({"available": ["fone"]}, "available: unknown modality 'fone'.*'phone'"),
+        ({"privileged": []}, "no privileged modality"),
+        ({"privileged": ["phone"]}, "both"),
+        ({"protocol": "kfold"}, "unknown value of protocol 'kfold'"),
+        ({"label_groups": [0.0]}, "label_groups: expected shares"),
+        ({"student": {"freeze": True, "init": "random"}}, "student.freeze.*init=teacher"),
+        ({"target": "feeling"}, "target: a Dataset has its own"),
+        ({"group": "who"}, "group: a Dataset has its own"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named_before_any_training(settings, message, tmp_path, data, monkeypatch):
+    monkeypatch.setattr(cell_module, "fit", lambda *a, **k: pytest.fail("trained"))
+    with pytest.raises(ConfigError, match=message):
+        study(tmp_path / "run", data, **settings)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method", ["kl", "pkdot+kl", "kl@crossfit"])
+def test_a_method_without_meaning_for_the_task_is_refused_before_any_training(method, tmp_path, monkeypatch):
+    monkeypatch.setattr(cell_module, "fit", lambda *a, **k: pytest.fail("trained"))
+    with pytest.raises(ConfigError, match=r"'kl'.*no meaning for regression; use 'mse'"):
+        study(tmp_path / "run", make_data("regression"), methods=["mse", method])
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_name_may_stand_for_a_list(tmp_path, data):
+    rest = {k: v for k, v in merged(BASE, TINY).items() if k not in ("available", "privileged", "methods")}
+    made = sl.compare(data, "phone", "watch", "mse", **rest, output=str(tmp_path / "run"), quiet=True)
+    assert made.config.available == ["phone"]
+    assert made.config.privileged == ["watch"]
+    assert set(made.results.method) == {"baseline", "teacher", "mse"}
+
+
+def start_of(tmp_path: Path, data, method: str = "pkdot", **student: Any) -> tuple[dict, dict, dict]:
+    """Weights of the teacher, of the student before its first step, and of the student when it has learnt."""
+    made = cell(tmp_path, data, methods=[method], student=student)
+    before: dict[str, np.ndarray] = {}
+    fit = cell_module.fit
+
+    def spy(method, *args, identity, **more):
+        if identity.startswith("pkdot") or identity.startswith("mse"):
+            before.update({k: v.numpy().copy() for k, v in method.export().state_dict().items()})
+        return fit(method, *args, identity=identity, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cell_module, "fit", spy)
+        made.run(Job(method, "", 1.0, 0, 0))
+    ended = [tensors(tmp_path / "jobs" / f"{name}-l1-f0-s0") for name in ("teacher", method)]
+    teacher, after = ({k.removeprefix("network."): v for k, v in t.items() if k.startswith("network.")} for t in ended)
+    return teacher, before, after
+
+
+def agreeing(a: dict, b: dict) -> set[str]:
+    """The parts whose weights are the same in both."""
+    names = {k.split(".")[0] for k in {*a} & {*b}}
+    both = {*a} & {*b}
+    return {p for p in names if all(np.array_equal(a[k], b[k]) for k in both if k.startswith(f"{p}."))}
+
+
+def test_a_student_begins_as_the_teacher_ended(tmp_path, data):
+    teacher, before, after = start_of(tmp_path, data)
+    assert agreeing(teacher, before) == {"encoders", "fusion", "head"}
+    assert {k for k in before if k.startswith("encoders.")} == {k for k in before if k.startswith("encoders.phone.")}
+    assert agreeing(teacher, after) == set()
+    assert agreeing(before, after) == {"hallucinators"}  # T-Nets are frozen
+
+
+def test_a_student_of_random_weights(tmp_path, data):
+    teacher, before, after = start_of(tmp_path, data, init="random")
+    assert agreeing(teacher, before) == set()
+    assert agreeing(before, after) == {"hallucinators"}
+
+
+def test_a_student_with_frozen_encoders(tmp_path, data):
+    teacher, before, after = start_of(tmp_path, data, freeze=True)
+    assert agreeing(teacher, after) == {"encoders"}
+    assert agreeing(before, after) == {"encoders", "hallucinators"}
+
+
+def test_hallucination_can_be_chosen(tmp_path, data):
+    for method, choice, expected in (("pkdot", "no", False), ("mse", "auto", False), ("mse", "yes", True)):
+        folder = tmp_path / f"{method}-{choice}"
+        teacher, before, _ = start_of(folder, data, method, hallucinate=choice)
+        assert any(k.startswith("hallucinators.") for k in before) == expected
+        assert bool(list(folder.glob("shared/*tnets*"))) == expected
+        assert agreeing({k: v for k, v in teacher.items() if "phone" in k}, before) >= {"encoders"}
+
+
+class Doubled(nn.Module):
+    """A user's own encoder."""
+
+    def __init__(self, shape: tuple[int, ...]):
+        super().__init__()
+        self.layer = nn.Linear(shape[-1], 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(2 * x)
+
+
+def test_encoders_of_ones_own(tmp_path, data):
+    names = {"methods": ["pkdot"], "training": {"epochs": 2}}
+    config = load_config(merged(BASE | {"data": "small", "output": str(tmp_path / "run")}, names))
+    made = execute(config, data, quiet=True, encoders={"phone": Doubled})
+    again = execute(
+        replace(config, methods=["pkdot", "mse"]), data, quiet=True, resume=True, encoders={"phone": Doubled}
+    )
+    assert len(made.results) + 2 == len(again.results)
+    file = made.folder / "jobs" / "pkdot-l1-f0-s0" / "model.safetensors"
+    student = sl.load_student(file, encoders={"phone": Doubled((4,))})
+    assert len(student.predict({"phone": data.inputs["phone"][:3]})) == 3
+    with pytest.raises(ConfigError, match="encoders: unknown modality 'fone'"):
+        execute(config, data, quiet=True, resume=True, encoders={"fone": Doubled})
+    with pytest.raises(ConfigError, match=r"'phone' cannot be sent to a worker process.*jobs=1"):
+        execute(
+            replace(config, jobs=2, output=str(tmp_path / "pool")), data, quiet=True,
+            encoders={"phone": lambda shape: Doubled(shape)},
+        )  # fmt: skip
+
+
+# the answer ---------------------------------------------------------------------------------------------------------
+
+
+def rewritten(run: Path, job: str, **facts: Any) -> None:
+    file = run / "jobs" / job / "job.json"
+    record = json.loads(file.read_text())
+    record["metrics"] |= facts.pop("metrics", {})
+    file.write_text(json.dumps(record | facts))
+
+
+def test_the_best_is_chosen_on_select_and_never_on_test(tmp_path, data):
+    run = study(tmp_path / "run", data, methods=["kl", "mse"], training={"epochs": 1}).folder
+    for method, select, test in (("kl", (0.5, 0.7), (0.1, 0.2)), ("mse", (0.4, 0.6), (0.9, 0.99))):
+        for fold in (0, 1):
+            job = f"{method}-l1-f{fold}-s0"
+            rewritten(run, job, select=select[fold], metrics={"accuracy": test[1 - fold]})
+    made = Study(run)
+    assert made.results.groupby("method").accuracy.mean().idxmax() == "mse"
+    assert made.best_method(1.0) == "kl"
+    best = made.best()
+    assert best.method == "kl"
+    assert best.path == run / "jobs" / "kl-l1-f1-s0" / "model.safetensors"  # whose test score is the worst
+    made.finish()
+    assert (run / "student" / "student.safetensors").read_bytes() == best.path.read_bytes()
+    assert sl.load_student(run).meta["fold"] == 1
+    for job in ("baseline-l1-f0-s0", "teacher-l1-f1-s0"):
+        rewritten(run, job, select=1.0)
+    assert Study(run).best_method(1.0) == "kl"  # a control is no method
+
+
+def test_the_answer_and_the_student_that_leaves(tmp_path, data, capsys, drawn):
+    made = study(tmp_path / "run", data, methods=["kl", "pkdot"], label_groups=[0.5], placebo=["best"])
+    assert (made.folder / "report.html").stat().st_size > 10_000
+    assert "baseline" in made.table().index
+    assert "all labels" in made.table().index
+    assert f"{made.best_method(0.5)}~placebo" in made.table().index
+    assert made.sentence()
+    made.print()
+    assert "report.html" in capsys.readouterr().out
+    student = made.best().student
+    assert student.reads == ("phone",)
+    assert student.meta["labels"] == 0.5
+    said = student.predict({"phone": data.inputs["phone"]})
+    assert set(said) <= set(data.labels)
+    with pytest.raises(DataError, match="'watch'"):
+        student.predict({"phone": data.inputs["phone"], "watch": data.inputs["watch"]})
+    assert made.report(tmp_path / "page.html") == tmp_path / "page.html"
