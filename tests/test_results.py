@@ -91,10 +91,29 @@ class TestStore:
     def test_a_job_stored_twice_counts_once(self, tmp_path):
         run = make_run(tmp_path / "run", folds=1, seeds=1)
         jobs = run / "jobs"
+        (run / "plan.json").unlink()
         (jobs / "copy").mkdir()
         (jobs / "copy" / "job.json").write_bytes((jobs / "kl-l0.2-f0-s0" / "job.json").read_bytes())
         with pytest.warns(SidelightWarning, match="stored twice"):
             assert len(load_results(run)) == 7
+
+    def test_jobs_of_an_earlier_plan_are_left_out(self, tmp_path):
+        """A run resumed with fewer methods and seeds keeps the folders of the others."""
+        run = make_run(tmp_path / "run", folds=2, seeds=2, skill={"kl": 2.0})
+        fewer = make_run(tmp_path / "fewer", folds=2, seeds=1, methods=("pkdot", "pkdot+kl"), finished=0)
+        (run / "jobs" / "kl-l0.2-f0-s0" / "job.json").write_text("not of the plan, so no warning either")
+        (run / "plan.json").write_bytes((fewer / "plan.json").read_bytes())
+        results = load_results(run)
+        assert set(results["seed"]) == {0}
+        assert "kl" not in set(results["method"])
+        assert table(results).attrs["best"] == "pkdot+kl"
+        assert len(pd.read_csv(run / "results.csv")) == len(results) == 2 * 6
+
+    @pytest.mark.parametrize("plan", [None, "", "[]", '{"jobs": 3}', '{"jobs": []}'])
+    def test_without_a_readable_plan_every_job_counts(self, tmp_path, plan):
+        run = make_run(tmp_path / "run", folds=1, seeds=1)
+        (run / "plan.json").unlink() if plan is None else (run / "plan.json").write_text(plan)
+        assert len(load_results(run)) == 7
 
     def test_temporary_folders_are_no_jobs(self, tmp_path):
         run = make_run(tmp_path / "run", folds=1, seeds=1)

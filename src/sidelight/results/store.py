@@ -80,7 +80,8 @@ def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
     """One row per finished job: `method, control, labels, fold, seed, select, <metrics>, seconds, n_train, n_test`.
 
     Reads `jobs/*/job.json`, in the plan's order where there is one, and rewrites `results.csv` where it differs. A job
-    file that cannot be read is named in a warning and left out. `attrs` carries `primary`, `task` and `labels` (names).
+    that the plan does not name (of an earlier plan with more methods or seeds) is left out; a job file that cannot be
+    read too, named in a warning. `attrs` carries `primary`, `task` and `labels` (names).
     """
     run = Path(run)
     if not run.is_dir():
@@ -89,6 +90,7 @@ def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
         raise RunError(f"{run} is not a run folder: it has neither jobs/ nor config.yaml. Name the folder itself.")
     order = {job: i for i, job in enumerate(read_plan(run))}
     files = [f for f in (run / "jobs").glob("*/job.json") if not f.parent.name.startswith(".")]
+    files = [f for f in files if not order or f.parent.name in order]
     files.sort(key=lambda f: (order.get(f.parent.name, len(order)), f.parent.name))
     records = [record for file in files if (record := _read_job(file)) is not None]
     results = _frame(records)
