@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sidelight import data
 from sidelight.data import Dataset
 from sidelight.errors import ConfigError, DataError, SidelightWarning
-from sidelight.protocols import Fold, hide_labels, split
+from sidelight.protocols import Fold, hide_labels, resolve, split
 
 
 def make(n: int = 60, groups: int | None = 12, classes: int = 3, seed: int = 0, **changes: Any) -> Dataset:
@@ -105,14 +105,22 @@ def test_leave_one_group_out_is_fixed_and_named_after_the_group() -> None:
     assert all(np.array_equal(x.test, y.test) for x, y in zip(a, b))
 
 
-def test_auto_prefers_official_then_groups_then_rows() -> None:
+def test_auto_prefers_official_then_groups_and_never_becomes_random() -> None:
     assert [f.name for f in split(make())] == [f"fold-{i}" for i in range(1, 6)]
+    assert [f.name for f in split(official())] == ["official"]
+    assert [f.name for f in split(official(group=None))] == ["official"]
+    for ask in (lambda d: resolve(d, "auto"), split):
+        with pytest.raises(ConfigError, match=r"needs groups.*toy has neither.*--group, group=.*--protocol random"):
+            ask(make(groups=None))
+
+
+def test_random_without_groups_is_stratified_by_class() -> None:
     d = make(groups=None)
-    folds = split(d)
+    assert resolve(d, "random") == "random"
+    folds = split(d, "random")
     check(d, folds)
     for f in folds:
         assert set(np.bincount(d.target[f.test])) == {4}
-    assert [f.name for f in split(official())] == ["official"]
 
 
 def test_random_ignores_groups_only_when_asked_by_name_and_says_so() -> None:
@@ -161,7 +169,7 @@ def test_unlabelled_rows_only_ever_train() -> None:
         for f in folds:
             assert "g03" in names(d, f.train)
     d = make(groups=None, labelled=labelled)
-    for f in split(d):
+    for f in split(d, "random"):
         assert set(np.flatnonzero(~labelled)) <= set(f.train)
 
 
@@ -180,7 +188,7 @@ def test_a_rare_class_is_kept_in_train_where_that_is_possible() -> None:
         (make(groups=4), "group-kfold", ["toy", "4 groups", "5", "fewer folds"]),
         (make(groups=2), "leave-one-group-out", ["2 groups", "3"]),
         (make(groups=None), "group-kfold", ["needs groups", "group=", "'random'"]),
-        (make(n=4, groups=None, classes=2), "auto", ["4 rows", "5"]),
+        (make(n=4, groups=None, classes=2), "random", ["4 rows", "5"]),
         (make(), "official", ["split=", "toy"]),
         (official(split=np.array(["train"] * 60)), "auto", ["'test'", "train"]),
         (official(split=np.array(["test"] + ["train"] * 59)), "auto", ["'g00'", "test, train"]),

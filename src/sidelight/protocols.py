@@ -35,10 +35,21 @@ class Fold:
 
 
 def resolve(dataset: Dataset, protocol: Protocol) -> Protocol:
-    """What "auto" means for the data: official where they have a split, else group-kfold with groups, else random."""
+    """What "auto" means for the data: official where they have a split, else group-kfold.
+
+    Raises ConfigError where they have neither a split nor groups: that rows are independent has to be said.
+    """
     if protocol != "auto":
         return protocol
-    return "official" if dataset.split is not None else "random" if dataset.group is None else "group-kfold"
+    if dataset.split is not None:
+        return "official"
+    if dataset.group is None:
+        raise ConfigError(
+            f"protocol 'auto' needs groups or a split, and {dataset.name} has neither: name the column that says whose "
+            "row each is (--group, group=…); or, if every row is independent, ask for --protocol random "
+            "(protocol='random')"
+        )
+    return "group-kfold"
 
 
 def split(
@@ -46,13 +57,13 @@ def split(
 ) -> list[Fold]:
     """The folds of a protocol, disjoint in groups.
 
-    auto: official where the data have a split, else group-kfold where they have groups, else random.
+    auto: official where the data have a split, else group-kfold; never random, which has to be asked for.
     group-kfold, random: `folds` parts, redrawn with each seed and balanced in class. leave-one-group-out: a fold per
     group. official: one fold. select: share of a fold's non-test groups that choose epochs (drawn with each seed; the
     official one is used where it exists). Groups without any label are always in train, unlabelled rows never in
     select or test.
 
-    Raises ConfigError (unknown protocol, impossible numbers) and DataError (too few groups, a group in two official
+    Raises ConfigError (unknown protocol, impossible numbers, "auto" without groups and split) and DataError (too few groups, a group in two official
     splits, a class that no train row has).
     """
     if protocol not in PROTOCOLS:
