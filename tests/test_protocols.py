@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 from typing import Any
 
@@ -11,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidelight import data
+from sidelight.config import Config
 from sidelight.data import Dataset
 from sidelight.errors import ConfigError, DataError, SidelightWarning
-from sidelight.protocols import Fold, hide_labels, resolve, split
+from sidelight.protocols import FOLDS, Fold, hide_labels, resolve, split
 
 
 def make(n: int = 60, groups: int | None = 12, classes: int = 3, seed: int = 0, **changes: Any) -> Dataset:
@@ -60,6 +62,7 @@ def same(a: list[Fold], b: list[Fold]) -> bool:
     return all(np.array_equal(x.test, y.test) and np.array_equal(x.select, y.select) for x, y in zip(a, b))
 
 
+@pytest.mark.filterwarnings("ignore:folds=")
 @given(
     st.integers(5, 12),
     st.integers(2, 5),
@@ -131,6 +134,20 @@ def test_random_ignores_groups_only_when_asked_by_name_and_says_so() -> None:
     assert tested.tolist() == list(range(60))
 
 
+@pytest.mark.parametrize("protocol", ["official", "leave-one-group-out"])
+def test_a_number_of_folds_that_is_ignored_is_warned_of(protocol: str) -> None:
+    with pytest.warns(SidelightWarning, match=f"folds=3 is ignored.*'{protocol}'.*'group-kfold'"):
+        split(official(), protocol, folds=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        split(official(), protocol)
+        split(make(), "group-kfold", folds=3)
+
+
+def test_the_default_of_folds_is_the_experiments() -> None:
+    assert FOLDS == Config().folds
+
+
 def official(**changes: Any) -> Dataset:
     group = np.array([f"g{i % 12:02d}" for i in range(60)])
     parts = np.array(["train"] * 6 + ["select"] * 2 + ["test"] * 4)
@@ -164,7 +181,7 @@ def test_unlabelled_rows_only_ever_train() -> None:
     labelled[np.arange(60) % 12 == 3] = False  # group g03 has no label at all
     for protocol in ("group-kfold", "leave-one-group-out", "official"):
         d = official(labelled=labelled)
-        folds = split(d, protocol, 4)
+        folds = split(d, protocol, 4 if protocol == "group-kfold" else 5)
         check(d, folds, tests_cover=protocol != "official")
         for f in folds:
             assert "g03" in names(d, f.train)

@@ -22,6 +22,8 @@ from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
 Protocol = Literal["auto", "group-kfold", "leave-one-group-out", "official", "random"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 DRAWS = 30
+FOLDS = 5
+"""How many there are unless somebody says so."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,9 @@ def resolve(dataset: Dataset, protocol: Protocol) -> Protocol:
 
 
 def split(
-    dataset: Dataset, protocol: Protocol = "auto", folds: int = 5, select: float = 0.25, seed: int = 0
+    dataset: Dataset, protocol: Protocol = "auto", folds: int = FOLDS, select: float = 0.25, seed: int = 0
 ) -> list[Fold]:
-    """The folds of a protocol, disjoint in groups.
+    """The folds of a protocol, disjoint in groups. Warns where `folds` was chosen and the protocol has its own number.
 
     auto: official where the data have a split, else group-kfold; never random, which has to be asked for.
     group-kfold, random: `folds` parts, redrawn with each seed and balanced in class. leave-one-group-out: a fold per
@@ -71,6 +73,13 @@ def split(
     if not 0 < select < 1:
         raise ConfigError(f"select={select}: expected a share between 0 and 1 of the non-test groups, e.g. 0.25")
     protocol = resolve(dataset, protocol)
+    if folds != FOLDS and protocol in ("official", "leave-one-group-out"):
+        number = "has one fold" if protocol == "official" else "has a fold per group"
+        warnings.warn(
+            f"folds={folds} is ignored: protocol {protocol!r} {number}. Ask for 'group-kfold' to choose their number.",
+            SidelightWarning,
+            stacklevel=2,
+        )
     if protocol == "official":
         out = [_official(dataset, select, seed)]
     else:
