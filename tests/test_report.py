@@ -1,16 +1,19 @@
+import errno
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from sidelight.errors import RunError
+from sidelight.errors import RunError, SidelightWarning
 from sidelight.report import write_report
 from sidelight.report.outcomes import group_facts, group_scores
 from sidelight.report.stored import Stored
@@ -94,11 +97,39 @@ class TestPage:
         assert all("var(--" in f for f in figures if "<text" in f)
         assert not any("#0e7c73" in f for f in figures)
 
-    def test_goes_where_it_is_told_and_writes_nothing_else(self, run, tmp_path):
-        before = sorted(p.name for p in run.iterdir())
+    def test_goes_where_it_is_told_and_writes_only_results_beside(self, run, tmp_path):
+        (run / "results.csv").unlink(missing_ok=True)
+        before = {p.name for p in run.iterdir()}
         out = write_report(run, tmp_path / "there" / "x.html")
         assert out.read_text().startswith("<!doctype html>")
-        assert sorted(p.name for p in run.iterdir()) == before
+        assert {p.name for p in run.iterdir()} == before | {"results.csv"}
+
+    @pytest.mark.parametrize("share", [0.4, 1.0])
+    def test_brings_results_up_to_date(self, tmp_path, share):
+        """A run that was killed has none, a run that is resumed an old one."""
+        run = make_run(tmp_path / "run", finished=share, **SMALL)
+        for old in (None, "method,control\n"):
+            if old:
+                (run / "results.csv").write_text(old)
+            write_report(run, tmp_path / "x.html")
+            assert len(pd.read_csv(run / "results.csv")) == len(list(run.glob("jobs/*/job.json")))
+
+    def test_a_folder_that_cannot_be_written(self, run, tmp_path, monkeypatch):
+        (run / "results.csv").unlink(missing_ok=True)
+        replace = os.replace
+
+        def read_only(source, target):
+            if run in Path(target).parents:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(target))
+            replace(source, target)
+
+        monkeypatch.setattr(os, "replace", read_only)
+        before = sorted(run.iterdir())
+        with pytest.warns(SidelightWarning, match=r"is written, but cannot write .*results\.csv"):
+            assert write_report(run, tmp_path / "x.html").read_text().startswith("<!doctype html>")
+        assert sorted(run.iterdir()) == before
+        with pytest.raises(RunError, match=r"cannot write .*report\.html"):
+            write_report(run)
 
     def test_needs_no_torch(self, run):
         code = (

@@ -94,12 +94,16 @@ def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
     files.sort(key=lambda f: (order.get(f.parent.name, len(order)), f.parent.name))
     records = [record for file in files if (record := _read_job(file)) is not None]
     results = _frame(records)
-    if rebuild and (records or (run / "results.csv").exists()):
-        text = results.to_csv(index=False)
-        stored = run / "results.csv"
-        if not stored.is_file() or stored.read_text() != text:
-            write_atomic(stored, text)
+    if rebuild:
+        store_results(run, results)
     return results
+
+
+def store_results(run: str | Path, results: pd.DataFrame) -> None:
+    """Write `results.csv` where it differs; without a finished job none is begun."""
+    stored, text = Path(run) / "results.csv", results.to_csv(index=False)
+    if (len(results) or stored.exists()) and not (stored.is_file() and stored.read_text() == text):
+        write_atomic(stored, text)
 
 
 def _frame(records: list[dict[str, Any]]) -> pd.DataFrame:
