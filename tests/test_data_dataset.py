@@ -114,6 +114,23 @@ def test_absent_rows_and_padding_become_zeros_and_the_callers_arrays_stay_as_the
     assert voice.all()
 
 
+@pytest.mark.parametrize(
+    ("changes", "hidden"),
+    [
+        ({}, [0, 1, -1, 1, 0, 1]),
+        ({"task": "regression", "target": np.ones((6, 1)), "labels": ("pain",)}, [1, 1, np.nan, 1, 1, 1]),
+        ({"task": "regression", "target": with_value(np.ones(6), (2,), np.inf), "labels": ("pain",)},
+         [1, 1, np.nan, 1, 1, 1]),
+    ],
+)  # fmt: skip
+def test_the_target_of_an_unlabelled_row_is_gone_and_the_callers_array_stays(changes: Any, hidden: list[float]) -> None:
+    given = np.array(changes.get("target", make().target))
+    before = given.copy()
+    d = make(**(changes | {"target": given, "labelled": np.arange(6) != 2}))
+    np.testing.assert_array_equal(d.target.reshape(6), hidden)
+    np.testing.assert_array_equal(given, before)
+
+
 def test_select_keeps_the_rows_and_the_part_of_the_question() -> None:
     d = make().select(["voice"])
     assert d.modalities == ("voice",)

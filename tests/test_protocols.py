@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -305,6 +306,16 @@ def test_without_groups_a_share_of_every_class_is_kept() -> None:
     assert kept.sum() == 15
     three = hide_labels(d, np.arange(60), 0.05, 0)
     assert set(target[three]) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("groups", [12, None])
+def test_whose_labels_are_kept_depends_on_no_target_outside_of_the_rows(groups: int | None) -> None:
+    d, rows = regression(groups=groups), np.arange(40)
+    other = d.target.copy()
+    other[40:] += 100
+    e = replace(d, target=other)
+    for seed in range(10):
+        assert np.array_equal(hide_labels(d, rows, 0.3, seed), hide_labels(e, rows, 0.3, seed))
 
 
 @pytest.mark.parametrize("share", [0.0, -1.0, 1.5])

@@ -108,7 +108,7 @@ def hide_labels(dataset: Dataset, rows: NDArray, share: float, seed: int = 0) ->
         return kept
     rows = np.asarray(rows)
     rows = rows[dataset.labelled[rows]]
-    strata, rng = _strata(dataset), np.random.default_rng([seed, 1])
+    strata, rng = _strata(dataset, rows), np.random.default_rng([seed, 1])
     kept[rows] = False
     if dataset.group is None:
         kept[_stratified_order(rows, strata[rows], rng)[: max(1, round(share * len(rows)))]] = True
@@ -277,14 +277,14 @@ def _check_fold(dataset: Dataset, fold: Fold) -> None:
         )
 
 
-def _strata(dataset: Dataset) -> NDArray:
-    """(N,) int: the class, or the quarter of the first target's range of ranks; meaningless where unlabelled."""
+def _strata(dataset: Dataset, rows: NDArray | slice = slice(None)) -> NDArray:
+    """(N,) int: the class, or the quarter of the first target's ranks among `rows`; meaningless where unlabelled."""
     if dataset.task == "classification":
         return dataset.target
     first = dataset.target[:, 0]
-    if not np.isfinite(first).any():
+    if not np.isfinite(first[rows]).any():
         return np.zeros(len(first), np.int64)
-    return np.asarray(np.searchsorted(np.nanquantile(first, [0.25, 0.5, 0.75]), np.nan_to_num(first)))
+    return np.asarray(np.searchsorted(np.nanquantile(first[rows], [0.25, 0.5, 0.75]), np.nan_to_num(first)))
 
 
 def _counts(unit: NDArray, strata: NDArray, n_units: int) -> NDArray:

@@ -24,7 +24,7 @@ class Dataset:
     """N rows of several modalities with one target; checked when it is made.
 
     inputs:   modality -> (N, D) vectors or (N, T, C) signals, float32. Rows where the modality is absent hold zeros.
-    target:   (N,) int64 class codes (−1 where unlabelled), or (N, K) float32 (NaN where unlabelled).
+    target:   (N,) int64 class codes, or (N, K) float32. Rows without a label hold −1 or NaN, whatever was given.
     labelled: (N,) bool.
     task:     "classification" or "regression".
     labels:   class names (classification) or target names (regression).
@@ -141,6 +141,7 @@ class Dataset:
             )
         if not self.labelled.any():
             raise DataError(f"{self.name}: no row has a label; at least the rows to be scored need a target")
+        self.target = self._hide_target(self.labelled)
         if self.task == "classification":
             bad = self.labelled & ((self.target < 0) | (self.target >= len(self.labels)))
             for i in np.flatnonzero(bad):
@@ -160,6 +161,12 @@ class Dataset:
                 f"{self.name}: target {self.labels[k]!r} is {self.target[i, k]} in {self.row(int(i))}; "
                 "expected a finite number, or an empty cell for a row without a label"
             )
+
+    def _hide_target(self, keep: NDArray) -> NDArray:
+        """The target with −1 or NaN outside of `keep`, so that nothing can read what is there."""
+        if self.target.ndim == 1:
+            return np.where(keep, self.target, -1)
+        return np.where(keep[:, None], self.target, np.float32(np.nan))
 
     def select(self, modalities: Sequence[str]) -> Dataset:
         """The same rows with only these modalities; raises ConfigError for a name that does not exist."""
@@ -224,10 +231,7 @@ class Dataset:
         names = list(modalities)
         view = self.select(names)
         keep = self.labelled if labelled is None else self.labelled & np.asarray(labelled, bool)
-        if self.target.ndim == 1:
-            target = torch.from_numpy(np.where(keep, self.target, -1))
-        else:
-            target = torch.from_numpy(np.where(keep[:, None], self.target, np.float32(np.nan)))
+        target = torch.from_numpy(self._hide_target(keep))
         inputs = {m: torch.from_numpy(x) for m, x in view.inputs.items()}
         present = {m: torch.from_numpy(x) for m, x in view.present.items()}
         lengths = {m: torch.from_numpy(x) for m, x in view.lengths.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,10 +181,7 @@ def encode_target(raw: Raw, roles: Roles, ids: NDArray, task: str | None) -> Tar
     target = _values(raw, columns, ids) if task == "regression" else _classes(raw, columns, ids)
     if raw.labelled is None:
         return target
-    labelled = target.labelled & np.asarray(raw.labelled, bool)
-    hidden = -1 if task == "classification" else np.float32(np.nan)
-    keep = labelled if target.values.ndim == 1 else labelled[:, None]
-    return Target(np.where(keep, target.values, hidden), labelled, target.task, target.labels)
+    return replace(target, labelled=target.labelled & raw.labelled)  # Dataset blanks the others' target
 
 
 def _numbers(values: NDArray) -> NDArray | None:
