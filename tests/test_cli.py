@@ -263,6 +263,13 @@ def test_inspect_reads_the_data_as_a_run_would(tmp_path, capsys):
     assert "eda" in said
 
 
+@pytest.mark.parametrize("verb", ["run", "inspect"])
+def test_a_file_without_rows_is_an_error(tmp_path, capsys, verb):
+    (tmp_path / "rows.csv").write_text("id,target,group,face.0,face.1\n")
+    assert main([verb, str(tmp_path / "rows.csv"), *(["--output", str(tmp_path / "out")] if verb == "run" else [])]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'rows.csv'}: there are no rows\n"
+
+
 def test_datasets_show_licence_and_citation(capsys):
     assert main(["datasets"]) == 0
     said = capsys.readouterr().out

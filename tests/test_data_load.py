@@ -359,6 +359,21 @@ def test_a_class_or_a_subject_may_be_called_none(tmp_path: Path) -> None:
     assert d.labelled.tolist() == [True, True, True, True, False, True]
 
 
+def test_sources_without_rows(tmp_path: Path) -> None:
+    frame = table().assign(voice_file_name="")[:0]
+    np.savez(tmp_path / "rows.npz", face=FACE[:0], y=np.zeros(0))
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    frame.to_csv(tmp_path / "metadata.csv", index=False)
+    frame.to_parquet(tmp_path / "rows.parquet")
+    arrays = {"face": FACE[:0], "y": np.zeros(0)}
+    for path in (tmp_path / "rows.csv", tmp_path / "rows.parquet", tmp_path / "rows.npz", tmp_path):
+        says(lambda path=path: load(path), path, "there are no rows")
+        says(lambda path=path: load_rows(path, ["face"]), path, "there are no rows")
+    for source in (frame, arrays, {"face": [], "y": []}):
+        says(lambda source=source: load(source), "there are no rows")
+        says(lambda source=source: load_rows(source, ["face"]), "there are no rows")
+
+
 def test_array_errors() -> None:
     good = {"face": FACE, "y": TARGET}
     says(lambda: load(good | {"voice": np.ones((5, 2))}), "voice", "5 rows", "6")

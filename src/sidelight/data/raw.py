@@ -57,6 +57,10 @@ class Raw:
     class_names: tuple[str, ...] = ()
     labelled: NDArray | None = None
 
+    def __post_init__(self) -> None:
+        if not self.n:
+            raise DataError(f"{self.name}: there are no rows")
+
 
 def find_roles(
     source: str,
