@@ -55,7 +55,8 @@ class TeacherConfig:
     """How the teacher speaks.
 
     Args:
-        crossfit: 0, or the number of teachers inside the fold's train rows, each speaking only of rows it has not seen.
+        crossfit: 0, or how many teachers share a fold's labelled groups, each speaking of groups it has not seen; then
+            every method is cross-fitted. With 0, only those named `…@crossfit` are, by 5.
         hallucination: loss of the T-Net: "mse", "cosine" or "mmd".
     """
 
@@ -80,11 +81,11 @@ class StudentConfig:
 
 @dataclass
 class TransportConfig:
-    """Structural transport of the `pkdot` methods; None keeps what the preset says.
+    """Structural transport of the method `pkdot`; None keeps the paper's value.
+
+    `pkdot-released` and `pkdot-sidelight` are what their names say, whatever stands here.
 
     Args:
-        preset: "paper", "released" or "sidelight" (the preset of `pkdot` itself; `pkdot-released` and
-            `pkdot-sidelight` always mean theirs).
         epsilon: entropic regularisation, a number or "relative:0.05".
         k: number of anchors.
         objective: "plain" entropic transport or "divergence".
@@ -95,7 +96,6 @@ class TransportConfig:
         weight: λ, the weight of the term.
     """
 
-    preset: Literal["paper", "released", "sidelight"] = "paper"
     epsilon: float | str | None = None
     k: int | None = None
     objective: str | None = None
@@ -212,8 +212,10 @@ def dump_config(config: Config) -> str:
     return write_yaml(config)
 
 
-FREE = ("output", "jobs", "checkpoint_seconds")
-"""Settings that change no result; a run may be resumed with others."""
+FREE = (
+    "output", "jobs", "checkpoint_seconds", "methods", "placebo", "self_distillation", "seeds", "label_groups",
+)  # fmt: skip
+"""Settings that change which jobs there are, or how they run, and no job's result: a run may be resumed with others."""
 
 
 def difference(a: Config, b: Config, ignore: Iterable[str] = FREE) -> dict[str, tuple[Any, Any]]:
@@ -233,8 +235,9 @@ def check(config: Config) -> None:
                 raise ConfigError(f"{name}: an item is empty.")
             if good and item is not None and not good(item):
                 raise ConfigError(f"{name}: expected {expected}, not {item!r}.")
-        if isinstance(value, list) and len(set(value)) < len(value):
-            raise ConfigError(f"{name}: {next(v for v in value if value.count(v) > 1)!r} is given twice.")
+        same = [f"{v:g}" if isinstance(v, float) else v for v in value] if isinstance(value, list) else []
+        if len(set(same)) < len(same):
+            raise ConfigError(f"{name}: {next(v for v in same if same.count(v) > 1)} is given twice.")
     if both := [name for name in config.available if name in config.privileged]:
         raise ConfigError(f"{both[0]!r} is in both available and privileged; a modality is one or the other.")
     if not config.methods:

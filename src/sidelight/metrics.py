@@ -40,14 +40,19 @@ def concordance(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def ccc(prediction: NDArray, target: NDArray) -> float:
-    """Mean over the target columns of `concordance`; rows with a NaN target are left out of their column."""
+    """Mean over the target columns of `concordance`; rows with a NaN target are left out of their column.
+
+    A column with fewer than two targets says nothing and is left out; NaN where that leaves none.
+    """
     prediction, target = _columns(prediction), _columns(target)
     values = []
     for k in range(target.shape[1]):
         valid = np.isfinite(target[:, k])
+        if valid.sum() < 2:
+            continue
         pair = (torch.as_tensor(a[valid, k : k + 1], dtype=torch.float64) for a in (prediction, target))
         values.append(float(concordance(*pair)))
-    return float(np.mean(values))
+    return float(np.mean(values)) if values else float("nan")
 
 
 def mae(prediction: NDArray, target: NDArray) -> float:

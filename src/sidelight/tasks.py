@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +45,14 @@ class Task(ABC):
     @abstractmethod
     def decide(self, prediction: Tensor) -> NDArray:
         """What `metrics` and users read: class codes (B,) or values (B, K)."""
+
+    def fitted(self, target: Tensor, labelled: Tensor) -> Task:
+        """The task with what it learns from the labelled train rows (a regression's units); by default itself."""
+        return self
+
+    def express(self, prediction: Tensor) -> Tensor:
+        """A network's prediction in the units of the target; logits as they are."""
+        return prediction
 
     @abstractmethod
     def metrics(self) -> dict[str, Metric]:
@@ -93,14 +103,31 @@ class Classification(Task):
 
 
 class Regression(Task):
-    """1 − CCC averaged over K targets (PKDOT eq. 7); NaN targets are masked; match is the mean squared error."""
+    """1 − CCC averaged over K targets (PKDOT eq. 7); NaN targets are masked; match is the mean squared error.
+
+    Networks predict in units of the targets' spread: target = mean + scale · prediction, so that a head starts near its
+    target whatever its units. Targets are given, and decisions returned, as they are.
+    """
 
     name, primary = "regression", "ccc"
 
-    def __init__(self, labels: tuple[str, ...]):
+    def __init__(self, labels: tuple[str, ...], mean: Sequence[float] = (), scale: Sequence[float] = ()):
         self.labels, self.outputs = tuple(labels), len(labels)
+        self.mean, self.scale = tuple(mean) or (0.0,) * len(labels), tuple(scale) or (1.0,) * len(labels)
+        self._mean, self._scale = torch.tensor(self.mean), torch.tensor(self.scale)
+
+    def fitted(self, target: Tensor, labelled: Tensor) -> Regression:
+        """The same task in units of these rows' mean and standard deviation (1 for a constant target)."""
+        known = [column[column.isfinite()].double() for column in target[labelled].T]
+        mean = [float(c.mean()) if len(c) else 0.0 for c in known]
+        spread = [float(c.std(correction=0)) if len(c) else 1.0 for c in known]
+        return Regression(self.labels, mean, [s if s > 1e-12 * max(1.0, abs(m)) else 1.0 for s, m in zip(spread, mean)])
+
+    def express(self, prediction: Tensor) -> Tensor:
+        return prediction * self._scale.to(prediction) + self._mean.to(prediction)
 
     def loss(self, prediction: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
+        target = (target - self._mean.to(target)) / self._scale.to(target)
         if torch.isfinite(target[labelled]).all():
             used = labelled if int(labelled.sum()) > 1 else labelled & False
             return (1 - metrics.concordance(prediction[used], target[used])).mean() * bool(used.any())
@@ -123,7 +150,7 @@ class Regression(Task):
         return (1 - own).clamp(0, 1).expand(len(teacher))
 
     def decide(self, prediction: Tensor) -> NDArray:
-        return np.asarray(prediction.detach().cpu(), dtype=np.float64)
+        return np.asarray(self.express(prediction.detach().cpu().double()))
 
     def metrics(self) -> dict[str, Metric]:
         return metrics.REGRESSION
@@ -135,8 +162,14 @@ TASKS: dict[str, type[Classification] | type[Regression]] = {
 }
 
 
-def make_task(name: str, labels: tuple[str, ...]) -> Task:
-    """The task of that name; `labels` are class names or target names."""
+def make_task(name: str, labels: tuple[str, ...], **learnt: Any) -> Task:
+    """The task of that name; `labels` are class names or target names, `learnt` what `describe_task` said."""
     if name not in TASKS:
         raise ConfigError(unknown("task", name, TASKS))
-    return TASKS[name](labels)
+    return TASKS[name](labels, **learnt)
+
+
+def describe_task(task: Task) -> dict[str, Any]:
+    """What `make_task` needs to make the task again, as JSON can hold it."""
+    told: dict[str, Any] = {"name": task.name, "labels": task.labels}
+    return told | {"mean": task.mean, "scale": task.scale} if isinstance(task, Regression) else told

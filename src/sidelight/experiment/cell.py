@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import safetensors.torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from sidelight.config import Config
 from sidelight.data import Dataset
+from sidelight.errors import RunError
 from sidelight.experiment.fold_data import FoldData
 from sidelight.experiment.jobs import Job, seed_of
 from sidelight.experiment.record import Similarities, measured, predictions, store_job
@@ -37,8 +37,7 @@ class Cell:
     def __init__(self, config: Config, dataset: Dataset, folder: Path, encoders: Encoders, fold: int, seed: int):
         self.config, self.folder, self.encoders = config, folder, encoders
         self.data = FoldData(config, dataset, fold, seed)
-        self.task = self.data.task
-        self.number = seed_of(seed, fold)
+        self.initial, self.order = seed_of(seed, fold, "initial weights"), seed_of(seed, fold, "order and dropout")
         self._networks: dict[Job, Network] = {}
         self._tnets: dict[Job, dict[str, nn.Module]] = {}
         self._speech: dict[tuple[Job, bool], Teacher] = {}
@@ -60,7 +59,7 @@ class Cell:
                 own = {m: e for m, e in self._own_encoders().items() if m in self._reads(job)}
                 self._networks[job] = load_student(stored, encoders=own).network
             else:
-                method = Supervised(self._network(self._reads(job)), self.task)
+                method = Supervised(self._network(self._reads(job)), self.data.task_of(job.labels))
                 self._train_and_store(method, job)
                 self._networks[job] = method.network
         return self._networks[job]
@@ -69,23 +68,23 @@ class Cell:
         recipe = Recipe.parse(job.method)
         alone = job.control == "self"
         taught_by = replace(job, method="baseline", control="") if alone else replace(job, method="teacher")
-        crossfit = recipe.crossfit or self.config.teacher.crossfit > 0
         start = self._supervised(taught_by)
         tnets = self._hallucinators(taught_by) if recipe.hallucinates(self.config) and not alone else {}
-        teacher = self._teacher(taught_by, crossfit)
+        teacher = self._teacher(taught_by, recipe.crossfit)
         student = self._student(start, tnets)
-        method = Distillation(student, teacher, self.task, recipe.build(self.config, self.task))
+        task = self.data.task_of(job.labels)
+        method = Distillation(student, teacher, task, recipe.build(self.config, task))
         self._train_and_store(method, job, teacher.part)
 
     def _reads(self, job: Job) -> list[str]:
         return self.data.modalities if job.method == "teacher" else self.data.available
 
     def _network(self, reads: list[str], hallucinators: dict[str, nn.Module] | None = None) -> Network:
-        torch.manual_seed(self.number)
+        torch.manual_seed(self.initial)
         return build_network(
             {m: self.data.preprocessor.shapes[m] for m in reads},
             reads,
-            self.task.outputs,
+            len(self.data.dataset.labels),
             self.config.network,
             slots=self.data.modalities if hallucinators else reads,
             hallucinators=hallucinators,
@@ -105,7 +104,7 @@ class Cell:
         if self.config.student.init == "teacher":
             for m in self.data.available:
                 student.encoders[m].load_state_dict(start.encoders[m].state_dict())
-            if tuple(start.encoders) == (*student.encoders, *student.hallucinators):
+            if tnets:
                 student.fusion.load_state_dict(start.fusion.state_dict())
                 student.head.load_state_dict(start.head.state_dict())
         if self.config.student.freeze:
@@ -119,23 +118,31 @@ class Cell:
         """T-Nets trained on the features of a teacher job's network, kept in `shared/` (the recipe's second stage)."""
         if job not in self._tnets:
             network = self._supervised(job)
-            torch.manual_seed(self.number)
+            torch.manual_seed(self.initial)
             tnets = make_hallucinators(feature_shape(network), self.data.available, self.data.privileged)
             stored = self.folder / "shared" / f"{job.id}-tnets.safetensors"
             holder = nn.ModuleDict(tnets)
             if stored.is_file():
                 holder.load_state_dict(safetensors.torch.load_file(stored))
             else:
-                features = {
-                    part: outputs(network, rows, rows.index).features
-                    for part, rows in ((p, self.data.rows(p, job.labels, job.control)) for p in ("train", "select"))
-                }
-                loss = self.config.teacher.hallucination
-                method = Hallucination(tnets, features["train"], features["select"], self.task, loss)
-                self._fit(method, job, "-tnets")
+                self._fit(self._hallucination(job, network, tnets), job, "-tnets")
                 write_atomic(stored, safetensors.torch.save(dict(holder.state_dict())))
             self._tnets[job] = tnets
         return self._tnets[job]
+
+    def _hallucination(self, job: Job, network: Network, tnets: dict[str, nn.Module]) -> Hallucination:
+        features = {}
+        for part in ("train", "select"):
+            rows = self.data.rows(part, job.labels, job.control)
+            features[part] = outputs(network, rows, rows.index).features
+            for m in tnets:
+                if m in rows.present and not rows.present[m].any():
+                    raise RunError(
+                        f"fold {self.data.fold.name}: no {part} row has {m!r}, so its T-Net cannot learn. Leave it "
+                        "out of --privileged, or set student.hallucinate=no."
+                    )
+        loss, task = self.config.teacher.hallucination, self.data.task_of(job.labels)
+        return Hallucination(tnets, features["train"], features["select"], task, loss)
 
     def _teacher(self, job: Job, crossfit: bool) -> Teacher:
         """What a teacher job's network, or its cross-fitted siblings, says of the fold's train rows."""
@@ -147,15 +154,18 @@ class Cell:
         return self._speech[key]
 
     def _crossfit(self, job: Job, said: Output) -> Teacher:
-        """`said`, with the labelled rows replaced by what teachers say that were not trained on the row's group."""
+        """`said`, replaced where groups are labelled by what teachers say that were not trained on the row's group.
+
+        It governs what is said in the loss. The student's first weights and its T-Nets are the fold's own teacher's.
+        """
         part = torch.as_tensor(self.data.crossfit_parts(job.labels, self.config.teacher.crossfit or 5))
         stored = self.folder / "shared" / f"{job.id}-crossfit.safetensors"
         if stored.is_file():
             return Teacher(_unflatten(safetensors.torch.load_file(stored)), part)
         train = self.data.rows("train", job.labels, job.control)
         flat = _flatten(said)
-        for p in torch.unique(part[train.labelled]).tolist():
-            method = Supervised(self._network(self._reads(job)), self.task)
+        for p in [p for p in torch.unique(part[train.labelled]).tolist() if p >= 0]:
+            method = Supervised(self._network(self._reads(job)), self.data.task_of(job.labels))
             self._fit(method, job, f"-part{p}", without=part == p)
             rows = (part == p).nonzero()[:, 0]
             for name, value in _flatten(outputs(method.network, train, rows)).items():
@@ -183,7 +193,7 @@ class Cell:
             train,
             self.data.rows("select", control=job.control),
             self.config.training,
-            seed=self.number,
+            seed=self.order,
             part=part,
             checkpoint=checkpoint,
             checkpoint_seconds=self.config.checkpoint_seconds,
@@ -194,25 +204,27 @@ class Cell:
         return history
 
     def _train_and_store(self, method: Method, job: Job, part: Tensor | None = None) -> None:
-        start = time.perf_counter()
         select, test = self.data.rows("select", control=job.control), self.data.rows("test")
         similar = Similarities(select.take(torch.as_tensor(self.data.probe())))
         history = self._fit(method, job, part=part, similar=similar)
         network = method.export()
         similar.add(network, history.best_epoch)
         said = outputs(network, test, test.index).prediction
+        task = self.data.task_of(job.labels)
         facts = {
-            "metrics": measured(self.task, said, test),
-            "seconds": time.perf_counter() - start,
+            "metrics": measured(task, said, test),
+            "seconds": history.seconds,
             "n_train": len(self.data.fold.train),
             "n_labelled": int(self.data.rows("train", job.labels).labelled.sum()),
             "n_test": len(test),
-            "primary": self.task.primary,
-            "task": self.task.name,
-            "labels": list(self.task.labels),
+            "primary": task.primary,
+            "task": task.name,
+            "labels": list(task.labels),
+            "higher_is_better": {name: metric.higher_is_better for name, metric in task.metrics().items()},
+            "config": asdict(self.config),
         }
         model = self._model(network, job, facts)
-        tested = predictions(self.data.dataset, self.data.fold.test, said, self.task)
+        tested = predictions(self.data.dataset, self.data.fold.test, said, task)
         store_job(self.folder, job, model, history, similar, tested, facts)
 
     def _model(self, network: Network, job: Job, facts: dict[str, object]) -> Student:
@@ -222,7 +234,7 @@ class Cell:
             "metrics": facts["metrics"],
             "privileged": self.data.privileged if job.method != "teacher" else [],
         }
-        return Student(network, self.data.preprocessor_of(list(network.reads)), self.task, meta)
+        return Student(network, self.data.preprocessor, self.data.task_of(job.labels), meta)
 
 
 def _flatten(said: Output) -> dict[str, Tensor]:

@@ -8,16 +8,14 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 
 from sidelight.config import Config
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
 from sidelight.data.preprocess import Preprocessor
-from sidelight.errors import ConfigError
 from sidelight.experiment.jobs import seed_of
 from sidelight.protocols import hide_labels, split
-from sidelight.tasks import make_task
+from sidelight.tasks import Task, make_task
 
 
 class FoldData:
@@ -26,22 +24,19 @@ class FoldData:
     def __init__(self, config: Config, dataset: Dataset, fold: int, seed: int):
         self.config, self.dataset, self.seed, self.number = config, dataset, seed, fold
         self.fold = split(dataset, config.protocol, config.folds, config.select, seed)[fold]
-        self.task = make_task(dataset.task, dataset.labels)
+        self._tasks: dict[float, Task] = {}
         self.available, self.privileged = list(config.available), list(config.privileged)
         self.modalities = [*self.available, *self.privileged]
 
     @cached_property
     def preprocessor(self) -> Preprocessor:
-        return self.preprocessor_of(self.modalities)
-
-    def preprocessor_of(self, modalities: list[str]) -> Preprocessor:
         """Fitted on the fold's train rows; what it does to a modality does not depend on the others."""
         encoder = self.config.network.encoder
-        signals = {m for m in modalities if self.dataset.inputs[m].ndim == 3}
+        signals = {m for m in self.modalities if self.dataset.inputs[m].ndim == 3}
         return Preprocessor.fit(
             self.dataset,
             self.fold.train,
-            modalities,
+            self.modalities,
             statistics=signals if encoder in ("auto", "statistics") else set(),
             standardize=self.config.standardize,
             impute=self.config.impute,
@@ -69,41 +64,42 @@ class FoldData:
             batch = permute(batch, self.privileged, seed_of(self.seed, self.number, "placebo", part))
         return batch
 
+    def task_of(self, labels: float) -> Task:
+        """The task, with what it learns from the labels that this share of the train groups keeps."""
+        if labels not in self._tasks:
+            train = self.rows("train", labels)
+            self._tasks[labels] = make_task(self.dataset.task, self.dataset.labels).fitted(train.target, train.labelled)
+        return self._tasks[labels]
+
     def crossfit_parts(self, labels: float, parts: int) -> NDArray:
         """(train rows,) which cross-fitted teacher may speak about each row: one that was not trained on its group.
 
-        Labelled rows fall into `parts` parts, whole groups at a time; part p is taught by the teacher trained on the
-        others. Unlabelled rows are part `parts`: no teacher was trained on them, so the fold's own speaks.
+        Groups with labelled rows fall into `parts` parts; part p is taught by a teacher trained on the others. Groups
+        without are part `parts`: no teacher was trained on them, so the fold's own speaks. With a single labelled group
+        there is no teacher that has not seen it: its rows are part −1, about which nobody speaks. Without groups, each
+        row is its own.
         """
         train = self.fold.train
-        labelled = np.flatnonzero(hide_labels(self.dataset, train, labels, self.seed)[train])
-        target = self.dataset.target[train][labelled]
-        groups = None if self.dataset.group is None else self.dataset.group[train][labelled]
-        classes = self.dataset.task == "classification"
-        seed = seed_of(self.seed, self.number, "crossfit") % 2**32
-        if groups is not None and len(np.unique(groups)) >= 2:
-            parts = min(parts, len(np.unique(groups)))
-            splitter = GroupKFold
-        else:
-            groups, splitter = None, StratifiedKFold if classes else KFold
-            if classes:
-                parts = min(parts, int(np.unique(target, return_counts=True)[1].max()))
-        if parts < 2 or len(labelled) < parts:
-            raise ConfigError(f"fold {self.fold.name}: {len(labelled)} labelled train rows are too few to cross-fit.")
-        part: NDArray = np.full(len(train), parts)
-        for p, (_, rows) in enumerate(splitter(parts, shuffle=True, random_state=seed).split(labelled, target, groups)):
-            part[labelled[rows]] = p
+        labelled = hide_labels(self.dataset, train, labels, self.seed)[train]
+        rows = np.arange(len(train)).astype(str)
+        group = rows if self.dataset.group is None else self.dataset.group[train]
+        known = np.unique(group[labelled])
+        rng = np.random.default_rng(seed_of(self.seed, self.number, "crossfit"))
+        part_of = dict(zip(rng.permutation(known), np.arange(len(known)) % parts if len(known) > 1 else [-1]))
+        part: NDArray = np.array([part_of.get(g, parts) for g in group])
         return part
 
     def probe(self, size: int = 60) -> NDArray:
         """Positions of at most `size` labelled select rows, balanced over and ordered by class (or by target)."""
         select = self.fold.select
-        rows = np.flatnonzero(self.dataset.labelled[select])
-        target = self.dataset.target[select][rows]
+        first = self.dataset.target[select].reshape(len(select), -1)[:, 0]
+        rows = np.flatnonzero(self.dataset.labelled[select] & np.isfinite(first))
+        target = first[rows]
         rng = np.random.default_rng(seed_of(self.seed, self.number, "probe"))
         if self.dataset.task != "classification":
             chosen = rng.permutation(len(rows))[:size]
-            return rows[chosen[np.argsort(target.reshape(len(rows), -1)[chosen, 0], kind="stable")]]
+            by_target: NDArray = rows[chosen[np.argsort(target[chosen], kind="stable")]]
+            return by_target
         classes = np.unique(target)
         each = [rng.permutation(np.flatnonzero(target == c))[: max(1, size // len(classes))] for c in classes]
         ordered: NDArray = rows[np.concatenate(each)]

@@ -7,10 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sidelight.config import Config
-from sidelight.errors import ConfigError, unknown
 from sidelight.methods import CONTROLS, parse_methods
-
-WORDS = ("best", "all", "none")
 
 
 @dataclass(frozen=True)
@@ -39,20 +36,11 @@ def seed_of(*what: object) -> int:
     return int.from_bytes(hashlib.sha256("/".join(map(str, what)).encode()).digest()[:6], "big")
 
 
-def controlled(config: Config, names: list[str], setting: str) -> list[str]:
-    """The methods whose control is run, read from a setting such as `placebo: [kl]`; "best" is left for later.
-
-    Raises:
-        ConfigError: a method that is not among `methods`.
-    """
-    if "none" in names or not names:
-        return []
+def controlled(config: Config, names: list[str]) -> list[str]:
+    """The methods whose control is run, read from a setting such as `placebo: [kl]`; "best" is left for later."""
     if "all" in names:
-        return list(dict.fromkeys(config.methods))
-    for name in names:
-        if name != "best" and name not in config.methods:
-            raise ConfigError(f"{setting}: " + unknown("method", name, [*WORDS, *config.methods]))
-    return [name for name in dict.fromkeys(names) if name != "best"]
+        return list(config.methods)
+    return [name for name in names if name not in ("best", "none")]
 
 
 def plan(config: Config, folds: int, budgets: list[float]) -> list[Job]:
@@ -62,8 +50,8 @@ def plan(config: Config, folds: int, budgets: list[float]) -> list[Job]:
     with all labels is added as a reference.
     """
     parse_methods(config.methods)
-    placebo = controlled(config, config.placebo, "placebo")
-    self_distilled = controlled(config, config.self_distillation, "self_distillation")
+    placebo = controlled(config, config.placebo)
+    self_distilled = controlled(config, config.self_distillation)
     jobs: list[Job] = []
     for seed in range(config.seed, config.seed + config.seeds):
         for fold in range(folds):

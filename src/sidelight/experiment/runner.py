@@ -7,19 +7,22 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sidelight.config import Config, difference, dump_config, load_config
 from sidelight.data import Dataset
-from sidelight.errors import ConfigError, RunError, unknown
+from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning, unknown
 from sidelight.experiment.cell import Cell, Encoders
 from sidelight.experiment.jobs import Job, later, plan
 from sidelight.experiment.pool import MakeCell, run_jobs
@@ -30,15 +33,11 @@ from sidelight.protocols import resolve, split
 from sidelight.results.store import remove_leftovers, write_atomic
 from sidelight.tasks import make_task
 
-FREE = (
-    "output", "jobs", "checkpoint_seconds", "methods", "placebo", "self_distillation", "seeds", "label_groups",
-)  # fmt: skip
-"""Settings that change which jobs there are, or how they run, and no job's result: a run may be resumed with others."""
-
 
 def settle(config: Config, dataset: Dataset) -> Config:
     """The configuration with every default that depends on the data filled in, and refused where it cannot work."""
     available, privileged = dataset.resolve(config.available, config.privileged)
+    _check_available(config, dataset, available)
     budgets = list(config.label_groups) or list(dataset.question.get("label_groups", [])) or [1.0]
     output = config.output or str(Path("runs") / dataset.name)
     config = replace(
@@ -52,10 +51,33 @@ def settle(config: Config, dataset: Dataset) -> Config:
     )
     if config.student.freeze and config.student.init == "random":
         raise ConfigError("student.freeze keeps encoders as the teacher left them; it needs student.init=teacher.")
+    if config.teacher.crossfit:  # a row's name says what was run
+        config = replace(
+            config,
+            methods=_crossfitted(config.methods),
+            placebo=_crossfitted(config.placebo),
+            self_distillation=_crossfitted(config.self_distillation),
+        )
     task = make_task(dataset.task, dataset.labels)
     for recipe in parse_methods(config.methods):
         recipe.build(config, task)
     return config
+
+
+def _crossfitted(names: Sequence[str]) -> list[str]:
+    words = ("best", "all", "none")
+    return list(dict.fromkeys(n if n in words or "@" in n else f"{n}@crossfit" for n in names))
+
+
+def _check_available(config: Config, dataset: Dataset, available: Sequence[str]) -> None:
+    """A deployed student reads its modalities in every row, so a row without one is an error unless it is imputed."""
+    for m in available:
+        missing = np.flatnonzero(~dataset.present[m])
+        if len(missing) and dataset.impute == "no":
+            raise DataError(
+                f"{dataset.name}: {m!r} is available, but {dataset.row(int(missing[0]))} lacks it ({len(missing)} rows "
+                "do). Give the values, leave the rows out, or fill them with the train rows' mean (--impute mean)."
+            )
 
 
 def jobs_of(config: Config, dataset: Dataset) -> list[Job]:
@@ -79,7 +101,7 @@ def execute(
     folder = Path(config.output)
     make_cell = partial(Cell, config, dataset, folder, dict(encoders or {}))
     jobs = jobs_of(config, dataset)
-    with _claimed(folder, config, dataset, resume):
+    with _claimed(folder, config, dataset, encoders or {}, resume):
         expected = len(jobs) + len(later(config, jobs, dict.fromkeys(config.label_groups, "?")))
         with Progress(folder, expected, quiet) as progress:
             _run_all(make_cell, config, jobs, progress, encoders or {})
@@ -111,7 +133,7 @@ def _run_all(
 
 
 @contextmanager
-def _claimed(folder: Path, config: Config, dataset: Dataset, resume: bool) -> Iterator[None]:
+def _claimed(folder: Path, config: Config, dataset: Dataset, encoders: Encoders, resume: bool) -> Iterator[None]:
     """The run folder, checked to belong to this configuration and locked against a second process."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,33 +149,47 @@ def _claimed(folder: Path, config: Config, dataset: Dataset, resume: bool) -> It
             raise RunError(
                 f"another process is running in {folder}; wait for it or choose another --output."
             ) from error
-        _check_owner(folder, config, dataset, resume)
+        now = environment(dataset, encoders)
+        _check_owner(folder, config, now, resume)
         write_atomic(folder / "config.yaml", dump_config(config))
-        write_atomic(folder / "environment.json", json.dumps(environment(dataset), indent=1))
+        write_atomic(folder / "environment.json", json.dumps(now, indent=1))
         for place in ("", "jobs", "shared", "checkpoints"):
             (folder / place).mkdir(exist_ok=True)
             remove_leftovers(folder / place)
         yield
 
 
-def _check_owner(folder: Path, config: Config, dataset: Dataset, resume: bool) -> None:
+def _check_owner(folder: Path, config: Config, now: dict[str, Any], resume: bool) -> None:
     if not (folder / "config.yaml").exists():
         if any(not p.name.startswith((".lock", ".config.yaml.")) for p in folder.iterdir()):  # killed as it began
             raise RunError(f"{folder} is not empty and not a run folder. Choose another with --output.")
         return
-    stored = load_config(folder / "config.yaml")
-    differs = difference(stored, config, ignore=FREE)
+    differs = difference(load_config(folder / "config.yaml"), config)
+    if differs and not any(folder.glob("jobs/[!.]*/job.json")):
+        for place in ("shared", "checkpoints"):  # nothing was finished: what was begun here may be begun otherwise
+            shutil.rmtree(folder / place, ignore_errors=True)
+        return
     if differs:
         listed = "\n  ".join(f"{name}: {there!r} there, {here!r} here" for name, (there, here) in differs.items())
         raise RunError(f"{folder} belongs to another configuration:\n  {listed}\nChoose another folder with --output.")
     if not resume:
         raise RunError(f"{folder} holds this run already. Continue it with --resume, or choose another --output.")
     try:
-        known = json.loads((folder / "environment.json").read_text())["data"]["sha256"]
+        then = json.loads((folder / "environment.json").read_text())
+        data, encoders, versions = then["data"]["sha256"], then["encoders"], then["versions"]
     except (OSError, ValueError, KeyError):
         return
-    if known != fingerprint(dataset):
+    if data != now["data"]["sha256"]:
         raise RunError(f"the data changed since {folder} was begun; its jobs cannot be mixed with new ones.")
+    if encoders != now["encoders"]:
+        raise RunError(f"{folder} was begun with the encoders {encoders}, not {now['encoders']}; give the same ones.")
+    changed = [f"{name} {versions.get(name)} → {v}" for name, v in now["versions"].items() if versions.get(name) != v]
+    if changed:
+        warnings.warn(
+            f"{folder} was begun with other versions ({', '.join(changed)}): new jobs may differ from the stored ones.",
+            SidelightWarning,
+            stacklevel=2,
+        )
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -170,12 +206,13 @@ def fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def environment(dataset: Dataset) -> dict[str, object]:
-    """Versions, machine and data of a run."""
+def environment(dataset: Dataset, encoders: Encoders) -> dict[str, Any]:
+    """Versions, machine, data and the user's own encoders of a run."""
     packages = ("sidelight", "torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors")
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "machine": {"system": platform.platform(terse=True), "processor": platform.machine(), "cores": os.cpu_count()},
         "data": {"name": dataset.name, "rows": len(dataset), **dataset.about, "sha256": fingerprint(dataset)},
+        "encoders": {m: f"{make.__module__}.{make.__qualname__}" for m, make in encoders.items()},
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from sidelight.results import budget, load_results, print_table, sentence, summa
 from sidelight.results.store import write_atomic, write_folder_atomic
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from sidelight.export import Student
 
 
@@ -29,9 +32,13 @@ class Best:
     @property
     def student(self) -> Student:
         """The network with its preprocessing; reads only the available modalities."""
+        return self.load()
+
+    def load(self, encoders: Mapping[str, nn.Module] | None = None) -> Student:
+        """The same, given fresh modules for the modalities that a user's own encoders read."""
         from sidelight.export import load_student
 
-        return load_student(self.path)
+        return load_student(self.path, encoders=encoders)
 
 
 class Study:
@@ -47,11 +54,11 @@ class Study:
 
     @property
     def budgets(self) -> list[float]:
-        """The shares of labelled groups that were compared."""
-        return list(self.config.label_groups)
+        """The shares of labelled groups that were compared, smallest first."""
+        return sorted(self.config.label_groups)
 
     def table(self, labels: float | None = None) -> pd.DataFrame:
-        """The answer as numbers: one row per method, for one share of labelled groups (the first by default)."""
+        """The answer as numbers: one row per method, for one share of labelled groups (the smallest by default)."""
         return table(self.results, self.budgets[0] if labels is None else labels)
 
     def sentence(self, labels: float | None = None) -> str:
@@ -78,11 +85,14 @@ class Study:
         return best
 
     def best(self, labels: float | None = None) -> Best:
-        """The best method's network from the fold and seed with the highest score on `select`."""
+        """The best method's network from the fold and seed whose score on `select` is the median: a typical one.
+
+        (The highest would be that of the luckiest select rows.)
+        """
         labels = self.budgets[0] if labels is None else labels
         r = self.results
         r = r[(r.labels == labels) & (r.control == "") & (r.method == self.best_method(labels))]
-        return Best(self.folder, r.sort_values("select").iloc[-1])
+        return Best(self.folder, r.sort_values("select").iloc[len(r) // 2])
 
     def finish(self) -> None:
         """Write `summary.json`, `student/` and the report."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sidelight.data.batch import Batch
 from sidelight.data.preprocess import Preprocessor
 from sidelight.networks.network import Network
+from sidelight.tasks import Task
 
 
 class Deployed(nn.Module):
@@ -20,9 +21,10 @@ class Deployed(nn.Module):
     its `<modality>_length` (B,) int64. It returns one tensor (B, ...) per name in `outputs`.
     """
 
-    def __init__(self, network: Network, preprocessor: Preprocessor, classes: bool):
+    def __init__(self, network: Network, preprocessor: Preprocessor, task: Task):
         super().__init__()
-        self.network, self.preprocessor, self.classes = network, preprocessor, classes
+        self.network, self.preprocessor, self.task = network, preprocessor, task
+        self.classes = classes = task.name == "classification"
         self.variable = tuple(m for m in network.reads if preprocessor.plans[m].variable)
         self.outputs = ("probabilities", "logits") if classes else ("prediction",)
 
@@ -35,7 +37,7 @@ class Deployed(nn.Module):
         given = dict(zip(self.inputs, tensors))
         inputs = {m: given[m] for m in self.network.reads}
         prediction = self.respond(self.prepare(inputs, {m: given[f"{m}_length"] for m in self.variable}))
-        return (prediction.softmax(-1), prediction) if self.classes else (prediction,)
+        return (prediction.softmax(-1), prediction) if self.classes else (self.task.express(prediction),)
 
     def prepare(
         self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor], group: Sequence[str] | NDArray | None = None
@@ -57,7 +59,7 @@ class Deployed(nn.Module):
         )
 
     def respond(self, batch: Batch) -> Tensor:
-        """(B, C) logits or (B, K) values."""
+        """(B, C) logits, or (B, K) values in the task's own units."""
         prediction: Tensor = self.network(batch).prediction
         return prediction
 

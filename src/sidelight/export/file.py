@@ -22,7 +22,7 @@ from sidelight.errors import ConfigError, RunError
 from sidelight.export.student import Student
 from sidelight.networks.build import describe, rebuild
 from sidelight.results.store import write_atomic
-from sidelight.tasks import make_task
+from sidelight.tasks import describe_task, make_task
 
 KEY = "sidelight"
 FORMAT, FORMAT_VERSION = "sidelight-student", 1
@@ -34,7 +34,7 @@ def description(student: Student) -> dict[str, Any]:
         {
             "format": FORMAT,
             "version": FORMAT_VERSION,
-            "task": {"name": student.task.name, "labels": student.labels},
+            "task": describe_task(student.task),
             "reads": student.reads,
             "privileged": student.privileged,
             "network": describe(student.network),
@@ -107,7 +107,8 @@ def load_student(
     if told.get("version") != FORMAT_VERSION:
         _refuse_version(path, told.get("version"))
     try:
-        name, labels = told["task"]["name"], tuple(told["task"]["labels"])
+        learnt = dict(told["task"])
+        name, labels = learnt.pop("name"), tuple(learnt.pop("labels"))
         if task is not None and task != name:
             raise RunError(
                 f"{path} holds a {name} student ({', '.join(labels)}), not one for {task}; give another file"
@@ -118,7 +119,7 @@ def load_student(
             module.load_state_dict(
                 {k.removeprefix(f"{part}."): t for k, t in tensors.items() if k.startswith(f"{part}.")}
             )
-        student = Student(network, preprocessor, make_task(name, labels), told["meta"], known_groups=True)
+        student = Student(network, preprocessor, make_task(name, labels, **learnt), told["meta"], known_groups=True)
         if list(student.reads) != told["reads"]:
             raise ValueError(f"it says that it reads {told['reads']}, and its network reads {list(student.reads)}")
     except RunError:

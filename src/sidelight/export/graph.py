@@ -73,7 +73,7 @@ def _self_contained(student: Student, group: str | None) -> Deployed:
         )
     else:
         preprocessor = fixed_to_group(preprocessor, group)
-    return Deployed(student.network, preprocessor, student.task.name == "classification").eval()
+    return Deployed(student.network, preprocessor, student.task).eval()
 
 
 def _write_onnx(deployed: Deployed, file: Path, told: str) -> Runner:

@@ -72,7 +72,7 @@ class Student:
     @property
     def deployed(self) -> Deployed:
         """Preprocessing and network as one module over raw tensors."""
-        return Deployed(self.network, self.preprocessor, self.task.name == "classification").eval()
+        return Deployed(self.network, self.preprocessor, self.task).eval()
 
     def predict(
         self,
@@ -109,7 +109,7 @@ class Student:
     def respond(
         self, inputs: Mapping[str, Any], lengths: Mapping[str, Any] | None = None, group: Any = None, ids: Any = None
     ) -> Tensor:
-        """(N, C) logits or (N, K) values; as `predict`. ids: (N,) how errors call the rows."""
+        """(N, C) logits, or (N, K) values in the task's own units; as `predict`. ids: (N,) how errors call the rows."""
         arrays, steps, names = checked(inputs, lengths, group, self.preprocessor, self.privileged, ids)
         x = {m: torch.from_numpy(a) for m, a in arrays.items()}
         n = {m: torch.from_numpy(a) for m, a in steps.items()}

@@ -23,7 +23,7 @@ class Teacher:
     """What a finished teacher says of every training row, kept so that it is computed once.
 
     said: outputs over all training rows, addressed by `Batch.index`.
-    part: (N,) int64, which of several cross-fitted teachers spoke about the row; None where there is one.
+    part: (N,) int64, which of several cross-fitted teachers spoke about the row, −1 for none; None where there is one.
     """
 
     said: Output
@@ -93,8 +93,15 @@ class Distillation(Method):
             term.check(task, name)
 
     def terms(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
-        student, teacher = self.student(batch), self.teacher(batch)
+        student = self.student(batch)
         losses = {"task": self.task.loss(student.prediction, batch.target, batch.labelled)}
+        part = self.teacher.part
+        if part is not None and not (heard := part[batch.index] >= 0).all():
+            rows = heard.nonzero()[:, 0]
+            if len(rows) < 2:
+                return losses | {name: student.fused.sum() * 0 for name in self.parts}
+            batch, student = batch.take(rows), student.take(rows)
+        teacher = self.teacher(batch)
         for name, term in self.parts.items():
             losses[name] = term(student, teacher, batch, self.task)
         return losses

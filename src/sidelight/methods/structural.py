@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sidelight.config import Config
 from sidelight.data.batch import Batch
+from sidelight.errors import ConfigError
 from sidelight.losses.structural import StructuralTransport
 from sidelight.methods.distillation import Term
 from sidelight.networks.network import Output
@@ -31,9 +32,17 @@ class PKDOT(Term):
 
     @classmethod
     def from_config(cls, config: Config) -> PKDOT:
-        settings = {k: v for k, v in asdict(config.transport).items() if v is not None}
-        preset = settings.pop("preset")
-        return cls(cls.preset or preset, **settings)
+        """`pkdot` follows the `transport` settings; a preset by name is what its name says."""
+        if cls.preset is not None:
+            return cls(cls.preset)
+        return cls("paper", **{k: v for k, v in asdict(config.transport).items() if v is not None})
+
+    def check(self, task: Task, name: str) -> None:
+        super().check(task, name)
+        asked = {"anchors": "class_balanced", "alignment": "label"}
+        for setting, value in asked.items():
+            if self.transport.settings.get(setting) == value and task.name != "classification":
+                raise ConfigError(f"transport.{setting}={value} needs classes and has no meaning for {task.name}.")
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
         groups = task.groups(batch.target)

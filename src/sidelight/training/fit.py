@@ -134,8 +134,8 @@ class _Loop:
 
     def __init__(self, method: Method, settings: TrainingConfig, seed: int):
         self.method, self.settings = method, settings
-        torch.manual_seed(seed)
-        self.generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)  # dropout
+        self.generator = torch.Generator().manual_seed((seed + 1) % 2**63)  # another stream for the order of rows
         self.groups = {name: params for name, params in method.groups().items() if params}
         self.optimisers = {
             name: torch.optim.AdamW(
@@ -157,8 +157,7 @@ class _Loop:
         self.method.train()
         values: dict[str, list[Tensor]] = {}
         size = self.settings.batch_size
-        count = math.ceil(len(train) / size) if len(rows) < len(train) else None
-        order = batches(rows, part, size, self.generator, count)
+        order = batches(rows, part, size, self.generator, math.ceil(len(train) / size))
         for picked in order:
             clock = Clock(number - 1, self.settings.epochs, self.step)
             for name, terms in self.method.steps(train.take(picked), clock):
