@@ -65,7 +65,7 @@ class Setting:
         regression = self.settings.get("task") == "regression"
         methods = VALUES if regression else SOFT
         own = {k: v for k, v in self.settings.items() if k not in ("source",)}
-        alone = ["mse", "pkdot"] if regression else ["kl", "pkdot"]
+        soft = "mse" if regression else "kl"
         return sl.compare(
             self.data(root),
             self.available,
@@ -74,8 +74,8 @@ class Setting:
             output=str(output / self.name),
             seeds=seeds,
             label_groups=self.budgets,
-            placebo=[*PLACEBO[regression], "best"],
-            self_distillation=alone,
+            placebo=[*PLACEBO[regression], f"{soft}@crossfit", "best"],
+            self_distillation=[soft, "pkdot", f"{soft}@crossfit"],
             resume=True,
             quiet=quiet,
             **own,
