@@ -74,7 +74,7 @@ def test_laplacian_solution():
 # ---------------------------------------------------------------- the online path
 
 
-@pytest.fixture()
+@pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(online, "BLOCK", 4000)
     monkeypatch.setattr(online, "SAMPLE", 60)

@@ -15,6 +15,7 @@ from copy import copy
 import torch
 from torch import Tensor
 
+from sidelight.transport.arrays import Array, double, l1, namespace, native, tensor
 from sidelight.transport.newton import Newton
 
 # Exponents are clamped before exp: results below the normal range would make later products several times slower.
@@ -35,69 +36,74 @@ class Scaling:
     Between calls the columns are exact (``P' 1 = b``) and ``rows = K v``.
     """
 
-    def __init__(self, cost: Tensor, a: Tensor, b: Tensor, f: Tensor | None = None, g: Tensor | None = None) -> None:
+    def __init__(self, cost: Array, a: Array, b: Array, f: Array | None = None, g: Array | None = None) -> None:
         self.cost, self.a, self.b = cost, a, b
-        self.f = torch.zeros_like(a) if f is None else f
-        self.g = torch.zeros_like(b) if g is None else g
+        self.f, self.g = f, g  # None: zero
         self.u, self.v, self.rows = a, b, a
-        self.kernel = torch.empty_like(cost)
+        self.xp = namespace(cost)
+        self.kernel = self.xp.empty_like(cost)
         self.epsilon = math.nan
 
     def exponentiate(self, epsilon: float) -> None:
         """Form ``K`` from the absorbed potentials, at a new or the same ``epsilon``."""
         self.epsilon = epsilon
-        f, g = (self.f / epsilon).unsqueeze(-1), self.g / epsilon
-        step = max(1, CHUNK // self.cost.shape[1])
-        if step >= self.cost.shape[0]:
-            parts = [(f, self.cost, self.kernel)]
-        else:
-            parts = list(zip(*(torch.split(t, step) for t in (f, self.cost, self.kernel))))
-        for row, cost, kernel in parts:
-            torch.sub(g, cost, alpha=1.0 / epsilon, out=kernel).add_(row).clamp_(LOWEST, HIGHEST).exp_()
-        self.rows = torch.mv(self.kernel, self.v)
+        n, m = self.cost.shape
+        step = max(1, CHUNK // m)
+        for i in range(0, n, step):
+            kernel = self.kernel[i : i + step]
+            self.xp.multiply(self.cost[i : i + step], -1.0 / epsilon, out=kernel)
+            if self.f is not None and self.g is not None:
+                kernel += self.g * (1.0 / epsilon)
+                kernel += (self.f[i : i + step] * (1.0 / epsilon))[:, None]
+            self.xp.clip(kernel, LOWEST, HIGHEST, out=kernel)
+            self.xp.exp(kernel, out=kernel)
+        self.rows = self.kernel @ self.v
 
     def absorb(self) -> None:
         """Move ``u, v`` into the potentials; ``exponentiate`` must follow."""
         self.f, self.g = self.potentials()
         self.u, self.v = self.a, self.b
 
-    def potentials(self) -> tuple[Tensor, Tensor]:
-        f = torch.log(self.u / self.a).mul_(self.epsilon).add_(self.f)
-        g = torch.log(self.v / self.b).mul_(self.epsilon).add_(self.g)
-        return f, g
+    def potentials(self) -> tuple[Array, Array]:
+        f = self.xp.log(self.u / self.a) * self.epsilon
+        g = self.xp.log(self.v / self.b) * self.epsilon
+        return (f, g) if self.f is None else (f + self.f, g + self.g)
 
     def sweep(self) -> None:
         """Make the rows exact, then the columns."""
         self.u = self.a / self.rows
         self.fit_columns()
-        self.rows = torch.mv(self.kernel, self.v)
+        self.rows = self.kernel @ self.v
 
     def fit_columns(self) -> None:
         """``v`` such that the columns of the plan have their masses."""
-        self.v = self.b / torch.mv(self.kernel.T, self.u)
+        self.v = self.b / (self.kernel.T @ self.u)
 
-    def residual(self) -> Tensor:
+    def residual(self) -> Array:
         """``a - P 1``."""
-        return torch.addcmul(self.a, self.u, self.rows, value=-1)
+        return self.a - self.u * self.rows
 
     def keep_in_range(self) -> None:
-        """Absorb ``u, v`` if they have grown, so that products neither overflow nor vanish."""
-        low, high = torch.aminmax(torch.cat([self.u / self.a, self.v / self.b]))
-        if not (low.item() > math.exp(-ABSORB) and high.item() < math.exp(ABSORB)):
+        """Absorb ``u, v`` if they have grown, so that products neither overflow nor vanish; refresh ``rows``."""
+        bounds = [float(r) for z in (self.u / self.a, self.v / self.b) for r in (z.min(), z.max())]
+        if not (min(bounds) > math.exp(-ABSORB) and max(bounds) < math.exp(ABSORB)):
             self.absorb()
             self.exponentiate(self.epsilon)
             self.fit_columns()
+        self.rows = self.kernel @ self.v
 
     def promote(self) -> None:
         """Continue in float64."""
-        self.f, self.g = (z.double() for z in self.potentials())
-        self.cost, self.a, self.b = self.cost.double(), self.a.double(), self.b.double()
+        self.f, self.g = (double(z) for z in self.potentials())
+        self.cost, self.a, self.b = double(self.cost), double(self.a), double(self.b)
         self.u, self.v = self.a, self.b
-        self.kernel = torch.empty_like(self.cost)
+        self.kernel = self.xp.empty_like(self.cost)
         self.exponentiate(self.epsilon)
+        self.fit_columns()
+        self.rows = self.kernel @ self.v
 
-    def plan(self) -> Tensor:
-        return (self.kernel * self.u.unsqueeze(-1)).mul_(self.v)
+    def plan(self) -> Array:
+        return self.u[:, None] * self.kernel * self.v
 
 
 class Solution:
@@ -105,28 +111,20 @@ class Solution:
 
     path = "dense"
 
-    def __init__(self, scaling: Scaling, error: float, iterations: int, tolerance: float, symmetric: bool) -> None:
+    def __init__(
+        self, scaling: Scaling, error: float, iterations: int, tolerance: float, dtype: torch.dtype, symmetric: bool
+    ) -> None:
         s = scaling
         self.error, self.iterations, self.converged = error, iterations, error <= tolerance
-        self.factors = s.u, s.kernel, s.v
         rows = s.u * s.rows
-        self.marginals = (rows, rows) if symmetric else (rows, s.b)
-        if symmetric:
-            self.f = self.g = torch.log(s.u / s.a).mul_(s.epsilon).add_(s.f)
-            dual = 2.0 * torch.dot(s.a, self.f).item()
-        else:
-            f, g = s.potentials()
-            left, right = torch.dot(s.a, f).item(), torch.dot(s.b, g).item()
-            dual, gap = left + right, 0.5 * (right - left)  # the constant that splits the objective evenly
-            self.f, self.g = f.add_(gap), g.sub_(gap)
-        self.value = dual - s.epsilon * (rows.sum().item() - 1.0)
-
-    def to(self, dtype: torch.dtype) -> Solution:
-        """Back from float64, where the solver had gone there."""
-        if self.f.dtype != dtype:
-            self.f, self.g = self.f.to(dtype), self.g.to(dtype)
-            self.marginals = self.marginals[0].to(dtype), self.marginals[1].to(dtype)
-        return self
+        f, g = s.potentials()
+        left = float(s.a @ f)
+        right = left if symmetric else float(s.b @ g)
+        self.value = left + right - s.epsilon * (float(rows.sum()) - 1.0)
+        gap = 0.5 * (right - left)  # the constant that splits the objective evenly
+        self.f, self.g = tensor(f + gap).to(dtype), tensor(g - gap).to(dtype)
+        self.marginals = tensor(rows).to(dtype), tensor(rows if symmetric else s.b).to(dtype)
+        self.factors = tensor(s.u), tensor(s.kernel), tensor(s.v)
 
     def transpose(self) -> Solution:
         """The same solution with the sides exchanged."""
@@ -151,10 +149,6 @@ class Solution:
         return self.transpose().right(z)
 
 
-def l1(vector: Tensor) -> float:
-    return float(torch.linalg.vector_norm(vector, 1).item())
-
-
 def solve(
     cost: Tensor,
     a: Tensor,
@@ -169,11 +163,12 @@ def solve(
 
     ``scale`` is the mean and (a bound on) the maximum of the cost: annealing starts there.
     """
+    own = native(cost, a, b)
     if potentials is None:
-        scaling = Scaling(cost, a, b)
+        scaling = Scaling(*own)
         start = max(epsilon, START * scale[0], scale[1] / 40)
     else:
-        scaling = Scaling(cost, a, b, *refit(cost, b, potentials, epsilon))
+        scaling = Scaling(*native(cost, a, b, *refit(cost, b, potentials, epsilon)))
         start = epsilon
     newton = Newton(scaling)
     stages = math.ceil(math.log(start / epsilon) / math.log(ANNEALING) - 0.5)
@@ -185,7 +180,7 @@ def solve(
         used += spent
         if stage:
             scaling.absorb()
-    return Solution(scaling, error, used, tolerance, symmetric=False).to(cost.dtype)
+    return Solution(scaling, error, used, tolerance, cost.dtype, symmetric=False)
 
 
 def reach(scaling: Scaling, newton: Newton, tolerance: float, limit: int) -> tuple[float, int]:
@@ -239,7 +234,8 @@ def solve_symmetric(
     For a positive definite kernel they more than halve the error each time at any epsilon, and need no annealing: the
     diagonal keeps every row away from zero.
     """
-    scaling = Scaling(cost, a, a)
+    own, mass = native(cost, a)
+    scaling = Scaling(own, mass, mass)
     scaling.exponentiate(epsilon)
     used = 0
     while True:
@@ -247,9 +243,9 @@ def solve_symmetric(
         if error <= CAUTION * tolerance or used >= min(SYMMETRIC_LIMIT, max_iterations) or math.isnan(error):
             break
         for _ in range(2):
-            scaling.u = scaling.v = (scaling.u * a).div_(scaling.rows).sqrt_()
-            scaling.rows = torch.mv(scaling.kernel, scaling.v)
+            scaling.u = scaling.v = scaling.xp.sqrt(scaling.u * mass / scaling.rows)
+            scaling.rows = scaling.kernel @ scaling.v
             used += 1
     if not error <= tolerance and used < max_iterations:
         return solve(cost, a, a, epsilon, tolerance, max_iterations - used, scale())
-    return Solution(scaling, error, used, tolerance, symmetric=True)
+    return Solution(scaling, error, used, tolerance, cost.dtype, symmetric=True)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sidelight.transport.arrays import Array, double, is_double, tensor
+
 if TYPE_CHECKING:
     from sidelight.transport.dense import Scaling
 
@@ -31,75 +33,69 @@ class Newton:
         n = scaling.a.shape[0]
         self.patience = max(12, n // 8) if n <= DIRECT_LIMIT else 200
 
-    def step(self, residual: Tensor, error: float, tolerance: float) -> int:
+    def step(self, residual: Array, error: float, tolerance: float) -> int:
         """Move the scaling uphill along the Newton direction; return the pairs of products used."""
-        s = self.scaling
         if self.direct:
-            used, direction = 1, cholesky_direction(s)
+            used, direction = 1, cholesky_direction(self.scaling)
         else:
             used, direction = self.conjugate_gradients(error, tolerance)
             if self.direct:  # given up: the next step will be exact
                 self.insist()
                 return used + 1
         used += self.climb(direction, residual)
-        s.keep_in_range()
-        s.rows = torch.mv(s.kernel, s.v)
+        self.scaling.keep_in_range()
         return used
 
     def insist(self) -> None:
         """From now on float64 and, where it fits, exact directions."""
-        s = self.scaling
-        self.direct = s.a.shape[0] <= DIRECT_LIMIT
-        if s.kernel.dtype != torch.float64:
-            s.promote()
-            s.fit_columns()
-            s.rows = torch.mv(s.kernel, s.v)
+        self.direct = self.scaling.a.shape[0] <= DIRECT_LIMIT
+        if not is_double(self.scaling.kernel):
+            self.scaling.promote()
 
-    def conjugate_gradients(self, error: float, tolerance: float) -> tuple[int, Tensor]:
+    def conjugate_gradients(self, error: float, tolerance: float) -> tuple[int, Array]:
         """Solve ``(diag(r) - P diag(1/b) P') d = a - r`` to the accuracy that the step can use.
 
         In the variables ``sqrt(r) d`` the diagonal is 1 and the 2-norm of the residual bounds the 1-norm of ``a - r``.
         """
         s = self.scaling
         target = max(min(0.3, 0.5 * math.sqrt(error)) * error, 0.2 * tolerance)
-        root = torch.sqrt(s.u * s.rows)
-        rho, gamma, transposed = s.u / root, s.v * (s.v / s.b), s.kernel.T
+        root = s.xp.sqrt(s.u * s.rows)
+        rho, gamma, kernel, transposed = s.u / root, s.v * (s.v / s.b), s.kernel, s.kernel.T
         residual = s.a / root - root
-        residual = residual - root * torch.dot(root, residual)  # constants do not matter: keep rounding out of them
-        p, squared = residual, torch.dot(residual, residual).item()
-        d = torch.zeros_like(p)
+        residual = residual - root * (root @ residual)  # constants do not matter: keep rounding out of them
+        p, squared = residual, float(residual @ residual)
+        d = 0.0 * p
         used = 0
         while used < self.patience:
             used += 1
-            product = torch.mv(transposed, rho * p).mul_(gamma)
-            product = torch.addcmul(p, rho, torch.mv(s.kernel, product), value=-1)
-            curvature = torch.dot(p, product).item()
+            product = p - rho * (kernel @ (gamma * (transposed @ (rho * p))))
+            curvature = float(p @ product)
             if not curvature > 0:  # rounding: no curvature left in this direction
                 break
-            d = torch.add(d, p, alpha=squared / curvature)
-            residual = torch.sub(residual, product, alpha=squared / curvature)
-            squared, previous = torch.dot(residual, residual).item(), squared
+            length = squared / curvature
+            d = d + length * p
+            residual = residual - length * product
+            squared, previous = float(residual @ residual), squared
             if math.sqrt(squared) < target:
                 break
-            p = torch.add(residual, p, alpha=squared / previous)
+            p = residual + (squared / previous) * p
         else:
             self.direct = root.shape[0] <= DIRECT_LIMIT
         d = d if used > 1 or curvature > 0 else residual
-        return used, (d - root * torch.dot(root, d)) / root
+        return used, (d - root * (root @ d)) / root
 
-    def climb(self, direction: Tensor, residual: Tensor) -> int:
+    def climb(self, direction: Array, residual: Array) -> int:
         """Backtrack from the full (or longest allowed) step until the semi-dual rises enough; return the trials."""
         s = self.scaling
-        low, high = torch.aminmax(direction)
-        spread = (high - low).item()
+        spread = float(direction.max()) - float(direction.min())
         if not math.isfinite(spread):
             return 0
         u, length, trials = s.u, min(1.0, LONGEST / max(spread, 1e-30)), 0
         slope, start = 0.0, 0.0
         if spread > 0.5:  # a shorter step cannot fail
-            slope, start = torch.dot(residual, direction.to(residual)).item(), self.semi_dual()
+            slope, start = float(residual @ direction), self.semi_dual()
         while True:
-            s.u = u * torch.exp(direction * length)
+            s.u = u * s.xp.exp(direction * length)
             s.fit_columns()
             trials += 1
             if length * spread <= 0.5 or self.semi_dual() - start >= 0.1 * length * slope:
@@ -108,14 +104,14 @@ class Newton:
 
     def semi_dual(self) -> float:
         s = self.scaling
-        return float((torch.dot(s.a, s.u.log()) + torch.dot(s.b, s.v.log())).item())
+        return float(s.a @ s.xp.log(s.u)) + float(s.b @ s.xp.log(s.v))
 
 
-def cholesky_direction(s: Scaling) -> Tensor:
+def cholesky_direction(s: Scaling) -> Array:
     """The exact direction, in float64."""
-    plan = s.plan().double()
-    alpha, _ = solve_laplacian(plan, s.a.double() - plan.sum(1), torch.zeros_like(plan[0]))
-    return alpha.to(s.a.dtype)
+    plan = tensor(double(s.plan()))
+    alpha, _ = solve_laplacian(plan, tensor(double(s.a)) - plan.sum(1), torch.zeros_like(plan[0]))
+    return alpha.to(s.a.dtype) if isinstance(s.a, Tensor) else alpha.numpy().astype(s.a.dtype)
 
 
 def solve_laplacian(plan: Tensor, right: Tensor, below: Tensor) -> tuple[Tensor, Tensor]:
