@@ -103,10 +103,12 @@ def cast(said: Output, dtype: torch.dtype) -> Output:
     return Output(said.prediction.to(dtype), said.fused.to(dtype), {m: f.to(dtype) for m, f in said.features.items()})
 
 
-def distillation_subject(method: str, task: str, kind: str, *, tnet: bool, crossfit: bool = False) -> Subject:
+def distillation_subject(
+    method: str, task: str, kind: str, *, tnet: bool, crossfit: bool = False, config: Config | None = None
+) -> Subject:
     """A method by its name in an experiment, with a student that has frozen T-Nets or none."""
-    terms = Recipe.parse(method)
-    terms.build(Config(), task_of(task))  # refuses here, not in the factory
+    terms, config = Recipe.parse(method), config or Config()
+    terms.build(config, task_of(task))  # refuses here, not in the factory
     teacher = speech(task, kind, crossfit)
 
     def factory(dtype: torch.dtype) -> Distillation:
@@ -119,7 +121,7 @@ def distillation_subject(method: str, task: str, kind: str, *, tnet: bool, cross
                 freeze(module)
         student = make_network(AVAILABLE, task_of(task), tnets, seed=3).to(dtype)
         said = replace(teacher, said=cast(teacher.said, dtype))
-        return Distillation(student, said, task_of(task), terms.build(Config(), task_of(task)))
+        return Distillation(student, said, task_of(task), terms.build(config, task_of(task)))
 
     return Subject(factory, make_rows(task, kind), AVAILABLE, PRIVILEGED, part=teacher.part)
 

@@ -191,6 +191,21 @@ def test_a_stopped_run_ends_like_an_uninterrupted_one(path, stop):
     assert watch.seen == [0, 1, 2, 3, 4, 5, 6]
 
 
+def test_the_clock_goes_on_after_a_resume(path):
+    class Watched(Supervised):
+        def terms(self, batch, clock):
+            seen.append((clock.epoch, clock.step))
+            return super().terms(batch, clock)
+
+    seen: list[tuple[int, int]] = []
+    network, task = fresh().network, task_of("classification")
+    with pytest.raises(Stop):
+        run(Watched(network, task), 4, checkpoint=path, watch=StopAt(3))
+    del seen[6:]  # the third epoch was not saved
+    run(Watched(network, task), 4, checkpoint=path, watch=StopAt())
+    assert seen == [(step // 3, step) for step in range(12)]
+
+
 def test_a_finished_run_is_not_trained_again(path):
     run(fresh(), checkpoint=path)
     before = path.read_bytes()

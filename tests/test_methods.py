@@ -13,15 +13,24 @@ import torch
 
 from sidelight.config import Config, TrainingConfig, load_config
 from sidelight.errors import ConfigError
-from sidelight.methods import CONTROLS, METHODS, Distillation, Hallucination, Recipe, parse_methods
+from sidelight.methods import CONTROLS, METHODS, Clock, Distillation, Hallucination, Recipe, Teacher, parse_methods
 from sidelight.networks.hallucination import freeze, make_hallucinators
 from sidelight.tasks import TASKS
-from sidelight.testing import CHECKS, Subject, check_method
+from sidelight.testing import (
+    CHECKS,
+    Subject,
+    check_method,
+    check_resume_is_exact,
+    check_terms_are_finite_scalars,
+    check_unlabelled_targets_are_not_read,
+)
 from sidelight.training import fit
+from sidelight.transport.anchors import ANCHORS
 from support import (
     AVAILABLE,
     PRIVILEGED,
     ROWS,
+    cast,
     distillation_subject,
     hallucination_subject,
     make_network,
@@ -32,7 +41,7 @@ from support import (
     trained_tnets,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore::sidelight.errors.SidelightWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:k=.* anchors:UserWarning")
 SUMS = ("pkdot+kl", "mse+cosine")
 DOCUMENT = Path(__file__).parents[1] / "docs" / "methods.md"
 
@@ -184,15 +193,51 @@ def test_only_relational_terms_of_cross_fitted_teachers_draw_batches_within_part
     assert subject.fresh().within_parts is within
 
 
+@pytest.mark.parametrize("anchors", ANCHORS)
+@pytest.mark.parametrize("task", TASKS)
+def test_every_choice_of_anchors_keeps_the_contract(anchors, task):
+    """Class-balanced anchors are chosen by labels: not by those that are hidden, and not where there are no classes."""
+    config = load_config({"transport.anchors": anchors, "transport.k": 6})
+    if (anchors, task) == ("class_balanced", "regression"):
+        with pytest.raises(ConfigError, match="class_balanced needs classes"):
+            distillation_subject("pkdot", task, "both", tnet=False, config=config)
+        return
+    subject = distillation_subject("pkdot", task, "both", tnet=False, config=config)
+    for check in (check_terms_are_finite_scalars, check_unlabelled_targets_are_not_read, check_resume_is_exact):
+        check(subject)
+
+
 def test_unlabelled_rows_move_the_student_through_every_term_but_the_task_loss():
     subject = distillation_subject("kl", "classification", "both", tnet=False)
     method, rows = subject.fresh().eval(), subject.rows
     unlabelled = rows.take((~rows.labelled).nonzero()[:, 0])
     for name, moves in (("task", False), ("kl", True)):
         method.zero_grad()
-        next(iter(method.steps(unlabelled, None))).terms[name].backward()  # type: ignore[arg-type]
+        method.terms(unlabelled, Clock())[name].backward()
         sizes = torch.stack([p.grad.abs().max() for p in method.parameters() if p.grad is not None])
         assert bool(sizes.max() > 0) is moves
+
+
+@pytest.mark.parametrize("name", ["kl+mse+cosine", "pkdot+kl"])
+@pytest.mark.parametrize("silent", [5, ROWS - 1, ROWS])
+def test_rows_of_which_no_cross_fitted_teacher_speaks_move_no_term_but_the_task_loss(name, silent):
+    """What stands in the teacher's outputs there must not matter; with one row left there is nothing to compare."""
+    teacher, rows = speech("classification", "both", crossfit=True), make_rows("classification", "both")
+    part = teacher.part.clone()
+    part[:silent] = -1
+    said = cast(teacher.said, torch.float32)
+    said = replace(said, prediction=said.prediction.clone(), fused=said.fused.clone())
+    said.prediction[:silent], said.fused[:silent] = torch.nan, torch.nan
+    task = task_of("classification")
+    terms = Recipe.parse(name).build(Config(), task)
+    method = Distillation(make_network(AVAILABLE, task), Teacher(said, part), task, terms).eval()
+    for term in terms:
+        batch = replace(rows, inputs={"phone": rows.inputs["phone"].clone().requires_grad_()})
+        value = method.terms(batch, Clock())[term]
+        assert value.isfinite()
+        grad = torch.autograd.grad(value, batch.inputs["phone"])[0]
+        assert grad[:silent].abs().sum() == 0
+        assert bool(grad[silent:].abs().sum() > 0) is (silent == 5)
 
 
 def test_t_nets_learn_nothing_from_rows_without_the_modality():

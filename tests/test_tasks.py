@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 from sidelight import metrics
 from sidelight.errors import ConfigError, RunError
 from sidelight.metrics import concordance
-from sidelight.tasks import TASKS, Classification, Regression, make_task
+from sidelight.tasks import TASKS, Classification, Regression, describe_task, make_task
 from support import reference, task_of
 
 ALL = torch.ones(8, dtype=torch.bool)
@@ -75,7 +76,7 @@ def test_a_constant_prediction_is_worth_exactly_nothing(constant, other, n, dtyp
         value.sum().backward()
         assert value.item() == 0
         assert prediction.grad.isfinite().all()
-        assert metrics.ccc(x.numpy(), target.numpy()) == 0
+        assert n == 1 or metrics.ccc(x.numpy(), target.numpy()) == 0
 
 
 def test_concordance_keeps_its_digits_far_from_zero():
@@ -89,6 +90,13 @@ def test_the_gradient_of_concordance_is_that_of_differences():
     torch.manual_seed(0)
     x, y = torch.randn(6, 2, dtype=torch.float64, requires_grad=True), torch.randn(6, 2, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda p: concordance(p, y), x)
+
+
+def test_a_column_with_fewer_than_two_targets_says_nothing():
+    prediction, target = np.random.default_rng(0).normal(size=(2, 6, 2))
+    target[1:, 1] = np.nan
+    assert metrics.ccc(prediction, target) == pytest.approx(lin(prediction[:, 0], target[:, 0]))
+    assert math.isnan(metrics.ccc(prediction[:, 1:], target[:, 1:]))
 
 
 # regression ----------------------------------------------------------------------------------------------------------
@@ -170,6 +178,47 @@ def test_regression_trust_is_the_teachers_concordance():
     assert task.trust(prediction, target, labelled & False).min() == 1
 
 
+@given(st.floats(-1000, 1000), st.floats(0.01, 1000), st.integers(0, 100))
+def test_units_learnt_from_the_train_rows_change_neither_loss_nor_score(mean, scale, seed):
+    prediction, target, labelled = random_rows(seed)
+    plain = task_of("regression")
+    loss = plain.loss(prediction, target, labelled).item()
+    scores = {name: plain.score(prediction, target, labelled, name) for name in plain.metrics()}
+    moved = target * scale + mean
+    moved[~labelled] = torch.nan
+    task = plain.fitted(moved, labelled)
+    in_units = (prediction * scale + mean - torch.tensor(task.mean)) / torch.tensor(task.scale)
+    tolerance = {"rel": 1e-4, "abs": 1e-4 * (1 + abs(mean) / scale)}  # the units are kept in single precision
+    assert task.loss(in_units, moved, labelled).item() == pytest.approx(loss, **tolerance)
+    assert task.score(in_units, moved, labelled) == pytest.approx(scores["ccc"], **tolerance)
+    for error in ("mae", "rmse"):
+        assert task.score(in_units, moved, labelled, error) / scale == pytest.approx(scores[error], **tolerance)
+    np.testing.assert_allclose(task.decide(in_units) / scale, (prediction * scale + mean) / scale, rtol=1e-4, atol=1e-3)
+
+
+def test_units_are_those_of_the_labelled_finite_targets():
+    _, target, labelled = random_rows(7)
+    target[~labelled] = 1e6
+    target[:4, 0] = torch.nan
+    target[:, 1] = 5.0
+    task = task_of("regression").fitted(target, labelled)
+    known = target[labelled & target[:, 0].isfinite(), 0]
+    assert task.mean == pytest.approx((known.mean().item(), 5.0))
+    assert task.scale == pytest.approx((known.std(correction=0).item(), 1.0))  # a constant has no spread
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_is_made_again_from_its_description(name):
+    task = task_of(name).fitted(torch.randn(9, 2) * 3 + 7, ALL.new_ones(9)) if name == "regression" else task_of(name)
+    told = json.loads(json.dumps(describe_task(task)))
+    again = make_task(told.pop("name"), tuple(told.pop("labels")), **told)
+    assert vars(again).keys() == vars(task).keys()
+    prediction = torch.randn(5, task.outputs)
+    assert again.labels == task.labels
+    assert np.array_equal(again.decide(prediction), task.decide(prediction))
+    assert torch.equal(again.express(prediction), task.express(prediction))
+
+
 # classification ------------------------------------------------------------------------------------------------------
 
 codes = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=50)
@@ -194,8 +243,9 @@ def test_cross_entropy_is_over_the_labelled_rows(seed):
     prediction = torch.randn(9, 3, generator=g, dtype=torch.float64, requires_grad=True)
     target, labelled = torch.randint(3, (9,), generator=g), torch.rand(9, generator=g) < 0.7
     labelled[0] = True
-    hidden = target.where(labelled, -1)
-    loss = task_of("classification").loss(prediction, hidden, labelled)
+    task = task_of("classification")
+    loss = task.loss(prediction, target.where(labelled, -1), labelled)
+    assert task.loss(prediction, target.where(labelled, 99), labelled).item() == loss.item()
     p = prediction.detach().softmax(1).numpy()[labelled]
     assert loss.item() == pytest.approx(sk.log_loss(target[labelled], p, labels=[0, 1, 2]))
     loss.backward()

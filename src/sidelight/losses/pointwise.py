@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -36,6 +35,5 @@ def cosine_distance(student: Tensor, teacher: Tensor, weight: Tensor | None = No
     Source: Aslam et al., CVPRW 2023 (privileged KD with adaptive weighting).
     """
     somewhere = (student != 0).any(-1)
-    direction = student.where(somewhere.unsqueeze(-1), torch.ones_like(student))
-    distance = 1 - F.cosine_similarity(direction, teacher.detach(), dim=-1) * somewhere
+    distance = 1 - F.cosine_similarity(student, teacher.detach(), dim=-1) * somewhere
     return (distance if weight is None else distance * weight).sum() / max(1, len(student))
