@@ -67,6 +67,8 @@ FACE, VOICE = np.ones((6, 3)), np.ones((6, 5, 2))
         ({"target": np.array([0, 1, 0, 2, 0, 1])}, ["r3", "2", "calm"]),
         ({"target": np.zeros(6, int)}, ["calm", "two classes"]),
         ({"target": np.zeros((6, 2), int)}, ["classification", "(6, 2)"]),
+        ({"labelled": np.ones((6, 1), bool)}, ["labelled", "(6, 1)", "(6,)"]),
+        ({"group": np.ones((6, 2))}, ["group", "(6, 2)", "(6,)"]),
         ({"labelled": np.zeros(6, bool)}, ["no row has a label"]),
         ({"task": "regression", "target": np.ones((6, 1)), "labels": ("a", "b")}, ["1 target columns", "'a', 'b'"]),
         ({"present": {"face": np.zeros(6, bool)}}, ["face", "absent from every row"]),

@@ -351,6 +351,18 @@ def test_table_errors_name_column_row_and_value(tmp_path: Path) -> None:
     assert np.isnan(load(tmp_path / "holes.csv", impute="mean").inputs["face"][4, 0])
 
 
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])
+def test_a_column_that_occurs_twice_is_named(tmp_path: Path, name: str) -> None:
+    sep = "\t" if name.endswith("tsv") else ","
+    for header in (["y", "cam.1", "cam.1"], ["\ufeffy", '"cam.1"', "cam.1"], ["\n\ny", "cam.1", "cam.1"]):
+        lines = [header, *([str(i % 2), str(i), str(i)] for i in range(N))]
+        (tmp_path / name).write_text("\n".join(sep.join(line) for line in lines), encoding="utf-8")
+        for read in (load, lambda path: load_rows(path, ["cam"])):
+            says(lambda read=read: read(tmp_path / name), name, "'cam.1'", "2 times")
+    (tmp_path / name).write_text(sep.join(["y", "cam.1", "", ""]) + "\n" + f"0{sep}1{sep}{sep}\n1{sep}2{sep}{sep}\n")
+    assert load(tmp_path / name).modalities == ("cam",)
+
+
 def test_a_class_or_a_subject_may_be_called_none(tmp_path: Path) -> None:
     frame = table().assign(target=["None", "NA", "None", "NA", "", "None"], group=["NA", "NA", "b", "b", "c", "c"])
     frame.to_csv(tmp_path / "rows.csv", index=False)
@@ -383,6 +395,42 @@ def test_array_errors() -> None:
     says(lambda: load({"y": TARGET}), "no modalities")
     says(lambda: load({"face": FACE, "y": [""] * N}), "no row has a label")
     assert load(good | {"names": np.array(list("abcdef"))}).modalities == ("face",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labelled": [True] * 3}, ["labelled", "(3,)", "(6,)"]),
+        ({"labelled": np.ones((N, 1), bool)}, ["labelled", "(6, 1)", "(6,)"]),
+        ({"labelled": ["False"] * N}, ["labelled", "<U5", "true or false"]),
+        ({"labelled": [1.0] * N}, ["labelled", "float64", "true or false"]),
+        ({"group": np.ones((N, 2))}, ["'group'", "(6, 2)", "one value per row"]),
+        ({"ids": np.ones((N, 2))}, ["'ids'", "(6, 2)", "one value per row"]),
+        ({"split": np.full((N, 2), "train")}, ["'split'", "(6, 2)", "one value per row"]),
+        ({"group": [[1], [1, 2], [3], [1], [1], [1]]}, ["'group'", "no array"]),
+        ({"face": FACE + 1j}, ["'face'", "complex", "real numbers"]),
+        ({"skin": FACE + 1j}, ["'skin'", "complex", "real numbers"]),
+        ({"y": np.arange(N) + 1j}, ["'y'", "complex", "real numbers"]),
+        ({"face_length": [1, 2]}, ["face_length", "(2,)", "(6,)"]),
+        ({"face_length": [0.5] * N}, ["face_length", "float64", "whole numbers"]),
+        ({"face_present": ["no"] * N}, ["face_present", "<U2", "true or false"]),
+        ({"class_names": "ab"}, ["class_names", "()", "one name per class"]),
+    ],
+)
+def test_arrays_that_are_not_what_their_key_means(changes: dict[str, Any], words: list[str]) -> None:
+    says(lambda: load({"face": FACE, "y": [0, 1, 0, 1, 0, 1]} | changes), "data", *words)
+
+
+def test_a_single_value_is_no_modality_of_new_rows() -> None:
+    says(lambda: load_rows({"face": 3.0}, ["face"]), "no arrays")
+    says(lambda: load_rows({"face": FACE, "skin": np.float32(3)}, ["face", "skin"]), "'skin'", "a single value")
+
+
+def test_complex_columns_and_lengths_of_another_shape_are_named(tmp_path: Path) -> None:
+    says(lambda: load(table().assign(**{"face.1": FACE[:, 1] + 1j})), "'face.1'", "complex", "real numbers")
+    table().to_csv(tmp_path / "metadata.csv", index=False)
+    np.savez(tmp_path / "heart.npz", heart=np.ones((N, 3, 1)), lengths=np.ones((N, 1), int))
+    says(lambda: load(tmp_path), "metadata.csv", "lengths in heart.npz", "(6, 1)", "(6,)")
 
 
 @given(st.lists(st.integers(0, 6), min_size=2, max_size=8).filter(lambda t: sum(v > 0 for v in t) > 1))

@@ -27,8 +27,9 @@ def read_arrays(
     """Arrays by name. Beside the role columns: `class_names` (C,), `labelled` (N,) bool, `<modality>_length` and
     `<modality>_present` (N,). A list of (T_i, C) arrays (None: absent) is a variable-length modality.
     """
-    roles = find([str(k) for k in source])
-    columns = {c: _column(name, c, source[c]) for c in roles.names}
+    source = {str(k): v for k, v in source.items()}
+    roles = find(list(source))
+    columns = {c: _column(name, c, source[c], c in roles.target) for c in roles.names}
     n = _row_count(name, source, columns, roles, modalities)
     if modalities is None:
         names = [m for m in source if m not in roles.names and m not in RESERVED and _is_modality(name, source, m, n)]
@@ -40,17 +41,30 @@ def read_arrays(
             raise DataError(f"{name}: {unknown('modality', m, [k for k in source if k not in roles.names])}")
         _add(raw, m, source)
     if "class_names" in source and len(roles.target) == 1:
-        raw.class_names = tuple(str(c) for c in np.asarray(source["class_names"]).tolist())
+        classes = _array(name, "class_names", source["class_names"])
+        if classes.ndim != 1:
+            raise DataError(f"{name}: 'class_names' has shape {classes.shape}; expected one name per class")
+        raw.class_names = tuple(str(c) for c in classes.tolist())
     if "labelled" in source:
-        raw.labelled = np.asarray(source["labelled"], bool)
+        raw.labelled = raw.per_row("labelled", _array(raw.name, "labelled", source["labelled"]), "b")
     return raw, roles
 
 
-def _column(name: str, key: str, value: Any) -> NDArray:
-    array = np.asarray(value)
+def _array(name: str, key: str, value: Any) -> NDArray:
+    try:
+        array = np.asarray(value)
+    except ValueError as e:  # rows of different lengths
+        raise DataError(f"{name}: {key!r} is no array: {e}") from None
+    if array.dtype.kind == "c":
+        raise DataError(f"{name}: {key!r} holds {array.dtype}; expected real numbers")
+    return array
+
+
+def _column(name: str, key: str, value: Any, several: bool) -> NDArray:
+    array = _array(name, key, value)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    if array.ndim not in (1, 2):
+    if array.ndim not in ((1, 2) if several else (1,)):
         raise DataError(f"{name}: column {key!r} has shape {array.shape}; expected one value per row")
     return array
 
@@ -64,7 +78,8 @@ def _row_count(
 ) -> int:
     known = {c: len(x) for c, x in columns.items()}
     if not known:
-        known = {m: len(source[m]) for m in (modalities or [k for k in source if k not in RESERVED]) if m in source}
+        named = [m for m in modalities or source if m in source and m not in RESERVED]
+        known = {m: len(source[m]) for m in named if hasattr(source[m], "__len__") and getattr(source[m], "ndim", None) != 0}
     if not known:
         raise DataError(f"{name}: there are no arrays")
     first = roles.target[0] if roles.target else next(iter(known))
@@ -82,7 +97,7 @@ def _is_modality(name: str, source: Mapping[str, Any], key: str, n: int) -> bool
     value = source[key]
     if isinstance(value, list | tuple):
         return len(value) == n
-    array = np.asarray(value)
+    array = _array(name, key, value)
     if array.dtype.kind not in "fiub" or array.ndim == 0:
         return False
     if len(array) != n:
@@ -100,17 +115,18 @@ def _add(raw: Raw, m: str, source: Mapping[str, Any]) -> None:
         x, present, lengths = stack_rows(raw.name, m, rows, [f"row {i}" for i in range(len(rows))])
     else:
         array = np.asarray(value)
-        if array.dtype.kind not in "fiub":
-            raise DataError(f"{raw.name}: modality {m!r} holds {array.dtype}; expected numbers")
+        if array.dtype.kind not in "fiub" or array.ndim == 0:
+            what = array.dtype if array.ndim else "a single value"
+            raise DataError(f"{raw.name}: modality {m!r} holds {what}; expected numbers, one or more per row")
         x = array.astype(np.float32)
         x = x[:, None] if x.ndim == 1 else x
         present, lengths = None, None
     if len(x) != raw.n:
         raise DataError(f"{raw.name}: modality {m!r} has {len(x)} rows, but there are {raw.n}; rows must be paired")
     if f"{m}_length" in source:
-        lengths = np.asarray(source[f"{m}_length"])
+        lengths = raw.per_row(f"{m}_length", _array(raw.name, f"{m}_length", source[f"{m}_length"]), "iu")
     if f"{m}_present" in source:
-        present = np.asarray(source[f"{m}_present"], bool)
+        present = raw.per_row(f"{m}_present", _array(raw.name, f"{m}_present", source[f"{m}_present"]), "b")
     raw.inputs[m] = x
     if present is not None:
         raw.present[m] = present

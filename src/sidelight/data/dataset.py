@@ -118,7 +118,11 @@ class Dataset:
         named |= {f"present[{m!r}]": x for m, x in self.present.items()}
         named |= {f"lengths[{m!r}]": x for m, x in self.lengths.items()}
         for what, x in named.items():
-            if x is not None and len(x) != n:
+            if x is None:
+                continue
+            if x.ndim != 1 and not what.startswith("modality"):
+                raise DataError(f"{self.name}: {what} has shape {x.shape}; expected ({n},), one value per row")
+            if len(x) != n:
                 raise DataError(f"{self.name}: {what} has {len(x)} rows, but the target has {n}; rows must be paired")
         values, counts = np.unique(self.ids, return_counts=True)
         if len(values) != n:

@@ -61,6 +61,15 @@ class Raw:
         if not self.n:
             raise DataError(f"{self.name}: there are no rows")
 
+    def per_row(self, key: str, values: NDArray, kinds: str) -> NDArray:
+        """The same (N,) flags (kinds: "b") or whole numbers ("iu"); raises DataError for anything else."""
+        if values.shape != (self.n,):
+            raise DataError(f"{self.name}: {key!r} has shape {values.shape}; expected ({self.n},), one value per row")
+        if values.dtype.kind not in kinds:
+            expected = "true or false" if kinds == "b" else "whole numbers"
+            raise DataError(f"{self.name}: {key!r} holds {values.dtype}; expected {expected}")
+        return values
+
 
 def find_roles(
     source: str,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +26,7 @@ EMPTY = ["", "NaN", "nan", "NA", "N/A", "null", "None", "none"]
 def read_frame(path: Path) -> pd.DataFrame:
     """A .csv, .tsv or .parquet file. In text columns only an empty cell is empty: a class may be called "None".
 
-    Raises DataError for an unreadable file.
+    Raises DataError for an unreadable file, and for two columns of one name.
     """
     import pandas as pd
 
@@ -33,7 +35,14 @@ def read_frame(path: Path) -> pd.DataFrame:
             return pd.read_parquet(path)
         # Cells as they are written: "01" stays a name, and 3 stays different from 3.0.
         sep = "\t" if path.suffix == ".tsv" else ","
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header = Counter(next(filter(None, csv.reader(file, delimiter=sep)), []))
+        for c, n in header.items():
+            if c and n > 1:  # pandas would call the second one c.1
+                raise DataError(f"{path}: column {c!r} occurs {n} times; every column needs a name of its own")
         return pd.read_csv(path, sep=sep, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except DataError:
+        raise
     except Exception as e:  # pandas, pyarrow and codecs each raise their own
         first = (str(e).splitlines() or [""])[0]
         raise DataError(f"cannot read {path}: {type(e).__name__}: {first}") from e
@@ -52,6 +61,9 @@ def read_table(
     if len(doubled):
         raise DataError(f"{name}: column {doubled[0]!r} occurs twice")
     columns = list(frame.columns)
+    for c in columns:
+        if frame[c].dtype.kind == "c":
+            raise DataError(f"{name}: column {c!r} holds {frame[c].dtype}; expected real numbers")
     roles = find(columns)
     raw = Raw(name, len(frame), {}, columns={c: _values(frame[c]) for c in roles.names})
     names = text(raw.columns[roles.ids]) if roles.ids else np.arange(len(frame)).astype(str)
@@ -198,4 +210,4 @@ def _add_array(raw: Raw, m: str, path: Path) -> None:
         )
     raw.inputs[m] = (x[:, None] if x.ndim == 1 else x).astype(np.float32)
     if lengths is not None:
-        raw.lengths[m] = lengths
+        raw.lengths[m] = raw.per_row(f"lengths in {path.name}", lengths, "iu")
