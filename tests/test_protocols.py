@@ -146,7 +146,7 @@ def test_a_number_of_folds_that_is_ignored_is_warned_of(protocol: str) -> None:
 
 
 def test_the_default_of_folds_is_the_experiments() -> None:
-    assert FOLDS == Config().folds
+    assert Config().folds == FOLDS
 
 
 def official(**changes: Any) -> Dataset:

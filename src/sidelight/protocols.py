@@ -65,8 +65,8 @@ def split(
     official one is used where it exists). Groups without any label are always in train, unlabelled rows never in
     select or test.
 
-    Raises ConfigError (unknown protocol, impossible numbers, "auto" without groups and split) and DataError (too few groups, a group in two official
-    splits, a class that no train row has).
+    Raises ConfigError (unknown protocol, impossible numbers, "auto" without groups and split) and DataError (too few
+    groups, a group in two official splits, a class that no train row has).
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(unknown("protocol", protocol, PROTOCOLS))
