@@ -79,7 +79,9 @@ def _row_count(
     known = {c: len(x) for c, x in columns.items()}
     if not known:
         named = [m for m in modalities or source if m in source and m not in RESERVED]
-        known = {m: len(source[m]) for m in named if hasattr(source[m], "__len__") and getattr(source[m], "ndim", None) != 0}
+        known = {
+            m: len(source[m]) for m in named if hasattr(source[m], "__len__") and getattr(source[m], "ndim", None) != 0
+        }
     if not known:
         raise DataError(f"{name}: there are no arrays")
     first = roles.target[0] if roles.target else next(iter(known))
