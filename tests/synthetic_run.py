@@ -30,6 +30,7 @@ def make_run(
     finished: float = 1.0,
     labels: Sequence[str] = CLASSES,
     skill: dict[str, float] | None = None,
+    protocol: str = "group-kfold",
 ) -> Path:
     """Write a run folder. finished: share of the planned jobs that have ended; skill: of methods, over the defaults."""
     labels = list(labels) if task == "classification" else ["valence", "arousal"]
@@ -43,7 +44,7 @@ def make_run(
             jobs += [(m, c, share, fold, seed) for share in budgets for m, c in named]
     ids = [job_id(*job) for job in jobs]
     path.mkdir(parents=True, exist_ok=True)
-    _settings(path, task, budgets, methods, folds, seeds)
+    _settings(path, task, budgets, methods, folds, seeds, protocol)
     (path / "plan.json").write_text(json.dumps({"jobs": ids}))
     for job, name in list(zip(jobs, ids))[: round(finished * len(jobs))]:
         _job(path / "jobs" / name, job, task, labels, folds, skill)
@@ -75,7 +76,7 @@ def _job(folder: Path, job: tuple, task: str, labels: list[str], folds: int, ski
         "metrics": metrics,
         "select": select,
         "seconds": float(own.uniform(2, 4)) * (1.6 if method == "teacher" else 1),
-        "n_train": (GROUPS - len(groups)) * ROWS * 3 // 4,
+        "n_train": (GROUPS - len(groups) or GROUPS) * ROWS * 3 // 4,
         "n_test": len(frame),
         "best_epoch": epochs - 15,
         "stopped_epoch": epochs,
@@ -156,7 +157,9 @@ def _similarity(
     return out
 
 
-def _settings(path: Path, task: str, budgets: Sequence[float], methods: Sequence[str], folds: int, seeds: int) -> None:
+def _settings(
+    path: Path, task: str, budgets: Sequence[float], methods: Sequence[str], folds: int, seeds: int, protocol: str
+) -> None:
     sensors = {
         "available": ["phone_acc"],
         "privileged": ["phone_gyro", "watch_acc", "watch_gyro"],
@@ -168,7 +171,7 @@ def _settings(path: Path, task: str, budgets: Sequence[float], methods: Sequence
         "target": "activity",
         "group": "subject",
         "task": task,
-        "protocol": "group-kfold",
+        "protocol": protocol,
         "folds": folds,
         "seeds": seeds,
         "label_groups": list(budgets),

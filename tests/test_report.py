@@ -159,6 +159,23 @@ class TestOtherRuns:
         assert "improves CCC" in text(markup)
         assert "valence: baseline (CCC" in markup
 
+    @pytest.mark.parametrize(
+        ("protocol", "folds", "says"),
+        [
+            ("official", 1, "one official test set"),
+            ("leave-one-group-out", 4, "differences are averaged over seeds, and n counts folds"),
+            ("group-kfold", 4, "so 8 pairs are not 8 independent experiments"),
+        ],
+    )
+    def test_says_what_a_pair_is(self, tmp_path, protocol, folds, says):
+        said = text(page(make_run(tmp_path / "run", protocol=protocol, folds=folds, seeds=2, methods=("pkdot+kl",))))
+        assert says in said
+        assert ("training sets of folds overlap" in said) == (protocol != "official")
+        assert ("not other test rows" in said) == (protocol == "official")
+        assert ("so 4 folds are not 4 independent" in said) == (protocol == "leave-one-group-out")
+        counted = {"official": "seeds", "leave-one-group-out": "folds"}.get(protocol, "pairs")
+        assert f"seconds {counted} baseline" in said
+
     @pytest.mark.parametrize("share", [0.03, 0.2, 0.6])
     def test_while_it_runs(self, tmp_path, share):
         run = make_run(tmp_path / "run", finished=share, **SMALL)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
+from scipy import stats
 
 from sidelight import metrics
 from sidelight.errors import RunError, SidelightWarning
@@ -17,6 +18,7 @@ from sidelight.results import (
     budget,
     budgets,
     load_results,
+    nadeau_bengio,
     print_table,
     remove_leftovers,
     sentence,
@@ -119,6 +121,13 @@ class TestStore:
         run = make_run(tmp_path / "run", folds=1, seeds=1)
         os.rename(run / "jobs" / "kl-l0.2-f0-s0", run / "jobs" / ".kl-l0.2-f0-s0.1-a.tmp")
         assert len(load_results(run)) == 6
+
+    def test_protocol_is_what_the_configuration_says(self, tmp_path):
+        run = make_run(tmp_path / "run", folds=1, seeds=2, protocol="official")
+        assert load_results(run).attrs["protocol"] == "official"
+        for content in ("protocol: [", "- 3", "protocol: 3", ""):
+            (run / "config.yaml").write_text(content)
+            assert "protocol" not in load_results(run).attrs
 
     def test_a_run_without_a_finished_job_is_empty(self, tmp_path):
         run = make_run(tmp_path / "run", finished=0)
@@ -281,6 +290,52 @@ class TestTable:
     def test_directions_agree_with_the_metrics_themselves(self):
         known = {**metrics.CLASSIFICATION, **metrics.REGRESSION}
         assert {name for name, m in known.items() if not m.higher_is_better} == LOWER_IS_BETTER
+
+    def test_seeds_of_leave_one_group_out_are_averaged(self):
+        """They share the test rows of a fold, so four folds of three seeds are four differences."""
+        results = frame(HELPS, folds=4)
+        results.attrs["protocol"] = "leave-one-group-out"
+        wide = results[results.labels == 0.2].pivot(
+            index=["fold", "seed"], columns=["method", "control"], values="accuracy"
+        )
+        d = wide["kl", ""] - wide["baseline", ""]
+        rows, expected = table(results), nadeau_bengio(d.groupby("fold").mean(), 400, 100)
+        assert tuple(rows.loc["kl", ["difference", "low", "high"]]) == pytest.approx(expected[:3])
+        assert (rows.loc["kl", "n"], rows.loc["kl", "missing"], rows.loc["baseline", "n"]) == (4, 0, 4)
+        assert rows.loc["kl", "mean"] == pytest.approx(wide["kl", ""].mean())
+        assert rows.loc["kl", "effect"] == pytest.approx((wide["kl", ""] - wide["kl", "placebo"]).mean())
+        assert "4 folds" in sentence(results)
+        assert "seeds are averaged" in rows.attrs["note"]
+
+        lost = (results.method == "kl") & (results.control == "") & (results.seed == 2) & (results.fold < 2)
+        lost |= (results.method == "kl") & (results.control == "") & (results.fold == 3)
+        row = table(results[~lost]).loc["kl"]
+        expected = nadeau_bengio([d[0][:2].mean(), d[1][:2].mean(), d[2].mean()], 400, 100)
+        assert tuple(row[["difference", "low", "high"]]) == pytest.approx(expected[:3])
+        assert (row["n"], row["missing"]) == (3, 2 + 3)
+
+    def test_one_official_test_set_covers_what_seeds_draw(self):
+        results = frame(HELPS, folds=1, seeds=4)
+        results.attrs["protocol"] = "official"
+        one = results[(results.control == "") & (results.labels == 0.2)].set_index("seed")
+        d = one[one.method == "kl"]["accuracy"] - one[one.method == "baseline"]["accuracy"]
+        rows = table(results)
+        expected = stats.t.interval(0.95, 3, d.mean(), stats.sem(d))
+        assert tuple(rows.loc["kl", ["low", "high"]]) == pytest.approx(expected)
+        assert "not other test rows" in rows.attrs["note"]
+        assert "4 seeds on one test set" in sentence(results)
+        assert "initial weights" in summary(results)["budgets"][0]["note"]
+        out = io.StringIO()
+        print_table(results, console=Console(file=out, width=100))
+        assert "not other test rows" in " ".join(out.getvalue().split())
+        assert "Nadeau" not in out.getvalue()
+
+    def test_other_protocols_have_no_note(self):
+        results = frame(HELPS)
+        plain = table(results)
+        results.attrs["protocol"] = "group-kfold"
+        pd.testing.assert_frame_equal(table(results), plain)
+        assert table(results).attrs["note"] == ""
 
     def test_budgets(self):
         both = pd.concat([frame(HELPS), frame({"baseline": 0.82, "kl": 0.83}, labels=1.0)])

@@ -55,6 +55,24 @@ class TestNadeauBengio:
         assert corrected / runs == pytest.approx(0.95, abs=0.012)
         assert plain / runs < 0.85
 
+    def test_seeds_that_repeat_the_test_rows_must_be_averaged(self):
+        """Leave-one-group-out: a fold's differences over seeds share its test rows."""
+        rng, runs, folds, seeds = np.random.default_rng(9), 3000, 6, 5
+        averaged = pooled = 0
+        for _ in range(runs):
+            d = correlated(rng, 0.03, 0.02, 1 / folds, folds)[:, None] + rng.normal(0, 0.004, (folds, seeds))
+            for interval in (nadeau_bengio(d.mean(1), folds - 1, 1), nadeau_bengio(d.ravel(), folds - 1, 1)):
+                covers = interval.low <= 0.03 <= interval.high
+                averaged, pooled = averaged + covers * (interval.n == folds), pooled + covers * (interval.n > folds)
+        assert averaged / runs == pytest.approx(0.95, abs=0.015)
+        assert pooled / runs < 0.85
+
+    def test_nothing_is_widened_without_other_test_rows(self):
+        """One official test set: seeds are independent draws, given the data."""
+        d = np.random.default_rng(10).normal(0.01, 0.02, 5)
+        assert nadeau_bengio(d, 400, 0)[1:3] == pytest.approx(stats.t.interval(0.95, 4, d.mean(), stats.sem(d)))
+        assert correlated_t(d, 400, 0, 0).worse == pytest.approx(stats.t.cdf(0, 4, d.mean(), stats.sem(d)))
+
     def test_missing_pairs_are_dropped_and_counted(self):
         interval = nadeau_bengio([0.01, math.nan, 0.02, 0.03], [400, 400, 400, 400], 100)
         assert (interval.n, interval.dropped) == (3, 1)
@@ -78,8 +96,9 @@ class TestNadeauBengio:
         assert "no variance" in interval.note
 
     def test_sizes_must_be_positive(self):
-        with pytest.raises(ValueError, match="n_test / n_train"):
-            nadeau_bengio([0.1, 0.2], 0, 100)
+        for sizes in ((0, 100), (100, -1)):
+            with pytest.raises(ValueError, match="n_test / n_train"):
+                nadeau_bengio([0.1, 0.2], *sizes)
 
 
 class TestCorrelatedT:

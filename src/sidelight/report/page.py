@@ -26,12 +26,19 @@ VERDICTS = {
     "unknown": "cannot be judged yet",
 }
 
-PAIRS = (
-    "A pair is one fold of one seed, trained with and without distillation. The training sets of folds overlap, so {n} "
-    "pairs are not {n} independent experiments: intervals are {level:g} % by the corrected resampled t (Nadeau and "
-    "Bengio), probabilities by the correlated Bayesian t-test. Both speak of this data set and this recipe, not of "
-    "others."
+OVERLAP = (
+    "The training sets of folds overlap, so {n} {counted} are not {n} independent experiments: intervals are {level:g} "
+    "% by the corrected resampled t (Nadeau and Bengio), probabilities by the correlated Bayesian t-test. Both speak "
+    "of this data set and this recipe, not of others."
 )
+PAIRS = {
+    "pairs": "A pair is one fold of one seed, trained with and without distillation. " + OVERLAP,
+    "folds": "Each group is tested once per seed, so seeds repeat the test rows: differences are averaged over seeds, "
+    "and n counts folds. " + OVERLAP,
+    "seeds": "There is one official test set, which every seed repeats: intervals ({level:g} %, plain t over {n} "
+    "seeds) and probabilities cover initial weights and what else a seed draws, not other test rows. Even a sure gain "
+    "may be one of these test rows only.",
+}
 EQUAL = (
     "“Equal” means that the true difference is at most {threshold}. The best method is chosen on the select rows; test "
     "rows are read once and choose nothing."
@@ -88,6 +95,8 @@ class Section:
     has_gap: bool
     has_effect: bool
     notes: list[str]
+    counted: str
+    dots: str
     wide: Markup
     narrow: Markup
     others: list[tuple[str, list[str]]]
@@ -167,7 +176,10 @@ def section(results: pd.DataFrame, c: Comparison) -> Section:
         lines=[line(name, row, c, u) for name, row in c.rows.items()],
         has_gap=any(math.isfinite(r.gap.mean) for r in c.rows.values()),
         has_effect=any(math.isfinite(r.effect.mean) for r in c.rows.values()),
-        notes=[f"{comparisons.label(name)}: {row.note}." for name, row in c.rows.items() if row.note],
+        notes=([f"{c.note[:1].upper()}{c.note[1:]}."] if c.note else [])
+        + [f"{comparisons.label(name)}: {row.note}." for name, row in c.rows.items() if row.note],
+        counted=c.counted,
+        dots={"pairs": "fold and seed", "folds": "fold, averaged over seeds", "seeds": "seed"}[c.counted],
         wide=comparisons.forest(results, c, narrow=False),
         narrow=comparisons.forest(results, c, narrow=True),
         others=[("", [metric_name(m) for m in others])] + [(r[0], r[1:]) for r in table] if others else [],
@@ -210,7 +222,7 @@ def caveats(found: list[Comparison], unfinished: bool = False) -> list[str]:
     methods, placebos = [r for r in rows if r.role == "method"], {r.method for r in rows if r.control == "placebo"}
     without = [r.method for r in methods if r.method not in placebos]
     fixed = {
-        PAIRS.format(n=n, level=100 * c.level): True,
+        PAIRS[c.counted].format(n=n, level=100 * c.level, counted=c.counted): True,
         EQUAL.format(threshold=u.threshold(c.rope)): True,
         MANY.format(count=len(methods)): len(methods) > 2,
         NO_PLACEBO: not placebos,

@@ -19,6 +19,15 @@ BASELINE, TEACHER, ALL_LABELS = "baseline", "teacher", "all labels"
 ROPE, LEVEL = 0.01, 0.95
 PAIR = ["fold", "seed"]
 
+OFFICIAL, LEAVE_ONE_OUT = "official", "leave-one-group-out"
+COUNTED = {OFFICIAL: "seeds", LEAVE_ONE_OUT: "folds"}  # what n counts; elsewhere pairs of fold and seed
+NOTES = {
+    OFFICIAL: "one official test set: intervals cover what a seed draws (initial weights, order of batches; select "
+    "rows and kept labels where they are drawn), not other test rows",
+    LEAVE_ONE_OUT: "a fold has the same test rows with every seed: seeds are averaged before the interval, n counts "
+    "folds",
+}
+
 
 def metric_columns(results: pd.DataFrame) -> list[str]:
     return [str(c) for c in results.columns if c not in KEYS and c not in COSTS]
@@ -42,11 +51,16 @@ def budgets(results: pd.DataFrame) -> list[float]:
 
 @dataclass
 class Budget:
-    """The jobs of one label budget: per row name (`kl`, `kl~placebo`) a frame indexed by (fold, seed)."""
+    """The jobs of one label budget: per row name (`kl`, `kl~placebo`) a frame indexed by (fold, seed).
+
+    protocol: decides what may be counted as one difference. leave-one-group-out: a fold, its seeds averaged, because
+    they share its test rows. official: a seed, without the correction for overlapping training sets.
+    """
 
     labels: float
     metric: str
     rows: dict[str, pd.DataFrame]
+    protocol: str = ""
 
     @property
     def methods(self) -> list[str]:
@@ -73,15 +87,32 @@ class Budget:
         return [n for n in names if n in self.rows]
 
     def pairs(self, name: str, *others: str) -> pd.DataFrame:
-        """Scores side by side, signed so that higher is better, and `n_train`, `n_test`; NaN where one is missing."""
-        wide = pd.DataFrame({n: self.rows[n][self.metric] * sign(self.metric) for n in (name, *others)})
+        """Scores side by side, signed so that higher is better, and `n_train`, `n_test`; NaN where one is missing.
+
+        One line per fold and seed; with leave-one-group-out one per fold, averaged over the seeds that have every side.
+        """
+        wide = self._side_by_side(name, *others)
         sizes = self.rows[name].reindex(wide.index)[["n_train", "n_test"]]
-        return wide.assign(**{str(c): sizes[c].fillna(sizes[c].mean()) for c in sizes})
+        wide = wide.assign(**{str(c): sizes[c].fillna(sizes[c].mean()) for c in sizes})
+        if self.protocol == OFFICIAL:
+            return wide.assign(n_test=0)
+        if self.protocol == LEAVE_ONE_OUT:
+            folds = wide.index.get_level_values("fold").unique()
+            return wide.dropna().groupby(level="fold").mean().reindex(folds)
+        return wide
+
+    def missing(self, name: str, other: str) -> int:
+        """How many pairs of fold and seed lack one side."""
+        return int(self._side_by_side(name, other).isna().any(axis=1).sum())
+
+    def _side_by_side(self, *names: str) -> pd.DataFrame:
+        return pd.DataFrame({n: self.rows[n][self.metric] * sign(self.metric) for n in names})
 
     def difference(self, name: str, other: str, level: float = LEVEL) -> Interval:
         """Mean paired difference name − other with its corrected interval; positive is better."""
         pairs = self.pairs(name, other)
-        return nadeau_bengio(_difference(pairs, name, other), *_sizes(pairs), level=level)
+        interval = nadeau_bengio(_difference(pairs, name, other), *_sizes(pairs), level=level)
+        return interval._replace(dropped=self.missing(name, other))
 
 
 def budget(results: pd.DataFrame, labels: float | None = None, metric: str | None = None) -> Budget:
@@ -102,12 +133,12 @@ def budget(results: pd.DataFrame, labels: float | None = None, metric: str | Non
     full = clean[(clean["method"] == BASELINE) & (clean["control"] == "") & np.isclose(clean["labels"], 1)]
     if chosen < 1 and len(full):
         rows[ALL_LABELS] = _indexed(full)
-    return Budget(float(chosen), metric, rows)
+    return Budget(float(chosen), metric, rows, str(results.attrs.get("protocol", "")))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the comparison. `n` pairs with the baseline; `mean`, `sd` of the metric as it was stored."""
+    """One line of the comparison. `n` differences to the baseline; `mean`, `sd` of the metric as it was stored."""
 
     role: str
     method: str
@@ -128,7 +159,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The rows of one label budget, by name, in the order of the table."""
+    """The rows of one label budget, by name, in the order of the table; `note`: what the protocol limits."""
 
     metric: str
     labels: float
@@ -136,6 +167,13 @@ class Comparison:
     level: float
     best: str | None
     rows: dict[str, Row] = field(default_factory=dict)
+    protocol: str = ""
+    note: str = ""
+
+    @property
+    def counted(self) -> str:
+        """What a row's `n` counts: "pairs" (of fold and seed), "folds" or "seeds"."""
+        return COUNTED.get(self.protocol, "pairs")
 
 
 def compare(
@@ -149,7 +187,7 @@ def compare(
     b = budget(results, labels, metric)
     best = b.best
     rows = {name: _row(b, name, name == best, rope, level) for name in b.order}
-    return Comparison(b.metric, b.labels, rope, level, best, rows)
+    return Comparison(b.metric, b.labels, rope, level, best, rows, b.protocol, NOTES.get(b.protocol, ""))
 
 
 def table(
@@ -164,13 +202,14 @@ def table(
     Rows: baseline; each method with its controls beneath it; `all labels` (the baseline with every label) where
     labels were hidden; teacher. Columns:
     role, method, control, best (highest mean `select` among the methods);
-    n, missing: pairs with the baseline, and pairs that lack one side;
+    n, missing: differences to the baseline (one per fold and seed; per fold with leave-one-group-out, where seeds
+    share test rows and are averaged), and pairs of fold and seed that lack one side;
     mean, sd: of the metric as stored;
     difference, low, high: to the baseline, paired, positive = better, with its corrected interval;
     p_worse, p_equal, p_better: equal = the difference is at most `rope` (0.01: one point of accuracy);
     gap, gap_low, gap_high: share of the teacher's lead over the baseline that is closed;
     effect, effect_low, effect_high: the privileged effect, method − its placebo;
-    select: mean; seconds: median; note: what limits the row.
+    select: mean; seconds: median; note: what limits the row. `attrs["note"]`: what the protocol limits.
     """
     c = compare(results, labels, metric, rope, level)
     frame = pd.DataFrame.from_dict({name: flat(row) for name, row in c.rows.items()}, orient="index")
@@ -213,7 +252,7 @@ def _row(b: Budget, name: str, best: bool, rope: float, level: float) -> Row:
         method=BASELINE if name == ALL_LABELS else method,
         control=control,
         best=best,
-        n=len(values) if difference is UNDEFINED else difference.n,
+        n=int(b.pairs(name)[name].count()) if difference is UNDEFINED else difference.n,
         missing=difference.dropped,
         mean=float(values.mean()),
         sd=float(values.std(ddof=1)) if len(values) > 1 else math.nan,

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sidelight.results.comparison import BASELINE, LEVEL, ROPE, Comparison, Row, compare
+from sidelight.results.comparison import BASELINE, LEVEL, OFFICIAL, ROPE, Comparison, Row, compare
 from sidelight.results.statistics import Interval
 from sidelight.results.units import Unit, labels_phrase, metric_name, percent, unit
 from sidelight.results.verdict import sentence
@@ -91,7 +91,9 @@ def plus_minus(u: Unit, interval: Interval) -> str:
 def legend(c: Comparison) -> str:
     """What the columns mean, only those that are filled."""
     rows, u = list(c.rows.values()), unit(c.metric)
-    text = f"vs baseline: paired over fold × seed (n pairs), ± {100 * c.level:g} % interval (Nadeau–Bengio). "
+    over = {"pairs": "fold × seed (n pairs)", "folds": "folds (n), seeds averaged", "seeds": "seeds (n)"}[c.counted]
+    by = "plain t" if c.protocol == OFFICIAL else "Nadeau–Bengio"
+    text = f"vs baseline: paired over {over}, ± {100 * c.level:g} % interval ({by}). "
     text += f"better/equal/worse: probability in %, equal means within {u.threshold(c.rope)}."
     if any(math.isfinite(r.gap.mean) for r in rows):
         text += " gap closed: share of the teacher's lead."
@@ -99,4 +101,4 @@ def legend(c: Comparison) -> str:
         text += " privileged effect: method − its placebo."
     if c.best is not None:
         text += " ●: best on the select rows."
-    return text
+    return text + (f" {c.note[0].upper()}{c.note[1:]}." if c.note else "")

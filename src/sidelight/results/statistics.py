@@ -3,7 +3,7 @@
 Differences of the folds of one data set are not independent: their training sets share most rows. A plain t interval
 is then far too narrow. The functions below assume that any two differences correlate by ρ = n_test/(n_train + n_test)
 (Nadeau & Bengio 2003) and widen the variance of their mean from s²/n to s² (1/n + ρ/(1 − ρ)), which is
-s² (1/n + n_test/n_train).
+s² (1/n + n_test/n_train). With n_test = 0 nothing is widened: plain t, for differences that are independent.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def _finite(*columns: ArrayLike) -> tuple[list[NDArray], int]:
 
 
 def _ratio(n_train: NDArray, n_test: NDArray) -> float:
-    if (n_train <= 0).any() or (n_test <= 0).any():
-        raise ValueError("n_train and n_test must be positive: the correction is n_test / n_train.")
+    if (n_train <= 0).any() or (n_test < 0).any():
+        raise ValueError("n_train must be positive, n_test positive or 0: the correction is n_test / n_train.")
     return float(np.mean(n_test / n_train))
 
 

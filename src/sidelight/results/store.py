@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from sidelight.errors import RunError, SidelightWarning
 
@@ -81,7 +82,8 @@ def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
 
     Reads `jobs/*/job.json`, in the plan's order where there is one, and rewrites `results.csv` where it differs. A job
     that the plan does not name (of an earlier plan with more methods or seeds) is left out; a job file that cannot be
-    read too, named in a warning. `attrs` carries `primary`, `task` and `labels` (names).
+    read too, named in a warning. `attrs` carries `primary`, `task` and `labels` (names), and `protocol` as config.yaml
+    has it: it decides what a pair is.
     """
     run = Path(run)
     if not run.is_dir():
@@ -94,6 +96,7 @@ def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
     files.sort(key=lambda f: (order.get(f.parent.name, len(order)), f.parent.name))
     records = [record for file in files if (record := _read_job(file)) is not None]
     results = _frame(records)
+    results.attrs |= _protocol(run)
     if rebuild:
         store_results(run, results)
     return results
@@ -104,6 +107,14 @@ def store_results(run: str | Path, results: pd.DataFrame) -> None:
     stored, text = Path(run) / "results.csv", results.to_csv(index=False)
     if (len(results) or stored.exists()) and not (stored.is_file() and stored.read_text() == text):
         write_atomic(stored, text)
+
+
+def _protocol(run: Path) -> dict[str, str]:
+    try:
+        protocol = yaml.safe_load((run / "config.yaml").read_text())["protocol"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return {}
+    return {"protocol": protocol} if isinstance(protocol, str) else {}
 
 
 def _frame(records: list[dict[str, Any]]) -> pd.DataFrame:

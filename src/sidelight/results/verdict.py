@@ -10,6 +10,7 @@ import pandas as pd
 from sidelight.results.comparison import (
     BASELINE,
     LEVEL,
+    OFFICIAL,
     ROPE,
     Comparison,
     Row,
@@ -72,7 +73,8 @@ def say(c: Comparison) -> str:
 
 def _comparison(c: Comparison, row: Row, kind: str) -> str:
     u, name, d = unit(c.metric), metric_name(c.metric), row.difference
-    evidence = f"{100 * c.level:g} % interval {span(u, d)}, {d.n} pairs"
+    where = " on one test set" if c.protocol == OFFICIAL else ""
+    evidence = f"{100 * c.level:g} % interval {span(u, d)}, {d.n} {c.counted}{where}"
     size, threshold = u.amount(abs(d.mean)), u.threshold(c.rope)
     if kind == "better":
         doubt = "" if row.p.better >= SURE else f"; more than {threshold} with probability {percent(row.p.better)}"
@@ -142,7 +144,9 @@ def summary(results: pd.DataFrame, rope: float = ROPE, level: float = LEVEL) -> 
         ]
         text = sentence(results, labels, rope, level)
         kind = verdict(c.rows[c.best]) if c.best is not None else "unknown"
-        out["budgets"].append({"labels": labels, "best": c.best, "verdict": kind, "sentence": text, "rows": rows})
+        out["budgets"].append(
+            {"labels": labels, "best": c.best, "verdict": kind, "sentence": text, "note": c.note, "rows": rows}
+        )
     return out
 
 
