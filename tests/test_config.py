@@ -135,6 +135,13 @@ def test_a_bad_mapping_is_named(tree, message):
     assert message in str(caught.value)
 
 
+def test_a_path_may_be_given_where_a_text_is_expected():
+    config = load_config({"data": Path("rows.csv"), "output": Path("runs") / "x"})
+    assert (config.data, config.output) == ("rows.csv", str(Path("runs") / "x"))
+    with pytest.raises(ConfigError, match="folds: expected a whole number"):
+        load_config({"folds": Path("3")})
+
+
 def test_true_and_false_of_other_yaml_readers_are_yes_and_no():
     assert load_config({"impute": False, "student": {"hallucinate": True}}).student.hallucinate == "yes"
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import NoneType
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -112,6 +112,8 @@ def build(schema: type[T], flat: Mapping[str, Any]) -> T:
 def _prepare(setting: Setting, value: Any) -> Any:
     if value is None and NoneType not in get_args(setting.type):
         raise _wrong(setting, value)
+    if isinstance(value, PurePath) and setting.type is str:
+        return str(value)
     if isinstance(value, bool) and get_origin(setting.type) is Literal:  # another YAML reader's idea of yes and no
         return "yes" if value else "no"
     if setting.many and isinstance(value, str):
