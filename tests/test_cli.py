@@ -97,6 +97,44 @@ def test_a_bare_placebo_means_all():
     assert config_of("phone-watch").placebo == ["best"]
 
 
+@pytest.mark.parametrize("file", [False, True])
+def test_a_name_of_the_data_may_hold_a_comma(tmp_path, file):
+    source = tmp_path / ("experiment.yaml" if file else "rows.csv")
+    if file:
+        source.write_text("data: rows.csv\ntarget: [other]\n")
+    words = ["--target", "pain, level", "--available", "a,b", "c", "--methods", "kl,mse", "--label-groups", "0.2,1"]
+    config = config_of(str(source), *words)
+    assert (config.target, config.available) == (["pain, level"], ["a,b", "c"])
+    assert (config.methods, config.label_groups) == (["kl", "mse"], [0.2, 1.0])
+
+
+def test_inspect_reads_a_target_whose_name_holds_a_comma(tmp_path, capsys):
+    frame = pd.DataFrame({"pain, level": [i % 2 for i in range(12)], "eda.0": range(12), "eda.1": range(12)})
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    assert main(["inspect", str(tmp_path / "rows.csv"), "--target", "pain, level"]) == 0
+    assert "12 rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "swallowed", "flag"),
+    [
+        (["run", "--methods", "kl", "pkdot", "a.csv"], "a.csv", "--methods"),
+        (["run", "--label-groups", "0.2", "phone-watch", "--folds", "3"], "phone-watch", "--label-groups"),
+        (["run", "--available", "video", "experiment.yaml"], "experiment.yaml", "--available"),
+        (["inspect", "--target", "pain", "rows.parquet"], "rows.parquet", "--target"),
+    ],
+)
+def test_a_data_set_that_a_flag_swallowed_is_named(capsys, words, swallowed, flag):
+    assert main(words) == 2
+    assert capsys.readouterr().err == (f"error: {swallowed} was read as a value of {flag}; put the data set first.\n")
+
+
+def test_a_bad_experiment_file_is_named_whatever_the_flags(tmp_path, capsys):
+    (tmp_path / "experiment.yaml").write_text("fold: 4\n")
+    assert main(["run", str(tmp_path / "experiment.yaml"), "--seeds", "5"]) == 2
+    assert f"{tmp_path / 'experiment.yaml'}: unknown setting 'fold'" in capsys.readouterr().err
+
+
 def test_an_experiment_file_is_changed_by_flags_and_overrides(tmp_path):
     path = tmp_path / "experiment.yaml"
     path.write_text("data: rows.csv\nfolds: 4\nseeds: 2\n")
@@ -118,6 +156,8 @@ def test_an_experiment_file_is_changed_by_flags_and_overrides(tmp_path):
         (["run", "phone-watch", "other"], "cannot read 'other': expected setting=value"),
         (["run"], "run needs a data set or an experiment.yaml"),
         (["run", "--folds", "3"], "run needs a data set"),
+        (["run", "--methods", "kl", "mse"], "run needs a data set"),
+        (["inspect"], "inspect needs a data set: sidelight inspect"),
         (["run", "nowhere.yaml"], "nowhere.yaml: cannot read the experiment: No such file"),
         (["inspect", "x.csv", "--taget", "pain"], "unknown flag '--taget'. Did you mean '--target'?"),
         (["report"], "the following arguments are required: RUN"),
@@ -266,7 +306,9 @@ def test_inspect_reads_the_data_as_a_run_would(tmp_path, capsys):
 @pytest.mark.parametrize("verb", ["run", "inspect"])
 def test_a_file_without_rows_is_an_error(tmp_path, capsys, verb):
     (tmp_path / "rows.csv").write_text("id,target,group,face.0,face.1\n")
-    assert main([verb, str(tmp_path / "rows.csv"), *(["--output", str(tmp_path / "out")] if verb == "run" else [])]) == 2
+    assert (
+        main([verb, str(tmp_path / "rows.csv"), *(["--output", str(tmp_path / "out")] if verb == "run" else [])]) == 2
+    )
     assert capsys.readouterr().err == f"error: {tmp_path / 'rows.csv'}: there are no rows\n"
 
 

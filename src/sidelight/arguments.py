@@ -124,8 +124,12 @@ def build_parser() -> Parser:
     run.add_argument("--quiet", action="store_true", help="no progress; print only the answer")
     add_settings(run)
 
-    look = verb("inspect", "show what is in a data set, and how strong each modality is alone")
-    look.add_argument("source", metavar="SOURCE", help="a data set: built-in name, .npz, manifest or folder")
+    look = verb(
+        "inspect",
+        "show what is in a data set, and how strong each modality is alone",
+        "sidelight inspect SOURCE [--target COLUMN ...] [--group COLUMN] [--split COLUMN] [--task TASK] [--impute HOW]",
+    )
+    look.add_argument("source", nargs="?", metavar="SOURCE", help="a data set: built-in name, .npz, manifest or folder")
     add_settings(look, ("target", "group", "split", "task", "impute"))
 
     report = verb("report", "write the report of a run, finished or not")

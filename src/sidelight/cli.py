@@ -12,15 +12,18 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from sidelight.arguments import build_parser, parse
+from sidelight.arguments import build_parser, flag, parse
 from sidelight.config import Config, dump_config, load_config
 from sidelight.errors import ConfigError, SidelightError, SidelightWarning
-from sidelight.settings import settings
+from sidelight.settings import flatten, read_yaml, settings
 
 if TYPE_CHECKING:
     from sidelight.experiment import Job
+
+OF_DATA = ("target", "available", "privileged")
+"""Lists of names that the data chose, which may hold commas."""
 
 
 def run_verb(args: argparse.Namespace) -> None:
@@ -37,16 +40,43 @@ def run_verb(args: argparse.Namespace) -> None:
 
 def experiment_of(args: argparse.Namespace) -> Config:
     """The settings that a `run` command line asks for."""
-    source = args.source
-    if source is None:
-        raise ConfigError("run needs a data set or an experiment.yaml: sidelight run phone-watch")
-    given = {name: vars(args)[name] for name in settings(Config) if vars(args).get(name) is not None}
+    source, given = source_of(args), flags_of(args)
     if given.get("placebo") == []:  # a bare --placebo
         given["placebo"] = ["all"]
-    flags = [f"{name}={','.join(value) if isinstance(value, list) else value}" for name, value in given.items()]
-    if Path(source).suffix.lower() in (".yaml", ".yml"):
-        return load_config(source, [*flags, *args.overrides])
-    return load_config({"data": source}, [*flags, *args.overrides])
+    if Path(source).suffix.lower() not in (".yaml", ".yml"):
+        return load_config({"data": source, **given}, args.overrides)
+    if not given:
+        return load_config(source, args.overrides)
+    try:
+        of_file = dict(flatten(Config, read_yaml(Path(source))))
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    return load_config({**of_file, **given}, args.overrides)
+
+
+def flags_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings that have a flag on the command line; lists that may also be written with commas as such texts."""
+    given = {name: vars(args)[name] for name in settings(Config) if vars(args).get(name) is not None}
+    commas = [name for name, value in given.items() if isinstance(value, list) and value and name not in OF_DATA]
+    return given | {name: ",".join(given[name]) for name in commas}
+
+
+def source_of(args: argparse.Namespace) -> str:
+    """The SOURCE of a command line, which a flag with many values before it takes for one of them."""
+    if args.source is not None:
+        return str(args.source)
+    for name, value in vars(args).items():
+        if isinstance(value, list) and name in settings(Config) and value and looks_like_source(value[-1]):
+            raise ConfigError(f"{value[-1]} was read as a value of {flag(name)}; put the data set first.")
+    more = " or an experiment.yaml" if args.verb == "run" else ""
+    raise ConfigError(f"{args.verb} needs a data set{more}: sidelight {args.verb} phone-watch")
+
+
+def looks_like_source(word: str) -> bool:
+    from sidelight.data import DATASETS
+    from sidelight.data.load import SUFFIXES
+
+    return word in DATASETS or Path(word).suffix.lower() in (*SUFFIXES, ".yaml", ".yml") or Path(word).exists()
 
 
 def describe_plan(config: Config, jobs: Sequence[Job]) -> str:
@@ -64,9 +94,7 @@ def describe_plan(config: Config, jobs: Sequence[Job]) -> str:
 
 
 def inspect_verb(args: argparse.Namespace) -> None:
-    names = ("target", "group", "split", "task", "impute")
-    given = {name: vars(args)[name] for name in names if vars(args)[name] is not None}
-    config = load_config({"data": args.source, **given})
+    config = load_config({"data": source_of(args), **flags_of(args)})
     from sidelight.data.inspect import inspect
     from sidelight.data.load import load_for
 
