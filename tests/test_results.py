@@ -287,6 +287,20 @@ class TestTable:
         assert row["gap"] == pytest.approx(0.25, abs=0.02)
         assert "kl lowers RMSE over the baseline by 0.5" in sentence(results)
 
+    def test_jobs_say_which_metrics_are_better_low(self, tmp_path):
+        """Of a metric that this version does not know, or knows otherwise."""
+        run = make_run(tmp_path / "run", folds=2, seeds=1)
+        higher = load_results(run)
+        for k, file in enumerate(sorted(run.glob("jobs/*/job.json"))):
+            if k % 2:  # a run that was begun before jobs said so
+                record = json.loads(file.read_text()) | {"higher_is_better": {"accuracy": False, "macro_f1": True}}
+                file.write_text(json.dumps(record))
+        lower = load_results(run)
+        assert table(lower).loc["kl", "difference"] == -table(higher).loc["kl", "difference"]
+        assert table(lower, metric="macro_f1").equals(table(higher, metric="macro_f1"))
+        assert (summary(lower)["higher_is_better"], summary(higher)["higher_is_better"]) == (False, True)
+        assert "worse than the baseline's" in sentence(lower)
+
     def test_directions_agree_with_the_metrics_themselves(self):
         known = {**metrics.CLASSIFICATION, **metrics.REGRESSION}
         assert {name for name, m in known.items() if not m.higher_is_better} == LOWER_IS_BETTER

@@ -15,7 +15,7 @@ from sidelight.report.stored import Stored
 from sidelight.report.style import PALETTE, role_colour
 from sidelight.results import Comparison, Interval, Row, budgets, compare, metric_columns, sentence, verdict
 from sidelight.results.comparison import BASELINE
-from sidelight.results.units import Unit, labels_phrase, metric_name, number, percent, sign, unit
+from sidelight.results.units import Unit, labels_phrase, metric_name, number, percent, unit
 from sidelight.results.verdict import span
 
 VERDICTS = {
@@ -229,7 +229,7 @@ def caveats(found: list[Comparison], unfinished: bool = False) -> list[str]:
         PLACEBO + (f" Not run for: {', '.join(without)}." if without else ""): bool(placebos),
         UNFINISHED: unfinished,
         MISSING: any(r.missing for r in rows),
-        LOWER.format(metric=metric_name(c.metric)): sign(c.metric) < 0,
+        LOWER.format(metric=metric_name(c.metric)): c.sign < 0,
     }
     return [text for text, applies in fixed.items() if applies]
 

@@ -11,7 +11,7 @@ from sidelight.report.stored import Stored
 from sidelight.report.style import COLOUR, WIDTH, epochs, figure, finish, quiet, role_colour
 from sidelight.results import Comparison
 from sidelight.results.comparison import BASELINE, TEACHER
-from sidelight.results.units import metric_name, sign, unit
+from sidelight.results.units import metric_name, unit
 
 NOT_TERMS = ("select", "seconds")
 
@@ -25,7 +25,7 @@ def curves(stored: Stored, c: Comparison) -> list[Markup]:
         return []
     u = unit(c.metric)
     title = f"{metric_name(c.metric)} on the select rows{', %' if u.factor == 100 else ''}"
-    panels = [_panel(jobs, "select", title, c.best, u.factor * sign(c.metric))]
+    panels = [_panel(jobs, "select", title, c.best, u.factor * c.sign)]
     terms = dict.fromkeys(t for frames in jobs.values() for f in frames for t in f.columns if t not in NOT_TERMS)
     return panels + [_panel(jobs, term, f"loss term {term}", c.best, 1.0) for term in terms]
 

@@ -61,6 +61,7 @@ class Budget:
     metric: str
     rows: dict[str, pd.DataFrame]
     protocol: str = ""
+    sign: int = 1  # −1 where a lower metric is better
 
     @property
     def methods(self) -> list[str]:
@@ -106,7 +107,7 @@ class Budget:
         return int(self._side_by_side(name, other).isna().any(axis=1).sum())
 
     def _side_by_side(self, *names: str) -> pd.DataFrame:
-        return pd.DataFrame({n: self.rows[n][self.metric] * sign(self.metric) for n in names})
+        return pd.DataFrame({n: self.rows[n][self.metric] * self.sign for n in names})
 
     def difference(self, name: str, other: str, level: float = LEVEL) -> Interval:
         """Mean paired difference name − other with its corrected interval; positive is better."""
@@ -133,7 +134,8 @@ def budget(results: pd.DataFrame, labels: float | None = None, metric: str | Non
     full = clean[(clean["method"] == BASELINE) & (clean["control"] == "") & np.isclose(clean["labels"], 1)]
     if chosen < 1 and len(full):
         rows[ALL_LABELS] = _indexed(full)
-    return Budget(float(chosen), metric, rows, str(results.attrs.get("protocol", "")))
+    direction = sign(metric, results.attrs.get("higher_is_better", {}))
+    return Budget(float(chosen), metric, rows, str(results.attrs.get("protocol", "")), direction)
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ class Comparison:
     rows: dict[str, Row] = field(default_factory=dict)
     protocol: str = ""
     note: str = ""
+    sign: int = 1
 
     @property
     def counted(self) -> str:
@@ -187,7 +190,7 @@ def compare(
     b = budget(results, labels, metric)
     best = b.best
     rows = {name: _row(b, name, name == best, rope, level) for name in b.order}
-    return Comparison(b.metric, b.labels, rope, level, best, rows, b.protocol, NOTES.get(b.protocol, ""))
+    return Comparison(b.metric, b.labels, rope, level, best, rows, b.protocol, NOTES.get(b.protocol, ""), b.sign)
 
 
 def table(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
-LOWER_IS_BETTER = frozenset({"mae", "rmse"})
+LOWER_IS_BETTER = frozenset({"mae", "rmse"})  # where job.json does not say; metrics.py needs torch
 SHARES = frozenset({"accuracy", "unweighted_accuracy", "macro_f1"})
 
 
@@ -36,9 +37,9 @@ def unit(metric: str) -> Unit:
     return Unit(100, 1, "points") if metric in SHARES else Unit(1, 3, "")
 
 
-def sign(metric: str) -> int:
-    """+1 where higher is better, −1 where lower is."""
-    return -1 if metric in LOWER_IS_BETTER else 1
+def sign(metric: str, higher_is_better: Mapping[str, bool]) -> int:
+    """+1 where higher is better, −1 where lower is, as the jobs say, or as is known of the metric."""
+    return 1 if higher_is_better.get(metric, metric not in LOWER_IS_BETTER) else -1
 
 
 def metric_name(metric: str) -> str:

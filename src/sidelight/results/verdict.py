@@ -78,7 +78,7 @@ def _comparison(c: Comparison, row: Row, kind: str) -> str:
     size, threshold = u.amount(abs(d.mean)), u.threshold(c.rope)
     if kind == "better":
         doubt = "" if row.p.better >= SURE else f"; more than {threshold} with probability {percent(row.p.better)}"
-        verb = "improves" if sign(c.metric) > 0 else "lowers"
+        verb = "improves" if c.sign > 0 else "lowers"
         return f"{c.best} {verb} {name} over the baseline by {size} ({evidence}{doubt})"
     if kind == "worse":
         return f"{c.best} does not help: its {name} is {size} worse than the baseline's ({evidence})"
@@ -133,7 +133,7 @@ def summary(results: pd.DataFrame, rope: float = ROPE, level: float = LEVEL) -> 
     if not len(results) or not metrics:
         return out
     primary = primary_metric(results)
-    out |= {"metric": primary, "higher_is_better": sign(primary) > 0}
+    out |= {"metric": primary, "higher_is_better": sign(primary, results.attrs.get("higher_is_better", {})) > 0}
     for labels in budgets(results):
         c = compare(results, labels, primary, rope, level)
         others = {m: compare(results, labels, m, rope, level).rows for m in metrics}
