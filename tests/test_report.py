@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,12 +117,12 @@ class TestPage:
 
     def test_a_folder_that_cannot_be_written(self, run, tmp_path, monkeypatch):
         (run / "results.csv").unlink(missing_ok=True)
-        replace = os.replace
+        move = os.replace
 
         def read_only(source, target):
             if run in Path(target).parents:
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(target))
-            replace(source, target)
+            move(source, target)
 
         monkeypatch.setattr(os, "replace", read_only)
         before = sorted(run.iterdir())
@@ -276,6 +277,14 @@ class TestNumbers:
         assert correlation(teacher, -teacher.last, teacher.group) == pytest.approx(-1)
         assert np.isnan(correlation(teacher, teacher.last, teacher.group[::-1]))
         assert np.isnan(correlation(teacher, teacher.last[:5, :5], teacher.group[:5]))
+
+    def test_agreement_of_probe_rows_without_a_target(self, run):
+        teacher = Stored(run).similarity(run / "jobs" / "teacher-l0.2-f0-s0")
+        assert teacher is not None
+        group = np.where(np.arange(len(teacher.group)) < 57, teacher.group, np.nan)
+        unlabelled = replace(teacher, group=group)
+        assert correlation(unlabelled, teacher.last, group.copy()) == pytest.approx(1)
+        assert np.isnan(correlation(unlabelled, teacher.last, group[::-1]))
 
     def test_the_kept_epoch_is_the_one_shown_last(self, run):
         folder = run / "jobs" / "pkdot+kl-l0.2-f0-s0"

@@ -60,7 +60,7 @@ def structure(stored: Stored, c: Comparison) -> Structure | None:
 
 def correlation(teacher: Similarity, matrix: NDArray, group: NDArray) -> float:
     """Pearson correlation of the off-diagonal similarities of two networks on the same probe rows; else NaN."""
-    if matrix.shape != teacher.last.shape or not np.array_equal(group, teacher.group):
+    if matrix.shape != teacher.last.shape or not np.array_equal(group, teacher.group, equal_nan=True):
         return float("nan")
     where = np.triu_indices(len(matrix), 1)
     a, b = teacher.last[where].astype(np.float64), matrix[where].astype(np.float64)
