@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from sidelight import doctor
 from sidelight.cli import main
+from sidelight.machine import usable_cores
 
 
 @pytest.fixture
@@ -51,6 +54,15 @@ def test_a_broken_torchvision_is_explained(monkeypatch, tmp_path):
     assert "torchvision::nms" in check.detail
     assert "built for another torch" in check.mend
     assert "reinstall timm" in doctor.explain("timm", "SyntaxError: invalid syntax")
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 5, 7}, raising=False)
+    assert usable_cores() == 3
+    assert doctor._cores().detail.startswith("3 usable of 8;")
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert usable_cores() == 8
 
 
 def test_little_disk_is_a_warning(monkeypatch):

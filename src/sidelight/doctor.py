@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from typing import Literal
 
+from sidelight.machine import usable_cores
+
 EXTRAS = {
     "onnx": 'sidelight export --onnx needs it: pip install "sidelight[export]"',
     "onnxruntime": 'sidelight export --onnx needs it: pip install "sidelight[export]"',
@@ -83,8 +85,8 @@ def _torch() -> Iterator[Check]:
 
 
 def _cores() -> Check:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Check("cores", "ok", f"{usable} usable of {os.cpu_count()}; a run uses them all unless --jobs says less")
+    detail = f"{usable_cores()} usable of {os.cpu_count()}; a run uses those it may unless --jobs says less"
+    return Check("cores", "ok", detail)
 
 
 def _threads() -> Check:
