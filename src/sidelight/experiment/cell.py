@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sidelight.config import Config
+from sidelight.config import FREE, Config
 from sidelight.data import Dataset
 from sidelight.errors import RunError
 from sidelight.experiment.fold_data import FoldData
@@ -221,7 +221,7 @@ class Cell:
             "task": task.name,
             "labels": list(task.labels),
             "higher_is_better": {name: metric.higher_is_better for name, metric in task.metrics().items()},
-            "config": asdict(self.config),
+            "config": {name: value for name, value in asdict(self.config).items() if name not in FREE},
         }
         model = self._model(network, job, facts)
         tested = predictions(self.data.dataset, self.data.fold.test, said, task)
