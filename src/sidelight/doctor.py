@@ -85,8 +85,8 @@ def _torch() -> Iterator[Check]:
 
 
 def _cores() -> Check:
-    detail = f"{usable_cores()} usable of {os.cpu_count()}; a run uses those it may unless --jobs says less"
-    return Check("cores", "ok", detail)
+    usable = usable_cores()
+    return Check("cores", "ok", f"{usable} usable of {os.cpu_count()}; a run uses them all unless --jobs says less")
 
 
 def _threads() -> Check:

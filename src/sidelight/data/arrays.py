@@ -1,24 +1,18 @@
-"""Reader for arrays in memory and .npz files."""
+"""Reader for arrays by name: those in memory, and those of an .npz."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.files import load_npz, stack_rows
+from sidelight.data.files import stack_rows
 from sidelight.data.raw import Raw, Roles
 from sidelight.errors import DataError, unknown
 
 RESERVED = ("class_names", "labelled")
-
-
-def read_npz(path: Path) -> dict[str, NDArray]:
-    """The file's arrays; nothing in it is executed. Raises DataError for an unreadable file."""
-    return load_npz(path)
 
 
 def read_arrays(

@@ -13,7 +13,7 @@ from sidelight.errors import DataError
 
 
 def load_npz(path: Path) -> dict[str, NDArray]:
-    """Every array of an .npz; raises DataError naming file and array."""
+    """Every array of an .npz, nothing of which is executed; raises DataError naming file and array."""
     key = ""
     try:
         with np.load(path, allow_pickle=False) as z:

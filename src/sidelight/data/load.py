@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from sidelight.config import Config
-from sidelight.data.arrays import read_arrays, read_npz
+from sidelight.data.arrays import read_arrays
 from sidelight.data.builtin import DATASETS
 from sidelight.data.dataset import Dataset
+from sidelight.data.files import load_npz
 from sidelight.data.raw import Raw, Roles, encode_target, find_roles, groups, row_ids, splits
 from sidelight.data.rows import Rows
 from sidelight.errors import ConfigError, DataError, unknown
@@ -117,7 +118,7 @@ def _read(
     if isinstance(source, str | Path):
         path = locate(source)
         if path.suffix == ".npz":
-            return read_arrays(read_npz(path), str(path), find, None if modalities is None else list(modalities))
+            return read_arrays(load_npz(path), str(path), find, None if modalities is None else list(modalities))
         from sidelight.data.tables import read_frame, read_table
 
         return read_table(read_frame(path), str(path), path.parent, find, modalities)

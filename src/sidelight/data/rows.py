@@ -16,6 +16,28 @@ def name_row(i: int, ids: NDArray) -> str:
     return f"row {i}" if str(ids[i]) == str(i) else f"row {i} (id {str(ids[i])!r})"
 
 
+def check_finite(
+    what: str, x: NDArray, ids: NDArray, impute: bool, instead: str, lengths: NDArray | None = None
+) -> None:
+    """Raises DataError naming the first value that is infinite or, unless it will be imputed, NaN.
+
+    what: how the error calls the array. instead: what else than mending helps against a NaN. lengths: (N,) time steps
+    that are read.
+    """
+    bad = np.isinf(x) if impute else ~np.isfinite(x)
+    if lengths is not None:
+        bad &= (np.arange(x.shape[1])[None] < lengths[:, None])[:, :, None]
+    if not bad.any():
+        return
+    where = tuple(int(v) for v in np.argwhere(bad)[0])
+    place = f"column {where[1]}" if x.ndim == 2 else f"time step {where[1]}, channel {where[2]}"
+    raise DataError(
+        f"{what} is {x[where]} in {name_row(where[0], ids)}, {place} ({int(bad.sum())} such values in "
+        f"{int(bad.reshape(len(x), -1).any(1).sum())} rows); mend the value or leave the row out"
+        f"{'' if np.isinf(x[where]) else instead}"
+    )
+
+
 @dataclass
 class Rows:
     """What a deployed student is given.
@@ -43,7 +65,9 @@ class Rows:
             if m in self.lengths:
                 self._check_lengths(m)
             self._blank_absent(m)
-            self._check_finite(m, impute)
+            check_finite(
+                f"{self.name}: modality {m!r}", self.inputs[m], self.ids, impute == "mean", ", or ask for impute='mean'"
+            )
 
     def _row(self, i: int | np.integer) -> str:
         assert self.ids is not None
@@ -79,16 +103,3 @@ class Rows:
         if self.inputs[m][absent].any():
             self.inputs[m] = self.inputs[m].copy()
             self.inputs[m][absent] = 0
-
-    def _check_finite(self, m: str, impute: str) -> None:
-        x = self.inputs[m]
-        bad = np.isinf(x) if impute == "mean" else ~np.isfinite(x)
-        if not bad.any():
-            return
-        where = tuple(int(v) for v in np.argwhere(bad)[0])
-        place = f"column {where[1]}" if x.ndim == 2 else f"time step {where[1]}, channel {where[2]}"
-        mend = "mend the value" if np.isinf(x[where]) else "mend the value, or ask for impute='mean'"
-        raise DataError(
-            f"{self.name}: modality {m!r} is {x[where]} in {self._row(where[0])}, {place} "
-            f"({int(bad.sum())} such values in {int(bad.reshape(len(x), -1).any(1).sum())} rows); {mend}"
-        )

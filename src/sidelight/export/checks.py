@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.preprocess import Plan, Preprocessor
-from sidelight.data.rows import name_row
+from sidelight.data.rows import check_finite, name_row
 from sidelight.errors import DataError, unknown
 
 Arrays = dict[str, NDArray]
@@ -42,7 +42,8 @@ def checked(
     names = np.arange(n) if ids is None else ids
     steps = _lengths(arrays, lengths or {}, plans, names)
     for m, x in arrays.items():
-        _check_finite(m, x, steps.get(m), preprocessor.impute == "mean", names)
+        gap = "; this student does not fill gaps (it was not trained with impute=mean)"
+        check_finite(repr(m), x, names, preprocessor.impute == "mean", gap, steps.get(m))
     return arrays, steps, _groups(group, n, preprocessor)
 
 
@@ -99,22 +100,6 @@ def _lengths(arrays: Arrays, given: Mapping[str, Any], plans: Mapping[str, Plan]
             for i in np.flatnonzero(n != full):
                 raise DataError(f"{m!r}, {name_row(int(i), names)}: {n[i]} time steps, but every row must have {full}")
     return steps
-
-
-def _check_finite(m: str, x: NDArray, lengths: NDArray | None, impute: bool, names: NDArray) -> None:
-    bad = np.isinf(x) if impute else ~np.isfinite(x)
-    if lengths is not None:
-        bad &= (np.arange(x.shape[1])[None] < lengths[:, None])[:, :, None]
-    if not bad.any():
-        return
-    where = tuple(int(v) for v in np.argwhere(bad)[0])
-    place = f"column {where[1]}" if x.ndim == 2 else f"time step {where[1]}, channel {where[2]}"
-    rows = int(bad.reshape(len(x), -1).any(1).sum())
-    mend = "" if np.isinf(x[where]) else "; this student does not fill gaps (it was not trained with impute=mean)"
-    raise DataError(
-        f"{m!r} is {x[where]} in {name_row(where[0], names)}, {place} ({int(bad.sum())} such values in {rows} rows); "
-        f"mend or leave out those rows{mend}"
-    )
 
 
 def _groups(group: Any, n: int, preprocessor: Preprocessor) -> NDArray | None:
