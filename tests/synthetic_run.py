@@ -77,6 +77,7 @@ def _job(folder: Path, job: tuple, task: str, labels: list[str], folds: int, ski
         "select": select,
         "seconds": float(own.uniform(2, 4)) * (1.6 if method == "teacher" else 1),
         "n_train": (GROUPS - len(groups) or GROUPS) * ROWS * 3 // 4,
+        "n_labelled": round((GROUPS - len(groups) or GROUPS) * ROWS * 3 // 4 * share),
         "n_test": len(frame),
         "best_epoch": epochs - 15,
         "stopped_epoch": epochs,

@@ -67,11 +67,13 @@ class TestPage:
             "phone_gyro, watch_acc, watch_gyro",
             "group-kfold, 3 folds × 1 seed",
             "In training only",
+            "of 20 % of the training groups: 78 of 390 train rows (median over folds and seeds); select rows keep",
         ):
             assert part in said
         assert "versions.torch 2.13.0" in said
         assert "methods: - kl - pkdot+kl" in said
         assert "In progress" not in said
+        assert "without the teachers and T-Nets" in said
 
     def test_asks_no_server_for_anything(self, markup):
         assert not re.search(r"<(script|link|iframe|object|embed)\b", markup)
@@ -153,6 +155,13 @@ class TestOtherRuns:
             "How many labels it takes",
         ]
         assert markup.count('class="answer') == 2
+        assert "of 20 %, 100 % of the training groups: 78 of 390, 390 of 390 train rows" in text(markup)
+
+    def test_jobs_that_do_not_count_their_labels(self, run):
+        for file in run.glob("jobs/*/job.json"):
+            record = json.loads(file.read_text())
+            file.write_text(json.dumps({k: v for k, v in record.items() if k != "n_labelled"}))
+        assert "Labels kept of 20 % of the training groups; select rows keep theirs" in text(page(run))
 
     def test_regression(self, tmp_path):
         markup = page(make_run(tmp_path / "run", task="regression", **SMALL))

@@ -150,16 +150,27 @@ def question(stored: Stored) -> list[tuple[str, str]]:
     counted = ((config.get("folds"), "fold"), (config.get("seeds"), "seed"))
     repeated = " × ".join(f"{n} {word}{'s' * (n != 1)}" for n, word in counted if isinstance(n, int))
     protocol = ", ".join(p for p in (names("protocol").replace("auto", ""), repeated) if p)
-    shares = [f"{100 * s:g} %" for s in budgets(stored.results)] if len(stored.results) else []
     asked = [
         ("Reads at deployment", names("available")),
         ("In training only", names("privileged")),
         ("Predicts", ", ".join(p for p in (target, classes) if p)),
         ("Protocol", protocol),
         ("Split by", names("group")),
-        ("Labels kept", f"of {', '.join(shares)} of the training groups" if shares else ""),
+        ("Labels kept", _labels_kept(stored)),
     ]
     return [(name, value) for name, value in asked if value]
+
+
+def _labels_kept(stored: Stored) -> str:
+    """Shares of groups, what they are in rows, and what select rows have to do with it."""
+    shares = budgets(stored.results) if len(stored.results) else []
+    if not shares:
+        return ""
+    text = f"of {', '.join(f'{100 * s:g} %' for s in shares)} of the training groups"
+    sizes = [size for s in shares if (size := stored.train_rows(s)) is not None]
+    if sizes:
+        text += f": {', '.join(f'{kept} of {rows}' for kept, rows in sizes)} train rows (median over folds and seeds)"
+    return text + "; select rows keep theirs and choose epochs"
 
 
 def section(results: pd.DataFrame, c: Comparison) -> Section:

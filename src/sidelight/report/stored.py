@@ -83,6 +83,12 @@ class Stored:
         }
         return {pair: path for pair, path in sorted(paths.items()) if path.is_dir()}
 
+    def train_rows(self, labels: float) -> tuple[int, int] | None:
+        """Labelled and all train rows at a label budget, medians over the baseline's jobs; None where not stored."""
+        records = [json.loads((f / "job.json").read_text()) for f in self.folders(BASELINE, labels).values()]
+        sizes = [(r["n_labelled"], r["n_train"]) for r in records if isinstance(r.get("n_labelled"), int)]
+        return (int(np.median([s[0] for s in sizes])), int(np.median([s[1] for s in sizes]))) if sizes else None
+
     def predictions(self, name: str, labels: float) -> pd.DataFrame:
         """Every stored prediction of a row, with its fold and seed; texts stay texts ("NA" is a class name)."""
         if (name, labels) not in self._predictions:
