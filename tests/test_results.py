@@ -437,11 +437,28 @@ class TestWords:
         assert "kl ●" in text
         assert "is there" in text
 
-    def test_a_narrow_terminal_gets_fewer_columns(self):
+    @pytest.mark.parametrize(
+        ("width", "gone"), [(80, {"sd", "s"}), (72, {"sd", "s", "closed"}), (60, {"sd", "s", "closed", "equal/worse"})]
+    )
+    def test_a_narrow_terminal_gets_fewer_columns_and_whole_names(self, width, gone):
         out = io.StringIO()
-        print_table(frame(HELPS), console=Console(file=out, width=80))
-        assert max(map(len, out.getvalue().splitlines())) <= 80
-        assert "kl ●" in out.getvalue()
+        long = {**HELPS, "pkdot-released": 0.8, "pkdot+kl@crossfit": 0.84, "pkdot+kl@crossfit~placebo": 0.7}
+        print_table(frame(long), console=Console(file=out, width=width))
+        lines = out.getvalue().splitlines()
+        assert max(map(len, lines)) <= width
+        words = {"mean", "sd", "baseline", "equal/worse", "closed", "effect", "s", "n"}
+        assert words - set(" ".join(lines[2:4]).split()) == gone
+        rows = [next((r for r in lines[5:] if r.startswith(f" {name} ")), "") for name in long if "~" not in name]
+        assert all("15" in row for row in rows)
+        assert any("pkdot+kl@crossfit ●" in row for row in rows)
+        text = " ".join(out.getvalue().split())
+        assert ("gap closed:" in text) == ("closed" not in gone)
+        assert ("seconds of the network's own training" in text) == ("s" not in gone)
+
+    def test_a_wide_terminal_says_what_the_seconds_are(self):
+        out = io.StringIO()
+        print_table(frame(HELPS), console=Console(file=out, width=100))
+        assert "teachers and T-Nets are shared and not counted" in " ".join(out.getvalue().split())
 
     def test_table_of_nothing(self):
         out = io.StringIO()

@@ -1,8 +1,9 @@
-"""The comparison as a table in a terminal of 100 columns."""
+"""The comparison as a table in a terminal of 100 columns, or with fewer columns in a narrower one."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 from rich import box
@@ -15,8 +16,10 @@ from sidelight.results.statistics import Interval
 from sidelight.results.units import Unit, labels_phrase, metric_name, percent, unit
 from sidelight.results.verdict import sentence
 
-COLUMNS = ["mean", "sd", "vs baseline\n", "better/\nequal/worse", "gap\nclosed", "privileged\neffect", "s", "n"]
-WIDTH, NARROW = 100, 92
+SD, ODDS, GAP, EFFECT, SECONDS = "sd", "better/\nequal/worse", "gap\nclosed", "privileged\neffect", "s"
+COLUMNS = ["mean", SD, "vs baseline\n", ODDS, GAP, EFFECT, SECONDS, "n"]
+DROPPED = [SD, SECONDS, GAP, ODDS, EFFECT]  # in this order, until the rest fits
+WIDTH = 100
 
 
 def print_table(
@@ -37,9 +40,23 @@ def print_table(
         return
     c = compare(results, labels, metric, rope, level)
     u = unit(c.metric)
+    kept = list(COLUMNS)
+    out = _table(c, u, kept)
+    for column in DROPPED:
+        if console.measure(out, options=console.options.update(max_width=1000)).maximum <= console.width:
+            break
+        kept.remove(column)
+        out = _table(c, u, kept)
+    heading = f"{metric_name(c.metric)}{' in %' if u.factor == 100 else ''}, {labels_phrase(c.labels)}"
+    console.print(Text(heading[0].upper() + heading[1:], style="bold"))
+    console.print(out)
+    console.print(Text(legend(c, kept), style="dim"))
+    console.print(Text(sentence(results, labels, rope, level, metric)))
+
+
+def _table(c: Comparison, u: Unit, kept: list[str]) -> Table:
     out = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     out.add_column("", overflow="fold")
-    kept = [c for c in COLUMNS if console.width >= NARROW or c not in ("sd", "s")]
     for column in kept:
         out.add_column(Text(column.strip()), justify="right", no_wrap=True, vertical="bottom")
     for name, row in c.rows.items():
@@ -47,11 +64,7 @@ def print_table(
         label, *cells = _cells(name, row, u)
         shown = [cell for cell, column in zip(cells, COLUMNS) if column in kept]
         out.add_row(*(Text(cell, style=style) for cell in (label, *shown)))
-    heading = f"{metric_name(c.metric)}{' in %' if u.factor == 100 else ''}, {labels_phrase(c.labels)}"
-    console.print(Text(heading[0].upper() + heading[1:], style="bold"))
-    console.print(out)
-    console.print(Text(legend(c), style="dim"))
-    console.print(Text(sentence(results, labels, rope, level, metric)))
+    return out
 
 
 def _console() -> Console:
@@ -88,17 +101,20 @@ def plus_minus(u: Unit, interval: Interval) -> str:
     return f"{u.difference(interval.mean)} ± {u.score(interval.half)}" if math.isfinite(interval.mean) else ""
 
 
-def legend(c: Comparison) -> str:
-    """What the columns mean, only those that are filled."""
+def legend(c: Comparison, kept: Sequence[str] = COLUMNS) -> str:
+    """What the columns mean, only those that are shown and filled."""
     rows, u = list(c.rows.values()), unit(c.metric)
     over = {"pairs": "fold × seed (n pairs)", "folds": "folds (n), seeds averaged", "seeds": "seeds (n)"}[c.counted]
     by = "plain t" if c.protocol == OFFICIAL else "Nadeau–Bengio"
-    text = f"vs baseline: paired over {over}, ± {100 * c.level:g} % interval ({by}). "
-    text += f"better/equal/worse: probability in %, equal means within {u.threshold(c.rope)}."
-    if any(math.isfinite(r.gap.mean) for r in rows):
+    text = f"vs baseline: paired over {over}, ± {100 * c.level:g} % interval ({by})."
+    if ODDS in kept:
+        text += f" better/equal/worse: probability in %, equal means within {u.threshold(c.rope)}."
+    if GAP in kept and any(math.isfinite(r.gap.mean) for r in rows):
         text += " gap closed: share of the teacher's lead."
-    if any(math.isfinite(r.effect.mean) for r in rows):
+    if EFFECT in kept and any(math.isfinite(r.effect.mean) for r in rows):
         text += " privileged effect: method − its placebo."
+    if SECONDS in kept:
+        text += " s: seconds of the network's own training; teachers and T-Nets are shared and not counted."
     if c.best is not None:
         text += " ●: best on the select rows."
     return text + (f" {c.note[0].upper()}{c.note[1:]}." if c.note else "")
