@@ -10,9 +10,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from sidelight.transport import select_anchors, sinkhorn, sinkhorn_divergence
-from sidelight.transport.costs import unit_rows
+from sidelight.transport.anchors import paper_of_rows
+from sidelight.transport.costs import resolve_epsilon
 
 Objective = Literal["plain", "divergence"]
 Alignment = Literal["row", "index", "label"]
@@ -24,8 +27,42 @@ def cosine_similarity_matrix(z: Tensor) -> Tensor:
     ``S_ij = <z_i, z_j> / (|z_i| |z_j|)``; ``z`` (B, D) gives (B, B), in at least float32. PKDOT eq. 1-4.
     """
     with torch.autocast(z.device.type, enabled=False):
-        unit = unit_rows(z if z.dtype == torch.float64 else z.float())
-        return unit @ unit.mT
+        result: Tensor = _Cosines.apply(_float(z), None)  # type: ignore[no-untyped-call]
+        return result
+
+
+class _Cosines(Function):
+    """Cosines between the rows of ``z`` and its rows ``index`` (all if None), with one product in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, index: Tensor | None) -> Tensor:
+        unit, inverse = _unit_rows(z)
+        ctx.save_for_backward(unit, inverse, index)
+        return unit @ (unit if index is None else unit[index]).T
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        unit, inverse, index = ctx.saved_tensors
+        if index is None:
+            moved = (grad + grad.T) @ unit
+        else:
+            moved = (grad @ unit[index]).index_add_(0, index, grad.T @ unit)
+        along = (moved * unit).sum(1, keepdim=True)
+        return torch.addcmul(moved, unit, along, value=-1).mul_(inverse), None
+
+
+def _unit_rows(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of norm 1 and the inverse norms; both 0 for a row of norm 0."""
+    norm = torch.linalg.vector_norm(z, dim=1, keepdim=True)
+    inverse = torch.where(norm > 0, 1.0 / norm, 0.0)
+    if not torch.isfinite(inverse).all().item():  # norms below the reciprocal of the largest number
+        inverse = torch.where(torch.isfinite(inverse), inverse, 0.0)
+    return z * inverse, inverse
+
+
+def _float(z: Tensor) -> Tensor:
+    return z if z.dtype == torch.float64 else z.float()
 
 
 def structural_transport(
@@ -138,18 +175,22 @@ def _anchored(
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor]:
     """(B, k) similarities of both networks to the same anchors."""
-    reference = cosine_similarity_matrix(teacher)
-    index = select_anchors(reference, k, anchors, labels=labels, generator=generator)
-    if index.ndim == 1 and not shift:  # only k columns of the student's matrix are needed
-        unit = unit_rows(student if student.dtype == torch.float64 else student.float())
-        return unit @ unit[index].T, reference[:, index].to(unit.dtype)
-    similarity = cosine_similarity_matrix(student)
-    reference = reference.to(similarity.dtype)
-    if shift:
-        similarity, reference = similarity - similarity.min(), reference - reference.min()
-    if index.ndim == 1:
-        return similarity[:, index], reference[:, index]
-    return similarity.gather(1, index), reference.gather(1, index)
+    if anchors == "paper" and not shift:  # the teacher's full matrix is not needed
+        unit, _ = _unit_rows(_float(teacher))
+        index = paper_of_rows(unit, k)
+        reference = unit @ unit[index].T
+    else:
+        similarity = cosine_similarity_matrix(teacher)
+        index = select_anchors(similarity, k, anchors, labels=labels, generator=generator)
+        reference = similarity - similarity.min() if shift else similarity
+        reference = reference[:, index] if index.ndim == 1 else reference.gather(1, index)
+    if index.ndim == 1 and not shift:  # nor the student's
+        own: Tensor = _Cosines.apply(_float(student), index)  # type: ignore[no-untyped-call]
+    else:
+        own = cosine_similarity_matrix(student)
+        own = own - own.min() if shift else own
+        own = own[:, index] if index.ndim == 1 else own.gather(1, index)
+    return own, reference.to(own.dtype)
 
 
 def _mean_self_cost(rows: Tensor) -> float:
@@ -158,8 +199,6 @@ def _mean_self_cost(rows: Tensor) -> float:
 
 
 def _absolute(epsilon: float | str, unit: float) -> float | str:
-    from sidelight.transport.costs import resolve_epsilon
-
     return resolve_epsilon(epsilon, lambda: unit)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +23,8 @@ def paper(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Ge
 
 def released(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
     """(B, k): per row the k smallest teacher similarities, ascending (the code released with the paper)."""
+    if similarity.device.type == "cpu":  # several times faster than topk at the size of a batch
+        return torch.from_numpy(np.argsort(similarity.numpy(), axis=1)[:, :k].copy())
     return similarity.topk(k, dim=1, largest=False, sorted=True).indices
 
 
@@ -76,17 +79,28 @@ def select_anchors(
 
     ``k`` above B becomes B (said once).
     """
-    global _already_warned
     if anchors not in ANCHORS:
         raise ValueError(f"unknown anchors {anchors!r}: expected one of {', '.join(ANCHORS)}")
+    with torch.no_grad():
+        size = _reduced(k, similarity.shape[0])
+        return ANCHORS[anchors](similarity.detach(), size, labels, generator)
+
+
+def paper_of_rows(unit: Tensor, k: int) -> Tensor:
+    """The ``paper`` anchors of rows (B, D) of norm 1, without forming their similarity matrix."""
+    mean = unit @ unit.sum(0) - unit.square().sum(1)
+    return mean.topk(_reduced(k, unit.shape[0]), largest=False).indices
+
+
+def _reduced(k: int, size: int) -> int:
+    """``k``, at most the batch."""
+    global _already_warned
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    size = similarity.shape[0]
     if k > size and not _already_warned:
         _already_warned = True
-        warnings.warn(f"k={k} anchors asked of a batch of {size}: using all {size}. (Said once.)", stacklevel=2)
-    with torch.no_grad():
-        return ANCHORS[anchors](similarity.detach(), min(k, size), labels, generator)
+        warnings.warn(f"k={k} anchors asked of a batch of {size}: using all {size}. (Said once.)", stacklevel=3)
+    return min(k, size)
 
 
 def _mean_of_others(similarity: Tensor) -> Tensor:
