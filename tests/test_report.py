@@ -157,6 +157,21 @@ class TestOtherRuns:
         assert markup.count('class="answer') == 2
         assert "of 20 %, 100 % of the training groups: 78 of 390, 390 of 390 train rows" in text(markup)
 
+    def test_every_label_budget_has_its_details(self, tmp_path):
+        markup = page(make_run(tmp_path / "run", budgets=(0.2, 1.0), **SMALL))
+        details = re.findall(r'<details class="budget"( open)?><summary>(.*?)</summary>', markup)
+        assert details == [
+            (" open", "In detail: labels from 20 % of the training groups"),
+            ("", "In detail: all labels"),
+        ]
+        _, few, every = re.split(r'<details class="budget"', markup.partition("How to read this")[0])
+        own = ["Who gains", "What is confused with what", "What the student's space looks like", "Training"]
+        assert headings(few) == headings(every) == own
+        assert few.count("<svg") == every.count("<svg") > 10
+        ids = re.findall(r'\bid="([^"]+)"', markup)
+        assert len(ids) == len(set(ids))
+        assert len(markup) < 3e6
+
     def test_jobs_that_do_not_count_their_labels(self, run):
         for file in run.glob("jobs/*/job.json"):
             record = json.loads(file.read_text())

@@ -14,8 +14,11 @@ from sidelight.report.style import COLOUR, HEAT, WIDTH, figure, finish, quiet, r
 MANY_CLASSES, MANY_GROUPS, POINTS = 14, 60, 700
 
 
-def confusion(predictions: pd.DataFrame, classes: list[str], name: str) -> Markup:
-    """Rows: true class; columns: predicted; each row in percent of its class, over all folds and seeds."""
+def confusion(predictions: pd.DataFrame, classes: list[str], name: str, labels: float) -> Markup:
+    """Rows: true class; columns: predicted; each row in percent of its class, over all folds and seeds.
+
+    labels: the label budget, here and below; it keeps the figures of several budgets apart.
+    """
     counts = pd.crosstab(predictions["target"], predictions["prediction"]).reindex(
         index=classes, columns=classes, fill_value=0
     )
@@ -41,10 +44,10 @@ def confusion(predictions: pd.DataFrame, classes: list[str], name: str) -> Marku
         axes.set_xlabel("predicted, % of the true class")
         quiet(axes, "")
         recall = ", ".join(f"{c} {100 * share[i, i]:.0f} %" for i, c in enumerate(classes))
-        return finish(fig, f"confusion-{name}", f"Confusion matrix of {name}; recall: {recall}")
+        return finish(fig, f"confusion-{name}-{labels:g}", f"Confusion matrix of {name}; recall: {recall}")
 
 
-def scatter(predictions: pd.DataFrame, target: str, name: str, best: str | None) -> Markup:
+def scatter(predictions: pd.DataFrame, target: str, name: str, best: str | None, labels: float) -> Markup:
     """Predicted against true value of one target; at most 700 points, drawn by a fixed seed."""
     pair = predictions[[f"target.{target}", f"prediction.{target}"]].dropna()
     pair = pair.sample(min(POINTS, len(pair)), random_state=0) if len(pair) else pair
@@ -60,7 +63,7 @@ def scatter(predictions: pd.DataFrame, target: str, name: str, best: str | None)
         axes.set_ylabel("predicted")
         axes.locator_params(nbins=5)
         quiet(axes, "both")
-        return finish(fig, f"scatter-{target}-{name}", f"Predicted against true {target} of {name}")
+        return finish(fig, f"scatter-{target}-{name}-{labels:g}", f"Predicted against true {target} of {name}")
 
 
 def _ccc(prediction: NDArray, target: NDArray) -> float:
@@ -92,7 +95,7 @@ def _group_ccc(predictions: pd.DataFrame, target: str) -> pd.Series:
     return pd.Series(values, dtype=np.float64)
 
 
-def group_spread(baseline: pd.Series, student: pd.Series, best: str, factor: float, noun: str) -> Markup:
+def group_spread(baseline: pd.Series, student: pd.Series, best: str, factor: float, noun: str, labels: float) -> Markup:
     """Every group's score with the baseline and with the student, in the order of the baseline."""
     both = pd.DataFrame({"baseline": baseline, "student": student}).dropna().sort_values("baseline") * factor
     x = np.arange(len(both))
@@ -112,7 +115,7 @@ def group_spread(baseline: pd.Series, student: pd.Series, best: str, factor: flo
         axes.legend(loc="lower right", ncols=2)
         axes.margins(x=0.02)
         quiet(axes)
-        return finish(fig, "groups", f"{noun} of every group with the baseline and with {best}")
+        return finish(fig, f"groups-{labels:g}", f"{noun} of every group with the baseline and with {best}")
 
 
 class GroupFacts(NamedTuple):

@@ -102,6 +102,18 @@ class Section:
     others: list[tuple[str, list[str]]]
 
 
+@dataclass
+class Evidence:
+    """What lies behind the answer at one label budget: who gains, what is confused, the student's space, training."""
+
+    heading: str
+    best: str | None
+    groups: dict[str, Any] | None
+    outcome: list[Markup]
+    structure: structure.Structure | None
+    training: list[Markup]
+
+
 def render(stored: Stored) -> str:
     """The whole page."""
     env = Environment(loader=PackageLoader("sidelight.report"), autoescape=True, undefined=StrictUndefined)
@@ -121,13 +133,9 @@ def render(stored: Stored) -> str:
         "jobs": len(results),
         "sections": [section(results, c) for c in comparisons_],
         "main": main,
-        "budget": labels_phrase(main.labels) if main is not None else "",
         "several": len(comparisons_) > 1,
         "curve": comparisons.budget_curve(results) if len(comparisons_) > 1 else None,
-        "training": training.curves(stored, main) if main is not None else [],
-        "outcome": _outcome(stored, main) if main is not None else [],
-        "groups": _groups(stored, main) if main is not None else None,
-        "structure": structure.structure(stored, main) if main is not None else None,
+        "evidence": [evidence(stored, c) for c in comparisons_],
         "task": stored.task,
         "caveats": caveats(comparisons_, unfinished),
         "config": stored.config_text.strip(),
@@ -197,6 +205,17 @@ def section(results: pd.DataFrame, c: Comparison) -> Section:
     )
 
 
+def evidence(stored: Stored, c: Comparison) -> Evidence:
+    return Evidence(
+        heading=labels_phrase(c.labels),
+        best=c.best,
+        groups=_groups(stored, c),
+        outcome=_outcome(stored, c),
+        structure=structure.structure(stored, c),
+        training=training.curves(stored, c),
+    )
+
+
 def line(name: str, row: Row, c: Comparison, u: Unit) -> Line:
     compared = name != BASELINE and row.difference.n > 0
     p = {"better": row.p.better, "equal": row.p.equal, "worse": row.p.worse}
@@ -251,9 +270,13 @@ def _outcome(stored: Stored, c: Comparison) -> list[Markup]:
     said = {name: stored.predictions(name, c.labels) for name in shown}
     said = {name: frame for name, frame in said.items() if len(frame)}
     if stored.task == "classification":
-        return [outcomes.confusion(frame, stored.labels, name) for name, frame in said.items() if "target" in frame]
+        return [
+            outcomes.confusion(frame, stored.labels, name, c.labels)
+            for name, frame in said.items()
+            if "target" in frame
+        ]
     targets = [t for t in stored.labels if all(f"target.{t}" in frame for frame in said.values())]
-    return [outcomes.scatter(frame, t, name, c.best) for t in targets for name, frame in said.items()]
+    return [outcomes.scatter(frame, t, name, c.best, c.labels) for t in targets for name, frame in said.items()]
 
 
 def _groups(stored: Stored, c: Comparison) -> dict[str, Any] | None:
@@ -269,7 +292,7 @@ def _groups(stored: Stored, c: Comparison) -> dict[str, Any] | None:
     metric = "accuracy" if stored.task == "classification" else "ccc"
     u = unit(metric)
     noun = metric_name(metric) + (", %" if u.factor == 100 else "")
-    figure = outcomes.group_spread(baseline, student, c.best, u.factor, noun)
+    figure = outcomes.group_spread(baseline, student, c.best, u.factor, noun, c.labels)
     return {"figure": figure, "facts": facts, "unit": u, "noun": str(stored.config.get("group") or "group")}
 
 

@@ -51,8 +51,10 @@ def structure(stored: Stored, c: Comparison) -> Structure | None:
             title = "before training" if epoch == 0 else f"epoch {epoch}"
             title += " (kept)" if epoch == student.final else ""
             said = f"r = {r:.2f}".replace("-", "−") if np.isfinite(r) else ""
-            panels.append((title, said, _matrix(student.matrices[epoch], student.group, [], low, f"student-{epoch}")))
-        first = _matrix(teacher.last, teacher.group, classes, low, "teacher")
+            panels.append(
+                (title, said, _matrix(student.matrices[epoch], student.group, [], low, f"student-{epoch}", c.labels))
+            )
+        first = _matrix(teacher.last, teacher.group, classes, low, "teacher", c.labels)
         by = "class" if classes else (stored.labels[0] if stored.labels else "target")
         return Structure(fold, seed, first, panels, _agreement(stored, c), by)
     return None
@@ -78,7 +80,7 @@ def _chosen(student: Similarity) -> list[int]:
     return [epochs[i] for i in picked]
 
 
-def _matrix(matrix: NDArray, group: NDArray, classes: list[str], low: float, name: str) -> Markup:
+def _matrix(matrix: NDArray, group: NDArray, classes: list[str], low: float, name: str, labels: float) -> Markup:
     """One matrix; with `classes`, larger, with the classes' names and the scale of colours."""
     large = name == "teacher"
     with figure(4.0 if large else 2.0, 3.75 if large else 2.0) as fig:
@@ -100,7 +102,7 @@ def _matrix(matrix: NDArray, group: NDArray, classes: list[str], low: float, nam
             bar = fig.colorbar(image, ax=axes, orientation="horizontal", shrink=0.55, aspect=28, pad=0.03)
             bar.outline.set_visible(False)  # type: ignore[operator]
             bar.set_label("cosine similarity of fused embeddings")
-        return finish(fig, f"similarity-{name}", f"Similarity matrix, {name.replace('-', ' at epoch ')}")
+        return finish(fig, f"similarity-{name}-{labels:g}", f"Similarity matrix, {name.replace('-', ' at epoch ')}")
 
 
 def _agreement(stored: Stored, c: Comparison) -> Markup | None:
@@ -131,4 +133,4 @@ def _agreement(stored: Stored, c: Comparison) -> Markup | None:
         axes.legend(loc="best")
         quiet(axes)
         count_epochs(axes)
-        return finish(fig, "agreement", "Correlation with the teacher's similarity matrix over epochs")
+        return finish(fig, f"agreement-{c.labels:g}", "Correlation with the teacher's similarity matrix over epochs")

@@ -25,9 +25,9 @@ def curves(stored: Stored, c: Comparison) -> list[Markup]:
         return []
     u = unit(c.metric)
     title = f"{metric_name(c.metric)} on the select rows{', %' if u.factor == 100 else ''}"
-    panels = [_panel(jobs, "select", title, c.best, u.factor * c.sign)]
+    panels = [_panel(jobs, "select", title, c, u.factor * c.sign)]
     terms = dict.fromkeys(t for frames in jobs.values() for f in frames for t in f.columns if t not in NOT_TERMS)
-    return panels + [_panel(jobs, term, f"loss term {term}", c.best, 1.0) for term in terms]
+    return panels + [_panel(jobs, term, f"loss term {term}", c, 1.0) for term in terms]
 
 
 def average(frames: list[pd.DataFrame], column: str) -> pd.DataFrame:
@@ -37,17 +37,17 @@ def average(frames: list[pd.DataFrame], column: str) -> pd.DataFrame:
     return pd.DataFrame({"mean": wide.mean(axis=1), "sd": wide.std(axis=1).fillna(0)})
 
 
-def _panel(jobs: dict[str, list[pd.DataFrame]], column: str, title: str, best: str | None, factor: float) -> Markup:
+def _panel(jobs: dict[str, list[pd.DataFrame]], column: str, title: str, c: Comparison, factor: float) -> Markup:
     with figure(WIDTH, 2.7) as fig:
         axes = fig.add_subplot()
         for name, frames in jobs.items():
             if any(column in f for f in frames):
-                _line(axes, average(frames, column) * factor, name, best)
+                _line(axes, average(frames, column) * factor, name, c.best)
         axes.set_title(title)
         axes.legend(loc="best")
         quiet(axes)
         epochs(axes)
-        return finish(fig, f"curve-{column}", f"{title} over epochs: {', '.join(map(label, jobs))}")
+        return finish(fig, f"curve-{column}-{c.labels:g}", f"{title} over epochs: {', '.join(map(label, jobs))}")
 
 
 def _line(axes: Axes, curve: pd.DataFrame, name: str, best: str | None) -> None:
