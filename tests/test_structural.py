@@ -13,7 +13,7 @@ from torch import Tensor
 
 import sidelight.transport.anchors as anchors_module
 from sidelight.losses.structural import StructuralTransport, cosine_similarity_matrix, structural_transport
-from sidelight.transport import ANCHORS, select_anchors, sinkhorn
+from sidelight.transport import ANCHORS, LearnedWeights, select_anchors, sinkhorn
 
 
 @pytest.fixture(scope="module")
@@ -241,3 +241,18 @@ def test_k_above_the_batch_is_reduced_and_said_once(monkeypatch):
     with pytest.warns(UserWarning, match="batch of 4"):
         assert select_anchors(torch.eye(4), 30).shape == (4,)
     assert select_anchors(torch.eye(4), 30, "released").shape == (4, 4)
+
+
+def test_learned_weights_stress_the_anchors_that_differ():
+    student, teacher = embeddings(16, 4)
+    module = LearnedWeights(teacher.shape[1])
+    loss = StructuralTransport("sidelight", k=6, anchor_weights=module, tolerance=1e-10, epsilon=0.05)
+    plain = StructuralTransport("sidelight", k=6, tolerance=1e-10, epsilon=0.05)
+    value = loss(student, teacher)
+    assert value.item() == pytest.approx(plain(student, teacher).item(), rel=1e-9)  # equal at the start
+    value.backward()
+    with torch.no_grad():
+        module.score -= 0.1 * module.score.grad / module.score.grad.norm()  # what an optimiser does
+    assert loss(student, teacher).item() > value.item()
+    with pytest.raises(ValueError, match="one set of anchors"):
+        structural_transport(student, teacher, anchors="released", anchor_weights=module)

@@ -370,3 +370,30 @@ def test_half_precision_and_autocast():
     result.objective.backward()
     assert half.grad.dtype == torch.bfloat16
     assert result.objective.item() == pytest.approx(exact.objective.item(), rel=0.05)
+
+
+# ---------------------------------------------------------------- faults of others that ours must not have
+
+
+def test_no_graph_through_the_iterations():
+    x, y = clouds(30)
+    objective = sinkhorn(x.requires_grad_(), y, epsilon=0.01).objective
+    assert all(node is None or not node.next_functions for node, _ in objective.grad_fn.next_functions)
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-4, 1e-6])
+def test_the_tolerance_is_met_in_float32(tolerance):
+    for epsilon in (1.0, 0.1, 0.01, 0.001):
+        x, y = clouds(100, dtype=torch.float32)
+        result = sinkhorn(x, y, epsilon=epsilon, tolerance=tolerance, on_failure="raise")
+        assert measured_error(result.plan.double()) <= 1.1 * tolerance
+
+
+def test_the_gradient_has_the_right_size():
+    x, y = clouds(30)
+    x.requires_grad_()
+    (grad,) = torch.autograd.grad(sinkhorn(x, y, epsilon=0.02, tolerance=1e-11).objective, x)
+    step = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 1e-5
+    with torch.no_grad():
+        up, down = (sinkhorn(x + s, y, epsilon=0.02, tolerance=1e-11).objective for s in (step, -step))
+    assert (grad * step).sum().item() == pytest.approx((up - down).item() / 2, rel=1e-5)

@@ -77,6 +77,7 @@ def structural_transport(
     alignment: Alignment | None = None,
     penalty: float = 1.0,
     identity: float = 0.0,
+    anchor_weights: nn.Module | None = None,
     labels: Tensor | None = None,
     generator: torch.Generator | None = None,
     tolerance: float = 1e-3,
@@ -95,6 +96,8 @@ def structural_transport(
     alignment: transport between clouds does not see *which* row is which. ``"row"`` compares row i with row i only
     (no transport); ``"index"`` and ``"label"`` add ``penalty`` times the teacher's mean cost to pairs of different
     rows, or of different labels. identity: weight of ``mean_i |s_i - t_i|^2 / 2`` added to the loss.
+    anchor_weights: a module from the teacher's unit embeddings (k, D') of shared anchors to the weights (k,) of their
+    columns in the cost, such as :class:`~sidelight.transport.LearnedWeights`.
     """
     if student.ndim != 2 or teacher.ndim != 2 or len(student) != len(teacher):
         raise ValueError(
@@ -102,7 +105,9 @@ def structural_transport(
             f"{tuple(teacher.shape)}"
         )
     with torch.autocast(student.device.type, enabled=False):
-        s, t = _anchored(student, teacher.detach(), k, anchors, shift, labels, generator)
+        s, t, index = _anchored(student, teacher.detach(), k, anchors, shift, labels, generator)
+        if anchor_weights is not None:
+            s, t = _weighted(s, t, teacher.detach(), index, anchor_weights)
         rows = 0.5 * (s - t).square().sum(1).mean() if identity or alignment == "row" else None
         if alignment == "row":
             assert rows is not None
@@ -137,8 +142,9 @@ class StructuralTransport(nn.Module):
     epsilon 0.01, anchors per row, shifted matrices. ``"sidelight"``: divergence, shared anchors, relative epsilon.
     """
 
-    def __init__(self, preset: str = "paper", **overrides: Any) -> None:
+    def __init__(self, preset: str = "paper", *, anchor_weights: nn.Module | None = None, **overrides: Any) -> None:
         super().__init__()
+        self.anchor_weights = anchor_weights
         if preset not in PRESETS:
             raise ValueError(f"unknown preset {preset!r}: expected one of {', '.join(PRESETS)}")
         unknown = set(overrides) - SETTINGS
@@ -154,7 +160,8 @@ class StructuralTransport(nn.Module):
         labels: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        return structural_transport(student, teacher, labels=labels, generator=generator, **self.settings)
+        more: dict[str, Any] = {"labels": labels, "generator": generator, "anchor_weights": self.anchor_weights}
+        return structural_transport(student, teacher, **more, **self.settings)
 
     def extra_repr(self) -> str:
         return f"{self.preset!r}, " + ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
@@ -173,8 +180,8 @@ def _anchored(
     shift: bool,
     labels: Tensor | None,
     generator: torch.Generator | None,
-) -> tuple[Tensor, Tensor]:
-    """(B, k) similarities of both networks to the same anchors."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, k) similarities of both networks to the same anchors, and these."""
     if anchors == "paper" and not shift:  # the teacher's full matrix is not needed
         unit, _ = _unit_rows(_float(teacher))
         index = paper_of_rows(unit, k)
@@ -190,7 +197,16 @@ def _anchored(
         own = cosine_similarity_matrix(student)
         own = own - own.min() if shift else own
         own = own[:, index] if index.ndim == 1 else own.gather(1, index)
-    return own, reference.to(own.dtype)
+    return own, reference.to(own.dtype), index
+
+
+def _weighted(s: Tensor, t: Tensor, teacher: Tensor, index: Tensor, module: nn.Module) -> tuple[Tensor, Tensor]:
+    """Columns scaled so that the cost is ``sum_k w_k (s_ik - t_jk)^2 / 2``."""
+    if index.ndim != 1:
+        raise ValueError("anchor_weights need one set of anchors for the batch, not one per row")
+    unit, _ = _unit_rows(_float(teacher))
+    root = module(unit[index]).to(s.dtype).sqrt()
+    return s * root, t * root
 
 
 def _mean_self_cost(rows: Tensor) -> float:

@@ -4,7 +4,7 @@
 >>> result.objective.backward()                   # doctest: +SKIP
 """
 
-from sidelight.transport.anchors import ANCHORS, select_anchors
+from sidelight.transport.anchors import ANCHORS, LearnedWeights, select_anchors
 from sidelight.transport.costs import cost_matrix
 from sidelight.transport.result import ConvergenceError, ConvergenceWarning, Divergence, Transport
 from sidelight.transport.sinkhorn import sinkhorn, sinkhorn_divergence
@@ -14,6 +14,7 @@ __all__ = [
     "ConvergenceError",
     "ConvergenceWarning",
     "Divergence",
+    "LearnedWeights",
     "Transport",
     "cost_matrix",
     "select_anchors",

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd import Function
 
 Selector = Callable[[Tensor, int, Tensor | None, torch.Generator | None], Tensor]
 
@@ -90,6 +92,35 @@ def paper_of_rows(unit: Tensor, k: int) -> Tensor:
     """The ``paper`` anchors of rows (B, D) of norm 1, without forming their similarity matrix."""
     mean = unit @ unit.sum(0) - unit.square().sum(1)
     return mean.topk(_reduced(k, unit.shape[0]), largest=False).indices
+
+
+class LearnedWeights(nn.Module):
+    """Weights of the anchors, learned beside the student: the future work that the PKDOT paper names.
+
+    ``w = k softmax(<v, t_1>, ..., <v, t_k>)`` from the teacher's embeddings (k, D) of the anchors, of norm 1. The
+    score ``v`` climbs the loss while the student descends it (its gradient is reversed), so that anchors count more
+    where the two differ more; ``temperature`` divides the scores and bounds how unequal the weights become.
+    """
+
+    def __init__(self, dim: int, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.score = nn.Parameter(torch.zeros(dim))
+        self.temperature = temperature
+
+    def forward(self, anchors: Tensor) -> Tensor:
+        score: Tensor = _Reversed.apply(self.score)  # type: ignore[no-untyped-call]
+        weights = torch.softmax(anchors @ score.to(anchors.dtype) / self.temperature, 0)
+        return weights * anchors.shape[0]
+
+
+class _Reversed(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return -grad
 
 
 def _reduced(k: int, size: int) -> int:
