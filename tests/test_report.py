@@ -200,6 +200,8 @@ class TestOtherRuns:
         assert ("so 4 folds are not 4 independent" in said) == (protocol == "leave-one-group-out")
         counted = {"official": "seeds", "leave-one-group-out": "folds"}.get(protocol, "pairs")
         assert f"seconds {counted} baseline" in said
+        asked = {"group-kfold": "group-kfold, 4 folds × 2 seeds"}.get(protocol, f"{protocol}, 2 seeds")
+        assert f"Protocol {asked} Split by" in said
 
     @pytest.mark.parametrize("share", [0.03, 0.2, 0.6])
     def test_while_it_runs(self, tmp_path, share):

@@ -14,7 +14,7 @@ from sidelight.report import comparisons, outcomes, structure, training
 from sidelight.report.stored import Stored
 from sidelight.report.style import PALETTE, role_colour
 from sidelight.results import Comparison, Interval, Row, budgets, compare, metric_columns, sentence, verdict
-from sidelight.results.comparison import BASELINE
+from sidelight.results.comparison import BASELINE, COUNTED
 from sidelight.results.units import Unit, labels_phrase, metric_name, number, percent, unit
 from sidelight.results.verdict import span
 
@@ -155,7 +155,8 @@ def question(stored: Stored) -> list[tuple[str, str]]:
 
     target = names("target") or (", ".join(stored.labels) if stored.task == "regression" else "")
     classes = f"one of {', '.join(stored.labels)}" if stored.task == "classification" and stored.labels else ""
-    counted = ((config.get("folds"), "fold"), (config.get("seeds"), "seed"))
+    folds = None if config.get("protocol") in COUNTED else config.get("folds")  # the data say how many, not the setting
+    counted = ((folds, "fold"), (config.get("seeds"), "seed"))
     repeated = " × ".join(f"{n} {word}{'s' * (n != 1)}" for n, word in counted if isinstance(n, int))
     protocol = ", ".join(p for p in (names("protocol").replace("auto", ""), repeated) if p)
     asked = [
