@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import platform
 import shutil
 import time
@@ -28,6 +27,7 @@ from sidelight.experiment.jobs import Job, later, plan
 from sidelight.experiment.pool import MakeCell, run_jobs
 from sidelight.experiment.progress import Progress
 from sidelight.experiment.study import Study
+from sidelight.machine import usable_cores
 from sidelight.methods import parse_methods
 from sidelight.protocols import resolve, split
 from sidelight.results.store import remove_leftovers, write_atomic
@@ -126,7 +126,7 @@ def _run_all(
     folder = Path(config.output)
     write_atomic(folder / "plan.json", json.dumps({"jobs": [job.id for job in [*jobs, *(extra or [])]]}, indent=0))
     todo = [job for job in (extra or jobs) if not (folder / "jobs" / job.id / "job.json").is_file()]
-    run_jobs(make_cell, todo, config.jobs or os.cpu_count() or 1, progress, encoders)
+    run_jobs(make_cell, todo, config.jobs or usable_cores(), progress, encoders)
 
 
 # the folder ---------------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def environment(dataset: Dataset, encoders: Encoders) -> dict[str, Any]:
     packages = ("sidelight", "torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors")
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-        "machine": {"system": platform.platform(terse=True), "processor": platform.machine(), "cores": os.cpu_count()},
+        "machine": {"system": platform.platform(terse=True), "processor": platform.machine(), "cores": usable_cores()},
         "data": {"name": dataset.name, "rows": len(dataset), **dataset.about, "sha256": fingerprint(dataset)},
         "encoders": {m: f"{make.__module__}.{make.__qualname__}" for m, make in encoders.items()},
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -25,7 +25,7 @@ class PKDOT(Term):
     preset: ClassVar[str | None] = None
     weights: ClassVar[dict[str, float]] = {"paper": 0.4, "released": 0.6, "sidelight": 1.0}
 
-    def __init__(self, preset: str = "paper", weight: float | None = None, **settings: object):
+    def __init__(self, preset: str = "paper", weight: float | None = None, **settings: Any):
         super().__init__()
         self.transport = StructuralTransport(preset, **settings)
         self.weight = self.weights[preset] if weight is None else weight
