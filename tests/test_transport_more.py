@@ -203,3 +203,30 @@ def test_ten_thousand_bfloat16_steps_without_a_nan():
         assert torch.isfinite(grad).all()
         with torch.no_grad():
             student -= 3.0 * grad
+
+
+def test_a_known_self_term_is_used_again():
+    x, y = clouds(20, 30)
+    first = sinkhorn_divergence(x, y, epsilon=0.05, tolerance=1e-9)
+    moved = x + 0.1
+    again = sinkhorn_divergence(moved.requires_grad_(), y, epsilon=0.05, tolerance=1e-9, self_y=first.self_y)
+    fresh = sinkhorn_divergence(moved, y, epsilon=0.05, tolerance=1e-9)
+    assert again.divergence.item() == pytest.approx(fresh.divergence.item(), abs=1e-12)
+    grads = [torch.autograd.grad(r.divergence, moved)[0] for r in (again, fresh)]
+    torch.testing.assert_close(*grads)
+    with pytest.raises(ValueError, match="epsilon"):
+        sinkhorn_divergence(x, y, epsilon=0.1, self_y=first.self_y)
+
+
+@pytest.mark.parametrize("epsilon", [0.2, 0.02, 0.0005])
+def test_torch_and_numpy_arithmetic_agree(monkeypatch, epsilon):
+    x, y = clouds(40, 50)
+    x.requires_grad_()
+    results = []
+    for kind in ("numpy", "torch"):
+        if kind == "torch":
+            monkeypatch.setattr(dense, "native", lambda *tensors: tensors)
+        result = sinkhorn_divergence(x, y, epsilon=epsilon, tolerance=1e-8, on_failure="raise")
+        results.append((result.divergence, result.cross.plan, *torch.autograd.grad(result.divergence, x)))
+    for one, two in zip(*results):
+        torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-8)

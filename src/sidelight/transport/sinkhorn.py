@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -67,6 +68,7 @@ def sinkhorn_divergence(
     tolerance: float = 1e-4,
     max_iterations: int = MAX_ITERATIONS,
     potentials: Potentials | None = None,
+    self_y: Transport | None = None,
     on_failure: OnFailure = "warn",
     second_order: bool = False,
     path: Path = "auto",
@@ -75,6 +77,7 @@ def sinkhorn_divergence(
 
     Arguments as for :func:`sinkhorn`; given costs and offsets are triples (x-y, x-x, y-y), the latter two symmetric
     (one offset serves all three). A relative epsilon refers to the mean cost between ``x`` and ``y``, over the batch.
+    ``self_y`` of an earlier result saves its solve where ``y``, ``b`` and epsilon are the same and need no gradient.
     Feydy et al. 2019.
     """
     costs = tuple(map(_float, cost)) if isinstance(cost, tuple) else (cost, cost, cost)
@@ -85,20 +88,32 @@ def sinkhorn_divergence(
         cross, shape = solve(first, second, costs[0], a, b, offsets[0], potentials)
         alone = _Solver(cross[0].epsilon, tolerance, max_iterations, second_order, path, attach=False, symmetric=True)
         self_x, _ = alone(first, first, costs[1], a, a, offsets[1], None)
-        self_y, _ = alone(second, second, costs[2], b, b, offsets[2], None)
+        known = None if self_y is None else _unstack(self_y, cross)
+        last = known or alone(second, second, costs[2], b, b, offsets[2], None)[0]
         values = [
             with_gradients(
                 c.objective - 0.5 * (p.objective + q.objective),
                 merged([(1.0, c._pairs), (-0.5, p._pairs), (-0.5, q._pairs)]),
             )
-            for c, p, q in zip(cross, self_x, self_y)
+            for c, p, q in zip(cross, self_x, last)
         ]
         value = torch.stack(values).reshape(shape) if shape else values[0]
-        parts = [stack(results, shape) if shape else results[0] for results in (cross, self_x, self_y)]
+        parts = [stack(results, shape) if shape else results[0] for results in (cross, self_x, last)]
     result = Divergence(value, *parts)
     if not result.converged:
         report_failure(result.marginal_error, tolerance, result.iterations, on_failure)
     return result
+
+
+def _unstack(known: Transport, cross: list[Transport]) -> list[Transport]:
+    """The self term of an earlier divergence, checked and without gradients."""
+    if (
+        len(cross) != 1
+        or known.epsilon != cross[0].epsilon
+        or known.potentials[0].shape != cross[0].potentials[1].shape
+    ):
+        raise ValueError("self_y must come from a single problem with the same epsilon and number of points y")
+    return [replace(known, objective=known.objective.detach(), _pairs=())]
 
 
 class _Solver:
