@@ -43,17 +43,11 @@ class Solution:
 
     def right(self, z: Tensor) -> Tensor:
         """``P z`` for ``z`` (m, d)."""
-        weighted = self.blocks.b.unsqueeze(1) * z
-        parts = [kernel @ weighted for _, kernel in self.blocks.kernels(self.f, self.g)]
-        return torch.cat(parts).mul_(self.blocks.a.unsqueeze(1))
+        return self.blocks.right(self.f, self.g, z)
 
     def left(self, z: Tensor) -> Tensor:
         """``P' z`` for ``z`` (n, d)."""
-        weighted = self.blocks.a.unsqueeze(1) * z
-        total = z.new_zeros(self.blocks.b.shape[0], z.shape[1])
-        for rows, kernel in self.blocks.kernels(self.f, self.g):
-            total.addmm_(kernel.T, weighted[rows])
-        return total.mul_(self.blocks.b.unsqueeze(1))
+        return self.blocks.left(self.f, self.g, z)
 
 
 class Blocks:
@@ -89,6 +83,20 @@ class Blocks:
             columns.addmv_(kernel.T, self.a[rows] / sums[rows])
         return f - self.epsilon * sums.log(), columns
 
+    def right(self, f: Tensor, g: Tensor, z: Tensor) -> Tensor:
+        """``P z`` for ``z`` (m, d)."""
+        weighted = self.b.unsqueeze(1) * z
+        parts = [kernel @ weighted for _, kernel in self.kernels(f, g)]
+        return torch.cat(parts).mul_(self.a.unsqueeze(1))
+
+    def left(self, f: Tensor, g: Tensor, z: Tensor) -> Tensor:
+        """``P' z`` for ``z`` (n, d)."""
+        weighted = self.a.unsqueeze(1) * z
+        total = z.new_zeros(self.b.shape[0], z.shape[1])
+        for rows, kernel in self.kernels(f, g):
+            total.addmm_(kernel.T, weighted[rows])
+        return total.mul_(self.b.unsqueeze(1))
+
     def soft_minimum(self, g: Tensor) -> Tensor:
         """``f`` that makes the rows exact for ``g``, from no guess."""
         f = torch.zeros_like(self.a)
@@ -108,7 +116,7 @@ def solve(
     potentials: tuple[Tensor, Tensor] | None = None,
 ) -> Solution:
     """Transport between positive ``a`` (n,) and ``b`` (m,) of mass 1 at the cost of ``points``."""
-    blocks = Blocks(points, a, b, epsilon)
+    blocks = blocks_of(points, a, b, epsilon)
     if potentials is None:
         f, g = start(points, a, b, epsilon)
     else:
@@ -128,6 +136,16 @@ def solve(
         g = mixing.next(g, columns.log().mul_(-epsilon))
 
 
+def blocks_of(points: Points, a: Tensor, b: Tensor, epsilon: float) -> Blocks:
+    """Blocks of this library, or kernels that keep them on the chip where Triton can compile them."""
+    if points.x.is_cuda and points.x.dtype == torch.float32:
+        from sidelight.transport import fused
+
+        if fused.usable(points):
+            return fused.FusedBlocks(points, a, b, epsilon)
+    return Blocks(points, a, b, epsilon)
+
+
 def start(points: Points, a: Tensor, b: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """Potentials of a dense solve between samples of the clouds, extended to all points by their soft minima."""
     rows, columns = sample(a), sample(b)
@@ -135,8 +153,8 @@ def start(points: Points, a: Tensor, b: Tensor, epsilon: float) -> tuple[Tensor,
     left, right = a[rows] / a[rows].sum(), b[columns] / b[columns].sum()
     mean, bound = some.mean_and_bound().tolist()
     solved = dense.solve(some.cost(), left, right, epsilon, 1e-2, 500, (mean, bound))
-    f = Blocks(points.between(None, columns), a, right, epsilon).soft_minimum(solved.g)
-    g = Blocks(points.between(rows, None).transpose(), b, left, epsilon).soft_minimum(solved.f)
+    f = blocks_of(points.between(None, columns), a, right, epsilon).soft_minimum(solved.g)
+    g = blocks_of(points.between(rows, None).transpose(), b, left, epsilon).soft_minimum(solved.f)
     return f, g
 
 
