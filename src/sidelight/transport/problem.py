@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
@@ -157,7 +158,8 @@ class Problem:
             if self.goes_online(path):
                 solution = self._solve_online(a, b, epsilon, tolerance, limit, potentials)
             else:
-                solution = self._solve_dense(a, b, epsilon, tolerance, limit, potentials)
+                with np.errstate(all="ignore"):  # what overflows is found and mended
+                    solution = self._solve_dense(a, b, epsilon, tolerance, limit, potentials)
             factor = 1.0 if mass is None else mass.item()
             value = solution.f.new_tensor(solution.value * factor)
             second_order = self.second_order and differentiable
