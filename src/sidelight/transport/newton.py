@@ -31,7 +31,7 @@ class Newton:
         self.scaling = scaling
         self.direct = False
         n = scaling.a.shape[0]
-        self.patience = max(12, n // 8) if n <= DIRECT_LIMIT else 200
+        self.patience = max(30, n // 8) if n <= DIRECT_LIMIT else 200
 
     def step(self, residual: Array, error: float, tolerance: float) -> int:
         """Move the scaling uphill along the Newton direction; return the pairs of products used."""
