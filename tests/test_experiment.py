@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.numpy import load_file
 from torch import nn
 
 import sidelight as sl
@@ -130,27 +131,46 @@ def test_a_job_does_not_depend_on_the_others_nor_on_the_order(whole, data, tmp_p
         assert differing(left, {k: reference[k] for k in left}) == []
 
 
-def test_a_pool_of_processes_leaves_the_same_bits(whole, data, tmp_path):
-    torch.set_num_threads(2)
-    try:
-        run = study(tmp_path / "run", data, jobs=2, **METHODS).folder
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(1)
-    assert differing(outcome(run), outcome(whole)) == []
-    assert table(run).equals(table(whole))
+def test_a_pool_of_processes_leaves_the_same_bits(whole, tmp_path):
+    """From a script as a newcomer writes it: without a main guard, which workers would begin anew, and with threads."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import json, torch\n"
+        "from pathlib import Path\n"
+        "from small import make_data, study\n"
+        "from sidelight.experiment.study import Study\n"
+        "print('begun')\n"
+        "torch.set_num_threads(2)\n"
+        "Study.report = lambda self, path=None: None\n"
+        "made = study(Path(sys.argv[2]), make_data(), jobs=2, **json.loads(sys.argv[3]))\n"
+        "print(torch.get_num_threads())\n"
+    )
+    words = [sys.executable, str(script), str(Path(__file__).parent), str(tmp_path / "run"), json.dumps(METHODS)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "begun\n2\n", done.stderr
+    assert differing(outcome(tmp_path / "run"), outcome(whole)) == []
+    assert table(tmp_path / "run").equals(table(whole))
 
 
 def test_twice_the_same_and_another_seed_another(tmp_path, data):
     few = {"methods": ["pkdot"], "folds": 2}
     both = study(tmp_path / "both", data, seeds=2, **few).folder
     again = study(tmp_path / "again", data, seed=1, **few).folder
-    first, second = ({k: v for k, v in outcome(both).items() if f"-s{seed}" in k} for seed in (0, 1))
+    left = outcome(both)
+    for name, record in left.items():
+        if name.endswith("job.json"):
+            record["config"]["seed"] += "-s1" in name  # the run's first seed
+    first, second = ({k: v for k, v in left.items() if f"-s{seed}" in k} for seed in (0, 1))
     assert differing(second, outcome(again)) == []
     for name, value in first.items():
         assert value != second[name.replace("-s0", "-s1")], name
     folds = [FoldData(cell(tmp_path, data, **few).config, data, 0, seed).fold.test.tolist() for seed in (0, 1)]
     assert folds[0] != folds[1]
+    official = study(tmp_path / "official", data, seeds=2, protocol="official", methods=["pkdot"]).folder
+    for job in ("baseline", "teacher", "pkdot"):  # the same rows, other initial weights and another order
+        a, b = (curves(official / "jobs" / f"{job}-l1-f0-s{seed}") for seed in (0, 1))
+        assert not set(a["task"]) & set(b["task"])
 
 
 def test_a_run_that_grew_is_the_run_done_at_once(whole, data, tmp_path):
@@ -207,26 +227,6 @@ def test_controls_are_planned_before_the_first_result_only_where_they_are_known(
     assert [(j.method, j.control, j.labels) for j in added] == [("teacher", "placebo", 0.2), ("kl", "placebo", 0.2)]
     assert later(replace(config, placebo=["all"]), jobs, {0.2: "kl"}) == []
     assert later(replace(config, placebo=["none"]), jobs, {0.2: "kl"}) == []
-
-
-def test_a_script_without_a_main_guard_is_run_once(tmp_path):
-    """Its worker processes do not begin it anew; `jobs` as it is by default."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from pathlib import Path\n"
-        "from small import make_data, study\n"
-        "from sidelight.experiment.study import Study\n"
-        "print('begun')\n"
-        "Study.report = lambda self, path=None: None\n"
-        "made = study(Path('run'), make_data(), jobs=2, methods=['mse'], training={'epochs': 1})\n"
-        "print(len(made.results))\n"
-    )
-    here = str(Path(__file__).parent)
-    done = subprocess.run(
-        [sys.executable, str(script), here], cwd=tmp_path, capture_output=True, text=True, env=os.environ, timeout=120
-    )
-    assert done.stdout == "begun\n6\n", done.stderr
 
 
 # the folder ---------------------------------------------------------------------------------------------------------
@@ -388,6 +388,31 @@ def test_a_full_disk_is_named_and_nothing_is_lost(call, where, mark, whole, data
     assert not list((run / "checkpoints").iterdir())
 
 
+def test_what_was_begun_and_finished_nothing_may_be_begun_otherwise(tmp_path, data, monkeypatch):
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cell_module, "store_job", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            study(tmp_path / "run", data, **TINY)
+    with pytest.raises(RunError, match="holds this run already"):
+        study(tmp_path / "run", data, **TINY)
+    made = study(tmp_path / "run", data, **merged(TINY, {"training": {"epochs": 2}}))
+    assert made.config.training.epochs == 2
+    fresh = study(tmp_path / "fresh", data, **merged(TINY, {"training": {"epochs": 2}}))
+    assert differing(outcome(made.folder), outcome(fresh.folder)) == []
+
+
+def test_other_versions_are_warned_of(whole, data, tmp_path):
+    run = shutil.copytree(whole, tmp_path / "run")
+    told = json.loads((run / "environment.json").read_text())
+    told["versions"]["torch"] = "1.0"
+    (run / "environment.json").write_text(json.dumps(told))
+    with pytest.warns(SidelightWarning, match=r"other versions \(torch 1.0 → "):
+        study(run, data, resume=True, **METHODS)
+
+
 def test_what_cannot_begin_leaves_no_folder(tmp_path, data):
     """So that the mended command finds no other configuration there."""
     for settings, error in (
@@ -510,7 +535,7 @@ def test_each_group_by_its_own_statistics(tmp_path, data):
     with pytest.raises((ConfigError, DataError), match="group"):
         student.predict({"phone": data.inputs["phone"][:1]})
     with pytest.raises(ConfigError, match="needs groups"):
-        study(tmp_path / "other", replace(data, group=None, split=None), standardize="group", protocol="auto", **TINY)
+        study(tmp_path / "other", replace(data, group=None), standardize="group", protocol="official", **TINY)
 
 
 @pytest.mark.parametrize(
@@ -549,10 +574,12 @@ def test_missing_values_are_imputed_where_the_data_set_or_the_setting_says_so(tm
 
 
 def test_more_classes_than_the_probe_has_rows(tmp_path):
-    data = make_data(n=480, groups=4, target=np.arange(480) // 4 % 70, labels=tuple(f"c{i}" for i in range(70)))
-    data = replace(data, labelled=np.ones(480, bool))
+    target, names = np.arange(560) // 4 % 70, tuple(f"c{i}" for i in range(70))
+    data = make_data(n=560, groups=4, target=target, labels=names, labelled=np.ones(560, bool))
     made = study(tmp_path / "run", data, **TINY)
-    assert len(made.results) == 6
+    for job in (made.folder / "jobs").iterdir():
+        probe = load_file(job / "similarity.safetensors")
+        assert len(probe["group"]) == len(probe["epoch_0001"]) > 60
 
 
 # settings -----------------------------------------------------------------------------------------------------------
@@ -679,6 +706,8 @@ def test_encoders_of_ones_own(tmp_path, data):
     file = made.folder / "jobs" / "pkdot-l1-f0-s0" / "model.safetensors"
     student = sl.load_student(file, encoders={"phone": Doubled((4,))})
     assert len(student.predict({"phone": data.inputs["phone"][:3]})) == 3
+    with pytest.raises(RunError, match=r"begun with the encoders {'phone': '.*Doubled'}, not {}; give the same"):
+        execute(config, data, quiet=True, resume=True)
     with pytest.raises(ConfigError, match="encoders: unknown modality 'fone'"):
         execute(config, data, quiet=True, resume=True, encoders={"fone": Doubled})
     with pytest.raises(ConfigError, match=r"'phone' cannot be sent to a worker process.*jobs=1"):
@@ -699,20 +728,19 @@ def rewritten(run: Path, job: str, **facts: Any) -> None:
 
 
 def test_the_best_is_chosen_on_select_and_never_on_test(tmp_path, data):
-    run = study(tmp_path / "run", data, methods=["kl", "mse"], training={"epochs": 1}).folder
-    for method, select, test in (("kl", (0.5, 0.7), (0.1, 0.2)), ("mse", (0.4, 0.6), (0.9, 0.99))):
-        for fold in (0, 1):
-            job = f"{method}-l1-f{fold}-s0"
-            rewritten(run, job, select=select[fold], metrics={"accuracy": test[1 - fold]})
+    run = study(tmp_path / "run", data, methods=["kl", "mse"], training={"epochs": 1}, folds=3).folder
+    for method, select, test in (("kl", (0.5, 0.7, 0.6), (0.1, 0.2, 0.0)), ("mse", (0.4, 0.5, 0.69), (0.9, 0.99, 1))):
+        for fold in range(3):
+            rewritten(run, f"{method}-l1-f{fold}-s0", select=select[fold], metrics={"accuracy": test[fold]})
     made = Study(run)
     assert made.results.groupby("method").accuracy.mean().idxmax() == "mse"
     assert made.best_method(1.0) == "kl"
     best = made.best()
     assert best.method == "kl"
-    assert best.path == run / "jobs" / "kl-l1-f1-s0" / "model.safetensors"  # whose test score is the worst
+    assert best.path == run / "jobs" / "kl-l1-f2-s0" / "model.safetensors"  # the median, whose test score is the worst
     made.finish()
     assert (run / "student" / "student.safetensors").read_bytes() == best.path.read_bytes()
-    assert sl.load_student(run).meta["fold"] == 1
+    assert sl.load_student(run).meta["fold"] == 2
     for job in ("baseline-l1-f0-s0", "teacher-l1-f1-s0"):
         rewritten(run, job, select=1.0)
     assert Study(run).best_method(1.0) == "kl"  # a control is no method
