@@ -85,17 +85,17 @@ class Blocks:
 
     def right(self, f: Tensor, g: Tensor, z: Tensor) -> Tensor:
         """``P z`` for ``z`` (m, d)."""
-        weighted = self.b.unsqueeze(1) * z
-        parts = [kernel @ weighted for _, kernel in self.kernels(f, g)]
-        return torch.cat(parts).mul_(self.a.unsqueeze(1))
+        few = (z.T * self.b).contiguous()
+        parts = [few @ kernel.T for _, kernel in self.kernels(f, g)]
+        return torch.cat(parts, 1).mul_(self.a).T
 
     def left(self, f: Tensor, g: Tensor, z: Tensor) -> Tensor:
         """``P' z`` for ``z`` (n, d)."""
-        weighted = self.a.unsqueeze(1) * z
-        total = z.new_zeros(self.b.shape[0], z.shape[1])
+        few = (z.T * self.a).contiguous()
+        total = few.new_zeros(z.shape[1], self.b.shape[0])
         for rows, kernel in self.kernels(f, g):
-            total.addmm_(kernel.T, weighted[rows])
-        return total.mul_(self.b.unsqueeze(1))
+            total.addmm_(few[:, rows], kernel)
+        return total.mul_(self.b).T
 
     def soft_minimum(self, g: Tensor) -> Tensor:
         """``f`` that makes the rows exact for ``g``, from no guess."""
