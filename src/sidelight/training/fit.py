@@ -47,9 +47,9 @@ def batches(
 ) -> list[Tensor]:
     """Row numbers of an epoch's batches, shuffled, of nearly equal size and each inside one part.
 
-    rows: (N,) int64. part: (≥ max row + 1,) or None. Every row occurs once; with `count`, the rows are gone through
-    again until there are that many batches, so that who learns from few labelled rows takes as many steps as who
-    learns from all.
+    rows: (N,) int64. part: (≥ max row + 1,) or None. Every row occurs once. With `count` there are just so many
+    batches, so that all methods take the same number of steps: few labelled rows are gone through again, and where
+    parts make more (smaller) batches, some are left out, others in each epoch.
     """
     if count is not None:
         passes = [batches(rows, part, size, generator) for _ in range(math.ceil(count / math.ceil(len(rows) / size)))]
