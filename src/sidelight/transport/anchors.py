@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from sidelight.errors import SidelightWarning
+
 Selector = Callable[[Tensor, int, Tensor | None, torch.Generator | None], Tensor]
 
 
@@ -130,7 +132,8 @@ def _reduced(k: int, size: int) -> int:
         raise ValueError(f"k must be at least 1, got {k}")
     if k > size and not _already_warned:
         _already_warned = True
-        warnings.warn(f"k={k} anchors asked of a batch of {size}: using all {size}. (Said once.)", stacklevel=3)
+        said = f"k={k} anchors asked of a batch of {size}: using all {size}. (Said once.)"
+        warnings.warn(said, SidelightWarning, stacklevel=3)
     return min(k, size)
 
 

@@ -11,10 +11,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sidelight.errors import SidelightWarning
+
 OnFailure = Literal["warn", "raise", "ignore"]
 
 
-class ConvergenceWarning(UserWarning):
+class ConvergenceWarning(SidelightWarning):
     """A solve ended above the asked marginal error."""
 
 
