@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -687,9 +688,9 @@ def test_hallucination_can_be_chosen(tmp_path, data):
 class Doubled(nn.Module):
     """A user's own encoder."""
 
-    def __init__(self, shape: tuple[int, ...]):
+    def __init__(self, shape: tuple[int, ...], bias: bool = True):
         super().__init__()
-        self.layer = nn.Linear(shape[-1], 5)
+        self.layer = nn.Linear(shape[-1], 5, bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layer(2 * x)
@@ -708,6 +709,8 @@ def test_encoders_of_ones_own(tmp_path, data):
     assert len(student.predict({"phone": data.inputs["phone"][:3]})) == 3
     with pytest.raises(RunError, match=r"begun with the encoders {'phone': '.*Doubled'}, not {}; give the same"):
         execute(config, data, quiet=True, resume=True)
+    with pytest.raises(RunError, match=r"not {'phone': '.*Doubled\(bias=False\)'}; give the same"):
+        execute(config, data, quiet=True, resume=True, encoders={"phone": partial(Doubled, bias=False)})
     with pytest.raises(ConfigError, match="encoders: unknown modality 'fone'"):
         execute(config, data, quiet=True, resume=True, encoders={"fone": Doubled})
     with pytest.raises(ConfigError, match=r"'phone' cannot be sent to a worker process.*jobs=1"):

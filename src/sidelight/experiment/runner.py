@@ -206,6 +206,15 @@ def fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
+def _name_of(make: Any) -> str:
+    """module.function; of a `functools.partial`, with what it fixes; of another callable object, its class."""
+    if isinstance(make, partial):
+        fixed = [*map(repr, make.args), *(f"{k}={v!r}" for k, v in make.keywords.items())]
+        return f"{_name_of(make.func)}({', '.join(fixed)})"
+    named = make if hasattr(make, "__qualname__") else type(make)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
 def environment(dataset: Dataset, encoders: Encoders) -> dict[str, Any]:
     """Versions, machine, data and the user's own encoders of a run."""
     packages = ("sidelight", "torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors")
@@ -213,6 +222,6 @@ def environment(dataset: Dataset, encoders: Encoders) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "machine": {"system": platform.platform(terse=True), "processor": platform.machine(), "cores": usable_cores()},
         "data": {"name": dataset.name, "rows": len(dataset), **dataset.about, "sha256": fingerprint(dataset)},
-        "encoders": {m: f"{make.__module__}.{make.__qualname__}" for m, make in encoders.items()},
+        "encoders": {m: _name_of(make) for m, make in encoders.items()},
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
