@@ -18,7 +18,7 @@ import pandas as pd
 
 import sidelight as sl
 from sidelight.experiment import Study
-from sidelight.results import LEVEL, compare
+from sidelight.results import LEVEL, Interval, compare
 
 SOFT = ["kl", "mse", "cosine", "pkdot", "pkdot-released", "pkdot-sidelight", "pkdot+kl"]
 PLACEBO = {
@@ -153,7 +153,8 @@ SETTINGS = [
 
 def page(root: Path, output: Path) -> str:
     """The results page in Markdown, from what is stored."""
-    parts = [HEAD]
+    done = [(s, Study(output / s.name)) for s in SETTINGS if (output / s.name / "results.csv").exists()]
+    parts = [HEAD, overview(done)]
     for setting in SETTINGS:
         folder = output / setting.name
         if not (folder / "results.csv").exists():
@@ -173,6 +174,36 @@ def page(root: Path, output: Path) -> str:
     return "\n".join(parts)
 
 
+def overview(done: list[tuple[Setting, Study]]) -> str:
+    """One line per set and budget: the method that is best on `select`, and whether the privileged sensors are why."""
+    lines = [
+        "## Overview",
+        "",
+        "The method with the highest mean score on `select` rows (never on test); metric ×100.",
+        "",
+        "| set | labels | baseline | best on select | its difference | privileged effect | teacher |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for setting, study in done:
+        for labels in study.budgets:
+            c = compare(study.results, labels)
+            best = c.rows[c.best or "baseline"]
+            share = _budget(labels).removeprefix("labels of ")
+            means = [f"{100 * c.rows[name].mean:.1f}" for name in ("baseline", "teacher")]
+            lines.append(
+                f"| {setting.name} | {share} | {means[0]} | {c.best} {100 * best.mean:.1f} | {_points(best.difference)} | "
+                f"{_points(best.effect)} | {means[1]} |"
+            )
+    return "\n".join(lines) + "\n" + LESSONS
+
+
+def _points(interval: Interval) -> str:
+    if interval.n == 0:
+        return ""
+    shown = f"{100 * interval.mean:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+    return f"**{shown}**" if interval.low > 0 or interval.high < 0 else shown
+
+
 def rows(study: Study, labels: float) -> str:
     """The table of one label budget in Markdown."""
     comparison = compare(study.results, labels)
@@ -182,12 +213,9 @@ def rows(study: Study, labels: float) -> str:
         "|---|---|---|---|---|",
     ]
     for name, row in comparison.rows.items():
-        d, e = row.difference, row.effect
-        difference = (
-            "" if name == "baseline" else f"{d.mean * scale:+.1f} [{d.low * scale:+.1f}, {d.high * scale:+.1f}]"
-        )
+        difference = "" if name == "baseline" else _points(row.difference)
         p = "" if name == "baseline" else f"{row.p.better:.2f} / {row.p.equal:.2f} / {row.p.worse:.2f}"
-        effect = "" if e.n == 0 else f"{e.mean * scale:+.1f} [{e.low * scale:+.1f}, {e.high * scale:+.1f}]"
+        effect = _points(row.effect)
         lines.append(f"| {name} | {row.mean * scale:.1f} ± {row.sd * scale:.1f} | {difference} | {p} | {effect} |")
     return "\n".join(lines)
 
@@ -195,6 +223,8 @@ def rows(study: Study, labels: float) -> str:
 def _budget(labels: float) -> str:
     return "all labels" if labels == 1 else f"labels of {labels:.0%}"
 
+
+LESSONS = ""
 
 HEAD = """# Results
 
@@ -207,7 +237,7 @@ Nadeau-Bengio corrected 95 % interval (training sets overlap between folds, so t
 posterior probabilities of better, practically equal (within one point) and worse (correlated Bayesian t-test); and the
 **privileged effect**: method minus its *placebo*, which is the same recipe taught by a teacher whose privileged rows were
 permuted. `self` is the same recipe taught by a baseline. `@crossfit` means that the teacher speaks only of rows it was not
-trained on. Intervals are for one comparison; with this many rows, a few exclude zero by chance.
+trained on. Bold intervals exclude zero. Intervals are for one comparison; with this many rows, a few exclude zero by chance.
 """
 
 
