@@ -168,10 +168,21 @@ def test_twice_the_same_and_another_seed_another(tmp_path, data):
         assert value != second[name.replace("-s0", "-s1")], name
     folds = [FoldData(cell(tmp_path, data, **few).config, data, 0, seed).fold.test.tolist() for seed in (0, 1)]
     assert folds[0] != folds[1]
-    official = study(tmp_path / "official", data, seeds=2, protocol="official", methods=["pkdot"]).folder
-    for job in ("baseline", "teacher", "pkdot"):  # the same rows, other initial weights and another order
-        a, b = (curves(official / "jobs" / f"{job}-l1-f0-s{seed}") for seed in (0, 1))
-        assert not set(a["task"]) & set(b["task"])
+
+
+def test_seeds_and_folds_have_their_own_initial_weights_and_order(tmp_path, data, monkeypatch):
+    """Also where the split is given, so that seeds train on the same rows."""
+    drawn: list[tuple[bytes, int]] = []
+
+    def spy(method, *_: Any, seed: int, **more: Any) -> None:
+        drawn.append((next(method.parameters()).detach().numpy().tobytes(), seed))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cell_module, "fit", spy)
+    for fold, seed, protocol in ((0, 0, "official"), (0, 1, "official"), (1, 0, "group-kfold"), (1, 1, "group-kfold")):
+        with pytest.raises(KeyboardInterrupt):
+            cell(tmp_path, data, fold, seed, protocol=protocol).run(Job("baseline", "", 1.0, fold, seed))
+    assert len({weights for weights, _ in drawn}) == len({order for _, order in drawn}) == 4
 
 
 def test_a_run_that_grew_is_the_run_done_at_once(whole, data, tmp_path):

@@ -135,7 +135,6 @@ def check(folder: Path, whole: Path) -> None:
     ("how", "kills"),
     [
         ("writes", 12),
-        ("moments", 6),
         *(pytest.param(how, n, marks=pytest.mark.slow) for how in ("writes", "moments") for n in (20, 30, 40)),
     ],
 )
