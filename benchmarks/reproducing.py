@@ -60,7 +60,7 @@ class TestScores:
     """Reads the test rows after every epoch, which nothing in the library ever does."""
 
     def __init__(self, cell: Cell):
-        self.task, self.test, self.scores = cell.task, cell.data.rows("test"), []
+        self.task, self.test, self.scores = cell.data.task_of(0.2), cell.data.rows("test"), []
 
     def __call__(self, method: Method, epoch: int) -> None:
         said = outputs(method.export(), self.test, self.test.index).prediction
@@ -78,9 +78,9 @@ def epoch_on_test(place: Path, seeds: int) -> None:
     config = settled(label_groups=[0.2])
     for cell in cells(config, place / "epoch", seeds):
         watch = TestScores(cell)
-        method = Supervised(cell._network(cell.data.available), cell.task)
+        method = Supervised(cell._network(cell.data.available), cell.data.task_of(0.2))
         rows = cell.data.rows("train", 0.2), cell.data.rows("select")
-        history = fit(method, *rows, config.training, seed=cell.number, watch=watch)
+        history = fit(method, *rows, config.training, seed=cell.order, watch=watch)
         honest.append(watch.scores[history.best_epoch])
         picked.append(max(watch.scores[1:]))
     gain = np.array(picked) - np.array(honest)
