@@ -53,7 +53,7 @@ def main(how: str, folder: Path, most: int) -> None:
     seconds, rng = time.perf_counter() - start, random.Random(most)
     kills, whole_jobs = 0, 0
     while True:
-        limit = rng.randint(1, 1200 // most) if kills < most else 10**6
+        limit = rng.randint(1, max(1200 // most, 60)) if kills < most else 10**6
         pid = fork(lambda n=limit: (die_at_write(n) if how == "writes" else None, run(folder)))  # type: ignore[misc]
         if how == "moments" and kills < most:
             time.sleep(rng.uniform(0, 2 / most) * seconds)
