@@ -446,3 +446,17 @@ def test_padding_never_invents_or_loses_a_step(steps: list[int]) -> None:
         assert "voice" not in d.lengths
     sums = d.inputs["voice"].sum((1, 2))
     assert sums.tolist() == [2.0 * t * (i + 1) for i, t in enumerate(steps)]
+
+
+def test_feature_columns_may_stand_in_any_order(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(6, 12)), columns=[f"video.{k}" for k in range(12)])
+    frame["target"] = [0, 1] * 3
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame[frame.columns[::-1]].to_csv(tmp_path / "b.csv", index=False)
+    first, second = (load(tmp_path / name).inputs["video"] for name in ("a.csv", "b.csv"))
+    assert np.array_equal(first, second)
+    assert np.allclose(first, frame[[f"video.{k}" for k in range(12)]].to_numpy(), atol=1e-6)
+    named = frame.rename(columns={f"video.{k}": f"video.au{k}" for k in range(12)})
+    turned = named[named.columns[::-1]]
+    assert np.array_equal(load(named).inputs["video"], load(turned).inputs["video"])

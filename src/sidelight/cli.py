@@ -32,7 +32,7 @@ def run_verb(args: argparse.Namespace) -> None:
 
     if args.dry_run:
         config, jobs = experiment.plan(config)
-        print(f"{dump_config(config)}\n{describe_plan(config, jobs)}")
+        print(dump_config(config) + "".join(f"# {line}\n" for line in describe_plan(config, jobs).splitlines()), end="")
         return
     study = experiment.run(config, resume=args.resume, quiet=args.quiet)
     study.print()

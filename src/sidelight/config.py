@@ -17,7 +17,7 @@ class NetworkConfig:
     """Teacher, baseline and student are built from the same settings.
 
     Args:
-        encoder: "auto" (mlp for vectors, statistics for signals), "mlp", "statistics" or "cnn".
+        encoder: of signals: "auto" (their statistics), "statistics", "cnn" or "mlp"; vectors always have an mlp.
         width: size of every modality's feature vector and of the fused embedding.
         fusion: "concat", "joint-cross-attention" or "multimodal-transformer".
         tokens: time tokens that a signal encoder returns (1 = pooled).
@@ -194,6 +194,8 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides:
     flat: dict[str, Any] = {}
     try:
         flat = dict(flatten(Config, tree if path is None else read_yaml(path)))
+        if path is not None and "data" not in flat:
+            raise ConfigError("names no data. An experiment needs at least `data: phone-watch`, or a path.")
         for override in overrides:
             name, equals, text = override.partition("=")
             if not equals:

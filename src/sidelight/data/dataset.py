@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SPLITS = ("train", "select", "test")
 
 
-@dataclass
+@dataclass(repr=False)
 class Dataset:
     """N rows of several modalities with one target; checked when it is made.
 
@@ -77,6 +77,10 @@ class Dataset:
             self.target = self.target.reshape(n, -1) if n else self.target.reshape(0, len(self.labels))
         self.labelled = np.asarray(self.labelled, bool)
         self.check()
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{m} {' × '.join(map(str, self.shape(m)))}" for m in self.modalities)
+        return f"Dataset({self.name!r}, {len(self)} rows, {self.task}: {', '.join(self.labels)}; {shapes})"
 
     def __len__(self) -> int:
         return len(self.target)

@@ -96,7 +96,7 @@ def find_roles(
     if not names and target_needed:
         usual = ", ".join(DEFAULT_NAMES["target"])
         raise DataError(
-            f"{source}: which column is the target? None is called {usual}; say target=…. "
+            f"{source}: which column is the target? None is called {usual}; say --target (target=…). "
             f"There are: {', '.join(columns[:30])}"
         )
     roles = Roles(names, find("group", group), find("split", split), find("ids", ids))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,9 +125,8 @@ def _add(
 ) -> None:
     """Read one modality by whichever way it is stored."""
     if how is None:
-        cells = [c for c in free if c.startswith(f"{m}.") and not c.endswith(FILE_COLUMN)] or [
-            c for c in free if c == m
-        ]
+        cells = in_order(c for c in free if c.startswith(f"{m}.") and not c.endswith(FILE_COLUMN))
+        cells = cells or [c for c in free if c == m]
         file_column = f"{m}{FILE_COLUMN}"
         beside = [
             folder / f"{m}{end}" for end in ARRAY_FILES if folder is not None and (folder / f"{m}{end}").is_file()
@@ -144,13 +144,18 @@ def _add(
         else:
             raw.inputs[m], raw.present[m] = _feature_columns(raw.name, m, frame, cells, rows)
         return
-    cells = [c for c in free if c.startswith(how)] if isinstance(how, str) else list(how)
+    cells = in_order(c for c in free if c.startswith(how)) if isinstance(how, str) else list(how)
     for c in cells:
         if c not in free:
             raise DataError(f"{raw.name}: modality {m!r}: {unknown('column', c, free)}")
     if not cells:
         raise DataError(f"{raw.name}: modality {m!r}: no column starts with {how!r}. Columns: {', '.join(free[:30])}")
     raw.inputs[m], raw.present[m] = _feature_columns(raw.name, m, frame, cells, rows)
+
+
+def in_order(columns: Iterable[str]) -> list[str]:
+    """Column names sorted, numbers in them by value: a file whose columns stand in another order reads the same."""
+    return sorted(columns, key=lambda c: [(len(t), t) if t.isdigit() else (0, t) for t in re.split(r"(\d+)", c)])
 
 
 def _feature_columns(

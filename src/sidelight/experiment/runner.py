@@ -34,6 +34,9 @@ from sidelight.results.store import remove_leftovers, write_atomic
 from sidelight.tasks import make_task
 
 
+ELSEWHERE = "Or choose another folder with --output (output=…)."
+
+
 def settle(config: Config, dataset: Dataset) -> Config:
     """The configuration with every default that depends on the data filled in, and refused where it cannot work."""
     available, privileged = dataset.resolve(config.available, config.privileged)
@@ -171,9 +174,13 @@ def _check_owner(folder: Path, config: Config, now: dict[str, Any], resume: bool
         return
     if differs:
         listed = "\n  ".join(f"{name}: {there!r} there, {here!r} here" for name, (there, here) in differs.items())
-        raise RunError(f"{folder} belongs to another configuration:\n  {listed}\nChoose another folder with --output.")
+        raise RunError(
+            f"{folder} belongs to another configuration:\n  {listed}\nChoose another folder with --output (output=…)."
+        )
     if not resume:
-        raise RunError(f"{folder} holds this run already. Continue it with --resume, or choose another --output.")
+        raise RunError(
+            f"{folder} holds this run already. Continue it with --resume (resume=True), or choose another --output (output=…)."
+        )
     try:
         then = json.loads((folder / "environment.json").read_text())
         data, encoders, versions = then["data"]["sha256"], then["encoders"], then["versions"]

@@ -48,6 +48,9 @@ class Study:
         self.folder = Path(folder)
         self.results: pd.DataFrame = load_results(self.folder)
 
+    def __repr__(self) -> str:
+        return f"Study({str(self.folder)!r}, {len(self.results)} jobs, labels {self.budgets})"
+
     @cached_property
     def config(self) -> Config:
         return load_config(self.folder / "config.yaml")
