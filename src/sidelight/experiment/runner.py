@@ -33,7 +33,6 @@ from sidelight.protocols import resolve, split
 from sidelight.results.store import remove_leftovers, write_atomic
 from sidelight.tasks import make_task
 
-
 ELSEWHERE = "Or choose another folder with --output (output=…)."
 
 
