@@ -177,9 +177,7 @@ def _check_owner(folder: Path, config: Config, now: dict[str, Any], resume: bool
             f"{folder} belongs to another configuration:\n  {listed}\nChoose another folder with --output (output=…)."
         )
     if not resume:
-        raise RunError(
-            f"{folder} holds this run already. Continue it with --resume (resume=True), or choose another --output (output=…)."
-        )
+        raise RunError(f"{folder} holds this run already. Continue it with --resume (resume=True). {ELSEWHERE}")
     try:
         then = json.loads((folder / "environment.json").read_text())
         data, encoders, versions = then["data"]["sha256"], then["encoders"], then["versions"]
