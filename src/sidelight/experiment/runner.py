@@ -33,7 +33,7 @@ from sidelight.protocols import resolve, split
 from sidelight.results.store import remove_leftovers, write_atomic
 from sidelight.tasks import make_task
 
-ELSEWHERE = "Or choose another folder with --output (output=…)."
+ELSEWHERE = "Choose another folder with --output (output=…)."
 
 
 def settle(config: Config, dataset: Dataset) -> Config:
@@ -173,9 +173,7 @@ def _check_owner(folder: Path, config: Config, now: dict[str, Any], resume: bool
         return
     if differs:
         listed = "\n  ".join(f"{name}: {there!r} there, {here!r} here" for name, (there, here) in differs.items())
-        raise RunError(
-            f"{folder} belongs to another configuration:\n  {listed}\nChoose another folder with --output (output=…)."
-        )
+        raise RunError(f"{folder} belongs to another configuration:\n  {listed}\n{ELSEWHERE}")
     if not resume:
         raise RunError(f"{folder} holds this run already. Continue it with --resume (resume=True). {ELSEWHERE}")
     try:
