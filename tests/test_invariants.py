@@ -411,7 +411,7 @@ def test_no_labelled_row_is_taught_by_who_was_trained_on_its_group(control, labe
     own = load_student(tmp_path / "jobs" / f"teacher{mark}" / "model.safetensors").network
     rest = (part == 3).nonzero()[:, 0]
     assert len(rest)
-    assert torch.equal(said.prediction[rest], outputs(own, rows, rest).prediction)
+    torch.testing.assert_close(said.prediction[rest], outputs(own, rows, rest).prediction)  # another chunk rounds anew
     assert torch.equal(spied[f"teacher{mark}"].train.labelled, rows.labelled)
     assert sorted(i for i in torch.cat(batches).unique().tolist()) == list(range(len(rows)))
     assert all(len(part[batch].unique()) == 1 for batch in batches), "a batch compares rows of two teachers"

@@ -71,7 +71,8 @@ class TestEveryFusion:
         torch.manual_seed(0)
         fusion = make_fusion(name, slots(counts), 12, 0.0)
         fusion(tokens(slots(counts), rows=32)).square().sum().backward()
-        still = {n for n, p in fusion.named_parameters() if not p.grad.abs().sum() > 0}
+        most = max(float(p.grad.abs().max()) for p in fusion.parameters())
+        still = {n for n, p in fusion.named_parameters() if not p.grad.abs().max() > 1e-6 * most}  # not rounding
         assert still == self.without_a_choice(name, counts)
 
     @staticmethod

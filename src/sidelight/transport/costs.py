@@ -71,7 +71,10 @@ def cost_matrix(x: Tensor, y: Tensor, cost: Cost = "sqeuclidean/2") -> Tensor:
 
 def _euclidean(x: Tensor, y: Tensor) -> Tensor:
     squared: Tensor = _SquaredDistances.apply(x, y, 1.0)  # type: ignore[no-untyped-call]
-    apart = squared > 0
+    # |x|^2 + |y|^2 - 2xy of equal points is rounding, whose root would look like a distance with a gradient
+    centre = y.detach().mean(-2, keepdim=True)
+    size = (x.detach() - centre).square().sum(-1, keepdim=True) + (y.detach() - centre).square().sum(-1).unsqueeze(-2)
+    apart = squared > 8 * torch.finfo(size.dtype).eps * size
     return torch.where(apart, torch.where(apart, squared, 1.0).sqrt(), 0.0)
 
 
