@@ -9,14 +9,14 @@ from torch import Tensor
 def soft_label_kl(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
     """Kullback-Leibler divergence of softened predictions.
 
-    T² · mean_i KL(softmax(teacher_i / T) ‖ softmax(student_i / T)). student, teacher: (B, C) logits; the teacher
-    gets no gradient. Returns a scalar, 0 for no row. Source: Hinton et al. 2015, eq. 4; T = 4 as in the comparisons of
-    PKDOT.
+    T² · mean_i KL(softmax(teacher_i / T) ‖ softmax(student_i / T)). student, teacher: (B, C) logits, or (B, C, H, W)
+    with i over rows and pixels; the teacher gets no gradient. Returns a scalar, 0 for no row. Source: Hinton et al.
+    2015, eq. 4; T = 4 as in the comparisons of PKDOT.
     """
-    log_p = F.log_softmax(teacher.detach() / temperature, dim=-1)
-    log_q = F.log_softmax(student / temperature, dim=-1)
+    log_p = F.log_softmax(teacher.detach() / temperature, dim=1)
+    log_q = F.log_softmax(student / temperature, dim=1)
     total = F.kl_div(log_q, log_p, reduction="sum", log_target=True)
-    return total / max(1, len(student)) * temperature**2
+    return total / max(1, student.numel() // student.shape[1]) * temperature**2
 
 
 def squared_error(student: Tensor, teacher: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class Term(nn.Module):
     """Needs the teacher's features of each modality, not only its prediction and fused embedding."""
     hallucinates: ClassVar[bool] = False
     """The student has, by default, a T-Net in the place of each privileged encoder."""
-    tasks: ClassVar[tuple[str, ...]] = ("classification", "regression")
+    tasks: ClassVar[tuple[str, ...]] = ("classification", "regression", "segmentation")
     online: ClassVar[bool] = False
     paper: ClassVar[str] = ""
 

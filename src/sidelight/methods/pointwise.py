@@ -16,7 +16,7 @@ from sidelight.tasks import Task
 class KL(Term):
     """Soft labels: KL divergence between the teacher's and the student's softened predictions."""
 
-    tasks = ("classification",)
+    tasks = ("classification", "segmentation")
     paper = "Hinton et al. 2015"
 
     def __init__(self, temperature: float = 4.0, weight: float = 1.0):
@@ -72,4 +72,4 @@ class Cosine(Term):
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
         weight = task.trust(teacher.prediction, batch.target, batch.labelled) if self.adaptive else None
-        return cosine_distance(student.fused, teacher.fused, weight)
+        return cosine_distance(student.embedding, teacher.embedding, weight)

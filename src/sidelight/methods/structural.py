@@ -47,7 +47,7 @@ class PKDOT(Term):
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
         groups = task.groups(batch.target)
         labels = None if groups is None else groups.where(batch.labelled, -1)
-        value: Tensor = self.transport(student.fused, teacher.fused, labels=labels)
+        value: Tensor = self.transport(student.embedding, teacher.embedding, labels=labels)
         return value
 
 

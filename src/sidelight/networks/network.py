@@ -16,17 +16,24 @@ from sidelight.errors import ConfigError
 class Output:
     """What a network says about a batch.
 
-    prediction: (B, C) logits or (B, K) values. fused: (B, F) joint embedding before the head.
-    features: slot -> (B, T, D) tokens (T = 1 for vectors), hallucinated slots included.
+    prediction: (B, C) logits or (B, K) values; of a dense network (B, C, H, W).
+    fused: (B, F) joint embedding before the head; of a dense network a map (B, F, h, w).
+    features: slot -> (B, T, D) tokens (T = 1 for vectors), hallucinated slots included; maps (B, D, h, w).
     """
 
     prediction: Tensor
     fused: Tensor
     features: dict[str, Tensor]
 
+    @property
+    def embedding(self) -> Tensor:
+        """(B, F), what losses that compare rows read: `fused` itself, or a map's mean over its positions."""
+        return self.fused if self.fused.dim() == 2 else self.fused.flatten(2).mean(2)
+
     def vector(self, slot: str) -> Tensor:
-        """The slot's tokens averaged over time, (B, D)."""
-        return self.features[slot].mean(1)
+        """The slot's tokens averaged over time, or its map over positions: (B, D)."""
+        x = self.features[slot]
+        return x.flatten(2).mean(2) if x.dim() == 4 else x.mean(1)
 
     def take(self, rows: Tensor) -> Output:
         """The given rows of every tensor."""
