@@ -108,7 +108,7 @@ def distillation_subject(
 ) -> Subject:
     """A method by its name in an experiment, with a student that has frozen T-Nets or none."""
     terms, config = Recipe.parse(method), config or Config()
-    terms.build(config, task_of(task))  # refuses here, not in the factory
+    terms.make(config, task_of(task))  # refuses here, not in the factory
     teacher = speech(task, kind, crossfit)
 
     def factory(dtype: torch.dtype) -> Distillation:
@@ -121,7 +121,8 @@ def distillation_subject(
                 freeze(module)
         student = make_network(AVAILABLE, task_of(task), tnets, seed=3).to(dtype)
         said = replace(teacher, said=cast(teacher.said, dtype))
-        return Distillation(student, said, task_of(task), terms.build(config, task_of(task)))
+        made = terms.make(config, task_of(task))
+        return Distillation(student, said, task_of(task), made, make_rows(task, kind).to(dtype)).to(dtype)
 
     return Subject(factory, make_rows(task, kind), AVAILABLE, PRIVILEGED, part=teacher.part)
 

@@ -83,12 +83,13 @@ def test_every_setting_is_a_flag_and_an_override():
 def test_flags_and_overrides_in_any_order():
     config = config_of(
         "rows.csv", "--methods", "kl", "mse", "transport.epsilon=0.05", "--folds", "3", "--label-groups", "0.2,1",
-        "--available", "video", "--privileged", "eda", "ecg", "terms.kl_weight=2", "--seed=4", "--training.epochs", "9",
+        "--available", "video", "--privileged", "eda", "ecg", "options.kl.weight=2",
+        "--seed=4", "--training.epochs", "9",
         "--output", "a=b",
     )  # fmt: skip
     assert (config.data, config.methods, config.folds, config.seed) == ("rows.csv", ["kl", "mse"], 3, 4)
     assert (config.available, config.privileged, config.label_groups) == (["video"], ["eda", "ecg"], [0.2, 1.0])
-    assert (config.transport.epsilon, config.terms.kl_weight, config.training.epochs) == (0.05, 2.0, 9)
+    assert (config.transport.epsilon, config.options['kl']['weight'], config.training.epochs) == (0.05, 2.0, 9)
     assert config.output == "a=b"
 
 

@@ -363,7 +363,7 @@ def test_a_placebo_is_tested_on_rows_as_they_are(tmp_path):
 
 @pytest.mark.parametrize("name", ["pkdot", "pkdot@crossfit"])
 def test_self_distillation_knows_the_baseline_alone(name, tmp_path, spied):
-    made = train(tmp_path, make_data(), [(name, "self")], student={"hallucinate": "yes"})
+    made = train(tmp_path, make_data(), [(name, "self")], student={"hallucinate": "t-net"})
     assert not [identity for identity in spied if "tnets" in identity or "teacher" in identity]
     assert not list((tmp_path / "jobs").glob("teacher*"))
     baseline = load_student(tmp_path / "jobs" / "baseline-l1-f0-s0" / "model.safetensors").network

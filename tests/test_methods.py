@@ -172,7 +172,7 @@ def test_a_sum_has_t_nets_as_soon_as_a_term_has():
 
 
 def test_settings_reach_the_terms():
-    config = load_config({"terms.kl_temperature": 2.5, "terms.mse_on": "fused", "transport.weight": 0.7})
+    config = load_config({"options.kl.temperature": 2.5, "options.mse.on": "fused", "transport.weight": 0.7})
     terms = Recipe.parse("kl+mse+pkdot").build(config, task_of("classification"))
     assert terms["kl"].temperature == 2.5
     assert terms["mse"].on == "fused"

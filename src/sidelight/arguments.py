@@ -27,7 +27,7 @@ EXAMPLES = {
   sidelight run phone-watch
   sidelight run phone-watch --label-groups 0.2 --methods kl pkdot --folds 5 --seeds 3 --dry-run
   sidelight run data/manifest.csv --available video --privileged eda ecg --target pain --group subject
-  sidelight run experiment.yaml transport.epsilon=0.05 training.epochs=100
+  sidelight run experiment.yaml transport.epsilon=0.05 training.epochs=100 options.kl.temperature=2
   sidelight run experiment.yaml --resume        go on where an interrupted run stopped
 
 An experiment.yaml holds the same settings, nested at the dots; `--dry-run` prints one to start from.""",
@@ -65,7 +65,7 @@ def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = 
     """A flag for each setting; nested ones in a group of their own. Values stay text: the schema reads them."""
     sections: dict[str, Any] = {"": parser.add_argument_group("settings of the experiment")}
     for name, setting in settings(Config).items():
-        if name == "data" or (names is not None and name not in names):
+        if name == "data" or setting.free or (names is not None and name not in names):
             continue
         section = name.rpartition(".")[0]
         if section not in sections:

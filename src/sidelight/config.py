@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sidelight.errors import ConfigError, unknown
-from sidelight.settings import build, find, flatten, read_yaml, settings, write_yaml
+from sidelight.settings import build, find, flatten, read_yaml, write_yaml
 
 
 @dataclass
@@ -57,10 +57,13 @@ class TeacherConfig:
     Args:
         crossfit: 0, or how many teachers share a fold's labelled groups, each speaking of groups it has not seen; then
             every method is cross-fitted. With 0, only those named `…@crossfit` are, by 5.
+        sets: "all" (one teacher on every modality) or "each" (one for each privileged modality, on it and the available
+            ones; each speaks of the rows that have it).
         hallucination: loss of the T-Net: "mse", "cosine" or "mmd".
     """
 
     crossfit: int = 0
+    sets: Literal["all", "each"] = "all"
     hallucination: Literal["mse", "cosine", "mmd"] = "mse"
 
 
@@ -71,12 +74,13 @@ class StudentConfig:
     Args:
         init: available encoders start from the "teacher" or from "random" weights.
         freeze: keep the available encoders as the teacher left them.
-        hallucinate: "auto" (where the method asks for it: pkdot), "yes" or "no".
+        hallucinate: what stands in for privileged encoders: "auto" (as the method asks), "t-net" (frozen, on the
+            teacher's features), "encoder" (a network of its own on the available modalities) or "no".
     """
 
     init: Literal["teacher", "random"] = "teacher"
     freeze: bool = False
-    hallucinate: Literal["auto", "yes", "no"] = "auto"
+    hallucinate: Literal["auto", "t-net", "encoder", "no"] = "auto"
 
 
 @dataclass
@@ -106,22 +110,21 @@ class TransportConfig:
 
 
 @dataclass
-class TermsConfig:
-    """Weights and settings of the other distillation terms.
+class BalanceConfig:
+    """How the terms of a method are weighed against one another.
 
     Args:
-        kl_temperature: T of the softened logits.
-        kl_weight: weight of `kl`.
-        mse_weight: weight of `mse`.
-        mse_on: "prediction" or "fused".
-        cosine_weight: weight of `cosine`.
+        kind: "method" (as the method's paper does), "fixed" (constant weights), "target-ratio" (every other term is
+            kept at `ratio` of the task loss) or "gradnorm" (Chen et al. 2018).
+        warmup: the terms beside the task loss grow from 0 to their weight over this many epochs.
+        ratio: of "target-ratio".
+        alpha: of "gradnorm": how strongly terms that learn slowly are favoured.
     """
 
-    kl_temperature: float = 4.0
-    kl_weight: float = 1.0
-    mse_weight: float = 1.0
-    mse_on: Literal["prediction", "fused"] = "prediction"
-    cosine_weight: float = 1.0
+    kind: Literal["method", "fixed", "target-ratio", "gradnorm"] = "method"
+    warmup: int = 0
+    ratio: float = 0.1
+    alpha: float = 1.5
 
 
 @dataclass
@@ -148,6 +151,7 @@ class Config:
         self_distillation: methods that are also run with a baseline as their teacher, or "best", "all", "none".
         impute: "no" (NaN is an error) or "mean" (the train rows' mean).
         standardize: "train" (statistics of the train rows) or "group" (each group by its own; new groups need data).
+        options: settings of one method by its name, e.g. options.kl.temperature=2; docs/methods.md lists them.
         output: run folder (empty: runs/<data name>).
         jobs: worker processes (0: as many as there are cores).
         checkpoint_seconds: a running job saves its state this often.
@@ -176,7 +180,8 @@ class Config:
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
     transport: TransportConfig = field(default_factory=TransportConfig)
-    terms: TermsConfig = field(default_factory=TermsConfig)
+    balance: BalanceConfig = field(default_factory=BalanceConfig)
+    options: dict[str, Any] = field(default_factory=dict)
     output: str = ""
     jobs: int = 0
     checkpoint_seconds: float = 30.0
@@ -223,7 +228,7 @@ FREE = (
 def difference(a: Config, b: Config, ignore: Iterable[str] = FREE) -> dict[str, tuple[Any, Any]]:
     """The settings that differ, {dotted name: (of a, of b)}; empty where `b` would give the same results as `a`."""
     of_a, of_b, skip = dict(flatten(Config, asdict(a))), dict(flatten(Config, asdict(b))), set(ignore)
-    pairs = {name: (of_a.get(name), of_b.get(name)) for name in settings(Config) if name not in skip}
+    pairs = {name: (of_a.get(name), of_b.get(name)) for name in {**of_a, **of_b} if name not in skip}
     return {name: (left, right) for name, (left, right) in pairs.items() if left != right}
 
 
@@ -295,8 +300,7 @@ _LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "transport.alignment": ("row, index or label", ("row", "index", "label").__contains__),
     "transport.identity": ("0 or more", _not_negative),
     "transport.weight": ("0 or more", _not_negative),
-    "terms.kl_temperature": ("a number above 0", _positive),
-    "terms.kl_weight": ("0 or more", _not_negative),
-    "terms.mse_weight": ("0 or more", _not_negative),
-    "terms.cosine_weight": ("0 or more", _not_negative),
+    "balance.warmup": ("0 or more", _not_negative),
+    "balance.ratio": ("a number above 0", _positive),
+    "balance.alpha": ("0 or more", _not_negative),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path, PurePath
@@ -31,6 +31,11 @@ class Setting:
     @property
     def many(self) -> bool:
         return get_origin(self.type) is list
+
+    @property
+    def free(self) -> bool:
+        """Whether names below it are not the schema's: whoever reads them knows which there are."""
+        return get_origin(self.type) is dict
 
     @property
     def expected(self) -> str:
@@ -77,8 +82,13 @@ def flatten(schema: type, tree: Mapping[Any, Any], prefix: str = "") -> Iterator
 def find(schema: type, name: str) -> Setting:
     """The setting of that dotted name."""
     known = settings(schema)
-    if name in known:
+    if name in known and not known[name].free:
         return known[name]
+    for setting in known.values():
+        if setting.free and name.startswith(f"{setting.name}."):
+            return Setting(name, Any, None, setting.help)
+    if name in known:
+        raise ConfigError(f"{name!r} is a group of settings; {known[name].help}")
     if inside := _inside(schema, name):
         raise ConfigError(f"{name!r} is a group of settings: {', '.join(inside)}.")
     section, _, leaf = name.rpartition(".")
@@ -97,16 +107,50 @@ def build(schema: type[T], flat: Mapping[str, Any]) -> T:
     import jsonargparse
 
     known = settings(cast(type, schema))
-    values = {name: _prepare(known[name], value) for name, value in flat.items()}
+    values = {name: _prepare(known[name], value) for name, value in flat.items() if name in known}
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(schema)
     try:
-        return schema(**vars(parser.instantiate(parser.parse_object(values))))
+        made = vars(parser.instantiate(parser.parse_object(values)))
+        return schema(**made | _nest({name: value for name, value in flat.items() if name not in known}))
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         found = re.search(r'key "([\w.]+)"', str(error))
         if not found or found[1] not in values:
             raise ConfigError(" ".join(str(error).split())) from None
         raise _wrong(known[found[1]], flat[found[1]]) from None
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """{"options.kl.temperature": "2"} -> {"options": {"kl": {"temperature": 2}}}; texts are read as YAML reads them."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *sections, leaf = name.split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[leaf] = yaml.load(value, Loader=_Loader) if isinstance(value, str) else value
+    return tree
+
+
+def read_arguments(function: Callable[..., Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The keyword arguments of `function` that `values` gives, checked against its signature; `where` names them.
+
+    Raises:
+        ConfigError: an argument that it does not have, or a value of another type.
+    """
+    import jsonargparse
+
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    taken = inspect.signature(function).parameters.values()
+    names = [p.name for p in taken if p.kind is p.KEYWORD_ONLY or (p.default is not p.empty)]
+    for name in values:
+        if name not in names:
+            raise ConfigError(unknown(f"setting of {where}", name, names))
+    parser.add_function_arguments(function, skip={p.name for p in taken if p.name not in names})
+    try:
+        return {name: vars(parser.parse_object(dict(values)))[name] for name in values}
+    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {' '.join(str(error).split())}") from None
 
 
 def _prepare(setting: Setting, value: Any) -> Any:

@@ -28,7 +28,7 @@ from sidelight.experiment.pool import MakeCell, run_jobs
 from sidelight.experiment.progress import Progress
 from sidelight.experiment.study import Study
 from sidelight.machine import usable_cores
-from sidelight.methods import parse_methods
+from sidelight.methods import Recipe, check_options, parse_methods
 from sidelight.protocols import resolve, split
 from sidelight.results.store import remove_leftovers, write_atomic
 from sidelight.tasks import make_task
@@ -61,14 +61,18 @@ def settle(config: Config, dataset: Dataset) -> Config:
             self_distillation=_crossfitted(config.self_distillation),
         )
     task = make_task(dataset.task, dataset.labels)
+    check_options(config)
     for recipe in parse_methods(config.methods):
-        recipe.build(config, task)
+        recipe.check(config, task)
     return config
 
 
 def _crossfitted(names: Sequence[str]) -> list[str]:
-    words = ("best", "all", "none")
-    return list(dict.fromkeys(n if n in words or "@" in n else f"{n}@crossfit" for n in names))
+    def named(name: str) -> str:
+        whole = name in ("best", "all", "none") or "@" in name or Recipe.parse(name).alone
+        return name if whole else f"{name}@crossfit"
+
+    return list(dict.fromkeys(map(named, names)))
 
 
 def _check_available(config: Config, dataset: Dataset, available: Sequence[str]) -> None:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from sidelight.config import Config
 from sidelight.errors import ConfigError, unknown
-from sidelight.methods.base import Clock, Method, Step, Supervised
+from sidelight.methods.base import Clock, Method, Standalone, Step, Supervised
 from sidelight.methods.distillation import Distillation, Hallucination, Teacher, Term
 from sidelight.methods.pointwise import KL, MSE, Cosine
 from sidelight.methods.structural import PKDOT, PKDOTReleased, PKDOTSidelight
+from sidelight.settings import read_arguments
 from sidelight.tasks import Task
 
-METHODS: dict[str, type[Term]] = {
+if TYPE_CHECKING:
+    from sidelight.experiment.parts import Parts
+
+METHODS: dict[str, type[Term] | type[Standalone]] = {
     "kl": KL,
     "mse": MSE,
     "cosine": Cosine,
@@ -49,21 +56,81 @@ class Recipe:
                 raise ConfigError(f"{term!r} is part of every comparison; leave it out of `methods`.")
             if term not in METHODS:
                 raise ConfigError(unknown("method", term, METHODS))
+        whole = [t for t in terms if issubclass(METHODS[t], Standalone)]
+        if whole and (len(terms) > 1 or suffix):
+            raise ConfigError(f"{whole[0]!r} is a method of its own stages: it stands alone, without '+' and '@'.")
         if len(set(terms)) < len(terms):
             raise ConfigError(f"method {name!r} names a term twice; set its weight instead.")
         return cls(name, terms, bool(suffix))
 
-    def build(self, config: Config, task: Task) -> dict[str, Term]:
+    def make(self, config: Config, task: Task) -> dict[str, Term]:
         """The terms with the experiment's settings, refused where they have no meaning for the task."""
-        terms = {name: METHODS[name].from_config(config) for name in self.terms}
-        for name, term in terms.items():
-            term.check(task, name)
-        return terms
+        made = {}
+        for name in self.terms:
+            method = METHODS[name]
+            assert issubclass(method, Term)
+            made[name] = method.from_config(config, **options_of(name, config))
+            made[name].check(task, name)
+        return made
 
-    def hallucinates(self, config: Config) -> bool:
-        """Whether the student has T-Nets in the place of the privileged encoders."""
+    def check(self, config: Config, task: Task) -> None:
+        """Refuse a task or settings that have no meaning for the method (ConfigError)."""
+        if self.alone:
+            METHODS[self.name].refuse(task, self.name)
+            options_of(self.name, config)
+        else:
+            self.make(config, task)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is a whole method, not a sum of terms."""
+        return issubclass(METHODS[self.terms[0]], Standalone)
+
+    def build(self, parts: Parts) -> tuple[Method, Tensor | None]:
+        """The method of its last stage, the earlier ones done, and the cross-fitted teacher of each row."""
+        self.check(parts.config, parts.task)
+        method = METHODS[self.terms[0]]
+        if issubclass(method, Standalone):
+            return method.build(parts, **options_of(self.name, parts.config)), None
+        return self._distillation(parts)
+
+    def _distillation(self, parts: Parts) -> tuple[Method, Tensor | None]:
+        alone = parts.job.control == "self"
+        taught_by = parts.lent("baseline" if alone else "teacher", "" if alone else parts.job.control)
+        slots = "" if alone else self.hallucinates(parts.config)
+        teachers: Teacher | dict[str, Teacher] = taught_by.teacher(self.crossfit)
+        part = teachers.part if isinstance(teachers, Teacher) else None
+        if parts.config.teacher.sets == "each" and len(parts.privileged) > 1 and not alone:
+            teachers = parts.branch_teachers()
+        student = parts.student(taught_by.network_of_job(), slots)
+        terms = self.make(parts.config, parts.task)
+        parts.seed()
+        return Distillation(student, teachers, parts.task, terms, parts.rows()), part
+
+    def hallucinates(self, config: Config) -> str:
+        """What the student has in the place of the privileged encoders: "", "t-net" or "encoder"."""
         choice = config.student.hallucinate
-        return choice == "yes" or (choice == "auto" and any(METHODS[t].hallucinates for t in self.terms))
+        if choice != "auto":
+            return "" if choice == "no" else choice
+        kinds = [METHODS[t].hallucinates for t in self.terms]
+        return "encoder" if "encoder" in kinds else "t-net" if "t-net" in kinds else ""
+
+
+def options_of(name: str, config: Config) -> dict[str, Any]:
+    """The settings that the experiment gives for one method, checked against what it takes."""
+    method = METHODS[name]
+    taken = method.build if issubclass(method, Standalone) else method
+    return read_arguments(taken, config.options.get(name, {}), f"options.{name}")
+
+
+def check_options(config: Config) -> None:
+    """Refuse settings of a method that does not exist, or that it does not have (ConfigError)."""
+    for name, values in config.options.items():
+        if name not in METHODS:
+            raise ConfigError(unknown("method of options", name, METHODS))
+        if not isinstance(values, dict):
+            raise ConfigError(f"options.{name}: expected settings, e.g. options.{name}.weight=0.5, not {values!r}.")
+        options_of(name, config)
 
 
 def parse_methods(names: Iterable[str]) -> list[Recipe]:
@@ -72,6 +139,6 @@ def parse_methods(names: Iterable[str]) -> list[Recipe]:
 
 
 __all__ = [
-    "CONTROLS", "METHODS", "Clock", "Distillation", "Hallucination", "Method", "Recipe", "Step", "Supervised",
-    "Teacher", "Term", "parse_methods",
+    "CONTROLS", "METHODS", "Clock", "Distillation", "Hallucination", "Method", "Recipe", "Standalone", "Step",
+    "Supervised", "Teacher", "Term", "check_options", "options_of", "parse_methods",
 ]  # fmt: skip

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
 from sidelight.data.batch import Batch
+from sidelight.errors import ConfigError
 from sidelight.networks.network import Network, outputs
 from sidelight.tasks import Task
+
+if TYPE_CHECKING:
+    from sidelight.experiment.parts import Parts
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,31 @@ class Step(NamedTuple):
     terms: dict[str, Tensor]
 
 
+class Entry:
+    """What the registry says of a method: what `sidelight methods` prints, and what a task is checked against."""
+
+    paper: ClassVar[str] = ""
+    tasks: ClassVar[tuple[str, ...]] = ("classification", "regression", "segmentation")
+    """The tasks on which it has a meaning."""
+    instead: ClassVar[str] = ""
+    """What to use where it has none: the end of the sentence that refuses it."""
+    online: ClassVar[bool] = False
+    """Teacher and student are trained together, not one after the other."""
+    stages: ClassVar[tuple[str, ...]] = ("teacher", "student")
+    """What is trained, in order."""
+
+    @classmethod
+    def refuse(cls, task: Task, name: str) -> None:
+        """Refuse a task on which the method has no meaning.
+
+        Raises:
+            ConfigError: names the method, the task and what to use instead.
+        """
+        if task.name not in cls.tasks:
+            instead = cls.instead or f"it needs {' or '.join(cls.tasks)}"
+            raise ConfigError(f"method {name!r} has no meaning for {task.name}: {instead}.")
+
+
 class Method(nn.Module):
     """How knowledge moves into a network.
 
@@ -44,6 +73,8 @@ class Method(nn.Module):
     """Which training rows make batches: "labelled" or "all"."""
     reads: tuple[str, ...] | None = None
     """The modalities that its training steps need; None: all."""
+    balance: Literal["fixed", "target-ratio", "gradnorm"] = "fixed"
+    """How its terms are weighed unless the settings say otherwise: a kind of `BalanceConfig`."""
     within_parts: bool = False
     """Batches are drawn inside one part of a cross-fitted teacher (relational terms compare rows of one space)."""
 
@@ -68,6 +99,12 @@ class Method(nn.Module):
         """The network that is deployed, without the rest."""
         raise TypeError(f"{type(self).__name__} must define export()")
 
+    def shared(self) -> list[Parameter]:
+        """The parameters on which GradNorm compares the terms' gradients: by default those of the network's fusion."""
+        network = self.export()
+        fusion = [p for p in network.fusion.parameters() if p.requires_grad]
+        return fusion or [p for p in network.parameters() if p.requires_grad]
+
     def score(self, select: Batch) -> float:
         """What chooses the epoch, higher is better: by default the task's primary metric of `export()`."""
         said = outputs(self.export(), select, torch.arange(len(select), device=select.index.device))
@@ -88,3 +125,17 @@ class Supervised(Method):
 
     def export(self) -> Network:
         return self.network
+
+
+class Standalone(Entry, Method):
+    """A method of its own stages, no sum of terms: online, adversarial, or with networks beside the student."""
+
+    hallucinates: ClassVar[str] = ""
+
+    @classmethod
+    def build(cls, parts: Parts) -> Method:
+        """The method of the last stage, made from what the fold has, the earlier stages done by `parts.fit`.
+
+        Further keyword arguments with defaults are the method's settings (`options.<name>.<argument>`).
+        """
+        raise TypeError(f"{cls.__name__} must define build()")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from sidelight.config import Config
 from sidelight.data.batch import Batch
-from sidelight.errors import ConfigError
 from sidelight.losses.distribution import gaussian_mmd
-from sidelight.methods.base import Clock, Method
+from sidelight.methods.base import Clock, Entry, Method
 from sidelight.networks.network import Network, Output
 from sidelight.tasks import Task
 
@@ -24,23 +24,34 @@ class Teacher:
 
     said: outputs over all training rows, addressed by `Batch.index`.
     part: (N,) int64, which of several cross-fitted teachers spoke about the row, −1 for none; None where there is one.
+    silent: (N,) bool, rows of which it says nothing (its privileged modality is absent); None where there is none.
     """
 
     said: Output
     part: Tensor | None = None
+    silent: Tensor | None = None
 
     def __call__(self, batch: Batch) -> Output:
         return self.said.take(batch.index)
 
+    def heard(self, index: Tensor) -> Tensor | None:
+        """(B,) bool, of which rows it speaks; None where of all."""
+        heard = None if self.part is None else self.part[index] >= 0
+        if self.silent is not None:
+            speaks = ~self.silent[index]
+            heard = speaks if heard is None else heard & speaks
+        return None if heard is None or bool(heard.all()) else heard
+
     def without_features(self) -> Teacher:
         """The same without per-modality features, which most terms do not read."""
-        return Teacher(replace(self.said, features={}), self.part)
+        return replace(self, said=replace(self.said, features={}))
 
 
-class Term(nn.Module):
+class Term(Entry, nn.Module):
     """One distillation loss: a function of what student and teacher say about the same batch.
 
-    A subclass writes `forward` and, where the defaults do not hold, the class attributes.
+    A subclass writes `forward` and, where the defaults do not hold, the class attributes. The keyword arguments of its
+    constructor are the method's settings (`options.<name>.<argument>`).
     """
 
     weight: float = 1.0
@@ -48,62 +59,93 @@ class Term(nn.Module):
     """Compares rows with one another, so that a batch must lie within one teacher's space."""
     reads_features: ClassVar[bool] = False
     """Needs the teacher's features of each modality, not only its prediction and fused embedding."""
-    hallucinates: ClassVar[bool] = False
-    """The student has, by default, a T-Net in the place of each privileged encoder."""
-    tasks: ClassVar[tuple[str, ...]] = ("classification", "regression", "segmentation")
-    online: ClassVar[bool] = False
-    paper: ClassVar[str] = ""
+    hallucinates: ClassVar[str] = ""
+    """What the student has by default in the place of each privileged encoder: nothing, a "t-net" (trained on the
+    teacher's features, frozen) or an "encoder" (a network of its own on the available modalities, trained with it)."""
 
     @classmethod
-    def from_config(cls, config: Config) -> Term:
-        """The term as an experiment's settings describe it."""
-        return cls()
+    def from_config(cls, config: Config, **options: Any) -> Term:
+        """The term as an experiment's settings describe it; `options` are those given for it by name."""
+        return cls(**options)
 
-    def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
-        """A scalar; the teacher has no gradient."""
+    def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
+        """Called once before training, where sizes are known: regressors, projections, memory banks over `rows`."""
+
+    def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor | dict[str, Tensor]:
+        """A scalar, or several by name, each of which is logged; the teacher has no gradient."""
         raise TypeError(f"{type(self).__name__} must define forward()")
 
     def check(self, task: Task, name: str) -> None:
-        """Refuse a task on which the term has no meaning.
-
-        Raises:
-            ConfigError: names the method, the task and what to use instead.
-        """
-        if task.name not in self.tasks:
-            raise ConfigError(f"method {name!r} has no meaning for {task.name} (only {', '.join(self.tasks)}).")
+        """Refuse a task, or settings for it, that have no meaning (ConfigError)."""
+        self.refuse(task, name)
 
 
 class Distillation(Method):
     """L = L_task(student) + Σ_j λ_j · term_j(student, teacher) over all training rows (PKDOT eq. 9 for one term).
 
-    Rows without a label take part in every term but the task loss.
+    Rows without a label take part in every term but the task loss. With several teachers each has its own copy of every
+    term, weighted by 1 over their number, and speaks of the rows that have what it reads.
+
+    Args:
+        student: the network that leaves.
+        teachers: one teacher, or name -> teacher.
+        terms: name -> term, prepared here.
+        rows: the training rows that `Batch.index` counts.
     """
 
     learns_from = "all"
 
-    def __init__(self, student: Network, teacher: Teacher, task: Task, terms: Mapping[str, Term]):
+    def __init__(
+        self,
+        student: Network,
+        teachers: Teacher | Mapping[str, Teacher],
+        task: Task,
+        terms: Mapping[str, Term],
+        rows: Batch,
+    ):
         super().__init__(task)
         self.student = student
-        self.teacher = teacher if any(t.reads_features for t in terms.values()) else teacher.without_features()
-        self.parts = nn.ModuleDict(dict(terms))
-        self.weights = {name: term.weight for name, term in terms.items()}
         self.reads = student.reads
-        self.within_parts = teacher.part is not None and any(t.relational for t in terms.values())
-        for name, term in terms.items():
-            term.check(task, name)
+        named = {"": teachers} if isinstance(teachers, Teacher) else dict(teachers)
+        features = any(t.reads_features for t in terms.values())
+        self.teachers = named if features else {name: t.without_features() for name, t in named.items()}
+        self.parts = nn.ModuleDict()
+        self.of: dict[str, list[str]] = {voice: [f"{name} {voice}".strip() for name in terms] for voice in named}
+        for voice, teacher in named.items():
+            for part, (name, term) in zip(self.of[voice], terms.items()):
+                term.check(task, name)
+                own = copy.deepcopy(term) if voice else term
+                own.prepare(student, teacher, rows, task)
+                self.parts[part] = own
+                self.weights[part] = term.weight / len(named)
+        relational = any(t.relational for t in terms.values())
+        self.within_parts = relational and any(t.part is not None for t in named.values())
 
     def terms(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         student = self.student(batch)
         losses = {"task": self.task.loss(student.prediction, batch.target, batch.labelled)}
-        part = self.teacher.part
-        if part is not None and not (heard := part[batch.index] >= 0).all():
+        for voice, teacher in self.teachers.items():
+            losses |= self._taught(voice, teacher, student, batch)
+        return losses
+
+    def _taught(self, voice: str, teacher: Teacher, student: Output, batch: Batch) -> dict[str, Tensor]:
+        """The terms of one teacher over the rows of which it speaks."""
+        own = {name: self.parts[name] for name in self.of[voice]}
+        heard = teacher.heard(batch.index)
+        if heard is not None:
             rows = heard.nonzero()[:, 0]
             if len(rows) < 2:
-                return losses | {name: student.fused.sum() * 0 for name in self.parts}
+                return {name: student.fused.sum() * 0 for name in own}
             batch, student = batch.take(rows), student.take(rows)
-        teacher = self.teacher(batch)
-        for name, term in self.parts.items():
-            losses[name] = term(student, teacher, batch, self.task)
+        said, losses = teacher(batch), {}
+        for name, term in own.items():
+            value = term(student, said, batch, self.task)
+            if isinstance(value, Tensor):
+                losses[name] = value
+                continue
+            for part, scalar in value.items():
+                losses[f"{name} {part}"] = scalar
+                self.weights[f"{name} {part}"] = self.weights[name]
         return losses
 
     def export(self) -> Network:

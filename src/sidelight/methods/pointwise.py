@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sidelight.config import Config
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.losses.pointwise import cosine_distance, soft_label_kl, squared_error
@@ -17,25 +16,15 @@ class KL(Term):
     """Soft labels: KL divergence between the teacher's and the student's softened predictions."""
 
     tasks = ("classification", "segmentation")
+    instead = "it compares class probabilities; use 'mse', which matches the predicted values"
     paper = "Hinton et al. 2015"
 
     def __init__(self, temperature: float = 4.0, weight: float = 1.0):
         super().__init__()
         self.temperature, self.weight = temperature, weight
 
-    @classmethod
-    def from_config(cls, config: Config) -> KL:
-        return cls(config.terms.kl_temperature, config.terms.kl_weight)
-
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
         return soft_label_kl(student.prediction, teacher.prediction, self.temperature)
-
-    def check(self, task: Task, name: str) -> None:
-        if task.name not in self.tasks:
-            raise ConfigError(
-                f"method {name!r} compares class probabilities and has no meaning for {task.name}; use 'mse', which "
-                "matches the predicted values."
-            )
 
 
 class MSE(Term):
@@ -49,10 +38,6 @@ class MSE(Term):
             raise ConfigError(f"mse works on 'prediction' or 'fused', not {on!r}")
         self.on, self.weight = on, weight
 
-    @classmethod
-    def from_config(cls, config: Config) -> MSE:
-        return cls(config.terms.mse_on, config.terms.mse_weight)
-
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
         return squared_error(getattr(student, self.on), getattr(teacher, self.on))
 
@@ -65,10 +50,6 @@ class Cosine(Term):
     def __init__(self, adaptive: bool = True, weight: float = 1.0):
         super().__init__()
         self.adaptive, self.weight = adaptive, weight
-
-    @classmethod
-    def from_config(cls, config: Config) -> Cosine:
-        return cls(weight=config.terms.cosine_weight)
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
         weight = task.trust(teacher.prediction, batch.target, batch.labelled) if self.adaptive else None

@@ -20,7 +20,7 @@ class PKDOT(Term):
     """Structural distillation by optimal transport, with a T-Net in the student (the paper's preset by default)."""
 
     relational = True
-    hallucinates = True
+    hallucinates = "t-net"
     paper = "Aslam et al. 2024, arXiv 2401.15489"
     preset: ClassVar[str | None] = None
     weights: ClassVar[dict[str, float]] = {"paper": 0.4, "released": 0.6, "sidelight": 1.0}
@@ -31,8 +31,10 @@ class PKDOT(Term):
         self.weight = self.weights[preset] if weight is None else weight
 
     @classmethod
-    def from_config(cls, config: Config) -> PKDOT:
+    def from_config(cls, config: Config, **options: Any) -> PKDOT:
         """`pkdot` follows the `transport` settings; a preset by name is what its name says."""
+        if options:
+            raise ConfigError(f"the settings of pkdot are called transport.{next(iter(options))} and so on.")
         if cls.preset is not None:
             return cls(cls.preset)
         return cls("paper", **{k: v for k, v in asdict(config.transport).items() if v is not None})

@@ -12,7 +12,7 @@ from sidelight.config import NetworkConfig
 from sidelight.errors import ConfigError, unknown
 from sidelight.networks.encoders import ENCODERS, MLPEncoder, SignalEncoder, make_encoder
 from sidelight.networks.fusions import FUSIONS, Fusion, make_fusion
-from sidelight.networks.hallucination import TNet
+from sidelight.networks.hallucination import HallucinationNetwork, TNet
 from sidelight.networks.network import Network
 
 Shape = tuple[int, int]
@@ -77,7 +77,7 @@ def encoded_shape(modality: str, encoder: nn.Module, shape: Sequence[int]) -> Sh
 @torch.no_grad()
 def hallucinated_shape(modality: str, module: nn.Module, sizes: Mapping[str, Shape]) -> Shape:
     """(T, D) that a hallucinator returns: its own word, or found on two rows of zeros."""
-    if isinstance(module, TNet):
+    if isinstance(module, TNet | HallucinationNetwork):
         return module.out_shape
     return dry_run(modality, module, {m: torch.zeros(2, *size) for m, size in sizes.items()})
 
@@ -116,6 +116,9 @@ def describe(network: Network) -> dict[str, Any]:
 
 def described(module: nn.Module) -> dict[str, Any]:
     """The kind and settings of a built-in encoder or T-Net; of another module, or a subclass, only "custom"."""
+    if isinstance(module, HallucinationNetwork):
+        encoders = [{"modality": m, **described(e)} for m, e in module.encoders.items()]
+        return {"kind": module.kind, "encoders": encoders, "tnet": module.tnet.settings}
     if isinstance(module, MLPEncoder | SignalEncoder | TNet) and type(module) in (*ENCODERS.values(), TNet):
         return {"kind": module.kind, **module.settings}
     return {"kind": "custom"}
@@ -137,17 +140,28 @@ def rebuild(
                 raise ConfigError(f"the network has its own module for {m!r}; pass it as {part}={{{m!r}: module}}")
             modules[m] = given[part][m] if kind == "custom" else make(kind, settings)
     settings = dict(description["fusion"])
-    shapes = {m: (t, d) for m, t, d in settings["slots"]}
+    shapes = shapes_of(settings["slots"])
     fusion = make_fusion(settings["kind"], shapes, settings["width"], settings["dropout"])
     head = nn.Linear(fusion.out_dim, description["outputs"])
     return Network(parts["encoders"], fusion, head, parts["hallucinators"])
 
 
+def shapes_of(entries: Sequence[Sequence[Any]]) -> dict[str, Shape]:
+    """[[slot, T, D], ...] as a mapping."""
+    return {m: (t, d) for m, t, d in entries}
+
+
 def make(kind: str, settings: Mapping[str, Any]) -> nn.Module:
     """A built-in encoder or T-Net from what `describe` said of it."""
+    if kind == HallucinationNetwork.kind:
+        tnet = settings["tnet"]
+        encoders = {}
+        for entry in settings["encoders"]:
+            inner = dict(entry)
+            encoders[inner.pop("modality")] = make(inner.pop("kind"), inner)
+        return HallucinationNetwork(encoders, shapes_of(tnet["sources"]), tnet["target"], tnet["slot"])
     if kind == TNet.kind:
-        sources = {m: (t, d) for m, t, d in settings["sources"]}
-        return TNet(sources, settings["target"], settings["hidden"], settings["slot"])
+        return TNet(shapes_of(settings["sources"]), settings["target"], settings["hidden"], settings["slot"])
     if kind not in ENCODERS:
         raise ConfigError(f"the description names a module that this version lacks: {unknown('kind', kind, ENCODERS)}")
     return ENCODERS[kind](**settings)

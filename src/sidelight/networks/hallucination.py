@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
+from sidelight.networks.network import encode
 from sidelight.networks.tokens import resample
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -65,6 +67,29 @@ class TNet(nn.Module):
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         tokens = [resample(features[m], self.out_shape[0]) for m in self.sources]
         out: Tensor = self.layers(torch.cat(tokens, dim=2))
+        return out
+
+
+class HallucinationNetwork(nn.Module):
+    """A branch of its own that reads the available modalities and makes a privileged modality's features, (B, T', D').
+
+    One encoder per available modality, and a T-Net on their features (Hoffman et al. 2016; ADMD, MERS and OS-MD have
+    one). It is trained with the student.
+    """
+
+    kind = "hallucination-network"
+    reads_inputs = True
+
+    def __init__(
+        self, encoders: Mapping[str, nn.Module], sources: Shapes, target: Sequence[int], slot: str = ""
+    ) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict(dict(encoders))
+        self.tnet = TNet(sources, target, slot=slot)
+        self.out_shape = self.tnet.out_shape
+
+    def forward(self, batch: Batch) -> Tensor:
+        out: Tensor = self.tnet(encode(self.encoders, batch))
         return out
 
 

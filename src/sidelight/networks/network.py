@@ -47,7 +47,8 @@ class Network(nn.Module):
                    its `length`. The keys are exactly the modalities that the network reads.
     fusion:        module {slot: (B, T, D)} -> (B, F).
     head:          module (B, F) -> (B, outputs).
-    hallucinators: privileged modality -> module {read slot: (B, T, D)} -> (B, T', D'), which takes its place.
+    hallucinators: privileged modality -> module {read slot: (B, T, D)} -> (B, T', D'), which takes its place; one with
+                   the attribute `reads_inputs` is given the batch instead of the features.
 
     Modalities outside `reads` are never touched (DESIGN invariant 1).
     """
@@ -80,24 +81,30 @@ class Network(nn.Module):
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """(B, T, D) tokens of every slot; rows that lack a modality have zeros there."""
-        features: dict[str, Tensor] = {}
-        for m, encoder in self.encoders.items():
-            if m not in batch.inputs:
-                raise ConfigError(f"the network reads {list(self.reads)}, but {m!r} is not among the inputs")
-            length = batch.lengths.get(m)
-            f = encoder(batch.inputs[m]) if length is None else encoder(batch.inputs[m], length)
-            f = f.unsqueeze(1) if f.dim() == 2 else f
-            present = batch.present.get(m)
-            features[m] = f if present is None else f * present.view(-1, 1, 1)
+        features = encode(self.encoders, batch)
         read = dict(features)
         for m, hallucinator in self.hallucinators.items():
-            features[m] = hallucinator(read)
+            features[m] = hallucinator(batch if getattr(hallucinator, "reads_inputs", False) else read)
         return features
 
     def forward(self, batch: Batch) -> Output:
         features = self.encode(batch)
         fused = self.fusion(features)
         return Output(self.head(fused), fused, features)
+
+
+def encode(encoders: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
+    """Every encoder's (B, T, D) tokens of its modality; rows that lack the modality have zeros there."""
+    features: dict[str, Tensor] = {}
+    for m, encoder in encoders.items():
+        if m not in batch.inputs:
+            raise ConfigError(f"the network reads {list(encoders)}, but {m!r} is not among the inputs")
+        length = batch.lengths.get(m)
+        f = encoder(batch.inputs[m]) if length is None else encoder(batch.inputs[m], length)
+        f = f.unsqueeze(1) if f.dim() == 2 else f
+        present = batch.present.get(m)
+        features[m] = f if present is None else f * present.view(-1, *[1] * (f.dim() - 1))
+    return features
 
 
 @torch.no_grad()

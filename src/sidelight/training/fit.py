@@ -12,10 +12,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sidelight.config import TrainingConfig
+from sidelight.config import BalanceConfig, TrainingConfig
 from sidelight.data.batch import Batch
 from sidelight.errors import RunError
 from sidelight.methods.base import Clock, Method
+from sidelight.training.balance import make_balance
 from sidelight.training.checkpoint import load_checkpoint, save_checkpoint
 
 
@@ -70,6 +71,7 @@ def fit(
     settings: TrainingConfig,
     *,
     seed: int,
+    balance: BalanceConfig | None = None,
     part: Tensor | None = None,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 30.0,
@@ -87,13 +89,14 @@ def fit(
         train, select: rows that teach and rows that choose the epoch.
         settings: the optimisation budget.
         seed: of the order of rows and of dropout.
+        balance: how terms are weighed against one another; by default as the method does.
         part: (len(train),) int64, the cross-fitted teacher of each row; batches stay inside one where the method asks.
         identity: what the checkpoint must have been written for.
 
     Raises:
         RunError: a term became NaN or infinite (named, with its epoch), no row to learn from, or a foreign checkpoint.
     """
-    loop = _Loop(method, settings, seed)
+    loop = _Loop(method, settings, seed, balance or BalanceConfig())
     rows = train.labelled.nonzero()[:, 0] if method.learns_from == "labelled" else torch.arange(len(train))
     if len(rows) == 0:
         raise RunError("no labelled training row to learn from")
@@ -132,8 +135,8 @@ def fit(
 class _Loop:
     """The state of a training run between epochs."""
 
-    def __init__(self, method: Method, settings: TrainingConfig, seed: int):
-        self.method, self.settings = method, settings
+    def __init__(self, method: Method, settings: TrainingConfig, seed: int, balance: BalanceConfig):
+        self.method, self.settings, self.balance = method, settings, make_balance(method, balance)
         torch.manual_seed(seed)  # dropout
         self.generator = torch.Generator().manual_seed((seed + 1) % 2**63)  # another stream for the order of rows
         self.groups = {name: params for name, params in method.groups().items() if params}
@@ -161,7 +164,7 @@ class _Loop:
         for picked in order:
             clock = Clock(number - 1, self.settings.epochs, self.step)
             for name, terms in self.method.steps(train.take(picked), clock):
-                self._move(name, terms)
+                self._move(name, terms, clock)
                 for term, value in terms.items():
                     values.setdefault(term, []).append(value.detach())
             self.step += 1
@@ -175,8 +178,8 @@ class _Loop:
             self.history.best_epoch, self.history.best_score = number, score
             self.best = _copy(self.method.state_dict())
 
-    def _move(self, group: str, terms: Mapping[str, Tensor]) -> None:
-        loss = torch.stack([self.method.weights.get(name, 1.0) * value for name, value in terms.items()]).sum()
+    def _move(self, group: str, terms: Mapping[str, Tensor], clock: Clock) -> None:
+        loss = self.balance.loss(terms, clock)
         params = self.groups[group]
         for p, g in zip(params, torch.autograd.grad(loss, params, allow_unused=True)):
             p.grad = g
@@ -191,6 +194,7 @@ class _Loop:
             "random": torch.get_rng_state(),
             "order": self.generator.get_state(),
             "step": self.step,
+            "balance": self.balance.state_dict(),
             "history": dict(vars(self.history)),
         }
 
@@ -202,6 +206,7 @@ class _Loop:
         torch.set_rng_state(state["random"])
         self.generator.set_state(state["order"])
         self.step = state["step"]
+        self.balance.load_state_dict(state["balance"])
         self.history = History(**state["history"])
 
 

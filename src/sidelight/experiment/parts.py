@@ -1,0 +1,234 @@
+"""What a cell lends to the method of one job: rows, fresh networks, and networks that were trained before it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from sidelight.config import Config
+from sidelight.data.batch import Batch
+from sidelight.errors import RunError
+from sidelight.experiment.jobs import Job
+from sidelight.methods import Hallucination, Method, Supervised, Teacher
+from sidelight.networks.build import build_network, feature_shape
+from sidelight.networks.hallucination import HallucinationNetwork, freeze, make_hallucinators
+from sidelight.networks.network import Network, Output, outputs
+from sidelight.results.store import write_atomic
+from sidelight.tasks import Task
+from sidelight.training import History
+
+if TYPE_CHECKING:
+    from sidelight.experiment.cell import Cell
+
+
+class Parts:
+    """The view that one job has of its cell. Networks are trained on the rows that the job is allowed to see."""
+
+    def __init__(self, cell: Cell, job: Job):
+        self.cell, self.job, self.data = cell, job, cell.data
+        self.config: Config = cell.config
+        self.task: Task = self.data.task_of(job.labels)
+        self.available, self.privileged = self.data.available, self.data.privileged
+
+    def lent(self, method: str, control: str) -> Parts:
+        """The same for the job of the fold's `baseline` or `teacher`."""
+        return Parts(self.cell, replace(self.job, method=method, control=control))
+
+    def network_of_job(self) -> Network:
+        """The trained network of a `baseline` or `teacher` job; not to be changed."""
+        return self.cell.supervised(self.job)
+
+    def seed(self) -> None:
+        """Make what is drawn next (first weights) depend on the fold and seed alone."""
+        torch.manual_seed(self.cell.initial)
+
+    def rows(self, part: str = "train") -> Batch:
+        """The "train" or "select" rows."""
+        if part == "train":
+            return self.data.rows("train", self.job.labels, self.job.control)
+        return self.data.rows(part, control=self.job.control)
+
+    def network(self, reads: Sequence[str], hallucinators: Mapping[str, nn.Module] | None = None) -> Network:
+        """A network with fresh weights, the same at every call."""
+        self.seed()
+        return build_network(
+            {m: self.data.preprocessor.shapes[m] for m in reads},
+            list(reads),
+            len(self.data.dataset.labels),
+            self.config.network,
+            slots=self.data.modalities if hallucinators else list(reads),
+            hallucinators=hallucinators,
+            encoders={m: e for m, e in self.cell.own_encoders().items() if m in reads},
+        )
+
+    def trained(self, reads: Sequence[str]) -> Network:
+        """A copy of the network on these modalities that the task loss alone has trained: the fold's teacher (all of
+        them), its baseline (the available ones), or another branch, kept in `shared/`.
+        """
+        reads = [m for m in self.data.modalities if m in reads]
+        if reads == self.data.modalities:
+            return copy.deepcopy(self.cell.supervised(replace(self.job, method="teacher")))
+        if reads == self.available:
+            return copy.deepcopy(self.cell.supervised(replace(self.job, method="baseline", control="")))
+        network = self.network(reads)
+        numbers = "-".join(str(self.data.modalities.index(m)) for m in reads)
+        name = replace(self.job, method=f"branch-{numbers}").id
+        stored = self.cell.folder / "shared" / f"{name}.safetensors"
+        if stored.is_file():
+            network.load_state_dict(safetensors.torch.load_file(stored))
+        else:
+            self._fit_branch(network, reads, name)
+            write_atomic(stored, safetensors.torch.save(network.state_dict()))
+        return network.eval()
+
+    def _fit_branch(self, network: Network, reads: Sequence[str], name: str) -> None:
+        lacks = {part: lacking(self.rows(part), reads) for part in ("train", "select")}
+        for part, absent in lacks.items():
+            if not (self.rows(part).labelled & ~absent).any():
+                raise RunError(f"fold {self.data.fold.name}: no labelled {part} row has any of {list(reads)}.")
+        rows = {part: self.rows(part) for part in lacks}
+        train, select = (replace(rows[part], labelled=rows[part].labelled & ~lacks[part]) for part in lacks)
+        self.cell.fit(Supervised(network, self.task), train, select, name)
+
+    def fit(self, method: Method, stage: str) -> History:
+        """Train an earlier stage of the job's recipe on the job's rows."""
+        return self.cell.fit(method, self.rows(), self.rows("select"), f"{self.job.id}-{stage}")
+
+    # teachers -----------------------------------------------------------------------------------------------------
+
+    def says(self, network: Network, part: str = "train") -> Output:
+        """What a network says of every row."""
+        rows = self.rows(part)
+        return outputs(network, rows, rows.index)
+
+    def teacher(self, crossfit: bool = False) -> Teacher:
+        """What the fold's teacher, or its cross-fitted siblings, says of every train row."""
+        key = (self.job.method, self.job.control, self.job.labels, crossfit)
+        if key not in self.cell.speech:
+            said = self.says(self.cell.supervised(self.job))
+            self.cell.speech[key] = self._crossfit(said) if crossfit else Teacher(said)
+        return self.cell.speech[key]
+
+    def branch_teachers(self) -> dict[str, Teacher]:
+        """One teacher for each privileged modality, on it and the available ones; silent where it is absent."""
+        taught = {}
+        for m in self.privileged:
+            absent = lacking(self.rows(), [m])
+            said = self.says(self.trained([*self.available, m]))
+            taught[m] = Teacher(said, silent=absent if absent.any() else None)
+        return taught
+
+    def _crossfit(self, said: Output) -> Teacher:
+        """`said`, replaced where groups are labelled by what teachers say that were not trained on the row's group.
+
+        It governs what is said in the loss. The student's first weights and its T-Nets are the fold's own teacher's.
+        """
+        part = torch.as_tensor(self.data.crossfit_parts(self.job.labels, self.config.teacher.crossfit or 5))
+        stored = self.cell.folder / "shared" / f"{self.job.id}-crossfit.safetensors"
+        if stored.is_file():
+            return Teacher(_unflatten(safetensors.torch.load_file(stored)), part)
+        train, flat = self.rows(), _flatten(said)
+        for p in [p for p in torch.unique(part[train.labelled]).tolist() if p >= 0]:
+            method = Supervised(self.network(self.cell.reads(self.job)), self.task)
+            others = replace(train, labelled=train.labelled & (part != p))
+            self.cell.fit(method, others, self.rows("select"), f"{self.job.id}-part{p}")
+            rows = (part == p).nonzero()[:, 0]
+            for name, value in _flatten(outputs(method.network, train, rows)).items():
+                flat[name][rows] = value
+        write_atomic(stored, safetensors.torch.save(flat))
+        return Teacher(_unflatten(flat), part)
+
+    # students -----------------------------------------------------------------------------------------------------
+
+    def student(self, start: Network, hallucinate: str = "") -> Network:
+        """A student that begins where `start` (teacher, or baseline for "self") ended, as far as they agree.
+
+        hallucinate: "" (no slot for privileged modalities), "t-net" (trained on the teacher's features and frozen) or
+        "encoder" (reads the available modalities itself, and is trained). With slots it has the teacher's, so fusion
+        and head begin there too; without, only available encoders.
+        """
+        slots: dict[str, nn.Module] = {}
+        if hallucinate == "t-net":
+            slots = {m: freeze(copy.deepcopy(tnet)) for m, tnet in self.tnets().items()}
+        elif hallucinate == "encoder":
+            slots = self.hallucination_networks(start)
+        student = self.network(self.available, slots)
+        if self.config.student.init == "teacher":
+            for m in self.available:
+                student.encoders[m].load_state_dict(start.encoders[m].state_dict())
+            if slots:
+                student.fusion.load_state_dict(start.fusion.state_dict())
+                student.head.load_state_dict(start.head.state_dict())
+        if self.config.student.freeze:
+            for m in self.available:
+                student.encoders[m] = freeze(student.encoders[m])
+        return student
+
+    def hallucination_networks(self, start: Network, target: Network | None = None) -> dict[str, nn.Module]:
+        """Privileged modality -> a network of its own on the available ones, its encoders begun where `start` ended.
+
+        Its features have the shape of those of `target` (default: `start`).
+        """
+        shapes, sources = feature_shape(target or start), feature_shape(start)
+        self.seed()
+        encoders = {m: start.encoders[m] for m in self.available}
+        return {
+            m: HallucinationNetwork(copy.deepcopy(encoders), {a: sources[a] for a in encoders}, shapes[m], slot=m)
+            for m in self.privileged
+        }
+
+    def tnets(self) -> dict[str, nn.Module]:
+        """T-Nets trained on the features of the fold's teacher, kept in `shared/` (the recipe's second stage)."""
+        teacher = replace(self.job, method="teacher")
+        if teacher not in self.cell.tnets:
+            network = self.cell.supervised(teacher)
+            self.seed()
+            tnets = make_hallucinators(feature_shape(network), self.available, self.privileged)
+            stored = self.cell.folder / "shared" / f"{teacher.id}-tnets.safetensors"
+            holder = nn.ModuleDict(tnets)
+            if stored.is_file():
+                holder.load_state_dict(safetensors.torch.load_file(stored))
+            else:
+                of_teacher = Parts(self.cell, teacher)
+                of_teacher.fit(of_teacher.hallucination(network, tnets), "tnets")
+                write_atomic(stored, safetensors.torch.save(dict(holder.state_dict())))
+            self.cell.tnets[teacher] = tnets
+        return self.cell.tnets[teacher]
+
+    def hallucination(self, network: Network, tnets: dict[str, nn.Module]) -> Hallucination:
+        """The stage that trains T-Nets on the features of `network`."""
+        features = {}
+        for part in ("train", "select"):
+            rows = self.rows(part)
+            features[part] = self.says(network, part).features
+            for m in tnets:
+                if m in rows.present and not rows.present[m].any():
+                    raise RunError(
+                        f"fold {self.data.fold.name}: no {part} row has {m!r}, so its T-Net cannot learn. Leave it "
+                        "out of --privileged, or set student.hallucinate=no."
+                    )
+        loss = self.config.teacher.hallucination
+        return Hallucination(tnets, features["train"], features["select"], self.task, loss)
+
+
+def lacking(rows: Batch, modalities: Sequence[str]) -> Tensor:
+    """(N,) bool: which rows have none of the modalities."""
+    lack = torch.ones(len(rows), dtype=torch.bool)
+    for m in modalities:
+        lack &= ~rows.present[m] if m in rows.present else torch.zeros_like(lack)
+    return lack
+
+
+def _flatten(said: Output) -> dict[str, Tensor]:
+    return {"prediction": said.prediction, "fused": said.fused, **{f"feature.{m}": f for m, f in said.features.items()}}
+
+
+def _unflatten(flat: dict[str, Tensor]) -> Output:
+    features = {name.removeprefix("feature."): f for name, f in flat.items() if name.startswith("feature.")}
+    return Output(flat["prediction"], flat["fused"], features)
