@@ -628,7 +628,7 @@ def test_a_setting_that_cannot_be_is_named_before_any_training(settings, message
 @pytest.mark.parametrize("method", ["kl", "pkdot+kl", "kl@crossfit"])
 def test_a_method_without_meaning_for_the_task_is_refused_before_any_training(method, tmp_path, monkeypatch):
     monkeypatch.setattr(cell_module, "fit", lambda *a, **k: pytest.fail("trained"))
-    with pytest.raises(ConfigError, match=r"'kl'.*no meaning for regression; use 'mse'"):
+    with pytest.raises(ConfigError, match=r"'kl'.*no meaning for regression.*use 'mse'"):
         study(tmp_path / "run", make_data("regression"), methods=["mse", method])
     assert not (tmp_path / "run").exists()
 
@@ -687,13 +687,17 @@ def test_a_student_with_frozen_encoders(tmp_path, data):
     assert agreeing(before, after) == {"encoders", "hallucinators"}
 
 
-def test_hallucination_can_be_chosen(tmp_path, data):
-    for method, choice, expected in (("pkdot", "no", False), ("mse", "auto", False), ("mse", "yes", True)):
-        folder = tmp_path / f"{method}-{choice}"
-        teacher, before, _ = start_of(folder, data, method, hallucinate=choice)
-        assert any(k.startswith("hallucinators.") for k in before) == expected
-        assert bool(list(folder.glob("shared/*tnets*"))) == expected
-        assert agreeing({k: v for k, v in teacher.items() if "phone" in k}, before) >= {"encoders"}
+@pytest.mark.parametrize(
+    ("method", "choice", "slots", "tnets"),
+    [("pkdot", "no", False, False), ("mse", "auto", False, False), ("mse", "t-net", True, True),
+     ("mse", "encoder", True, False)],
+)  # fmt: skip
+def test_hallucination_can_be_chosen(tmp_path, data, method, choice, slots, tnets):
+    teacher, before, after = start_of(tmp_path, data, method, hallucinate=choice)
+    assert any(k.startswith("hallucinators.") for k in before) is slots
+    assert bool(list(tmp_path.glob("shared/*tnets*"))) is tnets
+    assert agreeing({k: v for k, v in teacher.items() if "phone" in k}, before) >= {"encoders"}
+    assert ("hallucinators" in agreeing(before, after)) is tnets  # a network of its own is trained with the student
 
 
 class Doubled(nn.Module):

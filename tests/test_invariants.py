@@ -342,8 +342,8 @@ def test_a_placebo_is_taught_by_a_teacher_of_permuted_rows(tmp_path, spied):
             assert torch.equal(tnets.method.features[m], said["train"].features[m])
             assert torch.equal(tnets.method.select_features[m], said["select"].features[m])
         assert isinstance(student.method, Distillation)
-        assert torch.equal(student.method.teacher.said.prediction, said["train"].prediction)
-        assert torch.equal(student.method.teacher.said.fused, said["train"].fused)
+        assert torch.equal(student.method.teachers[""].said.prediction, said["train"].prediction)
+        assert torch.equal(student.method.teachers[""].said.fused, said["train"].fused)
         stored = load_file(tmp_path / "shared" / f"teacher{mark}-l1-f0-s0-tnets.safetensors")
         carried = tensors(tmp_path / "jobs" / f"pkdot{mark}-l1-f0-s0")
         for name, value in stored.items():
@@ -374,8 +374,8 @@ def test_self_distillation_knows_the_baseline_alone(name, tmp_path, spied):
     rows = made.data.rows("train")
     assert same_rows(student.train, rows)
     said = outputs(baseline, rows, rows.index).prediction
-    same = (student.method.teacher.said.prediction == said).all(1)
-    part = student.method.teacher.part
+    same = (student.method.teachers[""].said.prediction == said).all(1)
+    part = student.method.teachers[""].part
     assert torch.equal(same, torch.ones_like(same) if part is None else part == 5)
 
 
@@ -393,7 +393,7 @@ def test_no_labelled_row_is_taught_by_who_was_trained_on_its_group(control, labe
     mark = f"{'~placebo' if control else ''}-l{labels:g}-f0-s0"
     student = spied[f"pkdot+kl@crossfit{mark}"]
     assert isinstance(student.method, Distillation)
-    part, said = student.method.teacher.part, student.method.teacher.said
+    part, said = student.method.teachers[""].part, student.method.teachers[""].said
     assert torch.equal(part, student.part)
     assert part[rows.labelled].unique().tolist() == [0, 1, 2]
     without = ~np.isin(groups, groups[rows.labelled.numpy()])
