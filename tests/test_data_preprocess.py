@@ -171,7 +171,7 @@ def test_errors_name_the_modality_and_the_shapes() -> None:
         p({"fase": torch.ones(1, 4)})
     with pytest.raises(ConfigError, match=r"'face' has rows of shape \(5,\); expected \(4,\)"):
         p({"face": torch.ones(1, 5)})
-    with pytest.raises(ConfigError, match="'face' is a vector"):
+    with pytest.raises(ConfigError, match="'face' has rows of shape"):
         Preprocessor.fit(d, TRAIN, ["face"], {"face"})
     with pytest.raises(ConfigError, match="needs groups"):
         Preprocessor.fit(make(group=None), TRAIN, ["face"], standardize="group")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.files import stack_rows
+from sidelight.data.images import channels_first, compact
 from sidelight.data.raw import Raw, Roles
 from sidelight.errors import DataError, unknown
 
@@ -20,6 +21,9 @@ def read_arrays(
 ) -> tuple[Raw, Roles]:
     """Arrays by name. Beside the role columns: `class_names` (C,), `labelled` (N,) bool, `<modality>_length` and
     `<modality>_present` (N,). A list of (T_i, C) arrays (None: absent) is a variable-length modality.
+
+    An array with four axes, or a list of (H, W, C) arrays, holds images (see `channels_first`). Where the target has a
+    class per pixel, (N, H, W), an array with three axes holds images of one channel; elsewhere it holds signals.
     """
     source = {str(k): v for k, v in source.items()}
     roles = find(list(source))
@@ -33,7 +37,7 @@ def read_arrays(
     for m in names:
         if m not in source:
             raise DataError(f"{name}: {unknown('modality', m, [k for k in source if k not in roles.names])}")
-        _add(raw, m, source)
+        _add(raw, m, source, dense=any(columns[t].ndim == 3 for t in roles.target))
     if "class_names" in source and len(roles.target) == 1:
         classes = _array(name, "class_names", source["class_names"])
         if classes.ndim != 1:
@@ -58,7 +62,9 @@ def _column(name: str, key: str, value: Any, several: bool) -> NDArray:
     array = _array(name, key, value)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    if array.ndim not in ((1, 2) if several else (1,)):
+    if several and array.ndim == 4 and 1 in (array.shape[1], array.shape[3]):
+        array = array[:, 0] if array.shape[1] == 1 else array[..., 0]
+    if array.ndim not in ((1, 2, 3) if several else (1,)):
         raise DataError(f"{name}: column {key!r} has shape {array.shape}; expected one value per row")
     return array
 
@@ -104,18 +110,27 @@ def _is_modality(name: str, source: Mapping[str, Any], key: str, n: int) -> bool
     return True
 
 
-def _add(raw: Raw, m: str, source: Mapping[str, Any]) -> None:
+def as_modality(x: NDArray, dense: bool = False) -> NDArray:
+    """(N, D) or (N, T, C) float32, or (N, C, H, W) images as they are stored, of an array with a row per row."""
+    if x.ndim == 3 and dense:
+        return compact(x[:, None])
+    if x.ndim == 4:
+        return compact(channels_first(x))
+    return (x[:, None] if x.ndim == 1 else x).astype(np.float32)
+
+
+def _add(raw: Raw, m: str, source: Mapping[str, Any], dense: bool) -> None:
     value = source[m]
     if isinstance(value, list | tuple) and not np.isscalar(value[0] if value else 0):
         rows = [None if v is None else np.asarray(v) for v in value]
+        rows = [r[:, :, None] if dense and r is not None and r.ndim == 2 else r for r in rows]
         x, present, lengths = stack_rows(raw.name, m, rows, [f"row {i}" for i in range(len(rows))])
     else:
         array = np.asarray(value)
         if array.dtype.kind not in "fiub" or array.ndim == 0:
             what = array.dtype if array.ndim else "a single value"
             raise DataError(f"{raw.name}: modality {m!r} holds {what}; expected numbers, one or more per row")
-        x = array.astype(np.float32)
-        x = x[:, None] if x.ndim == 1 else x
+        x = as_modality(array, dense)
         present, lengths = None, None
     if len(x) != raw.n:
         raise DataError(f"{raw.name}: modality {m!r} has {len(x)} rows, but there are {raw.n}; rows must be paired")

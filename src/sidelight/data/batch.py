@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+
+from sidelight.data.pixels import standardised
 
 
 @dataclass(frozen=True)
 class Batch:
     """A set of rows, paired over modalities.
 
-    inputs:   modality -> (B, D) vectors or (B, T, C) signals. Rows where the modality is absent hold zeros.
-    target:   (B,) int64 class codes, or (B, K) floating point; undefined where not labelled.
+    inputs:   modality -> (B, D) vectors, (B, T, C) signals or (B, C, H, W) images. Rows where the modality is absent
+              hold zeros.
+    target:   (B,) int64 class codes, (B, K) floating point, or (B, H, W) int64 class codes of pixels, −1 where one is
+              ignored; undefined where not labelled.
     labelled: (B,) bool. Task losses skip rows that are not; distillation still learns from them.
     present:  modality -> (B,) bool. A training row may lack a privileged modality; a modality that every row has may be
               left out.
     index:    (B,) int64, the row's position among the rows it was drawn from (memory banks, cached teachers).
     lengths:  modality -> (B,) int64 valid time steps, only for variable-length modalities.
+    pixels:   modality -> ((B, C) mean, (B, C) scale) of images that are still as they are stored (uint8, float16, …),
+              since a whole data set of floating point images is too large; `ready` standardises them.
     """
 
     inputs: dict[str, Tensor]
@@ -28,6 +34,7 @@ class Batch:
     present: dict[str, Tensor]
     index: Tensor
     lengths: dict[str, Tensor]
+    pixels: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
@@ -41,7 +48,16 @@ class Batch:
             {m: x[rows] for m, x in self.present.items()},
             self.index[rows],
             {m: x[rows] for m, x in self.lengths.items()},
+            {m: (mean[rows], scale[rows]) for m, (mean, scale) in self.pixels.items()},
         )
+
+    def ready(self) -> Batch:
+        """What a network and a loss are given: stored images standardised, pixels' class codes as int64."""
+        if not self.pixels and self.target.dim() != 3:
+            return self
+        made = {m: standardised(self.inputs[m], *by, self.present.get(m)) for m, by in self.pixels.items()}
+        target = self.target.long() if self.target.dim() == 3 else self.target
+        return replace(self, inputs=self.inputs | made, target=target, pixels={})
 
     def only(self, modalities: Collection[str]) -> Batch:
         """The same rows with these modalities alone."""
@@ -50,6 +66,7 @@ class Batch:
             inputs={m: x for m, x in self.inputs.items() if m in modalities},
             present={m: x for m, x in self.present.items() if m in modalities},
             lengths={m: x for m, x in self.lengths.items() if m in modalities},
+            pixels={m: x for m, x in self.pixels.items() if m in modalities},
         )
 
     def to(self, where: torch.device | torch.dtype | str) -> Batch:
@@ -65,4 +82,5 @@ class Batch:
             {m: move(x) for m, x in self.present.items()},
             move(self.index),
             {m: move(x) for m, x in self.lengths.items()},
+            {m: (move(mean), move(scale)) for m, (mean, scale) in self.pixels.items()},
         )

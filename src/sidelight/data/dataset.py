@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sidelight.data.images import compact
 from sidelight.data.rows import Rows, name_row
 from sidelight.errors import ConfigError, DataError, unknown
 
@@ -17,17 +18,20 @@ if TYPE_CHECKING:
     from sidelight.data.preprocess import Preprocessor
 
 SPLITS = ("train", "select", "test")
+TASKS = ("classification", "regression", "segmentation")
 
 
 @dataclass(repr=False)
 class Dataset:
     """N rows of several modalities with one target; checked when it is made.
 
-    inputs:   modality -> (N, D) vectors or (N, T, C) signals, float32. Rows where the modality is absent hold zeros.
-    target:   (N,) int64 class codes, or (N, K) float32. Rows without a label hold −1 or NaN, whatever was given.
+    inputs:   modality -> (N, D) vectors or (N, T, C) signals, float32, or (N, C, H, W) images, uint8, float16 or
+              float32. Rows where the modality is absent hold zeros.
+    target:   (N,) int64 class codes, (N, K) float32, or (N, H, W) class codes of pixels (int8 or int16), −1 where one
+              is ignored. Rows without a label hold −1 or NaN, whatever was given.
     labelled: (N,) bool.
-    task:     "classification" or "regression".
-    labels:   class names (classification) or target names (regression).
+    task:     one of `TASKS`.
+    labels:   class names, or target names (regression).
     present:  modality -> (N,) bool; modalities that are left out are present everywhere.
     lengths:  modality -> (N,) valid time steps, only for variable-length signals, which are padded with zeros.
     group:    (N,) str, whose rows these are; None: nobody's, rows are independent.
@@ -61,7 +65,10 @@ class Dataset:
         self.ids = np.arange(n).astype(str) if self.ids is None else np.asarray(self.ids).astype(str)
         self.group = None if self.group is None else np.asarray(self.group).astype(str)
         self.split = None if self.split is None else np.asarray(self.split).astype(str)
-        self.inputs = {m: np.ascontiguousarray(x, dtype=np.float32) for m, x in self.inputs.items()}
+        self.inputs = {
+            m: compact(np.asarray(x)) if np.ndim(x) == 4 else np.ascontiguousarray(x, dtype=np.float32)
+            for m, x in self.inputs.items()
+        }
         for kind, arrays in (("present", self.present), ("lengths", self.lengths)):
             for m in arrays:
                 if m not in self.inputs:
@@ -70,7 +77,10 @@ class Dataset:
             m: np.asarray(self.present[m], bool) if m in self.present else np.ones(n, bool) for m in self.inputs
         }
         self.lengths = {m: np.asarray(x, np.int64) for m, x in self.lengths.items()}
-        if self.task == "classification":
+        if self.task == "segmentation":
+            self.target = np.asarray(self.target)
+            self.target = self.target.astype(np.int32) if self.target.dtype.kind == "u" else self.target
+        elif self.task == "classification":
             self.target = np.asarray(self.target, np.int64)
         else:
             self.target = np.asarray(self.target, np.float32)
@@ -91,8 +101,13 @@ class Dataset:
         return tuple(self.inputs)
 
     def shape(self, modality: str) -> tuple[int, ...]:
-        """One row's shape, (D,) or (T, C)."""
+        """One row's shape, (D,), (T, C) or (C, H, W)."""
         return tuple(self.inputs[modality].shape[1:])
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """(H, W) of a target with a class per pixel, else ()."""
+        return tuple(self.target.shape[1:]) if self.target.ndim == 3 else ()
 
     def row(self, i: int) -> str:
         """How errors name a row."""
@@ -140,15 +155,18 @@ class Dataset:
                 raise DataError(f"{self.name}: {self.row(int(i))}: {unknown('split', self.split[i], SPLITS)}")
 
     def _check_target(self) -> None:
-        if self.task not in ("classification", "regression"):
-            raise ConfigError(unknown("task", self.task, ("classification", "regression")))
-        if self.target.ndim != (1 if self.task == "classification" else 2):
+        if self.task not in TASKS:
+            raise ConfigError(unknown("task", self.task, TASKS))
+        if self.target.ndim != {"classification": 1, "regression": 2, "segmentation": 3}[self.task]:
             raise DataError(
                 f"{self.name}: a {self.task} target cannot have shape {self.target.shape}; "
-                "expected (N,) class codes or (N, K) values"
+                "expected (N,) class codes, (N, K) values or, for segmentation, (N, H, W) class codes of pixels"
             )
         if not self.labelled.any():
             raise DataError(f"{self.name}: no row has a label; at least the rows to be scored need a target")
+        if self.task == "segmentation":
+            self._check_pixels()
+            return
         self.target = self._hide_target(self.labelled)
         if self.task == "classification":
             bad = self.labelled & ((self.target < 0) | (self.target >= len(self.labels)))
@@ -170,11 +188,39 @@ class Dataset:
                 "expected a finite number, or an empty cell for a row without a label"
             )
 
+    def _check_pixels(self) -> None:
+        """Class codes of pixels, one size with the images; kept in as few bytes as their number allows."""
+        kind = np.int8 if len(self.labels) < 128 else np.int16
+        if self.target.dtype.kind not in "iu":
+            raise DataError(f"{self.name}: the target holds {self.target.dtype}; expected class codes of pixels")
+        flat = self.target.reshape(len(self), -1)
+        low, high = flat.min(1), flat.max(1)
+        for i in np.flatnonzero(self.labelled & ((low < -1) | (high >= len(self.labels)))):
+            raise DataError(
+                f"{self.name}: {self.row(int(i))}: class code {low[i] if low[i] < -1 else high[i]} of a pixel has no "
+                f"name; there are {len(self.labels)} classes: {', '.join(self.labels)} (−1: ignored)"
+            )
+        for i in np.flatnonzero(self.labelled & (high < 0)):
+            raise DataError(f"{self.name}: {self.row(int(i))} is labelled, but all its pixels are ignored")
+        self.target = self._hide_target(self.labelled).astype(kind)
+        if len(self.classes(np.flatnonzero(self.labelled))) < 2:
+            raise DataError(f"{self.name}: all labelled pixels are of one class; two classes are needed")
+        for m, x in self.inputs.items():
+            if x.ndim == 4 and x.shape[2:] != self.size:
+                raise DataError(
+                    f"{self.name}: images of {m!r} are {x.shape[2]} × {x.shape[3]}, but the target has "
+                    f"{self.size[0]} × {self.size[1]} pixels; images are not resized: bring them to one size first"
+                )
+
+    def classes(self, rows: NDArray) -> set[int]:
+        """The class codes that occur in these rows; of a regression none."""
+        found = np.unique(self.target[rows]) if self.task != "regression" else ()
+        return {int(c) for c in found} - {-1}
+
     def _hide_target(self, keep: NDArray) -> NDArray:
         """The target with −1 or NaN outside of `keep`, so that nothing can read what is there."""
-        if self.target.ndim == 1:
-            return np.where(keep, self.target, -1)
-        return np.where(keep[:, None], self.target, np.float32(np.nan))
+        hidden = np.float32(np.nan) if self.target.dtype.kind == "f" else self.target.dtype.type(-1)
+        return np.where(keep.reshape(-1, *[1] * (self.target.ndim - 1)), self.target, hidden)
 
     def select(self, modalities: Sequence[str]) -> Dataset:
         """The same rows with only these modalities; raises ConfigError for a name that does not exist."""
@@ -224,7 +270,9 @@ class Dataset:
         modalities: Iterable[str] | None = None,
         labelled: NDArray | None = None,
     ) -> Batch:
-        """All rows as float32 tensors, preprocessed if asked; `index` is the row number.
+        """All rows as tensors, preprocessed if asked; `index` is the row number.
+
+        Vectors and signals are float32. Images stay as they are stored: `Batch.ready` makes floating point of them.
 
         modalities: default those of the preprocessor, or all.
         labelled: (N,) bool, which rows keep their label (a part of those that have one). The others' targets are
@@ -241,10 +289,14 @@ class Dataset:
         keep = self.labelled if labelled is None else self.labelled & np.asarray(labelled, bool)
         target = torch.from_numpy(self._hide_target(keep))
         inputs = {m: torch.from_numpy(x) for m, x in view.inputs.items()}
+        images = {m: x for m, x in inputs.items() if x.dim() == 4}
+        pixels = {}
         present = {m: torch.from_numpy(x) for m, x in view.present.items()}
         lengths = {m: torch.from_numpy(x) for m, x in view.lengths.items()}
         if preprocessor is not None:
             with torch.no_grad():
-                inputs = preprocessor(inputs, lengths, present, self.group)
+                pixels = {m: preprocessor.pixels(m, x, present[m], self.group) for m, x in images.items()}
+                others = {m: x for m, x in inputs.items() if m not in images}
+                inputs |= preprocessor(others, lengths, present, self.group)
             lengths = {m: x for m, x in lengths.items() if inputs[m].dim() == 3}
-        return Batch(inputs, target, torch.from_numpy(keep), present, torch.arange(len(self)), lengths)
+        return Batch(inputs, target, torch.from_numpy(keep), present, torch.arange(len(self)), lengths, pixels)

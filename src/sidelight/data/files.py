@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sidelight.data.images import IMAGE_FILES, channels_first, read_image, stack_images
 from sidelight.errors import DataError
 
 
@@ -30,7 +31,9 @@ def load_npz(path: Path) -> dict[str, NDArray]:
 
 
 def load_array(path: Path, name: str) -> NDArray:
-    """The one array of an .npy, .npz or .safetensors; of several, the one called `name`. Raises DataError."""
+    """The one array of an .npy, .npz, .safetensors or image; of several, the one called `name`. Raises DataError."""
+    if path.suffix.lower() in IMAGE_FILES:
+        return read_image(path)
     arrays = load_arrays(path)
     arrays.pop("lengths", None)
     if len(arrays) == 1:
@@ -74,7 +77,7 @@ def unreadable(path: Path, error: BaseException, part: str = "") -> str:
 def stack_rows(
     source: str, modality: str, rows: Sequence[NDArray | None], names: Sequence[str]
 ) -> tuple[NDArray, NDArray, NDArray | None]:
-    """One array per row made (N, D) or (N, T, C) float32: (values, present, lengths).
+    """One array per row made (N, D), (N, T, C) float32 or (N, C, H, W) images: (values, present, lengths).
 
     (T_i, C) rows of different lengths are padded with zeros and lengths (N,) returned; rows that are None, empty or
     NaN throughout are absent.
@@ -85,6 +88,10 @@ def stack_rows(
     if not kept:
         raise DataError(f"{source}: modality {modality!r} is absent from every row")
     first: Any = rows[kept[0]]
+    if first.ndim == 3:
+        found = [r if here else None for r, here in zip(rows, present)]
+        x, present = stack_images(source, f"modality {modality!r}", found, names)
+        return channels_first(x), present, None
     for i in kept:
         r: Any = rows[i]
         if r.dtype.kind not in "fiub":
@@ -92,7 +99,7 @@ def stack_rows(
         if r.ndim not in (1, 2):
             raise DataError(
                 f"{source}: modality {modality!r}, {names[i]} has shape {r.shape}; "
-                "expected (D,) features or a (T, C) signal"
+                "expected (D,) features, a (T, C) signal or an (H, W, C) image"
             )
         if r.ndim != first.ndim or r.shape[-1] != first.shape[-1]:
             hint = ""

@@ -13,8 +13,9 @@ from sidelight.data.arrays import read_arrays
 from sidelight.data.builtin import DATASETS
 from sidelight.data.dataset import Dataset
 from sidelight.data.files import load_npz
-from sidelight.data.raw import Raw, Roles, encode_target, find_roles, groups, row_ids, splits
+from sidelight.data.raw import Raw, Roles, find_roles, groups, row_ids, splits
 from sidelight.data.rows import Rows
+from sidelight.data.target import encode_target
 from sidelight.errors import ConfigError, DataError, unknown
 
 MANIFESTS = ("metadata.csv", "metadata.parquet", "metadata.tsv")
@@ -32,14 +33,16 @@ def load(
     task: str | None = None,
     modalities: Modalities | None = None,
     impute: str = "no",
+    ignore_index: int = 255,
     name: str | None = None,
 ) -> Dataset:
     """Paired rows from a built-in name, a dict of arrays, a DataFrame, an .npz, a manifest or its folder.
 
     target, group, split, ids: column or array names (default: the usual ones, see docs/data.md).
-    task: "classification" or "regression" (default: read from the target).
+    task: "classification", "regression" or "segmentation" (default: read from the target).
     modalities: names (default: all that are found), or name -> column prefix or list of columns.
     impute: "no": NaN is an error; "mean": kept, and replaced by the train rows' mean later.
+    ignore_index: of a segmentation, the class value of pixels that have none, beside −1.
     Raises DataError naming file, row, modality and value; ConfigError for a setting that cannot be.
     """
     if isinstance(source, Dataset):
@@ -53,7 +56,7 @@ def load(
     label = name or _label(source)
     raw, roles = _read(source, label, find, modalities)
     row_names = row_ids(raw, roles)
-    y = encode_target(raw, roles, row_names, task)
+    y = encode_target(raw, roles, row_names, task, ignore_index)
     try:
         return Dataset(
             name=label,
@@ -135,6 +138,8 @@ def _present(raw: Raw) -> dict[str, Any]:
     """What the reader said, less the rows that are NaN throughout."""
     present = dict(raw.present)
     for m, x in raw.inputs.items():
+        if x.dtype.kind != "f":
+            continue
         nothing = np.isnan(x).reshape(len(x), -1).all(1)
         if nothing.any():
             present[m] = present.get(m, np.ones(raw.n, bool)) & ~nothing

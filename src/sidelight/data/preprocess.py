@@ -12,20 +12,30 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sidelight.data.dataset import Dataset
+from sidelight.data.pixels import CLIP, pixel_moments, standardised
 from sidelight.data.statistics import STANDARD, window_statistics
 from sidelight.errors import ConfigError, DataError, unknown
 
-CLIP = 10.0
 CHUNK = 4096
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One modality: its raw row shape, (D,) or (T, C); whether T varies; which window statistics, if any."""
+    """One modality: its raw row shape, (D,), (T, C) or (C, H, W); whether T varies; which window statistics, if any."""
 
     shape: tuple[int, ...]
     variable: bool = False
     statistics: tuple[str, ...] = ()
+
+    @property
+    def image(self) -> bool:
+        """Whether a row is an image."""
+        return len(self.shape) == 3
+
+    @property
+    def channels(self) -> int:
+        """Columns, or channels, of a raw row."""
+        return self.shape[0 if self.image else -1]
 
     @property
     def output(self) -> tuple[int, ...]:
@@ -61,8 +71,8 @@ class Preprocessor(nn.Module):
         self.standardize, self.impute = standardize, impute
         self.groups = list(groups)
         for i, plan in enumerate(self.plans.values()):
-            rows, width = 1 + len(self.groups), plan.output[-1]
-            self.register_buffer(f"fill_{i}", torch.zeros(plan.shape[-1]))
+            rows, width = 1 + len(self.groups), plan.channels if plan.image else plan.output[-1]
+            self.register_buffer(f"fill_{i}", torch.zeros(plan.channels))
             self.register_buffer(f"mean_{i}", torch.zeros(rows, width))
             self.register_buffer(f"scale_{i}", torch.ones(rows, width))
 
@@ -73,7 +83,7 @@ class Preprocessor(nn.Module):
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Modality -> a row's shape after preprocessing, (D,) or (T, C)."""
+        """Modality -> a row's shape after preprocessing, (D,), (T, C) or (C, H, W)."""
         return {m: plan.output for m, plan in self.plans.items()}
 
     @property
@@ -105,9 +115,9 @@ class Preprocessor(nn.Module):
                 raise ConfigError(unknown("modality", m, dataset.inputs))
         plans = {}
         for m in names:
-            if m in wanted and len(dataset.shape(m)) == 1:
+            if m in wanted and len(dataset.shape(m)) != 2:
                 raise ConfigError(
-                    f"modality {m!r} is a vector of shape {dataset.shape(m)}; it has no window statistics"
+                    f"modality {m!r} has rows of shape {dataset.shape(m)}; only signals (T, C) have window statistics"
                 )
             plans[m] = Plan(dataset.shape(m), m in dataset.lengths, tuple(parts) if m in wanted else ())
         if standardize == "group" and dataset.group is None:
@@ -143,12 +153,24 @@ class Preprocessor(nn.Module):
         out = {}
         for m, x in inputs.items():
             length, here = lengths.get(m), present.get(m)
+            if x.dim() == 4:
+                out[m] = standardised(x, *self.pixels(m, x, here, group), here)
+                continue
             f = self._features(m, x, length)
             mean, scale = self._statistics_for(m, f, length, here, group)
             f = ((f - mean) * scale).clamp(-CLIP, CLIP)
             keep = _mask(f, length if f.dim() == 3 else None, here)
             out[m] = f if keep is None else f.masked_fill(~keep, 0)
         return out
+
+    def pixels(
+        self, m: str, x: Tensor, present: Tensor | None = None, group: Sequence[str] | NDArray | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(B, C) mean and scale of the images x, (B, C, H, W), by which `standardised` makes of them what is read."""
+        f = self._features(m, x, None)
+        mean, scale = self._statistics_for(m, f, None, present, group)
+        rows = (x.shape[0], self.plans[m].channels)
+        return mean.reshape(-1, rows[1]).expand(rows), scale.reshape(-1, rows[1]).expand(rows)
 
     @torch.no_grad()
     def calibrate(
@@ -215,16 +237,22 @@ class Preprocessor(nn.Module):
         return buffer
 
     def _features(self, m: str, x: Tensor, length: Tensor | None) -> Tensor:
-        """(B, D) or (B, T, C) before standardisation."""
+        """(B, D), (B, T, C) or (B, C, H, W) before standardisation."""
         fill, plan = self._get("fill", m), self.plans[m]
-        fits = x.dim() == len(plan.shape) + 1 and x.shape[-1] == plan.shape[-1]
+        if plan.image:
+            fits = tuple(x.shape[1:]) == plan.shape
+        else:
+            fits = x.dim() == len(plan.shape) + 1 and x.shape[-1] == plan.shape[-1]
         if not fits or (x.dim() == 3 and not plan.variable and x.shape[1] != plan.shape[0]):
             raise ConfigError(f"modality {m!r} has rows of shape {tuple(x.shape[1:])}; expected {plan.shape}")
-        if self.impute == "mean":
+        if self.impute == "mean" and not plan.image:  # an image's gaps are 0 after `standardised`
             x = torch.where(torch.isnan(x), fill, x)
         return window_statistics(x, length, plan.statistics, plan.shape[0]) if plan.statistics else x
 
     def _fit_one(self, m: str, x: Tensor, length: Tensor | None, present: Tensor) -> None:
+        if self.plans[m].image:
+            self._get("mean", m)[0], self._get("scale", m)[0] = pixel_moments(self._features(m, x, None), present)
+            return
         if self.impute == "mean":
             mean, _ = _moments(x, _mask(x, length, present))
             self._get("fill", m).copy_(mean)
@@ -248,7 +276,7 @@ class Preprocessor(nn.Module):
             mean, scale = torch.cat([mean, more[0]]), torch.cat([scale, more[1]])
         code = {g: 1 + i for i, g in enumerate([*self.groups, *new])}
         which = torch.tensor([code[g] for g in names.tolist()], device=f.device)
-        shape = (len(f), *[1] * (f.dim() - 2), f.shape[-1])
+        shape = (len(f), *[1] * (f.dim() - 2 if f.dim() < 4 else 0), mean.shape[1])
         return mean[which].view(shape), scale[which].view(shape)
 
     def _group_rows(
@@ -256,6 +284,7 @@ class Preprocessor(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(G, C) means and scales of the new groups; of one that lacks the modality throughout, the train rows'."""
         keep = _mask(f, length if f.dim() == 3 else None, present)
+        moments = pixel_moments if self.plans[m].image else _moments
         means, scales = [self._get("mean", m)[:0]], [self._get("scale", m)[:0]]
         for g in new:
             rows = torch.from_numpy(np.flatnonzero(names == g)).to(f.device)
@@ -268,7 +297,7 @@ class Preprocessor(nn.Module):
             if part is not None and not part.any():
                 mean, scale = self._get("mean", m)[0], self._get("scale", m)[0]
             else:
-                mean, scale = _moments(f[rows], part)
+                mean, scale = moments(f[rows], part if part is None or f.dim() < 4 else part.flatten())
             means.append(mean[None])
             scales.append(scale[None])
         return torch.cat(means), torch.cat(scales)

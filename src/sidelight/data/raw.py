@@ -1,19 +1,18 @@
-"""What every reader hands over, and how its columns become a target, groups, splits and ids."""
+"""What every reader hands over, and how its columns become groups, splits and ids."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.rows import name_row
-from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
+from sidelight.errors import ConfigError, DataError, unknown
 
 DEFAULT_NAMES = {
-    "target": ("target", "y", "label"),
+    "target": ("target", "y", "label", "target_file_name", "label_file_name", "mask_file_name"),
     "group": ("group", "subject"),
     "split": ("split",),
     "ids": ("id", "ids"),
@@ -44,7 +43,7 @@ class Roles:
 class Raw:
     """A reader's result: arrays per modality, and the role columns as they were found.
 
-    inputs: modality -> (N, D) or (N, T, C). present, lengths: as in Dataset, possibly fewer modalities.
+    inputs: modality -> (N, D), (N, T, C) or (N, C, H, W). present, lengths: as in Dataset, possibly fewer modalities.
     columns: role column -> (N,) values. class_names: names of integer class codes, if the source has them.
     """
 
@@ -162,143 +161,3 @@ def splits(raw: Raw, roles: Roles, ids: NDArray) -> NDArray | None:
                 f"{raw.name}: {name_row(i, ids)}, column {roles.split!r}: {unknown('split', v, SPLIT_NAMES)}"
             )
     return np.array([SPLIT_NAMES[v.lower()] for v in values])
-
-
-@dataclass(frozen=True)
-class Target:
-    """`values` (N,) int64 codes or (N, K) float32; `labelled` (N,) bool; `labels` class or target names."""
-
-    values: NDArray
-    labelled: NDArray
-    task: str
-    labels: tuple[str, ...]
-
-
-def encode_target(raw: Raw, roles: Roles, ids: NDArray, task: str | None) -> Target:
-    """The target columns as class codes or values.
-
-    Without `task`: one column of strings, whole numbers or booleans is classification, numbers with a fraction and
-    several columns are regression. Raises DataError naming row and value.
-    """
-    if task in ("", "auto"):
-        task = None
-    if task not in (None, "classification", "regression"):
-        raise ConfigError(unknown("task", task, ("auto", "classification", "regression")))
-    columns: dict[str, NDArray] = {}
-    for t in roles.target:
-        column = raw.columns[t]
-        names = [t] if column.ndim == 1 else [f"{t}.{k}" for k in range(column.shape[1])]
-        columns |= dict(zip(names, column.reshape(raw.n, -1).T))
-    if task is None:
-        task = _guess_task(raw, columns)
-    target = _values(raw, columns, ids) if task == "regression" else _classes(raw, columns, ids)
-    if raw.labelled is None:
-        return target
-    return replace(target, labelled=target.labelled & raw.labelled)  # Dataset blanks the others' target
-
-
-def _numbers(values: NDArray) -> NDArray | None:
-    """The non-empty values as float64, NaN elsewhere; None if one is not a number."""
-    missing = empty(values)
-    out = np.full(len(values), np.nan)
-    try:
-        out[~missing] = np.asarray(values[~missing]).astype(np.float64)
-    except (TypeError, ValueError):
-        return None
-    return out
-
-
-def _guess_task(raw: Raw, columns: Mapping[str, NDArray]) -> str:
-    if raw.class_names:
-        return "classification"
-    if len(columns) > 1:
-        return "regression"
-    (values,) = columns.values()
-    kept = values[~empty(values)]
-    numbers = _numbers(values)
-    if numbers is None or all(isinstance(v, bool | np.bool_) for v in kept.tolist()):
-        return "classification"
-    known = numbers[~np.isnan(numbers)]
-    whole = bool(np.all(known == np.round(known)))
-    fraction = values.dtype.kind == "f" or any("." in str(v) or "e" in str(v).lower() for v in kept.tolist())
-    if whole and not fraction:
-        return _integers(raw, known)
-    if whole and len(known) < len(values) and len(np.unique(known)) <= 20:
-        warnings.warn(
-            f"{raw.name}: the target holds whole numbers and gaps; it is read as {len(np.unique(known))} classes. "
-            "If it is a quantity, say task='regression'.",
-            SidelightWarning,
-            stacklevel=2,
-        )
-        return "classification"
-    return "regression"
-
-
-def _integers(raw: Raw, values: NDArray) -> str:
-    n = len(np.unique(values))
-    if n > 30:
-        warnings.warn(
-            f"{raw.name}: the target's whole numbers are read as {n} classes. "
-            "If it is a quantity, say task='regression'.",
-            SidelightWarning,
-            stacklevel=2,
-        )
-    return "classification"
-
-
-def _values(raw: Raw, columns: Mapping[str, NDArray], ids: NDArray) -> Target:
-    out = []
-    for name, values in columns.items():
-        numbers = _numbers(values)
-        if numbers is None:
-            i = next(i for i, v in enumerate(values) if _numbers(values[i : i + 1]) is None)
-            raise DataError(
-                f"{raw.name}: {name_row(i, ids)}: target {name!r} is {values[i]!r}; regression needs a number "
-                "(or an empty cell: unlabelled)"
-            )
-        out.append(numbers)
-    array = np.stack(out, 1).astype(np.float32)
-    return Target(array, np.asarray(~np.isnan(array).all(1)), "regression", tuple(columns))
-
-
-def _classes(raw: Raw, columns: Mapping[str, NDArray], ids: NDArray) -> Target:
-    if len(columns) != 1:
-        raise DataError(f"{raw.name}: classification needs one target column, but got {len(columns)}: {list(columns)}")
-    ((name, values),) = columns.items()
-    numbers = _numbers(values)
-    if raw.class_names:
-        return _named_codes(raw, name, numbers, values, ids)
-    labelled = ~empty(values)
-    words = text(values)
-    if numbers is not None:
-        for i in np.flatnonzero(np.isinf(numbers)):
-            raise DataError(f"{raw.name}: {name_row(int(i), ids)}: target {name!r} is {values[i]}; expected a class")
-        if all(float(v).is_integer() for v in numbers[labelled]):  # "1.0" is class "1"; "01" stays "01"
-            words = np.array([w.split(".")[0] if "." in w else w for w in words])
-        order = {words[i]: numbers[i] for i in np.flatnonzero(labelled)}
-        labels = sorted(order, key=lambda w: (order[w], w))
-    else:
-        labels = sorted(set(words[labelled].tolist()))
-    codes = {w: c for c, w in enumerate(labels)}
-    return Target(np.array([codes.get(w, -1) for w in words]), labelled, "classification", tuple(map(str, labels)))
-
-
-def _named_codes(raw: Raw, name: str, numbers: NDArray | None, values: NDArray, ids: NDArray) -> Target:
-    """Codes that point into class_names, −1 or empty meaning unlabelled; or the names themselves."""
-    names = raw.class_names
-    if numbers is None:
-        index: dict[str, float] = {c: i for i, c in enumerate(names)}
-        index[""] = np.nan
-        words = text(values)
-        for i, w in enumerate(words):
-            if w not in index:
-                raise DataError(f"{raw.name}: {name_row(i, ids)}, target {name!r}: {unknown('class', w, names)}")
-        numbers = np.array([index[w] for w in words])
-    labelled = ~np.isnan(numbers) & (numbers != -1)
-    good = np.isin(numbers, np.arange(len(names))) | ~labelled
-    for bad in np.flatnonzero(~good):
-        raise DataError(
-            f"{raw.name}: {name_row(int(bad), ids)}: target {name!r} is {values[bad]}, but class_names has "
-            f"{len(names)} names; expected 0–{len(names) - 1}, or −1 for a row without a label"
-        )
-    return Target(np.where(labelled, numbers, -1).astype(np.int64), labelled, "classification", names)

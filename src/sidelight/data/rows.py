@@ -24,13 +24,16 @@ def check_finite(
     what: how the error calls the array. instead: what else than mending helps against a NaN. lengths: (N,) time steps
     that are read.
     """
+    if x.dtype.kind != "f":
+        return
     bad = np.isinf(x) if impute else ~np.isfinite(x)
     if lengths is not None:
         bad &= (np.arange(x.shape[1])[None] < lengths[:, None])[:, :, None]
     if not bad.any():
         return
     where = tuple(int(v) for v in np.argwhere(bad)[0])
-    place = f"column {where[1]}" if x.ndim == 2 else f"time step {where[1]}, channel {where[2]}"
+    place = f"column {where[1]}" if x.ndim == 2 else f"time step {where[1]}, channel {where[2]}" if x.ndim == 3 else ""
+    place = place or f"channel {where[1]}, pixel ({where[2]}, {where[3]})"
     raise DataError(
         f"{what} is {x[where]} in {name_row(where[0], ids)}, {place} ({int(bad.sum())} such values in "
         f"{int(bad.reshape(len(x), -1).any(1).sum())} rows); mend the value or leave the row out"
@@ -42,7 +45,8 @@ def check_finite(
 class Rows:
     """What a deployed student is given.
 
-    inputs:  modality -> (N, D) or (N, T, C) float32. present: modality -> (N,) bool. lengths: modality -> (N,) int64.
+    inputs:  modality -> (N, D) or (N, T, C) float32, or (N, C, H, W) images, also uint8 or float16.
+    present: modality -> (N,) bool. lengths: modality -> (N,) int64.
     group: (N,) str or None. ids: (N,) str.
     """
 
@@ -77,9 +81,10 @@ class Rows:
         x = self.inputs[m]
         if not re.fullmatch(r"[^.\s]+", m):
             raise DataError(f"{self.name}: modality name {m!r} is empty or holds a dot or a space; rename it")
-        if x.ndim not in (2, 3):
+        if x.ndim not in (2, 3, 4):
             raise DataError(
-                f"{self.name}: modality {m!r} has shape {x.shape}; expected (N, D) vectors or (N, T, C) signals"
+                f"{self.name}: modality {m!r} has shape {x.shape}; expected (N, D) vectors, (N, T, C) signals or "
+                "(N, C, H, W) images"
             )
         if 0 in x.shape[1:]:
             raise DataError(f"{self.name}: modality {m!r} has shape {x.shape}: its rows are empty")
@@ -87,7 +92,7 @@ class Rows:
     def _check_lengths(self, m: str) -> None:
         x, lengths, present = self.inputs[m], self.lengths[m], self.present[m]
         if x.ndim != 3:
-            raise DataError(f"{self.name}: modality {m!r} has lengths, but its rows are vectors of shape {x.shape[1:]}")
+            raise DataError(f"{self.name}: modality {m!r} has lengths, but its rows have shape {x.shape[1:]}")
         for i in np.flatnonzero(present & ((lengths < 1) | (lengths > x.shape[1]))):
             raise DataError(
                 f"{self.name}: modality {m!r}, {self._row(i)}: length {lengths[i]} is not between 1 and "

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sidelight.data.arrays import as_modality
 from sidelight.data.files import load_array, load_arrays, stack_rows
+from sidelight.data.images import IMAGE_FILES, read_labels, stack_images
 from sidelight.data.raw import Raw, Roles, empty, text
 from sidelight.errors import DataError, unknown
 
@@ -69,6 +71,9 @@ def read_table(
     raw = Raw(name, len(frame), {}, columns={c: _values(frame[c]) for c in roles.names})
     names = text(raw.columns[roles.ids]) if roles.ids else np.arange(len(frame)).astype(str)
     rows = [f"row {i}" if names[i] == str(i) else f"row {i} (id {str(names[i])!r})" for i in range(len(frame))]
+    dense = [t for t in roles.target if t.endswith(FILE_COLUMN)]
+    for t in dense:
+        raw.columns[t] = _label_maps(raw, t, folder, rows)
     free = [c for c in columns if c not in roles.names]
     wanted: dict[str, Any] = dict.fromkeys(modalities) if modalities is not None else _found(frame, free, folder, name)
     if isinstance(modalities, Mapping):
@@ -79,7 +84,7 @@ def read_table(
             f"'video{FILE_COLUMN}', or a file video.npy beside the table. Columns: {', '.join(free[:30]) or '(none)'}"
         )
     for m, how in wanted.items():
-        _add(raw, m, how, frame, free, folder, rows)
+        _add(raw, m, how, frame, free, folder, rows, dense=bool(dense))
     return raw, roles
 
 
@@ -122,6 +127,7 @@ def _add(
     free: Sequence[str],
     folder: Path | None,
     rows: Sequence[str],
+    dense: bool,
 ) -> None:
     """Read one modality by whichever way it is stored."""
     if how is None:
@@ -138,9 +144,9 @@ def _add(
             known = _found(frame, free, folder, raw.name)
             raise DataError(f"{raw.name}: {unknown('modality', m, known)}")
         if beside:
-            _add_array(raw, m, beside[0])
+            _add_array(raw, m, beside[0], dense)
         elif file_column in free:
-            _add_files(raw, m, frame[file_column], folder, rows)
+            _add_files(raw, m, frame[file_column], folder, rows, dense)
         else:
             raw.inputs[m], raw.present[m] = _feature_columns(raw.name, m, frame, cells, rows)
         return
@@ -181,19 +187,42 @@ def _feature_columns(
     return out, np.asarray(~np.isnan(out).all(1))
 
 
-def _add_files(raw: Raw, m: str, column: pd.Series, folder: Path | None, rows: Sequence[str]) -> None:
-    """A file per row; an empty cell is a row without the modality."""
-    values = _values(column)
+def _read_each(
+    values: NDArray, what: str, folder: Path | None, rows: Sequence[str], read: Callable[[Path], NDArray]
+) -> list[NDArray | None]:
+    """What the file of every row holds; None where the cell is empty. `what` is how errors call it."""
     missing = empty(values)
     arrays: list[NDArray | None] = []
     for i, value in enumerate(values):
-        if missing[i]:
-            arrays.append(None)
-            continue
         try:
-            arrays.append(load_array((folder or Path()) / str(value), m))
+            arrays.append(None if missing[i] else read((folder or Path()) / str(value)))
         except DataError as e:
-            raise DataError(f"{raw.name}: modality {m!r}, {rows[i]}: {e}") from e
+            raise DataError(f"{what}, {rows[i]}: {e}") from e
+    return arrays
+
+
+def _label_maps(raw: Raw, t: str, folder: Path | None, rows: Sequence[str]) -> NDArray:
+    """(N, H, W) class values of a target that names a file per row; −1 in a row without a file."""
+
+    def read(path: Path) -> NDArray:
+        labels = read_labels(path) if path.suffix.lower() in IMAGE_FILES else load_array(path, t)
+        if labels.ndim != 2:
+            raise DataError(f"{path} has shape {labels.shape}; expected (H, W), a class value per pixel")
+        return labels
+
+    what, values = f"{raw.name}: target {t!r}", raw.columns[t]
+    arrays = [None if a is None else a[None] for a in _read_each(values, what, folder, rows, read)]
+    x, present = stack_images(raw.name, f"target {t!r}", arrays, [f"{r} ({v})" for r, v in zip(rows, values)])
+    whole = x[:, 0].astype(np.int32)
+    whole[~present] = -1
+    return whole
+
+
+def _add_files(raw: Raw, m: str, column: pd.Series, folder: Path | None, rows: Sequence[str], dense: bool) -> None:
+    """A file per row; an empty cell is a row without the modality."""
+    values = _values(column)
+    arrays = _read_each(values, f"{raw.name}: modality {m!r}", folder, rows, lambda path: load_array(path, m))
+    arrays = [a[:, :, None] if dense and a is not None and a.ndim == 2 else a for a in arrays]
     labels = [f"{row} ({value})" for row, value in zip(rows, values)]
     x, present, lengths = stack_rows(raw.name, m, arrays, labels)
     raw.inputs[m], raw.present[m] = x, present
@@ -201,7 +230,7 @@ def _add_files(raw: Raw, m: str, column: pd.Series, folder: Path | None, rows: S
         raw.lengths[m] = lengths
 
 
-def _add_array(raw: Raw, m: str, path: Path) -> None:
+def _add_array(raw: Raw, m: str, path: Path, dense: bool) -> None:
     """One array for all rows, in the table's order; `lengths` (N,) beside it in the file if they vary."""
     arrays = load_arrays(path)
     lengths = arrays.get("lengths")
@@ -213,6 +242,6 @@ def _add_array(raw: Raw, m: str, path: Path) -> None:
             f"{path} has shape {x.shape}, but {raw.name} has {raw.n} rows; its first axis must be the rows. "
             "If it is no modality, name those that are (modalities=…)"
         )
-    raw.inputs[m] = (x[:, None] if x.ndim == 1 else x).astype(np.float32)
+    raw.inputs[m] = as_modality(x, dense)
     if lengths is not None:
         raw.lengths[m] = raw.per_row(f"lengths in {path.name}", lengths, "iu")
