@@ -1,0 +1,138 @@
+"""How terms are weighed: closed forms of every schedule, and that resuming continues them to the bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from sidelight.config import BalanceConfig, TrainingConfig
+from sidelight.errors import ConfigError
+from sidelight.methods import Clock
+from sidelight.training import fit
+from sidelight.training.balance import Balance, GradNorm, TargetRatio, make_balance
+from support import distillation_subject
+
+WEIGHTS = {"kl": 0.5}
+
+
+def terms(**values: float) -> dict[str, torch.Tensor]:
+    return {name: torch.tensor(value, requires_grad=True) for name, value in values.items()}
+
+
+def test_constant_weights_and_one_where_none_is_named():
+    balance = Balance(WEIGHTS, BalanceConfig("fixed"))
+    assert balance.loss(terms(task=1.0, kl=2.0, other=3.0), Clock()).item() == 1 + 0.5 * 2 + 3
+
+
+@pytest.mark.parametrize(("epoch", "share"), [(0, 0.0), (1, 0.25), (4, 1.0), (9, 1.0)])
+def test_warm_up_spares_the_task_loss_and_critics(epoch, share):
+    balance = Balance(WEIGHTS, BalanceConfig("fixed", warmup=4))
+    assert balance.loss(terms(task=1.0, kl=2.0), Clock(epoch)).item() == 1 + share
+    assert balance.loss(terms(critic=3.0), Clock(epoch)).item() == 3
+
+
+def test_target_ratio_holds_every_other_term_at_its_share_of_the_task_loss():
+    balance = TargetRatio({}, BalanceConfig("target-ratio", ratio=0.1))
+    values = terms(task=2.0, near=0.01, far=-40.0)
+    loss = balance.loss(values, Clock())
+    assert loss.item() == pytest.approx(2.0 + 0.2 - 0.2)
+    loss.backward()
+    assert values["near"].grad.item() == pytest.approx(0.2 / 0.01)  # the factor is a constant
+    assert balance.loss(terms(task=0.0, near=1.0), Clock()).item() == pytest.approx(0.2)  # no labelled row: the last
+    assert balance.loss(terms(task=1.0, near=0.0), Clock()).item() == pytest.approx(1.0)
+    assert balance.factors(terms(task=1.0, near=1e-9))["near"] == 1000.0
+
+
+class Two(nn.Module):
+    """Two terms whose gradients on the shared weight are `sizes` long."""
+
+    def __init__(self, *sizes: float):
+        super().__init__()
+        self.shared, self.sizes = nn.Parameter(torch.ones(1)), sizes
+
+    def terms(self) -> dict[str, torch.Tensor]:
+        return {name: size * self.shared.sum() for name, size in zip(("task", "kl"), self.sizes)}
+
+
+def test_gradnorm_brings_gradients_to_one_size():
+    """Losses that do not fall have the same pace, so the factors' fixed point is w_i ∝ 1 / |∇L_i|, of sum 2."""
+    two = Two(1.0, 4.0)
+    balance = GradNorm({}, BalanceConfig("gradnorm", alpha=1.5), [two.shared])
+    for _ in range(400):
+        balance.factors(two.terms())
+    assert balance.now["task"] == pytest.approx(1.6, abs=0.05)
+    assert balance.now["kl"] == pytest.approx(0.4, abs=0.05)
+
+
+def test_gradnorm_favours_the_term_that_learns_slowly():
+    two = Two(1.0, 1.0)
+    balance = GradNorm({}, BalanceConfig("gradnorm", alpha=1.5), [two.shared])
+    balance.factors(two.terms())
+    two.sizes = (1.0, 0.5)  # the second has halved, the first has not moved
+    sizes = {"task": 1.0, "kl": 1.0}
+    balance._update(["task", "kl"], sizes, {"task": 1.0, "kl": 0.5})
+    assert balance.now["task"] > 1 > balance.now["kl"]
+    assert sum(balance.now.values()) == pytest.approx(2.0)
+
+
+def test_gradnorm_leaves_out_what_does_not_reach_the_shared_weights():
+    two = Two(1.0, 4.0)
+    balance = GradNorm({}, BalanceConfig("gradnorm"), [two.shared])
+    other = torch.ones(1, requires_grad=True)
+    for _ in range(50):
+        factors = balance.factors(two.terms() | {"aside": 9 * other.sum(), "still": torch.zeros(())})
+    assert factors["aside"] == factors["still"] == 1.0
+    assert sum(balance.now.values()) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("kind", ["fixed", "target-ratio", "gradnorm"])
+def test_the_loop_weighs_and_resumes_to_the_bit(kind, tmp_path):
+    subject = distillation_subject("pkdot+kl", "classification", "both", tnet=True)
+    config, settings = BalanceConfig(kind, warmup=2), TrainingConfig(epochs=6, patience=6, batch_size=8)
+
+    def trained(**more):
+        method = subject.fresh()
+        fit(method, subject.rows, subject.rows, settings, seed=1, balance=config, **more)
+        return method.state_dict()
+
+    class Stop(Exception):
+        pass
+
+    class Watch:
+        def __call__(self, method, epoch):
+            if epoch == 4:
+                raise Stop
+
+        def state_dict(self):
+            return {}
+
+        def load_state_dict(self, state):
+            pass
+
+    whole, path = trained(), tmp_path / "state.pt"
+    with pytest.raises(Stop):
+        trained(checkpoint=path, checkpoint_seconds=0, watch=Watch())
+    resumed = trained(checkpoint=path)
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    other = subject.fresh()
+    fit(other, subject.rows, subject.rows, settings, seed=1, balance=BalanceConfig("fixed"))
+    assert any(not torch.equal(value, other.state_dict()[name]) for name, value in whole.items())
+
+
+def test_a_method_says_how_it_is_weighed_unless_the_settings_do():
+    method = distillation_subject("kl", "classification", "both", tnet=False).fresh()
+    assert type(make_balance(method, BalanceConfig())) is Balance
+    method.balance = "target-ratio"
+    assert type(make_balance(method, BalanceConfig(ratio=0.3))) is TargetRatio
+    assert type(make_balance(method, BalanceConfig("fixed"))) is Balance
+    assert type(make_balance(method, BalanceConfig("gradnorm"))) is GradNorm
+
+
+def test_a_balance_out_of_range_is_named():
+    from sidelight.config import load_config
+
+    with pytest.raises(ConfigError, match=r"balance\.ratio: expected a number above 0"):
+        load_config({"balance.ratio": 0})
+    with pytest.raises(ConfigError, match="unknown value of balance.kind 'gradnrom'. Did you mean 'gradnorm'"):
+        load_config({"balance": {"kind": "gradnrom"}})
