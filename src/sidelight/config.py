@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sidelight.errors import ConfigError, unknown
+from sidelight.networks.names import check_encoder
 from sidelight.settings import build, find, flatten, read_yaml, write_yaml
 
 
@@ -17,14 +18,21 @@ class NetworkConfig:
     """Teacher, baseline and student are built from the same settings.
 
     Args:
-        encoder: of signals: "auto" (their statistics), "statistics", "cnn" or "mlp"; vectors always have an mlp.
+        encoder: of signals: "auto" (their statistics), "statistics", "cnn" or "mlp"; vectors always have an mlp. Of
+            every modality that it can read: a public network such as "resnet18" or "r3d18" (docs/networks.md).
+        encoders: of single modalities, e.g. network.encoders.video=r3d18.
+        weights: local files that encoders start from, e.g. network.weights.video=r3d18.safetensors.
+        sum_channels: the first convolution of such a file is summed over its channels where rows have one.
         width: size of every modality's feature vector and of the fused embedding.
         fusion: "concat", "joint-cross-attention" or "multimodal-transformer".
         tokens: time tokens that a signal encoder returns (1 = pooled).
         dropout: dropout rate in encoders and fusion.
     """
 
-    encoder: Literal["auto", "mlp", "statistics", "cnn"] = "auto"
+    encoder: str = "auto"
+    encoders: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
+    sum_channels: bool = False
     width: int = 64
     fusion: Literal["concat", "joint-cross-attention", "multimodal-transformer"] = "concat"
     tokens: int = 1
@@ -245,6 +253,9 @@ def check(config: Config) -> None:
         same = [f"{v:g}" if isinstance(v, float) else v for v in value] if isinstance(value, list) else []
         if len(set(same)) < len(same):
             raise ConfigError(f"{name}: {next(v for v in same if same.count(v) > 1)} is given twice.")
+    check_encoder(config.network.encoder)
+    for m, name in config.network.encoders.items():
+        check_encoder(name, f"network.encoders.{m}")
     if both := [name for name in config.available if name in config.privileged]:
         raise ConfigError(f"{both[0]!r} is in both available and privileged; a modality is one or the other.")
     if not config.methods:

@@ -86,7 +86,7 @@ def find(schema: type, name: str) -> Setting:
         return known[name]
     for setting in known.values():
         if setting.free and name.startswith(f"{setting.name}."):
-            return Setting(name, Any, None, setting.help)
+            return Setting(name, get_args(setting.type)[1], None, setting.help)
     if name in known:
         raise ConfigError(f"{name!r} is a group of settings; {known[name].help}")
     if inside := _inside(schema, name):
@@ -111,25 +111,34 @@ def build(schema: type[T], flat: Mapping[str, Any]) -> T:
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(schema)
     try:
-        made = vars(parser.instantiate(parser.parse_object(values)))
-        return schema(**made | _nest({name: value for name, value in flat.items() if name not in known}))
+        made = schema(**vars(parser.instantiate(parser.parse_object(values))))
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         found = re.search(r'key "([\w.]+)"', str(error))
         if not found or found[1] not in values:
             raise ConfigError(" ".join(str(error).split())) from None
         raise _wrong(known[found[1]], flat[found[1]]) from None
-
-
-def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """{"options.kl.temperature": "2"} -> {"options": {"kl": {"temperature": 2}}}; texts are read as YAML reads them."""
-    tree: dict[str, Any] = {}
     for name, value in flat.items():
-        *sections, leaf = name.split(".")
-        place = tree
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[leaf] = yaml.load(value, Loader=_Loader) if isinstance(value, str) else value
-    return tree
+        if name not in known:
+            _put(made, find(cast(type, schema), name), value)
+    return made
+
+
+def _put(made: Any, setting: Setting, value: Any) -> None:
+    """A value below a free setting: "options.kl.temperature", "2" -> made.options["kl"]["temperature"] = 2.
+
+    Where the free setting says no more than Any of its values, texts are read as YAML reads them.
+    """
+    *sections, leaf = setting.name.split(".")
+    place = made
+    for section in sections:
+        place = place.setdefault(section, {}) if isinstance(place, dict) else getattr(place, section)
+    if setting.type is Any:
+        value = yaml.load(value, Loader=_Loader) if isinstance(value, str) else value
+    elif isinstance(value, PurePath):
+        value = str(value)
+    elif not isinstance(value, setting.type):
+        raise _wrong(setting, value)
+    place[leaf] = value
 
 
 def read_arguments(function: Callable[..., Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:

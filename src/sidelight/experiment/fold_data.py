@@ -14,6 +14,7 @@ from sidelight.data import Dataset
 from sidelight.data.batch import Batch
 from sidelight.data.preprocess import Preprocessor
 from sidelight.experiment.jobs import seed_of
+from sidelight.networks.names import chosen
 from sidelight.protocols import hide_labels, split
 from sidelight.tasks import Task, make_task
 
@@ -31,13 +32,14 @@ class FoldData:
     @cached_property
     def preprocessor(self) -> Preprocessor:
         """Fitted on the fold's train rows; what it does to a modality does not depend on the others."""
-        encoder = self.config.network.encoder
+        network = self.config.network
         signals = {m for m in self.modalities if self.dataset.inputs[m].ndim == 3}
+        names = {m: chosen(m, 2, network.encoder, network.encoders) for m in signals}
         return Preprocessor.fit(
             self.dataset,
             self.fold.train,
             self.modalities,
-            statistics=signals if encoder in ("auto", "statistics") else set(),
+            statistics={m for m, name in names.items() if name in ("auto", "statistics")},
             standardize=self.config.standardize,
             impute=self.config.impute,
         )

@@ -104,6 +104,10 @@ def execute(
     for m in encoders or {}:
         if m not in dataset.inputs:
             raise ConfigError(f"encoders: {unknown('modality', m, dataset.inputs)}")
+    for setting in ("encoders", "weights"):
+        for m in getattr(config.network, setting):
+            if m not in dataset.inputs:
+                raise ConfigError(f"network.{setting}: {unknown('modality', m, dataset.inputs)}")
     folder = Path(config.output)
     make_cell = partial(Cell, config, dataset, folder, dict(encoders or {}))
     jobs = jobs_of(config, dataset)

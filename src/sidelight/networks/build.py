@@ -10,12 +10,17 @@ from torch import nn
 
 from sidelight.config import NetworkConfig
 from sidelight.errors import ConfigError, unknown
+from sidelight.networks.backbones.base import Backbone
+from sidelight.networks.backbones.weights import announce, load_weights
 from sidelight.networks.encoders import ENCODERS, MLPEncoder, SignalEncoder, make_encoder
 from sidelight.networks.fusions import FUSIONS, Fusion, make_fusion
 from sidelight.networks.hallucination import HallucinationNetwork, TNet
+from sidelight.networks.names import BACKBONES, PROVIDERS, chosen
 from sidelight.networks.network import Network
 
 Shape = tuple[int, int]
+BUILT_IN = (*ENCODERS.values(), Backbone, TNet)
+"""What `described` knows; a subclass of one is the user's own."""
 
 
 def build_network(
@@ -49,7 +54,10 @@ def build_network(
         if m not in shapes:
             raise ConfigError(f"the network is to read {m!r}, which the data do not have; they have {list(shapes)}")
         if m not in encoders:
-            encoders[m] = make_encoder(config.encoder, shapes[m], config.width, config.tokens, config.dropout)
+            name = chosen(m, len(shapes[m]), config.encoder, config.encoders)
+            encoders[m] = make_encoder(name, shapes[m], config.width, config.tokens, config.dropout)
+        if m in config.weights:
+            announce(m, load_weights(encoders[m], config.weights[m], sum_channels=config.sum_channels))
     sizes = {m: encoded_shape(m, encoders[m], shapes[m]) for m in reads}
     sizes |= {m: hallucinated_shape(m, module, sizes) for m, module in hallucinators.items()}
     order = tuple(slots or sizes)
@@ -69,7 +77,9 @@ def feature_shape(network: Network) -> dict[str, Shape]:
 @torch.no_grad()
 def encoded_shape(modality: str, encoder: nn.Module, shape: Sequence[int]) -> Shape:
     """(T, D) that an encoder returns: its own word, or found on two rows of zeros."""
-    if isinstance(encoder, MLPEncoder | SignalEncoder):
+    if isinstance(encoder, Backbone) and encoder.returns == "map":
+        raise ConfigError(f"the encoder of {modality!r} returns maps, which a fusion of tokens cannot read")
+    if isinstance(encoder, MLPEncoder | SignalEncoder | Backbone):
         return encoder.out_shape
     return dry_run(modality, encoder, torch.zeros(2, *shape))
 
@@ -119,7 +129,7 @@ def described(module: nn.Module) -> dict[str, Any]:
     if isinstance(module, HallucinationNetwork):
         encoders = [{"modality": m, **described(e)} for m, e in module.encoders.items()]
         return {"kind": module.kind, "encoders": encoders, "tnet": module.tnet.settings}
-    if isinstance(module, MLPEncoder | SignalEncoder | TNet) and type(module) in (*ENCODERS.values(), TNet):
+    if isinstance(module, MLPEncoder | SignalEncoder | Backbone | TNet) and type(module) in BUILT_IN:
         return {"kind": module.kind, **module.settings}
     return {"kind": "custom"}
 
@@ -162,6 +172,8 @@ def make(kind: str, settings: Mapping[str, Any]) -> nn.Module:
         return HallucinationNetwork(encoders, shapes_of(tnet["sources"]), tnet["target"], tnet["slot"])
     if kind == TNet.kind:
         return TNet(shapes_of(settings["sources"]), settings["target"], settings["hidden"], settings["slot"])
+    if kind in BACKBONES or kind.partition(":")[0] in PROVIDERS:
+        return Backbone(kind, **settings)
     if kind not in ENCODERS:
         raise ConfigError(f"the description names a module that this version lacks: {unknown('kind', kind, ENCODERS)}")
     return ENCODERS[kind](**settings)

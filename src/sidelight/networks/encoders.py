@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sidelight.errors import ConfigError, unknown
+from sidelight.errors import ConfigError
 from sidelight.networks.dropout import Dropout
+from sidelight.networks.names import BACKBONES, check_encoder, readers
 from sidelight.networks.tokens import resample, stretches
 
 
@@ -113,10 +114,14 @@ def make_encoder(kind: str, shape: Sequence[int], width: int = 64, tokens: int =
     """The encoder that `network.encoder` names, for rows of `shape` as they leave the preprocessor.
 
     "auto": "cnn" for signals (T, C), "mlp" for vectors. "statistics": "mlp" on the vectors that the preprocessor made.
-    "cnn" is for signals; vectors beside them get "mlp".
+    "cnn" is for signals; vectors beside them get "mlp". The names of public networks (`networks/names.py`) make a
+    `Backbone`, with `tokens` above 1 one that returns tokens.
     """
-    if kind not in ("auto", "statistics", *ENCODERS):
-        raise ConfigError(f"network.encoder: {unknown('encoder', kind, ['auto', 'statistics', *ENCODERS])}")
+    if kind in BACKBONES or ":" in kind:
+        from sidelight.networks.backbones.base import Backbone
+
+        return Backbone(kind, shape, width, tokens, dropout, "tokens" if tokens > 1 else "vector")
+    check_encoder(kind)
     signal = len(shape) == 2
     if kind == "statistics" and signal:
         raise ConfigError(
@@ -126,5 +131,8 @@ def make_encoder(kind: str, shape: Sequence[int], width: int = 64, tokens: int =
     if kind in ("auto", "cnn") and signal:
         return SignalEncoder(shape, width, tokens, dropout)
     if kind != "mlp" and len(shape) != 1:
-        raise ConfigError(f"no built-in encoder reads rows of shape {tuple(shape)}; pass your own module in `encoders`")
+        raise ConfigError(
+            f"encoder {kind!r} does not read rows of shape {tuple(shape)}; set network.encoder, or network.encoders of "
+            f"this modality, to one of: {', '.join(readers(len(shape))) or '(none)'}; or pass your own module"
+        )
     return MLPEncoder(shape, width, dropout)

@@ -1,0 +1,65 @@
+"""Names of encoders and the rows that each reads; for settings and messages, so nothing heavy is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sidelight.errors import ConfigError, unknown
+
+SIMPLE = ("auto", "statistics", "mlp", "cnn")
+"""Encoders for vectors (D,) and signals (T, C)."""
+
+BACKBONES: dict[str, tuple[int, ...]] = {
+    "resnet18": (2, 3),
+    "resnet34": (2, 3),
+    "resnet50": (2, 3),
+    "densenet121": (3,),
+    "cnn14": (2, 3),
+    "r3d18": (4,),
+    "r2plus1d18": (4,),
+    "i3d": (4,),
+}
+"""Public networks -> how many dimensions a row may have."""
+
+PROVIDERS: dict[str, tuple[int, ...]] = {"hf": (1, 2, 4), "torchvision": (3,), "timm": (3,)}
+"""`<provider>:<name>`: networks from packages or local folders of the user's -> dimensions of a row."""
+
+ROWS = {
+    1: "vectors (D,)",
+    2: "signals (time, channels)",
+    3: "images or spectrograms (channels, height, width)",
+    4: "clips (channels, time, height, width)",
+}
+"""What a row with that many dimensions is."""
+
+
+def check_encoder(name: str, setting: str = "network.encoder") -> None:
+    """Raises ConfigError for a name that is no encoder's; names the setting and the nearest valid name."""
+    provider, colon, rest = name.partition(":")
+    if colon and provider in PROVIDERS and rest:
+        return
+    if name not in (*SIMPLE, *BACKBONES):
+        forms = [f"{provider}:…" for provider in PROVIDERS]
+        raise ConfigError(unknown(f"value of {setting}", name, [*SIMPLE, *BACKBONES, *forms]))
+
+
+def dimensions(name: str) -> tuple[int, ...]:
+    """How many dimensions a row may have for the encoder of that name."""
+    if ":" in name:
+        return PROVIDERS[name.partition(":")[0]]
+    return (1, 2, 3, 4) if name == "mlp" else BACKBONES.get(name, (1, 2))
+
+
+def chosen(modality: str, dims: int, encoder: str, encoders: Mapping[str, str]) -> str:
+    """The name of a modality's encoder, for rows with `dims` dimensions.
+
+    What `network.encoders` says of it; else `network.encoder` where that reads such rows; else "auto".
+    """
+    if modality in encoders:
+        return encoders[modality]
+    return encoder if dims in dimensions(encoder) else "auto"
+
+
+def readers(dims: int) -> list[str]:
+    """The names of the encoders that read rows with `dims` dimensions."""
+    return [name for name in (*SIMPLE, *BACKBONES) if dims in dimensions(name)]
