@@ -43,7 +43,7 @@ An experiment.yaml holds the same settings, nested at the dots; `--dry-run` prin
     "export": """
   sidelight export runs/phone-watch --onnx
   sidelight export student.safetensors --onnx --output student.onnx      (needs: pip install "sidelight[export]")""",
-    "methods": "\n  sidelight methods",
+    "methods": "\n  sidelight methods\n  sidelight methods kl pkdot",
     "datasets": "\n  sidelight datasets",
     "doctor": "\n  sidelight doctor",
 }
@@ -158,7 +158,9 @@ def build_parser() -> Parser:
         "--group", metavar="NAME", help="the group whose file it is, if the student standardises by group"
     )
 
-    verb("methods", "list the methods")
+    methods = verb("methods", "list the methods: paper, stages, tasks, settings, and what a step costs")
+    methods.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    methods.add_argument("--markdown", action="store_true", help="the tables of docs/methods.md")
     verb("datasets", "list the built-in data sets, with licence and citation")
     verb("doctor", "check what this machine has and lacks")
     return parser

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from sidelight.arguments import build_parser, flag, parse
 from sidelight.config import Config, dump_config, load_config
-from sidelight.errors import ConfigError, SidelightError, SidelightWarning
+from sidelight.errors import ConfigError, SidelightError, SidelightWarning, unknown
 from sidelight.settings import flatten, read_yaml, settings
 
 if TYPE_CHECKING:
@@ -133,11 +133,16 @@ def export_verb(args: argparse.Namespace) -> None:
 
 def methods_verb(args: argparse.Namespace) -> None:
     from sidelight.methods import METHODS
+    from sidelight.methods.facts import documentation, facts
 
-    for name, method in METHODS.items():
-        about = " ".join((method.__doc__ or "").strip().partition("\n\n")[0].split())
-        facts = [", ".join(method.tasks), "online" if method.online else "offline", method.paper]
-        entry(name, about, "; ".join(fact for fact in facts if fact))
+    if args.markdown:
+        print(documentation())
+        return
+    for name in args.names or METHODS:
+        if name not in METHODS:
+            raise ConfigError(unknown("method", name, METHODS))
+        told = facts(name)
+        entry(name, told.summary, *told.about())
     print(
         "Terms joined by + make one method: pkdot+kl. With @crossfit the teacher speaks only of rows it has not seen."
     )

@@ -40,7 +40,7 @@ class Entry:
 
     paper: ClassVar[str] = ""
     tasks: ClassVar[tuple[str, ...]] = ("classification", "regression", "segmentation")
-    """The tasks on which it has a meaning."""
+    """The kinds of task on which it has a meaning."""
     instead: ClassVar[str] = ""
     """What to use where it has none: the end of the sentence that refuses it."""
     online: ClassVar[bool] = False
@@ -49,13 +49,18 @@ class Entry:
     """What is trained, in order."""
 
     @classmethod
+    def means_something(cls, task: Task | type[Task]) -> bool:
+        """Whether the method has a meaning for a task (or a class of tasks)."""
+        return getattr(task, "kind", task.name) in cls.tasks
+
+    @classmethod
     def refuse(cls, task: Task, name: str) -> None:
         """Refuse a task on which the method has no meaning.
 
         Raises:
             ConfigError: names the method, the task and what to use instead.
         """
-        if task.name not in cls.tasks:
+        if not cls.means_something(task):
             instead = cls.instead or f"it needs {' or '.join(cls.tasks)}"
             raise ConfigError(f"method {name!r} has no meaning for {task.name}: {instead}.")
 
