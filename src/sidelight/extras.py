@@ -1,0 +1,18 @@
+"""Packages that only some parts need: imported when used, or an error that says how to install them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from sidelight.errors import RunError
+
+
+def optional(package: str, extra: str, purpose: str) -> Any:
+    """The imported package; RunError, naming the extra that brings it, where it cannot be imported."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise RunError(
+            f'{purpose} needs {package}, which cannot be imported ({error}): pip install "sidelight[{extra}]"'
+        ) from error

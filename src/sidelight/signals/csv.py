@@ -1,0 +1,97 @@
+"""Signals from CSV files: the columns of one modality, checked against the time column and the declared rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.signals.recording import Recording, check_times
+
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+
+
+def read_csv(
+    path: str | Path,
+    columns: Sequence[str],
+    *,
+    modality: str,
+    unit: str,
+    rate: float | None = None,
+    time: str | None = None,
+    time_unit: str = "s",
+    separator: str = ",",
+    tolerance: float = 0.01,
+    largest_gap: float = 1.5,
+) -> Recording:
+    """The named columns of a CSV file with a header, as one recording.
+
+    rate: the declared sampling rate in Hz; may be left out where there is a time column. time: the column of
+    timestamps, in `time_unit` ("s", "ms", "us" or "ns"); the first is the recording's start. tolerance, largest_gap: of
+    `check_times`.
+
+    Rows are counted as an editor counts lines: the header is row 1. Raises DataError naming file, row, column and
+    value: missing or empty file, missing column, a cell that is empty, no number or not finite, and times that are out
+    of order, have gaps or contradict the declared rate.
+    """
+    path = Path(path)
+    if time_unit not in SECONDS:
+        raise ConfigError(unknown("unit of time", time_unit, SECONDS))
+    if rate is None and time is None:
+        raise ConfigError(f"{path}: name the sampling rate (rate=…) or the column of timestamps (time=…)")
+    wanted = [*columns, *([time] if time else [])]
+    table = _read(path, separator)
+    for name in wanted:
+        if name not in table.columns:
+            raise DataError(f"{path}: modality {modality!r}: {unknown('column', name, table.columns)}")
+    numbers = {name: _numbers(path, modality, name, table[name].to_numpy()) for name in wanted}
+    start = 0.0
+    if time:
+        times = numbers[time] * SECONDS[time_unit]
+        found = check_times(
+            times, rate, f"{path}: {modality!r}", tolerance=tolerance, largest_gap=largest_gap, first_row=2
+        )
+        start, rate = float(times[0]), rate or found
+    assert rate is not None
+    values = np.stack([numbers[name] for name in columns], 1)
+    return Recording(values, rate, unit, start, tuple(columns), modality, str(path))
+
+
+def _read(path: Path, separator: str) -> Any:
+    """The table, every cell as text."""
+    import pandas as pd
+
+    if not path.is_file():
+        raise DataError(f"{path} does not exist")
+    try:
+        table = pd.read_csv(
+            path, sep=separator, dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False
+        )
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path} is empty; expected a header and rows of numbers") from None
+    except (pd.errors.ParserError, UnicodeDecodeError, ValueError) as error:
+        raise DataError(f"cannot read {path}: truncated or no CSV file ({' '.join(str(error).split())})") from None
+    if not len(table):
+        raise DataError(f"{path} has a header and no rows")
+    table.columns = [str(c).strip() for c in table.columns]
+    return table
+
+
+def _numbers(path: Path, modality: str, column: str, cells: NDArray) -> NDArray[np.float64]:
+    import pandas as pd
+
+    numbers = np.asarray(pd.to_numeric(pd.Series(cells), errors="coerce"), np.float64)
+    bad = ~np.isfinite(numbers)
+    for i in np.flatnonzero(bad)[:1]:
+        cell = str(cells[i]).strip()
+        what = "is empty" if cell in ("", "nan") else f"is {cell!r}"
+        end = "; it is the last row: is the file truncated?" if i == len(cells) - 1 else ""
+        raise DataError(
+            f"{path}: row {i + 2}, modality {modality!r}, column {column!r} {what}; expected a number "
+            f"({int(bad.sum())} such cells){end}"
+        )
+    return numbers
