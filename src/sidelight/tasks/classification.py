@@ -1,0 +1,44 @@
+"""One of C classes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sidelight import metrics
+from sidelight.losses.pointwise import soft_label_kl
+from sidelight.metrics import Metric
+from sidelight.tasks.base import Task
+
+
+class Classification(Task):
+    """Cross-entropy over C classes (PKDOT eq. 8); match is KL of softened logits."""
+
+    name, primary = "classification", "accuracy"
+
+    def __init__(self, labels: tuple[str, ...], temperature: float = 4.0):
+        self.labels, self.outputs, self.temperature = tuple(labels), len(labels), temperature
+
+    def loss(self, prediction: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
+        losses = F.cross_entropy(prediction, target.where(labelled, 0), reduction="none")
+        return (losses * labelled).sum() / labelled.sum().clamp(min=1)
+
+    def match(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return soft_label_kl(student, teacher, self.temperature)
+
+    def groups(self, target: Tensor) -> Tensor:
+        return target
+
+    def trust(self, teacher: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
+        """Probability of the true class where it is known, else of the teacher's own choice."""
+        p = teacher.detach().softmax(-1)
+        true = p.gather(1, target.where(labelled, 0)[:, None])[:, 0]
+        return true.where(labelled, p.amax(-1))
+
+    def decide(self, prediction: Tensor) -> NDArray:
+        return np.asarray(prediction.detach().argmax(-1).cpu())
+
+    def metrics(self) -> dict[str, Metric]:
+        return metrics.CLASSIFICATION

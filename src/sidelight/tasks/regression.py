@@ -1,0 +1,69 @@
+"""Values of K targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sidelight import metrics
+from sidelight.metrics import Metric
+from sidelight.tasks.base import Task
+
+
+class Regression(Task):
+    """1 − CCC averaged over K targets (PKDOT eq. 7); NaN targets are masked; match is the mean squared error.
+
+    Networks predict in units of the targets' spread: target = mean + scale · prediction, so that a head starts near its
+    target whatever its units. Targets are given, and decisions returned, as they are.
+    """
+
+    name, primary = "regression", "ccc"
+
+    def __init__(self, labels: tuple[str, ...], mean: Sequence[float] = (), scale: Sequence[float] = ()):
+        self.labels, self.outputs = tuple(labels), len(labels)
+        self.mean, self.scale = tuple(mean) or (0.0,) * len(labels), tuple(scale) or (1.0,) * len(labels)
+        self._mean, self._scale = torch.tensor(self.mean), torch.tensor(self.scale)
+
+    def fitted(self, target: Tensor, labelled: Tensor) -> Regression:
+        """The same task in units of these rows' mean and standard deviation (1 for a constant target)."""
+        known = [column[column.isfinite()].double() for column in target[labelled].T]
+        mean = [float(c.mean()) if len(c) else 0.0 for c in known]
+        spread = [float(c.std(correction=0)) if len(c) else 1.0 for c in known]
+        return Regression(self.labels, mean, [s if s > 1e-12 * max(1.0, abs(m)) else 1.0 for s, m in zip(spread, mean)])
+
+    def express(self, prediction: Tensor) -> Tensor:
+        return prediction * self._scale.to(prediction) + self._mean.to(prediction)
+
+    def loss(self, prediction: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
+        target = (target - self._mean.to(target)) / self._scale.to(target)
+        if torch.isfinite(target[labelled]).all():
+            used = labelled if int(labelled.sum()) > 1 else labelled & False
+            return (1 - metrics.concordance(prediction[used], target[used])).mean() * bool(used.any())
+        columns = []
+        for k in range(self.outputs):
+            used = labelled & torch.isfinite(target[:, k])
+            if int(used.sum()) > 1:
+                columns.append(1 - metrics.concordance(prediction[used, k : k + 1], target[used, k : k + 1])[0])
+        return torch.stack(columns).mean() if columns else prediction.sum() * 0
+
+    def match(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return F.mse_loss(student, teacher.detach())
+
+    def groups(self, target: Tensor) -> None:
+        return None
+
+    def trust(self, teacher: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
+        """1 − the teacher's own loss on the batch's labelled rows, clamped to [0, 1]; 1 where none is labelled."""
+        own = self.loss(teacher.detach(), target, labelled)
+        return (1 - own).clamp(0, 1).expand(len(teacher))
+
+    def decide(self, prediction: Tensor) -> NDArray:
+        return np.asarray(self.express(prediction.detach().cpu().double()))
+
+    def metrics(self) -> dict[str, Metric]:
+        return metrics.REGRESSION
