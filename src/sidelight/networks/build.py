@@ -12,14 +12,16 @@ from sidelight.config import NetworkConfig
 from sidelight.errors import ConfigError, unknown
 from sidelight.networks.backbones.base import Backbone
 from sidelight.networks.backbones.weights import announce, load_weights
+from sidelight.networks.dense import DenseEncoder, DenseHead
 from sidelight.networks.encoders import ENCODERS, MLPEncoder, SignalEncoder, make_encoder
-from sidelight.networks.fusions import FUSIONS, Fusion, make_fusion
+from sidelight.networks.fusions import FUSIONS, Fusion, MapConcat, make_fusion
 from sidelight.networks.hallucination import HallucinationNetwork, TNet
 from sidelight.networks.names import BACKBONES, PROVIDERS, chosen
 from sidelight.networks.network import Network
 
-Shape = tuple[int, int]
-BUILT_IN = (*ENCODERS.values(), Backbone, TNet)
+Shape = tuple[int, ...]
+"""(T, D) of tokens, (D, h, w) of a map."""
+BUILT_IN = (*ENCODERS.values(), DenseEncoder, Backbone, TNet)
 """What `described` knows; a subclass of one is the user's own."""
 
 
@@ -31,11 +33,12 @@ def build_network(
     slots: Sequence[str] | None = None,
     hallucinators: Mapping[str, nn.Module] | None = None,
     encoders: Mapping[str, nn.Module] | None = None,
+    size: Sequence[int] = (),
 ) -> Network:
     """A teacher, baseline or student with fresh encoders, fusion and head.
 
     Args:
-        shapes: modality -> shape of one row as it leaves the preprocessor, (D,) or (T, C).
+        shapes: modality -> shape of one row as it leaves the preprocessor, (D,), (T, C) or (C, H, W).
         reads: the modalities to encode.
         task_outputs: classes, or targets of a regression.
         config: the `network` settings.
@@ -43,6 +46,7 @@ def build_network(
             then the hallucinated ones).
         hallucinators: privileged modality -> module that takes its encoder's place.
         encoders: modality -> the user's own module; what it returns is found by running it on two rows of zeros.
+        size: (H, W) of a target with a class per pixel: images become maps, and the network is dense.
     """
     for setting in ("width", "tokens"):
         if getattr(config, setting) < 1:
@@ -55,7 +59,8 @@ def build_network(
             raise ConfigError(f"the network is to read {m!r}, which the data do not have; they have {list(shapes)}")
         if m not in encoders:
             name = chosen(m, len(shapes[m]), config.encoder, config.encoders)
-            encoders[m] = make_encoder(name, shapes[m], config.width, config.tokens, config.dropout)
+            make = map_encoder if size and len(shapes[m]) == 3 else make_encoder
+            encoders[m] = make(name, shapes[m], config.width, config.tokens, config.dropout)
         if m in config.weights:
             announce(m, load_weights(encoders[m], config.weights[m], sum_channels=config.sum_channels))
     sizes = {m: encoded_shape(m, encoders[m], shapes[m]) for m in reads}
@@ -64,11 +69,34 @@ def build_network(
     if sorted(order) != sorted(sizes):
         raise ConfigError(f"the fusion's slots are {list(order)}, but {list(sizes)} are read or hallucinated")
     fusion = make_fusion(config.fusion, {m: sizes[m] for m in order}, config.width, config.dropout)
-    return Network({m: encoders[m] for m in reads}, fusion, nn.Linear(fusion.out_dim, task_outputs), hallucinators)
+    if size and not isinstance(fusion, MapConcat):
+        raise ConfigError(f"a class per pixel needs at least one modality of images, but {list(order)} give no map")
+    head = make_head(fusion, task_outputs, size)
+    return Network({m: encoders[m] for m in reads}, fusion, head, hallucinators)
+
+
+def map_encoder(kind: str, shape: Sequence[int], width: int, tokens: int, dropout: float) -> nn.Module:
+    """An image's encoder in a dense network: "auto" makes a `DenseEncoder`, a public network's name its last map."""
+    if kind == "auto":
+        return DenseEncoder(shape, width, dropout)
+    if ":" not in kind and kind not in BACKBONES:
+        raise ConfigError(f"encoder {kind!r} makes no map of an image; use auto, or a public network such as resnet18")
+    encoder = Backbone(kind, shape, width, 1, dropout, "map")
+    encoder.out_shape = encoded_shape("image", encoder, shape)
+    return encoder
+
+
+def make_head(fusion: Fusion, outputs: int, size: Sequence[int] = ()) -> nn.Module:
+    """From the fused vector to the outputs, or from the fused map to the outputs of every pixel."""
+    if size:
+        return DenseHead(fusion.out_dim, outputs, size)
+    if isinstance(fusion, MapConcat):
+        raise ConfigError("the encoders return maps, which only a target with a class per pixel (segmentation) reads")
+    return nn.Linear(fusion.out_dim, outputs)
 
 
 def feature_shape(network: Network) -> dict[str, Shape]:
-    """(T, D) of every slot's features, in the fusion's order."""
+    """(T, D) of every slot's features, or (D, h, w) of a map, in the fusion's order."""
     if not isinstance(network.fusion, Fusion):
         raise ConfigError(f"the shapes of the slots are not known to a fusion of type {type(network.fusion).__name__}")
     return dict(network.fusion.shapes)
@@ -77,11 +105,12 @@ def feature_shape(network: Network) -> dict[str, Shape]:
 @torch.no_grad()
 def encoded_shape(modality: str, encoder: nn.Module, shape: Sequence[int]) -> Shape:
     """(T, D) that an encoder returns: its own word, or found on two rows of zeros."""
-    if isinstance(encoder, Backbone) and encoder.returns == "map":
-        raise ConfigError(f"the encoder of {modality!r} returns maps, which a fusion of tokens cannot read")
-    if isinstance(encoder, MLPEncoder | SignalEncoder | Backbone):
+    maps = isinstance(encoder, Backbone) and encoder.returns == "map"
+    if maps and len(shape) != 3:
+        raise ConfigError(f"the encoder of {modality!r} returns maps, which networks read of images only")
+    if isinstance(encoder, MLPEncoder | SignalEncoder | DenseEncoder | Backbone) and not maps:
         return encoder.out_shape
-    return dry_run(modality, encoder, torch.zeros(2, *shape))
+    return dry_run(modality, encoder, torch.zeros(2, *shape), maps=len(shape) == 3)
 
 
 @torch.no_grad()
@@ -89,11 +118,15 @@ def hallucinated_shape(modality: str, module: nn.Module, sizes: Mapping[str, Sha
     """(T, D) that a hallucinator returns: its own word, or found on two rows of zeros."""
     if isinstance(module, TNet | HallucinationNetwork):
         return module.out_shape
-    return dry_run(modality, module, {m: torch.zeros(2, *size) for m, size in sizes.items()})
+    maps = any(len(size) == 3 for size in sizes.values())
+    return dry_run(modality, module, {m: torch.zeros(2, *size) for m, size in sizes.items()}, maps)
 
 
-def dry_run(modality: str, module: nn.Module, x: Any) -> Shape:
-    """The shape of a user's module's features, with its mode put back; names the modality where it fails."""
+def dry_run(modality: str, module: nn.Module, x: Any, maps: bool = False) -> Shape:
+    """The shape of a module's features, with its mode put back; names the modality where it fails.
+
+    maps: they may be maps (B, D, h, w).
+    """
     training = module.training
     module.eval()
     try:
@@ -102,10 +135,11 @@ def dry_run(modality: str, module: nn.Module, x: Any) -> Shape:
         raise ConfigError(f"the module given for {modality!r} fails on two rows of zeros: {error}") from error
     finally:
         module.train(training)
-    if not isinstance(out, torch.Tensor) or out.dim() not in (2, 3) or out.shape[0] != 2:
+    if not isinstance(out, torch.Tensor) or out.dim() not in ((2, 3, 4) if maps else (2, 3)) or out.shape[0] != 2:
         got = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
-        raise ConfigError(f"the module given for {modality!r} must return (2, D) or (2, T, D) for 2 rows, not {got}")
-    return (1, out.shape[1]) if out.dim() == 2 else (out.shape[1], out.shape[2])
+        wanted = "(2, D), (2, T, D) or a map (2, D, h, w)" if maps else "(2, D) or (2, T, D)"
+        raise ConfigError(f"the module given for {modality!r} must return {wanted} for 2 rows, not {got}")
+    return (1, out.shape[1]) if out.dim() == 2 else tuple(out.shape[1:])
 
 
 def describe(network: Network) -> dict[str, Any]:
@@ -114,13 +148,15 @@ def describe(network: Network) -> dict[str, Any]:
     Orders matter and are kept in lists. Weights are not included: they are the state dict's.
     """
     fusion, head = network.fusion, network.head
-    if not isinstance(fusion, Fusion) or type(fusion) not in FUSIONS.values() or not isinstance(head, nn.Linear):
-        raise ConfigError("only networks with a built-in fusion and a linear head can be described")
+    built_in = type(fusion) in (*FUSIONS.values(), MapConcat)
+    if not isinstance(fusion, Fusion) or not built_in or not isinstance(head, nn.Linear | DenseHead):
+        raise ConfigError("only networks with a built-in fusion and head can be described")
     return {
         "encoders": [{"modality": m, **described(e)} for m, e in network.encoders.items()],
         "hallucinators": [{"modality": m, **described(h)} for m, h in network.hallucinators.items()],
         "fusion": {"kind": fusion.name, **fusion.settings},
         "outputs": head.out_features,
+        "size": list(head.size) if isinstance(head, DenseHead) else [],
     }
 
 
@@ -129,7 +165,7 @@ def described(module: nn.Module) -> dict[str, Any]:
     if isinstance(module, HallucinationNetwork):
         encoders = [{"modality": m, **described(e)} for m, e in module.encoders.items()]
         return {"kind": module.kind, "encoders": encoders, "tnet": module.tnet.settings}
-    if isinstance(module, MLPEncoder | SignalEncoder | Backbone | TNet) and type(module) in BUILT_IN:
+    if isinstance(module, MLPEncoder | SignalEncoder | DenseEncoder | Backbone | TNet) and type(module) in BUILT_IN:
         return {"kind": module.kind, **module.settings}
     return {"kind": "custom"}
 
@@ -152,13 +188,13 @@ def rebuild(
     settings = dict(description["fusion"])
     shapes = shapes_of(settings["slots"])
     fusion = make_fusion(settings["kind"], shapes, settings["width"], settings["dropout"])
-    head = nn.Linear(fusion.out_dim, description["outputs"])
+    head = make_head(fusion, description["outputs"], description.get("size", ()))
     return Network(parts["encoders"], fusion, head, parts["hallucinators"])
 
 
 def shapes_of(entries: Sequence[Sequence[Any]]) -> dict[str, Shape]:
-    """[[slot, T, D], ...] as a mapping."""
-    return {m: (t, d) for m, t, d in entries}
+    """[[slot, T, D], ...] as a mapping; of a map [slot, D, h, w]."""
+    return {m: tuple(shape) for m, *shape in entries}
 
 
 def make(kind: str, settings: Mapping[str, Any]) -> nn.Module:
@@ -172,6 +208,8 @@ def make(kind: str, settings: Mapping[str, Any]) -> nn.Module:
         return HallucinationNetwork(encoders, shapes_of(tnet["sources"]), tnet["target"], tnet["slot"])
     if kind == TNet.kind:
         return TNet(shapes_of(settings["sources"]), settings["target"], settings["hidden"], settings["slot"])
+    if kind == DenseEncoder.kind:
+        return DenseEncoder(**settings)
     if kind in BACKBONES or kind.partition(":")[0] in PROVIDERS:
         return Backbone(kind, **settings)
     if kind not in ENCODERS:

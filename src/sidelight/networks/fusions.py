@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from sidelight.errors import ConfigError, SidelightWarning, unknown
 from sidelight.networks.attention import Attention, TransformerLayer, positions
+from sidelight.networks.dense import groups
 from sidelight.networks.dropout import Dropout
-from sidelight.networks.tokens import resample
+from sidelight.networks.tokens import as_map, channels, resample
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -23,7 +24,7 @@ class Fusion(nn.Module):
     """What fusions share: their slots in a fixed order, and Linear-ReLU-Dropout to the fused vector.
 
     Args:
-        shapes: slot -> (T, D); the order is that of the weights.
+        shapes: slot -> (T, D), or (D, h, w) of a map; the order is that of the weights.
         width: F.
         dropout: dropout rate.
     """
@@ -35,9 +36,9 @@ class Fusion(nn.Module):
         super().__init__()
         if not shapes:
             raise ConfigError("a fusion needs at least one slot")
-        self.shapes = {m: (int(t), int(d)) for m, (t, d) in shapes.items()}
+        self.shapes = {m: tuple(int(n) for n in shape) for m, shape in shapes.items()}
         self.slots = tuple(self.shapes)
-        self.dims = [d for _, d in self.shapes.values()]
+        self.dims = [channels(shape) for shape in self.shapes.values()]
         self.out_dim = width
         self.settings: dict[str, Any] = {
             "slots": [[m, *shape] for m, shape in self.shapes.items()],
@@ -68,6 +69,26 @@ class Concat(Fusion):
         return fused
 
 
+class MapConcat(Fusion):
+    """Concatenation of maps: z = ReLU(norm(W [x₁; …; xₙ] + b)) at every position, {slot: (B, D, h, w)} -> (B, F, h, w).
+
+    W is a 1 × 1 convolution. Maps are brought to the size of the largest; a slot of tokens says their mean everywhere.
+    """
+
+    name = "concat"
+
+    def __init__(self, shapes: Shapes, width: int = 64, dropout: float = 0.2):
+        super().__init__(shapes, width, dropout)
+        self.size = max(shape[1:] for shape in self.shapes.values() if len(shape) == 3)
+        self.out = nn.Sequential(
+            nn.Conv2d(sum(self.dims), width, 1), nn.GroupNorm(groups(width), width), nn.ReLU(), nn.Dropout2d(dropout)
+        )
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        fused: Tensor = self.out(torch.cat([as_map(features[m], self.size) for m in self.slots], dim=1))
+        return fused
+
+
 class JointCrossAttention(Fusion):
     """Each slot attends to the joint representation of all slots, over time: {slot: (B, T, D)} -> (B, F).
 
@@ -90,7 +111,7 @@ class JointCrossAttention(Fusion):
 
     def __init__(self, shapes: Shapes, width: int = 64, dropout: float = 0.2):
         super().__init__(shapes, width, dropout)
-        self.steps = max(t for t, _ in self.shapes.values())
+        self.steps = max(shape[0] for shape in self.shapes.values())
         joint = sum(self.dims)
         self.correlate = nn.ModuleList(nn.Linear(d, joint, bias=False) for d in self.dims)
         self.own = nn.ModuleList(nn.Linear(d, width, bias=False) for d in self.dims)
@@ -164,11 +185,18 @@ FUSIONS: dict[str, type[Fusion]] = {
 
 
 def make_fusion(name: str, shapes: Shapes, width: int = 64, dropout: float = 0.2) -> Fusion:
-    """The fusion that `network.fusion` names, over slots of the given (T, D); says so where attention is trivial."""
+    """The fusion that `network.fusion` names, over slots of the given (T, D); says so where attention is trivial.
+
+    Where a slot is a map (D, h, w), what is fused is a map too.
+    """
     if name not in FUSIONS:
         raise ConfigError(f"network.fusion: {unknown('fusion', name, FUSIONS)}")
+    if any(len(shape) == 3 for shape in shapes.values()):
+        if name != "concat":
+            raise ConfigError(f"network.fusion={name} attends over time and does not fuse maps; use concat")
+        return MapConcat(shapes, width, dropout)
     fusion = FUSIONS[name](shapes, width, dropout)
-    if fusion.attends and all(t == 1 for t, _ in fusion.shapes.values()):
+    if fusion.attends and all(shape[0] == 1 for shape in fusion.shapes.values()):
         warn_trivial(name)
     return fusion
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.networks.network import encode
-from sidelight.networks.tokens import resample
+from sidelight.networks.tokens import as_map, as_tokens, channels
 
 Module = TypeVar("Module", bound=nn.Module)
 Shapes = Mapping[str, Sequence[int]]
@@ -31,9 +31,11 @@ class TNet(nn.Module):
     The sources' tokens are brought to T' by averages over equal stretches and concatenated on channels; each token goes
     through ΣD → h₁ → h₂ → h₃ → D' with ReLU between (PKDOT, arXiv 2401.15489: 512 → 256 → 128 → 256 → 512).
 
+    Of maps (B, D', h, w) the layers are convolutions, the first and last 1 × 1, those at the bottleneck 3 × 3.
+
     Args:
-        sources: slot -> (T, D) of the features that it reads.
-        target: (T', D') of the features that it stands in for.
+        sources: slot -> (T, D), or (D, h, w) of a map, of the features that it reads.
+        target: (T', D') or (D', h, w) of the features that it stands in for.
         hidden: sizes of the three hidden layers; `hidden_sizes(D')` where not given.
         slot: name of the privileged modality, for messages.
 
@@ -49,24 +51,30 @@ class TNet(nn.Module):
             raise ConfigError(f"the T-Net of {slot!r} needs at least one available modality to read")
         self.slot = slot
         self.sources = tuple(sources)
-        self.out_shape = (int(target[0]), int(target[1]))
-        hidden = tuple(hidden or hidden_sizes(self.out_shape[1]))
+        self.out_shape = tuple(int(n) for n in target)
+        width = channels(self.out_shape)
+        hidden = tuple(hidden or hidden_sizes(width))
         self.settings: dict[str, Any] = {
             "sources": [[m, *map(int, shape)] for m, shape in sources.items()],
             "target": list(self.out_shape),
             "hidden": list(hidden),
             "slot": slot,
         }
-        sizes = (sum(int(shape[1]) for shape in sources.values()), *hidden)
+        sizes = (sum(channels(shape) for shape in sources.values()), *hidden, width)
         layers: list[nn.Module] = []
-        for a, b in pairwise(sizes):
-            layers += [nn.Linear(a, b), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], self.out_shape[1]))
+        for i, (a, b) in enumerate(pairwise(sizes)):
+            inner = 0 < i < len(hidden)
+            layers += [nn.Linear(a, b) if len(target) == 2 else nn.Conv2d(a, b, 3 if inner else 1, padding=int(inner))]
+            layers += [nn.ReLU()] if i < len(hidden) else []
+        self.layers = nn.Sequential(*layers)
         self.register_buffer("trained_steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        tokens = [resample(features[m], self.out_shape[0]) for m in self.sources]
-        out: Tensor = self.layers(torch.cat(tokens, dim=2))
+        out: Tensor
+        if len(self.out_shape) == 3:
+            out = self.layers(torch.cat([as_map(features[m], self.out_shape[1:]) for m in self.sources], dim=1))
+        else:
+            out = self.layers(torch.cat([as_tokens(features[m], self.out_shape[0]) for m in self.sources], dim=2))
         return out
 
 

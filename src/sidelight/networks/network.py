@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sidelight.data.batch import Batch
+from sidelight.data.pixels import rows_at_once
 from sidelight.errors import ConfigError
+from sidelight.networks.tokens import pooled
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,11 @@ class Output:
     @property
     def embedding(self) -> Tensor:
         """(B, F), what losses that compare rows read: `fused` itself, or a map's mean over its positions."""
-        return self.fused if self.fused.dim() == 2 else self.fused.flatten(2).mean(2)
+        return pooled(self.fused)
 
     def vector(self, slot: str) -> Tensor:
         """The slot's tokens averaged over time, or its map over positions: (B, D)."""
-        x = self.features[slot]
-        return x.flatten(2).mean(2) if x.dim() == 4 else x.mean(1)
+        return pooled(self.features[slot])
 
     def take(self, rows: Tensor) -> Output:
         """The given rows of every tensor."""
@@ -47,6 +49,7 @@ class Network(nn.Module):
                    its `length`. The keys are exactly the modalities that the network reads.
     fusion:        module {slot: (B, T, D)} -> (B, F).
     head:          module (B, F) -> (B, outputs).
+                   Of a dense network, encoders and fusion return maps (B, D, h, w), the head (B, outputs, H, W).
     hallucinators: privileged modality -> module {read slot: (B, T, D)} -> (B, T', D'), which takes its place; one with
                    the attribute `reads_inputs` is given the batch instead of the features.
 
@@ -99,20 +102,33 @@ def encode(encoders: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
     for m, encoder in encoders.items():
         if m not in batch.inputs:
             raise ConfigError(f"the network reads {list(encoders)}, but {m!r} is not among the inputs")
-        length = batch.lengths.get(m)
-        f = encoder(batch.inputs[m]) if length is None else encoder(batch.inputs[m], length)
+        x, length, present = batch.inputs[m], batch.lengths.get(m), batch.present.get(m)
+        if present is not None and encoder.training and getattr(encoder, "batch_statistics", False):
+            f = encode_present(encoder, x, length, present)
+        else:
+            f = encoder(x) if length is None else encoder(x, length)
         f = f.unsqueeze(1) if f.dim() == 2 else f
-        present = batch.present.get(m)
         features[m] = f if present is None else f * present.view(-1, *[1] * (f.dim() - 1))
     return features
 
 
+def encode_present(encoder: Any, x: Tensor, length: Tensor | None, present: Tensor) -> Tensor:
+    """Features of the rows that have the modality, zeros elsewhere: absent rows are no part of a batch's statistics."""
+    rows = present.nonzero()[:, 0]
+    if len(rows) == 0:
+        with torch.no_grad():
+            return encoder(x[:1]).mul(0).repeat_interleave(len(x), 0)
+    f: Tensor = encoder(x[rows]) if length is None else encoder(x[rows], length[rows])
+    return f.new_zeros(len(x), *f.shape[1:]).index_copy(0, rows, f)
+
+
 @torch.no_grad()
-def outputs(network: Network, batch: Batch, rows: Tensor, chunk: int = 1024) -> Output:
+def outputs(network: Network, batch: Batch, rows: Tensor, chunk: int | None = None) -> Output:
     """The network's output on many rows, in evaluation mode and in chunks; the network's mode is put back."""
     training = network.training
     network.eval()
-    parts = [network(batch.take(part)) for part in torch.split(rows, chunk)]
+    chunk = chunk or rows_at_once([batch.inputs[m].shape[1:] for m in network.reads if m in batch.inputs])
+    parts = [network(batch.take(part).ready()) for part in torch.split(rows, chunk)]
     network.train(training)
     return Output(
         torch.cat([p.prediction for p in parts]),

@@ -1,9 +1,12 @@
-"""Tokens of a different number: averages over equal stretches of time."""
+"""Tokens and maps of a different number or size: averages over stretches of time, interpolation, means."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def stretches(steps: int, tokens: int, length: Tensor) -> Tensor:
@@ -34,3 +37,29 @@ def resample(x: Tensor, tokens: int) -> Tensor:
     if steps % tokens == 0:
         return x.reshape(x.shape[0], tokens, steps // tokens, x.shape[2]).mean(2)
     return torch.matmul(stretches(steps, tokens, x.new_full((1,), steps)), x)
+
+
+def channels(shape: Sequence[int]) -> int:
+    """D of features of shape (T, D) or (D, h, w)."""
+    return int(shape[0] if len(shape) == 3 else shape[1])
+
+
+def pooled(x: Tensor) -> Tensor:
+    """(B, D): a vector itself, the mean over the tokens of (B, T, D), or over the positions of a map (B, D, h, w)."""
+    if x.dim() == 4:
+        return x.mean((2, 3))
+    return x.mean(1) if x.dim() == 3 else x
+
+
+def as_tokens(x: Tensor, tokens: int) -> Tensor:
+    """(B, tokens, D) of tokens (B, T, D) or a map (B, D, h, w), which says the same at every token."""
+    return resample(pooled(x).unsqueeze(1) if x.dim() == 4 else x, tokens)
+
+
+def as_map(x: Tensor, size: Sequence[int]) -> Tensor:
+    """(B, D, h, w) of the size (h, w): of a map by bilinear interpolation; tokens say their mean everywhere."""
+    if x.dim() == 3:
+        return pooled(x)[:, :, None, None].expand(-1, -1, *size)
+    if x.shape[2:] == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,77 @@
+"""Dense networks: a modality's image to a map of features, and a fused map to a class per pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sidelight.errors import ConfigError
+
+STRIDE = 4
+"""How many pixels a position of a map is wide and high."""
+
+
+def groups(channels: int) -> int:
+    """How many groups of channels group normalisation makes: at most 8, of at least 4 channels each."""
+    return next(g for g in (8, 4, 2, 1) if channels % g == 0 and (channels // g >= 4 or g == 1))
+
+
+def residual(channels: int, out: int, stride: int = 1, dilation: int = 1) -> nn.Module:
+    """MONAI's residual unit, two 3 × 3 convolutions, with group normalisation: no statistic is taken over the batch."""
+    from monai.networks.blocks.convolutions import ResidualUnit
+
+    unit: nn.Module = ResidualUnit(
+        2, channels, out, strides=stride, subunits=2, norm=("GROUP", {"num_groups": groups(out)}), act="RELU",
+        dilation=dilation,
+    )  # fmt: skip
+    return unit
+
+
+class DenseEncoder(nn.Module):
+    """Residual units to a map of a quarter of the size, the last two dilated: (B, C, H, W) -> (B, width, ⌈H/4⌉, ⌈W/4⌉).
+
+    A stride of 4 keeps it cheap; dilations of 2 and 4 instead of further strides let a position see what is around it
+    (Chen et al., Rethinking atrous convolution, 2017). Dropout leaves out whole channels.
+    """
+
+    kind = "dense"
+
+    def __init__(self, shape: Sequence[int], width: int = 64, dropout: float = 0.2):
+        super().__init__()
+        if len(shape) != 3:
+            raise ConfigError(f"encoder 'dense' reads images of shape (channels, height, width), not {tuple(shape)}")
+        channels, height, wide = (int(n) for n in shape)
+        self.settings: dict[str, Any] = {"shape": [channels, height, wide], "width": width, "dropout": dropout}
+        self.out_shape = (width, -(-height // STRIDE), -(-wide // STRIDE))
+        self.layers = nn.Sequential(
+            residual(channels, max(width // 2, 4), stride=2),
+            residual(max(width // 2, 4), width, stride=2),
+            residual(width, width, dilation=2),
+            residual(width, width, dilation=4),
+            nn.ReLU(),
+            nn.Dropout2d(dropout),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layers(x)
+        return out
+
+
+class DenseHead(nn.Module):
+    """A residual unit, a 1 × 1 convolution and bilinear interpolation: (B, width, h, w) -> (B, outputs, H, W).
+
+    Args:
+        width: channels of the fused map. outputs: classes. size: (H, W) of the target.
+    """
+
+    def __init__(self, width: int, outputs: int, size: Sequence[int]):
+        super().__init__()
+        self.out_features, self.size = outputs, (int(size[0]), int(size[1]))
+        self.decode = residual(width, width)
+        self.classify = nn.Conv2d(width, outputs, 1)
+
+    def forward(self, fused: Tensor) -> Tensor:
+        return F.interpolate(self.classify(self.decode(fused)), size=self.size, mode="bilinear", align_corners=False)
