@@ -52,8 +52,7 @@ def feature_names(kind: str) -> tuple[str, ...]:
 
 
 def features(values: NDArray, rate: float, kind: str, unit: str) -> NDArray[np.float64]:
-    """(N, T, C) windows of cleaned signals in `unit` -> (N, C · D) features, channel after channel, each as
-    `feature_names` says.
+    """(N, T, C) windows of cleaned signals in `unit` -> (N, C · D) features: `feature_names`, channel after channel.
 
     - eda: tonic level (mean, spread, slope), phasic part (spread, peak), skin conductance responses a minute and their
       amplitude.

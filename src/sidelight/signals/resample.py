@@ -18,8 +18,8 @@ def resample(values: NDArray, rate: float, to: float, axis: int = 0) -> NDArray:
 
     The signal is raised by p, low-passed (Kaiser window, β = 5) at the lower of the two Nyquist frequencies and lowered
     by q, p/q = to/rate; beyond its ends it goes on as the line through its first and last value, so that an offset
-    makes no edge. float32 stays float32, other types become float64. Errors: ConfigError for rates whose ratio is not p/q of
-    whole numbers up to 100 000, DataError for values that are empty or not finite.
+    makes no edge. float32 stays float32, other types become float64. Errors: ConfigError for rates whose ratio is not
+    p/q of whole numbers up to 100 000, DataError for values that are empty or not finite.
     """
     from scipy.signal import resample_poly
 

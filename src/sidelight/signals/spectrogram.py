@@ -32,7 +32,7 @@ class Spectrogram:
         hop: samples from one frame to the next.
         n_fft: length of the transform; None: window. It gives n_fft // 2 + 1 frequencies, n_fft at least window.
         taper: the periodic Hann window, or "tukey", the cosine-tapered one whose outer quarter falls off (scipy's
-        default).
+            default).
         centre: frame t lies around sample t·hop, the signal being mirrored at its ends (torch.stft, librosa,
             torchaudio); without it the frames lie inside the signal (scipy).
         detrend: subtract each frame's mean first.

@@ -1,0 +1,166 @@
+"""Faces: boxes and landmarks from CSV, cropped or aligned to a standard view."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from sidelight.errors import ConfigError, DataError
+
+SIZE = 112
+TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
+"""Places (x, y) of the eyes, nose and corners of the mouth in a 112 x 112 face (Deng et al., ArcFace, 2019)."""
+BOXES = (("x1", "y1", "x2", "y2"), ("x", "y", "w", "h"))
+MOST_SAMPLES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Faces:
+    """Faces of a video: frames (N,) numbers, rising; boxes (N, 4) x1, y1, x2, y2; points (N, P, 2) x, y; in pixels.
+
+    A frame without a face has no row. Either of boxes and points may be None.
+    """
+
+    frames: NDArray
+    boxes: NDArray | None
+    points: NDArray | None
+    source: str = ""
+
+    def at(self, frames: NDArray) -> NDArray[np.int64]:
+        """(T,) the row of each frame; DataError naming the first frame without a face."""
+        rows = np.searchsorted(self.frames, frames).clip(0, len(self.frames) - 1)
+        for i in np.flatnonzero(self.frames[rows] != frames)[:1]:
+            raise DataError(
+                f"{self.source}: frame {int(np.asarray(frames)[i])} has no face; leave it out, or take another clip"
+            )
+        return np.asarray(rows)
+
+
+def read_faces(path: str | Path) -> Faces:
+    """Faces from a CSV with the columns `frame` and `x1,y1,x2,y2` or `x,y,w,h`, and landmarks `x_0,y_0,x_1,y_1,…`.
+
+    Empty cells: no face in that frame. Rows are counted as lines, the header is row 1. Raises DataError naming file,
+    row, column and value: missing columns, no number, a box without area, a frame twice.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path} does not exist")
+    try:
+        table = pd.read_csv(path, skipinitialspace=True, index_col=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+    table.columns = [str(c).strip() for c in table.columns]
+    box = next((names for names in BOXES if set(names) <= set(table.columns)), None)
+    count = sum(bool(re.fullmatch(r"x_\d+", c)) for c in table.columns)
+    marks = [f"{axis}_{i}" for i in range(count) for axis in "xy"]
+    if "frame" not in table.columns or not (box or marks) or not set(marks) <= set(table.columns):
+        raise DataError(
+            f"{path}: columns {', '.join(table.columns[:12])}; expected frame, and x1,y1,x2,y2 or x,y,w,h or "
+            "x_0,y_0,x_1,…"
+        )
+    columns = ["frame", *(box or ()), *marks]
+    values = np.stack([np.asarray(pd.to_numeric(table[c], errors="coerce"), np.float64) for c in columns], 1)
+    for i, c in np.argwhere(~np.isfinite(values) & table[columns].notna().to_numpy())[:1]:
+        raise DataError(
+            f"{path}: row {i + 2}, column {columns[c]!r} is {table[columns[c]].iloc[i]!r}; expected a number"
+        )
+    return _faces(path, values, box, bool(marks))
+
+
+def _faces(path: Path, values: NDArray, box: tuple[str, ...] | None, marks: bool) -> Faces:
+    kept = np.flatnonzero(np.isfinite(values).all(1))
+    if not kept.size:
+        raise DataError(f"{path} has no faces: no row without an empty cell")
+    kept = kept[np.argsort(values[kept, 0], kind="stable")]
+    values = values[kept]
+    frames = values[:, 0].astype(np.int64)
+    for i in np.flatnonzero(np.diff(frames) == 0)[:1]:
+        raise DataError(f"{path}: row {kept[i + 1] + 2}: frame {frames[i]} a second time; keep one face a frame")
+    boxes = None
+    if box:
+        boxes = values[:, 1:5].copy()
+        if box[-1] == "h":
+            boxes[:, 2:] += boxes[:, :2]
+        for i in np.flatnonzero((boxes[:, 2:] <= boxes[:, :2]).any(1))[:1]:
+            raise DataError(f"{path}: row {kept[i] + 2}: the box {boxes[i].tolist()} (x1, y1, x2, y2) has no area")
+    points = values[:, 5 if box else 1 :].reshape(len(values), -1, 2) if marks else None
+    return Faces(frames, boxes, points, str(path))
+
+
+def five_points(points: NDArray) -> NDArray:
+    """(N, 5, 2) eyes, nose and corners of the mouth of (N, 68, 2) landmarks (iBUG order); of five, the same."""
+    if points.shape[1] == 5:
+        return points
+    if points.shape[1] != 68:
+        raise ConfigError(f"{points.shape[1]} landmarks; expected 5 (eyes, nose, mouth) or 68 (iBUG)")
+    eyes = [points[:, 36:42].mean(1), points[:, 42:48].mean(1)]
+    return np.stack([*eyes, points[:, 30], points[:, 48], points[:, 54]], 1)
+
+
+def crop_faces(frames: Tensor, boxes: NDArray, size: int = SIZE, margin: float = 0.2) -> Tensor:
+    """(T, C, H, W) frames and (T, 4) boxes -> (T, C, size, size) squares around the boxes' middles.
+
+    The square's side is the box's longer one, and `margin` of it more on each side; outside of the frame it is black.
+    The type is kept.
+    """
+    if margin <= -0.5:
+        raise ConfigError(f"a margin of {margin} leaves nothing of the box; expected more than -0.5")
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    side = (boxes[:, 2:] - boxes[:, :2]).max(1) * (1 + 2 * margin)
+    scale = side / size
+    matrix = np.zeros((len(boxes), 2, 3))
+    matrix[:, 0, 0] = matrix[:, 1, 1] = scale
+    matrix[:, :, 2] = middle - side[:, None] / 2
+    return warp(frames, matrix, size)
+
+
+def align_faces(frames: Tensor, points: NDArray, size: int = SIZE) -> Tensor:
+    """(T, C, H, W) frames and (T, 5 or 68, 2) landmarks -> (T, C, size, size) faces, their parts in standard places.
+
+    By the similarity (rotation, one scale, shift) that takes the template to the landmarks with the least squared error
+    (Umeyama 1991); in the plane, z -> a z + b over complex numbers. Raises DataError, naming the frame, for landmarks
+    that coincide.
+    """
+    places = np.array(TEMPLATE) * size / SIZE
+    z = (places - places.mean(0)) @ [1, 1j]
+    found = five_points(np.asarray(points, np.float64))
+    middle = found.mean(1)
+    w = (found - middle[:, None]) @ [1, 1j]
+    a = (w @ z.conj()) / (np.abs(z) ** 2).sum()
+    for i in np.flatnonzero(np.abs(a) * size < 1)[:1]:
+        raise DataError(f"face {i}: its landmarks coincide, at {middle[i].round(1).tolist()}; leave the frame out")
+    matrix = np.stack([np.stack([a.real, -a.imag], 1), np.stack([a.imag, a.real], 1)], 1)
+    shift = middle - np.einsum("nij,j->ni", matrix, places.mean(0))
+    return warp(frames, np.concatenate([matrix, shift[:, :, None]], 2), size)
+
+
+def warp(frames: Tensor, matrix: NDArray, size: int) -> Tensor:
+    """(T, C, size, size): pixel (x, y) of the result shows point A (x, y) + b of the frame, (T, 2, 3) matrices [A | b].
+
+    Bilinear; several points a pixel are averaged where the frame is shrunk, so that nothing aliases. Coordinates are of
+    edges: the first pixel lies from 0 to 1.
+    """
+    if len(matrix) != len(frames) or frames.dim() != 4:
+        raise DataError(
+            f"{len(matrix)} faces for frames of shape {tuple(frames.shape)}; expected one a frame, (T, C, H, W)"
+        )
+    shrink = np.sqrt(np.abs(np.linalg.det(matrix[:, :, :2])).max())
+    k = int(np.clip(np.ceil(shrink), 1, MOST_SAMPLES))
+    at = (torch.arange(size * k, dtype=torch.float32, device=frames.device) + 0.5) / k
+    y, x = torch.meshgrid(at, at, indexing="ij")
+    place = torch.stack([x, y, torch.ones_like(x)], -1)
+    m = torch.as_tensor(matrix, dtype=torch.float32, device=frames.device)
+    height, width = frames.shape[-2:]
+    grid = place @ m.transpose(1, 2)[:, None] * torch.tensor([2 / width, 2 / height], device=frames.device) - 1
+    x32 = frames if frames.dtype == torch.float32 else frames.float()
+    out = F.avg_pool2d(F.grid_sample(x32, grid, "bilinear", "zeros", align_corners=False), k)
+    return out if frames.is_floating_point() else out.round().to(frames.dtype)
