@@ -146,7 +146,8 @@ class Config:
         target: name of the target column or array; several for a regression of several values.
         group: name of the column that says whose rows these are (subject, session).
         split: name of the column with official splits.
-        task: "auto", "classification" or "regression".
+        task: "auto", "classification", "regression" or "segmentation" (a class per pixel).
+        ignore_index: of a segmentation, the class value of pixels that have no class, beside -1.
         protocol: "auto" (official where a split is given, else group-kfold), "group-kfold", "leave-one-group-out",
             "official" or "random" (only when asked for by name).
         folds: number of folds.
@@ -171,7 +172,8 @@ class Config:
     target: list[str] = field(default_factory=list)
     group: str = ""
     split: str = ""
-    task: Literal["auto", "classification", "regression"] = "auto"
+    task: Literal["auto", "classification", "regression", "segmentation"] = "auto"
+    ignore_index: int = 255
     protocol: Literal["auto", "group-kfold", "leave-one-group-out", "official", "random"] = "auto"
     folds: int = 5
     seeds: int = 3

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Metric(NamedTuple):
-    """`function(prediction, target) -> float` on labelled rows; `prediction` is class codes or (N, K) values."""
+    """`function(prediction, target) -> float` on labelled rows; `prediction` is class codes or values."""
 
     function: Callable[[NDArray, NDArray], float]
     higher_is_better: bool = True
@@ -82,6 +82,53 @@ def unweighted_accuracy(prediction: NDArray, target: NDArray) -> float:
 def macro_f1(prediction: NDArray, target: NDArray) -> float:
     """Unweighted mean of the F1 score over the classes that occur in target or prediction."""
     return float(sk.f1_score(target, prediction, average="macro", zero_division=0))
+
+
+def confusions(prediction: NDArray, target: NDArray, classes: int) -> NDArray:
+    """(N, C, C) pixels of each row by true and predicted class, int64; those with a target below 0 are left out.
+
+    prediction, target: (N, H, W) class codes; counted a few rows at a time.
+    """
+    n = len(target)
+    counts = np.zeros((n, classes, classes), np.int64)
+    step = max(1, 2**22 // max(1, target[0].size if n else 1))
+    for start in range(0, n, step):
+        t = target[start : start + step].reshape(-1).astype(np.int64)
+        p = prediction[start : start + step].reshape(-1).astype(np.int64)
+        rows = min(step, n - start)
+        row = np.repeat(np.arange(rows), len(t) // rows)
+        cell = ((row * classes + t) * classes + p)[t >= 0]
+        counts[start : start + rows] = np.bincount(cell, minlength=rows * classes**2).reshape(rows, classes, classes)
+    return counts
+
+
+def ious(counts: NDArray) -> NDArray:
+    """(C,) intersection over union, TP / (TP + FP + FN), of a confusion matrix; NaN for a class that does not occur."""
+    right = np.diagonal(counts).astype(np.float64)
+    union = counts.sum(0) + counts.sum(1) - right
+    return np.asarray(np.divide(right, union, out=np.full(len(right), np.nan), where=union > 0))
+
+
+def mean_iou(counts: NDArray) -> float:
+    """Mean intersection over union of the classes that occur in target or prediction."""
+    each = ious(counts)
+    return float(np.nanmean(each)) if np.isfinite(each).any() else float("nan")
+
+
+def miou(prediction: NDArray, target: NDArray, classes: int) -> float:
+    """`mean_iou` over all pixels of all rows (mIoU); pixels with a target below 0 are left out."""
+    return mean_iou(confusions(prediction, target, classes).sum(0))
+
+
+def class_iou(prediction: NDArray, target: NDArray, classes: int, of: int) -> float:
+    """Intersection over union of one class over all pixels of all rows; NaN where it does not occur."""
+    return float(ious(confusions(prediction, target, classes).sum(0))[of])
+
+
+def pixel_accuracy(prediction: NDArray, target: NDArray, classes: int) -> float:
+    """Share of the pixels that have a class whose class is right."""
+    counts = confusions(prediction, target, classes).sum(0)
+    return float(counts.trace() / max(counts.sum(), 1))
 
 
 def _columns(x: NDArray) -> NDArray:

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.dataset import Dataset
+from sidelight.data.dataset import Dataset, row_values
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
 
 Protocol = Literal["auto", "group-kfold", "leave-one-group-out", "official", "random"]
@@ -117,8 +117,8 @@ def hide_labels(dataset: Dataset, rows: NDArray, share: float, seed: int = 0) ->
         counts = _counts(unit, strata[rows], len(names))
         chosen = _covering_order(counts, rng)[: max(1, round(share * len(names)))]
         kept[rows[np.isin(unit, chosen)]] = True
-    if dataset.task == "classification":
-        lost = set(dataset.target[rows].tolist()) - set(dataset.target[rows][kept[rows]].tolist())
+    if dataset.task != "regression":
+        lost = dataset.classes(rows) - dataset.classes(rows[kept[rows]])
         if lost:
             lost_names = ", ".join(dataset.labels[c] for c in sorted(lost))
             warnings.warn(
@@ -264,11 +264,11 @@ def _official(dataset: Dataset, select: float, seed: int) -> Fold:
 
 def _check_fold(dataset: Dataset, fold: Fold) -> None:
     rows = fold.train[dataset.labelled[fold.train]]
-    if dataset.task != "classification":
+    if dataset.task == "regression":
         if len(rows) < 2:
             raise DataError(f"{fold.name}: only {len(rows)} train rows have a label")
         return
-    missing = set(dataset.target[dataset.labelled].tolist()) - set(dataset.target[rows].tolist())
+    missing = dataset.classes(np.flatnonzero(dataset.labelled)) - dataset.classes(rows)
     if missing:
         names = ", ".join(repr(dataset.labels[c]) for c in sorted(missing))
         raise DataError(
@@ -278,10 +278,10 @@ def _check_fold(dataset: Dataset, fold: Fold) -> None:
 
 
 def _strata(dataset: Dataset, rows: NDArray | slice = slice(None)) -> NDArray:
-    """(N,) int: the class, or the quarter of the first target's ranks among `rows`; meaningless where unlabelled."""
+    """(N,) int: the class, or the quarter of `row_values`' ranks among `rows`; meaningless where unlabelled."""
     if dataset.task == "classification":
         return dataset.target
-    first = dataset.target[:, 0]
+    first = row_values(dataset.target)
     if not np.isfinite(first[rows]).any():
         return np.zeros(len(first), np.int64)
     return np.asarray(np.searchsorted(np.nanquantile(first[rows], [0.25, 0.5, 0.75]), np.nan_to_num(first)))

@@ -21,6 +21,21 @@ SPLITS = ("train", "select", "test")
 TASKS = ("classification", "regression", "segmentation")
 
 
+def row_values(target: NDArray) -> NDArray:
+    """(N,) one number per row to order and stratify by: its class code, its first value, or of class codes of pixels
+    (N, H, W) the share of a row's pixels that are not of the most common class; NaN where a row has none.
+    """
+    if target.ndim == 1:
+        return target
+    if target.ndim == 2:
+        return target[:, 0]
+    codes, counts = np.unique(target[target >= 0], return_counts=True)
+    common = codes[counts.argmax()] if len(codes) else -1
+    known = (target >= 0).sum((1, 2))
+    rare = ((target >= 0) & (target != common)).sum((1, 2))
+    return np.asarray(np.divide(rare, known, out=np.full(len(target), np.nan), where=known > 0))
+
+
 @dataclass(repr=False)
 class Dataset:
     """N rows of several modalities with one target; checked when it is made.

@@ -87,6 +87,7 @@ def load_for(config: Config, source: Any = None) -> Dataset:
         split=config.split or None,
         task=None if config.task == "auto" else config.task,
         impute=config.impute,
+        ignore_index=config.ignore_index,
     )
 
 

@@ -15,7 +15,7 @@ from sidelight.data.batch import Batch
 from sidelight.experiment.fold_data import FoldData
 from sidelight.experiment.jobs import Job, seed_of
 from sidelight.experiment.parts import Parts
-from sidelight.experiment.record import Similarities, measured, predictions, store_job
+from sidelight.experiment.record import Similarities, examples, measured, predictions, store_job
 from sidelight.export import Student, load_student
 from sidelight.methods import CONTROLS, Method, Recipe, Supervised, Teacher
 from sidelight.networks.network import Network, outputs
@@ -123,7 +123,8 @@ class Cell:
         }
         model = self._model(network, job, facts)
         tested = predictions(self.data.dataset, self.data.fold.test, said, task)
-        store_job(self.folder, job, model, history, similar, tested, facts)
+        shown = examples(self.data.dataset, self.data.fold.test, said, task)
+        store_job(self.folder, job, model, history, similar, tested, facts, shown)
 
     def _model(self, network: Network, job: Job, facts: dict[str, object]) -> Student:
         meta = {

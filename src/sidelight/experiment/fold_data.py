@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sidelight.config import Config
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
+from sidelight.data.dataset import row_values
 from sidelight.data.preprocess import Preprocessor
 from sidelight.experiment.jobs import seed_of
 from sidelight.networks.names import chosen
@@ -59,7 +60,7 @@ class FoldData:
         batch = replace(self._prepared.take(torch.as_tensor(where)), index=torch.arange(len(where)))
         if part == "train":
             kept = torch.as_tensor(hide_labels(self.dataset, self.fold.train, labels, self.seed)[where])
-            hidden = -1 if batch.target.dim() == 1 else torch.nan
+            hidden = torch.nan if batch.target.is_floating_point() else -1
             known = kept.view(-1, *[1] * (batch.target.dim() - 1))
             batch = replace(batch, labelled=kept, target=batch.target.where(known, hidden))
         if control == "placebo" and part != "test":
@@ -92,13 +93,13 @@ class FoldData:
         return part
 
     def probe(self, size: int = 60) -> NDArray:
-        """Positions of at most `size` labelled select rows, balanced over and ordered by class (or by target)."""
+        """Positions of at most `size` labelled select rows, balanced over and ordered by class (or by `row_values`)."""
         select = self.fold.select
-        first = self.dataset.target[select].reshape(len(select), -1)[:, 0]
+        first = row_values(self.dataset.target[select])
         rows = np.flatnonzero(self.dataset.labelled[select] & np.isfinite(first))
         target = first[rows]
         rng = np.random.default_rng(seed_of(self.seed, self.number, "probe"))
-        if self.dataset.task != "classification":
+        if target.dtype.kind == "f":
             chosen = rng.permutation(len(rows))[:size]
             by_target: NDArray = rows[chosen[np.argsort(target[chosen], kind="stable")]]
             return by_target
@@ -116,5 +117,9 @@ def permute(batch: Batch, modalities: list[str], seed: int) -> Batch:
         return {m: x[order] if m in modalities else x for m, x in tensors.items()}
 
     return replace(
-        batch, inputs=shuffled(batch.inputs), present=shuffled(batch.present), lengths=shuffled(batch.lengths)
+        batch,
+        inputs=shuffled(batch.inputs),
+        present=shuffled(batch.present),
+        lengths=shuffled(batch.lengths),
+        pixels={m: (a[order], b[order]) if m in modalities else (a, b) for m, (a, b) in batch.pixels.items()},
     )

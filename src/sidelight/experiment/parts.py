@@ -65,6 +65,7 @@ class Parts:
             slots=self.data.modalities if hallucinators else list(reads),
             hallucinators=hallucinators,
             encoders={m: e for m, e in self.cell.own_encoders().items() if m in reads},
+            size=self.data.dataset.size,
         )
 
     def trained(self, reads: Sequence[str]) -> Network:

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
+from sidelight.data.dataset import row_values
 from sidelight.experiment.jobs import Job
 from sidelight.losses.structural import cosine_similarity_matrix
 from sidelight.methods import Method
+from sidelight.metrics import confusions
 from sidelight.networks.network import Network, outputs
 from sidelight.results.store import write_folder_atomic
 from sidelight.tasks import Task
@@ -47,12 +49,15 @@ class Similarities:
         self.matrices = dict(state)
 
     def add(self, network: Network, epoch: int) -> None:
-        fused = outputs(network, self.probe, torch.arange(len(self.probe))).fused
-        self.matrices[f"epoch_{epoch:04d}"] = cosine_similarity_matrix(fused).half()
+        said = outputs(network, self.probe, torch.arange(len(self.probe)))
+        self.matrices[f"epoch_{epoch:04d}"] = cosine_similarity_matrix(said.embedding).half()
 
 
 def predictions(dataset: Dataset, rows: NDArray, said: Tensor, task: Task) -> pd.DataFrame:
-    """One line per row: id, group, target, prediction, and class probabilities where there are classes."""
+    """One line per row: id, group, target, prediction, and class probabilities where there are classes.
+
+    Of a class per pixel, how many pixels of each true class were given each class: `pixels.<true>.<predicted>`.
+    """
     frame: dict[str, Any] = {"id": dataset.ids[rows]}
     if dataset.group is not None:
         frame["group"] = dataset.group[rows]
@@ -62,6 +67,9 @@ def predictions(dataset: Dataset, rows: NDArray, said: Tensor, task: Task) -> pd
         frame["target"] = np.where(target >= 0, names[np.clip(target, 0, None)], "")
         frame["prediction"] = names[decided]
         frame |= {f"p.{name}": p for name, p in zip(names, said.softmax(-1).numpy().T)}
+    elif task.name == "segmentation":
+        counts = confusions(decided, np.where(dataset.labelled[rows, None, None], target, -1), len(names))
+        frame |= {f"pixels.{t}.{p}": counts[:, i, j] for i, t in enumerate(names) for j, p in enumerate(names)}
     else:
         frame |= {f"target.{name}": t for name, t in zip(names, target.reshape(len(rows), -1).T)}
         frame |= {f"prediction.{name}": p for name, p in zip(names, decided.T)}
@@ -71,8 +79,22 @@ def predictions(dataset: Dataset, rows: NDArray, said: Tensor, task: Task) -> pd
 def measured(task: Task, said: Tensor, batch: Batch) -> dict[str, float]:
     """Every metric of the task over the labelled rows, as it is usually written (not signed)."""
     where = batch.labelled
-    decided, target = task.decide(said[where]), batch.target[where].numpy()
-    return {name: metric.function(decided, target) for name, metric in task.metrics().items()}
+    return task.measure(task.decide(said[where]), batch.target[where].numpy())
+
+
+def examples(dataset: Dataset, rows: NDArray, said: Tensor, task: Task) -> dict[str, Tensor]:
+    """True and predicted maps (3, H, W) of three test rows, from the least to the most pixels of the rarer classes.
+
+    Empty where the target has no class per pixel. `row` says which rows of the data set they are.
+    """
+    if task.name != "segmentation":
+        return {}
+    values = row_values(dataset.target[rows])
+    ordered = np.argsort(values, kind="stable")[: int(np.isfinite(values).sum())]
+    picked = np.unique(ordered[np.linspace(0, len(ordered) - 1, 3).round().astype(int)])
+    target = torch.from_numpy(dataset.target[rows[picked]])
+    decided = torch.from_numpy(task.decide(said[torch.from_numpy(picked)])).to(target.dtype)
+    return {"row": torch.from_numpy(rows[picked]), "target": target, "prediction": decided}
 
 
 def store_job(
@@ -83,17 +105,21 @@ def store_job(
     similar: Similarities,
     tested: pd.DataFrame,
     facts: dict[str, Any],
+    shown: dict[str, Tensor],
 ) -> None:
     """Write a job's folder under a temporary name and rename it when it is whole.
 
-    model: anything with `save(path)`. facts: what job.json says beside the job's identity and the history.
+    model: anything with `save(path)`. facts: what job.json says beside the job's identity and the history. shown: the
+    `examples`.
     """
     with write_folder_atomic(folder / "jobs" / job.id) as place:
         model.save(place / "model.safetensors")
         tested.to_csv(place / "predictions.csv", index=False, float_format="%.6g")
         pd.DataFrame(history.epochs).to_csv(place / "curves.csv", index=False)
-        classes = similar.probe.target if similar.probe.target.dim() == 1 else similar.probe.target[:, 0].contiguous()
-        save_file({**similar.matrices, "group": classes}, place / "similarity.safetensors")
+        order = torch.from_numpy(np.ascontiguousarray(row_values(similar.probe.target.numpy())))
+        save_file({**similar.matrices, "group": order}, place / "similarity.safetensors")
+        if shown:
+            save_file(shown, place / "examples.safetensors")
         record = {
             "job": vars(job),
             "select": history.best_score,

@@ -205,9 +205,7 @@ def _check_owner(folder: Path, config: Config, now: dict[str, Any], resume: bool
 def fingerprint(dataset: Dataset) -> str:
     """SHA-256 of everything in the data set that a job can read."""
     digest = hashlib.sha256(f"{dataset.task} {dataset.labels}".encode())
-    known = dataset.labelled if dataset.target.ndim == 1 else dataset.labelled[:, None]
-    target = np.where(known, dataset.target, -1 if dataset.target.ndim == 1 else np.nan)
-    kinds = (dataset.inputs, dataset.present, dataset.lengths, {"target": target, "labelled": dataset.labelled})
+    kinds = (dataset.inputs, dataset.present, dataset.lengths, {"target": dataset.target, "labelled": dataset.labelled})
     for kind in kinds:
         for name, array in kind.items():
             digest.update(f"{name} {array.dtype} {array.shape} ".encode() + array.tobytes())

@@ -15,6 +15,7 @@ from sidelight.data.batch import Batch
 from sidelight.losses.distribution import gaussian_mmd
 from sidelight.methods.base import Clock, Entry, Method
 from sidelight.networks.network import Network, Output
+from sidelight.networks.tokens import pooled
 from sidelight.tasks import Task
 
 
@@ -204,5 +205,5 @@ def _distance(made: Tensor, real: Tensor, there: Tensor | None, loss: str) -> Te
     if loss == "mse":
         return nn.functional.mse_loss(made, real)
     if loss == "cosine":
-        return (1 - nn.functional.cosine_similarity(made, real, dim=-1)).mean()
-    return gaussian_mmd(made.mean(1), real.mean(1))
+        return (1 - nn.functional.cosine_similarity(made, real, dim=1 if made.dim() == 4 else -1)).mean()
+    return gaussian_mmd(pooled(made), pooled(real))

@@ -8,12 +8,14 @@ from sidelight.errors import ConfigError, unknown
 from sidelight.tasks.base import Task
 from sidelight.tasks.classification import Classification
 from sidelight.tasks.regression import Regression
+from sidelight.tasks.segmentation import Segmentation
 
-__all__ = ["TASKS", "Classification", "Regression", "Task", "describe_task", "make_task"]
+__all__ = ["TASKS", "Classification", "Regression", "Segmentation", "Task", "describe_task", "make_task"]
 
-TASKS: dict[str, type[Classification] | type[Regression]] = {
+TASKS: dict[str, type[Classification] | type[Regression] | type[Segmentation]] = {
     "classification": Classification,
     "regression": Regression,
+    "segmentation": Segmentation,
 }
 
 

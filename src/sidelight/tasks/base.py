@@ -37,7 +37,7 @@ class Task(ABC):
 
     @abstractmethod
     def decide(self, prediction: Tensor) -> NDArray:
-        """What `metrics` and users read: class codes (B,) or values (B, K)."""
+        """What `metrics` and users read: class codes (B,) or (B, H, W), or values (B, K)."""
 
     def fitted(self, target: Tensor, labelled: Tensor) -> Task:
         """The task with what it learns from the labelled train rows (a regression's units); by default itself."""
@@ -50,6 +50,10 @@ class Task(ABC):
     @abstractmethod
     def metrics(self) -> dict[str, Metric]:
         """Name -> metric, the primary one first."""
+
+    def measure(self, decided: NDArray, target: NDArray) -> dict[str, float]:
+        """Every metric of what was decided on labelled rows, as it is usually written (not signed)."""
+        return {name: metric.function(decided, target) for name, metric in self.metrics().items()}
 
     def score(self, prediction: Tensor, target: Tensor, labelled: Tensor, name: str | None = None) -> float:
         """One metric (the primary by default) over the labelled rows, signed so that higher is better.

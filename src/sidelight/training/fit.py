@@ -163,7 +163,7 @@ class _Loop:
         order = batches(rows, part, size, self.generator, math.ceil(len(train) / size))
         for picked in order:
             clock = Clock(number - 1, self.settings.epochs, self.step)
-            for name, terms in self.method.steps(train.take(picked), clock):
+            for name, terms in self.method.steps(train.take(picked).ready(), clock):
                 self._move(name, terms, clock)
                 for term, value in terms.items():
                     values.setdefault(term, []).append(value.detach())

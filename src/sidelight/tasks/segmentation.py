@@ -1,0 +1,69 @@
+"""One of C classes for every pixel."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sidelight import metrics
+from sidelight.losses.pointwise import soft_label_kl
+from sidelight.metrics import Metric
+from sidelight.tasks.base import Task
+
+
+class Segmentation(Task):
+    """Cross-entropy over C classes, averaged over the pixels that have one; match is KL of softened logits per pixel.
+
+    prediction: (B, C, H, W) logits. target: (B, H, W) class codes, −1 where a pixel is ignored. A row holds many
+    classes, so no two rows are of the same class: `groups` has no meaning.
+    """
+
+    name, primary = "segmentation", "miou"
+
+    def __init__(self, labels: tuple[str, ...], temperature: float = 4.0):
+        self.labels, self.outputs, self.temperature = tuple(labels), len(labels), temperature
+
+    def loss(self, prediction: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
+        known = self._known(target, labelled)
+        total = F.cross_entropy(prediction, known, ignore_index=-1, reduction="sum")
+        return total / (known >= 0).sum().clamp(min=1)
+
+    def match(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return soft_label_kl(student, teacher, self.temperature)
+
+    def groups(self, target: Tensor) -> None:
+        return None
+
+    def trust(self, teacher: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
+        """A row's mean probability of its pixels' true classes; where there are none, of the teacher's own choices."""
+        p, known = teacher.detach().softmax(1), self._known(target, labelled)
+        valid = known >= 0
+        true = p.gather(1, known.clamp(min=0)[:, None])[:, 0] * valid
+        mean = true.sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)
+        return mean.where(valid.any(2).any(1), p.amax(1).mean((1, 2)))
+
+    def decide(self, prediction: Tensor) -> NDArray:
+        return np.asarray(prediction.detach().argmax(1).cpu())
+
+    def metrics(self) -> dict[str, Metric]:
+        of_class = {
+            f"iou.{label}": Metric(partial(metrics.class_iou, classes=self.outputs, of=c))
+            for c, label in enumerate(self.labels)
+        }
+        whole = {"miou": metrics.miou, "pixel_accuracy": metrics.pixel_accuracy}
+        return {name: Metric(partial(function, classes=self.outputs)) for name, function in whole.items()} | of_class
+
+    def measure(self, decided: NDArray, target: NDArray) -> dict[str, float]:
+        """Every metric, from one count of the pixels."""
+        counts = metrics.confusions(decided, target, self.outputs).sum(0)
+        each = metrics.ious(counts)
+        whole = {"miou": metrics.mean_iou(counts), "pixel_accuracy": float(counts.trace() / max(counts.sum(), 1))}
+        return whole | {f"iou.{label}": float(value) for label, value in zip(self.labels, each)}
+
+    @staticmethod
+    def _known(target: Tensor, labelled: Tensor) -> Tensor:
+        return target.long().where(labelled[:, None, None], -1)
