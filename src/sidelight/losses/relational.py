@@ -1,0 +1,161 @@
+"""Losses between the relations of rows within a batch; student and teacher may have different widths."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from sidelight.losses.common import check_rows, full_precision, squared_distances, unit_rows
+from sidelight.losses.pointwise import squared_error
+
+
+@full_precision
+def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Relational distillation of distances (RKD-D).
+
+    mean_ij huber(d(s_i, s_j) / μ_s − d(t_i, t_j) / μ_t), huber(x) = x²/2 for |x| < 1 and |x| − 1/2 beyond, d the
+    Euclidean distance and μ its mean over different rows of the batch. student (B, D), teacher (B, D') -> scalar; the
+    teacher gets no gradient. Rows in the same place are at distance 0 with a gradient of 0; one row, or no row, gives
+    0. Source: Park et al. 2019, eq. 5-7; the mean runs over all B² pairs as in the released code.
+    """
+    check_rows(student, teacher)
+    return _distance_term(squared_distances(student), squared_distances(teacher.detach()))
+
+
+@full_precision
+def rkd_angle(student: Tensor, teacher: Tensor) -> Tensor:
+    """Relational distillation of angles (RKD-A).
+
+    mean_ijk huber(cos ∠(s_j, s_i, s_k) − cos ∠(t_j, t_i, t_k)), with row i the vertex; an angle with a side of length
+    0 has cosine 0 and a gradient of 0. student (B, D), teacher (B, D') -> scalar; the teacher gets no gradient. O(B²)
+    memory: angles follow from squared distances and are taken a block of vertices at a time. Differentiable once.
+    Source: Park et al. 2019, eq. 8-10; the mean runs over all B³ triples as in the released code.
+    """
+    check_rows(student, teacher)
+    return _angle_term(squared_distances(student), squared_distances(teacher.detach()))
+
+
+@full_precision
+def rkd(student: Tensor, teacher: Tensor, distance: float = 25.0, angle: float = 50.0) -> Tensor:
+    """Relational distillation: ``distance`` · RKD-D + ``angle`` · RKD-A.
+
+    student (B, D), teacher (B, D') -> scalar; the teacher gets no gradient. Source: Park et al. 2019, eq. 5-10, with
+    the weights of the released code's comparison on classification (25, 50).
+    """
+    check_rows(student, teacher)
+    s, t = squared_distances(student), squared_distances(teacher.detach())
+    return distance * _distance_term(s, t) + angle * _angle_term(s, t)
+
+
+@full_precision
+def dask(student: Tensor, teacher: Tensor, distance: float = 25.0, angle: float = 50.0, point: float = 1.0) -> Tensor:
+    """Global and local knowledge: ``distance`` · RKD-D + ``angle`` · RKD-A + ``point`` · MSE.
+
+    student (B, D), teacher (B, D) -> scalar; the teacher gets no gradient. Source: the DASK baseline of OS-MD
+    (arXiv 2309.08204, sec. 4), Ni et al., ICASSP 2022; the weights 25, 50, 1 are those of the released code.
+    """
+    check_rows(student, teacher, same_width=True)
+    return rkd(student, teacher, distance, angle) + point * squared_error(student, teacher)
+
+
+@full_precision
+def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
+    """Similarity-preserving distillation.
+
+    ‖G_s − G_t‖²_F / B², G = Z Zᵀ with rows divided by their norm. student (B, D), teacher (B, D') -> scalar; the
+    teacher gets no gradient. A row of Z at 0 has a row of G at 0. Source: Tung & Mori 2019, eq. 1-4.
+    """
+    check_rows(student, teacher)
+    teacher = teacher.detach()
+    return squared_error(unit_rows(student @ student.T), unit_rows(teacher @ teacher.T))
+
+
+@full_precision
+def pkt(student: Tensor, teacher: Tensor, epsilon: float = 1e-7) -> Tensor:
+    """Probabilistic knowledge transfer.
+
+    mean_ij p_ij log((p_ij + ε) / (q_ij + ε)), p (teacher) and q (student) the rows of (1 + cos) / 2, divided by their
+    sum. student (B, D), teacher (B, D') -> scalar; the teacher gets no gradient. Rows at 0 have cosine 0. Source:
+    Passalis & Tefas 2018, eq. 4-9, with the released code's cosine kernel: its rows include the row itself, and its
+    mean runs over all B² pairs, not over rows.
+    """
+    check_rows(student, teacher)
+    q, p = _affinities(student), _affinities(teacher.detach())
+    return (p * torch.log((p + epsilon) / (q + epsilon))).sum() / max(1, p.numel())
+
+
+def _affinities(z: Tensor) -> Tensor:
+    unit = unit_rows(z)
+    kernel = (unit @ unit.T + 1) / 2
+    return kernel / kernel.sum(1, keepdim=True)  # at least 1/2: the row itself
+
+
+def _distance_term(s: Tensor, t: Tensor) -> Tensor:
+    return F.smooth_l1_loss(_relative(s), _relative(t), reduction="sum") / max(1, s.numel())
+
+
+def _relative(squared: Tensor) -> Tensor:
+    """Distances divided by their mean over different rows; the root has no gradient at 0."""
+    n = len(squared)
+    apart = squared > 0
+    distance = torch.where(apart, squared.where(apart, 1.0).sqrt(), 0.0)
+    mean = distance.sum() / max(1, n * n - n)
+    return distance / mean.where(mean > 0, 1.0)
+
+
+def _angle_term(s: Tensor, t: Tensor) -> Tensor:
+    value: Tensor = _Angles.apply(s, t)  # type: ignore[no-untyped-call]
+    return value
+
+
+BLOCK = 8  # vertices at a time: B² · 8 numbers stay in a processor's cache at usual batch sizes
+
+
+class _Angles(Function):
+    """Huber loss of all cosines of angles, from the squared distances of student and teacher."""
+
+    @staticmethod
+    def forward(ctx: Any, s: Tensor, t: Tensor) -> Tensor:
+        n = len(s)
+        wanted = ctx.needs_input_grad[0]
+        inverse_s, inverse_t = _inverse_root(s), _inverse_root(t)
+        value, grad = s.new_zeros(()), torch.zeros_like(s) if wanted else None
+        for start in range(0, n, BLOCK):
+            rows = slice(start, start + BLOCK)
+            sides = inverse_s[rows]
+            cosine = _cosines(s, sides, rows)
+            difference = cosine - _cosines(t, inverse_t[rows], rows)
+            slope = difference.clamp(-1, 1)
+            value += torch.dot(slope.flatten(), difference.add_(slope, alpha=-0.5).flatten())
+            if grad is not None:
+                # cos_ijk = (d_ij + d_ik − d_jk) / (2 √d_ij √d_ik), symmetric in j and k
+                grad[rows] -= cosine.mul_(slope).sum(2) * sides.square()
+                share = slope.mul_(sides[:, :, None]).mul_(sides[:, None, :])
+                grad[rows] += share.sum(2)
+                grad -= share.sum(0) / 2
+        count = max(1, n**3)
+        ctx.save_for_backward(grad / count if grad is not None else None)
+        return value / count
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return grad * slope, None
+
+
+def _inverse_root(squared: Tensor) -> Tensor:
+    apart = squared > 0
+    return torch.where(apart, squared.where(apart, 1.0).rsqrt(), 0.0)
+
+
+def _cosines(squared: Tensor, sides: Tensor, rows: slice) -> Tensor:
+    """(b, B, B) cosines at the vertices ``rows``; ``sides`` are the inverse distances (b, B) from these."""
+    own = squared[rows] / 2
+    cosine = own[:, :, None] + own[:, None, :]
+    return cosine.sub_(squared, alpha=0.5).mul_(sides[:, :, None]).mul_(sides[:, None, :])
