@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from sidelight import doctor
 from sidelight.cli import main
@@ -20,7 +25,19 @@ def quick(monkeypatch):
 def test_it_looks_at_everything_and_finds_what_the_tests_run_on(quick, capsys):
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
-    for name in ("python", "sidelight", "torch", "cuda", "cores", "threads", "disk", "onnx", "torchvision"):
+    for name in (
+        "python",
+        "sidelight",
+        "torch",
+        "cuda",
+        "cores",
+        "threads",
+        "disk",
+        "onnx",
+        "transformers",
+        "av",
+        "timm",
+    ):
         assert f" {name}" in said
     assert "missing" not in said
 
@@ -40,6 +57,37 @@ def test_absent_extras_say_how_to_get_them(monkeypatch):
     assert checks["onnx"].state == "absent"
     assert 'pip install "sidelight[export]"' in checks["onnx"].mend
     assert checks["timm"].state == "absent"
+    for package, extra in (("transformers", "hf"), ("av", "video"), ("soundfile", "audio"), ("neurokit2", "bio")):
+        assert checks[package].mend == f'pip install "sidelight[{extra}]"'
+
+
+def test_every_extra_is_one_of_the_packages():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    for package, (extra, _) in doctor.EXTRAS.items():
+        assert any(need.startswith(package) for need in project["optional-dependencies"][extra])
+
+
+def test_codecs_that_are_lacking_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", SimpleNamespace(codecs_available=set(doctor.DECODERS) - {"vp9"}))
+    check = doctor._codecs()
+    assert check.state == "warning"
+    assert check.detail.endswith("does not decode vp9")
+    sys.modules["av"].codecs_available.add("vp9")
+    assert doctor._codecs().state == "ok"
+
+
+def test_a_gpu_that_cannot_be_used_is_a_warning(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: "a GPU")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    real = torch.ones
+    monkeypatch.setattr(torch, "ones", lambda *size, device: real(*size))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda i: (2**30, 2**31))
+    assert [c.detail for c in doctor._torch()][1] == "a GPU (cuda:0), 1.0 of 2.0 GiB free"
+    monkeypatch.setattr(torch, "ones", lambda *size, device: 1 / 0)
+    check = list(doctor._torch())[1]
+    assert check.state == "warning"
+    assert "cannot be used: division by zero" in check.detail
 
 
 def test_a_broken_torchvision_is_explained(monkeypatch, tmp_path):
@@ -48,7 +96,7 @@ def test_a_broken_torchvision_is_explained(monkeypatch, tmp_path):
     (tmp_path / "torchvision" / "__init__.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(doctor, "PROVIDERS", ("torchvision",))
+    monkeypatch.setattr(doctor, "PROVIDERS", {"torchvision": "encoders"})
     (check,) = doctor._providers()
     assert check.state == "warning"
     assert "torchvision::nms" in check.detail

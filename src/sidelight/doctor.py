@@ -17,12 +17,25 @@ from typing import Literal
 from sidelight.machine import usable_cores
 
 EXTRAS = {
-    "onnx": 'sidelight export --onnx needs it: pip install "sidelight[export]"',
-    "onnxruntime": 'sidelight export --onnx needs it: pip install "sidelight[export]"',
-    "onnxscript": 'sidelight export --onnx needs it: pip install "sidelight[export]"',
+    "onnx": ("export", "sidelight export --onnx"),
+    "onnxruntime": ("export", "sidelight export --onnx"),
+    "onnxscript": ("export", "sidelight export --onnx"),
+    "transformers": ("hf", "encoders hf:…: wav2vec2, BERT and VideoMAE from local folders"),
+    "av": ("video", "videos and their audio tracks"),
+    "soundfile": ("audio", "audio files"),
+    "neurokit2": ("bio", "cleaning and features of EDA, ECG, EMG and PPG"),
 }
-PROVIDERS = ("torchvision", "torchaudio", "timm")
+"""Package -> the extra that brings it, and what needs it."""
+
+PROVIDERS = {
+    "torchvision": "encoders torchvision:…",
+    "torchaudio": "no part of sidelight",
+    "timm": "encoders timm:…",
+}
 """Not needed; where they are installed but broken, they break other packages, and the error seldom says why."""
+
+DECODERS = ("h264", "hevc", "mpeg4", "vp9", "av1", "mjpeg", "aac", "mp3", "flac", "pcm_s16le")
+"""Codecs that the public video sets and most recordings use."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +88,31 @@ def _torch() -> Iterator[Check]:
         return
     yield Check("torch", "ok", str(torch.__version__))
     if torch.cuda.is_available():
-        names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
-        yield Check("cuda", "ok", f"{torch.cuda.device_count()} device(s): {', '.join(sorted(names))}")
+        yield from map(_gpu, range(torch.cuda.device_count()))
     elif torch.version.cuda is None:
         yield Check("cuda", "absent", "this torch is built for CPUs; sidelight's studies run well on them")
     else:
         mend = "if there is a GPU, its driver is missing or older than this torch expects"
         yield Check("cuda", "absent", f"torch is built for CUDA {torch.version.cuda}, but sees no device", mend)
+
+
+def _gpu(number: int) -> Check:
+    """Whether a small product on the device comes back right."""
+    import torch
+
+    name = torch.cuda.get_device_name(number)
+    try:
+        one = torch.ones(8, 8, device=f"cuda:{number}")
+        right = float((one @ one).sum()) == 512
+        free, whole = torch.cuda.mem_get_info(number)
+    except Exception as error:  # a driver raises whatever it likes
+        mend = "install a torch built for this device and driver, or hide it: CUDA_VISIBLE_DEVICES="
+        return Check(
+            "cuda", "warning", f"{name} (cuda:{number}) is there, but cannot be used: {_first(str(error))}", mend
+        )
+    if not right:
+        return Check("cuda", "warning", f"{name} (cuda:{number}) computes wrongly", "it may be faulty; do not use it")
+    return Check("cuda", "ok", f"{name} (cuda:{number}), {free / 2**30:.1f} of {whole / 2**30:.1f} GiB free")
 
 
 def _cores() -> Check:
@@ -112,23 +143,37 @@ def _disk() -> Check:
 
 
 def _extras() -> Iterator[Check]:
-    for name, mend in EXTRAS.items():
+    for name, (extra, use) in EXTRAS.items():
+        mend = f'pip install "sidelight[{extra}]"'
         if find_spec(name) is None:
-            yield Check(name, "absent", "not installed", mend)
+            yield Check(name, "absent", f"not installed; for {use}", mend)
         elif error := import_error(name):
             yield Check(name, "warning", f"installed, but cannot be imported: {error}", mend)
         else:
-            yield Check(name, "ok", version(name))
+            yield Check(name, "ok", f"{version(name)}, for {use}")
+            if name == "av":
+                yield _codecs()
+
+
+def _codecs() -> Check:
+    """Which of the usual formats this PyAV decodes."""
+    import av  # type: ignore[import-not-found]
+
+    lacking = [name for name in DECODERS if name not in av.codecs_available]
+    if lacking:
+        mend = 'the wheels from PyPI have them all: pip install --force-reinstall "sidelight[video]"'
+        return Check("codecs", "warning", f"this PyAV does not decode {', '.join(lacking)}", mend)
+    return Check("codecs", "ok", f"decodes {', '.join(DECODERS)}")
 
 
 def _providers() -> Iterator[Check]:
-    for name in PROVIDERS:
+    for name, use in PROVIDERS.items():
         if find_spec(name) is None:
-            yield Check(name, "absent", "not installed; not needed")
+            yield Check(name, "absent", f"not installed, not needed; for {use}")
         elif error := import_error(name):
             yield Check(name, "warning", f"installed, but cannot be imported: {error}", explain(name, error))
         else:
-            yield Check(name, "ok", version(name))
+            yield Check(name, "ok", f"{version(name)}, for {use}")
 
 
 def explain(name: str, error: str) -> str:

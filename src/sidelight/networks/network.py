@@ -117,7 +117,8 @@ def encode_present(encoder: Any, x: Tensor, length: Tensor | None, present: Tens
     rows = present.nonzero()[:, 0]
     if len(rows) == 0:
         with torch.no_grad():
-            return encoder(x[:1]).mul(0).repeat_interleave(len(x), 0)
+            one: Tensor = encoder(x[:1])
+        return one.new_zeros(len(x), *one.shape[1:])
     f: Tensor = encoder(x[rows]) if length is None else encoder(x[rows], length[rows])
     return f.new_zeros(len(x), *f.shape[1:]).index_copy(0, rows, f)
 

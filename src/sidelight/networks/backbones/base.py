@@ -56,6 +56,7 @@ class Backbone(nn.Module):
 
     Features are brought to `width` by a linear layer where the network's own D is another. `dropout` acts on them.
     In training a batch of one row is normalised by the running statistics: one row has no statistics of its own.
+    `batch_statistics` tells `networks.network.encode` to leave rows that lack the modality out of a training batch.
 
     Args:
         kind: a name of `network.encoder`.
@@ -66,6 +67,9 @@ class Backbone(nn.Module):
         returns: "vector" (mean over the map), "tokens" or "map".
         config: structure of an `hf:` network as its JSON; read from the folder where it is not given.
     """
+
+    batch_statistics = True
+    out_shape: tuple[int, ...]
 
     def __init__(
         self,
@@ -81,6 +85,8 @@ class Backbone(nn.Module):
         if returns not in ("vector", "tokens", "map"):
             raise ConfigError(unknown("value of returns", returns, ("vector", "tokens", "map")))
         self.net: Any = make_net(kind, tuple(int(n) for n in shape), config)
+        if returns != "vector" and getattr(self.net, "only_vector", False):
+            raise ConfigError(f"encoder {kind!r} returns a vector; expected network.tokens=1, and no map to be needed")
         self.kind = getattr(self.net, "kind", kind)
         self.settings: dict[str, Any] = {
             "shape": list(shape), "width": width, "tokens": tokens, "dropout": dropout, "returns": returns,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sidelight.doctor import explain
 from sidelight.errors import ConfigError
-from sidelight.networks.backbones.base import Net, Returns
+from sidelight.networks.backbones.base import Net
 
 HEADS = ("fc", "classifier", "heads", "head")
 
@@ -18,7 +18,7 @@ HEADS = ("fc", "classifier", "heads", "head")
 class TorchvisionNet(Net, nn.Module):
     """A torchvision classifier of images (B, 3, H, W) without its last layers: one vector per row, no map."""
 
-    returns: tuple[Returns, ...] = ("vector",)
+    only_vector = True
 
     def __init__(self, model: nn.Module, shape: tuple[int, ...]):
         super().__init__()
@@ -34,13 +34,14 @@ class TorchvisionNet(Net, nn.Module):
 
 
 class TimmNet(Net, nn.Module):
-    """A timm network over images (B, C, H, W): its last map, or the patches of a transformer as (B, D, N)."""
+    """A timm network over images (B, C, H, W): its last map; of a transformer, its patches where they lie."""
 
     def __init__(self, model: Any, shape: tuple[int, ...]):
         super().__init__()
         self.model = model
         self.out_channels = int(model.num_features)
         self.prefix = int(getattr(model, "num_prefix_tokens", 0))
+        self.grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
         maps = _probe(self.maps, shape)
         if maps.shape[1] != self.out_channels:
             raise ConfigError(
@@ -50,7 +51,8 @@ class TimmNet(Net, nn.Module):
     def maps(self, x: Tensor, length: Tensor | None = None) -> Tensor:
         f: Tensor = self.model.forward_features(x)
         if f.dim() == 3:
-            return f[:, self.prefix :].transpose(1, 2)
+            patches = f[:, self.prefix :].transpose(1, 2)
+            return patches.reshape(*patches.shape[:2], *self.grid) if self.grid else patches
         channels_last = f.shape[1] != self.out_channels and f.shape[-1] == self.out_channels
         return f.movedim(-1, 1) if channels_last else f
 
