@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import copy
 import functools
 import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,15 +20,20 @@ from torch import nn
 
 from sidelight.config import Config, NetworkConfig, TrainingConfig
 from sidelight.data.batch import Batch
-from sidelight.methods import Distillation, Hallucination, Recipe, Supervised, Teacher
+from sidelight.experiment.jobs import Job
+from sidelight.experiment.parts import Parts
+from sidelight.methods import METHODS, Distillation, Hallucination, Method, Recipe, Standalone, Supervised, Teacher
 from sidelight.networks.build import build_network, feature_shape
-from sidelight.networks.hallucination import TNet, freeze, make_hallucinators
+from sidelight.networks.hallucination import HallucinationNetwork, TNet, freeze, make_hallucinators
 from sidelight.networks.network import Network, Output, outputs
 from sidelight.tasks import Task, make_task
 from sidelight.testing import Subject
 from sidelight.training import fit
+from small import cell, make_data
 
 SHAPES = {"phone": (6,), "watch": (4,), "pulse": (8, 2)}
+SIZE = (8, 12)
+DENSE_SHAPES = {"phone": (3, *SIZE), "watch": (1, *SIZE), "pulse": (8, 2)}
 AVAILABLE, PRIVILEGED = ("phone",), ("watch", "pulse")
 NETWORK = NetworkConfig(width=8, dropout=0.1)
 ROWS = 24
@@ -33,14 +42,22 @@ KINDS = ("complete", "partly labelled", "privileged partly present", "both")
 
 def task_of(name: str) -> Task:
     """Three classes, or two targets."""
-    return make_task(name, ("low", "middle", "high") if name == "classification" else ("valence", "arousal"))
+    return make_task(name, ("valence", "arousal") if name == "regression" else ("low", "middle", "high"))
+
+
+def shapes_of(task: str) -> dict[str, tuple[int, ...]]:
+    """A row's shape of every modality: of a segmentation two are images and one is a signal."""
+    return DENSE_SHAPES if task == "segmentation" else SHAPES
 
 
 def make_rows(task: str, kind: str = "complete", n: int = ROWS, seed: int = 0) -> Batch:
     """Rows whose privileged modalities say more about the target than the available one.
 
     kind: one of `KINDS`. Of partly labelled rows, half have no label, and one regression target of two rows is missing.
+    In every fourth row of a segmentation, a column of pixels is ignored.
     """
+    if task == "segmentation":
+        return _images(kind, n, seed)
     g = torch.Generator().manual_seed(seed)
     hidden = torch.randn(n, 2, generator=g)
     inputs = {m: torch.randn(n, *shape, generator=g) for m, shape in SHAPES.items()}
@@ -62,10 +79,31 @@ def make_rows(task: str, kind: str = "complete", n: int = ROWS, seed: int = 0) -
     return Batch(inputs, target, labelled, present, torch.arange(n), {})
 
 
+def _images(kind: str, n: int, seed: int) -> Batch:
+    g = torch.Generator().manual_seed(seed)
+    hidden = nn.functional.interpolate(torch.randn(n, 1, 2, 3, generator=g), SIZE, mode="bilinear")
+    inputs = {m: torch.randn(n, *shape, generator=g) for m, shape in DENSE_SHAPES.items()}
+    inputs["phone"][:, :1] += hidden
+    inputs["watch"] += 3 * hidden
+    inputs["pulse"] += hidden.mean((2, 3))[:, None]
+    target = (hidden[:, 0] > -0.4).long() + (hidden[:, 0] > 0.4)
+    target[::4, :, 3] = -1
+    labelled, there = torch.ones(n, dtype=torch.bool), torch.ones(n, dtype=torch.bool)
+    present = dict.fromkeys(SHAPES, there)
+    if kind in ("partly labelled", "both"):
+        labelled = torch.arange(n) % 2 == 0
+        target[~labelled] = -1
+    if kind in ("privileged partly present", "both"):
+        present["watch"] = torch.arange(n) % 3 != 1
+        inputs["watch"] = inputs["watch"] * present["watch"][:, None, None, None]
+    return Batch(inputs, target, labelled, present, torch.arange(n), {})
+
+
 def make_network(reads: Iterable[str], task: Task, tnets: dict[str, nn.Module] | None = None, seed: int = 0) -> Network:
     torch.manual_seed(seed)
     slots = list(SHAPES) if tnets else None
-    return build_network(SHAPES, tuple(reads), task.outputs, NETWORK, slots=slots, hallucinators=tnets)
+    shapes, size = shapes_of(task.name), SIZE if task.name == "segmentation" else ()
+    return build_network(shapes, tuple(reads), task.outputs, NETWORK, slots=slots, hallucinators=tnets, size=size)
 
 
 @functools.cache
@@ -104,16 +142,25 @@ def cast(said: Output, dtype: torch.dtype) -> Output:
 
 
 def distillation_subject(
-    method: str, task: str, kind: str, *, tnet: bool, crossfit: bool = False, config: Config | None = None
+    method: str, task: str, kind: str, *, tnet: bool | str = "", crossfit: bool = False, config: Config | None = None
 ) -> Subject:
-    """A method by its name in an experiment, with a student that has frozen T-Nets or none."""
+    """A method by its name in an experiment; `tnet` says what the student's privileged slots are.
+
+    True or "t-net": frozen T-Nets; "encoder": networks of its own on what is available; "" or False: there are none.
+    """
     terms, config = Recipe.parse(method), config or Config()
     terms.make(config, task_of(task))  # refuses here, not in the factory
     teacher = speech(task, kind, crossfit)
 
     def factory(dtype: torch.dtype) -> Distillation:
-        tnets = None
-        if tnet:
+        tnets: dict[str, nn.Module] | None = None
+        if tnet == "encoder":
+            shapes, own = feature_shape(trained_teacher(task, kind)), make_network(AVAILABLE, task_of(task), seed=5)
+            here = {a: shapes[a] for a in AVAILABLE}
+            tnets = {
+                m: HallucinationNetwork(copy.deepcopy(dict(own.encoders)), here, shapes[m], slot=m) for m in PRIVILEGED
+            }
+        elif tnet:
             source = trained_tnets(task, kind)
             tnets = make_hallucinators(feature_shape(trained_teacher(task, kind)), AVAILABLE, PRIVILEGED)
             for m, module in tnets.items():
@@ -125,6 +172,45 @@ def distillation_subject(
         return Distillation(student, said, task_of(task), made, make_rows(task, kind).to(dtype)).to(dtype)
 
     return Subject(factory, make_rows(task, kind), AVAILABLE, PRIVILEGED, part=teacher.part)
+
+
+PLACE = TemporaryDirectory(prefix="sidelight-parts-", ignore_cleanup_errors=True)
+AT_ONCE: dict[str, dict[str, Any]] = {}
+"""Standalone method -> the settings with which every part of it is trained from the first step on."""
+
+
+@functools.cache
+def standalone_parts(method: str, task: str, kind: str) -> Parts:
+    """The real `Parts` of a job on a small data set of one of `KINDS`; its earlier stages take three epochs."""
+    data = make_data(task)
+    if kind not in ("partly labelled", "both"):
+        data = replace(data, labelled=np.ones(len(data), bool), target=np.nan_to_num(data.target))
+    if kind not in ("privileged partly present", "both"):
+        data = replace(data, present={})
+    folder = Path(PLACE.name) / f"{method}-{task}-{kind}"
+    return Parts(cell(folder, data), Job(method, "", 1.0, 0, 0))
+
+
+def build_standalone(method: str, task: str, kind: str, **options: Any) -> Method:
+    """A method of its own stages, all but the last one done."""
+    made = METHODS[method]
+    assert issubclass(made, Standalone)
+    return made.build(standalone_parts(method, task, kind), **options)
+
+
+@functools.cache
+def standalone_built(method: str, task: str, kind: str) -> Method:
+    return build_standalone(method, task, kind, **AT_ONCE.get(method, {}))
+
+
+def standalone_subject(method: str, task: str, kind: str) -> Subject:
+    """A method of its own stages, with the settings of `AT_ONCE`; a copy of one that was built once.
+
+    What it keeps of finished networks must go along with `Module.to`: buffers, not plain tensors.
+    """
+    built = standalone_built(method, task, kind)
+    parts = standalone_parts(method, task, kind)
+    return Subject(lambda dtype: copy.deepcopy(built).to(dtype), parts.rows(), AVAILABLE, PRIVILEGED)
 
 
 def supervised_subject(role: str, task: str, kind: str) -> Subject:
