@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -406,3 +407,42 @@ def test_the_method_contract_accepts_batch_normalisation(check):
     rows = make_rows("classification", "both")
     rows.present["pulse"] = torch.arange(len(rows)) % 4 != 1
     check(Subject(factory, rows, tuple(shapes), ()))
+
+
+def test_a_run_with_encoders_by_modality_and_local_weights(tmp_path, monkeypatch):
+    """From arrays to a stored student, which needs neither the weights file nor a word about its encoders."""
+    import sidelight as sl
+
+    generator = np.random.default_rng(0)
+    target = np.tile(["no", "yes"], 12)
+    pulse = generator.normal(size=(24, 16, 2)).astype("float32") + (target == "yes")[:, None, None]
+    monkeypatch.setattr(sl.Study, "report", lambda self, path=None: self.folder / "report.html")
+    split = np.repeat(["train", "select", "test"], 8)
+    data = sl.load({"pulse": pulse, "age": pulse[:, 0], "swing": pulse[:, ::2], "target": target, "split": split})
+    torch.manual_seed(5)
+    weights = Backbone("resnet18", (16, 2), 4).net.state_dict()
+    torch.save({f"module.{name}": tensor for name, tensor in weights.items()}, tmp_path / "pulse.pt")
+    study = sl.compare(
+        data,
+        ["age", "pulse"],
+        ["swing"],
+        ["kl"],
+        seeds=1,
+        network={
+            "width": 4,
+            "encoders": {"pulse": "resnet18", "swing": "cnn"},
+            "weights": {"pulse": str(tmp_path / "pulse.pt")},
+        },
+        training={"epochs": 1},
+        placebo=["none"],
+        output=str(tmp_path / "run"),
+        jobs=1,
+        quiet=True,
+    )
+    (tmp_path / "pulse.pt").unlink()
+    student = study.best().student
+    assert {m: e.kind for m, e in student.network.encoders.items()} == {"age": "mlp", "pulse": "resnet18"}
+    rows = {"age": pulse[:, 0], "pulse": pulse}
+    assert set(student.predict(rows)) <= {"no", "yes"}
+    alone = np.concatenate([student.predict_proba({m: x[[i]] for m, x in rows.items()}) for i in range(3)])
+    assert np.allclose(student.predict_proba(rows)[:3], alone, atol=1e-5)
