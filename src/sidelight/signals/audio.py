@@ -42,7 +42,7 @@ def read_audio(
             total, found = file.frames, float(file.samplerate)
             first = round(start * found)
             count = total - first if seconds is None else round(seconds * found)
-            if first + count <= total and total:
+            if 0 < count <= total - first:
                 file.seek(first)
                 samples = file.read(count, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:

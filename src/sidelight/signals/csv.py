@@ -87,8 +87,8 @@ def _numbers(path: Path, modality: str, column: str, cells: NDArray) -> NDArray[
     numbers = np.asarray(pd.to_numeric(pd.Series(cells), errors="coerce"), np.float64)
     bad = ~np.isfinite(numbers)
     for i in np.flatnonzero(bad)[:1]:
-        cell = str(cells[i]).strip()
-        what = "is empty" if cell in ("", "nan") else f"is {cell!r}"
+        cell = cells[i].strip() if isinstance(cells[i], str) else ""  # a short row's cells are no text
+        what = f"is {cell!r}" if cell else "is empty"
         end = "; it is the last row: is the file truncated?" if i == len(cells) - 1 else ""
         raise DataError(
             f"{path}: row {i + 2}, modality {modality!r}, column {column!r} {what}; expected a number "

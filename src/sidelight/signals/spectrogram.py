@@ -103,8 +103,8 @@ class Spectrogram:
         least = self.length // 2 + 1 if self.centre else self.window
         if samples < least:
             raise DataError(f"signals of {samples} samples; a spectrogram of window {self.window} needs {least}")
-        frames = 1 + (samples if self.centre else samples - self.window) // self.hop
-        return self.mels or self.length // 2 + 1, frames
+        room = samples - self.length % 2 if self.centre else samples - self.window
+        return self.mels or self.length // 2 + 1, 1 + room // self.hop
 
     @torch.no_grad()
     def __call__(self, signals: Tensor) -> Tensor:

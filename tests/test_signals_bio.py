@@ -1,0 +1,94 @@
+"""Cleaning and features of biosignals: simulated ones whose beats, responses and amplitudes are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sidelight.errors import ConfigError, DataError
+from sidelight.signals import Recording, cut
+from sidelight.signals.bio import KINDS, UNITS, beat_features, clean, feature_names, features
+
+
+@pytest.fixture
+def nk():
+    return pytest.importorskip("neurokit2", reason='biosignals need neurokit2: pip install "sidelight[bio]"')
+
+
+def test_beats_by_hand():
+    found = dict(zip(feature_names("ecg"), beat_features(np.array([0, 0.8, 1.7, 2.5, 3.5]))))
+    assert found["beats"] == 5
+    assert found["interval_mean_ms"] == pytest.approx(875)
+    assert found["heart_rate_per_minute"] == pytest.approx(60 / 0.875)
+    assert found["sdnn_ms"] == pytest.approx(np.std([800, 900, 800, 1000], ddof=1))
+    assert found["rmssd_ms"] == pytest.approx(np.sqrt((100**2 + 100**2 + 200**2) / 3))
+    assert found["pnn50_share"] == 1
+    assert np.isnan(beat_features(np.array([1.0]))[1:]).all()
+    assert np.isnan(beat_features(np.array([1.0, 2.0]))).tolist() == [False, False, False, True, True, True]
+
+
+def test_emg_of_a_sine():
+    t = np.arange(1024) / 512
+    windows = np.stack([0.2 * np.sin(2 * np.pi * 61 * t), np.zeros(1024)], 1)[None]
+    found = features(windows, 512, "emg", "mV").reshape(2, -1)
+    sine = dict(zip(feature_names("emg"), found[0]))
+    assert sine["rms_mV"] == pytest.approx(0.2 / np.sqrt(2), rel=1e-3)
+    assert sine["mean_abs_mV"] == pytest.approx(0.4 / np.pi, rel=1e-2)
+    assert sine["peak_mV"] == pytest.approx(0.2, rel=1e-3)
+    assert sine["zero_crossings_per_s"] == pytest.approx(122, abs=1)
+    assert sine["median_frequency_Hz"] == pytest.approx(61, abs=2)
+    assert found[1].tolist() == [0, 0, 0, 0, 0]
+    np.testing.assert_allclose(features(windows * 1000, 512, "emg", "uV").ravel()[:3], found[0, :3])
+
+
+def test_mistakes_are_named():
+    with pytest.raises(ConfigError, match=r"unknown kind of biosignal 'edaa'. Did you mean 'eda'"):
+        features(np.ones((1, 9, 1)), 9, "edaa", "uS")
+    with pytest.raises(ConfigError, match="emg in uS; its features need a unit that converts to mV"):
+        features(np.ones((1, 9, 1)), 9, "emg", "uS")
+    with pytest.raises(DataError, match=r"emg windows of shape \(9, 1\)"):
+        features(np.ones((9, 1)), 9, "emg", "mV")
+    with pytest.raises(ConfigError, match="'eda' is in mV, which cannot be converted to uS"):
+        clean(Recording(np.ones(100), 100, "mV", modality="eda"), "eda")
+    assert KINDS.keys() == UNITS.keys()
+
+
+def simulated(nk, kind, rate, **more):
+    simulate = getattr(nk, f"{kind}_simulate")
+    return Recording(
+        simulate(duration=30, sampling_rate=rate, random_state=1, **more), rate, UNITS[kind] or "1", modality=kind
+    )
+
+
+@pytest.mark.parametrize("rate", [512, 100])
+@pytest.mark.parametrize("kind", ["ecg", "ppg"])
+def test_the_heart_rate_is_found(nk, kind, rate):
+    r = simulated(nk, kind, rate, heart_rate=75)
+    r = Recording(
+        r.values + 0.3 * np.sin(np.arange(len(r.values)) / rate)[:, None], rate, r.unit, modality=kind
+    )  # drift
+    windows = cut({kind: clean(r, kind)}, 10, 10).values[kind]
+    found = dict(zip(feature_names(kind), features(windows, rate, kind, r.unit).T))
+    np.testing.assert_allclose(found["heart_rate_per_minute"], 75, rtol=0.05)
+    assert np.isnan(features(np.zeros((1, 600, 1)), rate, kind, r.unit)[:, 1:]).all()
+
+
+def test_skin_conductance_responses_are_found(nk):
+    r = simulated(nk, "eda", 100, scr_number=6, noise=0.02)
+    cleaned = clean(Recording(r.values / 1000, 100, "mS", modality="eda"), "eda")
+    assert cleaned.unit == "uS"
+    found = dict(zip(feature_names("eda"), features(cleaned.values[None], 100, "eda", "uS")[0]))
+    assert found["scr_per_minute"] == pytest.approx(12, abs=2)
+    assert found["tonic_mean_uS"] == pytest.approx(r.values.mean(), rel=0.1)
+    flat = features(np.full((1, 600, 1), 3.0), 100, "eda", "uS")[0]
+    np.testing.assert_allclose(flat, [3, 0, 0, 0, 0, 0, 0], atol=1e-9)
+
+
+def test_emg_keeps_its_bursts_and_loses_its_offset(nk):
+    r = simulated(nk, "emg", 512, burst_number=3)
+    cleaned = clean(Recording(np.concatenate([r.values + 2, r.values], 1), 512, "mV", modality="emg"), "emg")
+    assert np.abs(cleaned.values.mean(0)).max() < 0.01
+    np.testing.assert_allclose(cleaned.values[:, 0], cleaned.values[:, 1], atol=1e-6)
+    assert features(cleaned.values[None], 512, "emg", "mV").shape == (1, 10)
+    with pytest.raises(DataError, match=r"'emg': channel 0 \(1 s at 100 Hz\) cannot be cleaned as emg"):
+        clean(Recording(np.ones(100), 100, "mV", modality="emg"), "emg")
