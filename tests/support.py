@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import copy
 import functools
 import os
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sidelight.config import Config, NetworkConfig, TrainingConfig
+from sidelight.data import Dataset
 from sidelight.data.batch import Batch
 from sidelight.experiment.jobs import Job
 from sidelight.experiment.parts import Parts
@@ -29,7 +29,7 @@ from sidelight.networks.network import Network, Output, outputs
 from sidelight.tasks import Task, make_task
 from sidelight.testing import Subject
 from sidelight.training import fit
-from small import cell, make_data
+from small import cell
 
 SHAPES = {"phone": (6,), "watch": (4,), "pulse": (8, 2)}
 SIZE = (8, 12)
@@ -181,14 +181,20 @@ AT_ONCE: dict[str, dict[str, Any]] = {}
 
 @functools.cache
 def standalone_parts(method: str, task: str, kind: str) -> Parts:
-    """The real `Parts` of a job on a small data set of one of `KINDS`; its earlier stages take three epochs."""
-    data = make_data(task)
-    if kind not in ("partly labelled", "both"):
-        data = replace(data, labelled=np.ones(len(data), bool), target=np.nan_to_num(data.target))
-    if kind not in ("privileged partly present", "both"):
-        data = replace(data, present={})
+    """The real `Parts` of a job on the rows of `make_rows`; its earlier stages take three epochs."""
+    rows = make_rows(task, kind, n=72)
+    data = Dataset(
+        name="small",
+        inputs={m: x.numpy() for m, x in rows.inputs.items()},
+        target=rows.target.numpy(),
+        labelled=rows.labelled.numpy(),
+        task=task,
+        labels=task_of(task).labels,
+        present={m: there.numpy() for m, there in rows.present.items()},
+        group=np.array([f"g{i // 6}" for i in range(len(rows))]),
+    )
     folder = Path(PLACE.name) / f"{method}-{task}-{kind}"
-    return Parts(cell(folder, data), Job(method, "", 1.0, 0, 0))
+    return Parts(cell(folder, data, methods=[method]), Job(method, "", 1.0, 0, 0))
 
 
 def build_standalone(method: str, task: str, kind: str, **options: Any) -> Method:
