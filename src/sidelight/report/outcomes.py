@@ -17,12 +17,11 @@ MANY_CLASSES, MANY_GROUPS, POINTS = 14, 60, 700
 def confusion(predictions: pd.DataFrame, classes: list[str], name: str, labels: float) -> Markup:
     """Rows: true class; columns: predicted; each row in percent of its class, over all folds and seeds.
 
-    labels: the label budget, here and below; it keeps the figures of several budgets apart.
+    labels: the label budget, here and below; it keeps the figures of several budgets apart. Of a class per pixel,
+    pixels are counted instead of rows.
     """
-    counts = pd.crosstab(predictions["target"], predictions["prediction"]).reindex(
-        index=classes, columns=classes, fill_value=0
-    )
-    share = counts.to_numpy(dtype=np.float64)
+    counts = counted(predictions, classes)
+    share = counts.astype(np.float64)
     share = share / np.maximum(share.sum(axis=1, keepdims=True), 1)
     with figure(WIDTH, 1.1 + min(0.42 * len(classes), 3.6)) as fig:
         axes = fig.add_subplot()
@@ -30,7 +29,7 @@ def confusion(predictions: pd.DataFrame, classes: list[str], name: str, labels: 
         if len(classes) <= MANY_CLASSES:
             for i, j in np.ndindex(*share.shape):
                 colour = "#ffffff" if share[i, j] > 0.45 else "#1c2431"  # on the cell, the same in light and dark
-                text = f"{100 * share[i, j]:.0f}" if counts.iat[i, j] else "·"
+                text = f"{100 * share[i, j]:.0f}" if counts[i, j] else "·"
                 axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8.5)
             turned = max(map(len, classes)) * len(classes) > 40
             axes.set_xticks(
@@ -45,6 +44,15 @@ def confusion(predictions: pd.DataFrame, classes: list[str], name: str, labels: 
         quiet(axes, "")
         recall = ", ".join(f"{c} {100 * share[i, i]:.0f} %" for i, c in enumerate(classes))
         return finish(fig, f"confusion-{name}-{labels:g}", f"Confusion matrix of {name}; recall: {recall}")
+
+
+def counted(predictions: pd.DataFrame, classes: list[str]) -> NDArray:
+    """(C, C) rows, or pixels, of each true class that were given each class."""
+    columns = [f"pixels.{t}.{p}" for t in classes for p in classes]
+    if columns[0] in predictions:
+        return np.asarray(predictions[columns].sum().to_numpy().reshape(len(classes), len(classes)))
+    table = pd.crosstab(predictions["target"], predictions["prediction"])
+    return np.asarray(table.reindex(index=classes, columns=classes, fill_value=0))
 
 
 def scatter(predictions: pd.DataFrame, target: str, name: str, best: str | None, labels: float) -> Markup:
@@ -73,13 +81,18 @@ def _ccc(prediction: NDArray, target: NDArray) -> float:
 
 
 def group_scores(predictions: pd.DataFrame, task: str, targets: list[str]) -> pd.Series:
-    """A score per group, averaged over seeds: share of rows that are right, or CCC averaged over the targets."""
+    """A score per group, averaged over seeds: share of rows that are right, mIoU, or CCC averaged over the targets."""
     if "group" not in predictions or predictions.empty:
         return pd.Series(dtype=np.float64)
     if task == "classification":
         labelled = predictions[predictions["target"] != ""]
         right = (labelled["target"] == labelled["prediction"]).astype(np.float64)
         per = right.groupby([labelled["group"], labelled["seed"]]).mean()
+    elif task == "segmentation":
+        from sidelight.metrics import mean_iou
+
+        pairs = predictions.groupby(["group", "seed"])
+        per = pd.Series({key: mean_iou(counted(rows, targets)) for key, rows in pairs}, dtype=np.float64)
     else:
         per = pd.concat([_group_ccc(predictions, t) for t in targets], axis=1).mean(axis=1)
     return per.groupby(level=0).mean()
@@ -116,6 +129,32 @@ def group_spread(baseline: pd.Series, student: pd.Series, best: str, factor: flo
         axes.margins(x=0.02)
         quiet(axes)
         return finish(fig, f"groups-{labels:g}", f"{noun} of every group with the baseline and with {best}")
+
+
+def maps(panels: list[tuple[str, NDArray]], names: list[str], labels: float) -> Markup:
+    """Class maps (n, H, W) of the same test rows, one line per row, one column per panel, with a key of the classes.
+
+    panels: title -> maps; −1 (ignored) is left white.
+    """
+    import matplotlib as mpl
+
+    rows, columns = len(panels[0][1]), len(panels)
+    height, width = panels[0][1].shape[1:]
+    palette = mpl.colormaps["tab20" if len(names) > 10 else "tab10"]
+    colours = mpl.colors.ListedColormap([palette(c % palette.N) for c in range(len(names))])
+    with figure(2.2 * columns, rows * 2.2 * height / width + 0.7) as fig:
+        axes = fig.subplots(rows, columns, squeeze=False)
+        for j, (title, shown) in enumerate(panels):
+            axes[0][j].set_title(title)
+            for i in range(rows):
+                hidden = np.ma.masked_less(shown[i], 0)
+                axes[i][j].imshow(hidden, cmap=colours, vmin=-0.5, vmax=len(names) - 0.5, interpolation="nearest")
+                axes[i][j].set_axis_off()
+        if len(names) <= MANY_CLASSES:
+            key = [mpl.patches.Patch(color=colours(c), label=name) for c, name in enumerate(names)]
+            fig.legend(handles=key, loc="lower center", ncols=min(len(names), 7))
+        said = ", ".join(title for title, _ in panels)
+        return finish(fig, f"maps-{labels:g}", f"Class maps of {rows} test rows: {said}")
 
 
 class GroupFacts(NamedTuple):

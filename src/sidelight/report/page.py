@@ -14,7 +14,7 @@ from sidelight.report import comparisons, outcomes, structure, training
 from sidelight.report.stored import Stored
 from sidelight.report.style import PALETTE, role_colour
 from sidelight.results import Comparison, Interval, Row, budgets, compare, metric_columns, sentence, verdict
-from sidelight.results.comparison import BASELINE, COUNTED
+from sidelight.results.comparison import BASELINE, COUNTED, TEACHER
 from sidelight.results.units import Unit, labels_phrase, metric_name, number, percent, unit
 from sidelight.results.verdict import span
 
@@ -110,6 +110,7 @@ class Evidence:
     best: str | None
     groups: dict[str, Any] | None
     outcome: list[Markup]
+    maps: Markup | None
     structure: structure.Structure | None
     training: list[Markup]
 
@@ -154,7 +155,8 @@ def question(stored: Stored) -> list[tuple[str, str]]:
         return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
     target = names("target") or (", ".join(stored.labels) if stored.task == "regression" else "")
-    classes = f"one of {', '.join(stored.labels)}" if stored.task == "classification" and stored.labels else ""
+    classes = f"one of {', '.join(stored.labels)}" if stored.task != "regression" and stored.labels else ""
+    classes = f"of every pixel {classes}" if stored.task == "segmentation" else classes
     folds = None if config.get("protocol") in COUNTED else config.get("folds")  # the data say how many, not the setting
     counted = ((folds, "fold"), (config.get("seeds"), "seed"))
     repeated = " × ".join(f"{n} {word}{'s' * (n != 1)}" for n, word in counted if isinstance(n, int))
@@ -212,6 +214,7 @@ def evidence(stored: Stored, c: Comparison) -> Evidence:
         best=c.best,
         groups=_groups(stored, c),
         outcome=_outcome(stored, c),
+        maps=_maps(stored, c),
         structure=structure.structure(stored, c),
         training=training.curves(stored, c),
     )
@@ -270,14 +273,26 @@ def _outcome(stored: Stored, c: Comparison) -> list[Markup]:
     shown = [name for name in (BASELINE, c.best) if name is not None and name in c.rows]
     said = {name: stored.predictions(name, c.labels) for name in shown}
     said = {name: frame for name, frame in said.items() if len(frame)}
-    if stored.task == "classification":
+    if stored.task != "regression":
         return [
             outcomes.confusion(frame, stored.labels, name, c.labels)
             for name, frame in said.items()
-            if "target" in frame
+            if "target" in frame or stored.task == "segmentation"
         ]
     targets = [t for t in stored.labels if all(f"target.{t}" in frame for frame in said.values())]
     return [outcomes.scatter(frame, t, name, c.best, c.labels) for t in targets for name, frame in said.items()]
+
+
+def _maps(stored: Stored, c: Comparison) -> Markup | None:
+    """Class maps of a few test rows of the first fold and seed: the truth, baseline, best student and teacher."""
+    shown = [name for name in (BASELINE, c.best, TEACHER) if name is not None and name in c.rows]
+    for pair in stored.folders(shown[0], c.labels) if shown else ():
+        found = {name: stored.examples(name, c.labels, pair) for name in shown}
+        found = {name: maps for name, maps in found.items() if maps}
+        if found:
+            panels = [("truth", next(iter(found.values()))["target"])]
+            return outcomes.maps(panels + [(n, f["prediction"]) for n, f in found.items()], stored.labels, c.labels)
+    return None
 
 
 def _groups(stored: Stored, c: Comparison) -> dict[str, Any] | None:
@@ -290,7 +305,7 @@ def _groups(stored: Stored, c: Comparison) -> dict[str, Any] | None:
     facts = outcomes.group_facts(baseline, student)
     if facts is None or facts.groups < 2:
         return None
-    metric = "accuracy" if stored.task == "classification" else "ccc"
+    metric = {"regression": "ccc", "segmentation": "miou"}.get(stored.task, "accuracy")
     u = unit(metric)
     noun = metric_name(metric) + (", %" if u.factor == 100 else "")
     figure = outcomes.group_spread(baseline, student, c.best, u.factor, noun, c.labels)

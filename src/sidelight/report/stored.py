@@ -56,7 +56,8 @@ class Stored:
 
     @property
     def task(self) -> str:
-        return str(self.results.attrs.get("task", "classification"))
+        """What kind of target is predicted: "classification" also for a retrieval or anti-spoofing."""
+        return str(self.results.attrs.get("kind") or self.results.attrs.get("task", "classification"))
 
     @property
     def labels(self) -> list[str]:
@@ -107,6 +108,15 @@ class Stored:
         """The curves of a row's jobs, indexed by epoch."""
         frames = (self._csv(f / "curves.csv") for f in self.folders(name, labels).values())
         return [f.set_index("epoch") for f in frames if f is not None and "epoch" in f and "select" in f]
+
+    def examples(self, name: str, labels: float, pair: tuple[int, int]) -> dict[str, NDArray]:
+        """Class maps of a few test rows of one job: `row`, `target` and `prediction`; empty where there are none."""
+        file = self.folders(name, labels).get(pair, Path()) / "examples.safetensors"
+        try:
+            return dict(load_file(file)) if file.is_file() else {}
+        except Exception as error:  # safetensors' own errors have no common class
+            self.notes.append(f"{file.parent.name}/{file.name} cannot be read ({error}).")
+            return {}
 
     def similarity(self, folder: Path) -> Similarity | None:
         """The matrices of a job's probe batch, with the epoch that its network is from."""

@@ -56,6 +56,7 @@ def structure(stored: Stored, c: Comparison) -> Structure | None:
             )
         first = _matrix(teacher.last, teacher.group, classes, low, "teacher", c.labels)
         by = "class" if classes else (stored.labels[0] if stored.labels else "target")
+        by = "the share of pixels of the rarer classes" if stored.task == "segmentation" else by
         return Structure(fold, seed, first, panels, _agreement(stored, c), by)
     return None
 

@@ -6,8 +6,18 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-LOWER_IS_BETTER = frozenset({"mae", "rmse"})  # where job.json does not say; metrics.py needs torch
-SHARES = frozenset({"accuracy", "unweighted_accuracy", "macro_f1"})
+LOWER_IS_BETTER = frozenset(
+    {"mae", "rmse", "median_rank", "acer", "apcer", "bpcer", "eer"}
+)  # where job.json does not say; metrics.py needs torch
+SHARES = frozenset(
+    {"accuracy", "unweighted_accuracy", "macro_f1", "recall_at_1", "recall_at_5", "recall_at_10"}
+    | {"acer", "apcer", "bpcer", "eer", "auc", "miou", "pixel_accuracy"}
+)
+OF_CLASS = "iou."
+"""How the intersection over union of one class begins: `iou.<class>`."""
+
+
+ABBREVIATED = ("ccc", "mae", "rmse", "acer", "apcer", "bpcer", "eer", "auc")
 
 
 class Unit(NamedTuple):
@@ -34,7 +44,7 @@ class Unit(NamedTuple):
 
 
 def unit(metric: str) -> Unit:
-    return Unit(100, 1, "points") if metric in SHARES else Unit(1, 3, "")
+    return Unit(100, 1, "points") if metric in SHARES or metric.startswith(OF_CLASS) else Unit(1, 3, "")
 
 
 def sign(metric: str, higher_is_better: Mapping[str, bool]) -> int:
@@ -44,8 +54,12 @@ def sign(metric: str, higher_is_better: Mapping[str, bool]) -> int:
 
 def metric_name(metric: str) -> str:
     """The metric's name as read: `unweighted_accuracy` -> "unweighted accuracy", `ccc` -> "CCC"."""
-    short = {"ccc": "CCC", "mae": "MAE", "rmse": "RMSE", "macro_f1": "macro-F1"}
-    return short.get(metric, metric.replace("_", " "))
+    if metric.startswith(OF_CLASS):
+        return f"IoU of {metric.removeprefix(OF_CLASS)}"
+    short = {"macro_f1": "macro-F1", "median_rank": "MedR", "miou": "mIoU"} | {
+        name: name.upper() for name in ABBREVIATED
+    }
+    return short.get(metric, metric.replace("recall_at_", "R@").replace("_", " "))
 
 
 def percent(share: float) -> str:
