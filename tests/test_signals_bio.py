@@ -63,7 +63,8 @@ def simulated(nk, kind, rate, **more):
 @pytest.mark.parametrize("rate", [512, 100])
 @pytest.mark.parametrize("kind", ["ecg", "ppg"])
 def test_the_heart_rate_is_found(nk, kind, rate):
-    r = simulated(nk, kind, rate, heart_rate=75)
+    steady = {"frequency_modulation": 0, "ibi_randomness": 0} if kind == "ppg" else {"heart_rate_std": 0}
+    r = simulated(nk, kind, rate, heart_rate=75, **steady)
     r = Recording(
         r.values + 0.3 * np.sin(np.arange(len(r.values)) / rate)[:, None], rate, r.unit, modality=kind
     )  # drift
