@@ -14,14 +14,15 @@ from sidelight.networks.backbones.base import Backbone
 from sidelight.networks.backbones.weights import announce, load_weights
 from sidelight.networks.dense import DenseEncoder, DenseHead
 from sidelight.networks.encoders import ENCODERS, MLPEncoder, SignalEncoder, make_encoder
-from sidelight.networks.fusions import FUSIONS, Fusion, MapConcat, make_fusion
+from sidelight.networks.fusions import FUSIONS, MAP_FUSIONS, Fusion, make_fusion
 from sidelight.networks.hallucination import HallucinationNetwork, TNet
-from sidelight.networks.names import BACKBONES, PROVIDERS, chosen
+from sidelight.networks.names import BACKBONES, PROVIDERS, PYRAMIDS, chosen
 from sidelight.networks.network import Network
+from sidelight.networks.rgbd import LEVELS, PyramidEncoder, PyramidHead
 
 Shape = tuple[int, ...]
 """(T, D) of tokens, (D, h, w) of a map."""
-BUILT_IN = (*ENCODERS.values(), DenseEncoder, Backbone, TNet)
+BUILT_IN = (*ENCODERS.values(), DenseEncoder, PyramidEncoder, Backbone, TNet)
 """What `described` knows; a subclass of one is the user's own."""
 
 
@@ -69,7 +70,7 @@ def build_network(
     if sorted(order) != sorted(sizes):
         raise ConfigError(f"the fusion's slots are {list(order)}, but {list(sizes)} are read or hallucinated")
     fusion = make_fusion(config.fusion, {m: sizes[m] for m in order}, config.width, config.dropout)
-    if size and not isinstance(fusion, MapConcat):
+    if size and type(fusion) not in MAP_FUSIONS.values():
         raise ConfigError(f"a class per pixel needs at least one modality of images, but {list(order)} give no map")
     head = make_head(fusion, task_outputs, size)
     return Network({m: encoders[m] for m in reads}, fusion, head, hallucinators)
@@ -79,6 +80,8 @@ def map_encoder(kind: str, shape: Sequence[int], width: int, tokens: int, dropou
     """An image's encoder in a dense network: "auto" makes a `DenseEncoder`, a public network's name its last map."""
     if kind == "auto":
         return DenseEncoder(shape, width, dropout)
+    if kind in PYRAMIDS:
+        return PyramidEncoder(kind, shape, width, dropout)
     if ":" not in kind and kind not in BACKBONES:
         raise ConfigError(f"encoder {kind!r} makes no map of an image; use auto, or a public network such as resnet18")
     encoder = Backbone(kind, shape, width, 1, dropout, "map")
@@ -87,10 +90,15 @@ def map_encoder(kind: str, shape: Sequence[int], width: int, tokens: int, dropou
 
 
 def make_head(fusion: Fusion, outputs: int, size: Sequence[int] = ()) -> nn.Module:
-    """From the fused vector to the outputs, or from the fused map to the outputs of every pixel."""
+    """From the fused vector to the outputs, or from the fused map to the outputs of every pixel.
+
+    A fused map of 4·width channels holds the levels of a pyramid: no other encoder returns more than `width`.
+    """
     if size:
+        if fusion.out_dim == LEVELS * (width := fusion.settings["width"]):
+            return PyramidHead(width, outputs, size)
         return DenseHead(fusion.out_dim, outputs, size)
-    if isinstance(fusion, MapConcat):
+    if type(fusion) in MAP_FUSIONS.values():
         raise ConfigError("the encoders return maps, which only a target with a class per pixel (segmentation) reads")
     return nn.Linear(fusion.out_dim, outputs)
 
@@ -108,7 +116,7 @@ def encoded_shape(modality: str, encoder: nn.Module, shape: Sequence[int]) -> Sh
     maps = isinstance(encoder, Backbone) and encoder.returns == "map"
     if maps and len(shape) != 3:
         raise ConfigError(f"the encoder of {modality!r} returns maps, which networks read of images only")
-    if isinstance(encoder, MLPEncoder | SignalEncoder | DenseEncoder | Backbone) and not maps:
+    if isinstance(encoder, MLPEncoder | SignalEncoder | DenseEncoder | PyramidEncoder | Backbone) and not maps:
         return encoder.out_shape
     return dry_run(modality, encoder, torch.zeros(2, *shape), maps=len(shape) == 3)
 
@@ -148,15 +156,15 @@ def describe(network: Network) -> dict[str, Any]:
     Orders matter and are kept in lists. Weights are not included: they are the state dict's.
     """
     fusion, head = network.fusion, network.head
-    built_in = type(fusion) in (*FUSIONS.values(), MapConcat)
-    if not isinstance(fusion, Fusion) or not built_in or not isinstance(head, nn.Linear | DenseHead):
+    built_in = type(fusion) in (*FUSIONS.values(), *MAP_FUSIONS.values())
+    if not isinstance(fusion, Fusion) or not built_in or not isinstance(head, nn.Linear | DenseHead | PyramidHead):
         raise ConfigError("only networks with a built-in fusion and head can be described")
     return {
         "encoders": [{"modality": m, **described(e)} for m, e in network.encoders.items()],
         "hallucinators": [{"modality": m, **described(h)} for m, h in network.hallucinators.items()],
         "fusion": {"kind": fusion.name, **fusion.settings},
         "outputs": head.out_features,
-        "size": list(head.size) if isinstance(head, DenseHead) else [],
+        "size": list(head.size) if not isinstance(head, nn.Linear) else [],
     }
 
 
@@ -165,8 +173,9 @@ def described(module: nn.Module) -> dict[str, Any]:
     if isinstance(module, HallucinationNetwork):
         encoders = [{"modality": m, **described(e)} for m, e in module.encoders.items()]
         return {"kind": module.kind, "encoders": encoders, "tnet": module.tnet.settings}
-    if isinstance(module, MLPEncoder | SignalEncoder | DenseEncoder | Backbone | TNet) and type(module) in BUILT_IN:
-        return {"kind": module.kind, **module.settings}
+    if type(module) in BUILT_IN:
+        own: Any = module
+        return {"kind": own.kind, **own.settings}
     return {"kind": "custom"}
 
 
@@ -208,6 +217,8 @@ def make(kind: str, settings: Mapping[str, Any]) -> nn.Module:
         return HallucinationNetwork(encoders, shapes_of(tnet["sources"]), tnet["target"], tnet["slot"])
     if kind == TNet.kind:
         return TNet(shapes_of(settings["sources"]), settings["target"], settings["hidden"], settings["slot"])
+    if kind in PYRAMIDS:
+        return PyramidEncoder(kind, **settings)
     if kind == DenseEncoder.kind:
         return DenseEncoder(**settings)
     if kind in BACKBONES or kind.partition(":")[0] in PROVIDERS:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from sidelight.errors import ConfigError
 from sidelight.networks.dropout import Dropout
-from sidelight.networks.names import BACKBONES, check_encoder, readers
+from sidelight.networks.names import BACKBONES, PYRAMIDS, check_encoder, readers
 from sidelight.networks.tokens import resample, stretches
 
 
@@ -122,6 +122,9 @@ def make_encoder(kind: str, shape: Sequence[int], width: int = 64, tokens: int =
 
         return Backbone(kind, shape, width, tokens, dropout, "tokens" if tokens > 1 else "vector")
     check_encoder(kind)
+    if kind in PYRAMIDS:
+        plain = kind.removesuffix("-pyramid")
+        raise ConfigError(f"encoder {kind!r} is for targets with a class per pixel; for others use {plain!r}")
     signal = len(shape) == 2
     if kind == "statistics" and signal:
         raise ConfigError(

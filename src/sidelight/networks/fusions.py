@@ -89,6 +89,33 @@ class MapConcat(Fusion):
         return fused
 
 
+class SqueezeExcitation(Fusion):
+    """A weighted sum of maps: z = Σ_m g_m ⊙ x_m, {slot: (B, D, h, w)} -> (B, D, h, w).
+
+    g_m = sigmoid(W₂ ReLU(W₁ mean x_m)) weighs every channel of a slot by its mean over all positions (Hu et al.,
+    Squeeze-and-excitation networks, 2018), as ESANet fuses depth into colours (Seichter et al., ICRA 2021). Slots have
+    one shape. Of a pyramid's map, each level is weighed and added by its own channels.
+    """
+
+    name = "squeeze-excitation"
+
+    def __init__(self, shapes: Shapes, width: int = 64, dropout: float = 0.2):
+        super().__init__(shapes, width, dropout)
+        if len(set(self.shapes.values())) > 1 or any(len(shape) != 3 for shape in self.shapes.values()):
+            raise ConfigError(f"network.fusion={self.name} adds maps of one shape, but the slots are {self.shapes}")
+        self.out_dim = size = self.dims[0]
+        inner = max(size // 16, 4)
+        self.gates = nn.ModuleList(
+            nn.Sequential(nn.Linear(size, inner), nn.ReLU(), nn.Linear(inner, size), nn.Sigmoid()) for _ in self.slots
+        )
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        weighed = [
+            features[m] * gate(features[m].mean((2, 3)))[:, :, None, None] for m, gate in zip(self.slots, self.gates)
+        ]
+        return torch.stack(weighed).sum(0)
+
+
 class JointCrossAttention(Fusion):
     """Each slot attends to the joint representation of all slots, over time: {slot: (B, T, D)} -> (B, F).
 
@@ -182,6 +209,7 @@ FUSIONS: dict[str, type[Fusion]] = {
     "joint-cross-attention": JointCrossAttention,
     "multimodal-transformer": MultimodalTransformer,
 }
+MAP_FUSIONS: dict[str, type[Fusion]] = {"concat": MapConcat, "squeeze-excitation": SqueezeExcitation}
 
 
 def make_fusion(name: str, shapes: Shapes, width: int = 64, dropout: float = 0.2) -> Fusion:
@@ -189,12 +217,14 @@ def make_fusion(name: str, shapes: Shapes, width: int = 64, dropout: float = 0.2
 
     Where a slot is a map (D, h, w), what is fused is a map too.
     """
-    if name not in FUSIONS:
-        raise ConfigError(f"network.fusion: {unknown('fusion', name, FUSIONS)}")
+    if name not in FUSIONS and name not in MAP_FUSIONS:
+        raise ConfigError(f"network.fusion: {unknown('fusion', name, FUSIONS | MAP_FUSIONS)}")
     if any(len(shape) == 3 for shape in shapes.values()):
-        if name != "concat":
+        if name not in MAP_FUSIONS:
             raise ConfigError(f"network.fusion={name} attends over time and does not fuse maps; use concat")
-        return MapConcat(shapes, width, dropout)
+        return MAP_FUSIONS[name](shapes, width, dropout)
+    if name not in FUSIONS:
+        raise ConfigError(f"network.fusion={name} adds maps, and no modality is one; use concat")
     fusion = FUSIONS[name](shapes, width, dropout)
     if fusion.attends and all(shape[0] == 1 for shape in fusion.shapes.values()):
         warn_trivial(name)

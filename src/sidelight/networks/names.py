@@ -21,6 +21,9 @@ BACKBONES: dict[str, tuple[int, ...]] = {
 }
 """Public networks -> how many dimensions a row may have."""
 
+PYRAMIDS: dict[str, tuple[int, ...]] = {"resnet34-pyramid": (3,), "resnet50-pyramid": (3,)}
+"""Encoders of images with all their levels, for targets with a class per pixel -> dimensions of a row."""
+
 PROVIDERS: dict[str, tuple[int, ...]] = {"hf": (1, 2, 4), "torchvision": (3,), "timm": (3,)}
 """`<provider>:<name>`: networks from packages or local folders of the user's -> dimensions of a row."""
 
@@ -38,16 +41,16 @@ def check_encoder(name: str, setting: str = "network.encoder") -> None:
     provider, colon, rest = name.partition(":")
     if colon and provider in PROVIDERS and rest:
         return
-    if name not in (*SIMPLE, *BACKBONES):
+    if name not in (*SIMPLE, *BACKBONES, *PYRAMIDS):
         forms = [f"{provider}:…" for provider in PROVIDERS]
-        raise ConfigError(unknown(f"value of {setting}", name, [*SIMPLE, *BACKBONES, *forms]))
+        raise ConfigError(unknown(f"value of {setting}", name, [*SIMPLE, *BACKBONES, *PYRAMIDS, *forms]))
 
 
 def dimensions(name: str) -> tuple[int, ...]:
     """How many dimensions a row may have for the encoder of that name."""
     if ":" in name:
         return PROVIDERS[name.partition(":")[0]]
-    return (1, 2, 3, 4) if name == "mlp" else BACKBONES.get(name, (1, 2))
+    return (1, 2, 3, 4) if name == "mlp" else {**BACKBONES, **PYRAMIDS}.get(name, (1, 2))
 
 
 def chosen(modality: str, dims: int, encoder: str, encoders: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from sidelight.errors import RunError, SidelightWarning
 from sidelight.networks.backbones.base import Backbone
+from sidelight.networks.rgbd import PyramidEncoder
 
 PREFIXES = ("module.", "backbone.", "encoder.", "model.", "net.", "wav2vec2.", "bert.", "videomae.")
 SECTIONS = ("state_dict", "model_state_dict", "model", "weights", "net")
@@ -69,7 +70,7 @@ def load_weights(module: nn.Module, path: str | Path, *, sum_channels: bool = Fa
             another shape, or holds NaN or infinity. The network is then as it was.
     """
     path = Path(path)
-    net = module.net if isinstance(module, Backbone) else module
+    net = module.net if isinstance(module, Backbone | PyramidEncoder) else module
     own = net.state_dict()
     stored = read_tensors(path)
     found, unexpected = _match(stored, own, getattr(net, "local_name", str))

@@ -1,0 +1,160 @@
+"""Segmentation of RGB and depth in ESANet's spirit: residual encoders with four levels, and a decoder that climbs them.
+
+Seichter et al., Efficient RGB-D semantic segmentation for indoor scene analysis, ICRA 2021 (arXiv 2011.06961). There
+the depth branch is added to the colour branch before each of its stages, so colours are encoded together with depth.
+Here each modality is encoded alone and the levels are fused afterwards (`fusions.SqueezeExcitation`): a student can
+then leave the depth branch out, or hallucinate it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sidelight.errors import ConfigError
+from sidelight.networks.backbones.base import running_statistics
+from sidelight.networks.dense import STRIDE, groups
+
+LEVELS = 4
+"""Maps of a pyramid, 4, 8, 16 and 32 times coarser than the image."""
+
+
+class PyramidEncoder(nn.Module):
+    """ResNet-34 or -50 with all its levels: (B, C, H, W) -> (B, 4·width, ⌈H/4⌉, ⌈W/4⌉).
+
+    Level ℓ (4·2^ℓ times coarser than the image) is brought to `width` channels by a 1×1 convolution and repeated 2^ℓ
+    times along both sides, so that the four stand in one map; `levels` takes them apart again without loss. The
+    network inside has torchvision's names. It is batch-normalised; the rest is normalised by groups.
+
+    Args:
+        kind: "resnet34-pyramid" or "resnet50-pyramid".
+        shape: (C, H, W) of an image.
+        width: channels of a level.
+        dropout: rate at which whole channels are left out.
+    """
+
+    batch_statistics = True
+
+    def __init__(self, kind: str, shape: Sequence[int], width: int = 64, dropout: float = 0.2):
+        super().__init__()
+        if len(shape) != 3 or min(shape) < 1:
+            raise ConfigError(f"encoder {kind!r} reads images of shape (channels, height, width), not {tuple(shape)}")
+        from sidelight.networks.backbones.resnet import WIDTHS, ResNet
+
+        name = kind.removesuffix("-pyramid")
+        self.kind = kind
+        self.settings: dict[str, Any] = {"shape": list(shape), "width": width, "dropout": dropout}
+        self.grid = (-(-shape[1] // STRIDE), -(-shape[2] // STRIDE))
+        self.out_shape = (LEVELS * width, *self.grid)
+        self.net: Any = ResNet(name, shape[0], 2)
+        wider = self.net.out_channels // WIDTHS[-1]
+        self.lateral = nn.ModuleList(norm_relu(nn.Conv2d(w * wider, width, 1, bias=False)) for w in WIDTHS)
+        self.drop = nn.Dropout2d(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with running_statistics(self.net, self.training and len(x) == 1):
+            maps = self.net.levels(x)[1:]
+        stacked = []
+        for level, (lateral, m) in enumerate(zip(self.lateral, maps)):
+            repeated = lateral(m).repeat_interleave(2**level, 2).repeat_interleave(2**level, 3)
+            stacked.append(repeated[:, :, : self.grid[0], : self.grid[1]])
+        out: Tensor = self.drop(torch.cat(stacked, dim=1))
+        return out
+
+
+def levels(stacked: Tensor) -> list[Tensor]:
+    """The maps that a `PyramidEncoder` put into one: (B, 4·width, h, w) -> four of (B, width, ⌈h/2^ℓ⌉, ⌈w/2^ℓ⌉)."""
+    return [part[:, :, :: 2**level, :: 2**level] for level, part in enumerate(stacked.chunk(LEVELS, dim=1))]
+
+
+def norm_relu(convolution: nn.Conv2d) -> nn.Sequential:
+    """A convolution, group normalisation and ReLU."""
+    out = convolution.out_channels
+    return nn.Sequential(convolution, nn.GroupNorm(groups(out), out), nn.ReLU())
+
+
+class Factorised(nn.Module):
+    """x + two pairs of 3×1 and 1×3 convolutions (Romera et al., ERFNet, 2018): (B, C, h, w) -> (B, C, h, w)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(width, width, (3, 1), padding=(1, 0)), nn.ReLU(),
+            norm_relu(nn.Conv2d(width, width, (1, 3), padding=(0, 1), bias=False)),
+            nn.Conv2d(width, width, (3, 1), padding=(1, 0)), nn.ReLU(),
+            nn.Conv2d(width, width, (1, 3), padding=(0, 1), bias=False), nn.GroupNorm(groups(width), width),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.layers(x))
+
+
+class Context(nn.Module):
+    """Pyramid pooling (Zhao et al., 2017): the map beside its means over 1×1 and 5×5 areas, (B, C, h, w) -> the same.
+
+    The means are brought to C/2 channels each, and all of it back to C.
+    """
+
+    AREAS = (1, 5)
+
+    def __init__(self, width: int):
+        super().__init__()
+        part = max(width // len(self.AREAS), 1)
+        self.parts = nn.ModuleList(nn.Sequential(nn.Conv2d(width, part, 1), nn.ReLU()) for _ in self.AREAS)
+        self.out = norm_relu(nn.Conv2d(width + part * len(self.AREAS), width, 1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = [x]
+        for area, part in zip(self.AREAS, self.parts):
+            size = (min(area, x.shape[2]), min(area, x.shape[3]))
+            pooled = part(F.adaptive_avg_pool2d(x, size))
+            seen.append(F.interpolate(pooled, size=x.shape[2:], mode="bilinear", align_corners=False))
+        out: Tensor = self.out(torch.cat(seen, dim=1))
+        return out
+
+
+class Upsample(nn.Module):
+    """Twice the size by repetition and a 3×3 convolution per channel, which begins as bilinear interpolation."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.smooth = nn.Conv2d(width, width, 3, padding=1, padding_mode="replicate", groups=width)
+        side = torch.tensor([1.0, 2.0, 1.0]) / 4
+        with torch.no_grad():
+            self.smooth.weight.copy_(torch.outer(side, side))
+            nn.init.zeros_(self.smooth.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        x = x.repeat_interleave(2, 2).repeat_interleave(2, 3)[:, :, : size[0], : size[1]]
+        out: Tensor = self.smooth(x)
+        return out
+
+
+class PyramidHead(nn.Module):
+    """From four fused levels in one map to a class per pixel: (B, 4·width, h, w) -> (B, outputs, H, W).
+
+    The coarsest level is seen in its context; then three times convolution, factorised block, upsampling, and the next
+    finer level is added; a 3×3 convolution and bilinear interpolation end it.
+    """
+
+    def __init__(self, width: int, outputs: int, size: Sequence[int]):
+        super().__init__()
+        self.out_features, self.size = outputs, (int(size[0]), int(size[1]))
+        self.context = Context(width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(norm_relu(nn.Conv2d(width, width, 3, padding=1, bias=False)), Factorised(width))
+            for _ in range(LEVELS - 1)
+        )
+        self.upsample = nn.ModuleList(Upsample(width) for _ in range(LEVELS - 1))
+        self.classify = nn.Conv2d(width, outputs, 3, padding=1)
+
+    def forward(self, fused: Tensor) -> Tensor:
+        *finer, x = levels(fused)
+        x = self.context(x)
+        for block, upsample, skip in zip(self.blocks, self.upsample, reversed(finer)):
+            x = upsample(block(x), skip.shape[2:]) + skip
+        return F.interpolate(self.classify(x), size=self.size, mode="bilinear", align_corners=False)
