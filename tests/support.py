@@ -26,7 +26,7 @@ from sidelight.methods import METHODS, Distillation, Hallucination, Method, Reci
 from sidelight.networks.build import build_network, feature_shape
 from sidelight.networks.hallucination import HallucinationNetwork, TNet, freeze, make_hallucinators
 from sidelight.networks.network import Network, Output, outputs
-from sidelight.tasks import Task, make_task
+from sidelight.tasks import TASKS, Task, make_task
 from sidelight.testing import Subject
 from sidelight.training import fit
 from small import cell
@@ -41,7 +41,9 @@ KINDS = ("complete", "partly labelled", "privileged partly present", "both")
 
 
 def task_of(name: str) -> Task:
-    """Three classes, or two targets."""
+    """Three classes, two targets, or a live class and attacks."""
+    if name == "anti-spoofing":
+        return make_task(name, ("attack", "real"), live="real")
     return make_task(name, ("valence", "arousal") if name == "regression" else ("low", "middle", "high"))
 
 
@@ -64,13 +66,15 @@ def make_rows(task: str, kind: str = "complete", n: int = ROWS, seed: int = 0) -
     inputs["phone"][:, :2] += hidden
     inputs["watch"][:, :2] += 3 * hidden
     inputs["pulse"] += hidden[:, None]
-    target = (hidden[:, 0] > -0.4).long() + (hidden[:, 0] > 0.4) if task == "classification" else hidden
+    classes = TASKS[task].kind == "classification"
+    target = (hidden[:, 0] > -0.4).long() + (hidden[:, 0] > 0.4) if classes else hidden
+    target = target.clamp(max=1) if task == "anti-spoofing" else target
     labelled, there = torch.ones(n, dtype=torch.bool), torch.ones(n, dtype=torch.bool)
     present = dict.fromkeys(SHAPES, there)
     if kind in ("partly labelled", "both"):
         labelled = torch.arange(n) % 2 == 0
         target = target.clone()
-        target[~labelled] = -1 if task == "classification" else torch.nan
+        target[~labelled] = -1 if classes else torch.nan
         if task == "regression":
             target[[0, 2], 1] = torch.nan
     if kind in ("privileged partly present", "both"):

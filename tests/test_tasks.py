@@ -18,7 +18,7 @@ from sidelight import metrics
 from sidelight.errors import ConfigError, RunError
 from sidelight.metrics import concordance
 from sidelight.tasks import TASKS, Classification, Regression, describe_task, make_task
-from support import reference, task_of
+from support import make_rows, reference, task_of
 
 ALL = torch.ones(8, dtype=torch.bool)
 values = st.floats(-100, 100, width=32)
@@ -209,11 +209,13 @@ def test_units_are_those_of_the_labelled_finite_targets():
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_is_made_again_from_its_description(name):
-    task = task_of(name).fitted(torch.randn(9, 2) * 3 + 7, ALL.new_ones(9)) if name == "regression" else task_of(name)
+    target, answer = right(name)
+    known = torch.ones(len(target), dtype=torch.bool)
+    task = task_of(name).fitted(target, known).calibrated(answer, target, known)
     told = json.loads(json.dumps(describe_task(task)))
     again = make_task(told.pop("name"), tuple(told.pop("labels")), **told)
     assert vars(again).keys() == vars(task).keys()
-    prediction = torch.randn(5, task.outputs)
+    prediction = torch.randn(5, task.outputs, 2, 3) if name == "segmentation" else torch.randn(5, task.outputs)
     assert again.labels == task.labels
     assert np.array_equal(again.decide(prediction), task.decide(prediction))
     assert torch.equal(again.express(prediction), task.express(prediction))
@@ -274,35 +276,47 @@ def test_classification_trust_is_a_probability():
 # both ----------------------------------------------------------------------------------------------------------------
 
 
+def right(name: str) -> tuple[Tensor, Tensor]:
+    """Targets, and an answer that is nearly right about every row."""
+    target = make_rows(name).target
+    g = torch.Generator().manual_seed(0)
+    if name == "regression":
+        return target, target + 0.01 * torch.randn(target.shape, generator=g)
+    answer = 9.0 * torch.nn.functional.one_hot(target.clamp(min=0), task_of(name).outputs).movedim(-1, 1)
+    return target, answer + torch.rand(answer.shape, generator=g)
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_the_primary_metric_is_the_first_and_scores_are_signed(name):
     task = task_of(name)
     assert next(iter(task.metrics())) == task.primary
-    assert task.metrics()[task.primary].higher_is_better
-    prediction = torch.randn(8, task.outputs)
-    target = prediction.argmax(1) if name == "classification" else prediction.clone()
-    worse = target.flip(0)
-    for metric in task.metrics():
-        assert task.score(prediction, target, ALL, metric) > task.score(prediction, worse, ALL, metric)
+    target, answer = right(name)
+    labelled, best = torch.ones(len(target), dtype=torch.bool), task.measure(task.read(answer), target.numpy())
+    assert list(best) == list(task.metrics())
+    for metric, known in task.metrics().items():
+        score = task.score(answer, target, labelled, metric)
+        assert score > task.score(answer.flip(0), target, labelled, metric)
+        assert abs(score) == pytest.approx(abs(best[metric]))
+        assert (score >= 0) is known.higher_is_better or score == 0
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_scores_are_over_labelled_rows_and_need_one(name):
     task = task_of(name)
-    prediction = torch.randn(8, task.outputs)
-    target = prediction.argmax(1) if name == "classification" else prediction.clone()
-    some = torch.arange(8) < 4
-    target[~some] = -1 if name == "classification" else 50.0
-    assert task.score(prediction, target, some) == pytest.approx(1)
+    target, answer = right(name)
+    some = torch.arange(len(target)) < 12
+    whole = task.score(answer[some], target[some], some[some])
+    target[~some] = 50.0 if name == "regression" else -1
+    assert task.score(answer, target, some) == pytest.approx(whole)
     with pytest.raises(RunError, match="no labelled row"):
-        task.score(prediction, target, some & False)
+        task.score(answer, target, some & False)
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_match_is_least_at_the_teacher_which_gets_no_gradient(name):
     task = task_of(name)
-    teacher = torch.randn(8, task.outputs, requires_grad=True)
-    other = torch.randn(8, task.outputs, requires_grad=True)
+    size = (8, task.outputs, 2, 3) if name == "segmentation" else (8, task.outputs)
+    teacher, other = (torch.randn(size, requires_grad=True) for _ in range(2))
     assert task.match(teacher.detach(), teacher).item() == pytest.approx(0, abs=1e-6)
     loss = task.match(other, teacher)
     assert loss.item() > 0

@@ -146,7 +146,9 @@ class Config:
         target: name of the target column or array; several for a regression of several values.
         group: name of the column that says whose rows these are (subject, session).
         split: name of the column with official splits.
-        task: "auto", "classification", "regression" or "segmentation" (a class per pixel).
+        task: "auto" (as the target is), "classification", "regression", "segmentation" (a class per pixel), or, of
+            classes, "retrieval" or "anti-spoofing" (docs/tasks.md).
+        live: of anti-spoofing, the label of live faces: data sets differ in what 1 stands for.
         ignore_index: of a segmentation, the class value of pixels that have no class, beside -1.
         protocol: "auto" (official where a split is given, else group-kfold), "group-kfold", "leave-one-group-out",
             "official" or "random" (only when asked for by name).
@@ -172,7 +174,8 @@ class Config:
     target: list[str] = field(default_factory=list)
     group: str = ""
     split: str = ""
-    task: Literal["auto", "classification", "regression", "segmentation"] = "auto"
+    task: Literal["auto", "classification", "regression", "segmentation", "retrieval", "anti-spoofing"] = "auto"
+    live: str = ""
     ignore_index: int = 255
     protocol: Literal["auto", "group-kfold", "leave-one-group-out", "official", "random"] = "auto"
     folds: int = 5
@@ -195,6 +198,10 @@ class Config:
     output: str = ""
     jobs: int = 0
     checkpoint_seconds: float = 30.0
+
+
+OF_CLASSES = ("retrieval", "anti-spoofing")
+"""Tasks whose targets are read as classes."""
 
 
 def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides: Iterable[str] = ()) -> Config:
@@ -262,6 +269,8 @@ def check(config: Config) -> None:
         raise ConfigError(f"{both[0]!r} is in both available and privileged; a modality is one or the other.")
     if not config.methods:
         raise ConfigError("methods: expected at least one, e.g. kl. `sidelight methods` lists them.")
+    if config.live and config.task != "anti-spoofing":
+        raise ConfigError(f"live: {config.live!r} is the label of live faces, which only task=anti-spoofing has.")
     if not config.data:
         raise ConfigError("data: expected a data set's name or a path, not an empty text.")
     for name in ("placebo", "self_distillation"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -129,6 +129,115 @@ def pixel_accuracy(prediction: NDArray, target: NDArray, classes: int) -> float:
     """Share of the pixels that have a class whose class is right."""
     counts = confusions(prediction, target, classes).sum(0)
     return float(counts.trace() / max(counts.sum(), 1))
+
+
+RECALLS = (1, 5, 10)
+"""The K of R@K."""
+TIE = 1e-6
+"""Cosines that differ by less are the same: float32 embeddings say no more."""
+BLOCK = 2**22
+"""Cosines that are held at a time."""
+
+
+def first_hits(embedding: NDArray, target: NDArray) -> NDArray:
+    """(N,) int64: at which rank, counted from 1, each row's nearest other rows first show one of its own class.
+
+    Each row is a query and all other rows are its gallery, ordered by falling cosine; rows of another class as near as
+    the first of the own stand before it, so that an embedding that has collapsed finds nothing. 0 where no other row is
+    of the class. embedding: (N, F), finite. target: (N,) class codes. Memory: a few times `BLOCK` numbers.
+    """
+    ranks = np.zeros(len(embedding), np.int64)
+    for rows, cosine in _cosines(embedding):
+        same = target[rows, None] == target[None]
+        same[np.arange(len(rows)), rows] = False
+        best = np.where(same, cosine, -np.inf).max(1, keepdims=True)
+        before = ((cosine > best - TIE) & ~same).sum(1)
+        ranks[rows] = np.where(same.any(1), 1 + before, 0)
+    return ranks
+
+
+def nearest(embedding: NDArray) -> NDArray:
+    """(N,) int64: the other row with the largest cosine (the first of several); needs two rows."""
+    return np.concatenate([cosine.argmax(1) for _, cosine in _cosines(embedding)])
+
+
+def _cosines(embedding: NDArray) -> Iterator[tuple[NDArray, NDArray]]:
+    """Some rows and their cosines with all rows, −∞ with themselves, a block at a time."""
+    x = np.asarray(embedding, dtype=np.float64)
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    x = x / np.where(length > 0, length, 1)
+    step = max(1, BLOCK // max(1, len(x)))
+    for start in range(0, len(x), step):
+        rows = np.arange(start, min(start + step, len(x)))
+        cosine = x[rows] @ x.T
+        cosine[rows - start, rows] = -np.inf
+        yield rows, cosine
+
+
+def retrieval(embedding: NDArray, target: NDArray) -> dict[str, float]:
+    """R@K for K in `RECALLS` and MedR, over the queries: the rows that have another row of their class.
+
+    R@K: share of queries that have a row of their class among their K nearest (`first_hits`); NaN unless K is smaller
+    than the gallery (all rows but the query). MedR: median rank at which the first one stands. All are NaN where no
+    query counts or an embedding is not finite.
+    """
+    ranks = first_hits(embedding, target) if np.isfinite(embedding).all() else np.zeros(0, np.int64)
+    ranks = ranks[ranks > 0]
+    recalls = {
+        f"recall_at_{k}": float((ranks <= k).mean()) if len(ranks) and k < len(target) - 1 else float("nan")
+        for k in RECALLS
+    }
+    return recalls | {"median_rank": float(np.median(ranks)) if len(ranks) else float("nan")}
+
+
+def spoofing_errors(accepted: NDArray, live: NDArray) -> tuple[float, float]:
+    """APCER, share of attacks that are accepted, and BPCER, share of live rows that are rejected (ISO/IEC 30107-3).
+
+    accepted, live: (N,) bool. All attacks are one kind. NaN without an attack, or without a live row.
+    """
+    attacks = ~live
+    apcer = float(accepted[attacks].mean()) if attacks.any() else float("nan")
+    bpcer = float((~accepted)[live].mean()) if live.any() else float("nan")
+    return apcer, bpcer
+
+
+def spoofing_threshold(score: NDArray, live: NDArray) -> float:
+    """The lowest threshold t with the least ACER where a row is accepted if its score is at least t.
+
+    Candidates: the lowest score (everything is accepted), and midway between each two neighbouring different scores.
+    score: (N,) finite, higher is more live; live: (N,) bool, both kinds occur.
+    """
+    values, of_row = np.unique(score, return_inverse=True)
+    attacks = np.bincount(of_row[~live], minlength=len(values))
+    real = np.bincount(of_row[live], minlength=len(values))
+    rejected_attacks = np.concatenate([[0], np.cumsum(attacks)[:-1]])  # by the candidate just below each value
+    rejected_real = np.concatenate([[0], np.cumsum(real)[:-1]])
+    # Twice the ACER less 1, times both counts: whole numbers, so that ties are exact.
+    error = rejected_real * int(attacks.sum()) - rejected_attacks * int(real.sum())
+    i = int(np.argmin(error))
+    if i == 0:
+        return float(values[0])
+    low, high = float(values[i - 1]), float(values[i])
+    middle = low + (high - low) / 2
+    return middle if middle > low else high  # neighbouring numbers have nothing between them
+
+
+def equal_error_rate(score: NDArray, live: NDArray) -> float:
+    """The rate at which attacks are accepted where as large a share of live rows is rejected, linear between scores.
+
+    NaN where one kind is missing or a score is not finite.
+    """
+    if live.all() or not live.any() or not np.isfinite(score).all():
+        return float("nan")
+    accepted, kept, _ = sk.roc_curve(live, score, drop_intermediate=False)
+    return float(np.interp(0, accepted - (1 - kept), accepted))
+
+
+def area_under_curve(score: NDArray, live: NDArray) -> float:
+    """Probability that a live row scores higher than an attack, ties count half; NaN as `equal_error_rate`."""
+    if live.all() or not live.any() or not np.isfinite(score).all():
+        return float("nan")
+    return float(sk.roc_auc_score(live, score))
 
 
 def _columns(x: NDArray) -> NDArray:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sidelight.config import Config
+from sidelight.config import OF_CLASSES, Config
 from sidelight.data.arrays import read_arrays
 from sidelight.data.builtin import DATASETS
 from sidelight.data.dataset import Dataset
@@ -85,7 +85,7 @@ def load_for(config: Config, source: Any = None) -> Dataset:
         target=target[0] if len(target) == 1 else target or None,
         group=config.group or None,
         split=config.split or None,
-        task=None if config.task == "auto" else config.task,
+        task={"auto": None, **dict.fromkeys(OF_CLASSES, "classification")}.get(config.task, config.task),
         impute=config.impute,
         ignore_index=config.ignore_index,
     )
@@ -148,10 +148,10 @@ def _present(raw: Raw) -> dict[str, Any]:
 
 
 def _builtin(name: str, modalities: Modalities | None, **given: Any) -> Dataset:
-    for setting, value in given.items():
-        if value and not (setting == "task" and value == "auto"):
-            raise ConfigError(f"{name} is built in and has its own {setting}; leave {setting}={value!r} out")
     data = DATASETS[name].load()
+    for setting, value in given.items():
+        if value and not (setting == "task" and value in ("auto", data.task)):
+            raise ConfigError(f"{name} is built in and has its own {setting}; leave {setting}={value!r} out")
     return data if modalities is None else data.select(list(modalities))
 
 

@@ -19,6 +19,7 @@ from sidelight.experiment.record import Similarities, examples, measured, predic
 from sidelight.export import Student, load_student
 from sidelight.methods import CONTROLS, Method, Recipe, Supervised, Teacher
 from sidelight.networks.network import Network, outputs
+from sidelight.tasks import Task
 from sidelight.training import History, fit
 
 Encoders = Mapping[str, Callable[[tuple[int, ...]], nn.Module]]
@@ -107,8 +108,9 @@ class Cell:
         history = self.fit(method, train, select, job.id, part, similar)
         network = method.export()
         similar.add(network, history.best_epoch)
-        said = outputs(network, test, test.index).prediction
         task = self.data.task_of(job.labels)
+        task = task.calibrated(task.answer(outputs(network, select, select.index)), select.target, select.labelled)
+        said = task.answer(outputs(network, test, test.index))
         facts = {
             "metrics": measured(task, said, test),
             "seconds": history.seconds,
@@ -117,20 +119,21 @@ class Cell:
             "n_test": len(test),
             "primary": task.primary,
             "task": task.name,
+            "kind": task.kind,
             "labels": list(task.labels),
             "higher_is_better": {name: metric.higher_is_better for name, metric in task.metrics().items()},
             "config": {name: value for name, value in asdict(self.config).items() if name not in FREE},
         }
-        model = self._model(network, job, facts)
+        model = self._model(network, job, task, facts)
         tested = predictions(self.data.dataset, self.data.fold.test, said, task)
         shown = examples(self.data.dataset, self.data.fold.test, said, task)
         store_job(self.folder, job, model, history, similar, tested, facts, shown)
 
-    def _model(self, network: Network, job: Job, facts: dict[str, object]) -> Student:
+    def _model(self, network: Network, job: Job, task: Task, facts: dict[str, object]) -> Student:
         meta = {
             **vars(job),
             "data": {"name": self.data.dataset.name, **self.data.dataset.about},
             "metrics": facts["metrics"],
             "privileged": self.data.privileged if job.method != "teacher" else [],
         }
-        return Student(network, self.data.preprocessor, self.data.task_of(job.labels), meta)
+        return Student(network, self.data.preprocessor, task, meta)

@@ -14,10 +14,11 @@ from sidelight.data import Dataset
 from sidelight.data.batch import Batch
 from sidelight.data.dataset import row_values
 from sidelight.data.preprocess import Preprocessor
+from sidelight.errors import RunError
 from sidelight.experiment.jobs import seed_of
 from sidelight.networks.names import chosen
 from sidelight.protocols import hide_labels, split
-from sidelight.tasks import Task, make_task
+from sidelight.tasks import Task, asked_task
 
 
 class FoldData:
@@ -26,7 +27,12 @@ class FoldData:
     def __init__(self, config: Config, dataset: Dataset, fold: int, seed: int):
         self.config, self.dataset, self.seed, self.number = config, dataset, seed, fold
         self.fold = split(dataset, config.protocol, config.folds, config.select, seed)[fold]
-        self._tasks: dict[float, Task] = {}
+        self._task, self._tasks = asked_task(config, dataset), dict[float, Task]()
+        for part in ("select", "test"):
+            scored = getattr(self.fold, part)
+            scored = scored[dataset.labelled[scored]]
+            if why := self._task.unmeasurable(dataset.target[scored]):
+                raise RunError(f"{self.fold.name}, {part} rows: {why}")
         self.available, self.privileged = list(config.available), list(config.privileged)
         self.modalities = [*self.available, *self.privileged]
 
@@ -71,7 +77,7 @@ class FoldData:
         """The task, with what it learns from the labels that this share of the train groups keeps."""
         if labels not in self._tasks:
             train = self.rows("train", labels)
-            self._tasks[labels] = make_task(self.dataset.task, self.dataset.labels).fitted(train.target, train.labelled)
+            self._tasks[labels] = self._task.fitted(train.target, train.labelled)
         return self._tasks[labels]
 
     def crossfit_parts(self, labels: float, parts: int) -> NDArray:

@@ -19,7 +19,7 @@ from sidelight.data.dataset import row_values
 from sidelight.experiment.jobs import Job
 from sidelight.losses.structural import cosine_similarity_matrix
 from sidelight.methods import Method
-from sidelight.metrics import confusions
+from sidelight.metrics import confusions, first_hits, nearest
 from sidelight.networks.network import Network, outputs
 from sidelight.results.store import write_folder_atomic
 from sidelight.tasks import Task
@@ -56,15 +56,21 @@ class Similarities:
 def predictions(dataset: Dataset, rows: NDArray, said: Tensor, task: Task) -> pd.DataFrame:
     """One line per row: id, group, target, prediction, and class probabilities where there are classes.
 
-    Of a class per pixel, how many pixels of each true class were given each class: `pixels.<true>.<predicted>`.
+    Of an embedding, the prediction is the class of the nearest other row, and `rank` where the first of the own class
+    stands (0: no other row is of it). Of a class per pixel, how many pixels of each true class were given each class:
+    `pixels.<true>.<predicted>`.
     """
     frame: dict[str, Any] = {"id": dataset.ids[rows]}
     if dataset.group is not None:
         frame["group"] = dataset.group[rows]
     target, decided = dataset.target[rows], task.decide(said)
     names = np.asarray(task.labels)
-    if task.name == "classification":
+    if task.kind == "classification":
         frame["target"] = np.where(target >= 0, names[np.clip(target, 0, None)], "")
+    if task.answers == "embedding":
+        frame["prediction"] = frame["target"][nearest(decided)]
+        frame["rank"] = first_hits(decided, target)
+    elif task.answers == "class":
         frame["prediction"] = names[decided]
         frame |= {f"p.{name}": p for name, p in zip(names, said.softmax(-1).numpy().T)}
     elif task.name == "segmentation":
@@ -79,7 +85,7 @@ def predictions(dataset: Dataset, rows: NDArray, said: Tensor, task: Task) -> pd
 def measured(task: Task, said: Tensor, batch: Batch) -> dict[str, float]:
     """Every metric of the task over the labelled rows, as it is usually written (not signed)."""
     where = batch.labelled
-    return task.measure(task.decide(said[where]), batch.target[where].numpy())
+    return task.measure(task.read(said[where]), batch.target[where].numpy())
 
 
 def examples(dataset: Dataset, rows: NDArray, said: Tensor, task: Task) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ from sidelight.machine import usable_cores
 from sidelight.methods import Recipe, check_options, parse_methods
 from sidelight.protocols import resolve, split
 from sidelight.results.store import remove_leftovers, write_atomic
-from sidelight.tasks import make_task
+from sidelight.tasks import asked_task
 
 ELSEWHERE = "Choose another folder with --output (output=…)."
 
@@ -60,7 +60,7 @@ def settle(config: Config, dataset: Dataset) -> Config:
             placebo=_crossfitted(config.placebo),
             self_distillation=_crossfitted(config.self_distillation),
         )
-    task = make_task(dataset.task, dataset.labels)
+    task = asked_task(config, dataset)
     check_options(config)
     for recipe in parse_methods(config.methods):
         recipe.check(config, task)

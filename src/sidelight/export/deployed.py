@@ -17,16 +17,16 @@ from sidelight.tasks import Task
 class Deployed(nn.Module):
     """Preprocessing, network, and for classes a softmax; what `Student.predict` runs and what is exported.
 
-    `forward` takes one tensor per name in `inputs`: the modality (B, D) or (B, T, C), and after a variable-length one
-    its `<modality>_length` (B,) int64. It returns one tensor (B, ...) per name in `outputs`.
+    `forward` takes one tensor per name in `inputs`: the modality (B, D), (B, T, C) or (B, C, H, W), and after a
+    variable-length one its `<modality>_length` (B,) int64. It returns one tensor (B, ...) per name in `outputs`.
     """
 
     def __init__(self, network: Network, preprocessor: Preprocessor, task: Task):
         super().__init__()
         self.network, self.preprocessor, self.task = network, preprocessor, task
-        self.classes = classes = task.name == "classification"
+        self.classes = classes = task.answers in ("class", "pixels")
         self.variable = tuple(m for m in network.reads if preprocessor.plans[m].variable)
-        self.outputs = ("probabilities", "logits") if classes else ("prediction",)
+        self.outputs = ("probabilities", "logits") if classes else (task.exports,)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ class Deployed(nn.Module):
         given = dict(zip(self.inputs, tensors))
         inputs = {m: given[m] for m in self.network.reads}
         prediction = self.respond(self.prepare(inputs, {m: given[f"{m}_length"] for m in self.variable}))
-        return (prediction.softmax(-1), prediction) if self.classes else (self.task.express(prediction),)
+        return (prediction.softmax(1), prediction) if self.classes else (self.task.express(prediction),)
 
     def prepare(
         self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor], group: Sequence[str] | NDArray | None = None
@@ -59,9 +59,8 @@ class Deployed(nn.Module):
         )
 
     def respond(self, batch: Batch) -> Tensor:
-        """(B, C) logits, or (B, K) values in the task's own units."""
-        prediction: Tensor = self.network(batch).prediction
-        return prediction
+        """(B, C) logits, (B, K) values in the task's own units, or (B, F) embeddings: the task's answer."""
+        return self.task.answer(self.network(batch))
 
 
 def fixed_to_group(preprocessor: Preprocessor, group: str) -> Preprocessor:

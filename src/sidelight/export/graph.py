@@ -96,9 +96,8 @@ def _write_onnx(deployed: Deployed, file: Path, told: str) -> Runner:
             verbose=False,
         )
         assert program is not None
-        task = "classification" if deployed.classes else "regression"
         labels = json.dumps(json.loads(told)["task"]["labels"], ensure_ascii=False)
-        program.model.metadata_props.update({KEY: told, "task": task, "labels": labels})
+        program.model.metadata_props.update({KEY: told, "task": deployed.task.name, "labels": labels})
         program.save(file)
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     except Exception as error:  # torch, onnxscript and onnxruntime each raise their own
@@ -166,6 +165,8 @@ def typical_rows(deployed: Deployed, rows: int, seed: int = 0) -> list[Tensor]:
     for m in deployed.network.reads:
         shape = deployed.preprocessor.plans[m].shape
         centre, spread = _size(deployed.preprocessor, m)
+        if deployed.preprocessor.plans[m].image:
+            centre, spread = centre[:, None, None], spread[:, None, None]
         tensors.append(centre + spread * torch.randn(rows, *shape, generator=generator))
         if m in deployed.variable:
             low = min(2, shape[0])

@@ -35,33 +35,54 @@ def predict_file(
     Args:
         source: .csv, .tsv, .parquet, .npz, a folder with a manifest, a DataFrame or a dict of arrays, as `load` reads
             them. No target is needed, and none is read.
-        out: .csv, .tsv or .parquet; appears whole or not at all.
+        out: .csv, .tsv or .parquet, of a segmentation .npz; appears whole or not at all.
         ignore_privileged: leave columns of privileged modalities unread instead of refusing the file.
         group, ids: columns (default: the usual names).
 
-    Returns `id, prediction, p.<class>, …`, or `id, prediction.<target>, …`. Raises DataError naming file and row.
+    Returns `id, prediction, p.<class>, …`, `id, prediction.<target>, …`, or `id, e0, e1, …`
+    (embeddings). Of a segmentation it returns `id, share.<class>, …`, shares of each row's pixels; the .npz holds `id`
+    (N,), `prediction` (N, H, W) class numbers and `labels` (C,), the classes' names. Raises DataError naming file and
+    row.
     """
-    if out is not None and Path(out).suffix not in WRITTEN:
-        raise DataError(f"{out}: {unknown('suffix for predictions', Path(out).suffix, WRITTEN)}")
+    pixels = student.task.answers == "pixels"
+    written = (".npz",) if pixels else WRITTEN
+    if out is not None and Path(out).suffix not in written:
+        raise DataError(f"{out}: {unknown('suffix for predictions', Path(out).suffix, written)}")
     if not ignore_privileged:
         _refuse_privileged(student, source)
     rows = load_rows(source, student.reads, group=group, ids=ids, impute="mean")
     inputs, lengths = _as_given(student, rows)
     try:
+        if pixels:
+            maps = [student.task.decide(a) for a in student.answers(inputs, lengths, rows.group, rows.ids)]
+            return _pixels(student, rows, np.concatenate(maps), out)
         said = student.respond(inputs, lengths, rows.group, rows.ids)
     except DataError as error:
         raise DataError(f"{rows.name}: {error}") from error
     frame = pd.DataFrame({"id": rows.ids})
     decided = student.task.decide(said)
-    if student.task.name == "classification":
+    if student.task.answers == "class":
         frame["prediction"] = np.asarray(student.labels)[decided]
         columns, values = [f"p.{label}" for label in student.labels], said.softmax(-1).numpy()
+    elif student.task.answers == "embedding":
+        columns, values = [f"e{i}" for i in range(decided.shape[1])], decided
     else:
         columns, values = [f"prediction.{label}" for label in student.labels], decided
     frame = pd.concat([frame, pd.DataFrame(values, columns=columns)], axis=1)
     if out is not None:
         _write(frame, Path(out))
     return frame
+
+
+def _pixels(student: Student, rows: Rows, maps: NDArray, out: str | Path | None) -> pd.DataFrame:
+    """Writes the class maps, and returns the share of every class in each."""
+    shares = {f"share.{label}": (maps == c).mean((1, 2)) for c, label in enumerate(student.labels)}
+    if out is not None:
+        content, ids = io.BytesIO(), np.asarray(rows.ids)
+        small = maps.astype(np.min_scalar_type(len(student.labels)))
+        np.savez_compressed(content, id=ids, prediction=small, labels=np.asarray(student.labels))
+        write_atomic(out, content.getvalue())
+    return pd.DataFrame({"id": rows.ids, **shares})
 
 
 def _as_given(student: Student, rows: Rows) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
@@ -77,7 +98,7 @@ def _as_given(student: Student, rows: Rows) -> tuple[dict[str, NDArray], dict[st
                 f"{rows.name}: {name_row(i, rows.ids)} has no {m!r} ({int((~here).sum())} such rows); this student "
                 "reads it and does not fill gaps. Leave those rows out"
             )
-        inputs[m] = inputs[m].copy()
+        inputs[m] = inputs[m].astype(np.result_type(inputs[m].dtype, np.float16))
         inputs[m][~here] = np.nan
         if m in lengths:
             lengths[m] = np.where(here, lengths[m], 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sidelight.data.pixels import rows_at_once
 from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import ConfigError, unknown
 from sidelight.export.checks import checked
 from sidelight.export.deployed import Deployed, without_groups
-from sidelight.networks.network import Network
+from sidelight.networks.network import Network, Output
 from sidelight.tasks import Task
 
 CHUNK = 1024
@@ -82,10 +83,12 @@ class Student:
         group: Any = None,
         probabilities: bool = False,
     ) -> NDArray:
-        """Class names (N,) str, or values (N, K), of raw rows.
+        """Class names (N,) str, values (N, K), or of a retrieval embeddings (N, F) of length 1, of raw rows.
+
+        Of a segmentation (N, H, W) int64, for every pixel the number of its class in `labels`.
 
         Args:
-            inputs: modality -> (N, D) or (N, T, C), exactly those in `reads`.
+            inputs: modality -> (N, D), (N, T, C), or images (N, C, H, W) or (N, H, W, C), exactly those in `reads`.
             lengths: modality -> (N,) valid time steps of a variable-length one (default: all).
             group: (N,) whose rows these are; needed only where each group is standardised by its own rows.
             probabilities: (N, C) instead of class names.
@@ -94,29 +97,45 @@ class Student:
         """
         if probabilities:
             return self.predict_proba(inputs, lengths=lengths, group=group)
-        decided = self.task.decide(self.respond(inputs, lengths, group))
-        return np.asarray(self.labels)[decided] if self.task.name == "classification" else decided
+        decided = np.concatenate([self.task.decide(part) for part in self.answers(inputs, lengths, group)])
+        return np.asarray(self.labels)[decided] if self.task.answers == "class" else decided
 
     def predict_proba(
         self, inputs: Mapping[str, Any], *, lengths: Mapping[str, Any] | None = None, group: Any = None
     ) -> NDArray:
-        """(N, C) probabilities, in the order of `labels`."""
-        if self.task.name != "classification":
-            raise ConfigError(f"a {self.task.name} student has no probabilities; predict returns its values")
-        return np.asarray(self.respond(inputs, lengths, group).softmax(-1))
+        """(N, C) probabilities, in the order of `labels`; of a segmentation (N, C, H, W)."""
+        if self.task.answers not in ("class", "pixels"):
+            raise ConfigError(
+                f"a {self.task.name} student has no probabilities; predict returns its {self.task.answers}"
+            )
+        return np.asarray(self.respond(inputs, lengths, group).softmax(1))
 
-    @torch.no_grad()
     def respond(
         self, inputs: Mapping[str, Any], lengths: Mapping[str, Any] | None = None, group: Any = None, ids: Any = None
     ) -> Tensor:
-        """(N, C) logits, or (N, K) values in the task's own units; as `predict`. ids: (N,) how errors call the rows."""
+        """The task's answer: (N, C) logits (of pixels (N, C, H, W)), (N, K) values in its own units, or (N, F)
+        embeddings; as `predict`.
+
+        ids: (N,) how errors call the rows.
+        """
+        return torch.cat(list(self.answers(inputs, lengths, group, ids)))
+
+    @torch.no_grad()
+    def answers(
+        self, inputs: Mapping[str, Any], lengths: Mapping[str, Any] | None = None, group: Any = None, ids: Any = None
+    ) -> Iterator[Tensor]:
+        """`respond` a few rows at a time: what is decided of a class per pixel is far smaller than the answers."""
         arrays, steps, names = checked(inputs, lengths, group, self.preprocessor, self.privileged, ids)
         x = {m: torch.from_numpy(a) for m, a in arrays.items()}
         n = {m: torch.from_numpy(a) for m, a in steps.items()}
-        chunks = torch.split(torch.arange(len(arrays[self.reads[0]])), CHUNK)
+        at_once = rows_at_once([a.shape[1:] for a in arrays.values()], CHUNK)
+        chunks = torch.split(torch.arange(len(arrays[self.reads[0]])), at_once)
         deployed = self.deployed
         if not len(chunks[0]):
-            return torch.zeros(0, self.task.outputs)
+            size = getattr(self.network.head, "size", ())
+            fused = torch.zeros(0, getattr(self.network.head, "in_features", 0))
+            yield self.task.answer(Output(torch.zeros(0, self.task.outputs, *size), fused, {}))
+            return
         if names is None:
             batches = (
                 deployed.prepare({m: a[i] for m, a in x.items()}, {m: a[i] for m, a in n.items()}) for i in chunks
@@ -124,7 +143,8 @@ class Student:
         else:
             whole = deployed.prepare(x, n, names)  # a new group's statistics need all its rows
             batches = (whole.take(i) for i in chunks)
-        return torch.cat([deployed.respond(batch) for batch in batches])
+        for batch in batches:
+            yield deployed.respond(batch)
 
     def calibrate(
         self, inputs: Mapping[str, Any], group: Any, *, lengths: Mapping[str, Any] | None = None

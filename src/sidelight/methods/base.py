@@ -51,7 +51,7 @@ class Entry:
     @classmethod
     def means_something(cls, task: Task | type[Task]) -> bool:
         """Whether the method has a meaning for a task (or a class of tasks)."""
-        return getattr(task, "kind", task.name) in cls.tasks
+        return task.kind in cls.tasks
 
     @classmethod
     def refuse(cls, task: Task, name: str) -> None:
@@ -113,7 +113,7 @@ class Method(nn.Module):
     def score(self, select: Batch) -> float:
         """What chooses the epoch, higher is better: by default the task's primary metric of `export()`."""
         said = outputs(self.export(), select, torch.arange(len(select), device=select.index.device))
-        return self.task.score(said.prediction, select.target, select.labelled)
+        return self.task.score(self.task.answer(said), select.target, select.labelled)
 
 
 class Supervised(Method):

@@ -43,7 +43,7 @@ class PKDOT(Term):
         super().check(task, name)
         asked = {"anchors": "class_balanced", "alignment": "label"}
         for setting, value in asked.items():
-            if self.transport.settings.get(setting) == value and task.name != "classification":
+            if self.transport.settings.get(setting) == value and task.kind != "classification":
                 raise ConfigError(f"transport.{setting}={value} needs classes and has no meaning for {task.name}.")
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:

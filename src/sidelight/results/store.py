@@ -82,8 +82,8 @@ def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
 
     Reads `jobs/*/job.json`, in the plan's order where there is one, and rewrites `results.csv` where it differs. A job
     that the plan does not name (of an earlier plan with more methods or seeds) is left out; a job file that cannot be
-    read too, named in a warning. `attrs` carries `primary`, `task`, `labels` (names) and `higher_is_better` (of every
-    metric), and `protocol` as config.yaml has it: it decides what a pair is.
+    read too, named in a warning. `attrs` carries `primary`, `task`, its `kind`, `labels` (names) and
+    `higher_is_better` (of every metric), and `protocol` as config.yaml has it: it decides what a pair is.
     """
     run = Path(run)
     if not run.is_dir():
@@ -132,7 +132,7 @@ def _frame(records: list[dict[str, Any]]) -> pd.DataFrame:
         )
         results = results[~duplicate].reset_index(drop=True)
     if records:
-        results.attrs = {k: records[0][k] for k in ("primary", "task", "labels") if k in records[0]}
+        results.attrs = {k: records[0][k] for k in ("primary", "task", "kind", "labels") if k in records[0]}
         said = [r["higher_is_better"] for r in records if isinstance(r.get("higher_is_better"), dict)]
         results.attrs["higher_is_better"] = {str(m): bool(higher) for each in said for m, higher in each.items()}
     return results

@@ -6,17 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-LOWER_IS_BETTER = frozenset(
-    {"mae", "rmse", "median_rank", "acer", "apcer", "bpcer", "eer"}
-)  # where job.json does not say; metrics.py needs torch
+LOWER_IS_BETTER = frozenset({"mae", "rmse"})  # where job.json does not say, as in old runs; metrics.py needs torch
 SHARES = frozenset(
     {"accuracy", "unweighted_accuracy", "macro_f1", "recall_at_1", "recall_at_5", "recall_at_10"}
     | {"acer", "apcer", "bpcer", "eer", "auc", "miou", "pixel_accuracy"}
 )
 OF_CLASS = "iou."
 """How the intersection over union of one class begins: `iou.<class>`."""
-
-
 ABBREVIATED = ("ccc", "mae", "rmse", "acer", "apcer", "bpcer", "eer", "auc")
 
 

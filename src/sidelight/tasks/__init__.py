@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sidelight.errors import ConfigError, unknown
+from sidelight.tasks.anti_spoofing import AntiSpoofing
 from sidelight.tasks.base import Task
 from sidelight.tasks.classification import Classification
 from sidelight.tasks.regression import Regression
+from sidelight.tasks.retrieval import Retrieval
 from sidelight.tasks.segmentation import Segmentation
 
-__all__ = ["TASKS", "Classification", "Regression", "Segmentation", "Task", "describe_task", "make_task"]
+if TYPE_CHECKING:
+    from sidelight.config import Config
+    from sidelight.data import Dataset
+
+__all__ = [
+    "TASKS", "AntiSpoofing", "Classification", "Regression", "Retrieval", "Segmentation", "Task", "asked_task",
+    "describe_task", "make_task",
+]  # fmt: skip
 
 TASKS: dict[str, type[Classification] | type[Regression] | type[Segmentation]] = {
     "classification": Classification,
     "regression": Regression,
     "segmentation": Segmentation,
+    "retrieval": Retrieval,
+    "anti-spoofing": AntiSpoofing,
 }
 
 
@@ -26,7 +37,20 @@ def make_task(name: str, labels: tuple[str, ...], **learnt: Any) -> Task:
     return TASKS[name](labels, **learnt)
 
 
+def asked_task(config: Config, dataset: Dataset) -> Task:
+    """The task of an experiment: the one that its settings name, or the plain one of the data set's targets.
+
+    Raises ConfigError where the targets are of another kind, or the task's own settings do not fit.
+    """
+    name = dataset.task if config.task == "auto" else config.task
+    if name in TASKS and TASKS[name].kind != dataset.task:
+        raise ConfigError(
+            f"task: {name} needs the targets of a {TASKS[name].kind}; those of {dataset.name} are for {dataset.task}."
+        )
+    own = TASKS[name].settings if name in TASKS else ()
+    return make_task(name, dataset.labels, **{setting: getattr(config, setting) for setting in own})
+
+
 def describe_task(task: Task) -> dict[str, Any]:
     """What `make_task` needs to make the task again, as JSON can hold it."""
-    told: dict[str, Any] = {"name": task.name, "labels": task.labels}
-    return told | {"mean": task.mean, "scale": task.scale} if isinstance(task, Regression) else told
+    return {"name": task.name, "labels": task.labels, **task.learnt()}

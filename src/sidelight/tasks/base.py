@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 from torch import Tensor
@@ -10,12 +11,27 @@ from torch import Tensor
 from sidelight.errors import RunError
 from sidelight.metrics import Metric
 
+if TYPE_CHECKING:
+    from sidelight.networks.network import Output
+
+
+MEND = "Ask for fewer folds, or another share of select rows (select=…)."
+"""What to do where a fold's rows are too few to measure."""
+
 
 class Task(ABC):
     """A kind of prediction. `outputs` is the width of the head; `primary` the metric that selects epochs."""
 
-    name: str
-    primary: str
+    name: ClassVar[str]
+    kind: ClassVar[str]
+    """What the targets are: a `Dataset.task`. Methods ask for it: what suits one task of a kind suits the others."""
+    answers: ClassVar[str]
+    """What a row is answered with: a "class" of `labels`, "values", "pixels" (a class for each) or an "embedding"."""
+    exports: ClassVar[str] = "prediction"
+    """What the answer is called in an exported graph; classes have probabilities and logits instead."""
+    settings: ClassVar[tuple[str, ...]] = ()
+    """The experiment's settings that it is made with, by their names in `Config`."""
+    primary: ClassVar[str]
     outputs: int
     labels: tuple[str, ...]
 
@@ -37,25 +53,45 @@ class Task(ABC):
 
     @abstractmethod
     def decide(self, prediction: Tensor) -> NDArray:
-        """What `metrics` and users read: class codes (B,) or (B, H, W), or values (B, K)."""
+        """An answer as users read it: class codes (B,) or (B, H, W), values (B, K), or embeddings (B, F)."""
 
     def fitted(self, target: Tensor, labelled: Tensor) -> Task:
         """The task with what it learns from the labelled train rows (a regression's units); by default itself."""
         return self
 
+    def answer(self, said: Output) -> Tensor:
+        """What of a network's output is its answer, which is scored, stored and deployed; by default its prediction."""
+        return said.prediction
+
+    def unmeasurable(self, target: NDArray) -> str:
+        """Why nothing can be measured on labelled rows with these targets, and the mend; "" where it can."""
+        return ""
+
+    def calibrated(self, answer: Tensor, target: Tensor, labelled: Tensor) -> Task:
+        """The task with what it chooses on the select rows once training is done (a threshold); by default itself."""
+        return self
+
+    def learnt(self) -> dict[str, Any]:
+        """The arguments beside `labels` that make the task again, as JSON can hold them."""
+        return {}
+
     def express(self, prediction: Tensor) -> Tensor:
         """A network's prediction in the units of the target; logits as they are."""
         return prediction
+
+    def read(self, answer: Tensor) -> NDArray:
+        """What `metrics` read of the answers: by default what is decided."""
+        return self.decide(answer)
 
     @abstractmethod
     def metrics(self) -> dict[str, Metric]:
         """Name -> metric, the primary one first."""
 
-    def measure(self, decided: NDArray, target: NDArray) -> dict[str, float]:
-        """Every metric of what was decided on labelled rows, as it is usually written (not signed)."""
-        return {name: metric.function(decided, target) for name, metric in self.metrics().items()}
+    def measure(self, read: NDArray, target: NDArray) -> dict[str, float]:
+        """Every metric of what was `read` of labelled rows, as it is usually written (not signed)."""
+        return {name: metric.function(read, target) for name, metric in self.metrics().items()}
 
-    def score(self, prediction: Tensor, target: Tensor, labelled: Tensor, name: str | None = None) -> float:
+    def score(self, answer: Tensor, target: Tensor, labelled: Tensor, name: str | None = None) -> float:
         """One metric (the primary by default) over the labelled rows, signed so that higher is better.
 
         Raises:
@@ -64,5 +100,5 @@ class Task(ABC):
         if not labelled.any():
             raise RunError("no labelled row to measure a prediction on; epochs are chosen on labelled `select` rows")
         metric = self.metrics()[name or self.primary]
-        value = metric.function(self.decide(prediction[labelled]), target[labelled].cpu().numpy())
+        value = metric.function(self.read(answer[labelled]), target[labelled].cpu().numpy())
         return value if metric.higher_is_better else -value

@@ -17,6 +17,7 @@ class Classification(Task):
     """Cross-entropy over C classes (PKDOT eq. 8); match is KL of softened logits."""
 
     name, primary = "classification", "accuracy"
+    kind, answers = "classification", "class"
 
     def __init__(self, labels: tuple[str, ...], temperature: float = 4.0):
         self.labels, self.outputs, self.temperature = tuple(labels), len(labels), temperature

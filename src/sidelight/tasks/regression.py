@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ class Regression(Task):
     """
 
     name, primary = "regression", "ccc"
+    kind, answers = "regression", "values"
 
     def __init__(self, labels: tuple[str, ...], mean: Sequence[float] = (), scale: Sequence[float] = ()):
         self.labels, self.outputs = tuple(labels), len(labels)
@@ -35,6 +37,9 @@ class Regression(Task):
         mean = [float(c.mean()) if len(c) else 0.0 for c in known]
         spread = [float(c.std(correction=0)) if len(c) else 1.0 for c in known]
         return Regression(self.labels, mean, [s if s > 1e-12 * max(1.0, abs(m)) else 1.0 for s, m in zip(spread, mean)])
+
+    def learnt(self) -> dict[str, Any]:
+        return {"mean": self.mean, "scale": self.scale}
 
     def express(self, prediction: Tensor) -> Tensor:
         return prediction * self._scale.to(prediction) + self._mean.to(prediction)

@@ -23,6 +23,7 @@ class Segmentation(Task):
     """
 
     name, primary = "segmentation", "miou"
+    kind, answers = "segmentation", "pixels"
 
     def __init__(self, labels: tuple[str, ...], temperature: float = 4.0):
         self.labels, self.outputs, self.temperature = tuple(labels), len(labels), temperature

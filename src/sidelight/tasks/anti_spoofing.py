@@ -1,0 +1,106 @@
+"""Live face or attack, decided at a threshold that the select rows choose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sidelight import metrics
+from sidelight.errors import ConfigError, RunError, unknown
+from sidelight.metrics import Metric
+from sidelight.tasks.base import MEND
+from sidelight.tasks.classification import Classification
+
+
+class AntiSpoofing(Classification):
+    """Two classes, one of which is `live`; a row is accepted as live if its score reaches `threshold`.
+
+    Trained as a classification. score = logit of live − logit of attack, the log-odds. ACER = (APCER + BPCER) / 2
+    (ISO/IEC 30107-3; OS-MD, section 4). The threshold is the lowest of those with the least ACER on the select rows
+    (`metrics.spoofing_threshold`); until it is chosen, a score is that of the threshold that these rows would choose.
+
+    Raises ConfigError unless there are two labels and `live` is one of them: data sets differ in what 1 stands for.
+    """
+
+    name, primary = "anti-spoofing", "acer"
+    settings = ("live",)
+
+    def __init__(self, labels: tuple[str, ...], live: str = "", threshold: float | None = None):
+        super().__init__(labels)
+        if len(labels) != 2:
+            raise ConfigError(
+                f"anti-spoofing needs two classes, live and attack, not {len(labels)}: {_listed(labels)}."
+            )
+        if not live:
+            raise ConfigError(
+                f"live: anti-spoofing needs the label of live faces, {_listed(labels, ' or ')}: data sets differ in it."
+            )
+        if live not in labels:
+            raise ConfigError(f"live: {unknown('label', live, labels)}")
+        self.live, self.threshold = live, threshold
+        self._live = labels.index(live)
+
+    def read(self, answer: Tensor) -> NDArray:
+        """(B,) float64 scores."""
+        logits = np.asarray(answer.detach().cpu().double())
+        return np.asarray(logits[:, self._live] - logits[:, 1 - self._live])
+
+    def decide(self, prediction: Tensor) -> NDArray:
+        return np.where(self._accepted(self.read(prediction)), self._live, 1 - self._live)
+
+    def calibrated(self, answer: Tensor, target: Tensor, labelled: Tensor) -> AntiSpoofing:
+        """The same with the threshold that these rows choose.
+
+        Raises:
+            RunError: the labelled rows are not of both classes, or a score is not finite.
+        """
+        codes, score = target[labelled].cpu().numpy(), self.read(answer[labelled])
+        why = self.unmeasurable(codes)
+        if not why and not np.isfinite(score).all():
+            why = "a prediction is not finite. Lower training.learning_rate, and look at the inputs."
+        if why:
+            raise RunError(f"no threshold can be chosen on the select rows: {why}")
+        return AntiSpoofing(self.labels, self.live, metrics.spoofing_threshold(score, codes == self._live))
+
+    def unmeasurable(self, target: NDArray) -> str:
+        found = np.unique(target)
+        if len(found) == 2:
+            return ""
+        only = (
+            f"all {len(target)} labelled rows are {self.labels[int(found[0])]!r}" if len(found) else "none is labelled"
+        )
+        return f"errors of both kinds need rows of both {_listed(self.labels, ' and ')}, and {only}. {MEND}"
+
+    def score(self, answer: Tensor, target: Tensor, labelled: Tensor, name: str | None = None) -> float:
+        chosen = self.calibrated(answer, target, labelled) if self.threshold is None and labelled.any() else self
+        return super(AntiSpoofing, chosen).score(answer, target, labelled, name)
+
+    def metrics(self) -> dict[str, Metric]:
+        def of(function: Callable[[NDArray, NDArray], float]) -> Callable[[NDArray, NDArray], float]:
+            return lambda score, target: function(score, target == self._live)
+
+        def errors(score: NDArray, live: NDArray) -> tuple[float, float]:
+            return metrics.spoofing_errors(self._accepted(score), live)
+
+        return {
+            "acer": Metric(of(lambda score, live: sum(errors(score, live)) / 2), False),
+            "apcer": Metric(of(lambda score, live: errors(score, live)[0]), False),
+            "bpcer": Metric(of(lambda score, live: errors(score, live)[1]), False),
+            "eer": Metric(of(metrics.equal_error_rate), False),
+            "auc": Metric(of(metrics.area_under_curve)),
+        }
+
+    def learnt(self) -> dict[str, Any]:
+        return {"live": self.live, "threshold": self.threshold}
+
+    def _accepted(self, score: NDArray) -> NDArray:
+        return np.asarray(score >= (0.0 if self.threshold is None else self.threshold))
+
+
+def _listed(labels: tuple[str, ...], between: str = ", ") -> str:
+    """The labels, quoted."""
+    return between.join(map(repr, labels))
