@@ -11,9 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
-from sidelight.errors import SidelightError
-
-STRENGTH_ROWS = 5000
+from sidelight.data.strength import Strength, strengths
 
 
 @dataclass(frozen=True)
@@ -29,15 +27,6 @@ class ModalityInfo:
     minimum: float
     maximum: float
     constant: int
-
-
-@dataclass(frozen=True)
-class Strength:
-    """Mean and standard deviation over the folds of a plain linear model's score on these modalities."""
-
-    modalities: tuple[str, ...]
-    mean: float
-    std: float
 
 
 @dataclass(frozen=True)
@@ -83,14 +72,17 @@ def inspect(dataset: Dataset, strength: bool = True, folds: int = 5, seed: int =
     labelled = dataset.labelled
     classes: dict[str, int] = {}
     targets: dict[str, dict[str, float]] = {}
-    if dataset.task == "classification":
-        counts = np.bincount(dataset.target[labelled], minlength=len(dataset.labels))
+    if dataset.task != "regression":
+        known = dataset.target[labelled]
+        counts = np.bincount(known[known >= 0].astype(np.int64), minlength=len(dataset.labels))
         classes = dict(zip(dataset.labels, counts.tolist()))
     else:
         targets = {name: _range(dataset.target[:, k]) for k, name in enumerate(dataset.labels)}
-    metric = "accuracy" if dataset.task == "classification" else "ccc"
-    chance = max(classes.values()) / max(int(labelled.sum()), 1) if classes else 0.0
-    strengths, remarks = _strengths(dataset, folds, seed) if strength else ((), [])
+    metric = {"regression": "ccc", "segmentation": "miou"}.get(dataset.task, "accuracy")
+    chance = max(classes.values()) / max(sum(classes.values()), 1) if classes else 0.0
+    if dataset.size:  # the most common class everywhere: its share is its IoU, and the others' IoU is 0
+        chance /= sum(n > 0 for n in classes.values())
+    found, remarks = strengths(dataset, folds, seed) if strength else ((), [])
     return Inspection(
         name=dataset.name,
         rows=len(dataset),
@@ -103,7 +95,7 @@ def inspect(dataset: Dataset, strength: bool = True, folds: int = 5, seed: int =
         targets=targets,
         metric=metric,
         chance=chance,
-        strengths=strengths,
+        strengths=found,
         remarks=(*_remarks(dataset, classes), *remarks),
     )
 
@@ -129,7 +121,8 @@ def _range(values: NDArray) -> dict[str, float]:
 def _modality(dataset: Dataset, m: str) -> ModalityInfo:
     x, present = dataset.inputs[m], dataset.present[m]
     here = x[present]
-    flat = here.reshape(-1, here.shape[-1])
+    channels = np.moveaxis(here, 1, -1) if here.ndim == 4 else here
+    flat = channels.reshape(-1, channels.shape[-1])
     length = dataset.lengths.get(m)
     lengths = None
     if length is not None:
@@ -144,7 +137,7 @@ def _modality(dataset: Dataset, m: str) -> ModalityInfo:
             role=role,
             shape=dataset.shape(m),
             missing=int((~present).sum()),
-            nan=int(np.isnan(here).sum()),
+            nan=int(np.isnan(here).sum()) if here.dtype.kind == "f" else 0,
             lengths=lengths,
             minimum=float(np.nanmin(low)),
             maximum=float(np.nanmax(high)),
@@ -160,83 +153,18 @@ def _remarks(dataset: Dataset, classes: dict[str, int]) -> list[str]:
         out.append("every row is its own group")
     for name, n in classes.items():
         if n == 0:
-            out.append(f"class {name!r} has no row")
+            out.append(f"class {name!r} has no {'pixel' if dataset.size else 'row'}")
+    ignored = float((dataset.target[dataset.labelled] < 0).mean()) if dataset.size else 0.0
+    if ignored:
+        out.append(f"{ignored:.1%} of the labelled rows' pixels are ignored")
     for m in dataset.modalities:
         info = _modality(dataset, m)
         if info.constant:
-            out.append(f"{m}: {info.constant} of {info.shape[-1]} columns are constant and will be ignored")
+            what = f"{info.shape[0]} channels" if len(info.shape) == 3 else f"{info.shape[-1]} columns"
+            out.append(f"{m}: {info.constant} of {what} are constant and will be ignored")
         if dataset.task == "classification" and m in dataset.lengths:
             out.append(f"{m}: rows differ in length; check that length does not give the class away")
     return out
-
-
-def features(dataset: Dataset, m: str) -> NDArray:
-    """(N, D) float: vectors as they are, signals as window statistics; NaN where a value or the row is missing."""
-    x = dataset.inputs[m]
-    if x.ndim == 3:
-        import torch
-
-        from sidelight.data.statistics import window_statistics
-
-        length = dataset.lengths.get(m)
-        chunks = [
-            window_statistics(
-                torch.from_numpy(np.nan_to_num(x[i : i + 4096])),
-                None if length is None else torch.from_numpy(length[i : i + 4096]),
-            )
-            for i in range(0, len(x), 4096)
-        ]
-        x = torch.cat(chunks).numpy()
-    return np.where(dataset.present[m][:, None], x, np.float32(np.nan))
-
-
-def _strengths(dataset: Dataset, folds: int, seed: int) -> tuple[tuple[Strength, ...], list[str]]:
-    """Score of each modality alone and of all; a remark instead where the data allow no such score."""
-    from sidelight.protocols import split
-
-    units = np.arange(len(dataset)) if dataset.group is None else dataset.group
-    n_units = len(np.unique(units[dataset.labelled]))
-    try:
-        parts = split(
-            dataset, "random" if dataset.group is None else "group-kfold", max(min(folds, n_units), 2), 0.25, seed
-        )
-    except SidelightError as e:
-        return (), [f"no strengths: {e}"]
-    blocks = {m: features(dataset, m) for m in dataset.modalities}
-    out = []
-    for names in [*((m,) for m in blocks), *([tuple(blocks)] if len(blocks) > 1 else [])]:
-        x = np.concatenate([blocks[m] for m in names], 1)
-        scores = [_score(dataset, x, np.union1d(f.train, f.select), f.test, seed) for f in parts]
-        out.append(Strength(tuple(names), float(np.mean(scores)), float(np.std(scores))))
-    return tuple(out), []
-
-
-def _score(dataset: Dataset, x: NDArray, train: NDArray, test: NDArray, seed: int) -> float:
-    from sklearn.impute import SimpleImputer
-    from sklearn.linear_model import LogisticRegression, Ridge
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    from sidelight.metrics import ccc
-
-    train = train[dataset.labelled[train]]
-    if len(train) > STRENGTH_ROWS:
-        train = np.random.default_rng(seed).choice(train, STRENGTH_ROWS, replace=False)
-    prepare = (SimpleImputer(keep_empty_features=True), StandardScaler())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a linear model that has not fully converged is good enough here
-        if dataset.task == "classification":
-            model = make_pipeline(*prepare, LogisticRegression(C=0.1, max_iter=100, random_state=seed))
-            model.fit(x[train], dataset.target[train])
-            return float(np.mean(model.predict(x[test]) == dataset.target[test]))
-        values = []
-        for k in range(dataset.target.shape[1]):
-            y = dataset.target[:, k]
-            rows, scored = train[np.isfinite(y[train])], test[np.isfinite(y[test])]
-            if len(rows) > 1 and len(scored) > 1:
-                model = make_pipeline(*prepare, Ridge(alpha=10.0)).fit(x[rows], y[rows])
-                values.append(ccc(model.predict(x[scored]), y[scored]))
-        return float(np.mean(values)) if values else float("nan")
 
 
 def _tables(found: Inspection) -> list[Any]:
@@ -258,7 +186,7 @@ def _tables(found: Inspection) -> list[Any]:
         first.add_row(m.name, *cells)
     out = [first]
     if found.classes:
-        classes = table("classes", "class", "rows", "share")
+        classes = table("classes", "class", "pixels" if found.task == "segmentation" else "rows", "share")
         total = max(sum(found.classes.values()), 1)
         for name, n in found.classes.items():
             classes.add_row(name, str(n), f"{n / total:.1%}")
