@@ -23,7 +23,9 @@ def checked(
     privileged: Sequence[str],
     ids: NDArray | None = None,
 ) -> tuple[Arrays, Arrays, NDArray | None]:
-    """Inputs as float32, lengths of every variable-length modality as int64, groups as str (None: not needed).
+    """Inputs as float32 (images as they are stored), lengths of every variable-length modality as int64, groups as str.
+
+    No groups (None) where they are not needed.
 
     Raises DataError for a privileged, unknown or missing modality, a wrong shape, rows that are not paired, NaN or
     infinity, lengths that cannot be, and groups that are missing.
@@ -65,10 +67,21 @@ def refused(modality: str, reads: Sequence[str]) -> str:
     return f"{modality!r} is a privileged modality: this student reads only {', '.join(reads)}"
 
 
+def _image(x: NDArray, plan: Plan) -> NDArray:
+    """Images as the preprocessor reads them, (N, C, H, W), also of (N, H, W, C) and, with one channel, (N, H, W)."""
+    if x.ndim == 3 and plan.shape[0] == 1 and x.shape[1:] == plan.shape[1:]:
+        return x[:, None]
+    if x.ndim == 4 and x.shape[1:] != plan.shape and x.shape[1:] == (*plan.shape[1:], plan.shape[0]):
+        return np.moveaxis(x, -1, 1)
+    return x
+
+
 def _array(m: str, value: Any, plan: Plan) -> NDArray:
     try:
         with np.errstate(over="ignore"):
-            x = np.require(value, np.float32, ["C", "W"])  # what torch can share memory with
+            x = _image(np.asarray(value), plan) if plan.image else value
+            kept = x.dtype if plan.image and x.dtype in (np.uint8, np.float16) else np.float32
+            x = np.require(x, kept, ["C", "W"])  # what torch can share memory with
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{m!r} is not an array of numbers: {error}") from None
     expected = ("rows", "steps" if plan.variable else plan.shape[0], *plan.shape[1:])
