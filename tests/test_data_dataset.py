@@ -57,7 +57,7 @@ FACE, VOICE = np.ones((6, 3)), np.ones((6, 5, 2))
         ({"inputs": {"face": with_value(FACE, (4, 2), np.nan)}}, ["face", "nan", "row 4", "r4", "column 2", "impute"]),
         ({"inputs": {"voice": with_value(VOICE, (1, 3, 0), np.inf)}}, ["voice", "inf", "r1", "step 3", "channel 0"]),
         ({"inputs": {"face": FACE[:5]}}, ["face", "5 rows", "6"]),
-        ({"inputs": {"face": np.ones((6, 2, 2, 2, 2))}}, ["face", "(6, 2, 2, 2, 2)", "(N, T, C)"]),
+        ({"inputs": {"face": np.ones((6, 2, 2, 2, 2, 2))}}, ["face", "(6, 2, 2, 2, 2, 2)", "(N, T, C)"]),
         ({"inputs": {"face.left": FACE}}, ["face.left", "dot"]),
         ({"inputs": {"face": np.ones((6, 0))}}, ["face", "empty"]),
         ({"inputs": {}}, ["no modalities"]),

@@ -139,7 +139,7 @@ def build_parser() -> Parser:
     predict = verb("predict", "apply a student to new rows")
     predict.add_argument("student", metavar="STUDENT", help="student.safetensors, its folder, or a run folder")
     predict.add_argument("rows", metavar="ROWS", help="manifest, folder or .npz with the available modalities")
-    predict.add_argument("--output", metavar="FILE", help=".csv, .tsv or .parquet (default: print CSV)")
+    predict.add_argument("--output", metavar="FILE", help=".csv, .tsv or .parquet; of class maps .npz (default: CSV)")
     predict.add_argument(
         "--group", metavar="COLUMN", help="whose rows these are, for a student that standardises by group"
     )

@@ -22,8 +22,9 @@ def read_arrays(
     """Arrays by name. Beside the role columns: `class_names` (C,), `labelled` (N,) bool, `<modality>_length` and
     `<modality>_present` (N,). A list of (T_i, C) arrays (None: absent) is a variable-length modality.
 
-    An array with four axes, or a list of (H, W, C) arrays, holds images (see `channels_first`). Where the target has a
-    class per pixel, (N, H, W), an array with three axes holds images of one channel; elsewhere it holds signals.
+    An array with four axes, or a list of (H, W, C) arrays, holds images, one with five axes clips (see
+    `channels_first`). Where the target has a class per pixel, (N, H, W), an array with three axes holds images of one
+    channel; elsewhere it holds signals.
     """
     source = {str(k): v for k, v in source.items()}
     roles = find(list(source))
@@ -111,10 +112,10 @@ def _is_modality(name: str, source: Mapping[str, Any], key: str, n: int) -> bool
 
 
 def as_modality(x: NDArray, dense: bool = False) -> NDArray:
-    """(N, D) or (N, T, C) float32, or (N, C, H, W) images as they are stored, of an array with a row per row."""
+    """(N, D) or (N, T, C) float32, or images or clips as they are stored, channels first, of an array by rows."""
     if x.ndim == 3 and dense:
         return compact(x[:, None])
-    if x.ndim == 4:
+    if x.ndim >= 4:
         return compact(channels_first(x))
     return (x[:, None] if x.ndim == 1 else x).astype(np.float32)
 

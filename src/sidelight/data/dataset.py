@@ -40,8 +40,8 @@ def row_values(target: NDArray) -> NDArray:
 class Dataset:
     """N rows of several modalities with one target; checked when it is made.
 
-    inputs:   modality -> (N, D) vectors or (N, T, C) signals, float32, or (N, C, H, W) images, uint8, float16 or
-              float32. Rows where the modality is absent hold zeros.
+    inputs:   modality -> (N, D) vectors or (N, T, C) signals, float32, or (N, C, H, W) images or (N, C, T, H, W) clips,
+              uint8, float16 or float32. Rows where the modality is absent hold zeros.
     target:   (N,) int64 class codes, (N, K) float32, or (N, H, W) class codes of pixels (int8 or int16), −1 where one
               is ignored. Rows without a label hold −1 or NaN, whatever was given.
     labelled: (N,) bool.
@@ -81,7 +81,7 @@ class Dataset:
         self.group = None if self.group is None else np.asarray(self.group).astype(str)
         self.split = None if self.split is None else np.asarray(self.split).astype(str)
         self.inputs = {
-            m: compact(np.asarray(x)) if np.ndim(x) == 4 else np.ascontiguousarray(x, dtype=np.float32)
+            m: compact(np.asarray(x)) if np.ndim(x) >= 4 else np.ascontiguousarray(x, dtype=np.float32)
             for m, x in self.inputs.items()
         }
         for kind, arrays in (("present", self.present), ("lengths", self.lengths)):
@@ -116,7 +116,7 @@ class Dataset:
         return tuple(self.inputs)
 
     def shape(self, modality: str) -> tuple[int, ...]:
-        """One row's shape, (D,), (T, C) or (C, H, W)."""
+        """One row's shape, (D,), (T, C), (C, H, W) or (C, T, H, W)."""
         return tuple(self.inputs[modality].shape[1:])
 
     @property
@@ -304,7 +304,7 @@ class Dataset:
         keep = self.labelled if labelled is None else self.labelled & np.asarray(labelled, bool)
         target = torch.from_numpy(self._hide_target(keep))
         inputs = {m: torch.from_numpy(x) for m, x in view.inputs.items()}
-        images = {m: x for m, x in inputs.items() if x.dim() == 4}
+        images = {m: x for m, x in inputs.items() if x.dim() >= 4}
         pixels = {}
         present = {m: torch.from_numpy(x) for m, x in view.present.items()}
         lengths = {m: torch.from_numpy(x) for m, x in view.lengths.items()}

@@ -77,7 +77,7 @@ def unreadable(path: Path, error: BaseException, part: str = "") -> str:
 def stack_rows(
     source: str, modality: str, rows: Sequence[NDArray | None], names: Sequence[str]
 ) -> tuple[NDArray, NDArray, NDArray | None]:
-    """One array per row made (N, D), (N, T, C) float32 or (N, C, H, W) images: (values, present, lengths).
+    """One array per row made (N, D), (N, T, C) float32 or images (N, C, H, W) or clips: (values, present, lengths).
 
     (T_i, C) rows of different lengths are padded with zeros and lengths (N,) returned; rows that are None, empty or
     NaN throughout are absent.
@@ -88,7 +88,7 @@ def stack_rows(
     if not kept:
         raise DataError(f"{source}: modality {modality!r} is absent from every row")
     first: Any = rows[kept[0]]
-    if first.ndim == 3:
+    if first.ndim >= 3:
         found = [r if here else None for r, here in zip(rows, present)]
         x, present = stack_images(source, f"modality {modality!r}", found, names)
         return channels_first(x), present, None

@@ -25,7 +25,8 @@ def compact(x: NDArray) -> NDArray:
 def channels_first(x: NDArray) -> NDArray:
     """(N, H, W, C) or (N, C, H, W) to (N, C, H, W): the last axis holds the channels where it is at most 4 long.
 
-    As most image readers give them; an image 4 pixels wide does not occur.
+    As most image readers give them; an image 4 pixels wide does not occur. Clips likewise, (N, T, H, W, C) to
+    (N, C, T, H, W).
     """
     return np.moveaxis(x, -1, 1) if x.shape[-1] <= MOST_CHANNELS else x
 
@@ -61,7 +62,7 @@ def _open(path: Path, modes: dict[str, str]) -> NDArray:
 def stack_images(
     source: str, what: str, rows: Sequence[NDArray | None], names: Sequence[str]
 ) -> tuple[NDArray, NDArray]:
-    """One (C, H, W) per row made (N, C, H, W), and (N,) which rows are there; of None, zeros.
+    """One image or clip per row, all of one shape, made one array, and (N,) which rows are there; of None, zeros.
 
     what: how errors call the images; names: how they call each row. Raises DataError naming the two rows that differ.
     """

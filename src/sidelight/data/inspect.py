@@ -121,7 +121,7 @@ def _range(values: NDArray) -> dict[str, float]:
 def _modality(dataset: Dataset, m: str) -> ModalityInfo:
     x, present = dataset.inputs[m], dataset.present[m]
     here = x[present]
-    channels = np.moveaxis(here, 1, -1) if here.ndim == 4 else here
+    channels = np.moveaxis(here, 1, -1) if here.ndim >= 4 else here
     flat = channels.reshape(-1, channels.shape[-1])
     length = dataset.lengths.get(m)
     lengths = None
@@ -160,7 +160,7 @@ def _remarks(dataset: Dataset, classes: dict[str, int]) -> list[str]:
     for m in dataset.modalities:
         info = _modality(dataset, m)
         if info.constant:
-            what = f"{info.shape[0]} channels" if len(info.shape) == 3 else f"{info.shape[-1]} columns"
+            what = f"{info.shape[0]} channels" if len(info.shape) >= 3 else f"{info.shape[-1]} columns"
             out.append(f"{m}: {info.constant} of {what} are constant and will be ignored")
         if dataset.task == "classification" and m in dataset.lengths:
             out.append(f"{m}: rows differ in length; check that length does not give the class away")

@@ -21,7 +21,10 @@ CHUNK = 4096
 
 @dataclass(frozen=True)
 class Plan:
-    """One modality: its raw row shape, (D,), (T, C) or (C, H, W); whether T varies; which window statistics, if any."""
+    """One modality: its raw row shape, (D,), (T, C), (C, H, W) or (C, T, H, W).
+
+    Whether the T of signals varies, and which window statistics are taken of them, if any.
+    """
 
     shape: tuple[int, ...]
     variable: bool = False
@@ -29,8 +32,8 @@ class Plan:
 
     @property
     def image(self) -> bool:
-        """Whether a row is an image."""
-        return len(self.shape) == 3
+        """Whether a row is an image or a clip, which stays as it is stored until it is read."""
+        return len(self.shape) >= 3
 
     @property
     def channels(self) -> int:
@@ -153,7 +156,7 @@ class Preprocessor(nn.Module):
         out = {}
         for m, x in inputs.items():
             length, here = lengths.get(m), present.get(m)
-            if x.dim() == 4:
+            if x.dim() >= 4:
                 out[m] = standardised(x, *self.pixels(m, x, here, group), here)
                 continue
             f = self._features(m, x, length)

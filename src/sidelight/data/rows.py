@@ -33,7 +33,7 @@ def check_finite(
         return
     where = tuple(int(v) for v in np.argwhere(bad)[0])
     place = f"column {where[1]}" if x.ndim == 2 else f"time step {where[1]}, channel {where[2]}" if x.ndim == 3 else ""
-    place = place or f"channel {where[1]}, pixel ({where[2]}, {where[3]})"
+    place = place or f"channel {where[1]}, pixel {where[2:]}"
     raise DataError(
         f"{what} is {x[where]} in {name_row(where[0], ids)}, {place} ({int(bad.sum())} such values in "
         f"{int(bad.reshape(len(x), -1).any(1).sum())} rows); mend the value or leave the row out"
@@ -81,10 +81,10 @@ class Rows:
         x = self.inputs[m]
         if not re.fullmatch(r"[^.\s]+", m):
             raise DataError(f"{self.name}: modality name {m!r} is empty or holds a dot or a space; rename it")
-        if x.ndim not in (2, 3, 4):
+        if x.ndim not in (2, 3, 4, 5):
             raise DataError(
-                f"{self.name}: modality {m!r} has shape {x.shape}; expected (N, D) vectors, (N, T, C) signals or "
-                "(N, C, H, W) images"
+                f"{self.name}: modality {m!r} has shape {x.shape}; expected (N, D) vectors, (N, T, C) signals, "
+                "(N, C, H, W) images or (N, C, T, H, W) clips"
             )
         if 0 in x.shape[1:]:
             raise DataError(f"{self.name}: modality {m!r} has shape {x.shape}: its rows are empty")

@@ -106,13 +106,14 @@ def features(dataset: Dataset, m: str) -> NDArray:
             for i in range(0, len(x), 4096)
         ]
         x = torch.cat(chunks).numpy()
-    elif x.ndim == 4:
-        x = np.stack([_grid(np.nan_to_num(image.astype(np.float32))) for image in x])
+    elif x.ndim >= 4:
+        x = np.stack([_grid(np.nan_to_num(row.astype(np.float32))) for row in x])
     return np.where(dataset.present[m][:, None], x, np.float32(np.nan))
 
 
 def _grid(image: NDArray) -> NDArray:
-    """Mean of every channel of (C, H, W) in at most 4 × 4 equal parts, and its standard deviation."""
+    """Mean of every channel of (C, H, W), or a clip's mean image, in at most 4 × 4 equal parts, and its deviation."""
+    image = image.mean(1) if image.ndim == 4 else image
     parts = [c for band in np.array_split(image, min(GRID, image.shape[1]), 1) for c in np.array_split(band, GRID, 2)]
     means = [p.mean((1, 2)) for p in parts if p.size]
     return np.concatenate([*means, image.std((1, 2))])

@@ -71,7 +71,7 @@ def _image(x: NDArray, plan: Plan) -> NDArray:
     """Images as the preprocessor reads them, (N, C, H, W), also of (N, H, W, C) and, with one channel, (N, H, W)."""
     if x.ndim == 3 and plan.shape[0] == 1 and x.shape[1:] == plan.shape[1:]:
         return x[:, None]
-    if x.ndim == 4 and x.shape[1:] != plan.shape and x.shape[1:] == (*plan.shape[1:], plan.shape[0]):
+    if x.ndim >= 4 and x.shape[1:] != plan.shape and x.shape[1:] == (*plan.shape[1:], plan.shape[0]):
         return np.moveaxis(x, -1, 1)
     return x
 

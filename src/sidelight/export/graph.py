@@ -166,7 +166,7 @@ def typical_rows(deployed: Deployed, rows: int, seed: int = 0) -> list[Tensor]:
         shape = deployed.preprocessor.plans[m].shape
         centre, spread = _size(deployed.preprocessor, m)
         if deployed.preprocessor.plans[m].image:
-            centre, spread = centre[:, None, None], spread[:, None, None]
+            centre, spread = (x.view(-1, *[1] * (len(shape) - 1)) for x in (centre, spread))
         tensors.append(centre + spread * torch.randn(rows, *shape, generator=generator))
         if m in deployed.variable:
             low = min(2, shape[0])
