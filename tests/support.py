@@ -192,13 +192,14 @@ def standalone_parts(method: str, task: str, kind: str) -> Parts:
         inputs={m: x.numpy() for m, x in rows.inputs.items()},
         target=rows.target.numpy(),
         labelled=rows.labelled.numpy(),
-        task=task,
+        task=task_of(task).kind,
         labels=task_of(task).labels,
         present={m: there.numpy() for m, there in rows.present.items()},
         group=np.array([f"g{i // 6}" for i in range(len(rows))]),
     )
     folder = Path(PLACE.name) / f"{method}-{task}-{kind}"
-    return Parts(cell(folder, data, methods=[method]), Job(method, "", 1.0, 0, 0))
+    asked = {"task": task, "live": getattr(task_of(task), "live", "")}
+    return Parts(cell(folder, data, methods=[method], **asked), Job(method, "", 1.0, 0, 0))
 
 
 def build_standalone(method: str, task: str, kind: str, **options: Any) -> Method:
