@@ -1,29 +1,158 @@
-"""Losses between the distributions of two sets of rows."""
+"""Losses between distributions: of rows (MMD) and of predictions (Jensen-Shannon, Jeffreys)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from sidelight.losses.common import check_rows, full_precision
+from sidelight.losses.pointwise import soft_label_kl
 
 
-def gaussian_mmd(x: Tensor, y: Tensor, kernels: int = 5, factor: float = 2.0) -> Tensor:
+@full_precision
+def gaussian_mmd(student: Tensor, teacher: Tensor, kernels: int = 5, factor: float = 2.0) -> Tensor:
     """Squared maximum mean discrepancy with a sum of Gaussian kernels (biased estimate).
 
-    MMD² = mean K(x, x) + mean K(y, y) − 2 mean K(x, y), K = Σ_i exp(−d² / (b · factor^i)), i = 0 … kernels − 1, with
-    b = (mean pairwise squared distance over x ∪ y, self excluded) / factor^(kernels // 2), without gradient.
-    x: (B, D), y: (B', D). Returns a scalar ≥ 0, and 0 with a gradient of 0 where a set is empty or all rows of both
-    are the same. Source: OS-MD (arXiv 2309.08204) eq. 2; Long et al. 2015.
+    MMD² = mean K(s, s) + mean K(t, t) − 2 mean K(s, t), K = Σ_i exp(−d² / (b · factor^i)), i = 0 … kernels − 1, with
+    b = (mean pairwise squared distance over s ∪ t, self excluded) / factor^(kernels // 2), without gradient.
+    student: (B, D), teacher: (B', D); the teacher gets no gradient. Returns a scalar ≥ 0, and 0 with a gradient of 0
+    where a set is empty or all rows of both are the same.
+    Source: OS-MD (arXiv 2309.08204) eq. 1-3; the bandwidths of Long et al. 2015 as released, since OS-MD names none.
     """
-    z = torch.cat([x, y])
-    n = len(z)
-    if len(x) == 0 or len(y) == 0:
-        return z.sum() * 0
-    z = z - z.detach().mean(0)  # distances are the same, and lose fewer digits to cancellation
-    squares = z.square().sum(1)
-    distance = (squares[:, None] + squares[None] - 2 * z @ z.T).clamp(min=0)
-    bandwidth = distance.detach().sum() / (n * n - n) / factor ** (kernels // 2)
-    spread = bandwidth > 0
-    scaled = distance / bandwidth.where(spread, bandwidth.new_ones(())) * spread
-    k = torch.stack([torch.exp(-scaled / factor**i) for i in range(kernels)]).sum(0)
-    a = len(x)
-    return k[:a, :a].mean() + k[a:, a:].mean() - 2 * k[:a, a:].mean()
+    teacher = teacher.detach()
+    a, b = len(student), len(teacher)
+    if a == 0 or b == 0:
+        return student.sum() * 0
+    centre = torch.cat([student.detach(), teacher]).mean(0)  # distances are the same, and keep more digits
+    x, y = student - centre, teacher - centre
+    # Σ_ij |z_i − z_j|² = 2 n Σ_i |z_i|² for n centred rows; below the rounding of the centre, all rows are the same
+    spread = x.detach().square().sum() + y.square().sum()
+    rounding = (a + b) * (8 * torch.finfo(x.dtype).eps * torch.linalg.vector_norm(centre)) ** 2
+    bandwidth = 2 * spread / (a + b - 1) / factor ** (kernels // 2)
+    rate = torch.where(spread > rounding, 1 / bandwidth, 0.0)
+    rates = [rate / factor**i for i in range(kernels)]
+    with torch.no_grad():
+        among_teachers = _kernel_sums(_between(y, y), rates)[0].mean()
+    k: Tensor = _Kernels.apply(_between(x, torch.cat([x, y])), rates)  # type: ignore[no-untyped-call]
+    return k[:, :a].mean() + among_teachers - 2 * k[:, a:].mean()
+
+
+def _between(x: Tensor, y: Tensor) -> Tensor:
+    squares = x.square().sum(1)[:, None] + y.square().sum(1)
+    return torch.addmm(squares, x, y.T, alpha=-2).clamp_(min=0)
+
+
+def _kernel_sums(distance: Tensor, rates: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Σ_i exp(−r_i d) and its derivative by d."""
+    total, slope = torch.zeros_like(distance), torch.zeros_like(distance)
+    for rate in rates:
+        kernel = (distance * -rate).exp_()
+        total += kernel
+        slope -= kernel.mul_(rate)
+    return total, slope
+
+
+class _Kernels(Function):
+    """:func:`_kernel_sums` with one matrix kept for the backward pass instead of two per kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, distance: Tensor, rates: list[Tensor]) -> Tensor:
+        total, slope = _kernel_sums(distance, rates)
+        ctx.save_for_backward(slope)
+        return total
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return grad * slope, None
+
+
+def sampled_positions(
+    *maps: Tensor, samples: int | None, generator: torch.Generator | None = None, channels: int = 1
+) -> list[Tensor]:
+    """Rows (n, C) of maps at ``samples`` of their positions, the same in all; at every position if there are no more.
+
+    maps: (B, C, ...) of equal batch and extent, with C in dimension ``channels`` (−1 for tokens (B, T, C)). Positions
+    are drawn without replacement over the whole batch, so that a loss over pairs of rows costs O(samples²) however
+    large the maps are. samples None: every position. Source: our reading of OS-MD eq. 2 for dense tasks, where the
+    paper is silent.
+    """
+    rows = [x.movedim(channels, -1) for x in maps]
+    extents = {tuple(x.shape[:-1]) for x in rows}
+    if len(extents) != 1:
+        raise ValueError(f"maps need the same batch and extent to be sampled together, got {sorted(extents)}")
+    flat = [x.reshape(-1, x.shape[-1]) for x in rows]
+    n = len(flat[0])
+    if samples is None or samples >= n:
+        return flat
+    device = generator.device if generator is not None else flat[0].device
+    index = torch.randperm(n, generator=generator, device=device)[:samples].to(flat[0].device)
+    return [x[index] for x in flat]
+
+
+def joint_adaptation(
+    student: Tensor, teacher: Tensor, student_logits: Tensor, teacher_logits: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The two parts of OS-MD's L_JDN (eq. 7): the distance of marginal and of conditional distributions.
+
+    (MMD²(φ_s, φ_p) (eq. 2), mean_i KL(p_i ‖ q_i) (eq. 5)) with p the privileged branch's (teacher's) and q the
+    hallucination branch's (student's) softmax. student, teacher: (B, D) features (of maps, take
+    :func:`sampled_positions`); logits (B', C). The teacher gets no gradient. Source: arXiv 2309.08204, eq. 1-7. Our
+    reading: eq. 5 leaves out "j = i", which compares a sample's number with a class's, so all classes count; and it
+    sums over samples, which we average, so that the weight of the term does not depend on the batch size.
+    """
+    return gaussian_mmd(student, teacher), soft_label_kl(student_logits, teacher_logits, temperature=1.0)
+
+
+def cross_translation(hallucinated: Sequence[Tensor], ordinary: Sequence[Tensor]) -> Tensor:
+    """OS-MD's L_CTN: Σ_b MSE(T_b(φ_s), T_b(φ_o)) over the transform blocks T_b.
+
+    hallucinated, ordinary: the blocks' outputs for the one and the other representation, of equal shapes. Returns a
+    scalar, with a gradient to both sides. Source: arXiv 2309.08204, eq. 8. Our reading: no side is detached, for the
+    blocks are shared and the paper names no stop-gradient; the task's loss on the same maps keeps them from shrinking.
+    """
+    if len(hallucinated) != len(ordinary) or not hallucinated:
+        raise ValueError(f"each block needs both outputs, got {len(hallucinated)} and {len(ordinary)}")
+    parts = [F.mse_loss(s, o, reduction="sum") / max(1, s.numel()) for s, o in zip(hallucinated, ordinary)]
+    return torch.stack(parts).sum()
+
+
+@full_precision
+def jensen_shannon(student: Tensor, teacher: Tensor, detach: bool = True) -> Tensor:
+    """Lin's Jensen-Shannon divergence between predictions.
+
+    mean_i [KL(p_i ‖ m_i) + KL(q_i ‖ m_i)] / 2, m = (p + q) / 2, with p, q the softmax of logits (B, C), natural
+    logarithm: between 0 and log 2. The teacher gets no gradient unless ``detach`` is False, for a teacher that learns
+    along (AMID eq. 16). Returns a scalar, 0 for no row. Source: Lin 1991, eq. 3.14 with equal weights.
+    """
+    log_q, log_p = _log_probabilities(student, teacher, detach)
+    log_m = torch.logaddexp(log_q, log_p) - torch.log(log_q.new_tensor(2.0))
+    return (_kl(log_p, log_m) + _kl(log_q, log_m)) / 2
+
+
+@full_precision
+def jeffreys(student: Tensor, teacher: Tensor, detach: bool = True) -> Tensor:
+    """Half of Jeffreys' divergence between predictions, which released code calls the Jensen-Shannon divergence.
+
+    mean_i [KL(p_i ‖ q_i) + KL(q_i ‖ p_i)] / 2, with p, q the softmax of logits (B, C); unbounded. The teacher gets no
+    gradient unless ``detach`` is False. Returns a scalar, 0 for no row. Source: the released code of CCL (Chen et al.,
+    CVPR 2021), halved; Lin 1991, eq. 2.3.
+    """
+    log_q, log_p = _log_probabilities(student, teacher, detach)
+    return (_kl(log_p, log_q) + _kl(log_q, log_p)) / 2
+
+
+def _log_probabilities(student: Tensor, teacher: Tensor, detach: bool) -> tuple[Tensor, Tensor]:
+    check_rows(student, teacher, same_width=True)
+    return F.log_softmax(student, dim=1), F.log_softmax(teacher.detach() if detach else teacher, dim=1)
+
+
+def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return F.kl_div(log_q, log_p, reduction="sum", log_target=True) / max(1, len(log_p))
