@@ -23,9 +23,9 @@ class Video:
     """What is in a video file, read from its packets without decoding any; made by `probe`, small and picklable.
 
     rate: frames a second, on average. height, width: as stored, before any rotation. times: (N,) seconds of each frame
-    after the first. stamps: (N,) the file's own timestamps, rising; None where it has none. keys: (K, 2) presentation
-    and decoding stamps of the frames that decoding can start from. audio_rate: in Hz; None without a sound track.
-    origin: seconds of the first frame on the file's own clock.
+    after the first. stamps: (N,) the file's own timestamps, rising; None where it has none to be trusted. keys: (K,)
+    stamps of the frames that decoding can start from. audio_rate: in Hz; None without a sound track. origin: seconds
+    of the first frame on the file's own clock.
     """
 
     path: Path
@@ -36,7 +36,7 @@ class Video:
     audio_rate: float | None
     origin: float = 0.0
     stamps: NDArray | None = field(default=None, repr=False)
-    keys: NDArray = field(default_factory=lambda: np.zeros((0, 2), np.int64), repr=False)
+    keys: NDArray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
 
     def __len__(self) -> int:
         return len(self.times)
@@ -69,15 +69,16 @@ def probe(path: str | Path) -> Video:
             if packet.stream.index == stream.index:
                 stamps.append(packet.pts)
                 if packet.is_keyframe and packet.pts is not None:
-                    keys.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
+                    keys.append(packet.pts)
         _check_whole(path, len(stamps), stream.frames, end, (container.duration or 0) / 1e6)
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         if rate <= 0:
             raise DataError(f"{path} does not say how many frames a second it has")
         known = np.unique(np.array([s for s in stamps if s is not None], np.int64))
         base, audio_rate = float(stream.time_base), float(sound.rate) if sound else None
+        avi = "avi" in container.format.name
         height, width = stream.codec_context.height, stream.codec_context.width
-    if len(known) < len(stamps):  # AVI: frames have an order and no time
+    if avi or len(known) < len(stamps):  # an AVI's frames have an order; their times are guesses, wrong for B-frames
         return Video(path, rate, height, width, np.arange(len(stamps)) / rate, audio_rate)
     times = (known - known[0]) * base
     return Video(
@@ -89,7 +90,7 @@ def probe(path: str | Path) -> Video:
         audio_rate,
         known[0] * base,
         known,
-        np.array(sorted(keys), np.int64).reshape(-1, 2),
+        np.array(sorted(keys), np.int64),
     )
 
 
@@ -149,10 +150,10 @@ def read_frames(
 
 
 def _starts(video: Video, first: int) -> list[int | None]:
-    """Where to start decoding, to be tried in turn: formats differ in which stamp they seek; None: at the beginning."""
-    if video.stamps is None or not len(before := video.keys[video.keys[:, 0] <= video.stamps[first]]):
+    """Where to start decoding, to be tried in turn: the key frame before the first, and the beginning (None)."""
+    if video.stamps is None or not len(before := video.keys[video.keys <= video.stamps[first]]):
         return [None]
-    return [*dict.fromkeys(before[-1].tolist()), None]
+    return [int(before[-1]), None]
 
 
 def _decode(
@@ -166,15 +167,14 @@ def _decode(
         stream.thread_type, stream.codec_context.thread_count = "SLICE", threads
         if key is not None:
             container.seek(key, stream=stream)
-        whole = key is None
-        for count, frame in enumerate(_decoded(container, stream)):
-            i = count
-            if video.stamps is not None and frame.pts is not None:
-                i = int(np.searchsorted(video.stamps, frame.pts))
+        for i, frame in enumerate(_decoded(container, stream)):
+            if frame is None:
+                continue
+            if video.stamps is not None:
+                i = int(np.searchsorted(video.stamps, frame.pts or 0))
             if i > last:
                 break
-            whole = whole or frame.key_frame  # those before it refer to frames that were not decoded
-            if wanted[np.searchsorted(wanted, i)] == i and whole and not frame.is_corrupt:
+            if wanted[np.searchsorted(wanted, i)] == i and not frame.is_corrupt:
                 found[i] = _pixels(frame, size)
             if i == last:
                 break
@@ -182,13 +182,15 @@ def _decode(
 
 
 def _decoded(container: Any, stream: Any) -> Iterator[Any]:
-    """Decoded frames; packets that cannot be decoded are passed over, and their frames are then missed by name."""
+    """Decoded frames; None for a packet that cannot be decoded, so that frames which are counted keep their numbers."""
     errors = optional("av", "video", "reading video").error
     for packet in container.demux(stream):
         try:
             yield from packet.decode()
-        except (errors.InvalidDataError, errors.EOFError):
-            continue
+        except errors.InvalidDataError:
+            yield None
+        except errors.EOFError:  # some sound decoders end so
+            return
 
 
 def _pixels(frame: Any, size: tuple[int, int] | None) -> NDArray:
@@ -220,18 +222,20 @@ def read_sound(video: Video, start: float = 0.0, seconds: float | None = None, m
             container.seek(int((start - 0.5 + video.origin) / stream.time_base), stream=stream)
         same = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
         for frame in _decoded(container, stream):
+            if frame is None:
+                continue
             if frame.time is not None and frame.time - video.origin >= until:
                 break
             if first is None:
                 first = (frame.time or 0.0) - video.origin
             frame.pts = None
             parts += [part.to_ndarray().mean(0) for part in same.resample(frame)]
-    if first is None or not parts:
-        raise DataError(f"{video.path}: no sound from {start:g} s on; its video lasts {video.seconds:g} s")
-    samples, rate = np.concatenate(parts).astype(np.float32), video.audio_rate
+    rate, first = video.audio_rate, first or 0.0
+    samples = np.concatenate([np.zeros(0), *parts]).astype(np.float32)
     skip = max(0, round((start - first) * rate))
-    stop = None if seconds is None else max(0, round((until - first) * rate))
-    samples = samples[skip:stop]
+    samples = samples[skip : None if seconds is None else max(0, round((until - first) * rate))]
+    if not len(samples):
+        raise DataError(f"{video.path}: no sound from {start:g} s on; its video lasts {video.seconds:g} s")
     return Recording(samples, rate, "1", first + skip / rate, (), modality, str(video.path))
 
 
