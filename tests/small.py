@@ -42,7 +42,8 @@ def make_data(task: str = "classification", n: int = 144, groups: int = 16, seed
 
     What is privileged tells more. Three classes, or two targets of which one is missing in some rows. The groups take
     turns; every seventh row has no label, and of many groups the 13th has none at all; the official split is made of
-    whole groups.
+    whole groups. Of a segmentation, the phone's and the watch's rows are images (uint8 and float16), every pixel is of
+    one of three classes, and of every fifth row a column is ignored.
     """
     rng = np.random.default_rng(seed)
     hidden = rng.normal(size=(n, 2)).astype(np.float32)
@@ -53,6 +54,15 @@ def make_data(task: str = "classification", n: int = 144, groups: int = 16, seed
     }
     target = hidden.copy()
     target[5::11, 1] = np.nan
+    if task == "segmentation":
+        scene = np.repeat(np.repeat(rng.normal(size=(n, 2, 3)), 4, 1), 4, 2) + hidden[:, :1, None] / 2
+        seen = 128 + 40 * (scene[:, None] + rng.normal(size=(n, 3, 8, 12)))
+        inputs["phone"] = seen.clip(0, 255).astype(np.uint8)
+        inputs["watch"] = (scene[:, None] + rng.normal(size=(n, 1, 8, 12)) / 4).astype(np.float16)
+        target = np.digitize(scene, (-0.6, 0.6))
+        target[::5, :, 3] = -1
+    elif task == "classification":
+        target = np.digitize(hidden.sum(1), (-0.6, 0.6))
     who = np.arange(n) % groups
     labelled = (np.arange(n) % 7 != 3) & (who != 12)
     third = np.arange(groups) * 3 // groups  # of the groups: half train, a quarter each select and test
@@ -60,10 +70,10 @@ def make_data(task: str = "classification", n: int = 144, groups: int = 16, seed
     made: dict[str, Any] = {
         "name": "small",
         "inputs": inputs,
-        "target": np.digitize(hidden.sum(1), (-0.6, 0.6)) if task == "classification" else target,
+        "target": target,
         "labelled": labelled,
         "task": task,
-        "labels": ("low", "middle", "high") if task == "classification" else ("valence", "arousal"),
+        "labels": ("valence", "arousal") if task == "regression" else ("low", "middle", "high"),
         "present": {"watch": (np.arange(n) + third[who]) % 5 != 1},
         "lengths": {"pulse": rng.integers(4, 13, n)},
         "group": np.array([f"g{g:02d}" for g in who]),
@@ -148,9 +158,9 @@ def changed_rows(data: Dataset, rows: np.ndarray, seed: int = 7) -> Dataset:
     rng = np.random.default_rng(seed)
     inputs = {m: x.copy() for m, x in data.inputs.items()}
     for x in inputs.values():
-        x[rows] = rng.normal(50, 20, x[rows].shape)
+        x[rows] = rng.normal(50, 10, x[rows].shape).clip(0, 255)
     target = data.target.copy()
-    if data.task == "classification":
+    if data.task != "regression":
         target[rows] = (target[rows] + 1) % len(data.labels)
     else:
         target[rows] = rng.normal(5, 3, target[rows].shape)

@@ -58,12 +58,13 @@ def fold_of(data: Dataset, fold: int = 0, seed: int = 0, **changes: Any) -> Fold
         ("classification", 0.5, {"protocol": "official"}),
         ("classification", 1.0, {"protocol": "leave-one-group-out", "standardize": "group"}),
         ("regression", 1.0, {"protocol": "official", "network": {"encoder": "cnn", "tokens": 2}}),
+        ("segmentation", 0.5, {"protocol": "official", "standardize": "group"}),
     ],
-    ids=["official", "one group left out", "regression on signals"],
+    ids=["official", "one group left out", "regression on signals", "segmentation"],
 )
 def test_test_rows_change_nothing_that_is_learnt(task, labels, changes, tmp_path):
     data = make_data(task)
-    jobs = JOBS if task == "classification" else REGRESSION
+    jobs = REGRESSION if task == "regression" else JOBS
     made = train(tmp_path / "a", data, jobs, labels, **changes)
     test = made.data.fold.test
     other = train(tmp_path / "b", changed_rows(data, test), jobs, labels, **changes)
@@ -134,7 +135,7 @@ def test_train_rows_do_change_what_is_learnt(tmp_path):
 @settings(max_examples=12)
 @given(
     st.sampled_from(["auto", "group-kfold", "leave-one-group-out", "official"]),
-    st.sampled_from(["classification", "regression"]),
+    st.sampled_from(["classification", "regression", "segmentation"]),
     st.integers(2, 4),
     st.integers(0, 5),
     st.floats(0.1, 0.5),
@@ -161,7 +162,7 @@ def test_without_groups_no_row_straddles():
 # labels -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("task", ["classification", "regression", "segmentation"])
 def test_hidden_labels_cannot_be_read(task):
     """Of rows without a label, and of those whose label the budget hides, not even the target is there."""
     data = make_data(task)
@@ -170,7 +171,8 @@ def test_hidden_labels_cannot_be_read(task):
         for labels in (0.3, 1.0):
             rows, where = made.rows(part, labels), getattr(made.fold, part)
             known = rows.labelled.numpy()
-            blank = rows.target == -1 if task == "classification" else rows.target.isnan().all(1)
+            blank = rows.target.isnan() if task == "regression" else rows.target == -1
+            blank = blank.flatten(1).all(1) if blank.dim() > 1 else blank
             assert torch.equal(blank, ~rows.labelled)
             assert np.array_equal(rows.target[rows.labelled].numpy(), data.target[where][known], equal_nan=True)
     few, everyone = made.rows("train", 0.3), made.rows("train", 1.0)
@@ -183,11 +185,11 @@ def test_hidden_labels_cannot_be_read(task):
     assert equal(made.rows("test", 0.3).target, made.rows("test", 1.0).target)
 
 
-@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("task", ["classification", "regression", "segmentation"])
 def test_hidden_targets_change_no_result(task, tmp_path):
     """Neither what stands at unlabelled rows, nor what the label budget hides."""
     data = make_data(task)
-    jobs = JOBS if task == "classification" else REGRESSION
+    jobs = REGRESSION if task == "regression" else JOBS
     made = train(tmp_path / "a", data, jobs, 0.5, protocol="official")
     kept = hide_labels(data, made.data.fold.train, 0.5, 0)
     hidden = made.data.fold.train[~kept[made.data.fold.train]]
@@ -238,10 +240,20 @@ def check_placebo(made: FoldData) -> None:
             assert torch.equal(x, getattr(placebo, kind)[m]), "test rows moved"
 
 
+def test_the_statistics_of_a_placebos_images_go_along():
+    """Each group by its own: a permuted image is read as its own group's, so a network sees the very same values."""
+    made = fold_of(make_data("segmentation"), standardize="group")
+    real, placebo = (made.rows("train", control=control) for control in ("", "placebo"))
+    order = permutation(real.inputs["pulse"], placebo.inputs["pulse"])
+    assert not torch.equal(real.pixels["watch"][0], placebo.pixels["watch"][0])
+    assert torch.equal(real.ready().inputs["watch"][order], placebo.ready().inputs["watch"])
+    assert torch.equal(real.ready().inputs["phone"], placebo.ready().inputs["phone"])
+
+
 CNN = {"encoder": "cnn", "tokens": 2}
 
 
-@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("task", ["classification", "regression", "segmentation"])
 def test_a_placebo_permutes_privileged_rows_of_train_and_select(task):
     for fold in range(2):
         check_placebo(fold_of(make_data(task), fold, network=CNN))
@@ -443,7 +455,7 @@ def test_parts_are_of_whole_groups_and_change_with_the_seed():
     assert len(drawn) > 1
 
 
-@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("task", ["classification", "regression", "segmentation"])
 def test_nobody_speaks_of_the_only_labelled_group(task, tmp_path, spied, monkeypatch):
     data = make_data(task)
     made, part = parts(data, labels=0.01)
