@@ -19,6 +19,7 @@ from sidelight.methods import Hallucination, Method, Supervised, Teacher
 from sidelight.networks.build import build_network, feature_shape
 from sidelight.networks.hallucination import HallucinationNetwork, freeze, make_hallucinators
 from sidelight.networks.network import Network, Output, outputs
+from sidelight.networks.translation import TranslationNetwork
 from sidelight.results.store import write_atomic
 from sidelight.tasks import Task
 from sidelight.training import History
@@ -147,14 +148,14 @@ class Parts:
 
     # students -----------------------------------------------------------------------------------------------------
 
-    def student(self, start: Network, hallucinate: str = "") -> Network:
+    def student(self, start: Network, hallucinate: str | Mapping[str, nn.Module] = "") -> Network:
         """A student that begins where `start` (teacher, or baseline for "self") ended, as far as they agree.
 
         hallucinate: "" (no slot for privileged modalities), "t-net" (trained on the teacher's features and frozen) or
-        "encoder" (reads the available modalities itself, and is trained). With slots it has the teacher's, so fusion
-        and head begin there too; without, only available encoders.
+        "encoder" (reads the available modalities itself, and is trained), or the modules themselves. With
+        slots it has the teacher's, so fusion and head begin there too; without, only available encoders.
         """
-        slots: dict[str, nn.Module] = {}
+        slots: dict[str, nn.Module] = {} if isinstance(hallucinate, str) else dict(hallucinate)
         if hallucinate == "t-net":
             slots = {m: freeze(copy.deepcopy(tnet)) for m, tnet in self.tnets().items()}
         elif hallucinate == "encoder":
@@ -181,6 +182,21 @@ class Parts:
         encoders = {m: start.encoders[m] for m in self.available}
         return {
             m: HallucinationNetwork(copy.deepcopy(encoders), {a: sources[a] for a in encoders}, shapes[m], slot=m)
+            for m in self.privileged
+        }
+
+    def translation_networks(self, start: Network) -> dict[str, nn.Module]:
+        """Privileged modality -> a network that makes its rows from available ones, and reads them as `start` does."""
+        shapes = feature_shape(start)
+        self.seed()
+        return {
+            m: TranslationNetwork(
+                {a: copy.deepcopy(start.encoders[a]) for a in self.available},
+                {a: shapes[a] for a in self.available},
+                self.data.preprocessor.shapes[m],
+                copy.deepcopy(start.encoders[m]),
+                shapes[m],
+            )
             for m in self.privileged
         }
 

@@ -10,10 +10,16 @@ from torch import Tensor
 
 from sidelight.config import Config
 from sidelight.errors import ConfigError, unknown
+from sidelight.methods.adversarial import ADMD
+from sidelight.methods.amid import AMID
 from sidelight.methods.base import Clock, Method, Standalone, Step, Supervised
 from sidelight.methods.distillation import Distillation, Hallucination, Teacher, Term
+from sidelight.methods.hallucinated import CMKD, DASK, MERS
+from sidelight.methods.hints import Autoencoder, FitNet
 from sidelight.methods.pointwise import KL, MSE, Cosine
+from sidelight.methods.relational import PKT, RKD, SP
 from sidelight.methods.structural import PKDOT, PKDOTReleased, PKDOTSidelight
+from sidelight.methods.translation import MTNet
 from sidelight.settings import read_arguments
 from sidelight.tasks import Task
 
@@ -24,6 +30,17 @@ METHODS: dict[str, type[Term] | type[Standalone]] = {
     "kl": KL,
     "mse": MSE,
     "cosine": Cosine,
+    "fitnet": FitNet,
+    "rkd": RKD,
+    "sp": SP,
+    "pkt": PKT,
+    "autoencoder": Autoencoder,
+    "mers": MERS,
+    "cmkd": CMKD,
+    "dask": DASK,
+    "admd": ADMD,
+    "mtnet": MTNet,
+    "amid": AMID,
     "pkdot": PKDOT,
     "pkdot-released": PKDOTReleased,
     "pkdot-sidelight": PKDOTSidelight,

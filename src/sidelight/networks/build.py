@@ -19,6 +19,7 @@ from sidelight.networks.hallucination import HallucinationNetwork, TNet
 from sidelight.networks.names import BACKBONES, PROVIDERS, PYRAMIDS, chosen
 from sidelight.networks.network import Network
 from sidelight.networks.rgbd import LEVELS, PyramidEncoder, PyramidHead
+from sidelight.networks.translation import TranslationNetwork
 
 Shape = tuple[int, ...]
 """(T, D) of tokens, (D, h, w) of a map."""
@@ -124,7 +125,7 @@ def encoded_shape(modality: str, encoder: nn.Module, shape: Sequence[int]) -> Sh
 @torch.no_grad()
 def hallucinated_shape(modality: str, module: nn.Module, sizes: Mapping[str, Shape]) -> Shape:
     """(T, D) that a hallucinator returns: its own word, or found on two rows of zeros."""
-    if isinstance(module, TNet | HallucinationNetwork):
+    if isinstance(module, TNet | HallucinationNetwork | TranslationNetwork):
         return module.out_shape
     maps = any(len(size) == 3 for size in sizes.values())
     return dry_run(modality, module, {m: torch.zeros(2, *size) for m, size in sizes.items()}, maps)
@@ -171,12 +172,19 @@ def describe(network: Network) -> dict[str, Any]:
 def described(module: nn.Module) -> dict[str, Any]:
     """The kind and settings of a built-in encoder or T-Net; of another module, or a subclass, only "custom"."""
     if isinstance(module, HallucinationNetwork):
-        encoders = [{"modality": m, **described(e)} for m, e in module.encoders.items()]
-        return {"kind": module.kind, "encoders": encoders, "tnet": module.tnet.settings}
+        return {"kind": module.kind, "encoders": _each(module.encoders), "tnet": module.tnet.settings}
+    if isinstance(module, TranslationNetwork):
+        sources = [[m, *shape] for m, shape in module.sources.items()]
+        shapes = {"sources": sources, "row": list(module.row), "out_shape": list(module.out_shape)}
+        return {"kind": module.kind, "encoders": _each(module.encoders), "reader": described(module.reader)} | shapes
     if type(module) in BUILT_IN:
         own: Any = module
         return {"kind": own.kind, **own.settings}
     return {"kind": "custom"}
+
+
+def _each(modules: nn.ModuleDict) -> list[dict[str, Any]]:
+    return [{"modality": m, **described(module)} for m, module in modules.items()]
 
 
 def rebuild(
@@ -206,14 +214,18 @@ def shapes_of(entries: Sequence[Sequence[Any]]) -> dict[str, Shape]:
     return {m: tuple(shape) for m, *shape in entries}
 
 
+def _made(entry: Mapping[str, Any]) -> nn.Module:
+    return make(entry["kind"], {name: value for name, value in entry.items() if name not in ("modality", "kind")})
+
+
 def make(kind: str, settings: Mapping[str, Any]) -> nn.Module:
     """A built-in encoder or T-Net from what `describe` said of it."""
-    if kind == HallucinationNetwork.kind:
+    if kind in (HallucinationNetwork.kind, TranslationNetwork.kind):
+        encoders = {entry["modality"]: _made(entry) for entry in settings["encoders"]}
+        if kind == TranslationNetwork.kind:
+            reader, sources = _made(settings["reader"]), shapes_of(settings["sources"])
+            return TranslationNetwork(encoders, sources, settings["row"], reader, settings["out_shape"])
         tnet = settings["tnet"]
-        encoders = {}
-        for entry in settings["encoders"]:
-            inner = dict(entry)
-            encoders[inner.pop("modality")] = make(inner.pop("kind"), inner)
         return HallucinationNetwork(encoders, shapes_of(tnet["sources"]), tnet["target"], tnet["slot"])
     if kind == TNet.kind:
         return TNet(shapes_of(settings["sources"]), settings["target"], settings["hidden"], settings["slot"])

@@ -1,0 +1,103 @@
+"""ADMD: a hallucination network learns to make privileged features that a discriminator takes for real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sidelight.data.batch import Batch
+from sidelight.methods.base import Clock, Method, Standalone, Step, Supervised
+from sidelight.methods.distillation import Teacher
+from sidelight.networks.network import Network
+from sidelight.networks.tokens import pooled
+from sidelight.tasks import Task
+
+if TYPE_CHECKING:
+    from sidelight.experiment.parts import Parts
+
+
+def discriminator(width: int, hidden: int, outputs: int, layers: int) -> nn.Sequential:
+    """`layers` linear layers with LeakyReLU between."""
+    sizes = [width, *[hidden] * (layers - 1)]
+    inner = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.LeakyReLU(0.2))]
+    return nn.Sequential(*inner, nn.Linear(sizes[-1], outputs))
+
+
+class AdversarialHallucination(Method):
+    """The adversarial stage: a (C + 1)-way discriminator per privileged modality against its hallucination network.
+
+    critic: CE(D(f), y) + CE(D(h), C) for the teacher's features f and hallucinated ones h (class C: "made up").
+    main: CE(D(h), y), so that h is taken for a real feature *of its class*. y of an unlabelled row is the
+    teacher's own choice. Rows without the modality take no part.
+    """
+
+    learns_from = "all"
+
+    def __init__(self, student: Network, teacher: Teacher, task: Task, hidden: int):
+        super().__init__(task)
+        self.student, self.teacher = student, teacher
+        self.reads = student.reads
+        for part in (student.encoders, student.fusion, student.head):
+            part.requires_grad_(False)
+        self.critics = nn.ModuleDict(
+            {
+                m: discriminator(teacher.said.vector(m).shape[1], hidden, task.outputs + 1, 3)
+                for m in student.hallucinators
+            }
+        )
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"critic": list(self.critics.parameters()), "main": list(self.student.hallucinators.parameters())}
+
+    def steps(self, batch: Batch, clock: Clock) -> Iterator[Step]:
+        said = self.teacher(batch)
+        classes = batch.target.where(batch.labelled, said.prediction.argmax(1))
+        made = {m: pooled(network(batch)) for m, network in self.student.hallucinators.items()}
+        fake = torch.full_like(classes, self.task.outputs)
+        critic, main = {}, {}
+        for m, h in made.items():
+            there = batch.present.get(m)
+            real = self._entropy(m, said.vector(m), classes, there)
+            critic[f"critic {m}"] = real + self._entropy(m, h.detach(), fake, there)
+        yield Step("critic", critic)
+        for m, h in made.items():
+            main[f"fool {m}"] = self._entropy(m, h, classes, batch.present.get(m))
+        yield Step("main", main)
+
+    def _entropy(self, m: str, features: Tensor, classes: Tensor, there: Tensor | None) -> Tensor:
+        each = F.cross_entropy(self.critics[m](features), classes, reduction="none")
+        return each.mean() if there is None else (each * there).sum() / there.sum().clamp(min=1)
+
+    def export(self) -> Network:
+        return self.student
+
+
+class ADMD(Standalone):
+    """Adversarial discriminative modality distillation: hallucination against a (C+1)-way discriminator, fine-tuned.
+
+    Three stages: the teacher; hallucination networks on the available modalities, begun from the teacher's encoders,
+    against the discriminator (`AdversarialHallucination`; the epoch is chosen by the teacher's own fusion and head on
+    hallucinated features); the student of both, fine-tuned on the task loss. OS-MD calls it ADDA. Our reading:
+    the discriminator has three layers, and unlabelled rows have the class that the teacher gives them.
+    """
+
+    tasks = ("classification",)
+    instead = "its discriminator names classes; use 'mers', which matches hallucinated features"
+    paper = "Garcia et al., TPAMI 2019"
+    stages = ("teacher", "hallucination", "student")
+    hallucinates = "encoder"
+
+    @classmethod
+    def build(cls, parts: Parts, hidden: int = 256) -> Method:
+        start = parts.trained([*parts.available, *parts.privileged])
+        student = parts.student(start, "encoder")
+        parts.seed()
+        adversarial = AdversarialHallucination(student, Teacher(parts.says(start)), parts.task, hidden)
+        parts.fit(adversarial, "hallucination")
+        student.requires_grad_(True)
+        return Supervised(student, parts.task)

@@ -1,0 +1,57 @@
+"""Relational terms: how the student's rows lie to one another against how the teacher's do.
+
+Default weights of `rkd` and `pkt` are those with which Tian et al. (ICLR 2020) compared these losses. Theirs of `sp`,
+3000, drowns the task loss of small networks, whose Gram matrices differ more; 100 is on the scale of the other two.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sidelight.data.batch import Batch
+from sidelight.losses.relational import pkt, rkd, similarity_preserving
+from sidelight.methods.distillation import Term
+from sidelight.networks.network import Output
+from sidelight.tasks import Task
+
+
+class RKD(Term):
+    """Relational distillation: distances between rows and angles of triples of rows in the fused embedding."""
+
+    relational = True
+    paper = "Park et al., CVPR 2019"
+
+    def __init__(self, distance: float = 25.0, angle: float = 50.0, weight: float = 1.0):
+        super().__init__()
+        self.distance, self.angle, self.weight = distance, angle, weight
+
+    def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
+        return rkd(student.embedding, teacher.embedding, self.distance, self.angle)
+
+
+class SP(Term):
+    """Similarity-preserving distillation: the batch's normalised Gram matrix of the fused embedding."""
+
+    relational = True
+    paper = "Tung & Mori, ICCV 2019"
+
+    def __init__(self, weight: float = 100.0):
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
+        return similarity_preserving(student.embedding, teacher.embedding)
+
+
+class PKT(Term):
+    """Probabilistic knowledge transfer: each row's distribution over its neighbours in the fused embedding."""
+
+    relational = True
+    paper = "Passalis & Tefas, ECCV 2018"
+
+    def __init__(self, weight: float = 30000.0):
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
+        return pkt(student.embedding, teacher.embedding)

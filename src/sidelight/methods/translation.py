@@ -1,0 +1,83 @@
+"""MT-Net: privileged rows are translated from available ones, and both are read as if they were there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sidelight.data.batch import Batch
+from sidelight.errors import ConfigError
+from sidelight.methods.base import Clock, Method, Standalone
+from sidelight.networks.network import Network, encode
+from sidelight.networks.translation import TranslationNetwork
+from sidelight.tasks import Task
+
+if TYPE_CHECKING:
+    from sidelight.experiment.parts import Parts
+
+
+class Translated(Method):
+    """L = L_task(student) + Σ_m |G_m(x) − x_m|₁, the absolute difference a mean over the rows that have m.
+
+    G_m(x) is what the slot's encoder reads in the student, so the task loss trains the translation too.
+    """
+
+    learns_from = "all"
+
+    def __init__(self, student: Network, task: Task, weight: float):
+        super().__init__(task)
+        self.student = student
+        self.weights = {f"translate {m}": weight for m in student.hallucinators}
+
+    def terms(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+        network, losses = self.student, {}
+        features = encode(network.encoders, batch)
+        for m, slot in network.hallucinators.items():
+            assert isinstance(slot, TranslationNetwork)
+            made = slot.translate(batch)
+            features[m] = slot.read(made)
+            losses[f"translate {m}"] = _difference(made, batch, m)
+        prediction = network.head(network.fusion(features))
+        return {"task": self.task.loss(prediction, batch.target, batch.labelled)} | losses
+
+    def export(self) -> Network:
+        return self.student
+
+
+def _difference(made: Tensor, batch: Batch, m: str) -> Tensor:
+    """Mean absolute difference over the rows that have the modality and their valid steps."""
+    apart = (made - batch.inputs[m]).abs()
+    if m in batch.lengths:
+        valid = torch.arange(made.shape[1]) < batch.lengths[m].unsqueeze(1)
+        each = (apart.mean(2) * valid).sum(1) / valid.sum(1).clamp(min=1)
+    else:
+        each = apart.flatten(1).mean(1)
+    there = batch.present.get(m)
+    return each.mean() if there is None else (each * there).sum() / there.sum().clamp(min=1)
+
+
+class MTNet(Standalone):
+    """Translation at sample level: privileged rows are made from available ones, then classified together with them.
+
+    One stage after the teacher, whose encoders, fusion and head it begins with: both tasks are learnt at once.
+    Liu et al. is adversarial; our translation minimises the absolute difference of standardised rows, and its generator
+    is an encoder with a decoder of two layers. Vectors and signals only.
+    """
+
+    tasks = ("classification", "regression")
+    instead = "it makes whole rows, which it can of vectors and signals, not of images; use 'mers'"
+    paper = "Liu et al., TIFS 2021"
+    stages = ("teacher", "student")
+    hallucinates = "encoder"
+
+    @classmethod
+    def build(cls, parts: Parts, weight: float = 1.0) -> Method:
+        start = parts.trained([*parts.available, *parts.privileged])
+        rows = parts.rows()
+        for m in parts.privileged:
+            if rows.inputs[m].dim() == 4:
+                raise ConfigError(f"mtnet makes whole rows of {m!r}, which are images; it can of vectors and signals.")
+        student = parts.student(start, parts.translation_networks(start))
+        return Translated(student, parts.task, weight)
