@@ -84,6 +84,9 @@ def macro_f1(prediction: NDArray, target: NDArray) -> float:
     return float(sk.f1_score(target, prediction, average="macro", zero_division=0))
 
 
+PIXELS_AT_ONCE = 2**22
+
+
 def confusions(prediction: NDArray, target: NDArray, classes: int) -> NDArray:
     """(N, C, C) pixels of each row by true and predicted class, int64; those with a target below 0 are left out.
 
@@ -91,7 +94,7 @@ def confusions(prediction: NDArray, target: NDArray, classes: int) -> NDArray:
     """
     n = len(target)
     counts = np.zeros((n, classes, classes), np.int64)
-    step = max(1, 2**22 // max(1, target[0].size if n else 1))
+    step = max(1, PIXELS_AT_ONCE // max(1, target[0].size if n else 1))
     for start in range(0, n, step):
         t = target[start : start + step].reshape(-1).astype(np.int64)
         p = prediction[start : start + step].reshape(-1).astype(np.int64)
@@ -133,8 +136,8 @@ def pixel_accuracy(prediction: NDArray, target: NDArray, classes: int) -> float:
 
 RECALLS = (1, 5, 10)
 """The K of R@K."""
-TIE = 1e-6
-"""Cosines that differ by less are the same: float32 embeddings say no more."""
+TIE = 1e-12
+"""Cosines that differ by less are the same: those of two directions that are equal but for the rounding of float32."""
 BLOCK = 2**22
 """Cosines that are held at a time."""
 
