@@ -1,5 +1,6 @@
 """Losses over tensors, usable in any training loop."""
 
+from sidelight.losses.contrastive import class_nce, crcd, crd, crd_log_normaliser, gmc, info_nce
 from sidelight.losses.distribution import (
     cross_translation,
     gaussian_mmd,
@@ -8,20 +9,42 @@ from sidelight.losses.distribution import (
     joint_adaptation,
     sampled_positions,
 )
+from sidelight.losses.mutual_information import (
+    adapted_weights,
+    adversarial,
+    alignment,
+    class_partners,
+    critic,
+    discrimination,
+    mutual_information,
+)
 from sidelight.losses.pointwise import cosine_distance, soft_label_kl, squared_error
 from sidelight.losses.relational import dask, pkt, rkd, rkd_angle, rkd_distance, similarity_preserving
 from sidelight.losses.structural import StructuralTransport, cosine_similarity_matrix, structural_transport
 
 __all__ = [
     "StructuralTransport",
+    "adapted_weights",
+    "adversarial",
+    "alignment",
+    "class_nce",
+    "class_partners",
     "cosine_distance",
     "cosine_similarity_matrix",
+    "crcd",
+    "crd",
+    "crd_log_normaliser",
+    "critic",
     "cross_translation",
     "dask",
+    "discrimination",
     "gaussian_mmd",
+    "gmc",
+    "info_nce",
     "jeffreys",
     "jensen_shannon",
     "joint_adaptation",
+    "mutual_information",
     "pkt",
     "rkd",
     "rkd_angle",
