@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sidelight.config import NetworkConfig
-from sidelight.data import Dataset
+from sidelight.data import Dataset, load
 from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import ConfigError, DataError, RunError
 from sidelight.export import Student, load_student, predict_file
@@ -411,6 +411,56 @@ def test_predicts_arrays_and_files_per_row(tmp_path):
         np.save(tmp_path / f"{i}.npy", inputs["phone_acc"][i, : lengths[i]])
     table(tmp_path / "metadata.csv", student, phone_acc_file_name=[f"{i}.npy" for i in range(N)])
     np.testing.assert_allclose(predict_file(student, tmp_path).iloc[:, 1:], expected, atol=1e-6)
+
+
+def named_student(tmp_path: Path, **how) -> Student:
+    """A student of a table whose columns have names, stored and loaded again."""
+    x = rows(make_student(reads=("context",)))["context"]
+    frame = pd.DataFrame(x, columns=["context.heat", "context.light", "context.noise", "context.wind"])
+    data = load(frame.assign(y=[0, 1, 2] * 8), **how)
+    torch.manual_seed(0)
+    preprocessor = Preprocessor.fit(data, np.arange(N), ["context"])
+    network = build_network(preprocessor.shapes, ["context"], 3, NetworkConfig(width=16))
+    return load_student(Student(network, preprocessor, make_task("classification", data.labels)).save(tmp_path))
+
+
+def test_columns_are_found_by_name_in_any_order(tmp_path):
+    student = named_student(tmp_path)
+    x = rows(student)["context"]
+    frame = pd.DataFrame(x, columns=["context.heat", "context.light", "context.noise", "context.wind"])
+    expected = student.predict_proba({"context": x})
+    turned = frame[["context.wind", "context.light", "context.heat", "context.noise"]]
+    np.testing.assert_allclose(predict_file(student, turned).iloc[:, 2:], expected, atol=1e-6)
+    free = named_student(tmp_path, modalities={"context": ["context.wind", "context.heat"]})
+    expected = free.predict_proba({"context": x[:, [3, 0]]})
+    np.testing.assert_allclose(predict_file(free, frame).iloc[:, 2:], expected, atol=1e-6)
+    np.savez(tmp_path / "rows.npz", context=x)  # an array has no names to compare
+    assert len(predict_file(student, tmp_path / "rows.npz")) == N
+
+
+def test_a_renamed_column_is_named(tmp_path):
+    student = named_student(tmp_path)
+    file = tmp_path / "rows.csv"
+    names = ["context.heat", "context.lihgt", "context.noise", "context.wind"]
+    pd.DataFrame(rows(student)["context"], columns=names).to_csv(file, index=False)
+    with pytest.raises(
+        DataError, match=r"rows.csv: 'context' has no column 'context.light'.* 'context.lihgt'"
+    ):
+        predict_file(student, file)
+
+
+def test_a_file_without_what_the_student_reads_is_said_from_the_students_side(tmp_path):
+    student = make_student(reads=("context",))
+    x = rows(student)["context"]
+    pd.DataFrame({f"contxet.{k}": x[:, k] for k in range(4)}).to_csv(tmp_path / "rows.csv", index=False)
+    np.savez(tmp_path / "rows.npz", contxet=x)
+    for file in ("rows.csv", "rows.npz"):
+        with pytest.raises(
+            DataError, match=rf"{file}: this student reads context, and there is no 'context'. There is 'contx"
+        ):
+            predict_file(student, tmp_path / file)
+    with pytest.raises(DataError, match=r"there is no 'context'\. There is: sound, heart"):
+        predict_file(student, {"sound": x, "heart": x, "group": ["ann"] * N})
 
 
 def test_privileged_columns_are_refused_or_left_unread(tmp_path):

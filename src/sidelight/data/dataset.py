@@ -54,6 +54,7 @@ class Dataset:
     ids:      (N,) str, unique; left out: the row numbers.
     question: the set's own defaults: available, privileged, label_groups.
     about:    citation, licence, source, description.
+    columns:  modality -> names of its columns, where the source had names: a student looks for them in new rows.
     impute:   "no" (NaN is an error) or "mean" (NaN is kept; the Preprocessor puts the train rows' mean there).
 
     Raises DataError, which names modality, row and column, where the arrays are not that.
@@ -73,6 +74,7 @@ class Dataset:
     question: dict[str, Any] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     impute: str = "no"
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.target)
@@ -84,8 +86,8 @@ class Dataset:
             m: compact(np.asarray(x)) if np.ndim(x) >= 4 else np.ascontiguousarray(x, dtype=np.float32)
             for m, x in self.inputs.items()
         }
-        for kind, arrays in (("present", self.present), ("lengths", self.lengths)):
-            for m in arrays:
+        for kind in ("present", "lengths", "columns"):
+            for m in getattr(self, kind):
                 if m not in self.inputs:
                     raise DataError(f"{kind}: {unknown('modality', m, self.inputs)}")
         self.present = {
@@ -138,6 +140,9 @@ class Dataset:
             raise DataError(f"{self.name}: there are no modalities; give at least one array of features")
         self._check_rows()
         self._check_target()
+        for m, names in self.columns.items():
+            if self.inputs[m].ndim != 2 or len(names) != self.inputs[m].shape[1]:
+                raise DataError(f"{self.name}: {len(names)} column names for rows of {m!r} of shape {self.shape(m)}")
         for m, present in self.present.items():
             if not present.any():
                 raise DataError(f"{self.name}: modality {m!r} is absent from every row; leave it out of the modalities")
@@ -249,6 +254,7 @@ class Dataset:
             inputs={m: self.inputs[m] for m in modalities},
             present={m: self.present[m] for m in modalities},
             lengths={m: self.lengths[m] for m in modalities if m in self.lengths},
+            columns={m: self.columns[m] for m in modalities if m in self.columns},
             question=question,
         )
 

@@ -20,7 +20,7 @@ from sidelight.errors import ConfigError, DataError, unknown
 
 MANIFESTS = ("metadata.csv", "metadata.parquet", "metadata.tsv")
 SUFFIXES = (".csv", ".tsv", ".parquet", ".npz")
-Modalities = Sequence[str] | Mapping[str, str | Sequence[str]]
+Modalities = Sequence[str] | Mapping[str, str | Sequence[str] | None]
 
 
 def load(
@@ -72,6 +72,7 @@ def load(
             ids=row_names,
             about={"source": str(source)} if isinstance(source, str | Path) else {},
             impute=impute,
+            columns=raw.features,
         )
     except DataError as e:
         raise DataError(str(e).replace(f"{label}: ", f"{raw.name}: ", 1)) from None

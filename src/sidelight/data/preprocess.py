@@ -23,12 +23,14 @@ CHUNK = 4096
 class Plan:
     """One modality: its raw row shape, (D,), (T, C), (C, H, W) or (C, T, H, W).
 
-    Whether the T of signals varies, and which window statistics are taken of them, if any.
+    Whether the T of signals varies; which window statistics are taken of them, if any; the names of a vector's columns,
+    where it had them.
     """
 
     shape: tuple[int, ...]
     variable: bool = False
     statistics: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
     @property
     def image(self) -> bool:
@@ -122,7 +124,8 @@ class Preprocessor(nn.Module):
                 raise ConfigError(
                     f"modality {m!r} has rows of shape {dataset.shape(m)}; only signals (T, C) have window statistics"
                 )
-            plans[m] = Plan(dataset.shape(m), m in dataset.lengths, tuple(parts) if m in wanted else ())
+            made = tuple(parts) if m in wanted else ()
+            plans[m] = Plan(dataset.shape(m), m in dataset.lengths, made, dataset.columns.get(m, ()))
         if standardize == "group" and dataset.group is None:
             raise ConfigError(
                 f"standardize='group' needs groups, and {dataset.name} has none; say which column (group=…)"
@@ -212,7 +215,12 @@ class Preprocessor(nn.Module):
         """The structure, JSON-able; `from_config` and `load_state_dict` make the same preprocessor again."""
         return {
             "modalities": {
-                m: {"shape": list(p.shape), "variable": p.variable, "statistics": list(p.statistics)}
+                m: {
+                    "shape": list(p.shape),
+                    "variable": p.variable,
+                    "statistics": list(p.statistics),
+                    "columns": list(p.columns),
+                }
                 for m, p in self.plans.items()
             },
             "standardize": self.standardize,
@@ -224,7 +232,7 @@ class Preprocessor(nn.Module):
     def from_config(cls, config: Mapping[str, Any]) -> Preprocessor:
         """The structure that `to_config` wrote; its values come with `load_state_dict`."""
         plans = {
-            m: Plan(tuple(p["shape"]), bool(p["variable"]), tuple(p["statistics"]))
+            m: Plan(tuple(p["shape"]), bool(p["variable"]), tuple(p["statistics"]), tuple(p.get("columns", ())))
             for m, p in config["modalities"].items()
         }
         return cls(plans, config["standardize"], config["impute"], config["groups"])

@@ -44,7 +44,8 @@ class Raw:
     """A reader's result: arrays per modality, and the role columns as they were found.
 
     inputs: modality -> (N, D), (N, T, C) or (N, C, H, W). present, lengths: as in Dataset, possibly fewer modalities.
-    columns: role column -> (N,) values. class_names: names of integer class codes, if the source has them.
+    columns: role column -> (N,) values. features: modality -> names of its feature columns.
+    class_names: names of integer class codes, if the source has them.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Raw:
     present: dict[str, NDArray] = field(default_factory=dict)
     lengths: dict[str, NDArray] = field(default_factory=dict)
     columns: dict[str, NDArray] = field(default_factory=dict)
+    features: dict[str, tuple[str, ...]] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
     labelled: NDArray | None = None
 

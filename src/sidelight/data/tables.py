@@ -56,7 +56,7 @@ def read_table(
     name: str,
     folder: Path | None,
     find: Callable[[Sequence[str]], Roles],
-    modalities: Sequence[str] | Mapping[str, str | Sequence[str]] | None,
+    modalities: Sequence[str] | Mapping[str, str | Sequence[str] | None] | None,
 ) -> tuple[Raw, Roles]:
     """Rows of a table. `folder`: where file names start from and where `<modality>.npy` files lie; None: in memory."""
     frame = frame.rename(columns=str)
@@ -148,7 +148,7 @@ def _add(
         elif file_column in free:
             _add_files(raw, m, frame[file_column], folder, rows, dense)
         else:
-            raw.inputs[m], raw.present[m] = _feature_columns(raw.name, m, frame, cells, rows)
+            _add_columns(raw, m, frame, cells, rows)
         return
     cells = in_order(c for c in free if c.startswith(how)) if isinstance(how, str) else list(how)
     for c in cells:
@@ -156,7 +156,7 @@ def _add(
             raise DataError(f"{raw.name}: modality {m!r}: {unknown('column', c, free)}")
     if not cells:
         raise DataError(f"{raw.name}: modality {m!r}: no column starts with {how!r}. Columns: {', '.join(free[:30])}")
-    raw.inputs[m], raw.present[m] = _feature_columns(raw.name, m, frame, cells, rows)
+    _add_columns(raw, m, frame, cells, rows)
 
 
 def in_order(columns: Iterable[str]) -> list[str]:
@@ -164,9 +164,7 @@ def in_order(columns: Iterable[str]) -> list[str]:
     return sorted(columns, key=lambda c: [(len(t), t) if t.isdigit() else (0, t) for t in re.split(r"(\d+)", c)])
 
 
-def _feature_columns(
-    name: str, m: str, frame: pd.DataFrame, cells: Sequence[str], rows: Sequence[str]
-) -> tuple[NDArray, NDArray]:
+def _add_columns(raw: Raw, m: str, frame: pd.DataFrame, cells: Sequence[str], rows: Sequence[str]) -> None:
     """(N, D) float32, NaN where a cell is empty; absent where all are."""
     import pandas as pd
 
@@ -179,12 +177,12 @@ def _feature_columns(
                 cell = column.iloc[i]
                 if not pd.isna(cell) and str(cell).strip() not in EMPTY:
                     raise DataError(
-                        f"{name}: modality {m!r}, {rows[i]}, column {c!r}: {cell!r} is not a number "
+                        f"{raw.name}: modality {m!r}, {rows[i]}, column {c!r}: {cell!r} is not a number "
                         "(leave the cell empty where there is no value)"
                     )
             column = numbers
         out[:, k] = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    return out, np.asarray(~np.isnan(out).all(1))
+    raw.inputs[m], raw.present[m], raw.features[m] = out, np.asarray(~np.isnan(out).all(1)), tuple(cells)
 
 
 def _read_each(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sidelight.data.load import load_rows, locate
+from sidelight.data.load import load_rows
 from sidelight.data.rows import Rows, name_row
 from sidelight.errors import DataError, unknown
-from sidelight.export.checks import refused
+from sidelight.export.source import refuse_privileged, wanted
 from sidelight.export.student import Student
 from sidelight.results.store import write_atomic
 
@@ -49,8 +48,8 @@ def predict_file(
     if out is not None and Path(out).suffix not in written:
         raise DataError(f"{out}: {unknown('suffix for predictions', Path(out).suffix, written)}")
     if not ignore_privileged:
-        _refuse_privileged(student, source)
-    rows = load_rows(source, student.reads, group=group, ids=ids, impute="mean")
+        refuse_privileged(student, source)
+    rows = load_rows(source, wanted(student, source), group=group, ids=ids, impute="mean")
     inputs, lengths = _as_given(student, rows)
     try:
         if pixels:
@@ -103,41 +102,6 @@ def _as_given(student: Student, rows: Rows) -> tuple[dict[str, NDArray], dict[st
         if m in lengths:
             lengths[m] = np.where(here, lengths[m], 1)
     return inputs, lengths
-
-
-def _refuse_privileged(student: Student, source: Any) -> None:
-    """Raises DataError where the source has a column or array of a privileged modality."""
-    columns = _columns(source)
-    for m in student.privileged:
-        found = [c for c in columns if c in (m, f"{m}_file_name") or c.startswith(f"{m}.")]
-        if found:
-            where = source if isinstance(source, str | Path) else "the data"
-            raise DataError(
-                f"{where}: column {found[0]!r}{f' and {len(found) - 1} more' if found[1:] else ''}: "
-                f"{refused(m, student.reads)}. Remove what is privileged, or leave it unread: "
-                "--ignore-privileged, or ignore_privileged=True"
-            )
-
-
-def _columns(source: Any) -> list[str]:
-    """Names of columns or arrays, without the rows; none of an unreadable file (`load_rows` says why it is)."""
-    if hasattr(source, "columns"):
-        return [str(c) for c in source.columns]
-    if isinstance(source, Mapping):
-        return [str(c) for c in source]
-    try:
-        path = locate(source)
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return list(file.files)
-        if path.suffix == ".parquet":
-            import pyarrow.parquet
-
-            return list(pyarrow.parquet.read_schema(path).names)
-        sep = "\t" if path.suffix == ".tsv" else ","
-        return [str(c) for c in pd.read_csv(path, sep=sep, nrows=0, encoding="utf-8-sig").columns]
-    except Exception:  # pandas, pyarrow and zipfile each raise their own
-        return []
 
 
 def _write(frame: pd.DataFrame, out: Path) -> None:

@@ -1,0 +1,97 @@
+"""What a file of new rows has of what a student reads, known from its names before its rows are read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sidelight.data.load import locate
+from sidelight.data.raw import DEFAULT_NAMES
+from sidelight.data.tables import ARRAY_FILES, FILE_COLUMN
+from sidelight.errors import DataError
+from sidelight.export.checks import refused
+from sidelight.export.student import Student
+
+
+def wanted(student: Student, source: Any) -> dict[str, Sequence[str] | None]:
+    """Modality -> the columns to read, in the order of training; None where it is not stored as named columns.
+
+    Raises DataError for a modality, or the first column of one, that the source does not have.
+    """
+    names, where = names_in(source), source if isinstance(source, str | Path) else "the data"
+    found: dict[str, Sequence[str] | None] = {}
+    for m in student.reads:
+        columns = student.preprocessor.plans[m].columns
+        own = [c for c in names if c.startswith(f"{m}.")]
+        if columns and (own or not {*columns}.isdisjoint(names)):
+            for c in columns:
+                if c not in names:
+                    has = _instead(c, [other for other in own or names if other not in columns])
+                    raise DataError(f"{where}: {m!r} has no column {c!r}, which the student was trained on.{has}")
+            found[m] = columns
+        elif own or not names or m in names or f"{m}{FILE_COLUMN}" in names or _beside(source, m):
+            found[m] = None
+        else:
+            has = _instead(m, modalities(names))
+            raise DataError(f"{where}: this student reads {', '.join(student.reads)}, and there is no {m!r}.{has}")
+    return found
+
+
+def refuse_privileged(student: Student, source: Any) -> None:
+    """Raises DataError where the source has a column or array of a privileged modality."""
+    names = names_in(source)
+    for m in student.privileged:
+        found = [c for c in names if c in (m, f"{m}{FILE_COLUMN}") or c.startswith(f"{m}.")]
+        if found:
+            where = source if isinstance(source, str | Path) else "the data"
+            raise DataError(
+                f"{where}: column {found[0]!r}{f' and {len(found) - 1} more' if found[1:] else ''}: "
+                f"{refused(m, student.reads)}. Remove what is privileged, or leave it unread: "
+                "--ignore-privileged, or ignore_privileged=True"
+            )
+
+
+def names_in(source: Any) -> list[str]:
+    """Names of columns or arrays, without the rows; none of an unreadable file (`load_rows` says why it is)."""
+    if hasattr(source, "columns"):
+        return [str(c) for c in source.columns]
+    if isinstance(source, Mapping):
+        return [str(c) for c in source]
+    try:
+        path = locate(source)
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return list(file.files)
+        if path.suffix == ".parquet":
+            import pyarrow.parquet
+
+            return list(pyarrow.parquet.read_schema(path).names)
+        sep = "\t" if path.suffix == ".tsv" else ","
+        return [str(c) for c in pd.read_csv(path, sep=sep, nrows=0, encoding="utf-8-sig").columns]
+    except Exception:  # pandas, pyarrow and zipfile each raise their own
+        return []
+
+
+def modalities(names: Iterable[str]) -> list[str]:
+    """The modalities that names of columns or arrays speak of."""
+    roles = {role for usual in DEFAULT_NAMES.values() for role in usual}
+    return list(dict.fromkeys(c.removesuffix(FILE_COLUMN).split(".", 1)[0] for c in names if c not in roles))
+
+
+def _beside(source: Any, m: str) -> bool:
+    """Whether an array file of the modality lies beside the table."""
+    folder = locate(source).parent if isinstance(source, str | Path) else None
+    return folder is not None and any((folder / f"{m}{end}").is_file() for end in ARRAY_FILES)
+
+
+def _instead(name: str, there: Sequence[str]) -> str:
+    """What is there in the place of a name, the nearest alone where one is near."""
+    near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
+    if near:
+        return f" There is {near[0]!r}: if it is the same, rename it to {name!r}."
+    return f" There is: {', '.join(there[:30]) or 'nothing else'}."
