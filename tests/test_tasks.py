@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +16,14 @@ from sklearn import metrics as sk
 from torch import Tensor
 
 from sidelight import metrics
+from sidelight.config import Config
 from sidelight.errors import ConfigError, RunError
 from sidelight.metrics import concordance
+from sidelight.results.units import metric_name
 from sidelight.tasks import TASKS, Classification, Regression, describe_task, make_task
 from support import make_rows, reference, task_of
 
+DOCUMENT = Path(__file__).parents[1] / "docs" / "tasks.md"
 ALL = torch.ones(8, dtype=torch.bool)
 values = st.floats(-100, 100, width=32)
 
@@ -273,7 +277,7 @@ def test_classification_trust_is_a_probability():
     assert not trust.requires_grad
 
 
-# both ----------------------------------------------------------------------------------------------------------------
+# all ----------------------------------------------------------------------------------------------------------------
 
 
 def right(name: str) -> tuple[Tensor, Tensor]:
@@ -342,3 +346,10 @@ def test_what_is_decided():
 def test_an_unknown_task_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigError, match=r"unknown task 'regresion'. Did you mean 'regression'"):
         make_task("regresion", ("v",))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_documents_say_what_every_task_measures(name):
+    (row,) = [line for line in DOCUMENT.read_text().splitlines() if line.startswith(f"| `{name}` |")]
+    assert metric_name(task_of(name).primary).lower() in row.lower()
+    assert f'"{name}"' in Config.__doc__

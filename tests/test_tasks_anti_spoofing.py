@@ -222,7 +222,9 @@ def test_a_study_reports_errors_of_which_lower_is_better(study):
     means = results.groupby("method")["acer"].mean()
     assert table.loc["kl", "difference"] == pytest.approx(means["baseline"] - means["kl"])
     assert (results["select"] <= 0).all()
-    assert "ACER" in (study.folder / "report.html").read_text()
+    page = (study.folder / "report.html").read_text()
+    assert "ACER" in page
+    assert "anti-spoofing, live: real" in page
 
 
 def test_a_stored_student_decides_as_it_was_tested(study):

@@ -164,12 +164,21 @@ def question(stored: Stored) -> list[tuple[str, str]]:
     asked = [
         ("Reads at deployment", names("available")),
         ("In training only", names("privileged")),
+        ("Task", _named_task(stored)),
         ("Predicts", ", ".join(p for p in (target, classes) if p)),
         ("Protocol", protocol),
         ("Split by", names("group")),
         ("Labels kept", _labels_kept(stored)),
     ]
     return [(name, value) for name, value in asked if value]
+
+
+def _named_task(stored: Stored) -> str:
+    """A task that the target alone does not say, with its settings."""
+    name, live = str(stored.results.attrs.get("task", "")), stored.config.get("live")
+    if name == stored.task:
+        return ""
+    return f"{name}, live: {live}" if live else name
 
 
 def _labels_kept(stored: Stored) -> str:
