@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 
 import numpy as np
+import pytest
 
 from sidelight.data import Dataset, inspect
+from sidelight.errors import DataError
+from sidelight.protocols import split
 
 
 def make(groups: bool = True, task: str = "classification") -> Dataset:
@@ -77,6 +81,17 @@ def test_text_and_dict_hold_everything_and_nothing_warns() -> None:
     for word in ("toy: 120 rows (1 unlabelled)", "16 × 2", "privileged", "12–16–16", "chance", "all", "accuracy"):
         assert word in text
     assert json.loads(json.dumps(found.to_dict()))["classes"] == {"a": 40, "b": 39, "c": 40}
+
+
+def test_a_group_in_two_official_splits_is_a_remark() -> None:
+    data = make()
+    data.split = np.where(np.arange(120) < 60, "train", "test")
+    assert not any("official splits" in r for r in inspect(data, strength=False).remarks)
+    data.split[65] = "train"
+    says = "group '6' of toy is in 2 official splits (test, train); it belongs to one"
+    assert says in inspect(data, strength=False).remarks
+    with pytest.raises(DataError, match=re.escape(says)):
+        split(data)
 
 
 def test_data_too_small_to_score_are_still_described() -> None:

@@ -235,6 +235,19 @@ def _carve(dataset: Dataset, units: NDArray, candidates: NDArray, share: float, 
     return np.asarray(candidates[best])
 
 
+def straddling(dataset: Dataset) -> str:
+    """The sentence on the first group that is in several official splits; empty where none is."""
+    if dataset.group is None or dataset.split is None:
+        return ""
+    groups, parts = np.unique(np.stack([dataset.group, dataset.split]), axis=1)
+    for g in groups[:-1][groups[1:] == groups[:-1]]:
+        of = parts[groups == g]
+        return (
+            f"group {str(g)!r} of {dataset.name} is in {len(of)} official splits ({', '.join(of)}); it belongs to one"
+        )
+    return ""
+
+
 def _official(dataset: Dataset, select: float, seed: int) -> Fold:
     if dataset.split is None:
         raise DataError(f"protocol 'official' needs a split column, and {dataset.name} has none: say split=…")
@@ -242,14 +255,8 @@ def _official(dataset: Dataset, select: float, seed: int) -> Fold:
     for part in ("train", "test"):
         if part not in present:
             raise DataError(f"the official split of {dataset.name} has no {part!r} rows, only {sorted(present)}")
-    if dataset.group is not None:
-        for g in np.unique(dataset.group):
-            parts = sorted(set(dataset.split[dataset.group == g].tolist()))
-            if len(parts) > 1:
-                raise DataError(
-                    f"group {str(g)!r} of {dataset.name} is in {len(parts)} official splits ({', '.join(parts)}); "
-                    "a group belongs to one"
-                )
+    if straddles := straddling(dataset):
+        raise DataError(straddles)
     train, test = dataset.split == "train", (dataset.split == "test") & dataset.labelled
     chosen = (dataset.split == "select") & dataset.labelled
     if not test.any():

@@ -146,11 +146,15 @@ def _modality(dataset: Dataset, m: str) -> ModalityInfo:
 
 
 def _remarks(dataset: Dataset, classes: dict[str, int]) -> list[str]:
+    from sidelight.protocols import straddling
+
     out = []
     if dataset.group is None:
         out.append("no groups: if several rows come from one person or session, say so, or scores will be too good")
     elif len(set(dataset.group.tolist())) == len(dataset):
         out.append("every row is its own group")
+    if straddles := straddling(dataset):
+        out.append(straddles)
     for name, n in classes.items():
         if n == 0:
             out.append(f"class {name!r} has no {'pixel' if dataset.size else 'row'}")
