@@ -258,6 +258,13 @@ def test_unreadable_sources(tmp_path: Path, name: str) -> None:
     says(lambda: load(path), name, "cannot read")
 
 
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.parquet", "blank.csv"])
+def test_an_empty_table_says_what_was_expected(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\n\n" if name == "blank.csv" else b"")
+    says(lambda: load(path), name, "is empty; expected the names of the columns")
+
+
 def test_truncated_npz_names_file_and_array(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "a.npz", face=np.random.default_rng(0).random((500, 50)), y=np.zeros(500))
     whole = (tmp_path / "a.npz").read_bytes()

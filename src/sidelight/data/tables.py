@@ -34,12 +34,16 @@ def read_frame(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
+        if not path.stat().st_size:
+            raise DataError(nothing_in(path))
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
         # Cells as they are written: "01" stays a name, and 3 stays different from 3.0.
         sep = "\t" if path.suffix == ".tsv" else ","
         with path.open(newline="", encoding="utf-8-sig") as file:
             header = Counter(next(filter(None, csv.reader(file, delimiter=sep)), []))
+        if not header:
+            raise DataError(nothing_in(path))
         for c, n in header.items():
             if c and n > 1:  # pandas would call the second one c.1
                 raise DataError(f"{path}: column {c!r} occurs {n} times; every column needs a name of its own")
@@ -49,6 +53,11 @@ def read_frame(path: Path) -> pd.DataFrame:
     except Exception as e:  # pandas, pyarrow and codecs each raise their own
         first = (str(e).splitlines() or [""])[0]
         raise DataError(f"cannot read {path}: {type(e).__name__}: {first}") from e
+
+
+def nothing_in(path: Path) -> str:
+    """The sentence for a table without a header."""
+    return f"{path} is empty; expected the names of the columns in its first line, then a line for each row"
 
 
 def read_table(
