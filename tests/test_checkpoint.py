@@ -17,6 +17,7 @@ import torch
 from sidelight.config import TrainingConfig
 from sidelight.errors import RunError
 from sidelight.methods import Supervised
+from sidelight.results.store import remove_leftovers
 from sidelight.training import fit
 from sidelight.training.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from support import AVAILABLE, make_network, make_rows, task_of
@@ -117,7 +118,9 @@ def full(*args: object, **more: object) -> None:
 def test_a_full_disk_leaves_the_previous_checkpoint(saved, monkeypatch, place):
     with monkeypatch.context() as m:
         m.setattr(place, full)
-        with pytest.raises(RunError, match=r"could not write the checkpoint .*state\.pt: .*No space left.*resume"):
+        with pytest.raises(
+            RunError, match=r"could not write the checkpoint .*state\.pt: .*No space left.*Free some space"
+        ):
             save_checkpoint(saved, {"epoch": 4}, "job")
     assert load_checkpoint(saved, "job")["epoch"] == 3
     assert [p.name for p in saved.parent.iterdir()] == ["state.pt"]
@@ -125,11 +128,22 @@ def test_a_full_disk_leaves_the_previous_checkpoint(saved, monkeypatch, place):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_device_that_is_full_leaves_the_previous_checkpoint(saved):
-    saved.with_name("state.pt.tmp").symlink_to("/dev/full")
+    saved.with_name(".state.pt.tmp").symlink_to("/dev/full")
     with pytest.raises(RunError, match="could not write the checkpoint"):
         save_checkpoint(saved, {"weights": torch.zeros(100_000)}, "job")
     assert load_checkpoint(saved, "job")["epoch"] == 3
     assert [p.name for p in saved.parent.iterdir()] == ["state.pt"]
+
+
+def test_what_a_kill_leaves_is_removed_when_a_run_goes_on(saved, monkeypatch):
+    with monkeypatch.context() as m:
+        m.setattr(os, "fsync", lambda _: sys.exit())
+        with pytest.raises(SystemExit):
+            save_checkpoint(saved, {"epoch": 4}, "job")
+    assert len(list(saved.parent.iterdir())) == 2
+    remove_leftovers(saved.parent)
+    assert [p.name for p in saved.parent.iterdir()] == ["state.pt"]
+    assert load_checkpoint(saved, "job")["epoch"] == 3
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

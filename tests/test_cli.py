@@ -15,7 +15,7 @@ from sidelight import cli
 from sidelight.arguments import EXAMPLES, build_parser, parse
 from sidelight.cli import experiment_of, main
 from sidelight.config import Config
-from sidelight.errors import DataError, RunError, SidelightWarning
+from sidelight.errors import DataError, DiskError, RunError, SidelightWarning
 from sidelight.settings import settings
 
 VERBS = ["run", "inspect", "report", "predict", "export", "methods", "datasets", "doctor"]
@@ -89,7 +89,7 @@ def test_flags_and_overrides_in_any_order():
     )  # fmt: skip
     assert (config.data, config.methods, config.folds, config.seed) == ("rows.csv", ["kl", "mse"], 3, 4)
     assert (config.available, config.privileged, config.label_groups) == (["video"], ["eda", "ecg"], [0.2, 1.0])
-    assert (config.transport.epsilon, config.options['kl']['weight'], config.training.epochs) == (0.05, 2.0, 9)
+    assert (config.transport.epsilon, config.options["kl"]["weight"], config.training.epochs) == (0.05, 2.0, 9)
     assert config.output == "a=b"
 
 
@@ -233,8 +233,15 @@ def test_an_expected_error_is_one_paragraph(fake, capsys, error):
         main(["run", "phone-watch", "--debug"])
 
 
-def test_a_full_disk_is_an_error_that_says_how_to_go_on(fake, capsys):
-    fake("sidelight.experiment", run=OSError(errno.ENOSPC, "No space left on device", "runs/x/results.csv"))
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "runs/x/results.csv"),
+        DiskError("cannot write runs/x/results.csv: No space left on device."),
+    ],
+)
+def test_a_full_disk_is_an_error_that_says_how_to_go_on(fake, capsys, error):
+    fake("sidelight.experiment", run=error)
     assert main(["run", "phone-watch"]) == 2
     said = capsys.readouterr().err
     assert "runs/x/results.csv: No space left on device" in said

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,7 @@ from torch import nn
 from sidelight.config import NetworkConfig
 from sidelight.data import Dataset, load
 from sidelight.data.preprocess import Preprocessor
-from sidelight.errors import ConfigError, DataError, RunError
+from sidelight.errors import ConfigError, DataError, DiskError, RunError
 from sidelight.export import Student, load_student, predict_file
 from sidelight.export import graph as graph_module
 from sidelight.networks.build import build_network, feature_shape
@@ -443,9 +446,7 @@ def test_a_renamed_column_is_named(tmp_path):
     file = tmp_path / "rows.csv"
     names = ["context.heat", "context.lihgt", "context.noise", "context.wind"]
     pd.DataFrame(rows(student)["context"], columns=names).to_csv(file, index=False)
-    with pytest.raises(
-        DataError, match=r"rows.csv: 'context' has no column 'context.light'.* 'context.lihgt'"
-    ):
+    with pytest.raises(DataError, match=r"rows.csv: 'context' has no column 'context.light'.* 'context.lihgt'"):
         predict_file(student, file)
 
 
@@ -574,12 +575,29 @@ def test_a_graph_that_differs_is_not_left_behind(tmp_path, monkeypatch):
     write = graph_module._write_pt2
 
     def off(*args):
-        run = write(*args)
-        return lambda tensors: [out + 0.01 for out in run(tensors)]
+        content, run = write(*args)
+        return content, lambda tensors: [out + 0.01 for out in run(tensors)]
 
     monkeypatch.setattr(graph_module, "_write_pt2", off)
     with pytest.raises(RunError, match=r"differs from torch by 0.01 in 'probabilities' on 1 rows"):
         student.export(tmp_path / "student.pt2")
+    assert list(tmp_path.iterdir()) == []
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2", ".safetensors", ".csv", ".parquet"])
+def test_a_full_disk_is_named_and_nothing_is_left(suffix, tmp_path, monkeypatch):
+    student = make_student(reads=("context",))
+    write = partial(predict_file, student, rows(student)) if suffix in (".csv", ".parquet") else student.export
+    monkeypatch.setattr("sidelight.results.store.os.fsync", full)
+    with pytest.raises(
+        DiskError, match=rf"cannot write .*out{suffix}: No space left on device\. Free some space"
+    ) as error:
+        write(tmp_path / f"out{suffix}")
+    assert "job" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 

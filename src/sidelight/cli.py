@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from sidelight.arguments import build_parser, flag, parse
 from sidelight.config import Config, dump_config, load_config
-from sidelight.errors import ConfigError, SidelightError, SidelightWarning, unknown
+from sidelight.errors import ConfigError, DiskError, SidelightError, SidelightWarning, unknown
 from sidelight.settings import flatten, read_yaml, settings
 
 if TYPE_CHECKING:
@@ -243,10 +243,10 @@ def fail(error: Exception, argv: Sequence[str]) -> int:
     if isinstance(error, BrokenPipeError):  # e.g. sidelight methods | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    again = f" What was finished is kept; go on with: {resumed(argv)}" if argv[:1] == ["run"] else ""
     if isinstance(error, OSError) and not isinstance(error, SidelightError):
-        again = f" What was finished is kept; go on with: {resumed(argv)}" if argv[:1] == ["run"] else ""
         file = f"{error.filename}: " if error.filename else ""
         say("error", f"{file}{error.strerror or error}.{again}", 31)
     else:
-        say("error", error, 31)
+        say("error", f"{error}{again if isinstance(error, DiskError) else ''}", 31)
     return 2

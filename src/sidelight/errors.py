@@ -22,6 +22,10 @@ class RunError(SidelightError, RuntimeError):
     """A stored run, checkpoint or model file cannot be used as asked."""
 
 
+class DiskError(RunError):
+    """A file or folder cannot be written: the disk is full, or not writable."""
+
+
 class SidelightWarning(UserWarning):
     """Something legal that a careful user would want to know."""
 

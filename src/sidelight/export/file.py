@@ -80,8 +80,8 @@ def save_student(student: Student, path: str | Path) -> Path:
         for name, tensor in module.state_dict().items()
     }
     content = save(tensors, metadata={KEY: json.dumps(told, ensure_ascii=False, allow_nan=False)})
-    write_atomic(path.with_suffix(".json"), json.dumps(told, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
     write_atomic(path, content)
+    write_atomic(path.with_suffix(".json"), json.dumps(told, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
     return path
 
 

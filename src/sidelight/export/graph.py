@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,15 +42,10 @@ def export_graph(student: Student, path: str | Path, group: str | None = None) -
     if twice:
         raise RunError(f"{sorted(twice)} would name two inputs or outputs of the graph; rename the modality")
     told = json.dumps({**description(student), **({"group": group} if group else {})}, ensure_ascii=False)
-    draft = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _quiet():
-            run = writers[path.suffix](deployed, draft, told)
-        _compare(deployed, run, path)
-        write_atomic(path, draft.read_bytes())
-    finally:
-        draft.unlink(missing_ok=True)
+    with _quiet():
+        content, run = writers[path.suffix](deployed, told)
+    _compare(deployed, run, path)
+    write_atomic(path, content)
     return path
 
 
@@ -76,8 +71,8 @@ def _self_contained(student: Student, group: str | None) -> Deployed:
     return Deployed(student.network, preprocessor, student.task).eval()
 
 
-def _write_onnx(deployed: Deployed, file: Path, told: str) -> Runner:
-    """Opset 18, dynamic rows; returns what runs the file."""
+def _write_onnx(deployed: Deployed, told: str) -> tuple[bytes, Runner]:
+    """Opset 18, dynamic rows; returns the file's content and what runs it."""
     try:
         import onnx  # noqa: F401
         import onnxruntime
@@ -98,8 +93,8 @@ def _write_onnx(deployed: Deployed, file: Path, told: str) -> Runner:
         assert program is not None
         labels = json.dumps(json.loads(told)["task"]["labels"], ensure_ascii=False)
         program.model.metadata_props.update({KEY: told, "task": deployed.task.name, "labels": labels})
-        program.save(file)
-        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        content = program.model_proto.SerializeToString()
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     except Exception as error:  # torch, onnxscript and onnxruntime each raise their own
         raise RunError(f"this network cannot be written as ONNX: {type(error).__name__}: {error}") from error
     named = tuple(i.name for i in session.get_inputs())
@@ -110,14 +105,16 @@ def _write_onnx(deployed: Deployed, file: Path, told: str) -> Runner:
         given = {name: tensor.numpy() for name, tensor in zip(deployed.inputs, tensors)}
         return list(session.run(list(deployed.outputs), given))
 
-    return run
+    return content, run
 
 
-def _write_pt2(deployed: Deployed, file: Path, told: str) -> Runner:
-    """A torch.export program with dynamic rows and the description as `sidelight.json`; returns what runs the file."""
+def _write_pt2(deployed: Deployed, told: str) -> tuple[bytes, Runner]:
+    """A torch.export program with dynamic rows and the description as `sidelight.json`, and what runs it."""
     try:
         program = torch.export.export(deployed, tuple(typical_rows(deployed, 3)), dynamic_shapes=_dynamic(deployed))
+        file = io.BytesIO()  # in memory: on a full disk the writer of torch ends the process
         torch.export.save(program, file, extra_files={f"{KEY}.json": told})
+        file.seek(0)
         module = torch.export.load(file).module()
     except Exception as error:  # torch has many
         raise RunError(f"this network cannot be exported by torch.export: {type(error).__name__}: {error}") from error
@@ -126,7 +123,7 @@ def _write_pt2(deployed: Deployed, file: Path, told: str) -> Runner:
         with torch.no_grad():
             return [out.numpy() for out in module(*tensors)]
 
-    return run
+    return file.getvalue(), run
 
 
 def _dynamic(deployed: Deployed) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from sidelight.errors import RunError, SidelightWarning
+from sidelight.errors import DiskError, RunError, SidelightWarning
 
 KEYS = ["method", "control", "labels", "fold", "seed", "select"]
 COSTS = ["seconds", "n_train", "n_test"]
@@ -163,7 +163,7 @@ def _read_job(file: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def _writing(path: Path, temporary: Path) -> Iterator[None]:
-    """Removes `temporary` when anything goes wrong; failures of the disk become a RunError that names `path`."""
+    """Removes `temporary` when anything goes wrong; failures of the disk become a DiskError that names `path`."""
     try:
         yield
     except BaseException as error:
@@ -171,13 +171,13 @@ def _writing(path: Path, temporary: Path) -> Iterator[None]:
         reason = _disk_error(error, temporary)
         if reason is None:
             raise
-        raise RunError(f"cannot write {path}: {reason}") from error
+        raise DiskError(f"cannot write {path}: {reason}") from error
 
 
 def _disk_error(error: BaseException, temporary: Path) -> str | None:
     """What a failure to write says to the user; None where it is not one (e.g. an input that could not be read)."""
-    full = "Free some space or choose another output folder, then run the same command again: finished jobs are kept."
-    other = "Check the folder's permissions, or choose another output folder."
+    full = "Free some space or choose another folder."
+    other = "Check the folder's permissions, or choose another folder."
     if isinstance(error, OSError):
         if error.filename is not None and not _beside(Path(os.fsdecode(error.filename)), temporary):
             return None

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sidelight.errors import RunError
+from sidelight.errors import DiskError, RunError
 
 FORMAT = 1
 
@@ -18,9 +18,9 @@ def save_checkpoint(path: Path, state: dict[str, Any], identity: str) -> None:
     """Write `state` (tensors, numbers, strings, containers) to a temporary file, flush it to disk, and rename it.
 
     Raises:
-        RunError: the disk is full or not writable; the previous checkpoint is untouched.
+        DiskError: the disk is full or not writable; the previous checkpoint is untouched.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f".{path.name}.tmp")  # a name that a resumed run removes after a kill
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as f:
@@ -31,7 +31,7 @@ def save_checkpoint(path: Path, state: dict[str, Any], identity: str) -> None:
     except (OSError, RuntimeError) as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise RunError(f"could not write the checkpoint {path}: {error}. Free some space and resume.") from error
+        raise DiskError(f"could not write the checkpoint {path}: {error}. Free some space.") from error
 
 
 def load_checkpoint(path: Path, identity: str) -> dict[str, Any]:
