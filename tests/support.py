@@ -179,7 +179,7 @@ def distillation_subject(
 
 
 PLACE = TemporaryDirectory(prefix="sidelight-parts-", ignore_cleanup_errors=True)
-AT_ONCE: dict[str, dict[str, Any]] = {}
+AT_ONCE: dict[str, dict[str, Any]] = {"amid": {"warmup": 0}}
 """Standalone method -> the settings with which every part of it is trained from the first step on."""
 
 
@@ -221,7 +221,7 @@ def standalone_subject(method: str, task: str, kind: str) -> Subject:
     """
     built = standalone_built(method, task, kind)
     parts = standalone_parts(method, task, kind)
-    return Subject(lambda dtype: copy.deepcopy(built).to(dtype), parts.rows(), AVAILABLE, PRIVILEGED)
+    return Subject(lambda dtype: copy.deepcopy(built).to(dtype), parts.rows().ready(), AVAILABLE, PRIVILEGED)
 
 
 def supervised_subject(role: str, task: str, kind: str) -> Subject:

@@ -1,0 +1,209 @@
+"""Adversarial mutual information distillation: teacher and student trained together (AMID)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from sidelight.data.batch import Batch
+from sidelight.errors import ConfigError, SidelightWarning
+from sidelight.losses.contrastive import class_nce
+from sidelight.losses.distribution import jeffreys, jensen_shannon
+from sidelight.losses.mutual_information import mutual_information
+from sidelight.methods.base import Clock, Method, Standalone, Step
+from sidelight.methods.discriminators import SLOPE, Discriminators
+from sidelight.networks.build import feature_shape
+from sidelight.networks.dropout import Dropout
+from sidelight.networks.hallucination import freeze
+from sidelight.networks.network import Network, Output
+from sidelight.networks.tokens import channels, pooled
+from sidelight.tasks import Task
+
+if TYPE_CHECKING:
+    from sidelight.experiment.parts import Parts
+
+
+class FullModality(nn.Module):
+    """M, the teacher beside the student: every extractor's features, concatenated, -> (B, F) by a 2-layer MLP.
+
+    It ends as the student's fusion does (ReLU, dropout), so that both can lie in one space.
+    """
+
+    def __init__(self, sizes: Sequence[int], width: int, dropout: float):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(sum(sizes), width), nn.LeakyReLU(SLOPE), nn.Linear(width, width), nn.ReLU(), Dropout(dropout)
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        out: Tensor = self.layers(torch.cat([pooled(f) for f in features], dim=1))
+        return out
+
+
+class AMID(Standalone):
+    """Adversarial mutual information distillation: the teacher learns beside the student, a pretrained auxiliary helps.
+
+    S is the student, the network that leaves; A the auxiliary, trained on the privileged modalities alone and then
+    fixed; M the teacher, a 2-layer MLP over the features of S's own encoders and of A's, read out by S's head:
+
+        L = CE(S) + CE(M) + JSD(S, M) + α₁ L_MI(M, S) + α₂ L_MI(M, A) + α₃ L_adv(S)        (eq. 15–17)
+
+    L_MI are the label-aware bounds (eq. 7–9) on cosine / τ of fused embeddings, L_adv and the discriminators' own step
+    eq. 11–14 (`Discriminators`), before which `warmup` epochs have CE and JSD alone. L_adv gives M no gradient but
+    through the encoders that M shares with S.
+
+    Our reading where the paper is silent: S begins with fresh weights; it keeps its activations (LeakyReLU is M's and
+    the discriminators'); L_adv's discriminators have hidden layers of F units and step before the rest. A row without
+    a label is in JSD and before D1; one without any privileged modality teaches CE(S) alone. The paper's warm-up is 20
+    epochs of many (5 on IEMOCAP); the default is 5, since the usual budget is 50 epochs with a patience of 10.
+    """
+
+    paper = "Chen et al., CVPR 2023"
+    tasks = ("classification",)
+    instead = "its bounds and its shared classifier need classes; use 'pkdot', which compares rows without them"
+    online = True
+    stages = ("auxiliary", "teacher and student")
+    learns_from = "all"
+
+    def __init__(
+        self,
+        student: Network,
+        teacher: FullModality | Network,
+        auxiliary: Network | None,
+        discriminators: Discriminators,
+        task: Task,
+        privileged: Sequence[str],
+        *,
+        temperature: float,
+        warmup: int,
+        contrast: Literal["mi", "nce"],
+        divergence: Literal["lin", "jeffreys"],
+    ):
+        super().__init__(task)
+        self.student, self.teacher, self.auxiliary, self.discriminators = student, teacher, auxiliary, discriminators
+        self.privileged = tuple(privileged)
+        self.temperature, self.warmup = temperature, warmup
+        self.bound = mutual_information if contrast == "mi" else partial(class_nce, detach=False)
+        self.divergence = jensen_shannon if divergence == "lin" else jeffreys
+
+    @classmethod
+    def build(
+        cls,
+        parts: Parts,
+        *,
+        temperature: float = 0.5,
+        warmup: int = 5,
+        mi_student: float = 4.0,
+        mi_auxiliary: float = 1.6,
+        adversarial: float = 1.0,
+        beta: float = 0.9,
+        divergence: Literal["lin", "jeffreys"] = "lin",
+        contrast: Literal["mi", "nce"] = "mi",
+        second_discriminator: bool = True,
+        adaptive_weights: bool = True,
+        fixed_auxiliary: bool = True,
+        fixed_teacher: bool = False,
+    ) -> Method:
+        """Pretrain the auxiliary, and put the networks together.
+
+        The paper's ablations: `fixed_teacher` (the fold's own teacher, frozen, with its own head and without
+        L_MI(M, A)), `warmup=0`, `second_discriminator=no`, `adaptive_weights=no`, `contrast=nce` (CCL's contrast over
+        classes in the place of the bounds).
+
+        Args:
+            temperature: τ; 0.5 for video, 0.6 for IEMOCAP.
+            warmup: epochs with CE and JSD alone.
+            mi_student, mi_auxiliary, adversarial: α₁, α₂, α₃.
+            beta: β of the discriminators' weights.
+            divergence: "lin" for Lin's JSD, "jeffreys" for the sum of both KL divergences.
+        """
+        _check(parts, temperature, warmup, beta)
+        student = parts.network(parts.available)
+        network = parts.config.network
+        teacher: FullModality | Network
+        if fixed_teacher:
+            auxiliary, teacher = None, freeze(parts.trained([*parts.available, *parts.privileged]))
+        else:
+            auxiliary = parts.trained(parts.privileged)
+            auxiliary.head = nn.Identity()  # what A predicts has no part in the loss
+            sizes = [channels(shape) for n in (student, auxiliary) for shape in feature_shape(n).values()]
+            auxiliary = freeze(auxiliary) if fixed_auxiliary else auxiliary
+            parts.seed()
+            teacher = FullModality(sizes, network.width, network.dropout)
+        discriminators = Discriminators(network.width, second_discriminator, adaptive_weights, beta)
+        method = cls(
+            student, teacher, auxiliary, discriminators, parts.task, parts.privileged,
+            temperature=temperature, warmup=warmup, contrast=contrast, divergence=divergence,
+        )  # fmt: skip
+        method.weights = {"mi student": mi_student, "mi auxiliary": mi_auxiliary, "adversarial": adversarial}
+        return method
+
+    def steps(self, batch: Batch, clock: Clock) -> Iterator[Step]:
+        student = self.student(batch)
+        teacher, prediction, auxiliary = self._teach(student, batch)
+        terms = {"task": self.task.loss(student.prediction, batch.target, batch.labelled)}
+        rows = self._taught(batch)
+        target, labelled, prediction = batch.target[rows], batch.labelled[rows], prediction[rows]
+        if self.auxiliary is not None:
+            terms["teacher"] = self.task.loss(prediction, target, labelled)
+        terms["jsd"] = self.divergence(student.prediction[rows], prediction, detach=False)
+        if clock.epoch < self.warmup:
+            yield Step("main", terms)
+            return
+        s, m, label = student.embedding[rows], teacher[rows], target.where(labelled, -1)
+        self.discriminators.observe(clock.epoch, s, m, label)
+        yield Step("discriminators", {"discriminate": self.discriminators.discriminate(s.detach(), m.detach(), label)})
+        terms["mi student"] = self.bound(m, s, label, self.temperature)
+        if auxiliary is not None:
+            terms["mi auxiliary"] = self.bound(m, auxiliary[rows], label, self.temperature)
+        yield Step("main", terms | {"adversarial": self.discriminators.fool(s, label)})
+
+    def _teach(self, student: Output, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What M says of every row, (B, F) and (B, C), and A's (B, F)."""
+        if isinstance(self.teacher, Network):
+            said = self.teacher(batch)
+            return said.embedding, said.prediction, None
+        assert self.auxiliary is not None
+        auxiliary = self.auxiliary(batch)
+        embedding = self.teacher([*student.features.values(), *auxiliary.features.values()])
+        return embedding, self.student.head(embedding), auxiliary.embedding
+
+    def _taught(self, batch: Batch) -> Tensor:
+        """The positions of the rows that have a privileged modality."""
+        there = torch.zeros_like(batch.labelled)
+        for m in self.privileged:
+            there = there | batch.present.get(m, torch.ones_like(there))
+        return there.nonzero()[:, 0]
+
+    def groups(self) -> dict[str, list[Parameter]]:
+        against = {id(p) for p in self.discriminators.parameters()}
+        trained = [p for p in self.parameters() if p.requires_grad]
+        return {
+            "discriminators": [p for p in trained if id(p) in against],
+            "main": [p for p in trained if id(p) not in against],
+        }
+
+    def export(self) -> Network:
+        return self.student
+
+
+def _check(parts: Parts, temperature: float, warmup: int, beta: float) -> None:
+    if temperature <= 0:
+        raise ConfigError(f"options.amid.temperature must be above 0, not {temperature:g}")
+    if not 0 <= beta < 1:
+        raise ConfigError(f"options.amid.beta must be at least 0 and below 1, not {beta:g}")
+    if warmup < 0:
+        raise ConfigError(f"options.amid.warmup must be at least 0, not {warmup}")
+    if warmup >= parts.config.training.epochs:
+        warnings.warn(
+            f"options.amid.warmup={warmup} leaves none of {parts.config.training.epochs} epochs to the bounds and the "
+            "discriminators; train longer or shorten it",
+            SidelightWarning,
+            stacklevel=2,
+        )
