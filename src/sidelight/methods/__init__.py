@@ -13,9 +13,11 @@ from sidelight.errors import ConfigError, unknown
 from sidelight.methods.adversarial import ADMD
 from sidelight.methods.amid import AMID
 from sidelight.methods.base import Clock, Method, Standalone, Step, Supervised
+from sidelight.methods.contrastive import CCL, CRCD, CRD, GMC, NCE
 from sidelight.methods.distillation import Distillation, Hallucination, Teacher, Term
 from sidelight.methods.hallucinated import CMKD, DASK, MERS
 from sidelight.methods.hints import Autoencoder, FitNet
+from sidelight.methods.osmd import OSMD
 from sidelight.methods.pointwise import KL, MSE, Cosine
 from sidelight.methods.relational import PKT, RKD, SP
 from sidelight.methods.structural import PKDOT, PKDOTReleased, PKDOTSidelight
@@ -34,6 +36,11 @@ METHODS: dict[str, type[Term] | type[Standalone]] = {
     "rkd": RKD,
     "sp": SP,
     "pkt": PKT,
+    "nce": NCE,
+    "crd": CRD,
+    "crcd": CRCD,
+    "ccl": CCL,
+    "gmc": GMC,
     "autoencoder": Autoencoder,
     "mers": MERS,
     "cmkd": CMKD,
@@ -41,6 +48,7 @@ METHODS: dict[str, type[Term] | type[Standalone]] = {
     "admd": ADMD,
     "mtnet": MTNet,
     "amid": AMID,
+    "osmd": OSMD,
     "pkdot": PKDOT,
     "pkdot-released": PKDOTReleased,
     "pkdot-sidelight": PKDOTSidelight,

@@ -1,0 +1,171 @@
+"""Contrastive terms: a row of the student finds the same sample in what the teacher says of many."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sidelight.data.batch import Batch
+from sidelight.losses.contrastive import class_nce, crcd, crd, crd_log_normaliser, gmc, info_nce
+from sidelight.losses.distribution import jensen_shannon
+from sidelight.methods.distillation import Teacher, Term
+from sidelight.networks.network import Network, Output
+from sidelight.tasks import Task
+
+
+class NCE(Term):
+    """InfoNCE of the fused embeddings: the student's row against the teacher's, the batch's other rows as negatives."""
+
+    relational = True
+    paper = "van den Oord et al. 2018, arXiv 1807.03748"
+
+    def __init__(self, temperature: float = 0.1, weight: float = 1.0):
+        super().__init__()
+        self.temperature, self.weight = temperature, weight
+
+    def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
+        return info_nce(student.embedding, teacher.embedding, self.temperature)
+
+
+class CRCD(Term):
+    """Relation contrast: the student's relations to a few anchors against the teacher's (its feature term).
+
+    Of complementary relation contrastive distillation, the relations between features; those between gradients would
+    need second derivatives of every step, and the released code has them incomplete (`sidelight.losses.crcd`).
+    """
+
+    relational = True
+    paper = "Zhu et al., CVPR 2021"
+
+    def __init__(self, anchors: int = 4, temperature: float = 0.1, weight: float = 1.0):
+        super().__init__()
+        self.anchors, self.temperature, self.weight = anchors, temperature, weight
+
+    def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
+        return crcd(student.embedding, teacher.embedding, self.anchors, self.temperature)
+
+
+class CRD(Term):
+    """Contrastive representation distillation: both directions, negatives of other classes from a memory bank.
+
+    Linear maps of both fused embeddings to `width` unit vectors; the bank keeps one of each per training row, addressed
+    by `Batch.index` and moved halfway to its row whenever that is seen. Each step draws `negatives` rows (all, if there
+    are no more) for the whole batch; those of a row's class do not count. Our reading: the bank begins with the teacher's
+    embeddings, and the class of an unlabelled row is the teacher's choice.
+    """
+
+    tasks = ("classification",)
+    instead = "its negatives are rows of other classes; use 'nce', which contrasts rows"
+    relational = True
+    paper = "Tian et al., ICLR 2020"
+    bank: Tensor
+    classes: Tensor
+    log_z: Tensor
+
+    def __init__(
+        self,
+        negatives: int = 1024,
+        width: int = 128,
+        temperature: float = 0.07,
+        momentum: float = 0.5,
+        weight: float = 0.8,
+    ):
+        super().__init__()
+        self.negatives, self.width, self.weight = negatives, width, weight
+        self.temperature, self.momentum = temperature, momentum
+
+    def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
+        size = teacher.said.embedding.shape[1]
+        self.of_student, self.of_teacher = nn.Linear(size, self.width), nn.Linear(size, self.width)
+        said = teacher.said.embedding  # the student begins as the teacher ended: so do its rows of the bank
+        with torch.no_grad():
+            bank = torch.stack([self.of_student.to(said)(said), self.of_teacher.to(said)(said)])
+        self.register_buffer("bank", F.normalize(bank, dim=2))
+        self.register_buffer("log_z", torch.full((2,), torch.nan))
+        self.register_buffer("classes", rows.target.where(rows.labelled, teacher.said.prediction.argmax(1)))
+
+    def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
+        s = F.normalize(self.of_student(student.embedding), dim=1)
+        t = F.normalize(self.of_teacher(teacher.embedding.detach()), dim=1)
+        drawn = torch.randperm(len(self.classes), device=s.device)[: self.negatives]
+        mask = self.classes[batch.index, None] != self.classes[None, drawn]
+        bank = self.bank[:, drawn].clone()  # before this batch enters it
+        loss = self._one_way(0, s, t, bank[1], mask) + self._one_way(1, t, s, bank[0], mask)
+        if self.training:
+            self._remember(batch.index, torch.stack([s, t]).detach())
+        return loss
+
+    def _one_way(self, way: int, anchor: Tensor, positive: Tensor, negatives: Tensor, mask: Tensor) -> Tensor:
+        rows, log_z = len(self.classes), self.log_z[way].clone()
+        if log_z.isnan():
+            log_z = crd_log_normaliser(anchor, positive, negatives, rows, mask, self.temperature).to(log_z)
+            if self.training:
+                self.log_z[way] = log_z
+        return crd(anchor, positive, negatives, rows, log_z, mask, self.temperature)
+
+    def _remember(self, index: Tensor, made: Tensor) -> None:
+        moved = self.momentum * self.bank[:, index] + (1 - self.momentum) * made.to(self.bank)
+        self.bank[:, index] = F.normalize(moved, dim=2)
+
+
+class CCL(Term):
+    """Compositional contrastive learning: the student contrasted with a composition of teacher and student.
+
+    x = t + W [t, s] with its own classifier, learnt by the task loss ("composed"); class_nce(s, x) over classes ("nce")
+    and the Jensen-Shannon divergence of the predictions ("jsd"), the composition without gradient in both. A batch of
+    one class is legal (the released code divides by 0).
+    """
+
+    tasks = ("classification",)
+    instead = "it contrasts classes; use 'nce', which contrasts rows"
+    relational = True
+    paper = "Chen et al., CVPR 2021"
+
+    def __init__(self, temperature: float = 0.1, weight: float = 1.0):
+        super().__init__()
+        self.temperature, self.weight = temperature, weight
+
+    def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
+        size = teacher.said.embedding.shape[1]
+        self.compose, self.classify = nn.Linear(2 * size, size), nn.Linear(size, task.outputs)
+
+    def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> dict[str, Tensor]:
+        s, t = student.embedding, teacher.embedding.detach()
+        composed = t + self.compose(torch.cat([t, s.detach()], 1))
+        said = self.classify(composed)
+        labels = batch.target.where(batch.labelled, -1)
+        return {
+            "composed": task.loss(said, batch.target, batch.labelled),
+            "nce": class_nce(s, composed, labels, self.temperature),
+            "jsd": jensen_shannon(student.prediction, said),
+        }
+
+
+class GMC(Term):
+    """Geometric multimodal contrast: every representation of the student against the teacher's joint one.
+
+    NT-Xent of linear maps of each available modality's features, and of the student's fused embedding, with one of the
+    teacher's fused embedding (τ = 0.3). There all encoders are learnt together; here the teacher's is finished, and its
+    map alone is learnt.
+    """
+
+    relational = True
+    reads_features = True
+    paper = "Poklukar et al., ICML 2022"
+
+    def __init__(self, temperature: float = 0.3, width: int = 64, weight: float = 1.0):
+        super().__init__()
+        self.temperature, self.width, self.weight = temperature, width, weight
+
+    def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
+        self.slots = student.reads
+        said = teacher.said
+        sizes = [said.vector(m).shape[1] for m in self.slots] + [said.embedding.shape[1]]
+        self.maps = nn.ModuleList([nn.Linear(size, self.width) for size in sizes])
+        self.joint = nn.Linear(sizes[-1], self.width)
+
+    def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
+        read = [*(student.vector(m) for m in self.slots), student.embedding]
+        made = [layer(x) for layer, x in zip(self.maps, read)]
+        return gmc(made, self.joint(teacher.embedding.detach()), self.temperature)
