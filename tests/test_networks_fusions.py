@@ -120,7 +120,7 @@ def test_the_transformer_knows_the_order_of_tokens_and_joint_cross_attention_the
     assert (joint(inputs) - joint(one_turned)).abs().max() > 1e-4  # which time steps meet
 
 
-@pytest.mark.parametrize("name", [n for n in FUSIONS if n != "concat"])
+@pytest.mark.parametrize("name", [n for n, fusion in FUSIONS.items() if fusion.attends])
 def test_attention_without_a_choice_is_said_once(name):
     warn_trivial.cache_clear()
     with warnings.catch_warnings(record=True) as said:

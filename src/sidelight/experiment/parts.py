@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import safetensors.torch
 import torch
@@ -26,6 +26,9 @@ from sidelight.training import History
 
 if TYPE_CHECKING:
     from sidelight.experiment.cell import Cell
+
+OwnFusion = Literal["", "concat", "cross-translation"]
+"""A fusion that a method asks for; "": the experiment's."""
 
 
 class Parts:
@@ -55,14 +58,17 @@ class Parts:
             return self.data.rows("train", self.job.labels, self.job.control)
         return self.data.rows(part, control=self.job.control)
 
-    def network(self, reads: Sequence[str], hallucinators: Mapping[str, nn.Module] | None = None) -> Network:
+    def network(
+        self, reads: Sequence[str], hallucinators: Mapping[str, nn.Module] | None = None, fusion: OwnFusion = ""
+    ) -> Network:
         """A network with fresh weights, the same at every call."""
         self.seed()
+        settings = self.config.network
         return build_network(
             {m: self.data.preprocessor.shapes[m] for m in reads},
             list(reads),
             len(self.data.dataset.labels),
-            self.config.network,
+            replace(settings, fusion=fusion or settings.fusion),
             slots=self.data.modalities if hallucinators else list(reads),
             hallucinators=hallucinators,
             encoders={m: e for m, e in self.cell.own_encoders().items() if m in reads},
@@ -148,23 +154,26 @@ class Parts:
 
     # students -----------------------------------------------------------------------------------------------------
 
-    def student(self, start: Network, hallucinate: str | Mapping[str, nn.Module] = "") -> Network:
+    def student(
+        self, start: Network, hallucinate: str | Mapping[str, nn.Module] = "", fusion: OwnFusion = ""
+    ) -> Network:
         """A student that begins where `start` (teacher, or baseline for "self") ended, as far as they agree.
 
         hallucinate: "" (no slot for privileged modalities), "t-net" (trained on the teacher's features and frozen) or
         "encoder" (reads the available modalities itself, and is trained), or the modules themselves. With
-        slots it has the teacher's, so fusion and head begin there too; without, only available encoders.
+        slots it has the teacher's, so fusion and head begin there too; without, only available encoders. A `fusion`
+        other than the experiment's, and the head after it, begin with fresh weights.
         """
         slots: dict[str, nn.Module] = {} if isinstance(hallucinate, str) else dict(hallucinate)
         if hallucinate == "t-net":
             slots = {m: freeze(copy.deepcopy(tnet)) for m, tnet in self.tnets().items()}
         elif hallucinate == "encoder":
             slots = self.hallucination_networks(start)
-        student = self.network(self.available, slots)
+        student = self.network(self.available, slots, fusion)
         if self.config.student.init == "teacher":
             for m in self.available:
                 student.encoders[m].load_state_dict(start.encoders[m].state_dict())
-            if slots:
+            if slots and not fusion:
                 student.fusion.load_state_dict(start.fusion.state_dict())
                 student.head.load_state_dict(start.head.state_dict())
         if self.config.student.freeze:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from sidelight.errors import ConfigError, SidelightWarning, unknown
 from sidelight.networks.attention import Attention, TransformerLayer, positions
+from sidelight.networks.cross_translation import TransformBlocks
 from sidelight.networks.dense import groups
 from sidelight.networks.dropout import Dropout
 from sidelight.networks.tokens import as_map, channels, resample
@@ -52,6 +53,13 @@ def joined(size: int, width: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(nn.Linear(size, width), nn.ReLU(), Dropout(dropout))
 
 
+def joined_maps(size: int, width: int, dropout: float) -> nn.Sequential:
+    """1 × 1 convolution, group normalisation, ReLU and dropout of channels, from concatenated maps to the fused one."""
+    return nn.Sequential(
+        nn.Conv2d(size, width, 1), nn.GroupNorm(groups(width), width), nn.ReLU(), nn.Dropout2d(dropout)
+    )
+
+
 class Concat(Fusion):
     """Feature concatenation: z = ReLU(W [mean_t x₁; …; mean_t xₙ] + b), {slot: (B, T, D)} -> (B, F).
 
@@ -80,9 +88,7 @@ class MapConcat(Fusion):
     def __init__(self, shapes: Shapes, width: int = 64, dropout: float = 0.2):
         super().__init__(shapes, width, dropout)
         self.size = max(shape[1:] for shape in self.shapes.values() if len(shape) == 3)
-        self.out = nn.Sequential(
-            nn.Conv2d(sum(self.dims), width, 1), nn.GroupNorm(groups(width), width), nn.ReLU(), nn.Dropout2d(dropout)
-        )
+        self.out = joined_maps(sum(self.dims), width, dropout)
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         fused: Tensor = self.out(torch.cat([as_map(features[m], self.size) for m in self.slots], dim=1))
@@ -204,12 +210,56 @@ class MultimodalTransformer(Fusion):
         return fused
 
 
+class CrossTranslation(Fusion):
+    """Transform blocks shared by all slots, and all that they make concatenated: {slot: (B, T, D)} -> (B, F).
+
+    z = ReLU(W [mean_t T₁(x₁); mean_t T₂(x₁); …; mean_t T₂(xₙ)] + b), T_b those of `TransformBlocks`. OS-MD
+    (arXiv 2309.08204), sec. 3.3, for any number of slots; its method (`osmd`) compares what `transform` returns.
+    """
+
+    name = "cross-translation"
+
+    def __init__(self, shapes: Shapes, width: int = 64, dropout: float = 0.2):
+        super().__init__(shapes, width, dropout)
+        self.blocks = TransformBlocks(self.shapes, width)
+        self.out = self._out(len(self.slots) * TransformBlocks.BLOCKS * width, width, dropout)
+
+    def _out(self, size: int, width: int, dropout: float) -> nn.Sequential:
+        return joined(size, width, dropout)
+
+    def transform(self, features: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+        """Slot -> what each block makes of it, (B, F, L) of tokens, (B, F, h, w) of maps."""
+        made: dict[str, list[Tensor]] = self.blocks(features)
+        return made
+
+    def join(self, made: Mapping[str, Sequence[Tensor]]) -> Tensor:
+        """The fused vector, or map, of what `transform` returned."""
+        stacked = torch.cat([x for m in self.slots for x in made[m]], dim=1)
+        fused: Tensor = self.out(stacked.mean(2) if stacked.dim() == 3 else stacked)
+        return fused
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        return self.join(self.transform(features))
+
+
+class MapCrossTranslation(CrossTranslation):
+    """The same of maps: z = ReLU(norm(W [T₁(x₁); …; T₂(xₙ)] + b)) at every position, as `MapConcat` ends."""
+
+    def _out(self, size: int, width: int, dropout: float) -> nn.Sequential:
+        return joined_maps(size, width, dropout)
+
+
 FUSIONS: dict[str, type[Fusion]] = {
     "concat": Concat,
     "joint-cross-attention": JointCrossAttention,
     "multimodal-transformer": MultimodalTransformer,
+    "cross-translation": CrossTranslation,
 }
-MAP_FUSIONS: dict[str, type[Fusion]] = {"concat": MapConcat, "squeeze-excitation": SqueezeExcitation}
+MAP_FUSIONS: dict[str, type[Fusion]] = {
+    "concat": MapConcat,
+    "squeeze-excitation": SqueezeExcitation,
+    "cross-translation": MapCrossTranslation,
+}
 
 
 def make_fusion(name: str, shapes: Shapes, width: int = 64, dropout: float = 0.2) -> Fusion:
