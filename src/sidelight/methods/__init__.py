@@ -143,9 +143,11 @@ class Recipe:
 
 def options_of(name: str, config: Config) -> dict[str, Any]:
     """The settings that the experiment gives for one method, checked against what it takes."""
-    method = METHODS[name]
+    method, values = METHODS[name], config.options.get(name, {})
+    if method.section and values:
+        raise ConfigError(f"options.{name}: the settings of {name} are called {method.section}.{next(iter(values))}.")
     taken = method.build if issubclass(method, Standalone) else method
-    return read_arguments(taken, config.options.get(name, {}), f"options.{name}")
+    return read_arguments(taken, values, f"options.{name}")
 
 
 def check_options(config: Config) -> None:

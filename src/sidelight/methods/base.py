@@ -48,6 +48,9 @@ class Entry:
     stages: ClassVar[tuple[str, ...]] = ("teacher", "student")
     """What is trained, in order."""
 
+    section: ClassVar[str] = ""
+    """The section of the settings that is its own, instead of `options.<name>`."""
+
     @classmethod
     def means_something(cls, task: Task | type[Task]) -> bool:
         """Whether the method has a meaning for a task (or a class of tasks)."""

@@ -51,8 +51,8 @@ class CRD(Term):
 
     Linear maps of both fused embeddings to `width` unit vectors; the bank keeps one of each per training row, addressed
     by `Batch.index` and moved halfway to its row whenever that is seen. Each step draws `negatives` rows (all, if there
-    are no more) for the whole batch; those of a row's class do not count. Our reading: the bank begins with the teacher's
-    embeddings, and the class of an unlabelled row is the teacher's choice.
+    are no more) for the whole batch; those of a row's class do not count. Our reading: the bank begins with the
+    teacher's embeddings, and the class of an unlabelled row is the teacher's choice.
     """
 
     tasks = ("classification",)

@@ -51,7 +51,7 @@ def facts(name: str) -> Facts:
     method = METHODS[name]
     summary = " ".join((method.__doc__ or "").partition("\n\n")[0].split())
     taken = inspect.signature(method.build if issubclass(method, Standalone) else method).parameters.values()
-    settings = {p.name: p.default for p in taken if p.default is not p.empty and name.partition("-")[0] != "pkdot"}
+    settings = {p.name: p.default for p in taken if p.default is not p.empty and not method.section}
     stages = (*method.stages[:-1], "T-Net", method.stages[-1]) if method.hallucinates == "t-net" else method.stages
     return Facts(
         name,

@@ -21,6 +21,7 @@ class PKDOT(Term):
 
     relational = True
     hallucinates = "t-net"
+    section = "transport"
     paper = "Aslam et al. 2024, arXiv 2401.15489"
     preset: ClassVar[str | None] = None
     weights: ClassVar[dict[str, float]] = {"paper": 0.4, "released": 0.6, "sidelight": 1.0}
@@ -33,8 +34,6 @@ class PKDOT(Term):
     @classmethod
     def from_config(cls, config: Config, **options: Any) -> PKDOT:
         """`pkdot` follows the `transport` settings; a preset by name is what its name says."""
-        if options:
-            raise ConfigError(f"the settings of pkdot are called transport.{next(iter(options))} and so on.")
         if cls.preset is not None:
             return cls(cls.preset)
         return cls("paper", **{k: v for k, v in asdict(config.transport).items() if v is not None})
