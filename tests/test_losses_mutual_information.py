@@ -88,6 +88,20 @@ def test_the_gradient_stays_finite_as_h_of_a_negative_goes_to_one(dtype, tempera
     assert 0 < s.grad.abs().max() <= 8 / temperature
 
 
+def test_a_student_that_follows_the_bound_finds_the_classes_of_the_teacher():
+    g = torch.Generator().manual_seed(0)
+    labels = torch.arange(24) % 3
+    teacher = torch.eye(3)[labels] + 0.1 * torch.randn(24, 3, generator=g)
+    student = torch.randn(24, 3, generator=g).requires_grad_()
+    adam = torch.optim.Adam([student], 0.1)
+    for _ in range(60):
+        adam.zero_grad()
+        mutual_information(teacher, student, labels).backward()
+        adam.step()
+    assert (critic(teacher, student).argmax(1).remainder(3) == labels).all()
+    assert (student.argmax(1) == labels).all()
+
+
 # the adversary -------------------------------------------------------------------------------------------------------
 
 
