@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from sidelight.data import Dataset, Preprocessor, inspect, load, load_rows
-from sidelight.data.pixels import pixel_moments, standardised
+from sidelight.data.moments import pixel_moments
+from sidelight.data.pixels import standardised
 from sidelight.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(0)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sidelight.data.dataset import Dataset
-from sidelight.data.pixels import CLIP, pixel_moments, standardised
+from sidelight.data.moments import mask, moments, pixel_moments
+from sidelight.data.pixels import CLIP, standardised
 from sidelight.data.statistics import STANDARD, window_statistics
 from sidelight.errors import ConfigError, DataError, unknown
 
@@ -165,7 +166,7 @@ class Preprocessor(nn.Module):
             f = self._features(m, x, length)
             mean, scale = self._statistics_for(m, f, length, here, group)
             f = ((f - mean) * scale).clamp(-CLIP, CLIP)
-            keep = _mask(f, length if f.dim() == 3 else None, here)
+            keep = mask(f, length if f.dim() == 3 else None, here)
             out[m] = f if keep is None else f.masked_fill(~keep, 0)
         return out
 
@@ -265,10 +266,10 @@ class Preprocessor(nn.Module):
             self._get("mean", m)[0], self._get("scale", m)[0] = pixel_moments(self._features(m, x, None), present)
             return
         if self.impute == "mean":
-            mean, _ = _moments(x, _mask(x, length, present))
+            mean, _ = moments(x, mask(x, length, present))
             self._get("fill", m).copy_(mean)
         f = torch.cat([self._features(m, *part) for part in _chunks(x, length)])
-        mean, scale = _moments(f, _mask(f, length if f.dim() == 3 else None, present))
+        mean, scale = moments(f, mask(f, length if f.dim() == 3 else None, present))
         self._get("mean", m)[0], self._get("scale", m)[0] = mean, scale
 
     def _statistics_for(
@@ -294,8 +295,8 @@ class Preprocessor(nn.Module):
         self, m: str, f: Tensor, length: Tensor | None, present: Tensor | None, names: NDArray, new: Sequence[str]
     ) -> tuple[Tensor, Tensor]:
         """(G, C) means and scales of the new groups; of one that lacks the modality throughout, the train rows'."""
-        keep = _mask(f, length if f.dim() == 3 else None, present)
-        moments = pixel_moments if self.plans[m].image else _moments
+        keep = mask(f, length if f.dim() == 3 else None, present)
+        of = pixel_moments if self.plans[m].image else moments
         means, scales = [self._get("mean", m)[:0]], [self._get("scale", m)[:0]]
         for g in new:
             rows = torch.from_numpy(np.flatnonzero(names == g)).to(f.device)
@@ -308,7 +309,7 @@ class Preprocessor(nn.Module):
             if part is not None and not part.any():
                 mean, scale = self._get("mean", m)[0], self._get("scale", m)[0]
             else:
-                mean, scale = moments(f[rows], part if part is None or f.dim() < 4 else part.flatten())
+                mean, scale = of(f[rows], part if part is None or f.dim() < 4 else part.flatten())
             means.append(mean[None])
             scales.append(scale[None])
         return torch.cat(means), torch.cat(scales)
@@ -325,29 +326,3 @@ def _tensors(
 def _chunks(x: Tensor, length: Tensor | None) -> Iterable[tuple[Tensor, Tensor | None]]:
     for i in range(0, len(x), CHUNK):
         yield x[i : i + CHUNK], None if length is None else length[i : i + CHUNK]
-
-
-def _mask(f: Tensor, length: Tensor | None, present: Tensor | None) -> Tensor | None:
-    """Bool that broadcasts over f: what is there; None if everything is."""
-    shape = (-1, *[1] * (f.dim() - 1))
-    keep = None if present is None else present.view(shape)
-    if length is not None:
-        valid = (torch.arange(f.shape[1], device=f.device)[None] < length[:, None]).unsqueeze(-1)
-        keep = valid if keep is None else keep & valid
-    return keep
-
-
-def _moments(f: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Mean and 1 / standard deviation of every last-axis column over what is kept and not NaN, summed in float64.
-
-    The scale of a (nearly) constant column is 0: it tells nothing, and must not blow up on new rows.
-    """
-    x = f.double()
-    valid = ~torch.isnan(x) if keep is None else ~torch.isnan(x) & keep
-    over = tuple(range(x.dim() - 1))
-    n = valid.sum(over).clamp(min=1)
-    mean = x.masked_fill(~valid, 0).sum(over) / n
-    std = ((x - mean).masked_fill(~valid, 0).square().sum(over) / n).sqrt()
-    constant = std <= 1e-6 * mean.abs().clamp(min=1e-6)
-    scale = torch.where(constant, 0, 1 / std.clamp(min=1e-30))
-    return mean.to(f.dtype), scale.to(f.dtype)
