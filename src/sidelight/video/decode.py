@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,8 @@ from torch import Tensor
 from sidelight.errors import ConfigError, DataError
 from sidelight.extras import optional
 from sidelight.signals.recording import Recording
+
+Size = tuple[int, int] | Callable[[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,13 +126,11 @@ def clip_frames(
     return np.minimum(start + stride * np.arange(frames), total - 1)
 
 
-def read_frames(
-    video: Video, frames: Sequence[int] | NDArray, size: tuple[int, int] | None = None, threads: int = 1
-) -> Tensor:
+def read_frames(video: Video, frames: Sequence[int] | NDArray, size: Size | None = None, threads: int = 1) -> Tensor:
     """(T, 3, H, W) uint8 RGB of the frames of these numbers, in their order; upright as a player would show them.
 
     Decoding starts at the key frame before the first and ends at the last. size: (height, width) to which each is
-    scaled while it is decoded. Raises DataError, naming file and frame, for one that does not exist or cannot be
+    scaled while it is decoded, or a function of the frame's own that returns it. Raises DataError, naming file and frame, for one that does not exist or cannot be
     decoded.
     """
     numbers = np.asarray(frames, np.int64)
@@ -156,9 +156,7 @@ def _starts(video: Video, first: int) -> list[int | None]:
     return [int(before[-1]), None]
 
 
-def _decode(
-    video: Video, wanted: NDArray, size: tuple[int, int] | None, threads: int, key: int | None
-) -> dict[int, NDArray]:
+def _decode(video: Video, wanted: NDArray, size: Size | None, threads: int, key: int | None) -> dict[int, NDArray]:
     """The wanted frames that can be decoded from a key frame on, (H, W, 3) by number."""
     found: dict[int, NDArray] = {}
     last = int(wanted[-1])
@@ -193,8 +191,10 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
             return
 
 
-def _pixels(frame: Any, size: tuple[int, int] | None) -> NDArray:
+def _pixels(frame: Any, size: Size | None) -> NDArray:
     turns = round(getattr(frame, "rotation", 0) / 90) % 4
+    if callable(size):
+        size = size(*((frame.width, frame.height) if turns % 2 else (frame.height, frame.width)))
     if size is None:
         pixels = frame.to_ndarray(format="rgb24")
     else:

@@ -1,0 +1,68 @@
+"""What every kind of recording has: settings, a row's shape, a look at a file, and reading it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sidelight.data.look import CENTRE, Look
+from sidelight.errors import ConfigError
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a row is of: a file or folder, and from which second to which, where it is a part of it (None: its end)."""
+
+    path: Path
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of recording; its settings are the fields.
+
+    Class attributes: kind: its name in `modalities.json`. dtype: of a row. lazy: rows stay files until they are read.
+    """
+
+    kind: ClassVar[str]
+    dtype: ClassVar[torch.dtype] = torch.float32
+    lazy: ClassVar[bool] = False
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """A row's shape; None where rows differ or it is not declared."""
+        raise NotImplementedError
+
+    @property
+    def standard(self) -> str:
+        """What values are standardised by: "train" (the train rows), "none", or a name of `video.STATISTICS`."""
+        return "train"
+
+    def probe(self, part: Part) -> Size | None:
+        """A look at the file, without decoding it where that can be: (height, width) in pixels, None of what has none.
+
+        Raises DataError, naming the file, for one that is missing, damaged, empty, or not as the settings declare.
+        """
+        raise NotImplementedError
+
+    def read(self, part: Part, look: Look = CENTRE) -> Tensor:
+        """The row, of `shape` and `dtype`; raises DataError naming the file."""
+        raise NotImplementedError
+
+    def to_config(self) -> dict[str, Any]:
+        """The settings with their kind, JSON-able; `recordings.kind_of` reads them."""
+        return {"kind": self.kind, **asdict(self)}
+
+
+def at_least(what: str, least: float, **values: float) -> None:
+    """Raises ConfigError naming the first value that is smaller."""
+    for name, value in values.items():
+        if not value >= least:
+            raise ConfigError(f"{what}: {name} is {value}; expected at least {least:g}")

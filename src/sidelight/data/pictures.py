@@ -1,0 +1,333 @@
+"""Kinds of recordings with pixels: videos, folders of frames, images, depth images, label maps."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sidelight.data import files
+from sidelight.data.images import read_labels
+from sidelight.data.kind import Kind, Part, Size, at_least
+from sidelight.data.look import CENTRE, Look, Place, between, mirrored
+from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.video.augment import STATISTICS
+from sidelight.video.decode import Video as VideoFile
+from sidelight.video.decode import probe, read_frames
+from sidelight.video.frames import FrameFolder, frame_folder, read_depth
+
+RATE_TOLERANCE = 0.02
+"""The share by which a declared frame rate and a file's own may differ."""
+ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture(Kind):
+    """What kinds with pixels share.
+
+    Args:
+        size: (height, width) of a row; the frame is scaled and cut to it, never squeezed.
+    """
+
+    lazy: ClassVar[bool] = True
+    size: Size
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", tuple(self.size))
+        at_least(f"kind {self.kind!r}", 1, height=self.size[0], width=self.size[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Colour(Picture):
+    """What kinds with colours or grey values share.
+
+    Args:
+        statistics: what pixels are standardised by: "kinetics", "imagenet", "half" (public checkpoints expect one of
+            them), or "train": the mean and deviation of train rows.
+    """
+
+    dtype: ClassVar[torch.dtype] = torch.uint8
+    statistics: str = "imagenet"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.statistics not in (names := (*STATISTICS, "train")):
+            raise ConfigError(f"kind {self.kind!r}: {unknown('statistics', self.statistics, names)}")
+
+    @property
+    def standard(self) -> str:
+        return self.statistics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip(Colour):
+    """What clips share. A part with a start and no end begins there; one with both, or with neither, has its clip in
+
+    the middle, in training anywhere.
+
+    Args:
+        frames: how many a row has; the last frame of a shorter recording is repeated.
+        stride: frames from one of them to the next.
+        rate: declared frames a second, 0: any.
+    """
+
+    size: Size = (112, 112)
+    statistics: str = "kinetics"
+    frames: int = 16
+    stride: int = 1
+    rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(f"kind {self.kind!r}", 1, frames=self.frames, stride=self.stride)
+        at_least(f"kind {self.kind!r}", 0, rate=self.rate)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return 3, self.frames, *self.size
+
+    def chosen(self, first: int, end: int, fixed: bool, look: Look) -> NDArray[np.int64]:
+        """(frames,) the numbers of a clip among first … end − 1; fixed: it begins with the first."""
+        spare = 0 if fixed else max(0, end - first - (self.frames - 1) * self.stride - 1)
+        start = first + between(look.time, spare + 1)
+        return np.minimum(start + self.stride * np.arange(self.frames), end - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video(Clip):
+    """A clip of a video file, (3, frames, H, W) uint8 RGB."""
+
+    kind: ClassVar[str] = "video"
+
+    def probe(self, part: Part) -> Size | None:
+        video = video_file(part.path)
+        if self.rate and abs(video.rate / self.rate - 1) > RATE_TOLERANCE:
+            raise DataError(f"{part.path} has {video.rate:g} frames a second, but {self.rate:g} are declared (rate)")
+        self._range(part, video)
+        return video.height, video.width
+
+    def read(self, part: Part, look: Look = CENTRE) -> Tensor:
+        video = video_file(part.path)
+        numbers = self.chosen(*self._range(part, video), part.start is not None and part.end is None, look)
+        places: list[Place] = []
+
+        def scaled(height: int, width: int) -> Size:
+            places.append(Place.of(look, height, width, self.size))
+            return places[0].height, places[0].width
+
+        frames = read_frames(video, numbers, scaled)
+        return _cut(frames.transpose(0, 1), places[0], self.size, look)
+
+    def _range(self, part: Part, video: VideoFile) -> tuple[int, int]:
+        half = 0.5 / video.rate
+        first = 0 if part.start is None else int(np.searchsorted(video.times, part.start - half))
+        end = len(video) if part.end is None else int(np.searchsorted(video.times, part.end - half))
+        return _checked(part, first, end, f"it lasts {video.seconds:g} s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frames(Clip):
+    """A clip of a folder of numbered images, (3, frames, H, W) uint8 RGB.
+
+    Args:
+        pattern: their names, `img_{:05d}.jpg`.
+        first: the number of the frame at 0 seconds; starts and ends need `rate`.
+        missing: what becomes of a frame without a file: "nearest" (another takes its place) or "error".
+    """
+
+    kind: ClassVar[str] = "frames"
+    pattern: str = "img_{:05d}.jpg"
+    first: int = 1
+    missing: Literal["nearest", "error"] = "nearest"
+
+    def probe(self, part: Part) -> Size | None:
+        folder = _folder(part.path, self.pattern)
+        self._range(part, folder)
+        return _picture_size(folder.file(int(folder.numbers[0])))
+
+    def read(self, part: Part, look: Look = CENTRE) -> Tensor:
+        folder = _folder(part.path, self.pattern)
+        wanted = self.chosen(*self._range(part, folder), part.start is not None and part.end is None, look)
+        at = np.abs(folder.numbers[None] - wanted[:, None]).argmin(1)
+        numbers = folder.numbers[at]
+        if self.missing == "error" and (lost := wanted[numbers != wanted]).size:
+            raise DataError(f"{part.path}: {self.pattern.format(int(lost[0]))} is missing (missing: error)")
+        pictures = {n: _picture(folder.file(n), look, self.size, 3) for n in np.unique(numbers).tolist()}
+        return mirrored(torch.stack([pictures[n] for n in numbers.tolist()], 1), look)
+
+    def _range(self, part: Part, folder: FrameFolder) -> tuple[int, int]:
+        first, end = int(folder.numbers[0]), int(folder.numbers[-1]) + 1
+        if (part.start is not None or part.end is not None) and not self.rate:
+            raise ConfigError(f"{part.path}: a part of a folder of frames needs its frames a second (rate)")
+        last = f"its last frame is number {end - 1}"
+        if part.end is not None:
+            end = min(end, self.first + round(part.end * self.rate))
+        if part.start is not None:
+            first = max(self.first + round(part.start * self.rate), first if part.end is not None else 0)
+        return _checked(part, first, end, last)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image(Colour):
+    """An image file, (channels, H, W) uint8.
+
+    Args:
+        channels: 3: RGB (grey values are repeated), 1: grey.
+    """
+
+    kind: ClassVar[str] = "image"
+    channels: Literal[1, 3] = 3
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.channels, *self.size
+
+    def probe(self, part: Part) -> Size | None:
+        return _picture_size(part.path)
+
+    def read(self, part: Part, look: Look = CENTRE) -> Tensor:
+        return mirrored(_picture(part.path, look, self.size, self.channels), look)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth(Picture):
+    """A 16-bit depth image, (1, H, W) float32 metres, 0 where nothing was measured; values are not mixed.
+
+    Args:
+        step: metres that 1 stands for.
+    """
+
+    kind: ClassVar[str] = "depth"
+    step: float = 0.001
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return 1, *self.size
+
+    def probe(self, part: Part) -> Size | None:  # its unit shows in its values alone, so they are read
+        return tuple(read_depth(part.path, self.step).shape[-2:])  # type: ignore[return-value]
+
+    def read(self, part: Part, look: Look = CENTRE) -> Tensor:
+        depth = read_depth(part.path, self.step)
+        rows, columns = Place.of(look, *depth.shape[-2:], self.size).nearest(*depth.shape[-2:], self.size)
+        return mirrored(depth[:, torch.from_numpy(rows)[:, None], torch.from_numpy(columns)], look)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels(Picture):
+    """A class per pixel, (H, W) int32 values as the file has them: the target of a segmentation.
+
+    Args:
+        classes: names of the values 0, 1, …
+        ignore: the value of pixels without a class.
+    """
+
+    kind: ClassVar[str] = "labels"
+    dtype: ClassVar[torch.dtype] = torch.int32
+    classes: tuple[str, ...] = ()
+    ignore: int = 255
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.size)
+
+    def probe(self, part: Part) -> Size | None:
+        return _picture_size(part.path)
+
+    def read(self, part: Part, look: Look = CENTRE) -> Tensor:
+        labels = read_labels(part.path)
+        rows, columns = Place.of(look, *labels.shape, self.size).nearest(*labels.shape, self.size)
+        return mirrored(torch.from_numpy(labels[rows[:, None], columns].astype(np.int32)), look)
+
+
+def _checked(part: Part, first: int, end: int, what: str) -> tuple[int, int]:
+    if first >= end:
+        asked = f"from {part.start or 0:g} s on" + ("" if part.end is None else f" to {part.end:g} s")
+        raise DataError(f"{part.path} has no frames {asked}; {what}")
+    return first, end
+
+
+def _cut(frames: Tensor, place: Place, size: Size, look: Look) -> Tensor:
+    cut = frames[..., place.top : place.top + size[0], place.left : place.left + size[1]]
+    return mirrored(cut, look).contiguous()
+
+
+def video_file(path: Path) -> VideoFile:
+    """The frames of a video file, counted once."""
+    return _probed(str(path), _stamp(path))
+
+
+def _folder(path: Path, pattern: str) -> FrameFolder:
+    return _listed(str(path), pattern, _stamp(path))
+
+
+def _stamp(path: Path) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        raise DataError(f"{path} does not exist") from None
+
+
+@lru_cache(maxsize=16384)
+def _probed(path: str, stamp: int) -> VideoFile:
+    """Counting a video's frames reads all of it; once is enough, unless it changes."""
+    return probe(path)
+
+
+@lru_cache(maxsize=16384)
+def _listed(path: str, pattern: str, stamp: int) -> FrameFolder:
+    return frame_folder(path, pattern)
+
+
+def _opened(path: Path) -> Any:
+    from PIL import Image as Pillow
+
+    if not path.is_file():
+        raise DataError(f"{path} does not exist")
+    return Pillow.open(path, formats=tuple(ENDS))
+
+
+def _picture_size(path: Path) -> Size:
+    """(height, width), from the header; the file's last bytes say whether it is whole."""
+    try:
+        with _opened(path) as image:
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - 1024))
+                whole = ENDS[image.format] in file.read()
+            if not whole:  # something may stand behind the image
+                image.load()
+            return image.height, image.width
+    except DataError:
+        raise
+    except Exception as error:  # damaged files raise anything
+        raise DataError(files.unreadable(path, error)) from error
+
+
+def _picture(path: Path, look: Look, size: Size, channels: int) -> Tensor:
+    """(channels, *size) uint8 of a view, not yet mirrored; shrunk pixels are averaged."""
+    from PIL import Image as Pillow
+
+    try:
+        with _opened(path) as image:
+            place = Place.of(look, image.height, image.width, size)
+            if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"):
+                raise DataError(f"{path} has pixels of mode {image.mode}; expected 8 bits. 16 bits: is it a depth?")
+            image.draft(None, (place.width, place.height))  # a JPEG is decoded at a half, a quarter, an eighth
+            box = place.box(image.height, image.width, size)
+            mode = "L" if channels == 1 else "RGB"
+            pixels = image if image.mode == mode else image.convert(mode)
+            if (image.height, image.width, *box[:2]) != (*size, 0, 0):
+                pixels = pixels.resize(size[::-1], Pillow.Resampling.BILINEAR, box)
+            array = np.array(pixels)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(files.unreadable(path, error)) from error
+    return torch.from_numpy(array.reshape(*size, channels)).permute(2, 0, 1).contiguous()

@@ -1,0 +1,188 @@
+"""Prepared folders: a table of rows that names their files, and what kind of recording each modality is."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sidelight.data.recordings import Kind, Labels, kind_of
+from sidelight.errors import ConfigError, DataError, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = 1
+KINDS_FILE, TABLE_FILE = "modalities.json", "metadata.csv"
+FILE, START, END = "_file_name", "_start", "_end"
+"""Suffixes of a modality's columns: its file, and the seconds from which to which a row is a part of it."""
+TASKS = ("", "classification", "regression", "segmentation", "retrieval", "anti-spoofing")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a prepared set beside its rows.
+
+    Args:
+        name: of the data set.
+        source: reader and version that prepared it.
+        target: the column or columns to predict, or the one modality of kind "labels".
+        group: column that says whose a row is; "": rows are independent.
+        split: column of the official split; "": there is none.
+        task: what the target is to be read as; "": seen from its values.
+        classes: names of class codes 0, 1, …; left out: the target's own words.
+        available, privileged: the modalities that experiments take unless told otherwise.
+        citation, licence, description: for whoever uses it.
+    """
+
+    name: str
+    source: str = ""
+    target: tuple[str, ...] = ("target",)
+    group: str = ""
+    split: str = ""
+    task: str = ""
+    classes: tuple[str, ...] = ()
+    available: tuple[str, ...] = ()
+    privileged: tuple[str, ...] = ()
+    citation: str = ""
+    licence: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A prepared folder: its table with every cell as text, its modalities' kinds, its facts."""
+
+    folder: Path
+    table: pd.DataFrame
+    modalities: dict[str, Kind]
+    facts: Facts = field(repr=False)
+
+    @property
+    def source(self) -> str:
+        """How errors call it."""
+        return str(self.folder / TABLE_FILE)
+
+
+def write_prepared(
+    out: str | Path,
+    rows: pd.DataFrame | Iterable[Mapping[str, Any]],
+    modalities: Mapping[str, Kind],
+    facts: Facts,
+    *,
+    files: Callable[[Path], None] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a prepared folder under a temporary name and rename it, so that none is ever half there.
+
+    Args:
+        rows: a line per row: `id`, the target, group and split columns, any further facts, and of each modality
+            `<m>_file_name` (relative to `out`, or absolute; empty where the row lacks it), and where a row is a part of
+            a file `<m>_start` and perhaps `<m>_end` in seconds.
+        files: called with the folder that will become `out`, to write what is not in the source as it is.
+        overwrite: replace a prepared folder that is there.
+
+    Raises:
+        DataError: no rows, a missing column, an id twice, an `out` that holds something else.
+    """
+    import pandas as pd
+
+    out = Path(out)
+    table = rows if hasattr(rows, "columns") else pd.DataFrame(list(rows))
+    assert isinstance(table, pd.DataFrame)
+    _check(str(out), table, modalities, facts)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not (out / KINDS_FILE).is_file():
+            raise DataError(f"{out} exists and is no prepared folder; choose another name")
+        if not overwrite:
+            raise DataError(f"{out} is prepared already; delete it, or overwrite it")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    made = out.with_name(f".{out.name}.{os.getpid()}.part")
+    shutil.rmtree(made, ignore_errors=True)
+    try:
+        made.mkdir()
+        if files is not None:
+            files(made)
+        kinds = {m: kind.to_config() for m, kind in modalities.items()}
+        told = {"format": FORMAT, **asdict(facts), "modalities": kinds}
+        (made / KINDS_FILE).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        table.to_csv(made / TABLE_FILE, index=False)
+        if out.exists():
+            aside = out.with_name(f".{out.name}.{os.getpid()}.old")
+            out.rename(aside)
+            made.rename(out)
+            shutil.rmtree(aside)
+        else:
+            made.rename(out)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return out
+
+
+def is_prepared(path: str | Path) -> bool:
+    """Whether it is a prepared folder."""
+    return (Path(path) / KINDS_FILE).is_file()
+
+
+def read_prepared(folder: str | Path) -> Prepared:
+    """The table, kinds and facts of a prepared folder; no recording is opened. Raises DataError, ConfigError."""
+    from sidelight.data.tables import read_frame
+
+    folder = Path(folder)
+    path = folder / KINDS_FILE
+    try:
+        told = json.loads(path.read_text("utf-8"))
+        kinds = dict(told.pop("modalities"))
+        version = told.pop("format")
+    except OSError as error:
+        raise DataError(f"{folder} is no prepared folder: cannot read {KINDS_FILE} ({error.strerror})") from None
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(f"cannot read {path}: {type(error).__name__}: {error}") from None
+    if version != FORMAT:
+        raise DataError(f"{path} is of format {version}; this version reads {FORMAT}. Prepare the folder again")
+    names = [f.name for f in fields(Facts)]
+    for key in told:
+        if key not in names:
+            raise ConfigError(f"{path}: {unknown('fact', key, ('format', 'modalities', *names))}")
+    facts = Facts(**{k: tuple(v) if isinstance(v, list) else v for k, v in told.items()})
+    modalities = {m: kind_of(config, f"{path}: modality {m!r}") for m, config in kinds.items()}
+    table = read_frame(folder / TABLE_FILE)
+    _check(str(folder / TABLE_FILE), table, modalities, facts)
+    return Prepared(folder, table, modalities, facts)
+
+
+def _check(source: str, table: pd.DataFrame, modalities: Mapping[str, Kind], facts: Facts) -> None:
+    if not len(table):
+        raise DataError(f"{source}: there are no rows")
+    if not modalities:
+        raise ConfigError(f"{source}: there are no modalities")
+    columns = [str(c) for c in table.columns]
+    needed = ["id", *(c for c in (facts.group, facts.split) if c)]
+    for m in modalities:
+        if not re.fullmatch(r"[^.\s/]+", m):
+            raise ConfigError(f"{source}: modality name {m!r} is empty or holds a dot, slash or space; rename it")
+        needed.append(m + FILE)
+    dense = [t for t in facts.target if isinstance(modalities.get(t), Labels)]
+    if dense and len(facts.target) > 1:
+        raise ConfigError(f"{source}: target {dense[0]!r} has a class per pixel; it stands alone")
+    for m, kind in modalities.items():
+        if isinstance(kind, Labels) and m not in facts.target:
+            raise ConfigError(f"{source}: modality {m!r} is of kind 'labels' and therefore the target; name it so")
+    for c in [*needed, *(t for t in facts.target if t not in dense)]:
+        if c not in columns:
+            raise DataError(f"{source}: {unknown('column', c, columns)}")
+    inputs = [m for m in modalities if m not in dense]
+    for m in (*facts.available, *facts.privileged):
+        if m not in inputs:
+            raise ConfigError(f"{source}: {unknown('modality', m, inputs)}")
+    if facts.task not in TASKS:
+        raise ConfigError(f"{source}: {unknown('task', facts.task, TASKS)}")
+    doubled = table["id"][table["id"].duplicated()]
+    if len(doubled):
+        where = table.index[table["id"] == doubled.iloc[0]].tolist()[:4]
+        raise DataError(f"{source}: id {str(doubled.iloc[0])!r} occurs several times (rows {where}); ids are unique")

@@ -1,0 +1,50 @@
+"""The kinds of recordings that a prepared folder may name, and their settings as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sidelight.data.kind import Kind, Part, Size
+from sidelight.data.pictures import Depth, Frames, Image, Labels, Video
+from sidelight.data.series import Array, Audio, Signal, Text
+from sidelight.errors import ConfigError, unknown
+from sidelight.settings import read_arguments
+
+__all__ = [
+    "KINDS",
+    "Array",
+    "Audio",
+    "Depth",
+    "Frames",
+    "Image",
+    "Kind",
+    "Labels",
+    "Part",
+    "Signal",
+    "Size",
+    "Text",
+    "Video",
+    "kind_of",
+]
+
+KINDS: dict[str, type[Kind]] = {
+    kind.kind: kind for kind in (Video, Frames, Image, Depth, Labels, Audio, Signal, Array, Text)
+}
+
+
+def kind_of(config: Mapping[str, Any], where: str = "") -> Kind:
+    """The kind that `to_config` wrote; raises ConfigError naming the setting that is unknown, missing or wrong."""
+    given = dict(config)
+    name = given.pop("kind", None)
+    if name not in KINDS:
+        raise ConfigError(f"{where}: {unknown('kind', name, KINDS)}" if where else unknown("kind", name, KINDS))
+    what = f"{where or 'a recording'} of kind {name!r}"
+    try:
+        return KINDS[name](**read_arguments(KINDS[name], given, what))
+    except TypeError as error:
+        lost = str(error).partition("argument")[2].lstrip("s: ")
+        raise ConfigError(f"{what} needs a value of {lost}") from None
+    except ConfigError as error:
+        message = str(error)
+        raise ConfigError(message if what in message else f"{what}: {message}") from None

@@ -1,0 +1,269 @@
+"""Kinds of recordings over time, and arrays: sound, signals, arrays, token numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sidelight.data.files import load_array
+from sidelight.data.kind import Kind, Part, Size, at_least
+from sidelight.data.look import CENTRE, Look, between
+from sidelight.data.pictures import video_file
+from sidelight.errors import ConfigError, DataError
+from sidelight.extras import optional
+from sidelight.signals.audio import read_audio
+from sidelight.signals.csv import read_csv
+from sidelight.signals.recording import Recording
+from sidelight.signals.resample import resample
+from sidelight.signals.spectrogram import Spectrogram, preset
+from sidelight.video.decode import read_sound
+
+VIDEOS = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v")
+SLACK = 0.5
+"""Samples by which a recording may miss its declared length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series(Kind):
+    """What kinds sampled over time share: (T, C) float32, or spectrograms (C, F, T').
+
+    Args:
+        rate: declared samples a second, in Hz; a file of another is refused. 0: any, where resample_to says one.
+        unit: physical unit of the values; "1" where there is none.
+        seconds: how long a row is; 0: as long as its recording, rows then differ.
+        resample_to: rate in Hz that rows have; 0: that of the file.
+        spectrogram: name of a preset of `sidelight.signals.PRESETS`; "": none.
+        pad: a recording shorter than `seconds` is continued with zeros; otherwise it is an error.
+    """
+
+    rate: float
+    unit: str = "1"
+    seconds: float = 0.0
+    resample_to: float = 0.0
+    spectrogram: str = ""
+    pad: bool = False
+
+    def __post_init__(self) -> None:
+        at_least(f"kind {self.kind!r}", 0, rate=self.rate, seconds=self.seconds, resample_to=self.resample_to)
+        if not self.final_rate:
+            raise ConfigError(f"kind {self.kind!r} has neither a rate nor a rate to resample to (resample_to)")
+        if not self.spectrogram:
+            return
+        made = preset(self.spectrogram)
+        if made.rate != self.final_rate:
+            raise ConfigError(
+                f"kind {self.kind!r}: spectrogram {self.spectrogram!r} reads {made.rate:g} Hz, but rows have "
+                f"{self.final_rate:g} Hz; say resample_to: {made.rate:g}"
+            )
+        made.shape(self.samples)
+
+    @property
+    def final_rate(self) -> float:
+        """Samples a second of a row, in Hz."""
+        return self.resample_to or self.rate
+
+    @property
+    def samples(self) -> int:
+        """In a row; 0 where rows differ."""
+        made = self.spectrogram and preset(self.spectrogram).samples
+        return round(self.seconds * self.final_rate) or made or 0
+
+    @property
+    def channels(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        if self.spectrogram:
+            return self.channels, *preset(self.spectrogram).shape(self.samples)
+        return (self.samples, self.channels) if self.samples else None
+
+    def load(self, part: Part) -> Recording:
+        """The part's recording, at least what a row needs of it; its first sample is the part's first."""
+        raise NotImplementedError
+
+    def probe(self, part: Part) -> Size | None:
+        self.read(part)
+        return None
+
+    def read(self, part: Part, look: Look = CENTRE) -> Tensor:
+        recording = self.load(part)
+        if self.rate and abs(recording.rate - self.rate) > 1e-9 * self.rate:
+            raise DataError(
+                f"{part.path} is sampled at {recording.rate:g} Hz, but {self.rate:g} Hz is declared; mend the rate"
+            )
+        x = resample(recording.values, recording.rate, self.final_rate).astype(np.float32)
+        if self.samples:
+            x = self._cut(x, part, look)
+        signal = torch.from_numpy(np.ascontiguousarray(x))
+        if not self.spectrogram:
+            return signal
+        made: Spectrogram = preset(self.spectrogram)
+        return made(signal.T[None])[0]
+
+    def _cut(self, x: np.ndarray, part: Part, look: Look) -> np.ndarray:
+        """`samples` of it: the first where only a start is given, else from the place of the view in time."""
+        fixed = part.start is not None and part.end is None
+        first = 0 if fixed else between(look.time, max(0, len(x) - self.samples) + 1)
+        x = x[first : first + self.samples]
+        lost = self.samples - len(x)
+        if lost > max(SLACK, SLACK * self.final_rate / (self.rate or self.final_rate)) and not self.pad:
+            raise DataError(
+                f"{part.path}: {len(x) / self.final_rate:g} s are there from {part.start or 0:g} s on; expected "
+                f"{self.samples / self.final_rate:g} s (pad: true continues it with zeros)"
+            )
+        return np.pad(x, ((0, lost), (0, 0))) if self.pad else np.pad(x, ((0, lost), (0, 0)), mode="edge")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audio(Series):
+    """A sound file, or the sound of a video file, as the mean of its channels: (T, 1), or (1, F, T')."""
+
+    kind: ClassVar[str] = "audio"
+    pad: bool = True
+
+    @property
+    def channels(self) -> int:
+        return 1
+
+    def load(self, part: Part) -> Recording:
+        start = part.start or 0.0
+        length = None if part.end is None else part.end - start
+        if part.path.suffix.lower() in VIDEOS:
+            return read_sound(video_file(part.path), start, length)
+        return read_audio(part.path, start=start, seconds=length)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signal(Series):
+    """Columns of a CSV file, (T, C), or (C, F, T').
+
+    Args:
+        columns: their names.
+        time: the column of timestamps; "": none.
+        time_unit: "s", "ms", "us" or "ns".
+        separator: between cells; "\\t" is a tabulator.
+    """
+
+    kind: ClassVar[str] = "signal"
+    columns: tuple[str, ...]
+    time: str = ""
+    time_unit: str = "s"
+    separator: str = ","
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", tuple(self.columns))
+        if not self.columns:
+            raise ConfigError("kind 'signal': name at least one column (columns)")
+        super().__post_init__()
+
+    @property
+    def channels(self) -> int:
+        return len(self.columns)
+
+    def load(self, part: Part) -> Recording:
+        whole = _table(str(part.path), self)
+        first = round((part.start or 0.0) * whole.rate)
+        end = len(whole.values) if part.end is None else round(part.end * whole.rate)
+        if first >= len(whole.values) or end <= first:
+            raise DataError(f"{part.path} lasts {whole.seconds:g} s; it has nothing from {part.start or 0:g} s on")
+        return Recording(whole.values[first:end], whole.rate, self.unit, source=str(part.path))
+
+
+@lru_cache(maxsize=4)
+def _table(path: str, kind: Signal) -> Recording:
+    """Rows that are parts of one long file follow one another; it is read once."""
+    return read_csv(
+        path,
+        kind.columns,
+        modality=kind.kind,
+        unit=kind.unit,
+        rate=kind.rate or None,
+        time=kind.time or None,
+        time_unit=kind.time_unit,
+        separator=kind.separator,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Array(Kind):
+    """One array file per row, .npy, .npz or .safetensors: (D,) features, (T, C) signals, images, clips.
+
+    Args:
+        array_shape: of every row; left out: (T, C) rows may differ in T.
+        unit: physical unit of the values; "1" where there is none.
+    """
+
+    kind: ClassVar[str] = "array"
+    array_shape: tuple[int, ...] = ()
+    unit: str = "1"
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        return tuple(self.array_shape) or None
+
+    def probe(self, part: Part) -> Size | None:
+        self.read(part)
+        return None
+
+    def read(self, part: Part, look: Look = CENTRE) -> Tensor:
+        x = load_array(part.path, "")
+        if x.dtype.kind not in "fiub" or not x.size:
+            raise DataError(f"{part.path} holds {x.dtype} of shape {x.shape}; expected numbers")
+        if self.shape and x.shape != self.shape:
+            raise DataError(f"{part.path} has shape {x.shape}; expected {self.shape}")
+        return torch.from_numpy(np.asarray(x, np.float32))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text(Kind):
+    """Token numbers, (T, 1) float32: an array of them per row (.npy), or a text file and a tokenizer.
+
+    They reach the encoder as they are, not standardised.
+
+    Args:
+        tokenizer: local folder of a `transformers` tokenizer, which reads .txt files.
+        longest: tokens that are read of a row.
+    """
+
+    kind: ClassVar[str] = "text"
+    tokenizer: str = ""
+    longest: int = 512
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        return None
+
+    @property
+    def standard(self) -> str:
+        return "none"
+
+    def probe(self, part: Part) -> Size | None:
+        self.read(part)
+        return None
+
+    def read(self, part: Part, look: Look = CENTRE) -> Tensor:
+        tokens = self._tokens(part.path) if part.path.suffix == ".txt" else load_array(part.path, "").reshape(-1)
+        if not tokens.size or (tokens < 0).any() or (tokens != np.round(tokens)).any():
+            raise DataError(f"{part.path} holds no token numbers; expected whole numbers from 0 on, at least one")
+        return torch.from_numpy(tokens[: self.longest].astype(np.float32)[:, None])
+
+    def _tokens(self, path: Path) -> np.ndarray:
+        if not self.tokenizer:
+            raise ConfigError(
+                f"{path} is text: name the local folder of its tokenizer (tokenizer), or store .npy files"
+            )
+        if not path.is_file():
+            raise DataError(f"{path} does not exist")
+        return np.array(_tokenizer(self.tokenizer)(path.read_text("utf-8"))["input_ids"])
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(folder: str) -> object:
+    return optional("transformers", "hf", "reading text").AutoTokenizer.from_pretrained(folder, local_files_only=True)
