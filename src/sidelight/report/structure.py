@@ -125,8 +125,7 @@ def _agreement(stored: Stored, c: Comparison) -> Markup | None:
         axes = fig.add_subplot()
         for name, curve in lines.items():
             colour = role_colour(name, c.best)
-            low, high = curve["mean"] - curve["sd"], curve["mean"] + curve["sd"]
-            axes.fill_between(curve.index, low, high, color=colour, alpha=0.14, linewidth=0)
+            axes.fill_between(curve.index, curve["low"], curve["high"], color=colour, alpha=0.14, linewidth=0)
             style = "--o" if "~" in name else "-o"
             axes.plot(curve.index, curve["mean"], style, color=colour, markersize=3.5, label=label(name))
         axes.axhline(0, color=COLOUR["line"], linewidth=0.8)

@@ -31,10 +31,10 @@ def curves(stored: Stored, c: Comparison) -> list[Markup]:
 
 
 def average(frames: list[pd.DataFrame], column: str) -> pd.DataFrame:
-    """Mean and standard deviation over jobs per epoch, as far as at least half of the jobs were still training."""
+    """Mean, lowest and highest over jobs per epoch, as far as at least half of the jobs were still training."""
     wide = pd.concat([f[column] for f in frames if column in f], axis=1)
     wide = wide[wide.notna().sum(axis=1) >= wide.shape[1] / 2]
-    return pd.DataFrame({"mean": wide.mean(axis=1), "sd": wide.std(axis=1).fillna(0)})
+    return pd.DataFrame({"mean": wide.mean(axis=1), "low": wide.min(axis=1), "high": wide.max(axis=1)})
 
 
 def _panel(jobs: dict[str, list[pd.DataFrame]], column: str, title: str, c: Comparison, factor: float) -> Markup:
@@ -52,7 +52,6 @@ def _panel(jobs: dict[str, list[pd.DataFrame]], column: str, title: str, c: Comp
 
 def _line(axes: Axes, curve: pd.DataFrame, name: str, best: str | None) -> None:
     colour, style = role_colour(name, best), "--" if "~" in name else "-"
-    sd = curve["sd"].abs()
-    axes.fill_between(curve.index, curve["mean"] - sd, curve["mean"] + sd, color=colour, alpha=0.14, linewidth=0)
+    axes.fill_between(curve.index, curve["low"], curve["high"], color=colour, alpha=0.14, linewidth=0)
     axes.plot(curve.index, curve["mean"], style, color=colour, label=label(name))
     axes.plot(curve.index[-1:], curve["mean"][-1:], "o", color=colour, markersize=3.5, markeredgecolor=COLOUR["panel"])
