@@ -28,7 +28,7 @@ from sidelight.experiment import cell as cell_module
 from sidelight.experiment import execute
 from sidelight.experiment.fold_data import FoldData
 from sidelight.experiment.jobs import Job, later
-from sidelight.experiment.runner import fingerprint, settle
+from sidelight.experiment.runner import environment, fingerprint, settle
 from sidelight.experiment.study import Study
 from small import BASE, cell, curves, differing, make_data, merged, outcome, plan, study, table, tensors
 
@@ -336,6 +336,17 @@ CHANGES = [
 def test_data_that_changed_are_not_mixed_with_what_was_begun(what, whole, data):
     with pytest.raises(RunError, match="the data changed since"):
         study(whole, changed(data, what), resume=True, **METHODS)
+
+
+def test_what_is_missing_and_what_the_data_call_things_is_stored(data):
+    """For the report: settings know neither the names nor the gaps of data in memory."""
+    inputs = {"phone": data.inputs["phone"].copy(), "watch": data.inputs["watch"].copy()}
+    inputs["phone"][3, :2], inputs["watch"][4:9] = np.nan, np.nan
+    names = {f"{m}.{k}": column for m, x in inputs.items() for k, column in enumerate(x.T)}
+    frame = pd.DataFrame({"pain": np.arange(len(data)) % 3, "person": data.group, **names})
+    told = environment(sl.load(frame, target="pain", group="person", impute="mean"), {})["data"]
+    assert (told["target"], told["group"]) == ("pain", "person")
+    assert (told["missing"], told["imputed"]) == ({"watch": 5}, {"phone": 2})
 
 
 def test_what_no_job_can_read_is_no_change_of_the_data(data):

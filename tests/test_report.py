@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from safetensors.numpy import load_file, save_file
 
 from sidelight.errors import RunError, SidelightWarning
@@ -74,6 +75,23 @@ class TestPage:
         assert "methods: - kl - pkdot+kl" in said
         assert "In progress" not in said
         assert "without the teachers and T-Nets" in said
+
+    def test_says_whose_rows_there_are_and_what_is_missing(self, run):
+        """Of data in memory the settings know neither target nor group."""
+        settings = yaml.safe_load((run / "config.yaml").read_text()) | {"target": [], "group": ""}
+        (run / "config.yaml").write_text(yaml.safe_dump(settings))
+        told = json.loads((run / "environment.json").read_text())
+        told["data"] |= {"target": "posture", "group": "person"}
+        told["data"] |= {"missing": {"watch_acc": 12}, "imputed": {"watch_gyro": 1, "phone_acc": 345}}
+        (run / "environment.json").write_text(json.dumps(told))
+        said = text(page(run))
+        assert "Predicts posture, one of seated" in said
+        assert "Split by person" in said
+        assert "Every person as a test case" in said
+        gaps = (
+            "12 lack watch_acc; 1 value of watch_gyro imputed (the train rows' mean); 345 values of phone_acc imputed"
+        )
+        assert f"Rows 800; {gaps}" in said
 
     def test_asks_no_server_for_anything(self, markup):
         assert not re.search(r"<(script|link|iframe|object|embed)\b", markup)
@@ -295,6 +313,12 @@ class TestNumbers:
         curve = average(frames, "select")
         assert list(curve.index) == [1, 2, 3, 4]
         assert curve["mean"].tolist() == [0, 1, 2, 3]
+
+    def test_the_band_of_curves_stays_within_what_was_measured(self):
+        frames = [pd.DataFrame({"kl": [v, v / 2]}) for v in (0.001, 0.001, 0.9)]
+        curve = average(frames, "kl")
+        assert curve["low"].tolist() == [0.001, 0.0005]
+        assert curve["high"].tolist() == [0.9, 0.45]
 
     def test_agreement(self, run):
         teacher = Stored(run).similarity(run / "jobs" / "teacher-l0.2-f0-s0")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from typing import IO
 
 
 def usable_cores() -> int:
@@ -10,3 +12,16 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def claim(file: IO[str]) -> None:
+    """Lock an open file for this process, until it is closed or the process ends; OSError where another one has."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -53,7 +53,7 @@ class Dataset:
     split:    (N,) "train", "select" or "test": the official split, if there is one.
     ids:      (N,) str, unique; left out: the row numbers.
     question: the set's own defaults: available, privileged, label_groups.
-    about:    citation, licence, source, description.
+    about:    citation, licence, source, description; target and group: what reports call them.
     columns:  modality -> names of its columns, where the source had names: a student looks for them in new rows.
     impute:   "no" (NaN is an error) or "mean" (NaN is kept; the Preprocessor puts the train rows' mean there).
 

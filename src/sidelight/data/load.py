@@ -70,12 +70,18 @@ def load(
             group=groups(raw, roles, row_names),
             split=splits(raw, roles, row_names),
             ids=row_names,
-            about={"source": str(source)} if isinstance(source, str | Path) else {},
+            about=_about(source, roles),
             impute=impute,
             columns=raw.features,
         )
     except DataError as e:
         raise DataError(str(e).replace(f"{label}: ", f"{raw.name}: ", 1)) from None
+
+
+def _about(source: Any, roles: Roles) -> dict[str, str]:
+    told = {"source": str(source) if isinstance(source, str | Path) else ""}
+    told |= {"target": ", ".join(roles.target), "group": roles.group or ""}
+    return {key: text for key, text in told.items() if text}
 
 
 def load_for(config: Config, source: Any = None) -> Dataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import platform
@@ -27,7 +26,7 @@ from sidelight.experiment.jobs import Job, later, plan
 from sidelight.experiment.pool import MakeCell, run_jobs
 from sidelight.experiment.progress import Progress
 from sidelight.experiment.study import Study
-from sidelight.machine import usable_cores
+from sidelight.machine import claim, usable_cores
 from sidelight.methods import Recipe, check_options, parse_methods
 from sidelight.protocols import resolve, split
 from sidelight.results.store import remove_leftovers, write_atomic
@@ -154,7 +153,7 @@ def _claimed(folder: Path, config: Config, dataset: Dataset, encoders: Encoders,
         ) from error
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            claim(lock)
         except OSError as error:
             raise RunError(
                 f"another process is running in {folder}; wait for it or choose another --output."
@@ -214,6 +213,14 @@ def fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
+def gaps(dataset: Dataset) -> dict[str, dict[str, int]]:
+    """Rows without a modality ("missing"), and single values that are imputed ("imputed"), where there are any."""
+    missing = {m: int((~here).sum()) for m, here in dataset.present.items()}
+    nan = {m: int(np.isnan(x).sum()) for m, x in dataset.inputs.items() if x.dtype.kind == "f"}
+    found = {"missing": missing, "imputed": nan}
+    return {kind: counts for kind, each in found.items() if (counts := {m: n for m, n in each.items() if n})}
+
+
 def _name_of(make: Any) -> str:
     """module.function; of a `functools.partial`, with what it fixes; of another callable object, its class."""
     if isinstance(make, partial):
@@ -225,11 +232,12 @@ def _name_of(make: Any) -> str:
 
 def environment(dataset: Dataset, encoders: Encoders) -> dict[str, Any]:
     """Versions, machine, data and the user's own encoders of a run."""
+    data = {"name": dataset.name, "rows": len(dataset)}
     packages = ("sidelight", "torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors")
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "machine": {"system": platform.platform(terse=True), "processor": platform.machine(), "cores": usable_cores()},
-        "data": {"name": dataset.name, "rows": len(dataset), **dataset.about, "sha256": fingerprint(dataset)},
+        "data": {**data, **dataset.about, **gaps(dataset), "sha256": fingerprint(dataset)},
         "encoders": {m: _name_of(make) for m, make in encoders.items()},
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

@@ -154,7 +154,8 @@ def question(stored: Stored) -> list[tuple[str, str]]:
         value = config.get(key)
         return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
-    target = names("target") or (", ".join(stored.labels) if stored.task == "regression" else "")
+    target = names("target") or stored.data.get("target", "")
+    target = target or (", ".join(stored.labels) if stored.task == "regression" else "")
     classes = f"one of {', '.join(stored.labels)}" if stored.task != "regression" and stored.labels else ""
     classes = f"of every pixel {classes}" if stored.task == "segmentation" else classes
     folds = None if config.get("protocol") in COUNTED else config.get("folds")  # the data say how many, not the setting
@@ -167,7 +168,8 @@ def question(stored: Stored) -> list[tuple[str, str]]:
         ("Task", _named_task(stored)),
         ("Predicts", ", ".join(p for p in (target, classes) if p)),
         ("Protocol", protocol),
-        ("Split by", names("group")),
+        ("Split by", group_name(stored)),
+        ("Rows", _rows(stored)),
         ("Labels kept", _labels_kept(stored)),
     ]
     return [(name, value) for name, value in asked if value]
@@ -179,6 +181,21 @@ def _named_task(stored: Stored) -> str:
     if name == stored.task:
         return ""
     return f"{name}, live: {live}" if live else name
+
+
+def group_name(stored: Stored) -> str:
+    """What the data call their groups: "subject", "session", …"""
+    return str(stored.config.get("group") or stored.data.get("group") or "")
+
+
+def _rows(stored: Stored) -> str:
+    """How many there are, in how many a modality is missing, and how many single values are imputed."""
+    data, gaps = stored.data, []
+    for m, n in dict(data.get("missing") or {}).items():
+        gaps.append(f"{n} lack {m}")
+    for m, n in dict(data.get("imputed") or {}).items():
+        gaps.append(f"{n} value{'s' * (n != 1)} of {m} imputed (the train rows' mean)")
+    return "; ".join([str(data["rows"]), *gaps]) if "rows" in data else ""
 
 
 def _labels_kept(stored: Stored) -> str:
@@ -318,7 +335,7 @@ def _groups(stored: Stored, c: Comparison) -> dict[str, Any] | None:
     u = unit(metric)
     noun = metric_name(metric) + (", %" if u.factor == 100 else "")
     figure = outcomes.group_spread(baseline, student, c.best, u.factor, noun, c.labels)
-    return {"figure": figure, "facts": facts, "unit": u, "noun": str(stored.config.get("group") or "group")}
+    return {"figure": figure, "facts": facts, "unit": u, "noun": group_name(stored) or "group"}
 
 
 def _environment(stored: Stored) -> list[tuple[str, str]]:

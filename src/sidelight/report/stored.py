@@ -55,6 +55,12 @@ class Stored:
         return read if isinstance(read, dict) else {}
 
     @property
+    def data(self) -> dict[str, Any]:
+        """What environment.json says of the data."""
+        data = self.environment.get("data")
+        return data if isinstance(data, dict) else {}
+
+    @property
     def task(self) -> str:
         """What kind of target is predicted: "classification" also for a retrieval or anti-spoofing."""
         return str(self.results.attrs.get("kind") or self.results.attrs.get("task", "classification"))

@@ -211,5 +211,5 @@ def _remove(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    with open(path, "rb") as file:
+    with open(path, "r+b") as file:  # Windows flushes only what may be written
         os.fsync(file.fileno())

@@ -38,6 +38,8 @@ def load() -> Dataset:
             "label_groups": [0.2, 1.0],
         },
         about={
+            "target": "activity",
+            "group": "subject",
             "description": entry.description,
             "licence": entry.licence,
             "citation": entry.citation,
