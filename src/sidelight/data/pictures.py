@@ -216,8 +216,8 @@ class Depth(Picture):
 
     def read(self, part: Part, look: Look = CENTRE) -> Tensor:
         depth = read_depth(part.path, self.step)
-        rows, columns = Place.of(look, *depth.shape[-2:], self.size).nearest(*depth.shape[-2:], self.size)
-        return mirrored(depth[:, torch.from_numpy(rows)[:, None], torch.from_numpy(columns)], look)
+        rows, columns = _nearest(look, depth.shape[-2], depth.shape[-1], self.size)
+        return mirrored(depth[:, rows[:, None], columns], look)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,8 +243,8 @@ class Labels(Picture):
 
     def read(self, part: Part, look: Look = CENTRE) -> Tensor:
         labels = read_labels(part.path)
-        rows, columns = Place.of(look, *labels.shape, self.size).nearest(*labels.shape, self.size)
-        return mirrored(torch.from_numpy(labels[rows[:, None], columns].astype(np.int32)), look)
+        rows, columns = _nearest(look, labels.shape[0], labels.shape[1], self.size)
+        return mirrored(torch.from_numpy(labels.astype(np.int32))[rows[:, None], columns], look)
 
 
 def _checked(part: Part, first: int, end: int, what: str) -> tuple[int, int]:
@@ -252,6 +252,11 @@ def _checked(part: Part, first: int, end: int, what: str) -> tuple[int, int]:
         asked = f"from {part.start or 0:g} s on" + ("" if part.end is None else f" to {part.end:g} s")
         raise DataError(f"{part.path} has no frames {asked}; {what}")
     return first, end
+
+
+def _nearest(look: Look, height: int, width: int, size: Size) -> tuple[Tensor, Tensor]:
+    rows, columns = Place.of(look, height, width, size).nearest(height, width, size)
+    return torch.from_numpy(rows), torch.from_numpy(columns)
 
 
 def _cut(frames: Tensor, place: Place, size: Size, look: Look) -> Tensor:

@@ -149,7 +149,8 @@ def read_prepared(folder: str | Path) -> Prepared:
     for key in told:
         if key not in names:
             raise ConfigError(f"{path}: {unknown('fact', key, ('format', 'modalities', *names))}")
-    facts = Facts(**{k: tuple(v) if isinstance(v, list) else v for k, v in told.items()})
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
+    facts = Facts(**given)
     modalities = {m: kind_of(config, f"{path}: modality {m!r}") for m, config in kinds.items()}
     table = read_frame(folder / TABLE_FILE)
     _check(str(folder / TABLE_FILE), table, modalities, facts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -256,14 +256,12 @@ class Text(Kind):
 
     def _tokens(self, path: Path) -> np.ndarray:
         if not self.tokenizer:
-            raise ConfigError(
-                f"{path} is text: name the local folder of its tokenizer (tokenizer), or store .npy files"
-            )
+            raise ConfigError(f"{path} is text: name its tokenizer's local folder (tokenizer), or store .npy files")
         if not path.is_file():
             raise DataError(f"{path} does not exist")
         return np.array(_tokenizer(self.tokenizer)(path.read_text("utf-8"))["input_ids"])
 
 
 @lru_cache(maxsize=4)
-def _tokenizer(folder: str) -> object:
+def _tokenizer(folder: str) -> Any:
     return optional("transformers", "hf", "reading text").AutoTokenizer.from_pretrained(folder, local_files_only=True)

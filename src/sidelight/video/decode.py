@@ -130,8 +130,8 @@ def read_frames(video: Video, frames: Sequence[int] | NDArray, size: Size | None
     """(T, 3, H, W) uint8 RGB of the frames of these numbers, in their order; upright as a player would show them.
 
     Decoding starts at the key frame before the first and ends at the last. size: (height, width) to which each is
-    scaled while it is decoded, or a function of the frame's own that returns it. Raises DataError, naming file and frame, for one that does not exist or cannot be
-    decoded.
+    scaled while it is decoded, or a function that returns it for a frame's own. Raises DataError, naming file and
+    frame, for one that does not exist or cannot be decoded.
     """
     numbers = np.asarray(frames, np.int64)
     wanted = np.unique(numbers)
