@@ -140,7 +140,7 @@ def test_an_experiment_file_is_changed_by_flags_and_overrides(tmp_path):
     path = tmp_path / "experiment.yaml"
     path.write_text("data: rows.csv\nfolds: 4\nseeds: 2\n")
     config = config_of(str(path), "--seeds", "5", "folds=3")
-    assert (config.data, config.folds, config.seeds) == ("rows.csv", 3, 5)
+    assert (config.data, config.folds, config.seeds) == (str(tmp_path / "rows.csv"), 3, 5)
 
 
 @pytest.mark.parametrize(

@@ -41,14 +41,16 @@ def test_yaml_and_overrides(tmp_path):
         "transport:\noptions.kl.weight: 2\n",
     )
     config = load_config(path, ["transport.epsilon=0.05", "label_groups=0.2,1", "training.epochs=7", "group=007"])
-    assert (config.data, config.impute, config.methods) == ("rows.csv", "no", ["kl", "mse"])
+    assert (config.data, config.impute, config.methods) == (
+        str(tmp_path / "rows.csv"), "no", ["kl", "mse"],
+    )  # fmt: skip
     assert config.training.learning_rate == 0.01
     assert config.training.epochs == 7
     assert config.transport == TransportConfig(epsilon=0.05)
     assert config.label_groups == [0.2, 1.0]
     assert config.group == "007"
     assert config.student.hallucinate == "no"
-    assert config.options['kl']['weight'] == 2.0
+    assert config.options["kl"]["weight"] == 2.0
 
 
 @pytest.mark.parametrize(
@@ -163,6 +165,22 @@ def test_a_bad_file_is_named(tmp_path, text, message):
         load_config(path)
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_data_are_looked_for_beside_the_file_then_in_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path)
+    path = write(Path("deep/experiment.yaml"), "data: rows.csv\n")
+    assert load_config(path).data == "deep/rows.csv"  # nowhere: the error names the place that it was expected at
+    write(Path("rows.csv"), "")
+    assert load_config(path).data == "rows.csv"
+    write(Path("deep/rows.csv"), "")
+    assert load_config(path).data == "deep/rows.csv"
+    assert load_config(path, ["data=rows.csv"]).data == "rows.csv"
+    write(path, "data: ../rows.csv\n")
+    assert load_config(path).data == "rows.csv"
+    Path("deep/phone-watch").mkdir()
+    assert load_config(write(path, "data: phone-watch\n")).data == "phone-watch"
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -26,6 +26,7 @@ from sidelight.config import load_config
 from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning
 from sidelight.experiment import cell as cell_module
 from sidelight.experiment import execute
+from sidelight.experiment import run as run_config
 from sidelight.experiment.fold_data import FoldData
 from sidelight.experiment.jobs import Job, later
 from sidelight.experiment.runner import environment, fingerprint, settle
@@ -260,6 +261,33 @@ def test_another_configuration_is_refused_with_what_differs(whole, data):
 def test_the_same_run_needs_to_be_resumed_by_name(whole, data):
     with pytest.raises(RunError, match=r"holds this run already.*--resume"):
         study(whole, data, **METHODS)
+
+
+def test_an_experiment_file_and_its_run_go_on_from_anywhere(tmp_path, data, monkeypatch):
+    """Data beside the file, the run elsewhere; then all is moved and the run resumed by its own config.yaml."""
+    (tmp_path / "old").mkdir()
+    monkeypatch.chdir(tmp_path / "old")
+    Path("study").mkdir()
+    np.savez("study/rows.npz", **{m: data.inputs[m] for m in ("phone", "watch")}, y=data.target, group=data.group)
+    settings = merged(BASE, {**TINY, "privileged": ["watch"], "methods": ["kl"]}) | {"data": "rows.npz"}
+    Path("study/experiment.yaml").write_text(json.dumps(settings | {"output": "runs/x"}))
+    done = len(run_config(load_config("study/experiment.yaml"), quiet=True).results)
+    stored = Path("runs/x/config.yaml").read_text()
+    assert "data: ../../study/rows.npz\n" in stored
+    (tmp_path / "old").rename(tmp_path / "new")
+    monkeypatch.chdir(tmp_path)
+    shutil.rmtree(next(Path("new/runs/x/jobs").glob("kl*")))
+    again = run_config(load_config("new/runs/x/config.yaml"), resume=True, quiet=True)
+    assert (again.folder, len(again.results)) == (Path("new/runs/x"), done)
+    assert Path("new/runs/x/config.yaml").read_text().partition("output")[0] == stored.partition("output")[0]
+
+
+def test_a_run_in_memory_is_no_path(tmp_path, data, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(data.name).mkdir()
+    study("run", data, **TINY)
+    assert f"data: {data.name}\n" in Path("run/config.yaml").read_text()
+    assert len(study("run", data, resume=True, **TINY).results) == 6
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path, data):

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from sidelight.arguments import build_parser, flag, parse
-from sidelight.config import Config, dump_config, load_config
+from sidelight.config import Config, dump_config, load_config, read_experiment
 from sidelight.errors import ConfigError, DiskError, SidelightError, SidelightWarning, unknown
-from sidelight.settings import flatten, read_yaml, settings
+from sidelight.settings import settings
 
 if TYPE_CHECKING:
     from sidelight.experiment import Job
@@ -48,7 +48,7 @@ def experiment_of(args: argparse.Namespace) -> Config:
     if not given:
         return load_config(source, args.overrides)
     try:
-        of_file = dict(flatten(Config, read_yaml(Path(source))))
+        of_file = read_experiment(Path(source))
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
     return load_config({**of_file, **given}, args.overrides)

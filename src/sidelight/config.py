@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -215,7 +216,7 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides:
     tree = source if isinstance(source, Mapping) else {}
     flat: dict[str, Any] = {}
     try:
-        flat = dict(flatten(Config, tree if path is None else read_yaml(path)))
+        flat = dict(flatten(Config, tree)) if path is None else read_experiment(path)
         if path is not None and "data" not in flat:
             raise ConfigError("names no data. An experiment needs at least `data: phone-watch`, or a path.")
         for override in overrides:
@@ -229,6 +230,32 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides:
     except ConfigError as error:
         of_file = path is not None and not (flat and overrides)
         raise ConfigError(f"{path}: {error}" if of_file else str(error)) from None
+
+
+def read_experiment(path: Path) -> dict[str, Any]:
+    """The settings that a YAML file names, by their dotted names.
+
+    A relative path in `data` starts at the file's folder; where nothing is there, at the working directory. The
+    `config.yaml` of a stored run goes on in its own folder.
+    """
+    flat = dict(flatten(Config, read_yaml(path)))
+    stored = path.name == "config.yaml" and (path.parent / "jobs").is_dir()
+    if stored:
+        flat["output"] = str(path.parent)
+    data = flat.get("data")
+    if isinstance(data, str) and (data.startswith("..") or not stored):  # in a run, other names are no paths
+        flat["data"] = _placed(data, path.parent)
+    return flat
+
+
+def _placed(data: str, folder: Path) -> str:
+    here, beside = Path(data), folder / data
+    if not beside.exists() and (here.exists() or not (here.suffix or here.parent.name)):
+        return data
+
+    from sidelight.data.builtin import DATASETS
+
+    return data if data in DATASETS else os.path.normpath(beside)
 
 
 def dump_config(config: Config) -> str:

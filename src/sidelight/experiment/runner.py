@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import shutil
 import time
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from sidelight.config import Config, difference, dump_config, load_config
+from sidelight.config import FREE, Config, difference, dump_config, load_config
 from sidelight.data import Dataset
 from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning, unknown
 from sidelight.experiment.cell import Cell, Encoders
@@ -160,7 +161,7 @@ def _claimed(folder: Path, config: Config, dataset: Dataset, encoders: Encoders,
             ) from error
         now = environment(dataset, encoders)
         _check_owner(folder, config, now, resume)
-        write_atomic(folder / "config.yaml", dump_config(config))
+        write_atomic(folder / "config.yaml", dump_config(replace(config, data=_from(folder, config, dataset))))
         write_atomic(folder / "environment.json", json.dumps(now, indent=1))
         for place in ("", "jobs", "shared", "checkpoints"):
             (folder / place).mkdir(exist_ok=True)
@@ -168,12 +169,24 @@ def _claimed(folder: Path, config: Config, dataset: Dataset, encoders: Encoders,
         yield
 
 
+def _from(folder: Path, config: Config, dataset: Dataset) -> str:
+    """`config.data`; of a path, how it is found from the run folder, wherever a later process is."""
+    if dataset.about.get("source") != config.data:
+        return config.data
+    try:
+        return os.path.relpath(config.data, folder)
+    except ValueError:  # another drive
+        return os.path.abspath(config.data)
+
+
 def _check_owner(folder: Path, config: Config, now: dict[str, Any], resume: bool) -> None:
     if not (folder / "config.yaml").exists():
         if any(not p.name.startswith((".lock", ".config.yaml.")) for p in folder.iterdir()):  # killed as it began
             raise RunError(f"{folder} is not empty and not a run folder. Choose another with --output.")
         return
-    differs = difference(load_config(folder / "config.yaml"), config)
+    then = _environment_of(folder)
+    same = then.get("data", {}).get("sha256") == now["data"]["sha256"]  # by whatever path they are named
+    differs = difference(load_config(folder / "config.yaml"), config, (*FREE, *(["data"] if same else [])))
     if differs and not any(folder.glob("jobs/[!.]*/job.json")):
         for place in ("shared", "checkpoints"):  # nothing was finished: what was begun here may be begun otherwise
             shutil.rmtree(folder / place, ignore_errors=True)
@@ -183,12 +196,10 @@ def _check_owner(folder: Path, config: Config, now: dict[str, Any], resume: bool
         raise RunError(f"{folder} belongs to another configuration:\n  {listed}\n{ELSEWHERE}")
     if not resume:
         raise RunError(f"{folder} holds this run already. Continue it with --resume (resume=True). {ELSEWHERE}")
-    try:
-        then = json.loads((folder / "environment.json").read_text())
-        data, encoders, versions = then["data"]["sha256"], then["encoders"], then["versions"]
-    except (OSError, ValueError, KeyError):
+    if not then:
         return
-    if data != now["data"]["sha256"]:
+    encoders, versions = then["encoders"], then["versions"]
+    if not same:
         raise RunError(f"the data changed since {folder} was begun; its jobs cannot be mixed with new ones.")
     if encoders != now["encoders"]:
         raise RunError(f"{folder} was begun with the encoders {encoders}, not {now['encoders']}; give the same ones.")
@@ -199,6 +210,15 @@ def _check_owner(folder: Path, config: Config, now: dict[str, Any], resume: bool
             SidelightWarning,
             stacklevel=2,
         )
+
+
+def _environment_of(folder: Path) -> dict[str, Any]:
+    """What `environment` said when the run was begun; empty where that cannot be read."""
+    try:
+        then = json.loads((folder / "environment.json").read_text())
+        return {name: dict(then[name]) for name in ("data", "encoders", "versions")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def fingerprint(dataset: Dataset) -> str:

@@ -126,7 +126,7 @@ def render(stored: Stored) -> str:
     main = comparisons_[0] if comparisons_ else None
     unfinished = stored.progress is not None and stored.progress[0] < stored.progress[1]
     context: dict[str, Any] = {
-        "title": str(stored.config.get("data") or stored.run.resolve().name),
+        "title": str(stored.data.get("name") or stored.config.get("data") or stored.run.resolve().name),
         "style": Markup(_style()),
         "question": question(stored),
         "progress": stored.progress,
