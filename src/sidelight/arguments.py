@@ -43,6 +43,15 @@ An experiment.yaml holds the same settings, nested at the dots; `--dry-run` prin
     "export": """
   sidelight export runs/phone-watch --onnx
   sidelight export student.safetensors --onnx --output student.onnx      (needs: pip install "sidelight[export]")""",
+    "prepare": """
+  sidelight prepare                             the readers: one per public data set
+  sidelight prepare biovid                      how to get the data, and the reader's options
+  sidelight prepare biovid /data/biovid --check what is missing, before any work
+  sidelight prepare biovid /data/biovid prepared/biovid part=A classes=all
+  sidelight prepare biovid --synthetic tiny     a tiny set of noise in the official layout, to try things on""",
+    "refit": """
+  sidelight refit runs/phone-watch              the best method once more, on the rows of all folds
+  sidelight predict runs/phone-watch/refit new_rows.csv""",
     "methods": "\n  sidelight methods\n  sidelight methods kl pkdot",
     "datasets": "\n  sidelight datasets",
     "doctor": "\n  sidelight doctor",
@@ -158,6 +167,25 @@ def build_parser() -> Parser:
         "--group", metavar="NAME", help="the group whose file it is, if the student standardises by group"
     )
 
+    prepare = verb(
+        "prepare",
+        "turn a public data set, as it is distributed, into a folder that every verb reads",
+        "sidelight prepare [NAME [SOURCE [OUT]]] [KEY=VALUE ...] [--check] [--on-error HOW] [--synthetic FOLDER]",
+    )
+    prepare.add_argument("name", nargs="?", metavar="NAME", help="a reader (default: list them)")
+    prepare.add_argument("source", nargs="?", metavar="SOURCE", help="the unpacked data set")
+    prepare.add_argument("out", nargs="?", metavar="OUT", help="folder to write; recordings stay in the source")
+    prepare.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="options of the reader: part=A")
+    prepare.add_argument("--check", action="store_true", help="list what is missing in the source, write nothing")
+    prepare.add_argument(
+        "--on-error", choices=("raise", "skip"), default="raise", help="skip: leave bad rows out and list them"
+    )
+    prepare.add_argument("--overwrite", action="store_true", help="replace a prepared folder that is there")
+    prepare.add_argument("--synthetic", metavar="FOLDER", help="write a tiny synthetic copy of the official layout")
+
+    refit = verb("refit", "train a run's best method once more on all rows, for deployment")
+    refit.add_argument("run", metavar="RUN", help="run folder")
+
     methods = verb("methods", "list the methods: paper, stages, tasks, settings, and what a step costs")
     methods.add_argument("names", nargs="*", metavar="NAME", help="only these")
     methods.add_argument("--markdown", action="store_true", help="the tables of docs/methods.md")
@@ -177,7 +205,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     overrides, rest = [], []
     for before, text in zip(["", *argv], argv):
         taken = before in actions and actions[before].nargs is None  # the value of a flag
-        if argv[0] == "run" and OVERRIDE.match(text) and not taken:
+        if argv[0] in ("run", "prepare") and OVERRIDE.match(text) and not taken:
             overrides.append(text)
         else:
             rest.append(text)

@@ -131,6 +131,46 @@ def export_verb(args: argparse.Namespace) -> None:
     print(load_student(given).export(args.output or beside, group=args.group))
 
 
+def prepare_verb(args: argparse.Namespace) -> int:
+    from sidelight import readers
+
+    if args.name is None:
+        for name in readers.READERS:
+            entry(name, readers.reader_class(name).summary)
+        return 0
+    options = dict(text.split("=", 1) for text in args.overrides)
+    reader = readers.make_reader(args.name, options)
+    if args.synthetic is not None:
+        from sidelight.readers.base import synthesize
+
+        print(synthesize(reader, args.synthetic))
+    elif args.source is None:
+        settings = [f"{name}={default}: {about}" for name, default, about in reader.options()]
+        entry(args.name, reader.summary, reader.obtain, f"licence: {reader.licence}", reader.citation, *settings)
+    elif args.check:
+        from sidelight.readers.base import check
+
+        absent = check(reader, args.source)
+        print("\n".join(absent) if absent else f"{args.source}: nothing that {args.name} needs is missing")
+        return 1 if absent else 0
+    elif args.out is None:
+        raise ConfigError(f"say where to write: sidelight prepare {args.name} {args.source} OUT, or --check.")
+    else:
+        from sidelight.readers.base import prepare
+        from sidelight.readers.progress import bar
+
+        skip = args.on_error == "skip"
+        out, faults = prepare(reader, args.source, args.out, skip=skip, overwrite=args.overwrite, progress=bar)
+        print(f"{out}" + (f" ({len(faults)} rows skipped: {out / 'skipped.csv'})" if faults else ""))
+    return 0
+
+
+def refit_verb(args: argparse.Namespace) -> None:
+    from sidelight.experiment.refit import NO_TEST, refit
+
+    print(f"{refit(args.run)}\n{NO_TEST}")
+
+
 def methods_verb(args: argparse.Namespace) -> None:
     from sidelight.methods import METHODS
     from sidelight.methods.facts import documentation, facts
@@ -171,6 +211,8 @@ VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "report": report_verb,
     "predict": predict_verb,
     "export": export_verb,
+    "refit": refit_verb,
+    "prepare": prepare_verb,
     "methods": methods_verb,
     "datasets": datasets_verb,
     "doctor": doctor_verb,

@@ -54,7 +54,7 @@ def settings(schema: type) -> dict[str, Setting]:
 
 
 def _leaves(section: type, prefix: str) -> Iterator[Setting]:
-    types, about = get_type_hints(section), _help(section)
+    types, about = get_type_hints(section), arguments_help(section)
     for leaf in fields(section):
         if is_dataclass(types[leaf.name]):
             yield from _leaves(cast(type, types[leaf.name]), f"{prefix}{leaf.name}.")
@@ -63,7 +63,7 @@ def _leaves(section: type, prefix: str) -> Iterator[Setting]:
             yield Setting(prefix + leaf.name, types[leaf.name], default, about.get(leaf.name, ""))
 
 
-def _help(section: type) -> dict[str, str]:
+def arguments_help(section: type) -> dict[str, str]:
     """What the docstring's `Args:` says about each field."""
     lines = inspect.cleandoc(section.__doc__ or "").partition("Args:\n")[2]
     return {name: " ".join(text.split()) for name, text in re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", lines, re.M)}
