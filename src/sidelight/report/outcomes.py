@@ -152,7 +152,7 @@ def maps(panels: list[tuple[str, NDArray]], names: list[str], labels: float) -> 
                 axes[i][j].set_axis_off()
         if len(names) <= MANY_CLASSES:
             key = [mpl.patches.Patch(color=colours(c), label=name) for c, name in enumerate(names)]
-            fig.legend(handles=key, loc="lower center", ncols=min(len(names), 7))
+            fig.legend(handles=key, loc="outside lower center", ncols=min(len(names), 7))
         said = ", ".join(title for title, _ in panels)
         return finish(fig, f"maps-{labels:g}", f"Class maps of {rows} test rows: {said}")
 
