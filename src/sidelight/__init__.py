@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sidelight.data import Dataset, load
     from sidelight.data.inspect import inspect
     from sidelight.experiment import Study, compare, run
+    from sidelight.experiment.refit import refit
     from sidelight.export import Student, load_student
 
 __version__ = "0.1.0"
@@ -30,9 +31,10 @@ _WHERE = {
     "inspect": "data.inspect",
     "load": "data",
     "load_student": "export",
+    "refit": "experiment.refit",
     "run": "experiment",
 }
-__all__ = ["Config", "Dataset", "Student", "Study", "compare", "inspect", "load", "load_student", "run"]
+__all__ = ["Config", "Dataset", "Student", "Study", "compare", "inspect", "load", "load_student", "refit", "run"]
 
 
 def __getattr__(name: str) -> Any:

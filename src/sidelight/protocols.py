@@ -21,6 +21,8 @@ from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
 
 Protocol = Literal["auto", "group-kfold", "leave-one-group-out", "official", "random"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+WHOLE = -1
+"""The number of the fold `whole`."""
 DRAWS = 30
 FOLDS = 5
 """How many there are unless somebody says so."""
@@ -92,6 +94,23 @@ def split(
     for fold in out:
         _check_fold(dataset, fold)
     return out
+
+
+def whole(dataset: Dataset, protocol: str, select: float, seed: int) -> Fold:
+    """All rows for training, but for the share `select` of the groups (of the rows, if there are none) that chooses
+    epochs: the official select rows, where there are. Nothing is left to test; `test` repeats `select`.
+    """
+    alone = dataset.group is None or protocol == "random"
+    units = np.arange(len(dataset)) if alone else np.unique(np.asarray(dataset.group), return_inverse=True)[1]
+    official = np.asarray(dataset.split) == "select"
+    if protocol == "official" and (official & dataset.labelled).any():
+        in_select = official
+    else:
+        in_select = np.isin(units, _carve(dataset, units, _labelled_units(dataset, units), select, seed))
+    chosen = np.flatnonzero(in_select & dataset.labelled)
+    fold = Fold("whole", np.flatnonzero(~in_select), chosen, chosen)
+    _check_fold(dataset, fold)
+    return fold
 
 
 def hide_labels(dataset: Dataset, rows: NDArray, share: float, seed: int = 0) -> NDArray:

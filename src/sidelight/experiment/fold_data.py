@@ -17,7 +17,7 @@ from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import RunError
 from sidelight.experiment.jobs import seed_of
 from sidelight.networks.names import chosen
-from sidelight.protocols import hide_labels, split
+from sidelight.protocols import WHOLE, hide_labels, split, whole
 from sidelight.tasks import Task, asked_task
 
 
@@ -26,7 +26,10 @@ class FoldData:
 
     def __init__(self, config: Config, dataset: Dataset, fold: int, seed: int):
         self.config, self.dataset, self.seed, self.number = config, dataset, seed, fold
-        self.fold = split(dataset, config.protocol, config.folds, config.select, seed)[fold]
+        if fold == WHOLE:
+            self.fold = whole(dataset, config.protocol, config.select, seed)
+        else:
+            self.fold = split(dataset, config.protocol, config.folds, config.select, seed)[fold]
         self._task, self._tasks = asked_task(config, dataset), dict[float, Task]()
         for part in ("select", "test"):
             scored = getattr(self.fold, part)
