@@ -12,13 +12,13 @@ import broken
 from sidelight import testing
 from sidelight.methods import Method
 from sidelight.testing import CHECKS, ContractError, Subject, check_method
-from support import AVAILABLE, PRIVILEGED, make_rows
+from support import make_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*degrees of freedom:UserWarning")
 
 
 def subject(method: Callable[[torch.dtype], Method] = broken.Sound) -> Subject:
-    return Subject(method, make_rows("classification", "both"), AVAILABLE, PRIVILEGED)
+    return Subject(method, make_rows("classification", "both"), method.available, method.privileged)
 
 
 @dataclass
@@ -89,6 +89,11 @@ CASES = [
     ),
     Case(broken.NoExport, testing.check_student_reads_available_only, r"exports no network: export\(\) is not written"),
     Case(
+        broken.PeeksAtTheMissing,
+        testing.check_missing_modality_is_not_read,
+        "rows that lack 'pulse' the exported network's prediction depends on what stands there",
+    ),
+    Case(
         broken.AttendsOverTheBatch, testing.check_prediction_ignores_batch_mates, "differs between alone and in a batch"
     ),
     Case(broken.NormalisesByTheBatch, testing.check_prediction_ignores_batch_mates, "fails on a single row"),
@@ -155,6 +160,7 @@ HEALTHY_OTHERWISE = [
     broken.FrozenInGroup,
     broken.FrozenStatistics,
     broken.RemembersTheRow,
+    broken.PeeksAtTheMissing,
     broken.AttendsOverTheBatch,
     broken.UntrainedTNet,
     broken.StateOutside,

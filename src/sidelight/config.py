@@ -104,12 +104,15 @@ class TransportConfig:
         objective: "plain" entropic transport or "divergence".
         anchors: "paper", "released", "random", "farthest_point" or "class_balanced".
         alignment: clouds do not see which row is which. "row" (row i against row i, no transport), "index" or "label"
+        drop: above 0, one student for any subset of the available modalities: training leaves each out of a row with
+            this probability, and the student completes what is missing. The baseline gets the same.
             (transport pays for leaving its own).
         identity: weight of the row-by-row distance that is added.
         weight: λ, the weight of the term.
     """
 
     epsilon: float | str | None = None
+    drop: float = 0.0
     k: int | None = None
     objective: str | None = None
     anchors: str | None = None
@@ -353,3 +356,4 @@ _LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "balance.ratio": ("a number above 0", _positive),
     "balance.alpha": ("0 or more", _not_negative),
 }
+    "student.drop": ("at least 0 and below 1", lambda v: 0 <= v < 1),

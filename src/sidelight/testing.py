@@ -252,6 +252,30 @@ def check_student_reads_available_only(subject: Subject) -> None:
         _require(same, f"the exported network's prediction changes when {what}")
 
 
+def check_missing_modality_is_not_read(subject: Subject) -> None:
+    """Of an exported network that completes what is missing, the prediction has the same bits whatever stands in a
+    modality that a row lacks: zeros, numbers, NaN, or no input at all.
+    """
+    if not subject.exports:
+        return
+    network = _exported(subject, torch.float32)
+    if network.completion is None:
+        return
+    here, rows = torch.arange(len(subject.rows)), subject.rows
+    for m in network.reads:
+        lacks = replace(rows, present=rows.present | {m: torch.zeros_like(rows.labelled)})
+        others = [o for o in rows.inputs if o != m]
+        cases = {"no input": rows.only(others)}
+        for value in (0.0, 1e3, torch.nan):
+            filled = rows.inputs | {m: torch.full_like(rows.inputs[m], value)}
+            cases[f"{value:g} there"] = replace(lacks, inputs=filled)
+        said = {what: _said(network, batch, here, f"without {m!r}") for what, batch in cases.items()}
+        for what, prediction in said.items():
+            _require(bool(prediction.isfinite().all()), f"without {m!r} ({what}) the prediction is not finite")
+            same = torch.equal(prediction, said["no input"])
+            _require(same, f"in rows that lack {m!r} the exported network's prediction depends on what stands there")
+
+
 def check_prediction_ignores_batch_mates(subject: Subject) -> None:
     """A row's prediction is the same alone, among others, and in another order (invariant 5)."""
     if not subject.exports:
@@ -420,6 +444,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     check_parameters_are_grouped,
     check_steps_move_their_group_only,
     check_student_reads_available_only,
+    check_missing_modality_is_not_read,
     check_prediction_ignores_batch_mates,
     check_nothing_frozen_untrained,
     check_resume_is_exact,

@@ -15,7 +15,7 @@ from sidelight.data.batch import Batch
 from sidelight.experiment.fold_data import FoldData
 from sidelight.experiment.jobs import Job, seed_of
 from sidelight.experiment.parts import Parts
-from sidelight.experiment.record import Similarities, examples, measured, predictions, store_job
+from sidelight.experiment.record import Similarities, examples, measured, predictions, store_job, subsets
 from sidelight.export import Student, load_student
 from sidelight.methods import CONTROLS, Method, Recipe, Supervised, Teacher
 from sidelight.networks.network import Network, outputs
@@ -123,6 +123,7 @@ class Cell:
             "labels": list(task.labels),
             "higher_is_better": {name: metric.higher_is_better for name, metric in task.metrics().items()},
             "config": {name: value for name, value in asdict(self.config).items() if name not in FREE},
+            **({"subsets": alone} if (alone := subsets(network, test, task)) else {}),
         }
         model = self._model(network, job, task, facts)
         tested = predictions(self.data.dataset, self.data.fold.test, said, task)

@@ -73,6 +73,7 @@ class Parts:
             hallucinators=hallucinators,
             encoders={m: e for m, e in self.cell.own_encoders().items() if m in reads},
             size=self.data.dataset.size,
+            drop=self.config.student.drop if list(reads) == self.available else 0,
         )
 
     def trained(self, reads: Sequence[str]) -> Network:

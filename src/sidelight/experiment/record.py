@@ -88,6 +88,19 @@ def measured(task: Task, said: Tensor, batch: Batch) -> dict[str, float]:
     return task.measure(task.read(said[where]), batch.target[where].numpy())
 
 
+def subsets(network: Network, test: Batch, task: Task) -> dict[str, dict[str, float]]:
+    """modality -> every metric with that one alone, over the test rows that have it; empty where all are needed."""
+    if network.completion is None:
+        return {}
+    found = {}
+    for m in network.reads:
+        there = test.present.get(m, torch.ones_like(test.labelled))
+        rows = test.only([m]).take(there.nonzero()[:, 0])
+        if rows.labelled.any() and not task.unmeasurable(rows.target[rows.labelled].numpy()):
+            found[m] = measured(task, task.answer(outputs(network, rows, torch.arange(len(rows)))), rows)
+    return found
+
+
 def examples(dataset: Dataset, rows: NDArray, said: Tensor, task: Task) -> dict[str, Tensor]:
     """True and predicted maps (3, H, W) of three test rows, from the least to the most pixels of the rarer classes.
 

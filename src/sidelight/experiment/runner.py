@@ -39,7 +39,7 @@ ELSEWHERE = "Choose another folder with --output (output=…)."
 def settle(config: Config, dataset: Dataset) -> Config:
     """The configuration with every default that depends on the data filled in, and refused where it cannot work."""
     available, privileged = dataset.resolve(config.available, config.privileged)
-    _check_available(config, dataset, available)
+    (_check_subsets if config.student.drop else _check_available)(config, dataset, available)
     budgets = list(config.label_groups) or list(dataset.question.get("label_groups", [])) or [1.0]
     output = config.output or str(Path("runs") / dataset.name)
     config = replace(
@@ -82,7 +82,8 @@ def _check_available(config: Config, dataset: Dataset, available: Sequence[str])
         if len(missing) and dataset.impute == "no":
             raise DataError(
                 f"{dataset.name}: {m!r} is available, but {dataset.row(int(missing[0]))} lacks it ({len(missing)} rows "
-                "do). Give the values, leave the rows out, or fill them with the train rows' mean (--impute mean)."
+                "do). Give the values, leave the rows out, fill them with the train rows' mean (--impute mean), or "
+                "train one student for any subset of the modalities (student.drop=0.3)."
             )
 
 
@@ -96,6 +97,21 @@ def execute(
     config: Config, dataset: Dataset, *, resume: bool = False, quiet: bool = False, encoders: Encoders | None = None
 ) -> Study:
     """Run every job that is not stored yet, then the controls of the best method; write results and report.
+
+def _check_subsets(config: Config, dataset: Dataset, available: Sequence[str]) -> None:
+    """A student for any subset needs at least two modalities, and of every row at least one of them."""
+    if len(available) < 2:
+        raise ConfigError(
+            f"student.drop leaves available modalities out, but there is only {available[0]!r}. Name another one in "
+            "available, or set student.drop=0."
+        )
+    nothing = np.flatnonzero(~np.any([dataset.present[m] for m in available], axis=0))
+    if len(nothing):
+        raise DataError(
+            f"{dataset.name}: {dataset.row(int(nothing[0]))} has none of the available modalities "
+            f"{', '.join(available)} ({len(nothing)} such rows). Leave these rows out."
+        )
+
 
     Raises:
         RunError: the folder holds another configuration, or a finished part of this one without `resume`.

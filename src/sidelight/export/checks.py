@@ -22,10 +22,13 @@ def checked(
     preprocessor: Preprocessor,
     privileged: Sequence[str],
     ids: NDArray | None = None,
-) -> tuple[Arrays, Arrays, NDArray | None]:
-    """Inputs as float32 (images as they are stored), lengths of every variable-length modality as int64, groups as str.
+    completes: bool = False,
+) -> tuple[Arrays, Arrays, Arrays, NDArray | None]:
+    """Inputs as float32 (images as they are stored), lengths of every variable-length modality as int64, which rows
+    have a modality where not all do, groups as str.
 
-    No groups (None) where they are not needed.
+    No groups (None) where they are not needed. completes: any modality may be missing, and of a row be NaN throughout,
+    as long as every row has one.
 
     Raises DataError for a privileged, unknown or missing modality, a wrong shape, rows that are not paired, NaN or
     infinity, lengths that cannot be, and groups that are missing.
@@ -35,7 +38,8 @@ def checked(
         raise DataError(
             f"predict needs an array per modality, {{{next(iter(plans))!r}: x}}, not a {type(inputs).__name__}"
         )
-    _check_names(inputs, tuple(plans), privileged)
+    _check_names(inputs, tuple(plans), privileged, completes)
+    plans = {m: plan for m, plan in plans.items() if m in inputs}
     arrays = {m: _array(m, inputs[m], plan) for m, plan in plans.items()}
     n = len(next(iter(arrays.values())))
     for m, x in arrays.items():
@@ -43,23 +47,44 @@ def checked(
             raise DataError(f"{m!r} has {len(x)} rows, but {next(iter(arrays))!r} has {n}; rows must be paired")
     names = np.arange(n) if ids is None else ids
     steps = _lengths(arrays, lengths or {}, plans, names)
+    present = _present(arrays, steps, names) if completes else {}
     for m, x in arrays.items():
         gap = "; this student does not fill gaps (it was not trained with impute=mean)"
         check_finite(repr(m), x, names, preprocessor.impute == "mean", gap, steps.get(m))
-    return arrays, steps, _groups(group, n, preprocessor)
+    return arrays, steps, present, _groups(group, n, preprocessor)
 
 
-def _check_names(inputs: Mapping[str, Any], reads: Sequence[str], privileged: Sequence[str]) -> None:
+def _check_names(inputs: Mapping[str, Any], reads: Sequence[str], privileged: Sequence[str], completes: bool) -> None:
     for m in inputs:
         if m in privileged:
             raise DataError(refused(m, reads))
         if m not in reads:
             raise DataError(unknown("modality", m, reads))
     for m in reads:
-        if m not in inputs:
+        if m not in inputs and not (completes and inputs):
             raise DataError(
                 f"{m!r} is missing: this student reads {', '.join(reads)}; got {', '.join(inputs) or 'nothing'}"
             )
+
+
+def _present(arrays: Arrays, steps: Arrays, names: NDArray) -> Arrays:
+    """modality -> (N,) bool where not every row has it; rows that are NaN throughout become zeros in `arrays`."""
+    here: Arrays = {}
+    for m, x in arrays.items():
+        missing = np.isnan(x) if x.dtype.kind == "f" else np.zeros_like(x, bool)
+        if m in steps:
+            missing |= (np.arange(x.shape[1]) >= steps[m][:, None])[:, :, None]
+        nothing = np.asarray(missing.all(axis=tuple(range(1, x.ndim))))
+        if nothing.any():
+            arrays[m] = np.where(nothing.reshape(-1, *[1] * (x.ndim - 1)), x.dtype.type(0), x)
+            here[m] = ~nothing
+    bare = np.flatnonzero(~np.any([here.get(m, np.ones(len(x), bool)) for m, x in arrays.items()], axis=0))
+    if len(bare):
+        raise DataError(
+            f"{name_row(int(bare[0]), names)} has none of {', '.join(arrays)} ({len(bare)} such rows): every value is "
+            "NaN. Give at least one modality of every row, or leave these rows out"
+        )
+    return here
 
 
 def refused(modality: str, reads: Sequence[str]) -> str:

@@ -18,35 +18,52 @@ class Deployed(nn.Module):
     """Preprocessing, network, and for classes a softmax; what `Student.predict` runs and what is exported.
 
     `forward` takes one tensor per name in `inputs`: the modality (B, D), (B, T, C) or (B, C, H, W), and after a
-    variable-length one its `<modality>_length` (B,) int64. It returns one tensor (B, ...) per name in `outputs`.
+    variable-length one its `<modality>_length` (B,) int64; of a network that completes what is missing also
+    `present_<modality>` (B,) bool. It returns one tensor (B, ...) per name in `outputs`.
     """
 
     def __init__(self, network: Network, preprocessor: Preprocessor, task: Task):
         super().__init__()
         self.network, self.preprocessor, self.task = network, preprocessor, task
         self.classes = classes = task.answers in ("class", "pixels")
+        self.completes = network.completion is not None
         self.variable = tuple(m for m in network.reads if preprocessor.plans[m].variable)
         self.outputs = ("probabilities", "logits") if classes else (task.exports,)
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The names of what `forward` takes, in order."""
-        return tuple(n for m in self.network.reads for n in ((m, f"{m}_length") if m in self.variable else (m,)))
+        return tuple(n for m in self.network.reads for n in self._inputs_of(m))
+
+    def _inputs_of(self, m: str) -> tuple[str, ...]:
+        length = (f"{m}_length",) if m in self.variable else ()
+        return (m, *length, *((f"present_{m}",) if self.completes else ()))
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip(self.inputs, tensors))
         inputs = {m: given[m] for m in self.network.reads}
-        prediction = self.respond(self.prepare(inputs, {m: given[f"{m}_length"] for m in self.variable}))
+        present = {m: given[f"present_{m}"] for m in self.network.reads} if self.completes else {}
+        batch = self.prepare(inputs, {m: given[f"{m}_length"] for m in self.variable}, present=present)
+        prediction = self.respond(batch)
         return (prediction.softmax(1), prediction) if self.classes else (self.task.express(prediction),)
 
     def prepare(
-        self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor], group: Sequence[str] | NDArray | None = None
+        self,
+        inputs: Mapping[str, Tensor],
+        lengths: Mapping[str, Tensor],
+        group: Sequence[str] | NDArray | None = None,
+        present: Mapping[str, Tensor] | None = None,
     ) -> Batch:
-        """Raw rows as the network reads them; with imputation, a row that is NaN throughout is absent."""
-        padded = {m: _zeros_after(x, lengths[m]) if m in lengths else x for m, x in inputs.items()}
-        present: dict[str, Tensor] = {}
+        """Raw rows as the network reads them; with imputation, a row that is NaN throughout is absent.
+
+        present: modality -> (B,) bool, where not every row has it; whatever stands in the others is not read.
+        """
+        present = dict(present or {})
+        known = {m: x.masked_fill(~_rows(present[m], x), 0) if m in present else x for m, x in inputs.items()}
+        padded = {m: _zeros_after(x, lengths[m]) if m in lengths else x for m, x in known.items()}
         if self.preprocessor.impute == "mean":
-            present = {m: ~_absent(x, lengths.get(m)) for m, x in padded.items()}
+            here = {m: ~_absent(x, lengths.get(m)) for m, x in padded.items()}
+            present = {m: there & present[m] if m in present else there for m, there in here.items()}
         prepared = self.preprocessor(padded, lengths, present, group)
         rows = next(iter(prepared.values())).shape[0]
         return Batch(
@@ -78,6 +95,10 @@ def _with_statistics(preprocessor: Preprocessor, row: int, standardize: str) -> 
     values = preprocessor.state_dict()
     new.load_state_dict({name: x if name.startswith("fill_") else x[row : row + 1] for name, x in values.items()})
     return new
+
+
+def _rows(rows: Tensor, x: Tensor) -> Tensor:
+    return rows.view(-1, *[1] * (x.dim() - 1))
 
 
 def _valid(x: Tensor, length: Tensor) -> Tensor:

@@ -168,6 +168,8 @@ def typical_rows(deployed: Deployed, rows: int, seed: int = 0) -> list[Tensor]:
         if m in deployed.variable:
             low = min(2, shape[0])
             tensors.append(torch.randint(low, shape[0] + 1, (rows,), generator=generator))
+        if deployed.completes:
+            tensors.append(torch.rand(rows, generator=generator) < 0.7)
     return tensors
 
 

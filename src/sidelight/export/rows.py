@@ -85,13 +85,13 @@ def _pixels(student: Student, rows: Rows, maps: NDArray, out: str | Path | None)
 
 
 def _as_given(student: Student, rows: Rows) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
-    """The rows with NaN where a modality is absent, which only a student that imputes may see."""
+    """The rows with NaN where a modality is absent, which only a student that imputes or completes may see."""
     inputs, lengths = dict(rows.inputs), dict(rows.lengths)
     assert rows.ids is not None
     for m, here in rows.present.items():
         if here.all():
             continue
-        if student.preprocessor.impute != "mean":
+        if student.preprocessor.impute != "mean" and not student.completes:
             i = int(np.flatnonzero(~here)[0])
             raise DataError(
                 f"{rows.name}: {name_row(i, rows.ids)} has no {m!r} ({int((~here).sum())} such rows); this student "

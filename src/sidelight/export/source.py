@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pandas as pd
 from sidelight.data.load import locate
 from sidelight.data.raw import DEFAULT_NAMES
 from sidelight.data.tables import ARRAY_FILES, FILE_COLUMN
-from sidelight.errors import DataError
+from sidelight.errors import DataError, SidelightWarning
 from sidelight.export.checks import refused
 from sidelight.export.student import Student
 
@@ -21,10 +22,13 @@ from sidelight.export.student import Student
 def wanted(student: Student, source: Any) -> dict[str, Sequence[str] | None]:
     """Modality -> the columns to read, in the order of training; None where it is not stored as named columns.
 
+    A modality that a student `completes` may be missing as long as one is there, and is left out with a warning.
+
     Raises DataError for a modality, or the first column of one, that the source does not have.
     """
     names, where = names_in(source), source if isinstance(source, str | Path) else "the data"
     found: dict[str, Sequence[str] | None] = {}
+    missing: dict[str, str] = {}
     for m in student.reads:
         columns = student.preprocessor.plans[m].columns
         own = [c for c in names if c.startswith(f"{m}.")]
@@ -38,7 +42,11 @@ def wanted(student: Student, source: Any) -> dict[str, Sequence[str] | None]:
             found[m] = None
         else:
             has = _instead(m, modalities(names))
-            raise DataError(f"{where}: this student reads {', '.join(student.reads)}, and there is no {m!r}.{has}")
+            missing[m] = f"{where}: this student reads {', '.join(student.reads)}, and there is no {m!r}.{has}"
+    for text in missing.values():
+        if not (student.completes and found):
+            raise DataError(text)
+        warnings.warn(f"{text} Its features are completed from the others.", SidelightWarning, stacklevel=3)
     return found
 
 

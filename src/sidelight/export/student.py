@@ -21,6 +21,7 @@ from sidelight.networks.network import Network, Output
 from sidelight.tasks import Task
 
 CHUNK = 1024
+Tensors = dict[str, Tensor]
 
 
 class Student:
@@ -71,6 +72,11 @@ class Student:
         return self.task.labels
 
     @property
+    def completes(self) -> bool:
+        """Whether it takes any subset of its modalities (`student.drop`)."""
+        return self.network.completion is not None
+
+    @property
     def deployed(self) -> Deployed:
         """Preprocessing and network as one module over raw tensors."""
         return Deployed(self.network, self.preprocessor, self.task).eval()
@@ -88,7 +94,8 @@ class Student:
         Of a segmentation (N, H, W) int64, for every pixel the number of its class in `labels`.
 
         Args:
-            inputs: modality -> (N, D), (N, T, C), or images (N, C, H, W) or (N, H, W, C), exactly those in `reads`.
+            inputs: modality -> (N, D), (N, T, C), or images (N, C, H, W) or (N, H, W, C), exactly those in `reads`;
+                of a student that `completes`, some of them, and rows may be NaN throughout.
             lengths: modality -> (N,) valid time steps of a variable-length one (default: all).
             group: (N,) whose rows these are; needed only where each group is standardised by its own rows.
             probabilities: (N, C) instead of class names.
@@ -125,11 +132,9 @@ class Student:
         self, inputs: Mapping[str, Any], lengths: Mapping[str, Any] | None = None, group: Any = None, ids: Any = None
     ) -> Iterator[Tensor]:
         """`respond` a few rows at a time: what is decided of a class per pixel is far smaller than the answers."""
-        arrays, steps, names = checked(inputs, lengths, group, self.preprocessor, self.privileged, ids)
-        x = {m: torch.from_numpy(a) for m, a in arrays.items()}
-        n = {m: torch.from_numpy(a) for m, a in steps.items()}
-        at_once = rows_at_once([a.shape[1:] for a in arrays.values()], CHUNK)
-        chunks = torch.split(torch.arange(len(arrays[self.reads[0]])), at_once)
+        x, n, here, names = self._read(inputs, lengths, group, ids)
+        at_once = rows_at_once([a.shape[1:] for a in x.values()], CHUNK)
+        chunks = torch.split(torch.arange(len(next(iter(x.values())))), at_once)
         deployed = self.deployed
         if not len(chunks[0]):
             size = getattr(self.network.head, "size", ())
@@ -137,11 +142,9 @@ class Student:
             yield self.task.answer(Output(torch.zeros(0, self.task.outputs, *size), fused, {}))
             return
         if names is None:
-            batches = (
-                deployed.prepare({m: a[i] for m, a in x.items()}, {m: a[i] for m, a in n.items()}) for i in chunks
-            )
+            batches = (deployed.prepare(_take(x, i), _take(n, i), present=_take(here, i)) for i in chunks)
         else:
-            whole = deployed.prepare(x, n, names)  # a new group's statistics need all its rows
+            whole = deployed.prepare(x, n, names, here)  # a new group's statistics need all its rows
             batches = (whole.take(i) for i in chunks)
         for batch in batches:
             yield deployed.respond(batch)
@@ -154,12 +157,19 @@ class Student:
         For a student that standardises each group by its own rows: afterwards single rows of these groups can be
         predicted, and `save` keeps what was learnt.
         """
-        arrays, steps, names = checked(inputs, lengths, group, self.preprocessor, self.privileged)
+        x, n, here, names = self._read(inputs, lengths, group, None)
         if names is None:
             raise ConfigError("this student standardises by its train rows; it needs no calibration")
-        x = {m: torch.from_numpy(a) for m, a in arrays.items()}
-        self.preprocessor.calibrate(x, {m: torch.from_numpy(a) for m, a in steps.items()}, {}, names)
+        self.preprocessor.calibrate(x, n, here, names)
         return tuple(self.preprocessor.groups)
+
+    def _read(
+        self, inputs: Mapping[str, Any], lengths: Mapping[str, Any] | None, group: Any, ids: Any
+    ) -> tuple[Tensors, Tensors, Tensors, NDArray | None]:
+        """Checked inputs, lengths and which rows have what, as tensors, and groups."""
+        arrays = checked(inputs, lengths, group, self.preprocessor, self.privileged, ids, self.completes)
+        x, n, here = ({m: torch.from_numpy(a) for m, a in part.items()} for part in arrays[:3])
+        return x, n, here, arrays[3]
 
     def save(self, path: str | Path) -> Path:
         """Write `<name>.safetensors`, which is enough to load it again, and a readable `<name>.json` beside it.
@@ -186,3 +196,7 @@ class Student:
     def __repr__(self) -> str:
         method = f", method={self.meta['method']!r}" if "method" in self.meta else ""
         return f"Student({self.task.name}, reads={list(self.reads)}, labels={list(self.labels)}{method})"
+
+
+def _take(tensors: Tensors, rows: Tensor) -> Tensors:
+    return {m: a[rows] for m, a in tensors.items()}

@@ -42,8 +42,8 @@ class AdversarialHallucination(Method):
         super().__init__(task)
         self.student, self.teacher = student, teacher
         self.reads = student.reads
-        for part in (student.encoders, student.fusion, student.head):
-            part.requires_grad_(False)
+        student.requires_grad_(False)
+        student.hallucinators.requires_grad_(True)
         self.critics = nn.ModuleDict(
             {
                 m: discriminator(teacher.said.vector(m).shape[1], hidden, task.outputs + 1, 3)

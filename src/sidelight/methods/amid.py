@@ -58,10 +58,14 @@ class AMID(Standalone):
     eq. 11–14 (`Discriminators`), before which `warmup` epochs have CE and JSD alone. L_adv gives M no gradient but
     through the encoders that M shares with S.
 
-    Our reading where the paper is silent: S begins with fresh weights; it keeps its activations (LeakyReLU is M's and
-    the discriminators'); L_adv's discriminators have hidden layers of F units and step before the rest. A row without
-    a label is in JSD and before D1; one without any privileged modality teaches CE(S) alone. The paper's warm-up is 20
-    epochs of many (5 on IEMOCAP); the default is 5, since the usual budget is 50 epochs with a patience of 10.
+    The bounds are sums over a row's pairs, so they grow with the rows per class: the paper's weights were chosen for
+    batches of 16 and 51 classes. With few classes and batches of 128 smaller `mi_student` and `mi_auxiliary` serve.
+
+    Our reading where the paper is silent: S begins with fresh weights and keeps its activations (LeakyReLU is M's and
+    the discriminators'); M ends as S's fusion does; discriminators have hidden layers of F units and step before the
+    rest. A row without a label is in JSD and before D1; one without any privileged modality teaches CE(S) alone. The
+    paper's warm-up is 20 epochs of many (5 on IEMOCAP); here it is 5, since the usual budget is 50 epochs with a
+    patience of 10.
     """
 
     paper = "Chen et al., CVPR 2023"
@@ -147,7 +151,7 @@ class AMID(Standalone):
     def steps(self, batch: Batch, clock: Clock) -> Iterator[Step]:
         student = self.student(batch)
         teacher, prediction, auxiliary = self._teach(student, batch)
-        terms = {"task": self.task.loss(student.prediction, batch.target, batch.labelled)}
+        terms = {"task": self.task.loss(student.prediction, batch.target, batch.labelled)} | student.losses
         rows = self._taught(batch)
         target, labelled, prediction = batch.target[rows], batch.labelled[rows], prediction[rows]
         if self.auxiliary is not None:

@@ -12,7 +12,7 @@ from torch.nn import Parameter
 
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
-from sidelight.networks.network import Network, outputs
+from sidelight.networks.network import Network, Output, outputs
 from sidelight.tasks import Task
 
 if TYPE_CHECKING:
@@ -128,8 +128,8 @@ class Supervised(Method):
         self.reads = network.reads
 
     def terms(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
-        prediction = self.network(batch).prediction
-        return {"task": self.task.loss(prediction, batch.target, batch.labelled)}
+        said: Output = self.network(batch)
+        return {"task": self.task.loss(said.prediction, batch.target, batch.labelled)} | said.losses
 
     def export(self) -> Network:
         return self.network

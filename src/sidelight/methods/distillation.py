@@ -123,8 +123,8 @@ class Distillation(Method):
         self.within_parts = relational and any(t.part is not None for t in named.values())
 
     def terms(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
-        student = self.student(batch)
-        losses = {"task": self.task.loss(student.prediction, batch.target, batch.labelled)}
+        student: Output = self.student(batch)
+        losses = {"task": self.task.loss(student.prediction, batch.target, batch.labelled)} | student.losses
         for voice, teacher in self.teachers.items():
             losses |= self._taught(voice, teacher, student, batch)
         return losses

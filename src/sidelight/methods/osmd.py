@@ -142,8 +142,8 @@ class OSMD(Standalone):
         return cls(student, parts.task, adaptation, decoders)
 
     def terms(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
-        network, losses = self.student, {}
-        features = network.encode(batch)
+        network = self.student
+        features, _, losses = network.encode(batch)
         if self.adaptation is not None:
             losses["jdn"] = self.adaptation(features, batch)
         if isinstance(network.fusion, CrossTranslation):

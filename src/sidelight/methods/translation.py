@@ -10,7 +10,7 @@ from torch import Tensor
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.methods.base import Clock, Method, Standalone
-from sidelight.networks.network import Network, encode
+from sidelight.networks.network import Network
 from sidelight.networks.translation import TranslationNetwork
 from sidelight.tasks import Task
 
@@ -32,11 +32,11 @@ class Translated(Method):
         self.weights = {f"translate {m}": weight for m in student.hallucinators}
 
     def terms(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
-        network, losses = self.student, {}
-        features = encode(network.encoders, batch)
+        network = self.student
+        features, shown, losses = network.read(batch)
         for m, slot in network.hallucinators.items():
             assert isinstance(slot, TranslationNetwork)
-            made = slot.translate(batch)
+            made = slot.translate(shown)
             features[m] = slot.read(made)
             losses[f"translate {m}"] = _difference(made, batch, m)
         prediction = network.head(network.fusion(features))

@@ -12,6 +12,7 @@ from sidelight.config import NetworkConfig
 from sidelight.errors import ConfigError, unknown
 from sidelight.networks.backbones.base import Backbone
 from sidelight.networks.backbones.weights import announce, load_weights
+from sidelight.networks.completion import Completion
 from sidelight.networks.dense import DenseEncoder, DenseHead
 from sidelight.networks.encoders import ENCODERS, MLPEncoder, SignalEncoder, make_encoder
 from sidelight.networks.fusions import FUSIONS, MAP_FUSIONS, Fusion, make_fusion
@@ -36,6 +37,7 @@ def build_network(
     hallucinators: Mapping[str, nn.Module] | None = None,
     encoders: Mapping[str, nn.Module] | None = None,
     size: Sequence[int] = (),
+    drop: float = 0,
 ) -> Network:
     """A teacher, baseline or student with fresh encoders, fusion and head.
 
@@ -49,6 +51,7 @@ def build_network(
         hallucinators: privileged modality -> module that takes its encoder's place.
         encoders: modality -> the user's own module; what it returns is found by running it on two rows of zeros.
         size: (H, W) of a target with a class per pixel: images become maps, and the network is dense.
+        drop: above 0, the network takes any subset of `reads`, and training leaves each out with this probability.
     """
     for setting in ("width", "tokens"):
         if getattr(config, setting) < 1:
@@ -74,7 +77,8 @@ def build_network(
     if size and type(fusion) not in MAP_FUSIONS.values():
         raise ConfigError(f"a class per pixel needs at least one modality of images, but {list(order)} give no map")
     head = make_head(fusion, task_outputs, size)
-    return Network({m: encoders[m] for m in reads}, fusion, head, hallucinators)
+    completion = Completion({m: sizes[m] for m in reads}, drop) if drop else None
+    return Network({m: encoders[m] for m in reads}, fusion, head, hallucinators, completion)
 
 
 def map_encoder(kind: str, shape: Sequence[int], width: int, tokens: int, dropout: float) -> nn.Module:
@@ -166,6 +170,7 @@ def describe(network: Network) -> dict[str, Any]:
         "fusion": {"kind": fusion.name, **fusion.settings},
         "outputs": head.out_features,
         "size": list(head.size) if not isinstance(head, nn.Linear) else [],
+        **({"drop": network.completion.drop} if network.completion is not None else {}),
     }
 
 
@@ -206,7 +211,9 @@ def rebuild(
     shapes = shapes_of(settings["slots"])
     fusion = make_fusion(settings["kind"], shapes, settings["width"], settings["dropout"])
     head = make_head(fusion, description["outputs"], description.get("size", ()))
-    return Network(parts["encoders"], fusion, head, parts["hallucinators"])
+    drop = description.get("drop", 0)
+    completion = Completion({m: shapes[m] for m in parts["encoders"]}, drop) if drop else None
+    return Network(parts["encoders"], fusion, head, parts["hallucinators"], completion)
 
 
 def shapes_of(entries: Sequence[Sequence[Any]]) -> dict[str, Shape]:

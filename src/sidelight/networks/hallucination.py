@@ -94,10 +94,10 @@ class HallucinationNetwork(nn.Module):
         super().__init__()
         self.encoders = nn.ModuleDict(dict(encoders))
         self.tnet = TNet(sources, target, slot=slot)
-        self.out_shape = self.tnet.out_shape
+        self.sources, self.out_shape = {m: tuple(shape) for m, shape in sources.items()}, self.tnet.out_shape
 
     def forward(self, batch: Batch) -> Tensor:
-        out: Tensor = self.tnet(encode(self.encoders, batch))
+        out: Tensor = self.tnet(encode(self.encoders, batch, self.sources))
         return out
 
 

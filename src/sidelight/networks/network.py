@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from sidelight.errors import ConfigError
 from sidelight.networks.tokens import pooled
 
 
+if TYPE_CHECKING:
+    from sidelight.networks.completion import Completion
+
 @dataclass(frozen=True)
 class Output:
     """What a network says about a batch.
@@ -23,11 +26,14 @@ class Output:
     fused: (B, F) joint embedding before the head; of a dense network a map (B, F, h, w).
     features: slot -> (B, T, D) tokens (T = 1 for vectors), hallucinated slots included; maps (B, D, h, w).
     """
+    losses: named scalars that the network itself asks for in training, over the whole batch; a method adds them to its
+    terms.
 
     prediction: Tensor
     fused: Tensor
     features: dict[str, Tensor]
 
+    losses: dict[str, Tensor] = field(default_factory=dict)
     @property
     def embedding(self) -> Tensor:
         """(B, F), what losses that compare rows read: `fused` itself, or a map's mean over its positions."""
@@ -43,7 +49,15 @@ class Output:
 
 
 class Network(nn.Module):
-    """encoders -> (hallucinators) -> fusion -> head.
+class Reading(NamedTuple):
+    """What a network has read: features of its modalities, the batch as hallucinators see it, losses of its own."""
+
+    features: dict[str, Tensor]
+    batch: Batch
+    losses: dict[str, Tensor]
+
+
+    """encoders -> (completion) -> (hallucinators) -> fusion -> head.
 
     encoders:      modality -> module (B, …) -> (B, D) or (B, T, D); a variable-length modality's encoder is also given
                    its `length`. The keys are exactly the modalities that the network reads.
@@ -53,6 +67,8 @@ class Network(nn.Module):
     hallucinators: privileged modality -> module {read slot: (B, T, D)} -> (B, T', D'), which takes its place; one with
                    the attribute `reads_inputs` is given the batch instead of the features.
 
+    completion:    makes the features of modalities that a row lacks, or that are not among the inputs at all; without
+                   it every modality must be given, and a row that lacks one has zeros.
     Modalities outside `reads` are never touched (DESIGN invariant 1).
     """
 
@@ -63,6 +79,7 @@ class Network(nn.Module):
         head: nn.Module,
         hallucinators: Mapping[str, nn.Module] | None = None,
     ):
+        completion: Completion | None = None,
         super().__init__()
         if not encoders:
             raise ConfigError("a network needs at least one modality to read")
@@ -77,31 +94,50 @@ class Network(nn.Module):
         self.head = head
         self.hallucinators = nn.ModuleDict(dict(hallucinators or {}))
 
+        self.completion = completion
     @property
     def reads(self) -> tuple[str, ...]:
         """The modalities that the network reads, in order."""
         return tuple(self.encoders)
 
-    def encode(self, batch: Batch) -> dict[str, Tensor]:
-        """(B, T, D) tokens of every slot; rows that lack a modality have zeros there."""
-        features = encode(self.encoders, batch)
-        read = dict(features)
-        for m, hallucinator in self.hallucinators.items():
-            features[m] = hallucinator(batch if getattr(hallucinator, "reads_inputs", False) else read)
-        return features
+    def read(self, batch: Batch) -> Reading:
+        """The features of the modalities that it reads; without completion, rows that lack one have zeros there."""
+        if self.completion is None:
+            return Reading(encode(self.encoders, batch), batch, {})
+        missing = {m: batch.index.new_zeros(len(batch), dtype=torch.bool) for m in self.reads if m not in batch.inputs}
+        batch = blanked(replace(batch, present=batch.present | missing), self.reads)
+        features = encode(self.encoders, batch, self.completion.shapes)
+        features, shown, losses = self.completion(features, {m: p for m, p in batch.present.items() if m in features})
+        return Reading(features, replace(batch, present=batch.present | shown), losses)
+
+    def encode(self, batch: Batch) -> Reading:
+        """The features of every slot, hallucinated ones included."""
+        features, batch, losses = self.read(batch)
+        made = {
+            m: hallucinator(batch if getattr(hallucinator, "reads_inputs", False) else features)
+            for m, hallucinator in self.hallucinators.items()
+        }
+        return Reading(features | made, batch, losses)
 
     def forward(self, batch: Batch) -> Output:
-        features = self.encode(batch)
+        features, _, losses = self.encode(batch)
         fused = self.fusion(features)
-        return Output(self.head(fused), fused, features)
+        return Output(self.head(fused), fused, features, losses)
 
 
-def encode(encoders: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
-    """Every encoder's (B, T, D) tokens of its modality; rows that lack the modality have zeros there."""
+def encode(
+    encoders: nn.ModuleDict, batch: Batch, missing: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, Tensor]:
+    """Every encoder's (B, T, D) tokens of its modality; rows that lack the modality have zeros there.
+
+    missing: modality -> shape of its features, of those that need not be among the inputs and are zeros then.
+    """
     features: dict[str, Tensor] = {}
     for m, encoder in encoders.items():
         if m not in batch.inputs:
             raise ConfigError(f"the network reads {list(encoders)}, but {m!r} is not among the inputs")
+            if m in (missing or {}):
+                continue
         x, length, present = batch.inputs[m], batch.lengths.get(m), batch.present.get(m)
         if present is not None and encoder.training and getattr(encoder, "batch_statistics", False):
             f = encode_present(encoder, x, length, present)
@@ -109,7 +145,20 @@ def encode(encoders: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
             f = encoder(x) if length is None else encoder(x, length)
         f = f.unsqueeze(1) if f.dim() == 2 else f
         features[m] = f if present is None else f * present.view(-1, *[1] * (f.dim() - 1))
-    return features
+    if not features:
+        raise ConfigError(f"the network reads {list(encoders)}, and none of them is among the inputs")
+    some = next(iter(features.values()))
+    return {m: features[m] if m in features else some.new_zeros(len(some), *(missing or {})[m]) for m in encoders}
+
+
+def blanked(batch: Batch, modalities: Sequence[str]) -> Batch:
+    """The batch with zeros, whatever stood there, in the rows that lack one of the modalities."""
+    zeros = {
+        m: x.masked_fill(~batch.present[m].view(-1, *[1] * (x.dim() - 1)), 0)
+        for m, x in batch.inputs.items()
+        if m in modalities and m in batch.present
+    }
+    return replace(batch, inputs=batch.inputs | zeros)
 
 
 def encode_present(encoder: Any, x: Tensor, length: Tensor | None, present: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class TranslationNetwork(nn.Module):
 
     def translate(self, batch: Batch) -> Tensor:
         """(B, D) or (B, T, C): the privileged row that the available ones suggest."""
-        features = encode(self.encoders, batch)
+        features = encode(self.encoders, batch, self.sources)
         read = torch.cat([pooled(features[m]) for m in self.sources], 1)
         return self.decoder(read).unflatten(1, self.row)  # type: ignore[no-any-return]
 
