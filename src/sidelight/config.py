@@ -83,12 +83,15 @@ class StudentConfig:
     Args:
         init: available encoders start from the "teacher" or from "random" weights.
         freeze: keep the available encoders as the teacher left them.
+        drop: above 0, one student for any subset of the available modalities: training leaves each out of a row with
+            this probability, and the student completes what is missing. The baseline gets the same.
         hallucinate: what stands in for privileged encoders: "auto" (as the method asks), "t-net" (frozen, on the
             teacher's features), "encoder" (a network of its own on the available modalities) or "no".
     """
 
     init: Literal["teacher", "random"] = "teacher"
     freeze: bool = False
+    drop: float = 0.0
     hallucinate: Literal["auto", "t-net", "encoder", "no"] = "auto"
 
 
@@ -104,15 +107,12 @@ class TransportConfig:
         objective: "plain" entropic transport or "divergence".
         anchors: "paper", "released", "random", "farthest_point" or "class_balanced".
         alignment: clouds do not see which row is which. "row" (row i against row i, no transport), "index" or "label"
-        drop: above 0, one student for any subset of the available modalities: training leaves each out of a row with
-            this probability, and the student completes what is missing. The baseline gets the same.
             (transport pays for leaving its own).
         identity: weight of the row-by-row distance that is added.
         weight: λ, the weight of the term.
     """
 
     epsilon: float | str | None = None
-    drop: float = 0.0
     k: int | None = None
     objective: str | None = None
     anchors: str | None = None
@@ -345,6 +345,7 @@ _LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "training.learning_rate": ("a number above 0", _positive),
     "training.weight_decay": ("0 or more", _not_negative),
     "teacher.crossfit": ("0 (no) or at least 2", lambda v: v == 0 or v >= 2),
+    "student.drop": ("at least 0 and below 1", lambda v: 0 <= v < 1),
     "transport.epsilon": ("a number above 0 or e.g. relative:0.05", _epsilon),
     "transport.k": ("at least 1", lambda v: v >= 1),
     "transport.objective": ("plain or divergence", ("plain", "divergence").__contains__),
@@ -356,4 +357,3 @@ _LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "balance.ratio": ("a number above 0", _positive),
     "balance.alpha": ("0 or more", _not_negative),
 }
-    "student.drop": ("at least 0 and below 1", lambda v: 0 <= v < 1),

@@ -122,8 +122,8 @@ class Cell:
             "kind": task.kind,
             "labels": list(task.labels),
             "higher_is_better": {name: metric.higher_is_better for name, metric in task.metrics().items()},
-            "config": {name: value for name, value in asdict(self.config).items() if name not in FREE},
             **({"subsets": alone} if (alone := subsets(network, test, task)) else {}),
+            "config": {name: value for name, value in asdict(self.config).items() if name not in FREE},
         }
         model = self._model(network, job, task, facts)
         tested = predictions(self.data.dataset, self.data.fold.test, said, task)

@@ -87,17 +87,6 @@ def _check_available(config: Config, dataset: Dataset, available: Sequence[str])
             )
 
 
-def jobs_of(config: Config, dataset: Dataset) -> list[Job]:
-    """The plan of a settled configuration."""
-    folds = len(split(dataset, config.protocol, config.folds, config.select, config.seed))
-    return plan(config, folds, list(config.label_groups))
-
-
-def execute(
-    config: Config, dataset: Dataset, *, resume: bool = False, quiet: bool = False, encoders: Encoders | None = None
-) -> Study:
-    """Run every job that is not stored yet, then the controls of the best method; write results and report.
-
 def _check_subsets(config: Config, dataset: Dataset, available: Sequence[str]) -> None:
     """A student for any subset needs at least two modalities, and of every row at least one of them."""
     if len(available) < 2:
@@ -112,6 +101,17 @@ def _check_subsets(config: Config, dataset: Dataset, available: Sequence[str]) -
             f"{', '.join(available)} ({len(nothing)} such rows). Leave these rows out."
         )
 
+
+def jobs_of(config: Config, dataset: Dataset) -> list[Job]:
+    """The plan of a settled configuration."""
+    folds = len(split(dataset, config.protocol, config.folds, config.select, config.seed))
+    return plan(config, folds, list(config.label_groups))
+
+
+def execute(
+    config: Config, dataset: Dataset, *, resume: bool = False, quiet: bool = False, encoders: Encoders | None = None
+) -> Study:
+    """Run every job that is not stored yet, then the controls of the best method; write results and report.
 
     Raises:
         RunError: the folder holds another configuration, or a finished part of this one without `resume`.

@@ -14,9 +14,9 @@ from sidelight.data.pixels import rows_at_once
 from sidelight.errors import ConfigError
 from sidelight.networks.tokens import pooled
 
-
 if TYPE_CHECKING:
     from sidelight.networks.completion import Completion
+
 
 @dataclass(frozen=True)
 class Output:
@@ -25,15 +25,15 @@ class Output:
     prediction: (B, C) logits or (B, K) values; of a dense network (B, C, H, W).
     fused: (B, F) joint embedding before the head; of a dense network a map (B, F, h, w).
     features: slot -> (B, T, D) tokens (T = 1 for vectors), hallucinated slots included; maps (B, D, h, w).
-    """
     losses: named scalars that the network itself asks for in training, over the whole batch; a method adds them to its
     terms.
+    """
 
     prediction: Tensor
     fused: Tensor
     features: dict[str, Tensor]
-
     losses: dict[str, Tensor] = field(default_factory=dict)
+
     @property
     def embedding(self) -> Tensor:
         """(B, F), what losses that compare rows read: `fused` itself, or a map's mean over its positions."""
@@ -48,7 +48,6 @@ class Output:
         return Output(self.prediction[rows], self.fused[rows], {m: f[rows] for m, f in self.features.items()})
 
 
-class Network(nn.Module):
 class Reading(NamedTuple):
     """What a network has read: features of its modalities, the batch as hallucinators see it, losses of its own."""
 
@@ -57,6 +56,7 @@ class Reading(NamedTuple):
     losses: dict[str, Tensor]
 
 
+class Network(nn.Module):
     """encoders -> (completion) -> (hallucinators) -> fusion -> head.
 
     encoders:      modality -> module (B, …) -> (B, D) or (B, T, D); a variable-length modality's encoder is also given
@@ -66,9 +66,9 @@ class Reading(NamedTuple):
                    Of a dense network, encoders and fusion return maps (B, D, h, w), the head (B, outputs, H, W).
     hallucinators: privileged modality -> module {read slot: (B, T, D)} -> (B, T', D'), which takes its place; one with
                    the attribute `reads_inputs` is given the batch instead of the features.
-
     completion:    makes the features of modalities that a row lacks, or that are not among the inputs at all; without
                    it every modality must be given, and a row that lacks one has zeros.
+
     Modalities outside `reads` are never touched (DESIGN invariant 1).
     """
 
@@ -78,8 +78,8 @@ class Reading(NamedTuple):
         fusion: nn.Module,
         head: nn.Module,
         hallucinators: Mapping[str, nn.Module] | None = None,
-    ):
         completion: Completion | None = None,
+    ):
         super().__init__()
         if not encoders:
             raise ConfigError("a network needs at least one modality to read")
@@ -93,8 +93,8 @@ class Reading(NamedTuple):
         self.fusion = fusion
         self.head = head
         self.hallucinators = nn.ModuleDict(dict(hallucinators or {}))
-
         self.completion = completion
+
     @property
     def reads(self) -> tuple[str, ...]:
         """The modalities that the network reads, in order."""
@@ -135,9 +135,9 @@ def encode(
     features: dict[str, Tensor] = {}
     for m, encoder in encoders.items():
         if m not in batch.inputs:
-            raise ConfigError(f"the network reads {list(encoders)}, but {m!r} is not among the inputs")
             if m in (missing or {}):
                 continue
+            raise ConfigError(f"the network reads {list(encoders)}, but {m!r} is not among the inputs")
         x, length, present = batch.inputs[m], batch.lengths.get(m), batch.present.get(m)
         if present is not None and encoder.training and getattr(encoder, "batch_statistics", False):
             f = encode_present(encoder, x, length, present)
