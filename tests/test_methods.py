@@ -68,18 +68,14 @@ def means_something(method: str, task: str) -> bool:
 
 
 def subjects() -> dict[str, tuple[Any, ...]]:
-    """Test id -> what makes the subject: every method × task, every kind of rows, both students, both teachers.
-
-    A task of another's kind (a retrieval is a classification in training) sees one kind of rows.
-    """
+    """Test id -> what makes the subject: every method × task, every kind of rows, both students, both teachers."""
     made: dict[str, tuple[Any, ...]] = {}
-    for task, made_by in TASKS.items():
-        own = made_by.kind == task
+    for task in TASKS:
         for method in (*METHODS, *SUMS):
             if not means_something(method, task):
                 continue
             if Recipe.parse(method).alone:
-                for kind in KINDS if own else ("both",):
+                for kind in KINDS:
                     made[f"{method}-{task}-{kind}"] = (standalone_subject, method, task, kind)
                 continue
             tnet = Recipe.parse(method).hallucinates(Config())
@@ -89,13 +85,13 @@ def subjects() -> dict[str, tuple[Any, ...]]:
                 ("both", tnet, False),
                 ("partly labelled", other, False),
                 ("privileged partly present", tnet, True),
-            )[slice(None) if own else slice(1, 2)]:
+            ):
                 name = f"{method}-{task}-{kind}-{student or 'plain'}-{'crossfit' if crossfit else 'one'}"
                 made[name] = (distillation_subject, method, task, kind, student, crossfit)
-        for kind in ("complete", "both") if own else ("both",):
+        for kind in ("complete", "both"):
             for role in CONTROLS:
                 made[f"{role}-{task}-{kind}"] = (supervised_subject, role, task, kind)
-        for loss in ("mse", "cosine", "mmd") if own else ():
+        for loss in ("mse", "cosine", "mmd"):
             made[f"t-net-{task}-{loss}"] = (hallucination_subject, task, "both", loss)
     return made
 
@@ -112,8 +108,17 @@ def subject_of(name: str) -> Subject:
     return make(*given)
 
 
+def quick(name: str) -> bool:
+    """Whether the default run has it: each kind of rows for classes and values, rows with every fault for the others.
+
+    The rest is run with `-m slow`.
+    """
+    faulty = "-both" in name
+    return not faulty if "-classification-" in name or "-regression-" in name else faulty or name.startswith("t-net")
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
-@pytest.mark.parametrize("name", SUBJECTS)
+@pytest.mark.parametrize("name", [n if quick(n) else pytest.param(n, marks=pytest.mark.slow) for n in SUBJECTS])
 def test_contract(name, check):
     check(subject_of(name))
 
