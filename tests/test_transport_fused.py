@@ -16,7 +16,7 @@ from sidelight.transport.points import Points
 generator = torch.Generator().manual_seed(0)
 x, y = torch.rand(70, 5, generator=generator), torch.rand(150, 5, generator=generator) + 0.1
 a, b = torch.rand(70, generator=generator), torch.full((150,), 1 / 150)
-points = Points(x, y, 0.5, same=False)
+points = Points(x, y, 0.5)
 plain, kernels = (kind(points, a / a.sum(), b, 0.05) for kind in (online.Blocks, fused.FusedBlocks))
 g = 0.1 * torch.rand(150, generator=generator)
 f = plain.soft_minimum(g)

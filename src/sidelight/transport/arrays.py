@@ -1,9 +1,8 @@
 """The solver's arithmetic on either torch tensors or numpy arrays.
 
 Small problems are ruled by the price of a call, not of its arithmetic, and a numpy call on a hundred numbers costs a
-quarter of a torch call; its ``exp`` also takes half the time. So on a CPU the solver works on numpy views of the same
-memory, unless there is more than one thread to share large matrices. ``*``, ``@``, ``.T``, ``.sum()`` and their like
-mean the same in both.
+quarter of a torch call. So on a CPU the solver works on numpy views of the same memory, unless there is more than one
+thread to share large matrices. ``*``, ``@``, ``.T``, ``.sum()`` and their like mean the same in both.
 """
 
 from __future__ import annotations
@@ -16,24 +15,42 @@ from torch import Tensor
 
 Array = Any  # Tensor | np.ndarray, the same kind throughout one solve
 
+CHUNK = 1 << 18  # elements of a matrix that are visited together, so that they stay in the cache
 SMALL = 1 << 18  # elements up to which numpy is the faster even if torch may use several threads
 
 
-def native(cost: Tensor, *others: Tensor) -> tuple[Array, ...]:
-    """The tensors in the kind of array that suits a problem of this size and place."""
-    if cost.device.type == "cpu" and (cost.numel() <= SMALL or torch.get_num_threads() == 1):
-        return tuple(t.numpy() for t in (cost, *others))
-    return cost, *others
+def suits_numpy(size: int, place: Tensor) -> bool:
+    """Whether a problem with ``size`` matrix elements is best solved in numpy."""
+    return place.device.type == "cpu" and (size <= SMALL or torch.get_num_threads() == 1)
 
 
 def namespace(array: Array) -> Any:
-    """``torch`` or ``numpy``: their ``exp``, ``log``, ``sqrt`` and ``abs`` agree."""
+    """``torch`` or ``numpy``: their ``exp``, ``log``, ``abs``, ``multiply``, ``divide`` and ``clip`` agree."""
     return torch if isinstance(array, Tensor) else np
 
 
 def tensor(array: Array) -> Tensor:
     """A tensor over the same memory."""
     return array if isinstance(array, Tensor) else torch.from_numpy(array)
+
+
+def alike(other: Tensor, array: Array) -> Array:
+    """``other`` as the same kind and type of array."""
+    return other.to(array) if isinstance(array, Tensor) else other.numpy().astype(array.dtype, copy=False)
+
+
+def full(size: int, value: float, array: Array) -> Array:
+    """A vector of the same kind and type as ``array``."""
+    return array.new_full((size,), value) if isinstance(array, Tensor) else np.full(size, value, array.dtype)
+
+
+def empty(shape: tuple[int, int], array: Array) -> Array:
+    """A matrix to write into; numpy's come on large pages, which makes writing to them for the first time cheaper."""
+    if not isinstance(array, Tensor):
+        return np.empty(shape, array.dtype)
+    if array.is_cpu:
+        return torch.from_numpy(np.empty(shape, array.numpy()[:0].dtype))
+    return array.new_empty(shape)
 
 
 def double(array: Array) -> Array:
@@ -44,5 +61,24 @@ def is_double(array: Array) -> bool:
     return bool(array.dtype in (torch.float64, np.float64)) if isinstance(array, Tensor) else array.itemsize == 8
 
 
+def variant(thing: Any, **changes: Any) -> Any:
+    """A shallow copy with some attributes changed; ``copy.copy`` takes several times longer."""
+    other = object.__new__(type(thing))
+    other.__dict__.update(thing.__dict__, **changes)
+    return other
+
+
 def l1(vector: Array) -> float:
-    return float(namespace(vector).abs(vector).sum())
+    return float(abs(vector).sum())
+
+
+def times(matrix: Array, z: Array) -> Array:
+    """``matrix @ z`` for a few columns; torch's BLAS is several times faster with few long rows."""
+    return (z.T.contiguous() @ matrix.T).T if isinstance(z, Tensor) else matrix @ z
+
+
+def blocks(matrix: Array) -> list[slice]:
+    """Rows to visit together so that they stay in the cache."""
+    n, m = matrix.shape
+    height = n if isinstance(matrix, Tensor) and not matrix.is_cpu else max(1, CHUNK // m)
+    return [slice(i, i + height) for i in range(0, n, height)]

@@ -9,23 +9,35 @@ ones. docs/transport.md explains the choices.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from copy import copy
 
 import torch
 from torch import Tensor
 
-from sidelight.transport.arrays import Array, double, l1, namespace, native, tensor
+from sidelight.transport.arrays import (
+    Array,
+    alike,
+    blocks,
+    double,
+    empty,
+    is_double,
+    l1,
+    namespace,
+    times,
+    variant,
+)
 from sidelight.transport.newton import Newton
+from sidelight.transport.points import Matrix, Points
+
+Ground = Matrix | Points
 
 # Exponents are clamped before exp: results below the normal range would make later products several times slower.
-LOWEST, HIGHEST = -80.0, 60.0
-CHUNK = 1 << 17  # elements of a matrix that elementwise passes visit together, so that they stay in the cache
-START = 0.1  # first epsilon, relative to the mean cost
+LOWEST, HIGHEST = -60.0, 60.0
+START = 1 / 30  # first epsilon, relative to the largest cost
 ANNEALING = 4.0  # about the ratio of consecutive epsilons on the way down
 STAGE_TOLERANCE = 0.05  # marginal error at which an epsilon above the target is left
 CAUTION = 0.3  # stop at this share of the tolerance, or at less where sweeps converge slowly
-PATIENCE = 15.0  # remaining sweeps above which a Newton step is worth its price
+PATIENCE = 35.0  # remaining sweeps above which a Newton step is worth its price
+IDLE = 8  # sweeps without progress that tell of rounding, or of plans too sharp for sweeps
 ABSORB = 15.0  # log range of u, v above which they move into f, g
 SYMMETRIC_LIMIT = 60  # averaged sweeps for a self-transport before the general solver takes over
 
@@ -33,31 +45,29 @@ SYMMETRIC_LIMIT = 60  # averaged sweeps for a self-transport before the general 
 class Scaling:
     """The iterate ``P = diag(u) K diag(v)`` with absorbed potentials ``f, g`` at some ``epsilon``.
 
-    Between calls the columns are exact (``P' 1 = b``) and ``rows = K v``.
+    Between calls the columns are exact (``P' 1 = b``).
     """
 
-    def __init__(self, cost: Array, a: Array, b: Array, f: Array | None = None, g: Array | None = None) -> None:
-        self.cost, self.a, self.b = cost, a, b
+    def __init__(
+        self, cost: Ground, a: Array, b: Array, largest: float, f: Array | None = None, g: Array | None = None
+    ) -> None:
+        self.cost, self.a, self.b, self.largest = cost, a, b, largest
         self.f, self.g = f, g  # None: zero
         self.u, self.v, self.rows = a, b, a
-        self.xp = namespace(cost)
-        self.kernel = self.xp.empty_like(cost)
-        self.epsilon = math.nan
+        self.xp = namespace(a)
+        self.kernel = empty(cost.shape, a)
+        self.blocks = blocks(self.kernel)
+        self.change = 0.0 * a  # of log u in the last sweep
+        self.epsilon, self.rounding = math.nan, 1e-15 if is_double(a) else 5e-7
 
     def exponentiate(self, epsilon: float) -> None:
         """Form ``K`` from the absorbed potentials, at a new or the same ``epsilon``."""
         self.epsilon = epsilon
-        n, m = self.cost.shape
-        step = max(1, CHUNK // m)
-        for i in range(0, n, step):
-            kernel = self.kernel[i : i + step]
-            self.xp.multiply(self.cost[i : i + step], -1.0 / epsilon, out=kernel)
-            if self.f is not None and self.g is not None:
-                kernel += self.g * (1.0 / epsilon)
-                kernel += (self.f[i : i + step] * (1.0 / epsilon))[:, None]
-            self.xp.clip(kernel, LOWEST, HIGHEST, out=kernel)
-            self.xp.exp(kernel, out=kernel)
-        self.rows = self.kernel @ self.v
+        clamp = self.f is not None or self.largest > -LOWEST * epsilon
+        for _, part in self.cost.exponents(self.kernel, epsilon, self.f, self.g):
+            if clamp:
+                part.clamp_(LOWEST, HIGHEST)
+            part.exp_()
 
     def absorb(self) -> None:
         """Move ``u, v`` into the potentials; ``exponentiate`` must follow."""
@@ -69,38 +79,70 @@ class Scaling:
         g = self.xp.log(self.v / self.b) * self.epsilon
         return (f, g) if self.f is None else (f + self.f, g + self.g)
 
-    def sweep(self) -> None:
-        """Make the rows exact, then the columns."""
-        self.u = self.a / self.rows
-        self.fit_columns()
-        self.rows = self.kernel @ self.v
+    def sweep(self, length: float, momentum: float) -> float:
+        """Correct the rows, then make the columns exact; the marginal error before.
+
+        ``log u`` moves by ``length`` times what would make the rows exact (1: a plain Sinkhorn sweep), plus
+        ``momentum`` times its last change. One pass over the kernel.
+        """
+        self.u = self.u + 0.0  # a new one to write into
+        if len(self.blocks) == 1:
+            error, columns = self._sweep(self.kernel, self.a, self.u, self.change, length, momentum)
+        else:
+            error, columns = 0.0, 0.0
+            for rows in self.blocks:
+                parts = self.kernel[rows], self.a[rows], self.u[rows], self.change[rows]
+                more = self._sweep(*parts, length, momentum)
+                error, columns = error + more[0], columns + more[1]
+        self.v = self.b / columns
+        return error
+
+    def _sweep(
+        self, kernel: Array, a: Array, u: Array, change: Array, length: float, momentum: float
+    ) -> tuple[float, Array]:
+        """Move some rows of ``u`` in place; their error before, and their sums over columns after."""
+        lack = kernel @ self.v
+        lack *= u
+        self.xp.divide(a, lack, out=lack)
+        self.xp.log(lack, out=lack)
+        error = float(a @ abs(lack))
+        if momentum:
+            change *= momentum
+            lack *= length
+            change += lack
+        else:
+            change[:] = lack
+        u *= self.xp.exp(change, out=lack)
+        return error, kernel.T @ u
 
     def fit_columns(self) -> None:
         """``v`` such that the columns of the plan have their masses."""
         self.v = self.b / (self.kernel.T @ self.u)
 
-    def residual(self) -> Array:
-        """``a - P 1``."""
+    def fit_rows(self) -> Array:
+        """``rows = K v``, and what the rows of the plan lack, ``a - P 1``."""
+        self.rows = self.kernel @ self.v
         return self.a - self.u * self.rows
 
     def keep_in_range(self) -> None:
-        """Absorb ``u, v`` if they have grown, so that products neither overflow nor vanish; refresh ``rows``."""
+        """Absorb ``u, v`` if they have grown, so that products neither overflow nor vanish."""
+        self.change = 0.0 * self.a
         bounds = [float(r) for z in (self.u / self.a, self.v / self.b) for r in (z.min(), z.max())]
         if not (min(bounds) > math.exp(-ABSORB) and max(bounds) < math.exp(ABSORB)):
             self.absorb()
             self.exponentiate(self.epsilon)
             self.fit_columns()
-        self.rows = self.kernel @ self.v
 
     def promote(self) -> None:
         """Continue in float64."""
         self.f, self.g = (double(z) for z in self.potentials())
-        self.cost, self.a, self.b = double(self.cost), double(self.a), double(self.b)
+        self.cost, self.a, self.b = self.cost.double(), double(self.a), double(self.b)
         self.u, self.v = self.a, self.b
-        self.kernel = self.xp.empty_like(self.cost)
+        self.kernel = empty(self.cost.shape, self.a)
+        self.change, self.rounding = 0.0 * self.a, 1e-15
         self.exponentiate(self.epsilon)
         self.fit_columns()
-        self.rows = self.kernel @ self.v
+        self.fit_rows()
 
     def plan(self) -> Array:
         return self.u[:, None] * self.kernel * self.v
@@ -112,140 +154,148 @@ class Solution:
     path = "dense"
 
     def __init__(
-        self, scaling: Scaling, error: float, iterations: int, tolerance: float, dtype: torch.dtype, symmetric: bool
+        self, scaling: Scaling, error: float, iterations: int, tolerance: float, symmetric: bool = False
     ) -> None:
         s = scaling
         self.error, self.iterations, self.converged = error, iterations, error <= tolerance
-        rows = s.u * s.rows
+        rows, columns = s.u * s.rows, s.b
         f, g = s.potentials()
         left = float(s.a @ f)
-        right = left if symmetric else float(s.b @ g)
+        if symmetric:
+            right, columns = left, rows
+        else:
+            right = float(s.b @ g)
         self.value = left + right - s.epsilon * (float(rows.sum()) - 1.0)
-        gap = 0.5 * (right - left)  # the constant that splits the objective evenly
-        self.f, self.g = tensor(f + gap).to(dtype), tensor(g - gap).to(dtype)
-        self.marginals = tensor(rows).to(dtype), tensor(rows if symmetric else s.b).to(dtype)
-        self.factors = tensor(s.u), tensor(s.kernel), tensor(s.v)
+        self.sides, self.gap = (f, g), 0.5 * (right - left)  # the constant that splits the objective evenly
+        self.marginals, self.factors = (rows, columns), (s.u, s.kernel, s.v)
+
+    @property
+    def potentials(self) -> tuple[Array, Array]:
+        f, g = self.sides
+        return f + self.gap, g - self.gap
 
     def transpose(self) -> Solution:
         """The same solution with the sides exchanged."""
-        other = copy(self)
         u, kernel, v = self.factors
-        other.factors, other.marginals = (v, kernel.T, u), self.marginals[::-1]
-        other.f, other.g = self.g, self.f
+        sides = {"sides": self.sides[::-1], "gap": -self.gap, "marginals": self.marginals[::-1]}
+        other: Solution = variant(self, factors=(v, kernel.T, u), **sides)
         return other
 
-    def plan(self) -> Tensor:
+    def plan(self) -> Array:
         u, kernel, v = self.factors
-        return (kernel * u.unsqueeze(-1)).mul_(v).to(self.f.dtype)
+        plan = kernel * u[:, None]
+        plan *= v
+        return plan
 
-    def right(self, z: Tensor) -> Tensor:
+    def right(self, z: Array) -> Array:
         """``P z`` for ``z`` (m, d), without forming the plan."""
         u, kernel, v = self.factors
-        few = (z.to(v.dtype).T * v).contiguous()  # few long rows: several times faster in BLAS than few columns
-        return torch.mm(few, kernel.T).mul_(u).T.to(self.f.dtype)
+        return times(kernel, z * v[:, None]) * u[:, None]
 
-    def left(self, z: Tensor) -> Tensor:
+    def left(self, z: Array) -> Array:
         """``P' z`` for ``z`` (n, d)."""
         return self.transpose().right(z)
 
 
 def solve(
-    cost: Tensor,
-    a: Tensor,
-    b: Tensor,
+    cost: Ground,
+    a: Array,
+    b: Array,
     epsilon: float,
     tolerance: float,
     max_iterations: int,
-    scale: tuple[float, float],
+    largest: float,
     potentials: tuple[Tensor, Tensor] | None = None,
 ) -> Solution:
     """Transport between positive ``a`` (n,) and ``b`` (m,) of mass 1 at cost (n, m), no autograd inside.
 
-    ``scale`` is the mean and (a bound on) the maximum of the cost: annealing starts there.
+    ``largest`` is (a bound on) the maximum of the cost: annealing starts there.
     """
-    own = native(cost, a, b)
     if potentials is None:
-        scaling = Scaling(*own)
-        start = max(epsilon, START * scale[0], scale[1] / 40)
+        scaling, start = Scaling(cost, a, b, largest), max(epsilon, START * largest)
     else:
-        scaling = Scaling(*native(cost, a, b, *refit(cost, b, potentials, epsilon)))
-        start = epsilon
+        scaling, start = Scaling(cost, a, b, largest, *refit(cost, b, potentials, epsilon)), epsilon
     newton = Newton(scaling)
-    stages = math.ceil(math.log(start / epsilon) / math.log(ANNEALING) - 0.5)
+    stages = round(math.log(start / epsilon) / math.log(ANNEALING))
     used = 0
     for stage in range(stages, -1, -1):
         scaling.exponentiate(epsilon * (start / epsilon) ** (stage / max(stages, 1)) if stage else epsilon)
-        limit = max_iterations - used
-        error, spent = reach(scaling, newton, tolerance if stage == 0 else STAGE_TOLERANCE, limit)
+        error, spent = reach(scaling, newton, STAGE_TOLERANCE if stage else tolerance, max_iterations - used)
         used += spent
         if stage:
             scaling.absorb()
-    return Solution(scaling, error, used, tolerance, cost.dtype, symmetric=False)
+    return Solution(scaling, error, used, tolerance)
 
 
 def reach(scaling: Scaling, newton: Newton, tolerance: float, limit: int) -> tuple[float, int]:
     """Sweep, with Newton steps wherever sweeps converge too slowly, until the row error is at most ``tolerance``."""
-    before, last, rate, used, batch, stuck = math.inf, math.inf, 0.0, 0, 1, 0
+    slowest, length, momentum = 0.0, 1.0, 0.0  # the squared second singular value of the plan as far as it has shown
+    last, best, pace, used, steady, idle = math.inf, math.inf, 0.0, 0, 0, 0
     while True:
-        for _ in range(batch):
-            scaling.sweep()
-        used += batch
-        residual = scaling.residual()
-        error = l1(residual)
-        if before < math.inf:
-            rate = (error / before) ** (1 / batch)
-        # what a slow mode still owes to potentials and gradient is the error over (1 - rate)
-        enough = tolerance * min(CAUTION, max(0.1, 1.0 - rate))
-        stuck = stuck + 1 if error > 0.7 * last else 0
-        if error <= enough or (error <= tolerance and stuck >= 2) or used >= limit or math.isnan(error):
-            return error, used
-        if stuck >= 3:  # rounding, or plans too sharp to tell: more digits, and exact steps
+        error = scaling.sweep(length, momentum)
+        used += 1
+        steady += 1
+        rate, last = min(1.0, error / last), error
+        best, idle = (error, 0) if error < 0.97 * best else (best, idle + 1)
+        if steady > 2:
+            pace = max(pace, rate)
+            if momentum < rate * rate < 1.0:
+                seen = 1.0 - (1.0 + momentum - rate - momentum / rate) / length
+                if seen > slowest:  # at first the fast modes hide how slow the slowest is
+                    slowest, steady = min(seen if slowest else math.sqrt(seen), 0.999), 0
+                    length, momentum = relaxation(slowest)
+        # what a slow mode still owes to potentials and gradient is the error over (1 - slowest)
+        enough = max(tolerance * min(CAUTION, max(0.1, 1.5 * (1.0 - slowest))), min(tolerance, scaling.rounding))
+        over = used >= limit or math.isnan(error)
+        if over or error * rate <= enough or (idle >= 4 and error <= tolerance):
+            error = l1(scaling.fit_rows())
+            if over or error <= enough or (idle >= 4 and error <= tolerance):
+                return error, used
+        if idle >= IDLE:  # rounding, or plans too sharp to tell: more digits, and exact steps
             newton.insist()
-            stuck = 0
-        batch, last = 1, error
-        if rate == 0.0:
-            before = error
-            continue
-        left = math.log(enough / error) / math.log(rate) if rate < 0.999 else math.inf
-        if left > PATIENCE:
-            used += newton.step(residual, error, enough)
-            before = math.inf
-        else:
-            before, batch = error, max(1, int(left))  # no need to look before
+            last, best, idle = math.inf, math.inf, 0
+        if pace >= 1.0 or pace**PATIENCE * error > enough:
+            residual = scaling.fit_rows()
+            used += newton.step(residual, l1(residual), enough)
+            last, best, steady, idle = math.inf, math.inf, 0, 0
 
 
-def refit(cost: Tensor, b: Tensor, potentials: tuple[Tensor, Tensor], epsilon: float) -> tuple[Tensor, Tensor]:
-    """Potentials from elsewhere, the first replaced by its exact update so that no exponent can overflow."""
-    g = potentials[1].detach().to(cost)
-    f = torch.logsumexp(torch.sub(g, cost).div_(epsilon).add_(b.log()), -1).mul_(-epsilon)
-    return f, g
+def relaxation(slowest: float) -> tuple[float, float]:
+    """Length and momentum that turn an error factor of ``slowest`` a sweep into the square root of the momentum.
 
-
-def solve_symmetric(
-    cost: Tensor,
-    a: Tensor,
-    epsilon: float,
-    tolerance: float,
-    max_iterations: int,
-    scale: Callable[[], tuple[float, float]],
-) -> Solution:
-    """Transport of a cloud onto itself: one potential, and averaged sweeps ``u = sqrt(u a / K u)``.
-
-    For a positive definite kernel they more than halve the error each time at any epsilon, and need no annealing: the
-    diagonal keeps every row away from zero.
+    The heavy ball of Polyak (1964) for a linear iteration with eigenvalues in [0, slowest].
     """
-    own, mass = native(cost, a)
-    scaling = Scaling(own, mass, mass)
+    root = math.sqrt(1.0 - slowest)
+    pace = (1.0 - root) / (1.0 + root)
+    return (1.0 + pace) ** 2, pace * pace
+
+
+def refit(cost: Ground, b: Array, potentials: tuple[Tensor, Tensor], epsilon: float) -> tuple[Array, Array]:
+    """Potentials from elsewhere, the first replaced by its exact update so that no exponent can overflow."""
+    g = alike(potentials[1].detach(), b)
+    weighted = g + namespace(b).log(b) * epsilon
+    parts = cost.exponents(empty(cost.shape, b), epsilon, g=weighted)
+    return alike(torch.cat([torch.logsumexp(part, 1) for _, part in parts]).mul_(-epsilon), b), g
+
+
+def solve_symmetric(cost: Ground, a: Array, epsilon: float, tolerance: float, max_iterations: int) -> Solution:
+    """Transport of a cloud onto itself: one potential, and averaged sweeps ``u <- u (a / (u K u))^(2/3)``.
+
+    For a positive definite kernel the eigenvalues of the normalised plan are in [0, 1]: a sweep leaves at most a third
+    of the error at any epsilon. No annealing is needed: the diagonal keeps every row away from zero.
+    """
+    scaling = Scaling(cost, a, a, math.inf)
     scaling.exponentiate(epsilon)
-    used = 0
+    power, used, limit = 0.5, 0, min(SYMMETRIC_LIMIT, max_iterations)  # u = a is far off by a factor, which 1/2 mends
     while True:
-        error = l1(scaling.residual())
-        if error <= CAUTION * tolerance or used >= min(SYMMETRIC_LIMIT, max_iterations) or math.isnan(error):
+        scaling.rows = scaling.kernel @ scaling.u
+        marginal = scaling.u * scaling.rows
+        error = l1(a - marginal)
+        if error <= CAUTION * tolerance or used >= limit or math.isnan(error):
             break
-        for _ in range(2):
-            scaling.u = scaling.v = scaling.xp.sqrt(scaling.u * mass / scaling.rows)
-            scaling.rows = scaling.kernel @ scaling.v
-            used += 1
+        scaling.u = scaling.v = scaling.u * (a / marginal) ** power
+        power = 2 / 3
+        used += 1
     if not error <= tolerance and used < max_iterations:
-        return solve(cost, a, a, epsilon, tolerance, max_iterations - used, scale())
-    return Solution(scaling, error, used, tolerance, cost.dtype, symmetric=True)
+        return solve(cost, a, a, epsilon, tolerance, max_iterations - used, cost.bound())
+    return Solution(scaling, error, used, tolerance, symmetric=True)

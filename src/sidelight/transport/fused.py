@@ -47,7 +47,8 @@ class FusedBlocks(Blocks):
         _soft_maximum[(triton.cdiv(n, ROWS),)](
             self.x, self.y, side, out, n, m, d, 2.0 * self.points.scale / self.epsilon, _padded(d), ROWS, COLUMNS
         )
-        return self.points.xx - self.epsilon * out
+        result: Tensor = self.points.xx - self.epsilon * out
+        return result
 
     def right(self, f: Tensor, g: Tensor, z: Tensor) -> Tensor:
         left, right = self._sides(f, g, swapped=False)

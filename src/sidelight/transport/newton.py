@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sidelight.transport.dense import Scaling
 
 DIRECT_LIMIT = 2048  # largest n for which a Cholesky factor is formed
+MANY = 12  # steps without arriving that tell of rounding
 LONGEST = 40.0  # largest change of log u in one step
 
 
@@ -29,12 +30,15 @@ class Newton:
 
     def __init__(self, scaling: Scaling) -> None:
         self.scaling = scaling
-        self.direct = False
+        self.direct, self.steps = False, 0
         n = scaling.a.shape[0]
         self.patience = max(30, n // 8) if n <= DIRECT_LIMIT else 200
 
     def step(self, residual: Array, error: float, tolerance: float) -> int:
         """Move the scaling uphill along the Newton direction; return the pairs of products used."""
+        self.steps += 1
+        if self.steps == MANY:
+            self.insist()
         if self.direct:
             used, direction = 1, cholesky_direction(self.scaling)
         else:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sidelight.transport import dense
+from sidelight.transport.arrays import alike, suits_numpy, tensor
 from sidelight.transport.points import Points
 
 BLOCK = 1 << 20  # elements of a block
@@ -35,19 +36,19 @@ class Solution:
         self.marginals = a, columns
         self.value = left + right - blocks.epsilon * (columns.sum().item() - 1.0)
         gap = 0.5 * (right - left)
-        self.f, self.g = f + gap, g - gap
+        self.potentials = f + gap, g - gap
 
     def plan(self) -> Tensor:
-        parts = [kernel.clone() for _, kernel in self.blocks.kernels(self.f, self.g)]
+        parts = [kernel.clone() for _, kernel in self.blocks.kernels(*self.potentials)]
         return torch.cat(parts).mul_(self.blocks.a.unsqueeze(1)).mul_(self.blocks.b)
 
     def right(self, z: Tensor) -> Tensor:
         """``P z`` for ``z`` (m, d)."""
-        return self.blocks.right(self.f, self.g, z)
+        return self.blocks.right(*self.potentials, z)
 
     def left(self, z: Tensor) -> Tensor:
         """``P' z`` for ``z`` (n, d)."""
-        return self.blocks.left(self.f, self.g, z)
+        return self.blocks.left(*self.potentials, z)
 
 
 class Blocks:
@@ -149,12 +150,14 @@ def blocks_of(points: Points, a: Tensor, b: Tensor, epsilon: float) -> Blocks:
 def start(points: Points, a: Tensor, b: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """Potentials of a dense solve between samples of the clouds, extended to all points by their soft minima."""
     rows, columns = sample(a), sample(b)
-    some = Points(points.x[rows], points.y[columns], points.scale, same=False)
+    in_numpy = suits_numpy(len(rows) * len(columns), a)
+    some = Points(points.x[rows], points.y[columns], points.scale, in_numpy)
     left, right = a[rows] / a[rows].sum(), b[columns] / b[columns].sum()
-    mean, bound = some.mean_and_bound().tolist()
-    solved = dense.solve(some.cost(), left, right, epsilon, 1e-2, 500, (mean, bound))
-    f = blocks_of(points.between(None, columns), a, right, epsilon).soft_minimum(solved.g)
-    g = blocks_of(points.between(rows, None).transpose(), b, left, epsilon).soft_minimum(solved.f)
+    masses = alike(left, some.x), alike(right, some.x)
+    solved = dense.solve(some, *masses, epsilon, 1e-2, 500, some.bound())
+    at_rows, at_columns = (tensor(potential).to(a) for potential in solved.potentials)
+    f = blocks_of(points.between(None, columns), a, right, epsilon).soft_minimum(at_columns)
+    g = blocks_of(points.between(rows, None).transpose(), b, left, epsilon).soft_minimum(at_rows)
     return f, g
 
 

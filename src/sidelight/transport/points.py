@@ -1,75 +1,141 @@
-"""Two clouds under the cost ``scale |x - y|^2``: the cost, its scale, and the gradient of the objective."""
+"""Ground costs as the solver needs them: a given matrix, or ``scale |x - y|^2`` between clouds, which is not kept."""
 
 from __future__ import annotations
 
-from copy import copy
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from sidelight.transport.arrays import Array, blocks, double, empty, tensor, variant
+
 
 class Products(Protocol):
     """What the gradient needs of a transport plan ``P``."""
 
-    marginals: tuple[Tensor, Tensor]
+    marginals: tuple[Array, Array]
 
-    def right(self, z: Tensor) -> Tensor:
+    def right(self, z: Array) -> Array:
         """``P z``."""
 
-    def left(self, z: Tensor) -> Tensor:
+    def left(self, z: Array) -> Array:
         """``P' z``."""
+
+
+class Matrix:
+    """A cost (n, m) given as a matrix."""
+
+    def __init__(self, cost: Array) -> None:
+        self.given = cost
+        self.shape: tuple[int, int] = (cost.shape[0], cost.shape[1])
+
+    def exponents(
+        self, out: Array, epsilon: float, f: Array | None = None, g: Array | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Blocks of rows of ``(f_i + g_j - C_ij) / epsilon``, written to ``out``; in torch, whose exp is faster."""
+        for rows in blocks(out):
+            part = torch.mul(tensor(self.given[rows]), -1.0 / epsilon, out=tensor(out[rows]))
+            if g is not None:
+                part += tensor(g * (1.0 / epsilon))
+            if f is not None:
+                part += tensor(f[rows] * (1.0 / epsilon)).unsqueeze(1)
+            yield rows, part
+
+    def transpose(self) -> Matrix:
+        return Matrix(self.given.T)
+
+    def double(self) -> Matrix:
+        return Matrix(double(self.given))
+
+    def cost(self) -> Array:
+        return self.given
+
+    def bound(self) -> float:
+        """The largest cost, regardless of sign."""
+        return max(abs(float(self.given.max())), abs(float(self.given.min())))
 
 
 class Points:
     """Detached clouds ``x`` (n, d) and ``y`` (m, d), centred so that float32 keeps the digits of small distances."""
 
-    def __init__(self, x: Tensor, y: Tensor, scale: float, same: bool) -> None:
-        self.scale, self.same = scale, same
-        y = y.detach()
-        centre = y.mean(0)
-        self.y = y - centre
-        self.x = self.y if same else x.detach() - centre
+    def __init__(self, x: Tensor, y: Tensor, scale: float, in_numpy: bool = False) -> None:
+        self.scale, self.same = scale, False
+        own: tuple[Array, Array] = (x.detach(), y.detach())
+        if in_numpy:
+            own = own[0].numpy(), own[1].numpy()
+        centre = own[1].sum(0) * (1.0 / own[1].shape[0])
+        self.x, self.y = own[0] - centre, own[1] - centre
+        self.shape: tuple[int, int] = (self.x.shape[0], self.y.shape[0])
 
     @cached_property
-    def xx(self) -> Tensor:
-        return self.x.square().sum(1).mul_(self.scale)
+    def xx(self) -> Array:
+        return (self.x * self.x).sum(1) * self.scale
 
     @cached_property
-    def yy(self) -> Tensor:
-        return self.xx if self.same else self.y.square().sum(1).mul_(self.scale)
+    def yy(self) -> Array:
+        return (self.y * self.y).sum(1) * self.scale
 
     def between(self, rows: Tensor | None, columns: Tensor | None) -> Points:
         """Some of the points of either cloud, in the same coordinates."""
-        other = copy(self)
-        other.__dict__.pop("xx", None)
-        other.__dict__.pop("yy", None)
-        other.x = self.x if rows is None else self.x[rows]
-        other.y = self.y if columns is None else self.y[columns]
-        other.same = False
-        return other
+        x, y = self.x if rows is None else self.x[rows], self.y if columns is None else self.y[columns]
+        part: Points = variant(self, x=x, y=y, shape=(x.shape[0], y.shape[0]))
+        part.__dict__.pop("xx", None)
+        part.__dict__.pop("yy", None)
+        return part
 
     def transpose(self) -> Points:
-        other = self.between(None, None)
-        other.x, other.y = self.y, self.x
+        """The same clouds with the sides exchanged."""
+        other: Points = variant(self, x=self.y, y=self.x, xx=self.yy, yy=self.xx, shape=self.shape[::-1])
         return other
 
-    def mean_and_bound(self) -> Tensor:
-        """Mean of the cost (``y`` has mean 0) and an upper bound of it, in O(n d)."""
-        return torch.stack([self.xx.mean() + self.yy.mean(), 2.0 * (self.xx.max() + self.yy.max())])
+    def alone(self, side: int) -> Points:
+        """One of the clouds against itself."""
+        z, zz = (self.y, self.yy) if side else (self.x, self.xx)
+        other: Points = variant(self, x=z, y=z, xx=zz, yy=zz, shape=(len(z), len(z)), same=True)
+        return other
 
-    def cost(self) -> Tensor:
+    def double(self) -> Points:
+        other: Points = variant(self, x=double(self.x), y=double(self.y))
+        other.__dict__.pop("xx", None)
+        other.__dict__.pop("yy", None)
+        return other
+
+    def mean(self) -> float:
+        """Mean of the cost (one of the clouds has mean 0)."""
+        return float(self.xx.mean() + self.yy.mean())
+
+    def bound(self) -> float:
+        """An upper bound of the cost, at most twice the largest possible between points of these norms."""
+        return 2.0 * (float(self.xx.max()) + float(self.yy.max()))
+
+    def exponents(
+        self, out: Array, epsilon: float, f: Array | None = None, g: Array | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Blocks of rows of ``(f_i + g_j - C_ij) / epsilon``, written to ``out``; in torch, whose BLAS is faster."""
+        one = 1.0 / epsilon
+        left = tensor((self.xx if f is None else self.xx - f) * -one).unsqueeze(1)
+        right = tensor((self.yy if g is None else self.yy - g) * -one)
+        x, columns, whole = tensor(self.x), tensor(self.y).T, tensor(out)
+        for rows in blocks(out):
+            part = torch.addmm(right, x[rows], columns, alpha=2.0 * self.scale * one, out=whole[rows])
+            yield rows, part.add_(left[rows])
+
+    def cost(self) -> Array:
         """(n, m) matrix; its diagonal is exactly zero for a cloud against itself."""
-        matrix = torch.addmm(self.yy, self.x, self.y.T, alpha=-2.0 * self.scale)
-        matrix.add_(self.xx.unsqueeze(1)).clamp_min_(0.0)
-        return matrix.fill_diagonal_(0.0) if self.same else matrix
+        matrix = empty(self.shape, self.x)
+        for _, part in self.exponents(matrix, 1.0):
+            part.neg_().clamp_min_(0.0)
+        if self.same:
+            tensor(matrix).fill_diagonal_(0.0)
+        return matrix
 
-    def gradient_x(self, plan: Products, factor: float) -> Tensor:
+    def gradient_x(self, plan: Products, factor: float) -> Array:
         """``2 scale (diag(P 1) x - P y)``, twice that for a cloud against itself (both its roles), times ``factor``."""
         factor *= 2.0 * self.scale * (2.0 if self.same else 1.0)
-        return (plan.marginals[0].unsqueeze(1) * self.x).sub_(plan.right(self.y)).mul_(factor)
+        return (plan.marginals[0][:, None] * self.x - plan.right(self.y)) * factor
 
-    def gradient_y(self, plan: Products, factor: float) -> Tensor:
+    def gradient_y(self, plan: Products, factor: float) -> Array:
         factor *= 2.0 * self.scale
-        return (plan.marginals[1].unsqueeze(1) * self.y).sub_(plan.left(self.x)).mul_(factor)
+        return (plan.marginals[1][:, None] * self.y - plan.left(self.x)) * factor

@@ -13,15 +13,16 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from sidelight.transport import dense, implicit, online
+from sidelight.transport.arrays import Array, alike, full, suits_numpy, tensor, variant
 from sidelight.transport.costs import SQUARED, Cost, cost_matrix
-from sidelight.transport.points import Points
+from sidelight.transport.dense import Ground
+from sidelight.transport.points import Matrix, Points
 from sidelight.transport.result import Transport
 
 Path = Literal["auto", "dense", "online"]
 
 TINY = 1e-30  # stands for a mass of zero
 LARGE = 1 << 27  # elements of the cost above which it is never formed
-SMALL = 1 << 18  # elements up to which looking through a cost matrix is the cheapest way to its mean and maximum
 
 
 class _WithGradients(Function):
@@ -60,8 +61,16 @@ def with_gradients(value: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> Ten
     return result
 
 
+def finite(cost: float) -> float:
+    if not abs(cost) < float("inf"):
+        raise ValueError("the transport cost holds NaN or infinity: check the inputs")
+    return cost
+
+
 class Problem:
     """Transport between ``n`` and ``m`` masses, from clouds ``x``, ``y`` or from a cost matrix. Not batched."""
+
+    symmetric = False
 
     def __init__(
         self,
@@ -71,11 +80,10 @@ class Problem:
         a: Tensor | None,
         b: Tensor | None,
         offset: Tensor | None,
-        symmetric: bool = False,
+        path: Path = "auto",
         second_order: bool = False,
     ) -> None:
-        self.symmetric, self.second_order = symmetric, second_order
-        self.x, self.y, self.offset = x, y, offset
+        self.x, self.y, self.a, self.b, self.offset, self.second_order = x, y, a, b, offset, second_order
         self.matrix: Tensor | None = None
         self.points: Points | None = None
         if isinstance(cost, Tensor):
@@ -84,51 +92,66 @@ class Problem:
         else:
             assert x is not None
             assert y is not None
-            self.shape = (len(x), len(y))
-            if isinstance(cost, str) and cost in SQUARED and not second_order:
-                with torch.no_grad():
-                    self.points = Points(x, y, SQUARED[cost], symmetric)
-            else:
-                self.matrix = cost_matrix(x, y, cost)
-        if 0 in self.shape or (symmetric and self.shape[0] != self.shape[1]):
-            raise ValueError(f"a cost matrix is (n, m) with n, m >= 1, square for a self-cost; got {self.shape}")
+            self.shape = (x.shape[0], y.shape[0])
+        if 0 in self.shape:
+            raise ValueError(f"a cost matrix is (n, m) with n, m >= 1; got {self.shape}")
+        size = self.shape[0] * self.shape[1]
+        of_points = isinstance(cost, str) and cost in SQUARED and not second_order
+        if path == "online" and not (of_points and offset is None):
+            raise ValueError("the online path serves clouds under a squared Euclidean cost, to first order")
+        self.online = path == "online" or (path == "auto" and of_points and offset is None and size > LARGE)
+        if of_points:
+            assert x is not None
+            assert y is not None
+            in_numpy = not self.online and suits_numpy(size, x)
+            self.points = Points(x, y, SQUARED[cost], in_numpy)  # type: ignore[index]
+        elif self.matrix is None:
+            assert x is not None
+            assert y is not None
+            self.matrix = cost_matrix(x, y, cost)
         if self.matrix is not None and offset is not None:
             self.matrix = self.matrix + offset.detach().to(self.matrix)
-        self.a, self.b = a, b
+
+    def alone(self, side: int, cost: Cost, offset: Tensor | None) -> Problem:
+        """The transport of one side onto itself."""
+        own, mass, n = (self.y, self.b, self.shape[1]) if side else (self.x, self.a, self.shape[0])
+        if self.points is None:
+            other = Problem(own, own, cost, mass, mass, offset, second_order=self.second_order)
+            if other.shape != (n, n):
+                raise ValueError(f"the cost of a side with itself is {n} x {n}; got {other.shape}")
+        else:
+            points = self.points.alone(side)
+            other = variant(self, x=own, y=own, a=mass, b=mass, shape=(n, n), offset=offset, points=points)
+            other.__dict__.pop("ground", None)
+        other.symmetric = True
+        return other
 
     # ------------------------------------------------------------ what is given
 
     @cached_property
-    def dense_cost(self) -> Tensor:
-        """The detached cost matrix."""
-        if self.points is None:
-            assert self.matrix is not None
-            return self.matrix.detach()
-        with torch.no_grad():
-            matrix = self.points.cost()
-            return matrix if self.offset is None else matrix.add_(self.offset.to(matrix))
+    def ground(self) -> Ground:
+        """The detached cost."""
+        if self.points is not None:
+            if self.offset is None:
+                return self.points
+            cost = self.points.cost()
+            return Matrix(cost + alike(self.offset.detach(), cost))
+        assert self.matrix is not None
+        cost = self.matrix.detach()
+        return Matrix(cost.numpy() if suits_numpy(cost.numel(), cost) else cost)
 
-    @cached_property
-    def cost_scale(self) -> tuple[float, float]:
-        """Mean of the cost, and a bound on its maximum, without forming it where it is of points."""
-        with torch.no_grad():
-            if self.points is not None and self.offset is None and self.shape[0] * self.shape[1] > SMALL:
-                both = self.points.mean_and_bound()
-            else:
-                both = torch.stack([self.dense_cost.mean(), self.dense_cost.max()])
-            mean, largest = both.tolist()
-        if not (abs(mean) < float("inf") and largest < float("inf")):
-            raise ValueError("the transport cost holds NaN or infinity: check the inputs")
-        return mean, largest
+    def mean_cost(self) -> float:
+        """Mean of the cost, without forming it where it is of points."""
+        ground = self.ground
+        return finite(ground.mean() if isinstance(ground, Points) else float(ground.given.mean()))
 
     def masses(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Positive ``a`` and ``b`` of sum 1 (differentiable where given), and the total mass if it is not 1."""
         n, m = self.shape
         a, b = like.new_full((n,), 1 / n), like.new_full((m,), 1 / m)
-        if self.a is None and self.b is None:
-            return a, b, None
         given = self.a if self.a is not None else self.b
-        assert given is not None
+        if given is None:
+            return a, b, None
         total = given.sum()
         if self.a is not None:
             a = (self.a / total).clamp_min(TINY)
@@ -146,110 +169,97 @@ class Problem:
         epsilon: float,
         tolerance: float,
         limit: int,
-        potentials: tuple[Tensor, Tensor] | None,
-        path: Path = "auto",
+        potentials: tuple[Tensor, Tensor] | None = None,
         attach: bool = True,
     ) -> Transport:
         """Solve; without ``attach`` the gradients stay in the result for the caller to combine."""
         differentiable = torch.is_grad_enabled()
-        with torch.no_grad():
-            a, b, mass = self.masses(self.points.x if self.points is not None else self.dense_cost)
+        with torch.no_grad(), np.errstate(all="ignore"):  # what overflows is found and mended
+            like = self.x if self.x is not None else self.matrix
+            assert like is not None
+            settings = (epsilon, tolerance, limit)
+            ground, largest = self.ground, 0.0 if self.symmetric else finite(self.ground.bound())
             solution: dense.Solution | online.Solution
-            if self.goes_online(path):
-                solution = self._solve_online(a, b, epsilon, tolerance, limit, potentials)
+            if self.online:
+                assert self.points is not None
+                a, b, mass = self.masses(like)
+                solution = online.solve(self.points, a, b, *settings, potentials)
             else:
-                with np.errstate(all="ignore"):  # what overflows is found and mended
-                    solution = self._solve_dense(a, b, epsilon, tolerance, limit, potentials)
+                array = ground.x if isinstance(ground, Points) else ground.given
+                if self.a is None and self.b is None:
+                    a, b, mass = (*(full(n, 1.0 / n, array) for n in self.shape), None)
+                else:
+                    *both, mass = self.masses(like)
+                    a, b = (alike(z, array) for z in both)
+                if self.symmetric:
+                    solution = dense.solve_symmetric(ground, a, *settings)
+                elif self.shape[0] <= self.shape[1]:
+                    solution = dense.solve(ground, a, b, *settings, largest, potentials)
+                else:  # Newton works on the first side: make it the smaller one
+                    swapped = None if potentials is None else potentials[::-1]
+                    solution = dense.solve(ground.transpose(), b, a, *settings, largest, swapped).transpose()
             factor = 1.0 if mass is None else mass.item()
-            value = solution.f.new_tensor(solution.value * factor)
             second_order = self.second_order and differentiable
-            pairs = self._gradients(solution, factor) if differentiable and not second_order else []
+            pairs = self._gradients(solution, factor, like) if differentiable and not second_order else []
+            number = solution.value * factor
+            value = like.new_tensor(number)
         if second_order:
             return self._twice_differentiable(solution, epsilon)
+
+        def as_tensor(array: Array) -> Tensor:
+            return tensor(array).to(like)
+
         return Transport(
             with_gradients(value, pairs) if attach else value,
-            (solution.f, solution.g),
             epsilon,
             solution.error,
             solution.iterations,
             solution.converged,
             solution.path,
-            lambda: solution.plan() * factor,
-            lambda: (solution.plan() * self.dense_cost).sum() * factor,
+            number,
+            lambda: (as_tensor(solution.potentials[0]), as_tensor(solution.potentials[1])),
+            lambda: as_tensor(solution.plan()) * factor,
+            lambda: (as_tensor(solution.plan()) * as_tensor(ground.cost())).sum() * factor,
             pairs,
         )
 
-    def goes_online(self, path: Path) -> bool:
-        possible = self.points is not None and self.offset is None
-        if path == "online" and not possible:
-            raise ValueError("the online path serves clouds under a squared Euclidean cost, to first order")
-        return path == "online" or (path == "auto" and possible and self.shape[0] * self.shape[1] > LARGE)
-
-    def _solve_dense(
-        self,
-        a: Tensor,
-        b: Tensor,
-        epsilon: float,
-        tolerance: float,
-        limit: int,
-        potentials: tuple[Tensor, Tensor] | None,
-    ) -> dense.Solution:
-        cost = self.dense_cost
-        if self.symmetric:
-            return dense.solve_symmetric(cost, a, epsilon, tolerance, limit, lambda: self.cost_scale)
-        if cost.shape[0] <= cost.shape[1]:
-            return dense.solve(cost, a, b, epsilon, tolerance, limit, self.cost_scale, potentials)
-        # Newton works on the first side: make it the smaller one
-        swapped = None if potentials is None else (potentials[1], potentials[0])
-        return dense.solve(cost.T, b, a, epsilon, tolerance, limit, self.cost_scale, swapped).transpose()
-
-    def _solve_online(
-        self,
-        a: Tensor,
-        b: Tensor,
-        epsilon: float,
-        tolerance: float,
-        limit: int,
-        potentials: tuple[Tensor, Tensor] | None,
-    ) -> online.Solution:
-        assert self.points is not None
-        _ = self.cost_scale  # says so if the input is not finite
-        return online.solve(self.points, a, b, epsilon, tolerance, limit, potentials)
-
-    def _gradients(self, solution: dense.Solution | online.Solution, factor: float) -> list[tuple[Tensor, Tensor]]:
+    def _gradients(
+        self, solution: dense.Solution | online.Solution, factor: float, like: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
         """Envelope theorem: d objective / d cost is the plan, d / d masses are the potentials."""
-        pairs: list[tuple[Tensor, Tensor]] = []
+        pairs: list[tuple[Tensor, Array]] = []
         if self.points is None:
             assert self.matrix is not None
             if self.matrix.requires_grad:
-                pairs.append((self.matrix, solution.plan().mul_(factor)))
+                pairs.append((self.matrix, solution.plan() * factor))
         else:
             if self.x is not None and self.x.requires_grad:
                 pairs.append((self.x, self.points.gradient_x(solution, factor)))
             if self.y is not None and self.y.requires_grad and not self.symmetric:
                 pairs.append((self.y, self.points.gradient_y(solution, factor)))
-        for weight, potential in ((self.a, solution.f), (self.b, solution.g)):
+        for side, weight in enumerate((self.a, self.b)):
             if weight is not None and weight.requires_grad:
-                pairs.append((weight, potential))
-        return pairs
+                pairs.append((weight, solution.potentials[side]))
+        return [(variable, tensor(gradient).to(like)) for variable, gradient in pairs]
 
     def _twice_differentiable(self, solution: dense.Solution | online.Solution, epsilon: float) -> Transport:
         """The envelope's gradient made differentiable in turn; plan, cost and potentials carry gradients too."""
         cost = self.matrix
         assert cost is not None
         a, b, mass = self.masses(cost)
-        objective, plan, f, g = implicit.attach(
-            cost.new_tensor(solution.value), cost, a, b, solution.plan(), solution.f, solution.g, epsilon
-        )
+        f, g = (tensor(z).to(cost) for z in solution.potentials)
+        plan = tensor(solution.plan()).to(cost)
+        objective, plan, f, g = implicit.attach(cost.new_tensor(solution.value), cost, a, b, plan, f, g, epsilon)
         factor: float | Tensor = 1.0 if mass is None else mass
         return Transport(
             objective * factor,
-            (f, g),
             epsilon,
             solution.error,
             solution.iterations,
             solution.converged,
             solution.path,
+            solution.value,
+            lambda: (f, g),
             lambda: plan * factor,
             lambda: (plan * cost).sum() * factor,
         )

@@ -29,13 +29,12 @@ class Transport:
     """A converged entropic transport plan and what belongs to it.
 
     ``objective`` carries gradients (envelope theorem); everything else is detached unless ``second_order=True`` was
-    asked for. ``plan`` and ``cost`` are computed when first read. Batched solves report their worst problem.
+    asked for. ``potentials``, ``plan`` and ``cost`` are computed when first read. Batched solves report their worst
+    problem.
     """
 
     objective: Tensor
     """``<P, C> + epsilon KL(P | a b')``, differentiable in points, cost and weights."""
-    potentials: tuple[Tensor, Tensor]
-    """Dual potentials ``f`` (..., n) and ``g`` (..., m), in units of the cost; pass them as ``potentials=`` later."""
     epsilon: float
     marginal_error: float
     """``max(|P 1 - a|_1, |P' 1 - b|_1)`` relative to the total mass."""
@@ -44,9 +43,16 @@ class Transport:
     converged: bool
     path: str
     """Which solver ran: ``"dense"`` or ``"online"``."""
+    _value: float = field(repr=False)
+    _potentials: Callable[[], tuple[Tensor, Tensor]] = field(repr=False)
     _plan: Callable[[], Tensor] = field(repr=False)
     _cost: Callable[[], Tensor] = field(repr=False)
     _pairs: Sequence[tuple[Tensor, Tensor]] = field(repr=False, default=())
+
+    @cached_property
+    def potentials(self) -> tuple[Tensor, Tensor]:
+        """Dual potentials ``f`` (..., n) and ``g`` (..., m) in units of the cost, to start a later solve from."""
+        return self._potentials()
 
     @cached_property
     def plan(self) -> Tensor:
@@ -67,12 +73,13 @@ def stack(results: Sequence[Transport], shape: tuple[int, ...]) -> Transport:
 
     return Transport(
         joined([r.objective for r in results]),
-        (joined([r.potentials[0] for r in results]), joined([r.potentials[1] for r in results])),
         results[0].epsilon,
         max(r.marginal_error for r in results),
         max(r.iterations for r in results),
         all(r.converged for r in results),
         results[0].path,
+        sum(r._value for r in results),
+        lambda: (joined([r.potentials[0] for r in results]), joined([r.potentials[1] for r in results])),
         lambda: joined([r.plan for r in results]),
         lambda: joined([r.cost for r in results]),
     )

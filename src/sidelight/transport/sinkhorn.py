@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,7 +50,8 @@ def sinkhorn(
         clouds = _read_clouds(x, y, cost)
         matrix = _float(cost) if isinstance(cost, Tensor) else cost
         solve = _Solver(epsilon, tolerance, max_iterations, second_order, path)
-        results, shape = solve(*clouds, matrix, a, b, offset, potentials)
+        problems, shape = solve.problems(*clouds, matrix, a, b, offset)
+        results = solve(problems, potentials)
         result = stack(results, shape) if shape else results[0]
     if not result.converged:
         report_failure(result.marginal_error, tolerance, result.iterations, on_failure)
@@ -85,27 +87,34 @@ def sinkhorn_divergence(
     with _exact_arithmetic():
         first, second = _read_clouds(x, y, costs[0])
         solve = _Solver(epsilon, tolerance, max_iterations, second_order, path, attach=False)
-        cross, shape = solve(first, second, costs[0], a, b, offsets[0], potentials)
-        alone = _Solver(cross[0].epsilon, tolerance, max_iterations, second_order, path, attach=False, symmetric=True)
-        self_x, _ = alone(first, first, costs[1], a, a, offsets[1], None)
-        known = None if self_y is None else _unstack(self_y, cross)
-        last = known or alone(second, second, costs[2], b, b, offsets[2], None)[0]
-        values = [
-            with_gradients(
-                c.objective - 0.5 * (p.objective + q.objective),
-                merged([(1.0, c._pairs), (-0.5, p._pairs), (-0.5, q._pairs)]),
-            )
-            for c, p, q in zip(cross, self_x, last)
-        ]
+        problems, shape = solve.problems(first, second, costs[0], a, b, offsets[0])
+        cross = solve(problems, potentials)
+        solve.epsilon = cross[0].epsilon
+        sides = []
+        for side in (0, 1):
+            if side and self_y is not None:
+                sides.append(_known(self_y, cross))
+                continue
+            own = solve.parts(shape, costs[1 + side], offsets[1 + side])
+            sides.append(solve([p.alone(side, *parts) for p, *parts in zip(problems, *own)]))
+        values = [_debiased(c, p, q, second_order) for c, p, q in zip(cross, *sides)]
         value = torch.stack(values).reshape(shape) if shape else values[0]
-        parts = [stack(results, shape) if shape else results[0] for results in (cross, self_x, last)]
+        parts = [stack(results, shape) if shape else results[0] for results in (cross, *sides)]
     result = Divergence(value, *parts)
     if not result.converged:
         report_failure(result.marginal_error, tolerance, result.iterations, on_failure)
     return result
 
 
-def _unstack(known: Transport, cross: list[Transport]) -> list[Transport]:
+def _debiased(cross: Transport, self_x: Transport, self_y: Transport, second_order: bool) -> Tensor:
+    """``OT(x, y) - OT(x, x)/2 - OT(y, y)/2`` with one backward node."""
+    if second_order:
+        return cross.objective - 0.5 * (self_x.objective + self_y.objective)
+    value = cross.objective.new_tensor(cross._value - 0.5 * (self_x._value + self_y._value))
+    return with_gradients(value, merged([(1.0, cross._pairs), (-0.5, self_x._pairs), (-0.5, self_y._pairs)]))
+
+
+def _known(known: Transport, cross: list[Transport]) -> list[Transport]:
     """The self term of an earlier divergence, checked and without gradients."""
     if (
         len(cross) != 1
@@ -120,21 +129,14 @@ class _Solver:
     """The settings of a solve, applied to every problem of a batch."""
 
     def __init__(
-        self,
-        epsilon: float | str,
-        tolerance: float,
-        limit: int,
-        second_order: bool,
-        path: Path,
-        attach: bool = True,
-        symmetric: bool = False,
+        self, epsilon: float | str, tolerance: float, limit: int, second_order: bool, path: Path, attach: bool = True
     ) -> None:
         if not tolerance > 0 or limit < 1:
             raise ValueError(f"tolerance and max_iterations must be positive, got {tolerance} and {limit}")
         self.epsilon, self.tolerance, self.limit = epsilon, tolerance, limit
-        self.second_order, self.path, self.attach, self.symmetric = second_order, path, attach, symmetric
+        self.second_order, self.path, self.attach = second_order, path, attach
 
-    def __call__(
+    def problems(
         self,
         x: Tensor | None,
         y: Tensor | None,
@@ -142,30 +144,30 @@ class _Solver:
         a: Tensor | None,
         b: Tensor | None,
         offset: Tensor | None,
-        potentials: Potentials | None,
-    ) -> tuple[list[Transport], tuple[int, ...]]:
-        """One result per problem, and the leading shape."""
+    ) -> tuple[list[Problem], torch.Size]:
+        """The problems of a batch, and their leading shape."""
         if isinstance(cost, Tensor):
-            shape, sizes = cost.shape[:-2], cost.shape[-2:]
+            like, shape, n, m = cost, cost.shape[:-2], cost.shape[-2], cost.shape[-1]
         else:
             assert x is not None
             assert y is not None
-            shape, sizes = x.shape[:-2], torch.Size((x.shape[-2], y.shape[-2]))
-        like = cost if isinstance(cost, Tensor) else x
-        assert like is not None
-        a, b = _weights("a", a, like, (*shape, sizes[0])), _weights("b", b, like, (*shape, sizes[1]))
+            like, shape, n, m = x, x.shape[:-2], x.shape[-2], y.shape[-2]
+        a, b = _weights("a", a, like, (*shape, n)), _weights("b", b, like, (*shape, m))
+        how = (self.path, self.second_order)
+        return [Problem(*part, *how) for part in zip(*self.parts(shape, x, y, cost, a, b, offset))], shape
+
+    def parts(self, shape: torch.Size, *given: Any) -> list[Sequence[Any]]:
+        """What every problem gets of each argument."""
         count = shape.numel()
-        parts = [
-            _unbatch(t, shape, count) if isinstance(t, Tensor) else [t] * count for t in (x, y, cost, a, b, offset)
-        ]
-        problems = [Problem(*part, self.symmetric, self.second_order) for part in zip(*parts)]  # type: ignore[call-arg, arg-type]
-        epsilon = resolve_epsilon(self.epsilon, lambda: sum(p.cost_scale[0] for p in problems) / count)
-        starts: list[Potentials | None] = [None] * count
+        return [_unbatch(z, shape, count) if isinstance(z, Tensor) else [z] * count for z in given]
+
+    def __call__(self, problems: list[Problem], potentials: Potentials | None = None) -> list[Transport]:
+        count = len(problems)
+        epsilon = resolve_epsilon(self.epsilon, lambda: sum(p.mean_cost() for p in problems) / count)
+        starts: Sequence[Potentials | None] = [None] * count
         if potentials is not None:
-            starts = list(zip(*[_unbatch(t.detach(), shape, count) for t in potentials]))
-        settings = (epsilon, self.tolerance, self.limit)
-        results = [p.solve(*settings, start, self.path, self.attach) for p, start in zip(problems, starts)]
-        return results, tuple(shape)
+            starts = list(zip(*[z.detach().reshape(count, z.shape[-1]) for z in potentials]))
+        return [p.solve(epsilon, self.tolerance, self.limit, start, self.attach) for p, start in zip(problems, starts)]
 
 
 def _unbatch(tensor: Tensor, shape: torch.Size, count: int) -> Sequence[Tensor]:
