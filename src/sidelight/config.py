@@ -62,6 +62,24 @@ class TrainingConfig:
 @dataclass
 class TeacherConfig:
     """How the teacher speaks.
+@dataclass
+class AugmentConfig:
+    """How training views videos, frames and images that are read from files. What is tested is seen from the centre.
+
+    The modalities of a row are viewed alike. Only `time` is on by default: another clip of a recording has its label,
+    which a mirrored or cut image need not have. A teacher's outputs are kept from the centre view.
+
+    Args:
+        crop: least share of the largest crop that a view covers; 1: the largest crop in the middle.
+        flip: half of the views are mirrored.
+        time: clips shorter than their recording begin anywhere in it.
+    """
+
+    crop: float = 1.0
+    flip: bool = False
+    time: bool = True
+
+
 
     Args:
         crossfit: 0, or how many teachers share a fold's labelled groups, each speaking of groups it has not seen; then
@@ -168,6 +186,7 @@ class Config:
         standardize: "train" (statistics of the train rows) or "group" (each group by its own; new groups need data).
         options: settings of one method by its name, e.g. options.kl.temperature=2; docs/methods.md lists them.
         output: run folder (empty: runs/<data name>).
+        on_error: of recordings that cannot be read: "raise", or "skip" to drop their rows and list them in skipped.csv.
         jobs: worker processes (0: as many as there are cores).
         checkpoint_seconds: a running job saves its state this often.
     """
@@ -194,9 +213,11 @@ class Config:
     standardize: Literal["train", "group"] = "train"
     network: NetworkConfig = field(default_factory=NetworkConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    on_error: Literal["raise", "skip"] = "raise"
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
     transport: TransportConfig = field(default_factory=TransportConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     balance: BalanceConfig = field(default_factory=BalanceConfig)
     options: dict[str, Any] = field(default_factory=dict)
     output: str = ""
@@ -347,6 +368,7 @@ _LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "teacher.crossfit": ("0 (no) or at least 2", lambda v: v == 0 or v >= 2),
     "student.drop": ("at least 0 and below 1", lambda v: 0 <= v < 1),
     "transport.epsilon": ("a number above 0 or e.g. relative:0.05", _epsilon),
+    "augment.crop": ("a share above 0 and at most 1", lambda v: 0 < v <= 1),
     "transport.k": ("at least 1", lambda v: v >= 1),
     "transport.objective": ("plain or divergence", ("plain", "divergence").__contains__),
     "transport.anchors": (f"one of {', '.join(_ANCHORS)}", _ANCHORS.__contains__),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from sidelight.data.lazy import LazyRows
+from sidelight.data.look import Look
 from sidelight.data.pixels import standardised
 
 
@@ -26,6 +28,7 @@ class Batch:
     lengths:  modality -> (B,) int64 valid time steps, only for variable-length modalities.
     pixels:   modality -> ((B, C) mean, (B, C) scale) of images that are still as they are stored (uint8, float16, …),
               since a whole data set of floating point images is too large; `ready` standardises them.
+    files:    modality -> rows that are still files; `ready` decodes them into `inputs`.
     """
 
     inputs: dict[str, Tensor]
@@ -35,6 +38,7 @@ class Batch:
     index: Tensor
     lengths: dict[str, Tensor]
     pixels: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    files: dict[str, LazyRows] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
@@ -49,13 +53,30 @@ class Batch:
             self.index[rows],
             {m: x[rows] for m, x in self.lengths.items()},
             {m: (mean[rows], scale[rows]) for m, (mean, scale) in self.pixels.items()},
+            {m: x[rows] for m, x in self.files.items()},
         )
 
-    def ready(self) -> Batch:
-        """What a network and a loss are given: stored images standardised, pixels' class codes as int64."""
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Modality -> a row's shape, of files too."""
+        stored = {m: tuple(x.shape[1:]) for m, x in self.inputs.items()}
+        return stored | {m: x.shape[1:] for m, x in self.files.items()}
+
+    def decoded(self, inputs: Mapping[str, Tensor]) -> Batch:
+        """The same with the rows of files that these tensors hold."""
+        left = {m: x for m, x in self.files.items() if m not in inputs}
+        return replace(self, inputs=self.inputs | dict(inputs), files=left)
+
+    def ready(self, looks: Sequence[Look] | None = None) -> Batch:
+        """What a network and a loss are given: files decoded, images standardised, pixels' class codes as int64.
+
+        looks: the view of each row's files; the centre by default.
+        """
+        if self.files:
+            return self.decoded({m: x.read(looks) for m, x in self.files.items()}).ready()
         if not self.pixels and self.target.dim() != 3:
             return self
-        made = {m: standardised(self.inputs[m], *by, self.present.get(m)) for m, by in self.pixels.items()}
+        stored = {m: by for m, by in self.pixels.items() if m in self.inputs}
+        made = {m: standardised(self.inputs[m], *by, self.present.get(m)) for m, by in stored.items()}
         target = self.target.long() if self.target.dim() == 3 else self.target
         return replace(self, inputs=self.inputs | made, target=target, pixels={})
 
@@ -67,6 +88,7 @@ class Batch:
             present={m: x for m, x in self.present.items() if m in modalities},
             lengths={m: x for m, x in self.lengths.items() if m in modalities},
             pixels={m: x for m, x in self.pixels.items() if m in modalities},
+            files={m: x for m, x in self.files.items() if m in modalities},
         )
 
     def to(self, where: torch.device | torch.dtype | str) -> Batch:
@@ -83,4 +105,5 @@ class Batch:
             move(self.index),
             {m: move(x) for m, x in self.lengths.items()},
             {m: (move(mean), move(scale)) for m, (mean, scale) in self.pixels.items()},
+            self.files,
         )

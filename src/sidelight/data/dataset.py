@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.images import compact
-from sidelight.data.rows import Rows, name_row
+from sidelight.data.rows import Rows, is_lazy, name_row
 from sidelight.errors import ConfigError, DataError, unknown
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Dataset:
     """N rows of several modalities with one target; checked when it is made.
 
     inputs:   modality -> (N, D) vectors or (N, T, C) signals, float32, or (N, C, H, W) images or (N, C, T, H, W) clips,
-              uint8, float16 or float32. Rows where the modality is absent hold zeros.
+              uint8, float16 or float32. Rows where the modality is absent hold zeros. `LazyRows` stay files.
     target:   (N,) int64 class codes, (N, K) float32, or (N, H, W) class codes of pixels (int8 or int16), −1 where one
               is ignored. Rows without a label hold −1 or NaN, whatever was given.
     labelled: (N,) bool.
@@ -56,12 +56,15 @@ class Dataset:
     about:    citation, licence, source, description; target and group: what reports call them.
     columns:  modality -> names of its columns, where the source had names: a student looks for them in new rows.
     impute:   "no" (NaN is an error) or "mean" (NaN is kept; the Preprocessor puts the train rows' mean there).
+    standard: modality -> what its values are standardised by where that is not for the experiment to say: "train" (the
+              train rows, all groups alike), "none", or a name of `sidelight.video.STATISTICS`.
+    skipped:  rows that were dropped since a recording cannot be read: their `id`, `modality` and `reason`.
 
     Raises DataError, which names modality, row and column, where the arrays are not that.
     """
 
     name: str
-    inputs: dict[str, NDArray]
+    inputs: dict[str, Any]
     target: NDArray
     labelled: NDArray
     task: str
@@ -75,6 +78,8 @@ class Dataset:
     about: dict[str, Any] = field(default_factory=dict)
     impute: str = "no"
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    standard: dict[str, str] = field(default_factory=dict)
+    skipped: tuple[dict[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.target)
@@ -83,10 +88,10 @@ class Dataset:
         self.group = None if self.group is None else np.asarray(self.group).astype(str)
         self.split = None if self.split is None else np.asarray(self.split).astype(str)
         self.inputs = {
-            m: compact(np.asarray(x)) if np.ndim(x) >= 4 else np.ascontiguousarray(x, dtype=np.float32)
+            m: x if is_lazy(x) else compact(np.asarray(x)) if np.ndim(x) >= 4 else np.ascontiguousarray(x, np.float32)
             for m, x in self.inputs.items()
         }
-        for kind in ("present", "lengths", "columns"):
+        for kind in ("present", "lengths", "columns", "standard"):
             for m in getattr(self, kind):
                 if m not in self.inputs:
                     raise DataError(f"{kind}: {unknown('modality', m, self.inputs)}")
@@ -255,7 +260,33 @@ class Dataset:
             present={m: self.present[m] for m in modalities},
             lengths={m: self.lengths[m] for m in modalities if m in self.lengths},
             columns={m: self.columns[m] for m in modalities if m in self.columns},
+            standard={m: self.standard[m] for m in modalities if m in self.standard},
             question=question,
+        )
+
+    @property
+    def lazy(self) -> tuple[str, ...]:
+        """The modalities whose rows are still files."""
+        return tuple(m for m, x in self.inputs.items() if is_lazy(x))
+
+    def sample(self, count: int, seed: int = 0) -> Dataset:
+        """`count` rows drawn without replacement, in their order, and of every modality at least one; all decoded."""
+        drawn = np.random.default_rng(seed).permutation(len(self))[:count]
+        rows = np.union1d(drawn, [np.flatnonzero(here)[0] for here in self.present.values()])
+
+        def of(arrays: dict[str, Any]) -> dict[str, Any]:
+            return {m: x[rows].read(threads=None).numpy() if is_lazy(x) else x[rows] for m, x in arrays.items()}
+
+        return replace(
+            self,
+            inputs=of(self.inputs),
+            target=self.target[rows],
+            labelled=self.labelled[rows],
+            present=of(self.present),
+            lengths=of(self.lengths),
+            group=None if self.group is None else self.group[rows],
+            split=None if self.split is None else self.split[rows],
+            ids=self.ids[rows],
         )
 
     def resolve(
@@ -309,15 +340,17 @@ class Dataset:
         view = self.select(names)
         keep = self.labelled if labelled is None else self.labelled & np.asarray(labelled, bool)
         target = torch.from_numpy(self._hide_target(keep))
-        inputs = {m: torch.from_numpy(x) for m, x in view.inputs.items()}
+        files = {m: x for m, x in view.inputs.items() if is_lazy(x)}
+        inputs = {m: torch.from_numpy(x) for m, x in view.inputs.items() if m not in files}
         images = {m: x for m, x in inputs.items() if x.dim() >= 4}
         pixels = {}
         present = {m: torch.from_numpy(x) for m, x in view.present.items()}
         lengths = {m: torch.from_numpy(x) for m, x in view.lengths.items()}
         if preprocessor is not None:
             with torch.no_grad():
-                pixels = {m: preprocessor.pixels(m, x, present[m], self.group) for m, x in images.items()}
+                stored = images | files
+                pixels = {m: preprocessor.pixels(m, x, present[m], self.group) for m, x in stored.items()}
                 others = {m: x for m, x in inputs.items() if m not in images}
                 inputs |= preprocessor(others, lengths, present, self.group)
             lengths = {m: x for m, x in lengths.items() if inputs[m].dim() == 3}
-        return Batch(inputs, target, torch.from_numpy(keep), present, torch.arange(len(self)), lengths, pixels)
+        return Batch(inputs, target, torch.from_numpy(keep), present, torch.arange(len(self)), lengths, pixels, files)

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from sidelight.data.dataset import Dataset
 from sidelight.data.strength import Strength, strengths
 
+LOOKED_AT = 500
+"""Rows that are decoded where they are files."""
+
 
 @dataclass(frozen=True)
 class ModalityInfo:
@@ -82,13 +85,18 @@ def inspect(dataset: Dataset, strength: bool = True, folds: int = 5, seed: int =
     chance = max(classes.values()) / max(sum(classes.values()), 1) if classes else 0.0
     if dataset.size:  # the most common class everywhere: its share is its IoU, and the others' IoU is 0
         chance /= sum(n > 0 for n in classes.values())
-    found, remarks = strengths(dataset, folds, seed) if strength else ((), [])
+    seen, sampled = dataset, []
+    if dataset.lazy:
+        seen = dataset.sample(LOOKED_AT, seed)
+        if len(seen) < len(dataset):
+            sampled = [f"{', '.join(dataset.lazy)}: values and strengths are those of {len(seen)} rows drawn at random"]
+    found, remarks = strengths(seen, folds, seed) if strength else ((), [])
     return Inspection(
         name=dataset.name,
         rows=len(dataset),
         unlabelled=int((~labelled).sum()),
         task=dataset.task,
-        modalities=tuple(_modality(dataset, m) for m in dataset.modalities),
+        modalities=tuple(_modality(seen if m in dataset.lazy else dataset, m, dataset) for m in dataset.modalities),
         groups={} if dataset.group is None else _count(dataset.group),
         split={} if dataset.split is None else _count(dataset.split),
         classes=classes,
@@ -96,7 +104,7 @@ def inspect(dataset: Dataset, strength: bool = True, folds: int = 5, seed: int =
         metric=metric,
         chance=chance,
         strengths=found,
-        remarks=(*_remarks(dataset, classes), *remarks),
+        remarks=(*_remarks(dataset, classes, seen), *sampled, *remarks),
     )
 
 
@@ -118,7 +126,8 @@ def _range(values: NDArray) -> dict[str, float]:
     }
 
 
-def _modality(dataset: Dataset, m: str) -> ModalityInfo:
+def _modality(dataset: Dataset, m: str, whole: Dataset) -> ModalityInfo:
+    """dataset: `whole`, or rows of it that were decoded."""
     x, present = dataset.inputs[m], dataset.present[m]
     here = x[present]
     channels = np.moveaxis(here, 1, -1) if here.ndim >= 4 else here
@@ -136,7 +145,7 @@ def _modality(dataset: Dataset, m: str) -> ModalityInfo:
             name=m,
             role=role,
             shape=dataset.shape(m),
-            missing=int((~present).sum()),
+            missing=int((~whole.present[m]).sum()),
             nan=int(np.isnan(here).sum()) if here.dtype.kind == "f" else 0,
             lengths=lengths,
             minimum=float(np.nanmin(low)),
@@ -145,7 +154,7 @@ def _modality(dataset: Dataset, m: str) -> ModalityInfo:
         )
 
 
-def _remarks(dataset: Dataset, classes: dict[str, int]) -> list[str]:
+def _remarks(dataset: Dataset, classes: dict[str, int], seen: Dataset) -> list[str]:
     from sidelight.protocols import straddling
 
     out = []
@@ -162,7 +171,7 @@ def _remarks(dataset: Dataset, classes: dict[str, int]) -> list[str]:
     if ignored:
         out.append(f"{ignored:.1%} of the labelled rows' pixels are ignored")
     for m in dataset.modalities:
-        info = _modality(dataset, m)
+        info = _modality(seen if m in dataset.lazy else dataset, m, dataset)
         if info.constant:
             what = f"{info.shape[0]} channels" if len(info.shape) >= 3 else f"{info.shape[-1]} columns"
             out.append(f"{m}: {info.constant} of {what} are constant and will be ignored")

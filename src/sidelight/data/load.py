@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,13 +13,17 @@ from sidelight.data.arrays import read_arrays
 from sidelight.data.builtin import DATASETS
 from sidelight.data.dataset import Dataset
 from sidelight.data.files import load_npz
-from sidelight.data.raw import Raw, Roles, find_roles, groups, row_ids, splits
-from sidelight.data.rows import Rows
+from sidelight.data.raw import KINDS_FILE, TABLE_FILE, Raw, Roles, find_roles, groups, row_ids, splits
+from sidelight.data.rows import Rows, is_lazy
 from sidelight.data.target import encode_target
 from sidelight.errors import ConfigError, DataError, unknown
 
+if TYPE_CHECKING:
+    from sidelight.data.prepared import Prepared
+
 MANIFESTS = ("metadata.csv", "metadata.parquet", "metadata.tsv")
 SUFFIXES = (".csv", ".tsv", ".parquet", ".npz")
+OnError = Literal["raise", "skip"]
 Modalities = Sequence[str] | Mapping[str, str | Sequence[str] | None]
 
 
@@ -35,14 +39,16 @@ def load(
     impute: str = "no",
     ignore_index: int = 255,
     name: str | None = None,
+    on_error: OnError = "raise",
 ) -> Dataset:
-    """Paired rows from a built-in name, a dict of arrays, a DataFrame, an .npz, a manifest or its folder.
+    """Paired rows from a built-in name, a dict of arrays, a DataFrame, an .npz, a manifest or a (prepared) folder.
 
     target, group, split, ids: column or array names (default: the usual ones, see docs/data.md).
     task: "classification", "regression" or "segmentation" (default: read from the target).
     modalities: names (default: all that are found), or name -> column prefix or list of columns.
     impute: "no": NaN is an error; "mean": kept, and replaced by the train rows' mean later.
     ignore_index: of a segmentation, the class value of pixels that have none, beside −1.
+    on_error: of a prepared folder's recordings that cannot be read: "raise", or "skip" their rows.
     Raises DataError naming file, row, modality and value; ConfigError for a setting that cannot be.
     """
     if isinstance(source, Dataset):
@@ -53,10 +59,20 @@ def load(
     def find(columns: Sequence[str]) -> Roles:
         return find_roles(label, columns, target, group, split, ids)
 
-    label = name or _label(source)
-    raw, roles = _read(source, label, find, modalities)
+    prepared = _prepared(source)
+    label = name or (prepared.facts.name if prepared else "") or _label(source)
+    if prepared:
+        from sidelight.data.recorded import read_recordings
+
+        facts = prepared.facts
+        target, group, split = target or facts.target, group or facts.group, split or facts.split
+        task = task or ("classification" if facts.task in OF_CLASSES else facts.task)
+        wanted = None if modalities is None else list(modalities)
+        raw, roles = read_recordings(prepared, find, wanted, on_error)
+    else:
+        raw, roles = _read(source, label, find, modalities)
     row_names = row_ids(raw, roles)
-    y = encode_target(raw, roles, row_names, task, ignore_index)
+    y = encode_target(raw, roles, row_names, task, ignore_index if raw.ignore is None else raw.ignore)
     try:
         return Dataset(
             name=label,
@@ -70,9 +86,12 @@ def load(
             group=groups(raw, roles, row_names),
             split=splits(raw, roles, row_names),
             ids=row_names,
-            about=_about(source, roles),
+            about=_about(source, roles) | (prepared.facts.told if prepared else {}),
+            question=prepared.facts.question if prepared else {},
             impute=impute,
             columns=raw.features,
+            standard=raw.standard,
+            skipped=raw.skipped,
         )
     except DataError as e:
         raise DataError(str(e).replace(f"{label}: ", f"{raw.name}: ", 1)) from None
@@ -95,6 +114,7 @@ def load_for(config: Config, source: Any = None) -> Dataset:
         task={"auto": None, **dict.fromkeys(OF_CLASSES, "classification")}.get(config.task, config.task),
         impute=config.impute,
         ignore_index=config.ignore_index,
+        on_error=config.on_error,
     )
 
 
@@ -112,7 +132,13 @@ def load_rows(
         return find_roles(label, columns, None, group, None, ids, target_needed=False)
 
     label = _label(source)
-    raw, roles = _read(source, label, find, modalities)
+    if prepared := _prepared(source, target_needed=False):
+        from sidelight.data.recorded import read_recordings
+
+        group = group or prepared.facts.group
+        raw, roles = read_recordings(prepared, find, list(modalities))
+    else:
+        raw, roles = _read(source, label, find, modalities)
     row_names = row_ids(raw, roles)
     present = _present(raw)
     whole = {m: present.get(m, np.ones(raw.n, bool)) for m in raw.inputs}
@@ -142,11 +168,23 @@ def _read(
     )
 
 
+def _prepared(source: Any, target_needed: bool = True) -> Prepared | None:
+    """A prepared folder, named itself or by its table; None for any other source."""
+    if not isinstance(source, str | Path):
+        return None
+    folder = Path(source).parent if Path(source).name == TABLE_FILE else Path(source)
+    if not (folder / KINDS_FILE).is_file():
+        return None
+    from sidelight.data.prepared import read_prepared
+
+    return read_prepared(folder, target_needed)
+
+
 def _present(raw: Raw) -> dict[str, Any]:
     """What the reader said, less the rows that are NaN throughout."""
     present = dict(raw.present)
     for m, x in raw.inputs.items():
-        if x.dtype.kind != "f":
+        if is_lazy(x) or x.dtype.kind != "f":
             continue
         nothing = np.isnan(x).reshape(len(x), -1).all(1)
         if nothing.any():

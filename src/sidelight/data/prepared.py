@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sidelight.data.raw import KINDS_FILE, TABLE_FILE
 from sidelight.data.recordings import Kind, Labels, kind_of
 from sidelight.errors import ConfigError, DataError, unknown
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 1
-KINDS_FILE, TABLE_FILE = "modalities.json", "metadata.csv"
 FILE, START, END = "_file_name", "_start", "_end"
 """Suffixes of a modality's columns: its file, and the seconds from which to which a row is a part of it."""
 TASKS = ("", "classification", "regression", "segmentation", "retrieval", "anti-spoofing")
@@ -52,6 +52,17 @@ class Facts:
     citation: str = ""
     licence: str = ""
     description: str = ""
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What reports say of the set."""
+        told = {name: str(getattr(self, name)) for name in ("description", "licence", "citation")}
+        return {name: text for name, text in told.items() if text}
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """What an experiment compares unless told otherwise."""
+        return {name: list(given) for name in ("available", "privileged") if (given := getattr(self, name))}
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,13 +135,11 @@ def write_prepared(
     return out
 
 
-def is_prepared(path: str | Path) -> bool:
-    """Whether it is a prepared folder."""
-    return (Path(path) / KINDS_FILE).is_file()
+def read_prepared(folder: str | Path, target_needed: bool = True) -> Prepared:
+    """The table, kinds and facts of a prepared folder; no recording is opened. Raises DataError, ConfigError.
 
-
-def read_prepared(folder: str | Path) -> Prepared:
-    """The table, kinds and facts of a prepared folder; no recording is opened. Raises DataError, ConfigError."""
+    target_needed: of new rows, for prediction, the target's and split's columns may be absent.
+    """
     from sidelight.data.tables import read_frame
 
     folder = Path(folder)
@@ -153,28 +162,31 @@ def read_prepared(folder: str | Path) -> Prepared:
     facts = Facts(**given)
     modalities = {m: kind_of(config, f"{path}: modality {m!r}") for m, config in kinds.items()}
     table = read_frame(folder / TABLE_FILE)
-    _check(str(folder / TABLE_FILE), table, modalities, facts)
+    _check(str(folder / TABLE_FILE), table, modalities, facts, target_needed)
     return Prepared(folder, table, modalities, facts)
 
 
-def _check(source: str, table: pd.DataFrame, modalities: Mapping[str, Kind], facts: Facts) -> None:
+def _check(
+    source: str, table: pd.DataFrame, modalities: Mapping[str, Kind], facts: Facts, target_needed: bool = True
+) -> None:
     if not len(table):
         raise DataError(f"{source}: there are no rows")
     if not modalities:
         raise ConfigError(f"{source}: there are no modalities")
     columns = [str(c) for c in table.columns]
-    needed = ["id", *(c for c in (facts.group, facts.split) if c)]
+    needed = ["id", *(c for c in (facts.group, facts.split) if c and target_needed)]
     for m in modalities:
         if not re.fullmatch(r"[^.\s/]+", m):
             raise ConfigError(f"{source}: modality name {m!r} is empty or holds a dot, slash or space; rename it")
-        needed.append(m + FILE)
+        if target_needed or not isinstance(modalities[m], Labels):
+            needed.append(m + FILE)
     dense = [t for t in facts.target if isinstance(modalities.get(t), Labels)]
     if dense and len(facts.target) > 1:
         raise ConfigError(f"{source}: target {dense[0]!r} has a class per pixel; it stands alone")
     for m, kind in modalities.items():
         if isinstance(kind, Labels) and m not in facts.target:
             raise ConfigError(f"{source}: modality {m!r} is of kind 'labels' and therefore the target; name it so")
-    for c in [*needed, *(t for t in facts.target if t not in dense)]:
+    for c in [*needed, *(t for t in facts.target if t not in dense and target_needed)]:
         if c not in columns:
             raise DataError(f"{source}: {unknown('column', c, columns)}")
     inputs = [m for m in modalities if m not in dense]

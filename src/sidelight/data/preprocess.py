@@ -14,10 +14,14 @@ from torch import Tensor, nn
 from sidelight.data.dataset import Dataset
 from sidelight.data.moments import mask, moments, pixel_moments
 from sidelight.data.pixels import CLIP, standardised
+from sidelight.data.rows import is_lazy
 from sidelight.data.statistics import STANDARD, window_statistics
 from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.video.augment import STATISTICS
 
 CHUNK = 4096
+SAMPLE = 256
+"""Train rows that are decoded, evenly spread, for the moments of a modality whose rows are files."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +29,14 @@ class Plan:
     """One modality: its raw row shape, (D,), (T, C), (C, H, W) or (C, T, H, W).
 
     Whether the T of signals varies; which window statistics are taken of them, if any; the names of a vector's columns,
-    where it had them.
+    where it had them; what it is standardised by, as `Dataset.standard` ("": as the experiment says).
     """
 
     shape: tuple[int, ...]
     variable: bool = False
     statistics: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    standard: str = ""
 
     @property
     def image(self) -> bool:
@@ -126,7 +131,8 @@ class Preprocessor(nn.Module):
                     f"modality {m!r} has rows of shape {dataset.shape(m)}; only signals (T, C) have window statistics"
                 )
             made = tuple(parts) if m in wanted else ()
-            plans[m] = Plan(dataset.shape(m), m in dataset.lengths, made, dataset.columns.get(m, ()))
+            columns, standard = dataset.columns.get(m, ()), dataset.standard.get(m, "")
+            plans[m] = Plan(dataset.shape(m), m in dataset.lengths, made, columns, standard)
         if standardize == "group" and dataset.group is None:
             raise ConfigError(
                 f"standardize='group' needs groups, and {dataset.name} has none; say which column (group=…)"
@@ -165,7 +171,8 @@ class Preprocessor(nn.Module):
                 continue
             f = self._features(m, x, length)
             mean, scale = self._statistics_for(m, f, length, here, group)
-            f = ((f - mean) * scale).clamp(-CLIP, CLIP)
+            f = (f - mean) * scale
+            f = f if self.plans[m].standard == "none" else f.clamp(-CLIP, CLIP)
             keep = mask(f, length if f.dim() == 3 else None, here)
             out[m] = f if keep is None else f.masked_fill(~keep, 0)
         return out
@@ -221,6 +228,7 @@ class Preprocessor(nn.Module):
                     "variable": p.variable,
                     "statistics": list(p.statistics),
                     "columns": list(p.columns),
+                    "standard": p.standard,
                 }
                 for m, p in self.plans.items()
             },
@@ -233,7 +241,13 @@ class Preprocessor(nn.Module):
     def from_config(cls, config: Mapping[str, Any]) -> Preprocessor:
         """The structure that `to_config` wrote; its values come with `load_state_dict`."""
         plans = {
-            m: Plan(tuple(p["shape"]), bool(p["variable"]), tuple(p["statistics"]), tuple(p.get("columns", ())))
+            m: Plan(
+                tuple(p["shape"]),
+                bool(p["variable"]),
+                tuple(p["statistics"]),
+                tuple(p.get("columns", ())),
+                str(p.get("standard", "")),
+            )
             for m, p in config["modalities"].items()
         }
         return cls(plans, config["standardize"], config["impute"], config["groups"])
@@ -262,22 +276,27 @@ class Preprocessor(nn.Module):
         return window_statistics(x, length, plan.statistics, plan.shape[0]) if plan.statistics else x
 
     def _fit_one(self, m: str, x: Tensor, length: Tensor | None, present: Tensor) -> None:
-        if self.plans[m].image:
-            self._get("mean", m)[0], self._get("scale", m)[0] = pixel_moments(self._features(m, x, None), present)
+        plan, mean, scale = self.plans[m], self._get("mean", m), self._get("scale", m)
+        if plan.standard == "none":
+            return
+        if plan.standard in STATISTICS:
+            mean[0], scale[0] = _of_bytes(plan.standard, plan.channels)
+            return
+        if plan.image:
+            there = present if len(x) == len(present) else None  # a sample's rows are all there
+            mean[0], scale[0] = pixel_moments(self._features(m, x, None), there)
             return
         if self.impute == "mean":
-            mean, _ = moments(x, mask(x, length, present))
-            self._get("fill", m).copy_(mean)
+            self._get("fill", m).copy_(moments(x, mask(x, length, present))[0])
         f = torch.cat([self._features(m, *part) for part in _chunks(x, length)])
-        mean, scale = moments(f, mask(f, length if f.dim() == 3 else None, present))
-        self._get("mean", m)[0], self._get("scale", m)[0] = mean, scale
+        mean[0], scale[0] = moments(f, mask(f, length if f.dim() == 3 else None, present))
 
     def _statistics_for(
         self, m: str, f: Tensor, length: Tensor | None, present: Tensor | None, group: Sequence[str] | NDArray | None
     ) -> tuple[Tensor, Tensor]:
         """Mean and scale that broadcast over f."""
         mean, scale = self._get("mean", m), self._get("scale", m)
-        if self.standardize == "train":
+        if self.standardize == "train" or self.plans[m].standard:
             return mean[0], scale[0]
         if group is None:
             raise ConfigError("standardize='group' needs to know whose rows these are; give their group")
@@ -295,6 +314,9 @@ class Preprocessor(nn.Module):
         self, m: str, f: Tensor, length: Tensor | None, present: Tensor | None, names: NDArray, new: Sequence[str]
     ) -> tuple[Tensor, Tensor]:
         """(G, C) means and scales of the new groups; of one that lacks the modality throughout, the train rows'."""
+        if self.plans[m].standard:
+            same = [self._get(kind, m)[:1].expand(len(new), -1) for kind in ("mean", "scale")]
+            return same[0], same[1]
         keep = mask(f, length if f.dim() == 3 else None, present)
         of = pixel_moments if self.plans[m].image else moments
         means, scales = [self._get("mean", m)[:0]], [self._get("scale", m)[:0]]
@@ -315,10 +337,25 @@ class Preprocessor(nn.Module):
         return torch.cat(means), torch.cat(scales)
 
 
+def _looked_at(x: Any, standard: str) -> Any:
+    """Rows as a tensor; of files, a sample of those that are there, or none where nothing is fitted to them."""
+    if not is_lazy(x):
+        return torch.from_numpy(x)
+    there = np.flatnonzero(x.present)
+    count = min(SAMPLE, len(there)) if standard == "train" else 0
+    return x[there[np.linspace(0, len(there) - 1, count).round().astype(int)]].read(threads=None)
+
+
+def _of_bytes(statistics: str, channels: int) -> tuple[Tensor, Tensor]:
+    """(C,) mean and 1 / standard deviation of values 0–255; of grey values, those of the colours' mean."""
+    mean, std = (255 * torch.tensor(v) for v in STATISTICS[statistics])
+    return (mean, 1 / std) if channels == 3 else (mean.mean().expand(channels), (1 / std.mean()).expand(channels))
+
+
 def _tensors(
     dataset: Dataset, rows: NDArray, names: Sequence[str]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    inputs = {m: torch.from_numpy(dataset.inputs[m][rows]) for m in names}
+    inputs = {m: _looked_at(dataset.inputs[m][rows], dataset.standard.get(m, "")) for m in names}
     lengths = {m: torch.from_numpy(dataset.lengths[m][rows]) for m in names if m in dataset.lengths}
     return inputs, lengths, {m: torch.from_numpy(dataset.present[m][rows]) for m in names}
 

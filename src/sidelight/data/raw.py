@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from sidelight.data.rows import name_row
 from sidelight.errors import ConfigError, DataError, unknown
 
+KINDS_FILE, TABLE_FILE = "modalities.json", "metadata.csv"
+"""What makes a folder a prepared one, and its table."""
 DEFAULT_NAMES = {
     "target": ("target", "y", "label", "target_file_name", "label_file_name", "mask_file_name"),
     "group": ("group", "subject"),
@@ -50,13 +53,16 @@ class Raw:
 
     name: str
     n: int
-    inputs: dict[str, NDArray]
+    inputs: dict[str, Any]
     present: dict[str, NDArray] = field(default_factory=dict)
     lengths: dict[str, NDArray] = field(default_factory=dict)
     columns: dict[str, NDArray] = field(default_factory=dict)
     features: dict[str, tuple[str, ...]] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
     labelled: NDArray | None = None
+    standard: dict[str, str] = field(default_factory=dict)
+    skipped: tuple[dict[str, str], ...] = ()
+    ignore: int | None = None
 
     def __post_init__(self) -> None:
         if not self.n:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,17 +42,22 @@ def check_finite(
     )
 
 
+def is_lazy(x: Any) -> bool:
+    """Whether rows are `LazyRows`, still files; asked without importing what decodes them."""
+    return hasattr(x, "files") and hasattr(x, "read")
+
+
 @dataclass
 class Rows:
     """What a deployed student is given.
 
-    inputs:  modality -> (N, D) or (N, T, C) float32, or (N, C, H, W) images, also uint8 or float16.
+    inputs:  modality -> (N, D) or (N, T, C) float32, or (N, C, H, W) images, also uint8 or float16, or `LazyRows`.
     present: modality -> (N,) bool. lengths: modality -> (N,) int64.
     group: (N,) str or None. ids: (N,) str.
     """
 
     name: str
-    inputs: dict[str, NDArray]
+    inputs: dict[str, Any]
     present: dict[str, NDArray] = field(default_factory=dict)
     lengths: dict[str, NDArray] = field(default_factory=dict)
     group: NDArray | None = None
@@ -60,12 +66,21 @@ class Rows:
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
 
+    def take(self, rows: slice) -> Rows:
+        """Some of the rows."""
+        arrays = (self.inputs, self.present, self.lengths)
+        inputs, present, lengths = ({m: x[rows] for m, x in of.items()} for of in arrays)
+        named = (None if x is None else x[rows] for x in (self.group, self.ids))
+        return Rows(self.name, inputs, present, lengths, *named)
+
     def check(self, impute: str = "no") -> None:
         """Finite values where present, lengths that fit, zeros where absent; raises DataError naming the culprit."""
         if self.ids is None:
             self.ids = np.arange(len(self)).astype(str)
         for m in self.inputs:
             self._check_shape(m)
+            if is_lazy(self.inputs[m]):
+                continue
             if m in self.lengths:
                 self._check_lengths(m)
             self._blank_absent(m)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sidelight.data.files import load_array
-from sidelight.data.kind import Kind, Part, Size, at_least
+from sidelight.data.kind import Kind, Part, at_least
 from sidelight.data.look import CENTRE, Look, between
 from sidelight.data.pictures import video_file
 from sidelight.errors import ConfigError, DataError
@@ -87,10 +87,6 @@ class Series(Kind):
     def load(self, part: Part) -> Recording:
         """The part's recording, at least what a row needs of it; its first sample is the part's first."""
         raise NotImplementedError
-
-    def probe(self, part: Part) -> Size | None:
-        self.read(part)
-        return None
 
     def read(self, part: Part, look: Look = CENTRE) -> Tensor:
         recording = self.load(part)
@@ -208,10 +204,6 @@ class Array(Kind):
     def shape(self) -> tuple[int, ...] | None:
         return tuple(self.array_shape) or None
 
-    def probe(self, part: Part) -> Size | None:
-        self.read(part)
-        return None
-
     def read(self, part: Part, look: Look = CENTRE) -> Tensor:
         x = load_array(part.path, "")
         if x.dtype.kind not in "fiub" or not x.size:
@@ -243,10 +235,6 @@ class Text(Kind):
     @property
     def standard(self) -> str:
         return "none"
-
-    def probe(self, part: Part) -> Size | None:
-        self.read(part)
-        return None
 
     def read(self, part: Part, look: Look = CENTRE) -> Tensor:
         tokens = self._tokens(part.path) if part.path.suffix == ".txt" else load_array(part.path, "").reshape(-1)

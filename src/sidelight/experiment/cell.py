@@ -97,6 +97,7 @@ class Cell:
             checkpoint_seconds=self.config.checkpoint_seconds,
             identity=name,
             watch=similar,
+            augment=self.config.augment,
         )
         checkpoint.unlink(missing_ok=True)
         return history

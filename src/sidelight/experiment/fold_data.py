@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -122,7 +123,7 @@ def permute(batch: Batch, modalities: list[str], seed: int) -> Batch:
     """The same rows with `modalities` (and what is known of their presence and length) permuted together over rows."""
     order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(seed % 2**63))
 
-    def shuffled(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def shuffled(tensors: dict[str, Any]) -> dict[str, Any]:
         return {m: x[order] if m in modalities else x for m, x in tensors.items()}
 
     return replace(
@@ -131,4 +132,5 @@ def permute(batch: Batch, modalities: list[str], seed: int) -> Batch:
         present=shuffled(batch.present),
         lengths=shuffled(batch.lengths),
         pixels={m: (a[order], b[order]) if m in modalities else (a, b) for m, (a, b) in batch.pixels.items()},
+        files=shuffled(batch.files),
     )

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from sidelight.config import FREE, Config, difference, dump_config, load_config
 from sidelight.data import Dataset
+from sidelight.data.rows import is_lazy
 from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning, unknown
 from sidelight.experiment.cell import Cell, Encoders
 from sidelight.experiment.jobs import Job, later, plan
@@ -51,6 +53,7 @@ def settle(config: Config, dataset: Dataset) -> Config:
         impute="mean" if "mean" in (config.impute, dataset.impute) else "no",
         output=output,
     )
+    _check_views(config, dataset)
     if config.student.freeze and config.student.init == "random":
         raise ConfigError("student.freeze keeps encoders as the teacher left them; it needs student.init=teacher.")
     if config.teacher.crossfit:  # a row's name says what was run
@@ -65,6 +68,14 @@ def settle(config: Config, dataset: Dataset) -> Config:
     for recipe in parse_methods(config.methods):
         recipe.check(config, task)
     return config
+
+
+def _check_views(config: Config, dataset: Dataset) -> None:
+    if dataset.size and (config.augment.flip or config.augment.crop < 1):
+        raise ConfigError(
+            f"{dataset.name} has a class per pixel, and the teacher's maps are kept from the centre view, which a "
+            "mirrored or cut view would not match: leave augment.flip and augment.crop as they are"
+        )
 
 
 def _crossfitted(names: Sequence[str]) -> list[str]:
@@ -179,6 +190,8 @@ def _claimed(folder: Path, config: Config, dataset: Dataset, encoders: Encoders,
         _check_owner(folder, config, now, resume)
         write_atomic(folder / "config.yaml", dump_config(replace(config, data=_from(folder, config, dataset))))
         write_atomic(folder / "environment.json", json.dumps(now, indent=1))
+        if dataset.skipped:
+            write_atomic(folder / "skipped.csv", pd.DataFrame(dataset.skipped).to_csv(index=False))
         for place in ("", "jobs", "shared", "checkpoints"):
             (folder / place).mkdir(exist_ok=True)
             remove_leftovers(folder / place)
@@ -240,10 +253,12 @@ def _environment_of(folder: Path) -> dict[str, Any]:
 def fingerprint(dataset: Dataset) -> str:
     """SHA-256 of everything in the data set that a job can read."""
     digest = hashlib.sha256(f"{dataset.task} {dataset.labels}".encode())
-    kinds = (dataset.inputs, dataset.present, dataset.lengths, {"target": dataset.target, "labelled": dataset.labelled})
+    scored = {"target": dataset.target, "labelled": dataset.labelled}
+    kinds: tuple[dict[str, Any], ...] = (dataset.inputs, dataset.present, dataset.lengths, scored)
     for kind in kinds:
         for name, array in kind.items():
-            digest.update(f"{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
+            content = array.fingerprint() if is_lazy(array) else array.tobytes()
+            digest.update(f"{name} {array.dtype} {array.shape} ".encode() + content)
     for column in (dataset.ids, dataset.group, dataset.split):
         digest.update(b"-" if column is None else "\0".join(column).encode())
     return digest.hexdigest()
@@ -252,7 +267,8 @@ def fingerprint(dataset: Dataset) -> str:
 def gaps(dataset: Dataset) -> dict[str, dict[str, int]]:
     """Rows without a modality ("missing"), and single values that are imputed ("imputed"), where there are any."""
     missing = {m: int((~here).sum()) for m, here in dataset.present.items()}
-    nan = {m: int(np.isnan(x).sum()) for m, x in dataset.inputs.items() if x.dtype.kind == "f"}
+    held = {m: x for m, x in dataset.inputs.items() if m not in dataset.lazy}
+    nan = {m: int(np.isnan(x).sum()) for m, x in held.items() if x.dtype.kind == "f"}
     found = {"missing": missing, "imputed": nan}
     return {kind: counts for kind, each in found.items() if (counts := {m: n for m, n in each.items() if n})}
 
@@ -268,7 +284,9 @@ def _name_of(make: Any) -> str:
 
 def environment(dataset: Dataset, encoders: Encoders) -> dict[str, Any]:
     """Versions, machine, data and the user's own encoders of a run."""
-    data = {"name": dataset.name, "rows": len(dataset)}
+    data: dict[str, Any] = {"name": dataset.name, "rows": len(dataset)}
+    if dataset.skipped:
+        data["skipped"] = len(dataset.skipped)
     packages = ("sidelight", "torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors")
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},

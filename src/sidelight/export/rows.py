@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sidelight.data.load import load_rows
-from sidelight.data.rows import Rows, name_row
+from sidelight.data.pixels import rows_at_once
+from sidelight.data.rows import Rows, is_lazy, name_row
 from sidelight.errors import DataError, unknown
 from sidelight.export.source import refuse_privileged, wanted
 from sidelight.export.student import Student
@@ -50,12 +54,11 @@ def predict_file(
     if not ignore_privileged:
         refuse_privileged(student, source)
     rows = load_rows(source, wanted(student, source), group=group, ids=ids, impute="mean")
-    inputs, lengths = _as_given(student, rows)
     try:
         if pixels:
-            maps = [student.task.decide(a) for a in student.answers(inputs, lengths, rows.group, rows.ids)]
+            maps = [student.task.decide(a) for a in _answers(student, rows)]
             return _pixels(student, rows, np.concatenate(maps), out)
-        said = student.respond(inputs, lengths, rows.group, rows.ids)
+        said = torch.cat(list(_answers(student, rows)))
     except DataError as error:
         raise DataError(f"{rows.name}: {error}") from error
     frame = pd.DataFrame({"id": rows.ids})
@@ -82,6 +85,18 @@ def _pixels(student: Student, rows: Rows, maps: NDArray, out: str | Path | None)
         np.savez_compressed(content, id=ids, prediction=small, labels=np.asarray(student.labels))
         write_atomic(out, content.getvalue())
     return pd.DataFrame({"id": rows.ids, **shares})
+
+
+def _answers(student: Student, rows: Rows) -> Iterator[Tensor]:
+    """The student's answers; rows that are files are decoded a few at a time."""
+    files = [m for m, x in rows.inputs.items() if is_lazy(x)]
+    at_once = len(rows)
+    if files and student.preprocessor.standardize == "train":  # a new group's statistics need all its rows
+        at_once = rows_at_once([x.shape[1:] for x in rows.inputs.values()])
+    for i in range(0, len(rows), at_once):
+        part = rows.take(slice(i, i + at_once))
+        part.inputs |= {m: part.inputs[m].read(threads=None).numpy() for m in files}
+        yield from student.answers(*_as_given(student, part), part.group, part.ids)
 
 
 def _as_given(student: Student, rows: Rows) -> tuple[dict[str, NDArray], dict[str, NDArray]]:

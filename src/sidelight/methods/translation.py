@@ -77,7 +77,7 @@ class MTNet(Standalone):
         start = parts.trained([*parts.available, *parts.privileged])
         rows = parts.rows()
         for m in parts.privileged:
-            if rows.inputs[m].dim() == 4:
+            if len(rows.shapes()[m]) >= 3:
                 raise ConfigError(f"mtnet makes whole rows of {m!r}, which are images; it can of vectors and signals.")
         student = parts.student(start, parts.translation_networks(start))
         return Translated(student, parts.task, weight)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sidelight.data.batch import Batch
 from sidelight.data.pixels import rows_at_once
+from sidelight.data.prefetch import ready_batches
 from sidelight.errors import ConfigError
 from sidelight.networks.tokens import pooled
 
@@ -177,8 +178,9 @@ def outputs(network: Network, batch: Batch, rows: Tensor, chunk: int | None = No
     """The network's output on many rows, in evaluation mode and in chunks; the network's mode is put back."""
     training = network.training
     network.eval()
-    chunk = chunk or rows_at_once([batch.inputs[m].shape[1:] for m in network.reads if m in batch.inputs])
-    parts = [network(batch.take(part).ready()) for part in torch.split(rows, chunk)]
+    chunk = chunk or rows_at_once([shape for m, shape in batch.shapes().items() if m in network.reads])
+    batch = replace(batch, files={m: x for m, x in batch.files.items() if m in network.reads})
+    parts = [network(part) for part in ready_batches(batch, torch.split(rows, chunk))]
     network.train(training)
     return Output(
         torch.cat([p.prediction for p in parts]),

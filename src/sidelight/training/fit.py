@@ -12,8 +12,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sidelight.config import BalanceConfig, TrainingConfig
+from sidelight.config import AugmentConfig, BalanceConfig, TrainingConfig
 from sidelight.data.batch import Batch
+from sidelight.data.look import Looks
+from sidelight.data.prefetch import ready_batches
 from sidelight.errors import RunError
 from sidelight.methods.base import Clock, Method
 from sidelight.training.balance import make_balance
@@ -77,6 +79,8 @@ def fit(
     checkpoint_seconds: float = 30.0,
     identity: str = "",
     watch: Watch | None = None,
+    augment: AugmentConfig | None = None,
+    threads: int | None = None,
 ) -> History:
     """Train a method and leave it at the epoch with the best score on `select`.
 
@@ -92,11 +96,15 @@ def fit(
         balance: how terms are weighed against one another; by default as the method does.
         part: (len(train),) int64, the cross-fitted teacher of each row; batches stay inside one where the method asks.
         identity: what the checkpoint must have been written for.
+        augment: how the views of rows that are files are drawn; the centre by default. A row's view depends on the
+            seed, the step and the row alone.
+        threads: that decode files ahead of the step; by default as many as there are cores. The result is the same.
 
     Raises:
+        DataError: a file that cannot be decoded, with its row.
         RunError: a term became NaN or infinite (named, with its epoch), no row to learn from, or a foreign checkpoint.
     """
-    loop = _Loop(method, settings, seed, balance or BalanceConfig())
+    loop = _Loop(method, settings, seed, balance or BalanceConfig(), augment, threads)
     rows = train.labelled.nonzero()[:, 0] if method.learns_from == "labelled" else torch.arange(len(train))
     if len(rows) == 0:
         raise RunError("no labelled training row to learn from")
@@ -135,7 +143,17 @@ def fit(
 class _Loop:
     """The state of a training run between epochs."""
 
-    def __init__(self, method: Method, settings: TrainingConfig, seed: int, balance: BalanceConfig):
+    def __init__(
+        self,
+        method: Method,
+        settings: TrainingConfig,
+        seed: int,
+        balance: BalanceConfig,
+        augment: AugmentConfig | None,
+        threads: int | None,
+    ):
+        self.looks = Looks(seed, augment.crop, augment.flip, augment.time) if augment else None
+        self.threads = threads
         self.method, self.settings, self.balance = method, settings, make_balance(method, balance)
         torch.manual_seed(seed)  # dropout
         self.generator = torch.Generator().manual_seed((seed + 1) % 2**63)  # another stream for the order of rows
@@ -161,9 +179,9 @@ class _Loop:
         values: dict[str, list[Tensor]] = {}
         size = self.settings.batch_size
         order = batches(rows, part, size, self.generator, math.ceil(len(train) / size))
-        for picked in order:
+        for batch in ready_batches(train, order, self.looks, self.step, self.threads):
             clock = Clock(number - 1, self.settings.epochs, self.step)
-            for name, terms in self.method.steps(train.take(picked).ready(), clock):
+            for name, terms in self.method.steps(batch, clock):
                 self._move(name, terms, clock)
                 for term, value in terms.items():
                     values.setdefault(term, []).append(value.detach())

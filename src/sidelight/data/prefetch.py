@@ -1,0 +1,52 @@
+"""Batches of rows that are files, decoded ahead by threads while the one before is worked on."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from torch import Tensor
+
+from sidelight.data.batch import Batch
+from sidelight.data.lazy import drawn
+from sidelight.data.look import Looks
+from sidelight.machine import usable_cores
+
+AHEAD = 2
+"""Batches decoded before they are asked for."""
+Pending = tuple[Batch, dict[str, list[Future[Tensor | None]]]]
+
+
+def ready_batches(
+    rows: Batch, parts: Sequence[Tensor], looks: Looks | None = None, step: int = 0, threads: int | None = None
+) -> Iterator[Batch]:
+    """`rows.take(part).ready(…)` for each part, in order; files are decoded ahead by a thread per core.
+
+    looks: how views are drawn; part i has those of step `step` + i. threads: 0 decodes when a batch is asked for; the
+    batches are the same to the bit. An error in a thread is raised where its batch would have come.
+    """
+    threads = usable_cores() if threads is None else threads
+    if not rows.files or not threads:
+        for i, part in enumerate(parts):
+            batch = rows.take(part)
+            yield batch.ready(drawn(looks, step + i, batch.index))
+        return
+    pool = ThreadPoolExecutor(threads, "decode")
+    pending: deque[Pending] = deque()
+    try:
+        for i, part in enumerate(parts):
+            batch = rows.take(part)
+            views = drawn(looks, step + i, batch.index)
+            pending.append((batch, {m: x.begin(pool, views) for m, x in batch.files.items()}))
+            if len(pending) > AHEAD:
+                yield _finished(*pending.popleft())
+        while pending:
+            yield _finished(*pending.popleft())
+    finally:  # also where the training step failed, or the caller has enough
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _finished(batch: Batch, begun: dict[str, list[Future[Tensor | None]]]) -> Batch:
+    decoded = {m: batch.files[m].joined([row.result() for row in rows]) for m, rows in begun.items()}
+    return batch.decoded(decoded).ready()

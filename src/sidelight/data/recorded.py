@@ -1,0 +1,200 @@
+"""Rows of a prepared folder: every file looked at, what is small read into memory, the rest left as files."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sidelight.data.files import stack_rows
+from sidelight.data.kind import Kind, Size
+from sidelight.data.lazy import LazyRows
+from sidelight.data.prepared import END, FILE, START, Prepared
+from sidelight.data.raw import Raw, Roles
+from sidelight.data.recordings import Depth, Image, Labels
+from sidelight.data.rows import name_row
+from sidelight.errors import ConfigError, DataError, SidelightError, unknown
+from sidelight.machine import usable_cores
+
+OnError = Literal["raise", "skip"]
+IN_MEMORY = 2**30
+"""Bytes up to which a modality of images or clips in arrays is kept in memory."""
+QUIET_SECONDS = 2.0
+
+
+def read_recordings(
+    prepared: Prepared,
+    find: Callable[[Sequence[str]], Roles],
+    modalities: Sequence[str] | None,
+    on_error: OnError = "raise",
+) -> tuple[Raw, Roles]:
+    """The rows of a prepared folder: modalities as arrays or, where their rows stay files, as `LazyRows`.
+
+    Every file is looked at first (`Kind.probe`). One that is missing, damaged or not as declared is a DataError that
+    names row, modality and file, or with on_error="skip" drops its row, listed in `Raw.skipped`.
+    """
+    table, kinds = prepared.table, dict(prepared.modalities)
+    dense = [m for m, kind in kinds.items() if isinstance(kind, Labels)]
+    roles = find([*table.columns, *dense])
+    wanted = [m for m in kinds if m not in dense] if modalities is None else list(modalities)
+    for m in wanted:
+        if m not in kinds or m in dense:
+            raise DataError(f"{prepared.source}: {unknown('modality', m, [k for k in kinds if k not in dense])}")
+    read = [*wanted, *(t for t in roles.target if t in dense)]
+    names = np.array([name_row(i, table["id"].to_numpy()) for i in range(len(table))])
+    rows = {m: _rows(prepared, m, kinds[m], names) for m in read}
+    skipped, decoded = _look(rows, on_error)
+    kept = np.setdiff1d(np.arange(len(table)), list(skipped))
+    if not len(kept):
+        first = next(iter(skipped.values()))
+        raise DataError(f"{prepared.source}: no row can be read; {first['modality']!r}: {first['reason']}")
+    rows = {m: x[kept] for m, x in rows.items()}
+    ids = table["id"].to_numpy()
+    raw = Raw(prepared.source, len(kept), {}, class_names=tuple(prepared.facts.classes))
+    raw.skipped = tuple({"id": str(ids[i]), **told} for i, told in sorted(skipped.items()))
+    raw.columns = {c: table[c].to_numpy(object)[kept] for c in roles.names if c not in dense}
+    for m in wanted:
+        _add(raw, rows[m], [decoded[m][i] for i in kept] if m in decoded else None)
+    for t in roles.target:
+        if t in dense:
+            _add_labels(raw, rows[t])
+    return raw, roles
+
+
+def _rows(prepared: Prepared, m: str, kind: Kind, names: NDArray) -> LazyRows:
+    table = prepared.table
+
+    def seconds(suffix: str) -> NDArray:
+        if m + suffix not in table.columns:
+            return np.full(len(table), np.nan)
+        cells = table[m + suffix]
+        values = np.asarray(pd.to_numeric(cells, errors="coerce"), np.float64)
+        written = cells.astype(str).str.strip() != ""
+        for i in np.flatnonzero(written & ~(values >= 0))[:1]:
+            raise DataError(
+                f"{prepared.source}: {names[i]}, column {m + suffix!r}: {cells.iloc[i]!r}; expected seconds from 0 on"
+            )
+        return values
+
+    files = table[m + FILE].astype(str).str.strip().to_numpy(str)
+    return LazyRows(m, kind, prepared.folder, files, seconds(START), seconds(END), names)
+
+
+# looking at every file ----------------------------------------------------------------------------------------------
+
+
+def _look(
+    rows: dict[str, LazyRows], on_error: OnError
+) -> tuple[dict[int, dict[str, str]], dict[str, list[Tensor | None]]]:
+    """Row -> the modality and reason of its first bad file, and modality -> its rows, where those stay in memory.
+
+    Raises DataError for the first bad file unless rows are to be skipped.
+    """
+    if on_error not in ("raise", "skip"):
+        raise ConfigError(unknown("value of on_error", on_error, ("raise", "skip")))
+    bad: dict[int, dict[str, str]] = {}
+    sizes: dict[int, dict[str, Size]] = {}
+    decoded: dict[str, list[Tensor | None]] = {m: [] for m, x in rows.items() if not _stays_files(x)}
+    for m, x in rows.items():
+        for i, found in _each(x, _read if m in decoded else _probed, f"looking at {m}"):
+            error: SidelightError | None = None
+            if m in decoded:
+                decoded[m].append(found if isinstance(found, Tensor) else None)
+            if isinstance(found, SidelightError):
+                error = found
+            elif isinstance(found, tuple):
+                sizes.setdefault(i, {})[m] = found
+                error = _mismatch(rows, i, sizes[i])
+            if error is None or i in bad:
+                continue
+            if on_error == "raise":
+                raise DataError(f"{m!r}, {x.names[i]}: {error}. Leave such rows out: --on-error skip") from error
+            bad[i] = {"modality": m, "reason": str(error)}
+    return bad, decoded
+
+
+def _stays_files(x: LazyRows) -> bool:
+    shape = x.kind.shape
+    large = shape is not None and len(shape) >= 3 and 4 * len(x) * math.prod(shape) > IN_MEMORY
+    return x.kind.lazy or large
+
+
+def _read(x: LazyRows, i: int) -> Tensor | SidelightError | None:
+    try:
+        return x.kind.read(x.part(i)) if x.files[i] else None
+    except DataError as error:
+        return error
+
+
+def _probed(x: LazyRows, i: int) -> Size | SidelightError | None:
+    try:
+        return x.kind.probe(x.part(i)) if x.files[i] else None
+    except DataError as error:
+        return error
+
+
+def _mismatch(rows: dict[str, LazyRows], i: int, sizes: dict[str, Size]) -> DataError | None:
+    """Depths and labels belong to the pixels of the images beside them."""
+    paired = {m: size for m, size in sizes.items() if isinstance(rows[m].kind, Image | Depth | Labels)}
+    if not any(isinstance(rows[m].kind, Depth | Labels) for m in paired) or len(set(paired.values())) == 1:
+        return None
+    told = ", ".join(f"{rows[m].part(i).path} is {h} x {w}" for m, (h, w) in paired.items())
+    return DataError(f"{' and '.join(map(repr, paired))} show different views: {told}")
+
+
+def _each(x: LazyRows, work: Callable[[LazyRows, int], object], what: str) -> Iterator[tuple[int, object]]:
+    """Row number and result for every row, by threads, with a line on the terminal where it takes long."""
+    start, shown = time.perf_counter(), 0.0
+    with ThreadPoolExecutor(usable_cores(), "look") as pool:
+        begun = [pool.submit(work, x, i) for i in range(len(x))]
+        try:
+            for i, row in enumerate(begun):
+                yield i, row.result()
+                now = time.perf_counter()
+                if now - start > QUIET_SECONDS and now - shown > 1 and sys.stderr.isatty():
+                    print(f"\r{what}: {i + 1} of {len(x)}", end="", file=sys.stderr, flush=True)
+                    shown = now
+        finally:
+            for row in begun:
+                row.cancel()
+            if shown:
+                print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _add(raw: Raw, x: LazyRows, decoded: list[Tensor | None] | None) -> None:
+    """A modality as an array of what was decoded, or as files."""
+    m = x.modality
+    if x.kind.standard != "train" or x.kind.lazy:
+        raw.standard[m] = x.kind.standard
+    if not x.present.any():
+        raise DataError(f"{raw.name}: modality {m!r} is absent from every row")
+    if decoded is None:
+        raw.inputs[m], raw.present[m] = x, x.present
+        raw.standard.setdefault(m, "train")
+        return
+    arrays = [None if row is None else row.numpy() for row in decoded]
+    names = [f"{name} ({file})" for name, file in zip(x.names, x.files)]
+    values, present, lengths = stack_rows(raw.name, m, arrays, names)
+    raw.inputs[m], raw.present[m] = values, present
+    if lengths is not None:
+        raw.lengths[m] = lengths
+
+
+def _add_labels(raw: Raw, x: LazyRows) -> None:
+    """(N, H, W) class values of the target; rows without a file are unlabelled."""
+    kind = x.kind
+    assert isinstance(kind, Labels)
+    values = np.full((len(x), *kind.size), -1, np.int16)
+    for i, row in _each(x, LazyRows.row, f"reading {x.modality}"):
+        if isinstance(row, Tensor):
+            values[i] = row.numpy()
+    raw.columns[x.modality] = values
+    raw.class_names, raw.ignore = kind.classes, kind.ignore
