@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 __all__ = ["READERS", "make_reader", "reader_class"]
 
-READERS: dict[str, str] = {}
+READERS: dict[str, str] = {
+    "affwild2": "sidelight.readers.affwild2:AffWild2",
+    "biovid": "sidelight.readers.biovid:BioVid",
+    "iemocap": "sidelight.readers.iemocap:IEMOCAP",
+    "recola": "sidelight.readers.recola:Recola",
+}
 """Name -> module and class. A reader is imported when it is asked for."""
 
 

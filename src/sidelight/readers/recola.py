@@ -1,0 +1,158 @@
+"""RECOLA: people who work together over a video call, with arousal and valence over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sidelight.data.kind import Kind
+from sidelight.data.prepared import Facts
+from sidelight.data.recordings import Audio, Signal, Video
+from sidelight.errors import ConfigError, DataError
+from sidelight.readers.base import Contents, Faults, Reader, Row
+from sidelight.readers.synthetic import noise_frames, write_text, write_video, write_wav
+from sidelight.readers.tables import number, read_cells
+from sidelight.signals.recording import check_times
+from sidelight.signals.spectrogram import PRESETS
+from sidelight.signals.windows import LabelTrack, label_windows
+
+TARGETS = ("arousal", "valence")
+RATINGS = Path("RECOLA-Annotation", "emotional_behaviour")
+VIDEO, AUDIO, SIGNALS = "RECOLA-Video-recordings", "RECOLA-Audio-recordings", "RECOLA-Biosignals-recordings"
+RATERS = ("FM1", "FM2", "FM3", "FF1", "FF2", "FF3")
+LABEL_RATE = 25.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recola(Reader):
+    """RECOLA-{Video,Audio,Biosignals}-recordings/P16.{mp4,wav,csv}, RECOLA-Annotation/emotional_behaviour/*/P16.csv.
+
+    CSV files are separated by semicolons: `time;FM1;…;FF3` 25 times a second, `time;EDA;ECG`. A row is a window of a
+    person's recording; its target the mean over time and raters.
+
+    Args:
+        seconds: length of a window.
+        hop: seconds from one window to the next.
+        delay: seconds by which raters are behind what they rate.
+        rate: samples a second of the biosignals.
+        frames: of a clip.
+        stride: frames from one of them to the next.
+        size: height and width of a clip.
+    """
+
+    name: ClassVar[str] = "recola"
+    summary: ClassVar[str] = "RECOLA: 5 minutes of video, speech, EDA and ECG of 23 people; arousal and valence"
+    obtain: ClassVar[str] = (
+        "Free for research after a signed licence: https://diuf.unifr.ch/main/diva/recola/. Unpack "
+        "RECOLA-Annotation and the recordings into one folder."
+    )
+    citation: ClassVar[str] = (
+        "Ringeval et al.: Introducing the RECOLA multimodal corpus of remote collaborative and affective interactions. "
+        "EmoSPACE, FG 2013."
+    )
+    licence: ClassVar[str] = "research only, by licence of the University of Fribourg"
+
+    seconds: float = 3.0
+    hop: float = 3.0
+    delay: float = 2.8
+    rate: float = 1000.0
+    frames: int = 16
+    stride: int = 4
+    size: int = 112
+
+    def __post_init__(self) -> None:
+        if min(self.seconds, self.hop) < 1 / LABEL_RATE or self.delay < 0 or self.rate <= 0:
+            raise ConfigError("recola: seconds and hop are at least 0.04, delay at least 0, rate above 0")
+        if self.seconds < PRESETS["audio"].samples / PRESETS["audio"].rate:  # type: ignore[operator]
+            raise ConfigError("recola: a window has at least the 1.07 s that the spectrogram of its sound covers")
+
+    def missing(self, source: Path) -> list[str]:
+        people = self._people(source)
+        if not people:
+            return [f"{source / RATINGS / 'arousal'}: no .csv files of ratings"]
+        return [
+            str(p) for who in people for p in (*self._ratings(source, who), *_files(source, who)) if not p.is_file()
+        ]
+
+    def read(self, source: Path, faults: Faults) -> Contents:
+        rows = list[Row]()
+        for who in self._people(source):
+            with faults.of(who):
+                rows += self._windows(source, who)
+        clip = Video(frames=self.frames, stride=self.stride, size=(self.size, self.size))
+        kinds: dict[str, Kind] = {
+            "video": clip,
+            "audio": Audio(rate=0, resample_to=PRESETS["audio"].rate, spectrogram="audio"),
+            "eda": self._signal("EDA", "uS"),
+            "ecg": self._signal("ECG", "mV"),
+        }
+        facts = Facts(
+            name="recola", target=TARGETS, group="person", task="regression",
+            available=("video",), privileged=("audio", "eda", "ecg"),
+        )  # fmt: skip
+        return Contents(rows, kinds, facts)
+
+    def _signal(self, column: str, unit: str) -> Signal:
+        return Signal(columns=(column,), rate=self.rate, unit=unit, time="time", separator=";", seconds=self.seconds)
+
+    def _windows(self, source: Path, who: str) -> list[Row]:
+        ratings = [read_ratings(path) for path in self._ratings(source, who)]
+        frames = min(len(r) for r in ratings)
+        track = LabelTrack(np.stack([r[:frames] for r in ratings], 1), LABEL_RATE, -self.delay, who)
+        starts = np.arange(0, frames / LABEL_RATE - self.delay - self.seconds + 1e-6, self.hop)
+        if not len(starts):
+            raise DataError(f"{who}: {frames / LABEL_RATE:g} s are rated; expected more than a window and the delay")
+        values, labelled, _ = label_windows(track, starts, self.seconds, "mean")
+        rows = []
+        for start, pair in zip(starts[labelled].tolist(), values[labelled].tolist()):
+            row: Row = {"id": f"{who}-{start:06.2f}", "person": who, **dict(zip(TARGETS, pair))}
+            for m, path in zip(("video", "audio", "eda", "ecg"), (*_files(source, who), _files(source, who)[-1])):
+                row |= {f"{m}_file_name": path, f"{m}_start": start, f"{m}_end": start + self.seconds}
+            rows.append(row)
+        return rows
+
+    def _people(self, source: Path) -> list[str]:
+        return sorted({p.stem for t in TARGETS for p in (source / RATINGS / t).glob("*.csv")})
+
+    def _ratings(self, source: Path, who: str) -> list[Path]:
+        return [source / RATINGS / target / f"{who}.csv" for target in TARGETS]
+
+    def synthesize(self, out: Path, seed: int = 0) -> None:
+        generator = np.random.default_rng(seed)
+        for i in range(5):
+            who, seconds = f"P{16 + i}", 12
+            t = np.arange(seconds * 25) / 25
+            for k, target in enumerate(TARGETS):
+                x = 0.6 * np.sin(t / (2 + k) + i)[:, None] + generator.uniform(-0.1, 0.1, (len(t), len(RATERS)))
+                write_text(out / RATINGS / target / f"{who}.csv", _csv(("time", *RATERS), t, x))
+            frames = noise_frames(generator, seconds, 0.5).repeat(25, 0)
+            write_video(out / VIDEO / f"{who}.mp4", frames, 25)
+            write_wav(out / AUDIO / f"{who}.wav", generator.uniform(-0.3, 0.3, seconds * 16000), 16000)
+            t = np.arange(seconds * 1000) / 1000
+            x = np.stack([3 + np.sin(t / 3), np.sin(7 * t) ** 9], 1) + generator.normal(0, 0.01, (len(t), 2))
+            write_text(out / SIGNALS / f"{who}.csv", _csv(("time", "EDA", "ECG"), t, x))
+
+
+def read_ratings(path: Path) -> NDArray[np.float64]:
+    """(T,) mean over raters of one person, 25 a second; raises DataError naming file and row."""
+    table = read_cells(path, ("time",), ";")
+    raters = [name for name in table[0][1] if name != "time"]
+    if not raters:
+        raise DataError(f"{path}: there are no columns of raters beside time")
+    values = np.array([[number(cells[c], f"{path}: row {i}, {c}") for c in ("time", *raters)] for i, cells in table])
+    check_times(values[:, 0], LABEL_RATE, str(path), first_row=2)
+    return np.asarray(values[:, 1:].mean(1))
+
+
+def _files(source: Path, who: str) -> tuple[Path, Path, Path]:
+    return source / VIDEO / f"{who}.mp4", source / AUDIO / f"{who}.wav", source / SIGNALS / f"{who}.csv"
+
+
+def _csv(header: Sequence[str], t: NDArray, x: NDArray) -> str:
+    lines = (";".join((f"{a:.3f}", *(f"{v:.4f}" for v in row))) for a, row in zip(t, x))
+    return "\n".join([";".join(header), *lines]) + "\n"
