@@ -1,6 +1,7 @@
 """What each fault of the released code is worth, measured on phone-watch and on synthetic clouds.
 
     python benchmarks/reproducing.py               # about five minutes on 2 cores; the figures of docs/reproducing.md
+    python benchmarks/reproducing.py --start --seeds 1   # its table on where a student starts
 
 1. Folds that share subjects: accuracy with rows split at random against accuracy with subjects kept apart.
 2. The epoch picked on the test fold: the best test score over epochs against the test score of the epoch that `select` picks.
@@ -12,6 +13,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -23,6 +25,7 @@ import sidelight as sl
 from sidelight.config import Config, load_config
 from sidelight.experiment.cell import Cell
 from sidelight.experiment.jobs import Job
+from sidelight.experiment.parts import Parts
 from sidelight.experiment.runner import settle
 from sidelight.losses.structural import StructuralTransport, cosine_similarity_matrix
 from sidelight.methods import Method, Supervised
@@ -78,7 +81,8 @@ def epoch_on_test(place: Path, seeds: int) -> None:
     config = settled(label_groups=[0.2])
     for cell in cells(config, place / "epoch", seeds):
         watch = TestScores(cell)
-        method = Supervised(cell._network(cell.data.available), cell.data.task_of(0.2))
+        parts = Parts(cell, Job("baseline", "", 0.2, cell.data.number, cell.data.seed))
+        method = Supervised(parts.network(cell.data.available), cell.data.task_of(0.2))
         rows = cell.data.rows("train", 0.2), cell.data.rows("select")
         history = fit(method, *rows, config.training, seed=cell.order, watch=watch)
         honest.append(watch.scores[history.best_epoch])
@@ -97,11 +101,11 @@ def untrained_tnet(place: Path, seeds: int) -> None:
         for cell in cells(config, place / f"tnet-{kind}", seeds):
             if kind == "random":
                 teacher = Job("teacher", "", 0.2, cell.data.number, cell.data.seed)
-                network = cell._supervised(teacher)
+                network = cell.supervised(teacher)
                 tnets = make_hallucinators(feature_shape(network), cell.data.available, cell.data.privileged)
                 for tnet in tnets.values():
                     tnet.trained_steps += 1  # what `freeze` would refuse
-                cell._tnets[teacher] = tnets
+                cell.tnets[teacher] = tnets
             cell.run(Job("pkdot", "", 0.2, cell.data.number, cell.data.seed))
         found = load_results(place / f"tnet-{kind}")
         scores[kind] = found[found["method"] == "pkdot"].sort_values(["seed", "fold"])["accuracy"].tolist()
@@ -110,6 +114,29 @@ def untrained_tnet(place: Path, seeds: int) -> None:
         f"3. pkdot, frozen encoders: trained T-Net {100 * np.mean(scores['trained']):.1f}, random T-Net "
         f"{100 * np.mean(scores['random']):.1f}; difference {difference.mean():+.1f} ± {difference.std(ddof=1):.1f}"
     )
+
+
+def starts(place: Path, seeds: int) -> None:
+    """Scores on the select rows, labels of 20 %; the fold's teacher and T-Nets are the same for all three."""
+    methods = ["kl", "pkdot", "pkdot-sidelight", "pkdot+kl"]
+    kinds: dict[str, dict[str, object]] = {
+        "from the teacher, trained": {},
+        "random, trained": {"init": "random"},
+        "from the teacher, frozen": {"freeze": True},
+    }
+    print(f"{'accuracy on select x 100':28}", *(f"{m:>16}" for m in methods))
+    first = None
+    for kind, student in kinds.items():
+        folder = place / kind.replace(" ", "-")
+        if first is not None:
+            shutil.copytree(first / "shared", folder / "shared")
+            shutil.copytree(first / "jobs", folder / "jobs", ignore=shutil.ignore_patterns("kl-*", "pkdot*"))
+        first = first or folder
+        for cell in cells(settled(label_groups=[0.2], methods=methods, student=student), folder, seeds):
+            for method in methods:
+                cell.run(Job(method, "", 0.2, cell.data.number, cell.data.seed))
+        scores = load_results(folder).groupby("method")["select"].mean() * 100
+        print(f"{kind:28}", *(f"{scores[m]:16.1f}" for m in methods), flush=True)
 
 
 def clouds() -> None:
@@ -150,6 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--clouds", action="store_true", help="only 4 and 5, which train no network")
+    parser.add_argument("--start", action="store_true", help="only the table on where a student starts")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -158,6 +186,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
+        if args.start:
+            starts(place, args.seeds)
+            return
         shared_subjects(place, args.seeds)
         epoch_on_test(place, args.seeds)
         untrained_tnet(place, args.seeds)
