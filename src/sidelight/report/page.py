@@ -13,6 +13,7 @@ from markupsafe import Markup
 from sidelight.report import comparisons, outcomes, structure, training
 from sidelight.report.stored import Stored
 from sidelight.report.style import PALETTE, role_colour
+from sidelight.report.subsets import Subsets, subsets
 from sidelight.results import Comparison, Interval, Row, budgets, compare, metric_columns, sentence, verdict
 from sidelight.results.comparison import BASELINE, COUNTED, TEACHER
 from sidelight.results.units import Unit, labels_phrase, metric_name, number, percent, unit
@@ -109,6 +110,7 @@ class Evidence:
     heading: str
     best: str | None
     groups: dict[str, Any] | None
+    subsets: Subsets | None
     outcome: list[Markup]
     maps: Markup | None
     structure: structure.Structure | None
@@ -239,6 +241,7 @@ def evidence(stored: Stored, c: Comparison) -> Evidence:
         heading=labels_phrase(c.labels),
         best=c.best,
         groups=_groups(stored, c),
+        subsets=subsets(stored, c),
         outcome=_outcome(stored, c),
         maps=_maps(stored, c),
         structure=structure.structure(stored, c),

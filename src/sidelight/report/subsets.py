@@ -1,0 +1,47 @@
+"""What students for any subset of their modalities do with one of them alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sidelight.report.stored import Stored
+from sidelight.results import Comparison
+from sidelight.results.comparison import BASELINE
+from sidelight.results.units import metric_name, unit
+
+
+class Subsets(NamedTuple):
+    """A table: the metric, the networks compared, and for every subset what is given and each network's mean."""
+
+    metric: str
+    names: list[str]
+    lines: list[tuple[str, list[str]]]
+
+
+def subsets(stored: Stored, c: Comparison) -> Subsets | None:
+    """The comparison's metric of baseline and best student on all modalities and on each alone, means over jobs.
+
+    None where the jobs have no subsets (student.drop=0).
+    """
+    shown = [name for name in (BASELINE, c.best) if name is not None and name in c.rows]
+    records = {name: _records(stored, name, c.labels) for name in shown}
+    given = list(dict.fromkeys(m for each in records.values() for r in each for m in r.get("subsets", {})))
+    if not given:
+        return None
+    lines = [("all", [_mean([r["metrics"] for r in records[name]], c.metric) for name in shown])]
+    for m in given:
+        alone = {name: [r.get("subsets", {}).get(m, {}) for r in records[name]] for name in shown}
+        lines.append((f"{m} alone", [_mean(alone[name], c.metric) for name in shown]))
+    return Subsets(metric_name(c.metric), shown, lines)
+
+
+def _records(stored: Stored, name: str, labels: float) -> list[dict[str, Any]]:
+    return [json.loads((folder / "job.json").read_text()) for folder in stored.folders(name, labels).values()]
+
+
+def _mean(metrics: list[dict[str, float]], metric: str) -> str:
+    values = [m[metric] for m in metrics if m.get(metric) is not None]
+    return unit(metric).score(float(np.mean(values))) if values else ""
