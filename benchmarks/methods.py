@@ -57,7 +57,7 @@ def steps_of(names: list[str], folder: Path) -> dict[str, object]:
     for name in names:
         parts = Parts(cell, Job(name, "", 1.0, 0, 0))
         method, _ = Recipe.parse(name).build(parts)
-        loop = _Loop(method, parts.config.training, 0, BalanceConfig())
+        loop = _Loop(method, parts.config.training, 0, BalanceConfig(), None, None)
         rows = parts.rows()
         batch = rows.take(torch.arange(BATCH)) if method.reads is None else rows.take(torch.arange(BATCH)).only(method.reads)
         method.train()

@@ -726,6 +726,13 @@ def test_a_student_with_frozen_encoders(tmp_path, data):
     assert agreeing(before, after) == {"encoders", "hallucinators"}
 
 
+def test_a_method_of_its_own_stages_has_no_self_distillation(tmp_path, data):
+    with pytest.raises(ConfigError, match="'admd' has stages of its own"):
+        study(tmp_path, data, methods=["kl", "admd"], self_distillation=["admd"])
+    jobs = plan(data, methods=["kl", "admd"], self_distillation=["all"])
+    assert {job.method for job in jobs if job.control == "self"} == {"kl"}
+
+
 @pytest.mark.parametrize(
     ("method", "choice", "slots", "tnets"),
     [("pkdot", "no", False, False), ("mse", "auto", False, False), ("mse", "t-net", True, True),

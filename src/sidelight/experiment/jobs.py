@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sidelight.config import Config
-from sidelight.methods import CONTROLS, parse_methods
+from sidelight.methods import CONTROLS, Recipe, parse_methods
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def plan(config: Config, folds: int, budgets: list[float]) -> list[Job]:
     """
     parse_methods(config.methods)
     placebo = controlled(config, config.placebo)
-    self_distilled = controlled(config, config.self_distillation)
+    self_distilled = [m for m in controlled(config, config.self_distillation) if not Recipe.parse(m).alone]
     jobs: list[Job] = []
     for seed in range(config.seed, config.seed + config.seeds):
         for fold in range(folds):
@@ -75,6 +75,8 @@ def later(config: Config, jobs: Iterable[Job], best: dict[float, str]) -> list[J
         for job in known:
             if job.method == "baseline" and job.control == "" and job.labels in best:
                 method = best[job.labels]
+                if control == "self" and Recipe.parse(method).alone:  # it has no teacher that a baseline could replace
+                    continue
                 added += [Job(method, control, job.labels, job.fold, job.seed)]
                 if control == "placebo":
                     added.append(Job("teacher", control, job.labels, job.fold, job.seed))

@@ -67,6 +67,8 @@ def settle(config: Config, dataset: Dataset) -> Config:
     check_options(config)
     for recipe in parse_methods(config.methods):
         recipe.check(config, task)
+        if recipe.alone and recipe.name in config.self_distillation:
+            raise ConfigError(f"self_distillation: {recipe.name!r} has stages of its own and no teacher to replace.")
     return config
 
 
