@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sidelight.config import Config
-from sidelight.methods import CONTROLS, Recipe, parse_methods
+from sidelight.methods import CONTROLS, METHODS, Recipe, parse_methods
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ def later(config: Config, jobs: Iterable[Job], best: dict[float, str]) -> list[J
         for job in known:
             if job.method == "baseline" and job.control == "" and job.labels in best:
                 method = best[job.labels]
-                if control == "self" and Recipe.parse(method).alone:  # it has no teacher that a baseline could replace
+                if (
+                    control == "self" and method in METHODS and Recipe.parse(method).alone
+                ):  # it has no teacher that a baseline could replace
                     continue
                 added += [Job(method, control, job.labels, job.fold, job.seed)]
                 if control == "placebo":
