@@ -48,7 +48,8 @@ def print_table(
         kept.remove(column)
         out = _table(c, u, kept)
     heading = f"{metric_name(c.metric)}{' in %' if u.factor == 100 else ''}, {labels_phrase(c.labels)}"
-    console.print(Text(heading[0].upper() + heading[1:], style="bold"))
+    heading = heading if heading[1:2].isupper() else heading[0].upper() + heading[1:]  # mIoU stays mIoU
+    console.print(Text(heading, style="bold"))
     console.print(out)
     console.print(Text(legend(c, kept), style="dim"))
     console.print(Text(sentence(results, labels, rope, level, metric)))
