@@ -25,7 +25,8 @@ class NetworkConfig:
         weights: local files that encoders start from, e.g. network.weights.video=r3d18.safetensors.
         sum_channels: the first convolution of such a file is summed over its channels where rows have one.
         width: size of every modality's feature vector and of the fused embedding.
-        fusion: "concat", "joint-cross-attention" or "multimodal-transformer"; of maps "concat" or "squeeze-excitation".
+        fusion: "concat", "joint-cross-attention", "multimodal-transformer" or "cross-translation"; of maps "concat",
+            "squeeze-excitation" or "cross-translation".
         tokens: time tokens that a signal encoder returns (1 = pooled).
         dropout: dropout rate in encoders and fusion.
     """
@@ -35,7 +36,9 @@ class NetworkConfig:
     weights: dict[str, str] = field(default_factory=dict)
     sum_channels: bool = False
     width: int = 64
-    fusion: Literal["concat", "joint-cross-attention", "multimodal-transformer", "squeeze-excitation"] = "concat"
+    fusion: Literal[
+        "concat", "joint-cross-attention", "multimodal-transformer", "squeeze-excitation", "cross-translation"
+    ] = "concat"
     tokens: int = 1
     dropout: float = 0.5
 

@@ -61,7 +61,7 @@ class Adaptation(nn.Module):
             there = batch.present.get(m, torch.ones_like(some))
             some = some | there
             real = self.get_buffer(f"features_{m}")[batch.index]
-            losses.append(self.distance(made[m][there], real[there]))
+            losses.append(self.distance(_those(made[m], there), _those(real, there)))
         value = torch.stack(losses).mean()
         return value + self.conditional(made, batch.index, some) if self.kind == "joint" else value
 
@@ -78,9 +78,14 @@ class Adaptation(nn.Module):
 
     def conditional(self, made: Mapping[str, Tensor], index: Tensor, rows: Tensor) -> Tensor:
         """Eq. 5 as a mean over rows (and pixels), every class counted; of values, their mean squared error."""
-        said = self.head(self.fusion({m: made[m] for m in self.slots}))[rows]
-        real = self.get_buffer("prediction")[index][rows]
+        said = _those(self.head(self.fusion({m: made[m] for m in self.slots})), rows)
+        real = _those(self.get_buffer("prediction")[index], rows)
         return squared_error(said, real) if isinstance(self.task, Regression) else soft_label_kl(said, real, 1.0)
+
+
+def _those(x: Tensor, rows: Tensor) -> Tensor:
+    """x[rows] of a mask, without a copy where it is all of them."""
+    return x if bool(rows.all()) else x[rows]
 
 
 class OSMD(Standalone):

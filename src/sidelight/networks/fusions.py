@@ -222,13 +222,13 @@ class CrossTranslation(Fusion):
     def __init__(self, shapes: Shapes, width: int = 64, dropout: float = 0.2):
         super().__init__(shapes, width, dropout)
         self.blocks = TransformBlocks(self.shapes, width)
-        self.out = self._out(len(self.slots) * TransformBlocks.BLOCKS * width, width, dropout)
+        self.out = self._out(len(self.slots) * self.blocks.BLOCKS * self.blocks.out_dim, width, dropout)
 
     def _out(self, size: int, width: int, dropout: float) -> nn.Sequential:
         return joined(size, width, dropout)
 
     def transform(self, features: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
-        """Slot -> what each block makes of it, (B, F, L) of tokens, (B, F, h, w) of maps."""
+        """Slot -> what each block makes of it, (B, F / 2, L) of tokens, (B, F / 2, h, w) of maps."""
         made: dict[str, list[Tensor]] = self.blocks(features)
         return made
 
