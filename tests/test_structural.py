@@ -221,6 +221,23 @@ def test_farthest_point_covers_the_clusters():
     assert set((select_anchors(similarity, 3, "farthest_point") // 3).tolist()) == {0, 1, 2}
 
 
+def test_medoids_are_the_centres_of_the_clusters():
+    angle = torch.tensor([0.0, 0.1, 0.25, 2.0, 2.1, 2.3, 4.0, 4.05, 4.3])
+    similarity = cosine_similarity_matrix(torch.stack([angle.cos(), angle.sin()], 1))
+    assert set(select_anchors(similarity, 3, "k_medoids").tolist()) == {1, 4, 7}
+
+
+def test_medoids_lie_nearer_to_the_batch_than_other_anchors():
+    similarity = cosine_similarity_matrix(embeddings(60, 1)[1])
+
+    def distance(name: str) -> float:
+        return (1 - similarity[:, select_anchors(similarity, 8, name)].max(1).values).sum().item()
+
+    assert distance("k_medoids") < 0.9 * min(distance(name) for name in ("paper", "random", "farthest_point"))
+    same = select_anchors(torch.ones(9, 9), 4, "k_medoids")
+    assert len(same.unique()) == 4
+
+
 def test_class_balanced_takes_turns():
     similarity = cosine_similarity_matrix(embeddings(20, 5)[1])
     labels = torch.tensor([0] * 16 + [1, 1, 1, 2])

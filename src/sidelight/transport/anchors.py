@@ -17,6 +17,8 @@ from torch.autograd import Function
 
 from sidelight.errors import SidelightWarning
 
+ROUNDS = 30  # of k-medoids; a batch needs two to six
+
 Selector = Callable[[Tensor, int, Tensor | None, torch.Generator | None], Tensor]
 
 
@@ -49,6 +51,25 @@ def farthest_point(similarity: Tensor, k: int, labels: Tensor | None, generator:
     return torch.stack(chosen)
 
 
+def k_medoids(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    """(k,): the centres of k clusters by cosine distance, from the farthest points on (Park and Jun 2009).
+
+    Rounds of two steps until nothing changes: each sample joins its nearest medoid; the member with the smallest total
+    distance to its cluster becomes the medoid.
+    """
+    distance = 1.0 - similarity
+    medoids = farthest_point(similarity, k, labels, generator)
+    for _ in range(ROUNDS):
+        cluster = distance[:, medoids].argmin(1)
+        cluster[medoids] = torch.arange(k, device=cluster.device)  # also where other rows are the same
+        member = nn.functional.one_hot(cluster, k)
+        total = (distance @ member.to(distance)).masked_fill(member == 0, float("inf"))
+        medoids, before = total.argmin(0), medoids
+        if torch.equal(medoids, before):
+            break
+    return medoids
+
+
 def class_balanced(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
     """(k,): the ``paper`` order within each class, classes taking turns (needs ``labels`` (B,))."""
     if labels is None:
@@ -65,6 +86,7 @@ ANCHORS: dict[str, Selector] = {
     "released": released,
     "random": random,
     "farthest_point": farthest_point,
+    "k_medoids": k_medoids,
     "class_balanced": class_balanced,
 }
 

@@ -153,8 +153,9 @@ class _Solver:
             assert y is not None
             like, shape, n, m = x, x.shape[:-2], x.shape[-2], y.shape[-2]
         a, b = _weights("a", a, like, (*shape, n)), _weights("b", b, like, (*shape, m))
-        how = (self.path, self.second_order)
-        return [Problem(*part, *how) for part in zip(*self.parts(shape, x, y, cost, a, b, offset))], shape
+        how = self.path, self.second_order
+        batch = zip(*self.parts(shape, x, y, cost, a, b, offset))
+        return [Problem(xi, yi, ci, ai, bi, oi, *how) for xi, yi, ci, ai, bi, oi in batch], shape
 
     def parts(self, shape: torch.Size, *given: Any) -> list[Sequence[Any]]:
         """What every problem gets of each argument."""
