@@ -18,7 +18,7 @@ from sidelight.config import Config
 from sidelight.errors import DataError, DiskError, RunError, SidelightWarning
 from sidelight.settings import settings
 
-VERBS = ["run", "inspect", "report", "predict", "export", "refit", "prepare", "methods", "datasets", "doctor"]
+VERBS = ["run", "inspect", "report", "predict", "export", "refit", "prepare", "extract", "methods", "datasets", "doctor"]
 
 
 def config_of(*words: str) -> Config:

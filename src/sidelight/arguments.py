@@ -49,6 +49,9 @@ An experiment.yaml holds the same settings, nested at the dots; `--dry-run` prin
   sidelight prepare biovid /data/biovid --check what is missing, before any work
   sidelight prepare biovid /data/biovid prepared/biovid part=A classes=all
   sidelight prepare biovid --synthetic tiny     a tiny set of noise in the official layout, to try things on""",
+    "extract": """
+  sidelight extract prepared/ucf features/ucf --encoder rgb=r3d18 --weights rgb=r3d18.safetensors
+  sidelight run features/ucf --available rgb --privileged audio""",
     "refit": """
   sidelight refit runs/phone-watch              the best method once more, on the rows of all folds
   sidelight predict runs/phone-watch/refit new_rows.csv""",
@@ -139,7 +142,7 @@ def build_parser() -> Parser:
         "sidelight inspect SOURCE [--target COLUMN ...] [--group COLUMN] [--split COLUMN] [--task TASK] [--impute HOW]",
     )
     look.add_argument("source", nargs="?", metavar="SOURCE", help="a data set: built-in name, .npz, manifest or folder")
-    add_settings(look, ("target", "group", "split", "task", "impute"))
+    add_settings(look, ("target", "group", "split", "task", "impute", "on_error"))
 
     report = verb("report", "write the report of a run, finished or not")
     report.add_argument("run", metavar="RUN", help="run folder")
@@ -182,6 +185,20 @@ def build_parser() -> Parser:
     )
     prepare.add_argument("--overwrite", action="store_true", help="replace a prepared folder that is there")
     prepare.add_argument("--synthetic", metavar="FOLDER", help="write a tiny synthetic copy of the official layout")
+
+    extract = verb(
+        "extract",
+        "run frozen encoders once over all rows and store their features, to train on without decoding",
+        "sidelight extract SOURCE OUT --encoder MODALITY=NAME ... --weights MODALITY=FILE ... [--SETTING VALUE ...]",
+    )
+    extract.add_argument("source", nargs="?", metavar="SOURCE", help="a data set: prepared folder, manifest, …")
+    extract.add_argument("out", nargs="?", metavar="OUT", help="folder to write; an interrupted one is gone on with")
+    extract.add_argument("--encoder", nargs="+", default=[], metavar="MODALITY=NAME", help="public network, rgb=r3d18")
+    extract.add_argument("--weights", nargs="+", default=[], metavar="MODALITY=FILE", help="its local weights file")
+    extract.add_argument("--tokens", type=int, default=1, help="features of a row over time (default: 1)")
+    extract.add_argument("--sum-channels", action="store_true", help="sum a file's first convolution over its channels")
+    extract.add_argument("--device", default="", help="cpu or cuda (default: a GPU where there is one)")
+    add_settings(extract, ("target", "group", "split", "task", "impute", "on_error"))
 
     refit = verb("refit", "train a run's best method once more on all rows, for deployment")
     refit.add_argument("run", metavar="RUN", help="run folder")

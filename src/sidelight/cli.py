@@ -165,6 +165,26 @@ def prepare_verb(args: argparse.Namespace) -> int:
     return 0
 
 
+def extract_verb(args: argparse.Namespace) -> None:
+    config = load_config({"data": source_of(args), **flags_of(args)})
+    if args.out is None:
+        raise ConfigError(f"say where to write: sidelight extract {config.data} OUT --encoder MODALITY=NAME")
+    encoders, weights = (_by_modality(name, getattr(args, name)) for name in ("encoder", "weights"))
+    more = {name: getattr(args, name) for name in ("tokens", "sum_channels", "device")}
+    from sidelight.data.load import load_for
+    from sidelight.extract import extract
+
+    print(extract(load_for(config), args.out, encoders, weights, quiet=False, **more))
+
+
+def _by_modality(flag: str, words: Sequence[str]) -> dict[str, str]:
+    """["rgb=r3d18"] -> {"rgb": "r3d18"}"""
+    for word in words:
+        if "=" not in word:
+            raise ConfigError(f"--{flag} {word}: expected MODALITY=VALUE, e.g. --{flag} rgb=…")
+    return {m: value for m, _, value in (word.partition("=") for word in words)}
+
+
 def refit_verb(args: argparse.Namespace) -> None:
     from sidelight.experiment.refit import NO_TEST, refit
 
@@ -213,6 +233,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "export": export_verb,
     "refit": refit_verb,
     "prepare": prepare_verb,
+    "extract": extract_verb,
     "methods": methods_verb,
     "datasets": datasets_verb,
     "doctor": doctor_verb,

@@ -116,13 +116,14 @@ class LazyRows:
                 out[i] = x.numpy()
         return torch.from_numpy(out)
 
-    def fingerprint(self) -> bytes:
-        """Of what the rows are: settings, names, places in time, and sizes of the files."""
+    def fingerprint(self, times: bool = False) -> bytes:
+        """Of what the rows are: settings, names, places in time, sizes of files; with `times` their times of change."""
         digest = hashlib.sha256(json.dumps(self.kind.to_config(), sort_keys=True).encode())
         for i, name in enumerate(self.files.tolist()):
             path = self.folder / name
             size = path.stat().st_size if name and path.is_file() else 0
-            digest.update(f"{name}\0{self.starts[i]}\0{self.ends[i]}\0{size}\n".encode())
+            changed = path.stat().st_mtime_ns if times and name and path.exists() else 0
+            digest.update(f"{name}\0{self.starts[i]}\0{self.ends[i]}\0{size}\0{changed}\n".encode())
         return digest.digest()
 
 

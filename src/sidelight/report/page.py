@@ -191,10 +191,12 @@ def group_name(stored: Stored) -> str:
 
 
 def _rows(stored: Stored) -> str:
-    """How many there are, in how many a modality is missing, and how many single values are imputed."""
+    """How many there are, in how many a modality is missing, how many single values are imputed and rows skipped."""
     data, gaps = stored.data, []
     for m, n in dict(data.get("missing") or {}).items():
         gaps.append(f"{n} lack {m}")
+    if n := int(data.get("skipped") or 0):
+        gaps.append(f"{n} more {'was' if n == 1 else 'were'} skipped, whose recordings cannot be read (skipped.csv)")
     for m, n in dict(data.get("imputed") or {}).items():
         gaps.append(f"{n} value{'s' * (n != 1)} of {m} imputed (the train rows' mean)")
     return "; ".join([str(data["rows"]), *gaps]) if "rows" in data else ""

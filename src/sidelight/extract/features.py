@@ -1,0 +1,225 @@
+"""`extract`: frozen encoders run once over all rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import safetensors.numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sidelight.data import Dataset
+from sidelight.data.batch import Batch
+from sidelight.data.load import load
+from sidelight.data.pixels import rows_at_once
+from sidelight.data.prefetch import ready_batches
+from sidelight.data.preprocess import Preprocessor
+from sidelight.data.raw import TABLE_FILE
+from sidelight.data.rows import is_lazy
+from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning, unknown
+from sidelight.extract.shards import Shards
+from sidelight.networks.backbones.base import make_net
+from sidelight.networks.backbones.hf import WEIGHTS
+from sidelight.networks.backbones.weights import load_weights
+from sidelight.results.store import write_atomic
+from sidelight.video.augment import STATISTICS
+
+FORMAT = 1
+FACTS = "extract.json"
+
+
+def extract(
+    source: Any,
+    out: str | Path,
+    encoders: Mapping[str, str],
+    weights: Mapping[str, str] | None = None,
+    *,
+    tokens: int = 1,
+    sum_channels: bool = False,
+    shard: int = 64,
+    device: str = "",
+    quiet: bool = True,
+    **options: Any,
+) -> Path:
+    """Store features of frozen encoders in a folder that `load` reads: `<modality>.safetensors` beside `metadata.csv`.
+
+    The centre view of each row is read. Values are standardised as the recording's kind says ("imagenet", …) or not at
+    all, never by statistics of the rows: features know nothing of any split. Modalities without an encoder are stored
+    as they are; those whose rows are files are left out, with a warning.
+
+    A killed extraction goes on where it was, several processes share one, and a finished one with the same encoder,
+    weights and rows is not repeated. Files count as the same by name, place in time, size and time of change; arrays
+    and weights by content.
+
+    Args:
+        source, options: what `load` reads, and how.
+        out: the folder; an empty or absent one, or one that `extract` wrote.
+        encoders: modality -> name of a public network (docs/networks.md).
+        weights: modality -> its local file. Of an `hf:` folder, the weights are its own.
+        tokens: features of a row over time, (N, tokens, D); 1: vectors (N, D).
+        sum_channels: as `network.sum_channels`.
+        shard: rows that are stored together; a killed process repeats at most these.
+        device: "cpu", "cuda"; "": a GPU where there is one.
+
+    Raises:
+        ConfigError: an encoder without weights, or that does not fit; a segmentation.
+        DataError: a recording that cannot be read; an `out` that holds something else.
+    """
+    out, data = Path(out), load(source, **options)
+    _check(data, out, encoders, dict(weights or {}), tokens)
+    out.mkdir(parents=True, exist_ok=True)
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    nets = {m: _frozen(m, name, data.shape(m), (weights or {}).get(m), sum_channels) for m, name in encoders.items()}
+    told: dict[str, Any] = {"format": FORMAT, "source": {"name": data.name, **data.about}, "modalities": {}}
+    todo: dict[str, tuple[Shards, Callable[[slice], Tensor]]] = {}
+    for m in data.modalities:
+        if m in nets:
+            config = _config(data, m, encoders[m], nets[m], tokens)
+            key = _key(config, data, m)
+            told["modalities"][m] = {**config, "key": key}
+            stored = Shards(out / f"{m}.safetensors", m, key, len(data), shard)
+            todo[m] = (stored, _reading(data, m, nets[m], tokens, where))
+    write_atomic(out / FACTS, json.dumps(told, indent=1, default=str))
+    if not all(shards.made() for shards, _ in todo.values()):
+        (out / TABLE_FILE).unlink(missing_ok=True)  # it speaks of what is about to be replaced
+    for m, (shards, compute) in todo.items():
+        shards.make(compute, lambda done, m=m: None if quiet else _tell(m, done, len(data)))  # type: ignore[misc]
+        shards.clear()
+    _store_others(data, out, [m for m in data.modalities if m not in nets])
+    write_atomic(out / TABLE_FILE, _table(data).to_csv(index=False))
+    return out
+
+
+def _check(data: Dataset, out: Path, encoders: Mapping[str, str], weights: Mapping[str, str], tokens: int) -> None:
+    if not encoders:
+        raise ConfigError("extract needs an encoder: --encoder modality=r3d18 (encoders={'modality': 'r3d18'})")
+    if tokens < 1:
+        raise ConfigError(f"tokens is {tokens}; expected at least 1")
+    for kind, given, known in (("encoder", encoders, data.inputs), ("weights", weights, encoders)):
+        for m in given:
+            if m not in known:
+                raise ConfigError(f"{kind}: {unknown('modality', m, known)}")
+    if data.size:
+        raise ConfigError(f"{data.name} has a class per pixel; features are vectors, which such a target cannot use")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / FACTS).is_file():
+        raise DataError(f"{out} holds something else than extracted features; choose another folder")
+
+
+def _frozen(m: str, name: str, shape: tuple[int, ...], weights: str | None, sum_channels: bool) -> Any:
+    """The network in evaluation mode, every tensor of it from a file: nothing is frozen that was never trained."""
+    net = make_net(name, shape)
+    own = name.startswith("hf:") and any((Path(name[3:]).expanduser() / file).is_file() for file in WEIGHTS)
+    if weights is None and not own:
+        raise ConfigError(f"encoder of {m!r}: {name!r} has no weights yet; name their local file (--weights {m}=FILE)")
+    if weights is not None:
+        report = load_weights(net, weights, sum_channels=sum_channels)
+        if report.missing:
+            raise RunError(f"--weights {m}: {report}. What is frozen has to be trained; give a whole file")
+    return net.eval().requires_grad_(False)
+
+
+def _config(data: Dataset, m: str, name: str, net: nn.Module, tokens: int) -> dict[str, Any]:
+    """What the features of a modality depend on beside its rows, JSON-able."""
+    digest = hashlib.sha256()
+    for key, value in net.state_dict().items():
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)} ".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    called = "hf" if name.startswith("hf:") else name  # a folder may be moved
+    config = {"encoder": called, "tokens": tokens, "shape": list(data.shape(m)), "weights": digest.hexdigest()}
+    return {**config, "standard": _standard(data, m), "config": getattr(net, "description", {})}
+
+
+def _key(config: Mapping[str, Any], data: Dataset, m: str) -> str:
+    digest = hashlib.sha256(json.dumps([FORMAT, config], sort_keys=True, default=str).encode())
+    x = data.inputs[m]
+    digest.update(x.fingerprint(times=True) if is_lazy(x) else np.ascontiguousarray(x).tobytes())
+    for more in (data.present[m], data.lengths.get(m, np.zeros(0))):
+        digest.update(more.tobytes())
+    return digest.hexdigest()
+
+
+def _standard(data: Dataset, m: str) -> str:
+    standard = data.standard.get(m, "")
+    return standard if standard in STATISTICS else "none"
+
+
+def _reading(data: Dataset, m: str, net: Any, tokens: int, device: torch.device) -> Callable[[slice], Tensor]:
+    """A function from a slice of rows to their features, NaN where a row lacks the modality."""
+    view = data.select([m])
+    if _standard(data, m) == "none":
+        batch = view.batch()
+    else:
+        batch = view.batch(Preprocessor.fit(view, np.arange(len(view)), [m]))
+    present = batch.present[m]
+    at_once = rows_at_once([data.shape(m)], 64)
+
+    def compute(rows: slice) -> Tensor:
+        net.to(device)
+        whole = torch.arange(rows.start, rows.stop)
+        found = whole[present[whole]]
+        parts = [_features(net, part, m, tokens, device) for part in ready_batches(batch, torch.split(found, at_once))]
+        if not parts:  # the width is known to the network alone
+            parts = [net.pooled(net.maps(torch.zeros(1, *data.shape(m), device=device)), tokens).cpu()[:0]]
+        known = torch.cat(parts)
+        out = known.new_full((len(whole), *known.shape[1:]), torch.nan)
+        out[present[whole]] = known
+        return out[:, 0] if tokens == 1 else out
+
+    return torch.no_grad()(compute)
+
+
+def _features(net: Any, batch: Batch, m: str, tokens: int, device: torch.device) -> Tensor:
+    x, length = batch.inputs[m].to(device), batch.lengths.get(m)
+    x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
+    if length is not None and not net.reads_length:
+        raise ConfigError(f"the encoder of {m!r} cannot read rows of varying length; give them one (seconds, longest)")
+    if length is None:
+        return net.pooled(net.maps(x), tokens).float().cpu()  # type: ignore[no-any-return]
+    length = length.to(device)
+    return net.pooled(net.maps(x, length), tokens, length).float().cpu()  # type: ignore[no-any-return]
+
+
+def _store_others(data: Dataset, out: Path, modalities: list[str]) -> None:
+    for m in modalities:
+        x, present = data.inputs[m], data.present[m]
+        if is_lazy(x):
+            warnings.warn(
+                f"{m!r} has no encoder and its rows are files; it is left out of {out}", SidelightWarning, stacklevel=3
+            )
+            continue
+        if not present.all():
+            x = np.where(present.reshape(-1, *[1] * (x.ndim - 1)), x.astype(np.float32), np.float32(np.nan))
+        arrays = {m: np.ascontiguousarray(x)}
+        if m in data.lengths:
+            arrays["lengths"] = data.lengths[m]
+        write_atomic(out / f"{m}.safetensors", safetensors.numpy.save(arrays))
+
+
+def _table(data: Dataset) -> pd.DataFrame:
+    """The rows: id, target (several under their own names), group, split."""
+    columns: dict[str, NDArray] = {"id": data.ids}
+    if data.task == "classification":
+        names = np.array([*data.labels, ""], dtype=object)
+        columns["target"] = names[np.where(data.labelled, data.target, len(data.labels))]
+    else:
+        one = len(data.labels) == 1
+        columns |= {"target" if one else name: data.target[:, k] for k, name in enumerate(data.labels)}
+    if data.group is not None:
+        columns["group"] = data.group
+    if data.split is not None:
+        columns["split"] = data.split
+    return pd.DataFrame(columns)
+
+
+def _tell(m: str, done: int, rows: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{m}: {done} of {rows} rows", end="\n" if done == rows else "", file=sys.stderr, flush=True)
