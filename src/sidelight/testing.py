@@ -56,7 +56,7 @@ class Subject:
     def used(self, method: Method) -> Batch:
         """A copy of the rows that the loop would draw batches from."""
         some = self.rows.labelled if method.learns_from == "labelled" else torch.ones_like(self.rows.labelled)
-        return self.rows.take(some.nonzero()[:, 0])
+        return self.rows.take(some.nonzero()[:, 0]).ready()
 
 
 def check_method(subject: Subject) -> None:
