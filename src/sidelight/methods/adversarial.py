@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 
 from sidelight.data.batch import Batch
 from sidelight.methods.base import Clock, Method, Standalone, Step, Supervised
+from sidelight.methods.discriminators import discriminator
 from sidelight.methods.distillation import Teacher
 from sidelight.networks.network import Network
 from sidelight.networks.tokens import pooled
@@ -19,13 +19,6 @@ from sidelight.tasks import Task
 
 if TYPE_CHECKING:
     from sidelight.experiment.parts import Parts
-
-
-def discriminator(width: int, hidden: int, outputs: int, layers: int) -> nn.Sequential:
-    """`layers` linear layers with LeakyReLU between."""
-    sizes = [width, *[hidden] * (layers - 1)]
-    inner = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.LeakyReLU(0.2))]
-    return nn.Sequential(*inner, nn.Linear(sizes[-1], outputs))
 
 
 class AdversarialHallucination(Method):

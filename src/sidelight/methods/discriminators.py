@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -17,12 +19,13 @@ SLOPE = 0.2
 """Of the negative half of LeakyReLU; the paper gives none."""
 
 
-def discriminator(width: int, layers: int) -> nn.Sequential:
-    """An MLP with LeakyReLU between, (B, width) -> (B, 1) logits of "from the full modalities"."""
-    hidden: list[nn.Module] = []
-    for _ in range(layers - 1):
-        hidden += [nn.Linear(width, width), nn.LeakyReLU(SLOPE)]
-    return nn.Sequential(*hidden, nn.Linear(width, 1))
+def discriminator(width: int, layers: int, hidden: int | None = None, outputs: int = 1) -> nn.Sequential:
+    """An MLP with LeakyReLU between, (B, width) -> (B, outputs) logits; `hidden` units a layer, `width` by default."""
+    sizes = [width, *[hidden or width] * (layers - 1)]
+    inner: list[nn.Module] = []
+    for a, b in pairwise(sizes):
+        inner += [nn.Linear(a, b), nn.LeakyReLU(SLOPE)]
+    return nn.Sequential(*inner, nn.Linear(sizes[-1], outputs))
 
 
 class Discriminators(nn.Module):
