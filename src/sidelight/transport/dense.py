@@ -159,12 +159,13 @@ class Solution:
         s = scaling
         self.error, self.iterations, self.converged = error, iterations, error <= tolerance
         rows, columns = s.u * s.rows, s.b
-        f, g = s.potentials()
-        left = float(s.a @ f)
         if symmetric:
-            right, columns = left, rows
+            f = g = s.xp.log(s.u / s.a) * s.epsilon
+            left = right = float(s.a @ f)
+            columns = rows
         else:
-            right = float(s.b @ g)
+            f, g = s.potentials()
+            left, right = float(s.a @ f), float(s.b @ g)
         self.value = left + right - s.epsilon * (float(rows.sum()) - 1.0)
         self.sides, self.gap = (f, g), 0.5 * (right - left)  # the constant that splits the objective evenly
         self.marginals, self.factors = (rows, columns), (s.u, s.kernel, s.v)
@@ -232,7 +233,8 @@ def reach(scaling: Scaling, newton: Newton, tolerance: float, limit: int) -> tup
     slowest, length, momentum = 0.0, 1.0, 0.0  # the squared second singular value of the plan as far as it has shown
     last, best, pace, used, steady, idle = math.inf, math.inf, 0.0, 0, 0, 0
     while True:
-        error = scaling.sweep(length, momentum)
+        # a relaxed sweep without its momentum would raise the error of the fast modes
+        error = scaling.sweep(length, momentum) if steady else scaling.sweep(1.0, 0.0)
         used += 1
         steady += 1
         rate, last = min(1.0, error / last), error
@@ -242,7 +244,7 @@ def reach(scaling: Scaling, newton: Newton, tolerance: float, limit: int) -> tup
             if momentum < rate * rate < 1.0:
                 seen = 1.0 - (1.0 + momentum - rate - momentum / rate) / length
                 if seen > slowest:  # at first the fast modes hide how slow the slowest is
-                    slowest, steady = min(seen if slowest else math.sqrt(seen), 0.999), 0
+                    slowest, steady = min(seen if slowest else math.sqrt(seen), 0.999), 1
                     length, momentum = relaxation(slowest)
         # what a slow mode still owes to potentials and gradient is the error over (1 - slowest)
         enough = max(tolerance * min(CAUTION, max(0.1, 1.5 * (1.0 - slowest))), min(tolerance, scaling.rounding))
@@ -286,16 +288,17 @@ def solve_symmetric(cost: Ground, a: Array, epsilon: float, tolerance: float, ma
     """
     scaling = Scaling(cost, a, a, math.inf)
     scaling.exponentiate(epsilon)
-    power, used, limit = 0.5, 0, min(SYMMETRIC_LIMIT, max_iterations)  # u = a is far off by a factor, which 1/2 mends
+    u = a * (a / (a * (scaling.kernel @ a))) ** 0.5  # u = a is far off by a factor, which the power 1/2 mends
+    used, limit = 1, min(SYMMETRIC_LIMIT, max_iterations)
     while True:
-        scaling.rows = scaling.kernel @ scaling.u
-        marginal = scaling.u * scaling.rows
+        scaling.rows = scaling.kernel @ u
+        marginal = u * scaling.rows
         error = l1(a - marginal)
         if error <= CAUTION * tolerance or used >= limit or math.isnan(error):
             break
-        scaling.u = scaling.v = scaling.u * (a / marginal) ** power
-        power = 2 / 3
+        u = u * (a / marginal) ** (2 / 3)
         used += 1
+    scaling.u = scaling.v = u
     if not error <= tolerance and used < max_iterations:
         return solve(cost, a, a, epsilon, tolerance, max_iterations - used, cost.bound())
     return Solution(scaling, error, used, tolerance, symmetric=True)

@@ -117,10 +117,13 @@ class Points:
         one = 1.0 / epsilon
         left = tensor((self.xx if f is None else self.xx - f) * -one).unsqueeze(1)
         right = tensor((self.yy if g is None else self.yy - g) * -one)
-        x, columns, whole = tensor(self.x), tensor(self.y).T, tensor(out)
-        for rows in blocks(out):
-            part = torch.addmm(right, x[rows], columns, alpha=2.0 * self.scale * one, out=whole[rows])
-            yield rows, part.add_(left[rows])
+        x, columns, whole, factor = tensor(self.x), tensor(self.y).T, tensor(out), 2.0 * self.scale * one
+        every = blocks(out)
+        if len(every) == 1:
+            yield every[0], torch.addmm(right, x, columns, alpha=factor, out=whole).add_(left)
+            return
+        for rows in every:
+            yield rows, torch.addmm(right, x[rows], columns, alpha=factor, out=whole[rows]).add_(left[rows])
 
     def cost(self) -> Array:
         """(n, m) matrix; its diagonal is exactly zero for a cloud against itself."""
