@@ -135,7 +135,7 @@ def load_rows(
     if prepared := _prepared(source, target_needed=False):
         from sidelight.data.recorded import read_recordings
 
-        group = group or prepared.facts.group
+        group = group or (prepared.facts.group if prepared.facts.group in prepared.table.columns else None)
         raw, roles = read_recordings(prepared, find, list(modalities))
     else:
         raw, roles = _read(source, label, find, modalities)

@@ -138,7 +138,7 @@ def write_prepared(
 def read_prepared(folder: str | Path, target_needed: bool = True) -> Prepared:
     """The table, kinds and facts of a prepared folder; no recording is opened. Raises DataError, ConfigError.
 
-    target_needed: of new rows, for prediction, the target's and split's columns may be absent.
+    target_needed: new rows, for prediction, may have fewer columns.
     """
     from sidelight.data.tables import read_frame
 
@@ -178,8 +178,7 @@ def _check(
     for m in modalities:
         if not re.fullmatch(r"[^.\s/]+", m):
             raise ConfigError(f"{source}: modality name {m!r} is empty or holds a dot, slash or space; rename it")
-        if target_needed or not isinstance(modalities[m], Labels):
-            needed.append(m + FILE)
+        needed += [m + FILE] if target_needed else []
     dense = [t for t in facts.target if isinstance(modalities.get(t), Labels)]
     if dense and len(facts.target) > 1:
         raise ConfigError(f"{source}: target {dense[0]!r} has a class per pixel; it stands alone")

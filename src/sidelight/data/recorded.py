@@ -46,6 +46,8 @@ def read_recordings(
     roles = find([*table.columns, *dense])
     wanted = [m for m in kinds if m not in dense] if modalities is None else list(modalities)
     for m in wanted:
+        if m in kinds and m + FILE not in table.columns:
+            raise DataError(f"{prepared.source}: {m!r}: {unknown('column', m + FILE, table.columns)}")
         if m not in kinds or m in dense:
             raise DataError(f"{prepared.source}: {unknown('modality', m, [k for k in kinds if k not in dense])}")
     read = [*wanted, *(t for t in roles.target if t in dense)]
