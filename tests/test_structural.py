@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,19 +9,7 @@ from torch import Tensor
 import sidelight.transport.anchors as anchors_module
 from sidelight.losses.structural import StructuralTransport, cosine_similarity_matrix, structural_transport
 from sidelight.transport import ANCHORS, LearnedWeights, select_anchors, sinkhorn
-
-
-@pytest.fixture(scope="module")
-def reference() -> Callable[[str], dict[str, Tensor]]:
-    shared = Path(os.environ.get("SIDELIGHT_SHARED", Path(__file__).parents[1].parent / "shared"))
-    if not (shared / "reference").is_dir():
-        pytest.skip("reference values are not at hand (set SIDELIGHT_SHARED)")
-
-    def load(size: str) -> dict[str, Tensor]:
-        with np.load(shared / "reference" / f"losses_{size}.npz") as file:
-            return {name: torch.from_numpy(np.asarray(file[name])) for name in file}
-
-    return load
+from transport_clouds import references
 
 
 def embeddings(
@@ -37,19 +20,19 @@ def embeddings(
     return student.requires_grad_(), torch.randn(batch, dim + 2, generator=generator, dtype=torch.float64).to(dtype)
 
 
-@pytest.mark.parametrize("size", ["b32", "b128"])
-def test_cosine_and_released_anchors(reference, size):
-    values = reference(size)
+@pytest.mark.parametrize("size", [32, 128])
+def test_cosine_and_released_anchors(size):
+    values = references(size)
     similarity = cosine_similarity_matrix(values["teacher"])
     torch.testing.assert_close(similarity, values["cosine_teacher"], rtol=1e-12, atol=1e-12)
     index = select_anchors(similarity, int(values["k"]), "released")
     assert torch.equal(index, values["row_anchor_index"].long())
 
 
-@pytest.mark.parametrize("size", ["b32", "b128"])
+@pytest.mark.parametrize("size", [32, 128])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_released_preset(reference, size, dtype):
-    values = reference(size)
+def test_released_preset(size, dtype):
+    values = references(size)
     student = values["student"].to(dtype).requires_grad_()
     loss = StructuralTransport("released", k=int(values["k"]), tolerance=1e-4)
     value = loss(student, values["teacher"].to(dtype))
@@ -60,10 +43,10 @@ def test_released_preset(reference, size, dtype):
     assert (student.grad - expected).norm() <= 6e-3 * expected.norm()
 
 
-@pytest.mark.parametrize("size", ["b32", "b128"])
+@pytest.mark.parametrize("size", [32, 128])
 @pytest.mark.parametrize("epsilon", [0.01, 0.1, 1.0])
-def test_unshifted_objective_and_divergence(reference, size, epsilon):
-    values = reference(size)
+def test_unshifted_objective_and_divergence(size, epsilon):
+    values = references(size)
     options = {"k": int(values["k"]), "epsilon": epsilon, "anchors": "released", "tolerance": 1e-10}
     for objective, key in (("plain", "objective"), ("divergence", "divergence")):
         value = structural_transport(values["student"], values["teacher"], objective=objective, **options)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from sidelight.transport import arrays, online, problem, sinkhorn, sinkhorn_divergence
+from sidelight.transport import arrays, cost_matrix, dense, online, problem, sinkhorn, sinkhorn_divergence
 from sidelight.transport.newton import solve_laplacian
+from sidelight.transport.points import Points
 
 EXACT = {"tolerance": 1e-13, "on_failure": "ignore"}
 
@@ -69,6 +70,49 @@ def test_laplacian_solution():
     alpha, beta = solve_laplacian(plan, right, below)
     torch.testing.assert_close(plan.sum(1) * alpha + plan @ beta, right)
     torch.testing.assert_close(plan.sum(0) * beta + plan.T @ alpha, below)
+
+
+# ---------------------------------------------------------------- sweeps
+
+
+@pytest.mark.parametrize("slowest", [0.0, 0.3, 0.86, 0.99])
+def test_relaxation_turns_a_rate_into_its_best_pace(slowest):
+    length, momentum = dense.relaxation(slowest)
+    for eigenvalue in torch.linspace(0, slowest, 7, dtype=torch.float64).tolist():
+        step = torch.tensor([[1 + momentum - length * (1 - eigenvalue), -momentum], [1.0, 0.0]], dtype=torch.float64)
+        assert torch.linalg.eigvals(step).abs().max().item() <= momentum**0.5 + 1e-6
+    root = (1 - slowest) ** 0.5
+    assert momentum**0.5 == pytest.approx((1 - root) / (1 + root))
+
+
+def test_relaxed_sweeps_need_less_than_half_of_the_plain_ones():
+    x, y = clouds(80, 80, d=5)
+    kernel, mass = torch.exp(-cost_matrix(x, y) / 0.02), torch.full((80,), 1 / 80, dtype=torch.float64)
+    v, plain, error = mass, 0, 1.0
+    while error > 3e-6:
+        u = mass / (kernel @ v)
+        v = mass / (kernel.T @ u)
+        plain, error = plain + 1, (u * (kernel @ v) - mass).abs().sum().item()
+    assert sinkhorn(x, y, epsilon=0.02, tolerance=1e-5).iterations < plain / 2
+
+
+def test_sweeps_in_blocks_are_sweeps(monkeypatch):
+    x, y = clouds(50, 70)
+    whole = sinkhorn(x, y, epsilon=0.01, tolerance=1e-9)
+    monkeypatch.setattr(arrays, "CHUNK", 500)
+    parts = sinkhorn(x, y, epsilon=0.01, tolerance=1e-9)
+    assert parts.iterations == pytest.approx(whole.iterations, abs=3)
+    torch.testing.assert_close(parts.plan, whole.plan, rtol=1e-6, atol=1e-10)
+
+
+def test_kernels_hold_no_subnormal_numbers():
+    """They would make every product several times slower."""
+    for epsilon in (1.0, 0.01, 1e-4):
+        points = Points(*(z.float() for z in clouds(40, 40)), 1.0, in_numpy=True)
+        mass = arrays.full(40, 1 / 40, points.x)
+        scaling = dense.Scaling(points, mass, mass, points.bound())
+        scaling.exponentiate(epsilon)
+        assert scaling.kernel.min() > 1e-27
 
 
 # ---------------------------------------------------------------- the online path
