@@ -17,6 +17,7 @@ READERS: dict[str, str] = {
     "affwild2": "sidelight.readers.affwild2:AffWild2",
     "biovid": "sidelight.readers.biovid:BioVid",
     "iemocap": "sidelight.readers.iemocap:IEMOCAP",
+    "mmsa": "sidelight.readers.mmsa:MMSA",
     "recola": "sidelight.readers.recola:Recola",
 }
 """Name -> module and class. A reader is imported when it is asked for."""

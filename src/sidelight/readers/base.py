@@ -72,7 +72,7 @@ class Reader(ABC):
     """One public data set. Its options are the dataclass fields, each with a default and a line in `Args:`.
 
     Class attributes: name: of the reader. summary: what the set is, in a line. obtain: how to get it. citation,
-    licence: for whoever uses it. version: raised when what it writes changes.
+    licence: for whoever uses it. version: raised when what it writes changes. takes_file: the source may be a file.
     """
 
     name: ClassVar[str]
@@ -81,6 +81,7 @@ class Reader(ABC):
     citation: ClassVar[str]
     licence: ClassVar[str]
     version: ClassVar[int] = 1
+    takes_file: ClassVar[bool] = False
 
     @abstractmethod
     def missing(self, source: Path) -> list[str]:
@@ -104,7 +105,7 @@ class Reader(ABC):
 def check(reader: Reader, source: str | Path) -> list[str]:
     """What is missing in the source, before any work; raises DataError where there is no such folder."""
     source = Path(source)
-    if not source.is_dir():
+    if not source.is_dir() and not (reader.takes_file and source.is_file()):
         raise DataError(f"{source} is no folder; expected the unpacked {reader.name} data. {reader.obtain}")
     return reader.missing(source)
 
