@@ -202,20 +202,27 @@ class Depth(Picture):
 
     Args:
         step: metres that 1 stands for.
+        rotated: bits by which values are rotated to the left; 3 in SUN RGB-D.
     """
 
     kind: ClassVar[str] = "depth"
     step: float = 0.001
+    rotated: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.rotated < 16:
+            raise ConfigError(f"kind 'depth': rotated is {self.rotated}; expected 0 to 15 bits")
 
     @property
     def shape(self) -> tuple[int, ...]:
         return 1, *self.size
 
     def probe(self, part: Part) -> Size | None:  # its unit shows in its values alone, so they are read
-        return tuple(read_depth(part.path, self.step).shape[-2:])  # type: ignore[return-value]
+        return tuple(read_depth(part.path, self.step, rotated=self.rotated).shape[-2:])  # type: ignore[return-value]
 
     def read(self, part: Part, look: Look = CENTRE) -> Tensor:
-        depth = read_depth(part.path, self.step)
+        depth = read_depth(part.path, self.step, rotated=self.rotated)
         rows, columns = _nearest(look, depth.shape[-2], depth.shape[-1], self.size)
         return mirrored(depth[:, rows[:, None], columns], look)
 

@@ -18,7 +18,9 @@ READERS: dict[str, str] = {
     "biovid": "sidelight.readers.biovid:BioVid",
     "iemocap": "sidelight.readers.iemocap:IEMOCAP",
     "mmsa": "sidelight.readers.mmsa:MMSA",
+    "nyuv2": "sidelight.readers.nyuv2:NYUv2",
     "recola": "sidelight.readers.recola:Recola",
+    "sunrgbd": "sidelight.readers.sunrgbd:SUNRGBD",
 }
 """Name -> module and class. A reader is imported when it is asked for."""
 

@@ -89,11 +89,12 @@ def read_folder(
     return torch.from_numpy(np.stack([images[n] for n in chosen.tolist()]))
 
 
-def read_depth(path: str | Path, step: float = 0.001, near: float = NEAR, far: float = FAR) -> Tensor:
+def read_depth(path: str | Path, step: float = 0.001, near: float = NEAR, far: float = FAR, rotated: int = 0) -> Tensor:
     """(1, H, W) float32 metres of a 16-bit depth image; 0 where nothing was measured.
 
-    step: metres that 1 stands for: 0.001 for the usual millimetres. Raises DataError, naming the file, for an image of
-    another kind, without any measurement, or whose median lies outside `near` to `far` metres: its unit is another one.
+    step: metres that 1 stands for: 0.001 for the usual millimetres. rotated: bits by which its values are rotated to
+    the left: 3 in SUN RGB-D. Raises DataError, naming the file, for an image of another kind, without any
+    measurement, or whose median lies outside `near` to `far` metres: its unit is another one.
     """
     path = Path(path)
     raw = read_image(path)
@@ -102,14 +103,16 @@ def read_depth(path: str | Path, step: float = 0.001, near: float = NEAR, far: f
             f"{path}: depth is {raw.dtype} with {raw.shape[0]} channels; expected one channel of 16 bits (uint16 "
             "millimetres). 8 bits are a picture of depth: read it as an image"
         )
-    depth = raw.astype(np.float32) * np.float32(step)
+    whole = raw.astype(np.uint32)
+    depth = ((whole >> rotated | whole << (16 - rotated)) & 0xFFFF if rotated else raw).astype(np.float32)
+    depth *= np.float32(step)
     if not (there := depth[depth > 0]).size:
         raise DataError(f"{path}: every depth is 0; nothing was measured")
     middle = float(np.median(there))
     if not near <= middle <= far:
         raise DataError(
             f"{path}: the median depth is {middle:.4g} m if 1 stands for {step:g} m; expected {near:g} to {far:g} m. "
-            "Is the unit another one (step=…)? Millimetres: 0.001; TUM: 0.0002; SUN RGB-D's files are rotated by 3 bits"
+            "Is the unit another one (step=…)? Millimetres: 0.001; TUM: 0.0002; SUN RGB-D: 0.001, rotated=3"
         )
     return torch.from_numpy(depth)
 
