@@ -16,6 +16,7 @@ __all__ = ["READERS", "make_reader", "reader_class"]
 READERS: dict[str, str] = {
     "affwild2": "sidelight.readers.affwild2:AffWild2",
     "biovid": "sidelight.readers.biovid:BioVid",
+    "hf": "sidelight.readers.hf:HuggingFace",
     "iemocap": "sidelight.readers.iemocap:IEMOCAP",
     "mmsa": "sidelight.readers.mmsa:MMSA",
     "nyuv2": "sidelight.readers.nyuv2:NYUv2",

@@ -81,6 +81,6 @@ def _unpacked(batch: Any, n: int, where: str) -> tuple[list[NDArray], list[NDArr
     inputs = batch[0] if packed else batch[:-1]
     if len(inputs) != n:
         raise DataError(f"multibench: {where} has {len(inputs)} modalities; {n} are named")
-    lengths = [np.asarray(x).reshape(-1) for x in batch[1]] if packed else [None] * n
+    lengths: list[NDArray | None] = [np.asarray(x).reshape(-1) for x in batch[1]] if packed else [None] * n
     y = np.asarray(batch[-1])
     return [np.asarray(x) for x in inputs], lengths, y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
