@@ -14,14 +14,19 @@ if TYPE_CHECKING:
 __all__ = ["READERS", "make_reader", "reader_class"]
 
 READERS: dict[str, str] = {
+    "activitynet": "sidelight.readers.activitynet:ActivityNet",
     "affwild2": "sidelight.readers.affwild2:AffWild2",
     "biovid": "sidelight.readers.biovid:BioVid",
+    "casia-cefa": "sidelight.readers.casia_cefa:CasiaCefa",
+    "casia-surf": "sidelight.readers.casia_surf:CasiaSurf",
     "hf": "sidelight.readers.hf:HuggingFace",
     "iemocap": "sidelight.readers.iemocap:IEMOCAP",
     "mmsa": "sidelight.readers.mmsa:MMSA",
     "nyuv2": "sidelight.readers.nyuv2:NYUv2",
     "recola": "sidelight.readers.recola:Recola",
     "sunrgbd": "sidelight.readers.sunrgbd:SUNRGBD",
+    "ucf101": "sidelight.readers.ucf:UCF101",
+    "ucf51": "sidelight.readers.ucf:UCF51",
 }
 """Name -> module and class. A reader is imported when it is asked for."""
 
