@@ -237,8 +237,9 @@ def reach(scaling: Scaling, newton: Newton, tolerance: float, limit: int) -> tup
         error = scaling.sweep(length, momentum) if steady else scaling.sweep(1.0, 0.0)
         used += 1
         steady += 1
-        rate, last = min(1.0, error / last), error
-        best, idle = (error, 0) if error < 0.97 * best else (best, idle + 1)
+        rate, last = min(1.0, error / last) if last < math.inf else 1.0, error
+        if used > 1:  # the start's columns were not exact
+            best, idle = (error, 0) if error < 0.97 * best else (best, idle + 1)
         if steady > 2:
             pace = max(pace, rate)
             if momentum < rate * rate < 1.0:
