@@ -63,9 +63,6 @@ class TrainingConfig:
 
 
 @dataclass
-class TeacherConfig:
-    """How the teacher speaks.
-@dataclass
 class AugmentConfig:
     """How training views videos, frames and images that are read from files. What is tested is seen from the centre.
 
@@ -83,6 +80,9 @@ class AugmentConfig:
     time: bool = True
 
 
+@dataclass
+class TeacherConfig:
+    """How the teacher speaks.
 
     Args:
         crossfit: 0, or how many teachers share a fold's labelled groups, each speaking of groups it has not seen; then
@@ -126,7 +126,7 @@ class TransportConfig:
         epsilon: entropic regularisation, a number or "relative:0.05".
         k: number of anchors.
         objective: "plain" entropic transport or "divergence".
-        anchors: "paper", "released", "random", "farthest_point" or "class_balanced".
+        anchors: "paper", "released", "random", "farthest_point", "k_medoids" or "class_balanced".
         alignment: clouds do not see which row is which. "row" (row i against row i, no transport), "index" or "label"
             (transport pays for leaving its own).
         identity: weight of the row-by-row distance that is added.
@@ -186,10 +186,10 @@ class Config:
         placebo: methods whose placebo is run too, or "best", "all", "none".
         self_distillation: methods that are also run with a baseline as their teacher, or "best", "all", "none".
         impute: "no" (NaN is an error) or "mean" (the train rows' mean).
+        on_error: of recordings that cannot be read: "raise", or "skip" to drop their rows and list them in skipped.csv.
         standardize: "train" (statistics of the train rows) or "group" (each group by its own; new groups need data).
         options: settings of one method by its name, e.g. options.kl.temperature=2; docs/methods.md lists them.
         output: run folder (empty: runs/<data name>).
-        on_error: of recordings that cannot be read: "raise", or "skip" to drop their rows and list them in skipped.csv.
         jobs: worker processes (0: as many as there are cores).
         checkpoint_seconds: a running job saves its state this often.
     """
@@ -213,14 +213,14 @@ class Config:
     placebo: list[str] = field(default_factory=lambda: ["best"])
     self_distillation: list[str] = field(default_factory=lambda: ["none"])
     impute: Literal["no", "mean"] = "no"
+    on_error: Literal["raise", "skip"] = "raise"
     standardize: Literal["train", "group"] = "train"
     network: NetworkConfig = field(default_factory=NetworkConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    on_error: Literal["raise", "skip"] = "raise"
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
     transport: TransportConfig = field(default_factory=TransportConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
     balance: BalanceConfig = field(default_factory=BalanceConfig)
     options: dict[str, Any] = field(default_factory=dict)
     output: str = ""
@@ -351,7 +351,7 @@ def _epsilon(value: float | str) -> bool:
         return False
 
 
-_ANCHORS = ("paper", "released", "random", "farthest_point", "class_balanced")
+_ANCHORS = ("paper", "released", "random", "farthest_point", "k_medoids", "class_balanced")
 _LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "folds": ("at least 2", lambda v: v >= 2),
     "seeds": ("at least 1", lambda v: v >= 1),
@@ -368,10 +368,10 @@ _LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "training.batch_size": ("at least 2", lambda v: v >= 2),
     "training.learning_rate": ("a number above 0", _positive),
     "training.weight_decay": ("0 or more", _not_negative),
+    "augment.crop": ("a share above 0 and at most 1", lambda v: 0 < v <= 1),
     "teacher.crossfit": ("0 (no) or at least 2", lambda v: v == 0 or v >= 2),
     "student.drop": ("at least 0 and below 1", lambda v: 0 <= v < 1),
     "transport.epsilon": ("a number above 0 or e.g. relative:0.05", _epsilon),
-    "augment.crop": ("a share above 0 and at most 1", lambda v: 0 < v <= 1),
     "transport.k": ("at least 1", lambda v: v >= 1),
     "transport.objective": ("plain or divergence", ("plain", "divergence").__contains__),
     "transport.anchors": (f"one of {', '.join(_ANCHORS)}", _ANCHORS.__contains__),
