@@ -312,12 +312,12 @@ def encode(shape: tuple[int, ...]) -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A study by two processes on recordings of which some cannot be read."""
+    """A study on recordings of which some cannot be read."""
     folder = tmp_path_factory.mktemp("study")
     data = sl.load(broken(folder), on_error="skip")
     settings = {"training.epochs": 1, "training.batch_size": 16, "network.width": 8, "output": str(folder / "run")}
     encoders = {"rgb": encode, "depth": encode}
-    more = {"methods": ["kl"], "placebo": ["none"], "folds": 2, "seeds": 1, "jobs": 2}
+    more = {"methods": ["kl"], "placebo": ["none"], "folds": 2, "seeds": 1, "jobs": 1}
     study = sl.compare(data, encoders=encoders, quiet=True, **more, **settings)
     assert len(study.results) == 6
     return folder / "run"
