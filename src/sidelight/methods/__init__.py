@@ -19,7 +19,7 @@ from sidelight.methods.hallucinated import CMKD, DASK, MERS
 from sidelight.methods.hints import Autoencoder, FitNet
 from sidelight.methods.osmd import OSMD
 from sidelight.methods.pointwise import KL, MSE, Cosine
-from sidelight.methods.relational import PKT, RKD, SP
+from sidelight.methods.relational import MMD, PKT, RKD, SP
 from sidelight.methods.structural import PKDOT, PKDOTReleased, PKDOTSidelight
 from sidelight.methods.translation import MTNet
 from sidelight.settings import read_arguments
@@ -36,6 +36,7 @@ METHODS: dict[str, type[Term] | type[Standalone]] = {
     "rkd": RKD,
     "sp": SP,
     "pkt": PKT,
+    "mmd": MMD,
     "nce": NCE,
     "crd": CRD,
     "crcd": CRCD,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from sidelight.data.batch import Batch
+from sidelight.losses.distribution import gaussian_mmd
 from sidelight.losses.relational import pkt, rkd, similarity_preserving
 from sidelight.methods.distillation import Term
 from sidelight.networks.network import Output
@@ -55,3 +56,17 @@ class PKT(Term):
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
         return pkt(student.embedding, teacher.embedding)
+
+
+class MMD(Term):
+    """Maximum mean discrepancy between the fused embeddings of student and teacher, five Gaussian kernels."""
+
+    relational = True
+    paper = "Long et al., ICML 2015"
+
+    def __init__(self, weight: float = 1.0):
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
+        return gaussian_mmd(student.embedding, teacher.embedding)
