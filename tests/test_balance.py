@@ -134,5 +134,5 @@ def test_a_balance_out_of_range_is_named():
 
     with pytest.raises(ConfigError, match=r"balance\.ratio: expected a number above 0"):
         load_config({"balance.ratio": 0})
-    with pytest.raises(ConfigError, match="unknown value of balance.kind 'gradnrom'. Did you mean 'gradnorm'"):
+    with pytest.raises(ConfigError, match=r"unknown value of balance\.kind 'gradnrom'\. Did you mean 'gradnorm'"):
         load_config({"balance": {"kind": "gradnrom"}})

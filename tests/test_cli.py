@@ -18,7 +18,9 @@ from sidelight.config import Config
 from sidelight.errors import DataError, DiskError, RunError, SidelightWarning
 from sidelight.settings import settings
 
-VERBS = ["run", "inspect", "report", "predict", "export", "refit", "prepare", "extract", "methods", "datasets", "doctor"]
+VERBS = [
+    "run", "inspect", "report", "predict", "export", "refit", "prepare", "extract", "methods", "datasets", "doctor"
+]  # fmt: skip
 
 
 def config_of(*words: str) -> Config:
