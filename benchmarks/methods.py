@@ -40,7 +40,10 @@ def make_data() -> Dataset:
     rng = np.random.default_rng(0)
     y = rng.integers(0, CLASSES, ROWS)
     middle = rng.normal(size=(CLASSES, WIDTH))
-    inputs = {m: (middle[y] * s + rng.normal(size=(ROWS, WIDTH))).astype(np.float32) for m, s in (("video", 0.1), ("eda", 0.3))}
+    inputs = {
+        m: (middle[y] * s + rng.normal(size=(ROWS, WIDTH))).astype(np.float32)
+        for m, s in (("video", 0.1), ("eda", 0.3))
+    }
     labels = tuple(f"class {c}" for c in range(CLASSES))
     return Dataset("made", inputs, y, np.ones(ROWS, bool), "classification", labels, group=np.arange(ROWS).astype(str))
 
@@ -59,7 +62,11 @@ def steps_of(names: list[str], folder: Path) -> dict[str, object]:
         method, _ = Recipe.parse(name).build(parts)
         loop = _Loop(method, parts.config.training, 0, BalanceConfig(), None, None)
         rows = parts.rows()
-        batch = rows.take(torch.arange(BATCH)) if method.reads is None else rows.take(torch.arange(BATCH)).only(method.reads)
+        batch = (
+            rows.take(torch.arange(BATCH))
+            if method.reads is None
+            else rows.take(torch.arange(BATCH)).only(method.reads)
+        )
         method.train()
         made[name] = stepper(loop, method, batch)
     return made
@@ -159,7 +166,9 @@ def main() -> None:
     for name, (ours, theirs) in against_released(64).items():
         print(f"| {name} | {ours:.2f} | {theirs:.1f} | {theirs / ours:.0f} |")
     if args.store:
-        STORE.write_text(json.dumps({"command": "python benchmarks/methods.py --store", "relative": relative}, indent=1) + "\n")
+        STORE.write_text(
+            json.dumps({"command": "python benchmarks/methods.py --store", "relative": relative}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -373,7 +373,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/results"))
     parser.add_argument("--only", nargs="*", default=[s.name for s in SETTINGS], choices=[s.name for s in SETTINGS])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--placebo", action="store_true", help=f"also placebos: of the {BEST} best on select rows and of pkdot+")
+    parser.add_argument(
+        "--placebo", action="store_true", help=f"also placebos: of the {BEST} best on select rows and of pkdot+"
+    )
     parser.add_argument("--page", action="store_true", help="only write docs/results.md from what is stored")
     parser.add_argument("--quiet", action="store_true")
     args = parser.parse_args()
