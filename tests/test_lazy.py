@@ -340,6 +340,17 @@ def test_a_student_reads_new_files(run, folder, tmp_path):
     np.testing.assert_allclose(said["p.a"], student.predict_proba({"rgb": rgb})[:, 0], atol=1e-6)
 
 
+def test_new_recordings_have_to_be_cut_as_those_of_training(run, tmp_path):
+    student = load_student(run / "student", encoders={"rgb": Pooled(3)})
+    assert student.meta["recordings"] == {"rgb": {"size": [16, 16], "channels": 3}}
+    student.meta["recordings"]["rgb"]["stride"] = 2
+    new = recordings.prepared(tmp_path, n=4)
+    predict_file(student, new, ignore_privileged=True)  # images have no stride
+    student.meta["recordings"]["rgb"]["size"] = [32, 32]
+    with pytest.raises(DataError, match=r"'rgb' has size \[16, 16\], but the student was trained on \[32, 32\]"):
+        predict_file(student, new, ignore_privileged=True)
+
+
 def test_files_that_change_are_noticed(folder, tmp_path):
     data = sl.load(recordings.prepared(tmp_path, n=16))
     before = fingerprint(data)

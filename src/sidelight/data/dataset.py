@@ -58,6 +58,7 @@ class Dataset:
     impute:   "no" (NaN is an error) or "mean" (NaN is kept; the Preprocessor puts the train rows' mean there).
     standard: modality -> what its values are standardised by where that is not for the experiment to say: "train" (the
               train rows, all groups alike), "none", or a name of `sidelight.video.STATISTICS`.
+    meaning:  modality -> what recordings its rows were made of (`Kind.meaning`), which new rows have to share.
     skipped:  rows that were dropped since a recording cannot be read: their `id`, `modality` and `reason`.
 
     Raises DataError, which names modality, row and column, where the arrays are not that.
@@ -79,6 +80,7 @@ class Dataset:
     impute: str = "no"
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     standard: dict[str, str] = field(default_factory=dict)
+    meaning: dict[str, dict[str, Any]] = field(default_factory=dict)
     skipped: tuple[dict[str, str], ...] = ()
 
     def __post_init__(self) -> None:

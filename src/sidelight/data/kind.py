@@ -29,11 +29,13 @@ class Kind:
     """One kind of recording; its settings are the fields.
 
     Class attributes: kind: its name in `modalities.json`. dtype: of a row. lazy: rows stay files until they are read.
+    storage: settings that say how files are laid out, not what a row is.
     """
 
     kind: ClassVar[str]
     dtype: ClassVar[torch.dtype] = torch.float32
     lazy: ClassVar[bool] = False
+    storage: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -56,6 +58,11 @@ class Kind:
     def read(self, part: Part, look: Look = CENTRE) -> Tensor:
         """The row, of `shape` and `dtype`; raises DataError naming the file."""
         raise NotImplementedError
+
+    def meaning(self) -> dict[str, Any]:
+        """What new rows must have in common with those that a student was trained on, JSON-able."""
+        told = {name: value for name, value in asdict(self).items() if name not in self.storage}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
 
     def to_config(self) -> dict[str, Any]:
         """The settings with their kind, JSON-able; `recordings.kind_of` reads them."""

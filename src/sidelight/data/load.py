@@ -91,6 +91,7 @@ def load(
             impute=impute,
             columns=raw.features,
             standard=raw.standard,
+            meaning=raw.meaning,
             skipped=raw.skipped,
         )
     except DataError as e:
@@ -142,7 +143,7 @@ def load_rows(
     row_names = row_ids(raw, roles)
     present = _present(raw)
     whole = {m: present.get(m, np.ones(raw.n, bool)) for m in raw.inputs}
-    rows = Rows(raw.name, raw.inputs, whole, raw.lengths, groups(raw, roles, row_names), row_names)
+    rows = Rows(raw.name, raw.inputs, whole, raw.lengths, groups(raw, roles, row_names), row_names, raw.meaning)
     rows.check(impute)
     return rows
 

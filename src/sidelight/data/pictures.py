@@ -78,6 +78,7 @@ class Clip(Colour):
         rate: declared frames a second, 0: any.
     """
 
+    storage: ClassVar[frozenset[str]] = frozenset(("statistics", "rate", "pattern", "first", "missing"))
     size: Size = (112, 112)
     statistics: str = "kinetics"
     frames: int = 16
@@ -183,6 +184,7 @@ class Image(Colour):
     """
 
     kind: ClassVar[str] = "image"
+    storage: ClassVar[frozenset[str]] = frozenset(("statistics",))
     channels: Literal[1, 3] = 3
 
     @property
@@ -206,6 +208,7 @@ class Depth(Picture):
     """
 
     kind: ClassVar[str] = "depth"
+    storage: ClassVar[frozenset[str]] = frozenset(("step",))
     step: float = 0.001
     rotated: int = 0
 

@@ -63,6 +63,7 @@ class Raw:
     standard: dict[str, str] = field(default_factory=dict)
     skipped: tuple[dict[str, str], ...] = ()
     ignore: int | None = None
+    meaning: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.n:

@@ -53,7 +53,7 @@ class Rows:
 
     inputs:  modality -> (N, D) or (N, T, C) float32, or (N, C, H, W) images, also uint8 or float16, or `LazyRows`.
     present: modality -> (N,) bool. lengths: modality -> (N,) int64.
-    group: (N,) str or None. ids: (N,) str.
+    group: (N,) str or None. ids: (N,) str. meaning: modality -> `Kind.meaning` of recordings.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Rows:
     lengths: dict[str, NDArray] = field(default_factory=dict)
     group: NDArray | None = None
     ids: NDArray | None = None
+    meaning: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -70,8 +71,8 @@ class Rows:
         """Some of the rows."""
         arrays = (self.inputs, self.present, self.lengths)
         inputs, present, lengths = ({m: x[rows] for m, x in of.items()} for of in arrays)
-        named = (None if x is None else x[rows] for x in (self.group, self.ids))
-        return Rows(self.name, inputs, present, lengths, *named)
+        group, ids = (None if x is None else x[rows] for x in (self.group, self.ids))
+        return Rows(self.name, inputs, present, lengths, group, ids, self.meaning)
 
     def check(self, impute: str = "no") -> None:
         """Finite values where present, lengths that fit, zeros where absent; raises DataError naming the culprit."""

@@ -42,6 +42,9 @@ class Series(Kind):
         pad: a recording shorter than `seconds` is continued with zeros; otherwise it is an error.
     """
 
+    storage: ClassVar[frozenset[str]] = frozenset(
+        ("rate", "resample_to", "pad", "time", "time_unit", "separator", "columns")
+    )
     rate: float
     unit: str = "1"
     seconds: float = 0.0
@@ -67,6 +70,9 @@ class Series(Kind):
     def final_rate(self) -> float:
         """Samples a second of a row, in Hz."""
         return self.resample_to or self.rate
+
+    def meaning(self) -> dict[str, Any]:
+        return {**super().meaning(), "final_rate": self.final_rate}
 
     @property
     def samples(self) -> int:
@@ -225,6 +231,7 @@ class Text(Kind):
     """
 
     kind: ClassVar[str] = "text"
+    storage: ClassVar[frozenset[str]] = frozenset(("tokenizer",))
     tokenizer: str = ""
     longest: int = 512
 

@@ -135,6 +135,7 @@ class Cell:
         meta = {
             **vars(job),
             "data": {"name": self.data.dataset.name, **self.data.dataset.about},
+            "recordings": {m: told for m, told in self.data.dataset.meaning.items() if m in network.reads},
             "metrics": facts["metrics"],
             "privileged": self.data.privileged if job.method != "teacher" else [],
         }

@@ -54,6 +54,7 @@ def predict_file(
     if not ignore_privileged:
         refuse_privileged(student, source)
     rows = load_rows(source, wanted(student, source), group=group, ids=ids, impute="mean")
+    _check_meaning(student, rows)
     try:
         if pixels:
             maps = [student.task.decide(a) for a in _answers(student, rows)]
@@ -74,6 +75,17 @@ def predict_file(
     if out is not None:
         _write(frame, Path(out))
     return frame
+
+
+def _check_meaning(student: Student, rows: Rows) -> None:
+    """Raises DataError where new recordings are cut or sampled otherwise than those of training."""
+    for m, trained in student.meta.get("recordings", {}).items():
+        for name, now in rows.meaning.get(m, {}).items():
+            if name in trained and trained[name] != now:
+                raise DataError(
+                    f"{rows.name}: {m!r} has {name} {now}, but the student was trained on {trained[name]}; prepare the "
+                    "new rows alike"
+                )
 
 
 def _pixels(student: Student, rows: Rows, maps: NDArray, out: str | Path | None) -> pd.DataFrame:
