@@ -32,7 +32,7 @@ class Newton:
         self.scaling = scaling
         self.direct, self.steps = False, 0
         n = scaling.a.shape[0]
-        self.patience = max(30, n // 8) if n <= DIRECT_LIMIT else 200
+        self.patience = max(60, n // 8) if n <= DIRECT_LIMIT else 200
 
     def step(self, residual: Array, error: float, tolerance: float) -> int:
         """Move the scaling uphill along the Newton direction; return the pairs of products used."""
