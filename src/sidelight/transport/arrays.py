@@ -7,6 +7,7 @@ thread to share large matrices. ``*``, ``@``, ``.T``, ``.sum()`` and their like 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,18 @@ def alike(other: Tensor, array: Array) -> Array:
 
 
 def full(size: int, value: float, array: Array) -> Array:
-    """A vector of the same kind and type as ``array``."""
-    return array.new_full((size,), value) if isinstance(array, Tensor) else np.full(size, value, array.dtype)
+    """A vector of the same kind and type as ``array``, not to be written to."""
+    return array.new_full((size,), value) if isinstance(array, Tensor) else _full(size, value, array.dtype)
 
 
-def empty(shape: tuple[int, int], array: Array) -> Array:
+@lru_cache(maxsize=64)
+def _full(size: int, value: float, dtype: Any) -> Array:
+    vector = np.full(size, value, dtype)
+    vector.flags.writeable = False
+    return vector
+
+
+def empty(shape: tuple[int, ...], array: Array) -> Array:
     """A matrix to write into; numpy's come on large pages, which makes writing to them for the first time cheaper."""
     if not isinstance(array, Tensor):
         return np.empty(shape, array.dtype)
@@ -68,17 +76,50 @@ def variant(thing: Any, **changes: Any) -> Any:
     return other
 
 
+def wide(vector: Array, count: int) -> Array:
+    """One vector for each problem of a stack, without copies."""
+    if vector.ndim == 2:
+        return vector
+    if isinstance(vector, Tensor):
+        return vector.expand(count, -1)
+    return np.broadcast_to(vector, (count, len(vector)))
+
+
+def joined(one: Array, two: Array, ndim: int) -> Array:
+    """Both along the first dimension of a result with ``ndim`` dimensions, which is made where they lack it."""
+    if isinstance(one, Tensor):
+        return torch.cat([one, two]) if one.ndim == ndim else torch.stack([one, two])
+    return np.concatenate([one, two] if one.ndim == ndim else [one[None], two[None]])
+
+
 def l1(vector: Array) -> float:
     return float(abs(vector).sum())
 
 
+def total(vector: Array) -> Array:
+    """The sum as a float, or one for each row of a stack."""
+    return float(vector.sum()) if vector.ndim == 1 else vector.sum(-1)
+
+
+def inner(one: Array, two: Array) -> Array:
+    """The inner product as a float, or one for each row of a stack."""
+    return float(one @ two) if two.ndim == 1 else (one * two).sum(-1)
+
+
 def times(matrix: Array, z: Array) -> Array:
     """``matrix @ z`` for a few columns; torch's BLAS is several times faster with few long rows."""
-    return (z.T.contiguous() @ matrix.T).T if isinstance(z, Tensor) else matrix @ z
+    return (z.mT.contiguous() @ matrix.mT).mT if isinstance(z, Tensor) else matrix @ z
+
+
+def on(matrix: Array, vector: Array) -> Array:
+    """``matrix @ vector`` for (..., n, m) and (..., m)."""
+    return matrix @ vector if matrix.ndim == 2 else (matrix @ vector[..., None])[..., 0]
 
 
 def blocks(matrix: Array) -> list[slice]:
-    """Rows to visit together so that they stay in the cache."""
+    """Rows to visit together so that they stay in the cache; a stack is visited whole."""
+    if matrix.ndim > 2:
+        return [slice(None)]
     n, m = matrix.shape
     height = n if isinstance(matrix, Tensor) and not matrix.is_cpu else max(1, CHUNK // m)
     return [slice(i, i + height) for i in range(0, n, height)]

@@ -19,10 +19,14 @@ from sidelight.transport.arrays import (
     blocks,
     double,
     empty,
+    inner,
     is_double,
     l1,
     namespace,
+    on,
+    tensor,
     times,
+    total,
     variant,
 )
 from sidelight.transport.newton import Newton
@@ -39,7 +43,6 @@ CAUTION = 0.3  # stop at this share of the tolerance, or at less where sweeps co
 PATIENCE = 30.0  # remaining sweeps above which a Newton step is worth its price
 IDLE = 8  # sweeps without progress that tell of rounding, or of plans too sharp for sweeps
 ABSORB = 15.0  # log range of u, v above which they move into f, g
-SYMMETRIC_LIMIT = 60  # averaged sweeps for a self-transport before the general solver takes over
 
 
 class Scaling:
@@ -117,11 +120,11 @@ class Scaling:
 
     def fit_columns(self) -> None:
         """``v`` such that the columns of the plan have their masses."""
-        self.v = self.b / (self.kernel.T @ self.u)
+        self.v = self.b / on(self.kernel.swapaxes(-1, -2), self.u)
 
     def fit_rows(self) -> Array:
         """``rows = K v``, and what the rows of the plan lack, ``a - P 1``."""
-        self.rows = self.kernel @ self.v
+        self.rows = on(self.kernel, self.v)
         return self.a - self.u * self.rows
 
     def keep_in_range(self) -> None:
@@ -147,54 +150,90 @@ class Scaling:
     def plan(self) -> Array:
         return self.u[:, None] * self.kernel * self.v
 
+    def solution(self, error: Array, iterations: int, tolerance: float) -> Solution:
+        """What has been reached; ``fit_rows`` came last."""
+        marginals, masses = (self.u * self.rows, self.b), (self.a, self.b)
+        factors = self.u, self.kernel, self.v
+        return Solution(factors, marginals, masses, self.potentials(), self.epsilon, error, iterations, tolerance)
+
 
 class Solution:
-    """A solved problem: objective, potentials, marginals, products with ``P = diag(u) K diag(v)``, and how well."""
+    """A solved problem (or stack of problems): objective, potentials, marginals, products with the plan, and how well.
+
+    ``P = diag(u) K diag(v)`` with the potentials ``sides``, up to a constant.
+    """
 
     path = "dense"
 
     def __init__(
-        self, scaling: Scaling, error: float, iterations: int, tolerance: float, symmetric: bool = False
+        self,
+        factors: tuple[Array, Array, Array],
+        marginals: tuple[Array, Array],
+        masses: tuple[Array, Array],
+        sides: tuple[Array, Array],
+        epsilon: float,
+        error: Array,
+        iterations: int,
+        tolerance: float,
     ) -> None:
-        s = scaling
-        self.error, self.iterations, self.converged = error, iterations, error <= tolerance
-        rows, columns = s.u * s.rows, s.b
-        if symmetric:
-            f = g = s.xp.log(s.u / s.a) * s.epsilon
-            left = right = float(s.a @ f)
-            columns = rows
-        else:
-            f, g = s.potentials()
-            left, right = float(s.a @ f), float(s.b @ g)
-        self.value = left + right - s.epsilon * (float(rows.sum()) - 1.0)
-        self.sides, self.gap = (f, g), 0.5 * (right - left)  # the constant that splits the objective evenly
-        self.marginals, self.factors = (rows, columns), (s.u, s.kernel, s.v)
+        self.error, self.iterations, self.tolerance = error, iterations, tolerance
+        left, right = inner(masses[0], sides[0]), inner(masses[1], sides[1])
+        self.value = left + right - epsilon * (total(marginals[0]) - 1.0)
+        self.sides, self.gap = sides, 0.5 * (right - left)  # the constant that splits the objective evenly
+        self.marginals, self.factors = marginals, factors
+
+    @property
+    def converged(self) -> bool:
+        return bool(self.worst <= self.tolerance)
+
+    @property
+    def worst(self) -> float:
+        """The error of the worst problem."""
+        return self.error if isinstance(self.error, float) else float(self.error.max())
 
     @property
     def potentials(self) -> tuple[Array, Array]:
         f, g = self.sides
-        return f + self.gap, g - self.gap
+        gap = self.gap if f.ndim == 1 else self.gap[:, None]
+        return f + gap, g - gap
+
+    def part(self, index: int | slice) -> Solution:
+        """One problem of a stack, or several."""
+        own = {name: tuple(z[index] for z in getattr(self, name)) for name in ("sides", "marginals", "factors")}
+        values = {name: getattr(self, name)[index] for name in ("value", "gap", "error")}
+        if isinstance(index, int):
+            values = {name: float(value) for name, value in values.items()}
+        part: Solution = variant(self, **own, **values)
+        return part
+
+    def put(self, index: int, one: Solution) -> None:
+        """Exchange one problem of a stack whose arrays are its own."""
+        for name in ("sides", "marginals", "factors"):
+            for mine, other in zip(getattr(self, name), getattr(one, name)):
+                mine[index] = tensor(other).to(mine) if isinstance(mine, Tensor) else other
+        self.value[index], self.gap[index], self.error[index] = one.value, one.gap, one.error
+        self.iterations = max(self.iterations, one.iterations)
 
     def transpose(self) -> Solution:
         """The same solution with the sides exchanged."""
         u, kernel, v = self.factors
         sides = {"sides": self.sides[::-1], "gap": -self.gap, "marginals": self.marginals[::-1]}
-        other: Solution = variant(self, factors=(v, kernel.T, u), **sides)
+        other: Solution = variant(self, factors=(v, kernel.swapaxes(-1, -2), u), **sides)
         return other
 
     def plan(self) -> Array:
         u, kernel, v = self.factors
-        plan = kernel * u[:, None]
-        plan *= v
+        plan = kernel * u[..., None]
+        plan *= v[..., None, :]
         return plan
 
     def right(self, z: Array) -> Array:
-        """``P z`` for ``z`` (m, d), without forming the plan."""
+        """``P z`` for ``z`` (..., m, d), without forming the plan."""
         u, kernel, v = self.factors
-        return times(kernel, z * v[:, None]) * u[:, None]
+        return times(kernel, z * v[..., None]) * u[..., None]
 
     def left(self, z: Array) -> Array:
-        """``P' z`` for ``z`` (n, d)."""
+        """``P' z`` for ``z`` (..., n, d)."""
         return self.transpose().right(z)
 
 
@@ -225,7 +264,7 @@ def solve(
         used += spent
         if stage:
             scaling.absorb()
-    return Solution(scaling, error, used, tolerance)
+    return scaling.solution(error, used, tolerance)
 
 
 def reach(scaling: Scaling, newton: Newton, tolerance: float, limit: int) -> tuple[float, int]:
@@ -263,12 +302,12 @@ def reach(scaling: Scaling, newton: Newton, tolerance: float, limit: int) -> tup
             last, best, steady, idle = math.inf, math.inf, 0, 0
 
 
-def relaxation(slowest: float) -> tuple[float, float]:
+def relaxation(slowest: Array) -> tuple[Array, Array]:
     """Length and momentum that turn an error factor of ``slowest`` a sweep into the square root of the momentum.
 
     The heavy ball of Polyak (1964) for a linear iteration with eigenvalues in [0, slowest].
     """
-    root = math.sqrt(1.0 - slowest)
+    root = (1.0 - slowest) ** 0.5
     pace = (1.0 - root) / (1.0 + root)
     return (1.0 + pace) ** 2, pace * pace
 
@@ -278,28 +317,4 @@ def refit(cost: Ground, b: Array, potentials: tuple[Tensor, Tensor], epsilon: fl
     g = alike(potentials[1].detach(), b)
     weighted = g + namespace(b).log(b) * epsilon
     parts = cost.exponents(empty(cost.shape, b), epsilon, g=weighted)
-    return alike(torch.cat([torch.logsumexp(part, 1) for _, part in parts]).mul_(-epsilon), b), g
-
-
-def solve_symmetric(cost: Ground, a: Array, epsilon: float, tolerance: float, max_iterations: int) -> Solution:
-    """Transport of a cloud onto itself: one potential, and averaged sweeps ``u <- u (a / (u K u))^(2/3)``.
-
-    For a positive definite kernel the eigenvalues of the normalised plan are in [0, 1]: a sweep leaves at most a third
-    of the error at any epsilon. No annealing is needed: the diagonal keeps every row away from zero.
-    """
-    scaling = Scaling(cost, a, a, math.inf)
-    scaling.exponentiate(epsilon)
-    u = a * (a / (a * (scaling.kernel @ a))) ** 0.5  # u = a is far off by a factor, which the power 1/2 mends
-    used, limit = 1, min(SYMMETRIC_LIMIT, max_iterations)
-    while True:
-        scaling.rows = scaling.kernel @ u
-        marginal = u * scaling.rows
-        error = l1(a - marginal)
-        if error <= CAUTION * tolerance or used >= limit or math.isnan(error):
-            break
-        u = u * (a / marginal) ** (2 / 3)
-        used += 1
-    scaling.u = scaling.v = u
-    if not error <= tolerance and used < max_iterations:
-        return solve(cost, a, a, epsilon, tolerance, max_iterations - used, cost.bound())
-    return Solution(scaling, error, used, tolerance, symmetric=True)
+    return alike(torch.cat([torch.logsumexp(part, -1) for _, part in parts]).mul_(-epsilon), b), g

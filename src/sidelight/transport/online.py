@@ -30,7 +30,7 @@ class Solution:
     def __init__(
         self, blocks: Blocks, f: Tensor, g: Tensor, columns: Tensor, error: float, passes: int, tolerance: float
     ) -> None:
-        self.blocks, self.error, self.iterations, self.converged = blocks, error, passes, error <= tolerance
+        self.blocks, self.worst, self.iterations, self.converged = blocks, error, passes, error <= tolerance
         a, b = blocks.a, blocks.b
         left, right = torch.dot(a, f).item(), torch.dot(b, g).item()
         self.marginals = a, columns

@@ -1,4 +1,7 @@
-"""Ground costs as the solver needs them: a given matrix, or ``scale |x - y|^2`` between clouds, which is not kept."""
+"""Ground costs as the solver needs them: a given matrix, or ``scale |x - y|^2`` between clouds, which is not kept.
+
+Both may carry a leading dimension: a stack of problems of one shape.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sidelight.transport.arrays import Array, blocks, double, empty, tensor, variant
+from sidelight.transport.arrays import Array, blocks, double, empty, full, joined, tensor, variant
 
 
 class Products(Protocol):
@@ -25,11 +28,11 @@ class Products(Protocol):
 
 
 class Matrix:
-    """A cost (n, m) given as a matrix."""
+    """A cost (..., n, m) given as a matrix."""
 
     def __init__(self, cost: Array) -> None:
         self.given = cost
-        self.shape: tuple[int, int] = (cost.shape[0], cost.shape[1])
+        self.shape: tuple[int, ...] = tuple(cost.shape)
 
     def exponents(
         self, out: Array, epsilon: float, f: Array | None = None, g: Array | None = None
@@ -38,13 +41,17 @@ class Matrix:
         for rows in blocks(out):
             part = torch.mul(tensor(self.given[rows]), -1.0 / epsilon, out=tensor(out[rows]))
             if g is not None:
-                part += tensor(g * (1.0 / epsilon))
+                part += tensor(g * (1.0 / epsilon)).unsqueeze(-2)
             if f is not None:
-                part += tensor(f[rows] * (1.0 / epsilon)).unsqueeze(1)
+                part += tensor(f[rows] * (1.0 / epsilon)).unsqueeze(-1)
             yield rows, part
 
     def transpose(self) -> Matrix:
-        return Matrix(self.given.T)
+        return Matrix(self.given.swapaxes(-1, -2))
+
+    def part(self, index: int) -> Matrix:
+        """One problem of a stack."""
+        return Matrix(self.given[index])
 
     def double(self) -> Matrix:
         return Matrix(double(self.given))
@@ -58,49 +65,68 @@ class Matrix:
 
 
 class Points:
-    """Detached clouds ``x`` (n, d) and ``y`` (m, d), centred so that float32 keeps the digits of small distances."""
+    """Detached clouds ``x`` (..., n, d) and ``y`` (..., m, d), centred: float32 keeps small distances."""
 
     def __init__(self, x: Tensor, y: Tensor, scale: float, in_numpy: bool = False) -> None:
         self.scale, self.same = scale, False
         own: tuple[Array, Array] = (x.detach(), y.detach())
         if in_numpy:
             own = own[0].numpy(), own[1].numpy()
-        centre = own[1].sum(0) * (1.0 / own[1].shape[0])
+        m = own[1].shape[-2]
+        centre = (full(m, 1.0 / m, own[1]) @ own[1])[..., None, :]
         self.x, self.y = own[0] - centre, own[1] - centre
-        self.shape: tuple[int, int] = (self.x.shape[0], self.y.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the cost, (..., n, m)."""
+        return (*self.x.shape[:-1], self.y.shape[-2])
 
     @cached_property
     def xx(self) -> Array:
-        return (self.x * self.x).sum(1) * self.scale
+        return self._norms(self.x)
 
     @cached_property
     def yy(self) -> Array:
-        return (self.y * self.y).sum(1) * self.scale
+        return self._norms(self.y)
+
+    def _norms(self, z: Array) -> Array:
+        """``scale |z_i|^2``."""
+        return (z * z) @ full(z.shape[-1], self.scale, z)
 
     def between(self, rows: Tensor | None, columns: Tensor | None) -> Points:
         """Some of the points of either cloud, in the same coordinates."""
         x, y = self.x if rows is None else self.x[rows], self.y if columns is None else self.y[columns]
-        part: Points = variant(self, x=x, y=y, shape=(x.shape[0], y.shape[0]))
-        part.__dict__.pop("xx", None)
-        part.__dict__.pop("yy", None)
-        return part
+        return self._with(x, y)
+
+    def _with(self, x: Array, y: Array) -> Points:
+        other: Points = variant(self, x=x, y=y)
+        other.__dict__.pop("xx", None)
+        other.__dict__.pop("yy", None)
+        return other
 
     def transpose(self) -> Points:
         """The same clouds with the sides exchanged."""
-        other: Points = variant(self, x=self.y, y=self.x, xx=self.yy, yy=self.xx, shape=self.shape[::-1])
+        other: Points = variant(self, x=self.y, y=self.x, xx=self.yy, yy=self.xx)
         return other
 
     def alone(self, side: int) -> Points:
         """One of the clouds against itself."""
         z, zz = (self.y, self.yy) if side else (self.x, self.xx)
-        other: Points = variant(self, x=z, y=z, xx=zz, yy=zz, shape=(len(z), len(z)), same=True)
+        other: Points = variant(self, x=z, y=z, xx=zz, yy=zz, same=True)
         return other
 
+    def beside(self, other: Points) -> Points:
+        """Two equally large clouds against themselves, as a stack."""
+        z, zz = joined(self.x, other.x, 3), joined(self.xx, other.xx, 2)
+        both: Points = variant(self, x=z, y=z, xx=zz, yy=zz)
+        return both
+
+    def part(self, index: int) -> Points:
+        """One problem of a stack."""
+        return self._with(self.x[index], self.y[index])
+
     def double(self) -> Points:
-        other: Points = variant(self, x=double(self.x), y=double(self.y))
-        other.__dict__.pop("xx", None)
-        other.__dict__.pop("yy", None)
-        return other
+        return self._with(double(self.x), double(self.y))
 
     def mean(self) -> float:
         """Mean of the cost (one of the clouds has mean 0)."""
@@ -108,37 +134,48 @@ class Points:
 
     def bound(self) -> float:
         """An upper bound of the cost, at most twice the largest possible between points of these norms."""
+        if self.xx is self.yy:
+            return 4.0 * float(self.xx.max())
         return 2.0 * (float(self.xx.max()) + float(self.yy.max()))
 
     def exponents(
         self, out: Array, epsilon: float, f: Array | None = None, g: Array | None = None
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Blocks of rows of ``(f_i + g_j - C_ij) / epsilon``, written to ``out``; in torch, whose BLAS is faster."""
+        """Blocks of rows of ``(f_i + g_j - C_ij) / epsilon``, written to ``out``.
+
+        One product of ``[2 scale x_i, f_i - scale |x_i|^2, 1]`` and ``[y_j, 1, g_j - scale |y_j|^2]`` (over epsilon),
+        in torch, whose BLAS is faster.
+        """
+        m, d = self.y.shape[-2:]
+        left, right = empty((*self.x.shape[:-1], d + 2), self.x), empty((*self.y.shape[:-2], d + 2, m), self.y)
         one = 1.0 / epsilon
-        left = tensor((self.xx if f is None else self.xx - f) * -one).unsqueeze(1)
-        right = tensor((self.yy if g is None else self.yy - g) * -one)
-        x, columns, whole, factor = tensor(self.x), tensor(self.y).T, tensor(out), 2.0 * self.scale * one
+        left[..., :d] = self.x * (2.0 * self.scale * one)
+        left[..., d] = (self.xx if f is None else self.xx - f) * -one
+        left[..., d + 1] = 1.0
+        right[..., :d, :] = self.y.swapaxes(-1, -2)
+        right[..., d, :] = 1.0
+        right[..., d + 1, :] = (self.yy if g is None else self.yy - g) * -one
+        rows, columns, whole = tensor(left), tensor(right), tensor(out)
         every = blocks(out)
         if len(every) == 1:
-            yield every[0], torch.addmm(right, x, columns, alpha=factor, out=whole).add_(left)
+            yield every[0], (torch.mm if out.ndim == 2 else torch.bmm)(rows, columns, out=whole)
             return
-        for rows in every:
-            yield rows, torch.addmm(right, x[rows], columns, alpha=factor, out=whole[rows]).add_(left[rows])
+        for part in every:
+            yield part, torch.mm(rows[part], columns, out=whole[part])
 
     def cost(self) -> Array:
-        """(n, m) matrix; its diagonal is exactly zero for a cloud against itself."""
+        """(..., n, m) matrix; its diagonal is exactly zero for a cloud against itself."""
         matrix = empty(self.shape, self.x)
         for _, part in self.exponents(matrix, 1.0):
             part.neg_().clamp_min_(0.0)
         if self.same:
-            tensor(matrix).fill_diagonal_(0.0)
+            tensor(matrix).diagonal(dim1=-2, dim2=-1).zero_()
         return matrix
 
-    def gradient_x(self, plan: Products, factor: float) -> Array:
-        """``2 scale (diag(P 1) x - P y)``, twice that for a cloud against itself (both its roles), times ``factor``."""
-        factor *= 2.0 * self.scale * (2.0 if self.same else 1.0)
-        return (plan.marginals[0][:, None] * self.x - plan.right(self.y)) * factor
+    def gradient_x(self, plan: Products) -> Array:
+        """``2 scale (diag(P 1) x - P y)``, twice that for a cloud against itself (both its roles)."""
+        factor = 2.0 * self.scale * (2.0 if self.same else 1.0)
+        return (plan.marginals[0][..., None] * self.x - plan.right(self.y)) * factor
 
-    def gradient_y(self, plan: Products, factor: float) -> Array:
-        factor *= 2.0 * self.scale
-        return (plan.marginals[1][:, None] * self.y - plan.left(self.x)) * factor
+    def gradient_y(self, plan: Products) -> Array:
+        return (plan.marginals[1][..., None] * self.y - plan.left(self.x)) * (2.0 * self.scale)

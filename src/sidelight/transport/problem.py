@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from sidelight.transport import dense, implicit, online
-from sidelight.transport.arrays import Array, alike, full, suits_numpy, tensor, variant
+from sidelight.transport import dense, implicit, online, stacked, symmetric
+from sidelight.transport.arrays import Array, alike, full, joined, suits_numpy, tensor, variant, wide
 from sidelight.transport.costs import SQUARED, Cost, cost_matrix
 from sidelight.transport.dense import Ground
 from sidelight.transport.points import Matrix, Points
@@ -37,7 +37,20 @@ class _WithGradients(Function):
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         gradients = ctx.saved_tensors
-        return (None, None, *[grad * g for g in gradients], *[None] * len(gradients))
+        scaled = [_scaled(g, grad) for g in gradients] if grad.ndim else [grad * g for g in gradients]
+        return (None, None, *scaled, *[None] * len(gradients))
+
+
+def as_value(number: Any, like: Tensor) -> Tensor:
+    """A number, or one for each problem of a stack, as a tensor."""
+    return like.new_tensor(number) if isinstance(number, float) else tensor(number).to(like)
+
+
+def _scaled(array: Any, by: Any) -> Any:
+    """``array`` times a number, or each problem of a stack times its own."""
+    if isinstance(by, float):
+        return array if by == 1.0 else array * by
+    return array * by.reshape(-1, *[1] * (array.ndim - 1))
 
 
 def merged(groups: Sequence[tuple[float, Sequence[tuple[Tensor, Tensor]]]]) -> list[tuple[Tensor, Tensor]]:
@@ -68,7 +81,10 @@ def finite(cost: float) -> float:
 
 
 class Problem:
-    """Transport between ``n`` and ``m`` masses, from clouds ``x``, ``y`` or from a cost matrix. Not batched."""
+    """Transport between ``n`` and ``m`` masses, from clouds ``x``, ``y`` or from a cost matrix.
+
+    With a leading dimension it is a stack of small problems, which :mod:`stacked` solves together.
+    """
 
     symmetric = False
 
@@ -88,11 +104,11 @@ class Problem:
         self.points: Points | None = None
         if isinstance(cost, Tensor):
             self.matrix = cost
-            self.shape = (cost.shape[0], cost.shape[1])
+            self.shape, count = (cost.shape[-2], cost.shape[-1]), cost.shape[:-2].numel()
         else:
             assert x is not None
             assert y is not None
-            self.shape = (x.shape[0], y.shape[0])
+            self.shape, count = (x.shape[-2], y.shape[-2]), x.shape[:-2].numel()
         if 0 in self.shape:
             raise ValueError(f"a cost matrix is (n, m) with n, m >= 1; got {self.shape}")
         size = self.shape[0] * self.shape[1]
@@ -103,7 +119,7 @@ class Problem:
         if of_points:
             assert x is not None
             assert y is not None
-            in_numpy = not self.online and suits_numpy(size, x)
+            in_numpy = not self.online and suits_numpy(size * count, x)
             self.points = Points(x, y, SQUARED[cost], in_numpy)  # type: ignore[index]
         elif self.matrix is None:
             assert x is not None
@@ -152,15 +168,29 @@ class Problem:
         given = self.a if self.a is not None else self.b
         if given is None:
             return a, b, None
-        total = given.sum()
+        mass = given.sum(-1)
         if self.a is not None:
-            a = (self.a / total).clamp_min(TINY)
+            a = (self.a / mass.unsqueeze(-1)).clamp_min(TINY)
         if self.b is not None:
-            other = self.b.sum()
-            if abs(other.item() - total.item()) > 1e-3 * total.item():
-                raise ValueError(f"a and b must have the same mass, got {total.item()} and {other.item()}")
-            b = (self.b / other).clamp_min(TINY)
-        return a, b, total
+            other = self.b.sum(-1)
+            wrong = ((other - mass).abs() > 1e-3 * mass).reshape(-1)
+            if wrong.any():
+                one, two = (z.reshape(-1)[wrong][0].item() for z in (mass, other))
+                raise ValueError(f"a and b must have the same mass, got {one} and {two}")
+            b = (self.b / other.unsqueeze(-1)).clamp_min(TINY)
+        return a, b, mass
+
+    def arrays(self, array: Array, like: Tensor) -> tuple[Array, Array, Array]:
+        """``a``, ``b`` and the total mass (1 where none is given) in the solver's arithmetic."""
+        if self.a is None and self.b is None:
+            a, b = (full(n, 1.0 / n, array) for n in self.shape)
+            mass: Array = 1.0
+        else:
+            *both, total = self.masses(like)
+            a, b = (alike(z, array) for z in both)
+            assert total is not None
+            mass = alike(total, array) if total.ndim else total.item()
+        return a, b, mass
 
     # ------------------------------------------------------------ what comes back
 
@@ -173,74 +203,88 @@ class Problem:
         attach: bool = True,
     ) -> Transport:
         """Solve; without ``attach`` the gradients stay in the result for the caller to combine."""
-        differentiable = torch.is_grad_enabled()
         with torch.no_grad(), np.errstate(all="ignore"):  # what overflows is found and mended
-            like = self.x if self.x is not None else self.matrix
-            assert like is not None
             settings = (epsilon, tolerance, limit)
-            ground, largest = self.ground, 0.0 if self.symmetric else finite(self.ground.bound())
+            ground = self.ground
+            array = ground.x if isinstance(ground, Points) else ground.given
             solution: dense.Solution | online.Solution
             if self.online:
                 assert self.points is not None
-                a, b, mass = self.masses(like)
+                a, b, total = self.masses(self.like)
+                mass = 1.0 if total is None else total.item()
                 solution = online.solve(self.points, a, b, *settings, potentials)
             else:
-                array = ground.x if isinstance(ground, Points) else ground.given
-                if self.a is None and self.b is None:
-                    a, b, mass = (*(full(n, 1.0 / n, array) for n in self.shape), None)
-                else:
-                    *both, mass = self.masses(like)
-                    a, b = (alike(z, array) for z in both)
+                a, b, mass = self.arrays(array, self.like)
                 if self.symmetric:
-                    solution = dense.solve_symmetric(ground, a, *settings)
-                elif self.shape[0] <= self.shape[1]:
-                    solution = dense.solve(ground, a, b, *settings, largest, potentials)
-                else:  # Newton works on the first side: make it the smaller one
-                    swapped = None if potentials is None else potentials[::-1]
-                    solution = dense.solve(ground.transpose(), b, a, *settings, largest, swapped).transpose()
-            factor = 1.0 if mass is None else mass.item()
-            second_order = self.second_order and differentiable
-            pairs = self._gradients(solution, factor, like) if differentiable and not second_order else []
-            number = solution.value * factor
-            value = like.new_tensor(number)
-        if second_order:
+                    solution = symmetric.solve(ground, a, *settings)
+                else:
+                    largest = finite(ground.bound())
+                    if array.ndim == 3:
+                        a, b = (wide(z, len(array)) for z in (a, b))
+                        solution = stacked.solve(ground, a, b, *settings, largest, potentials)
+                    elif self.shape[0] <= self.shape[1]:
+                        solution = dense.solve(ground, a, b, *settings, largest, potentials)
+                    else:  # Newton works on the first side: make it the smaller one
+                        swapped = None if potentials is None else potentials[::-1]
+                        solution = dense.solve(ground.transpose(), b, a, *settings, largest, swapped).transpose()
+        return self.result(solution, mass, epsilon, attach)
+
+    @property
+    def like(self) -> Tensor:
+        """A tensor on the device and in the type of the problem."""
+        like = self.x if self.x is not None else self.matrix
+        assert like is not None
+        return like
+
+    def result(
+        self, solution: dense.Solution | online.Solution, mass: Array, epsilon: float, attach: bool
+    ) -> Transport:
+        """The solution of masses 1 as the caller's: in tensors, for his masses, with gradients."""
+        like, ground = self.like, self.ground
+        if self.second_order and torch.is_grad_enabled():
             return self._twice_differentiable(solution, epsilon)
+        with np.errstate(all="ignore"):
+            pairs = self._gradients(solution, mass) if torch.is_grad_enabled() else []
+            number = solution.value * mass
 
         def as_tensor(array: Array) -> Tensor:
             return tensor(array).to(like)
 
+        def plan() -> Tensor:
+            return as_tensor(_scaled(solution.plan(), mass))
+
+        objective = with_gradients(as_value(number, like), pairs) if attach else None
         return Transport(
-            with_gradients(value, pairs) if attach else value,
             epsilon,
-            solution.error,
+            solution.worst,
             solution.iterations,
             solution.converged,
             solution.path,
             number,
+            lambda: as_value(number, like) if objective is None else objective,
             lambda: (as_tensor(solution.potentials[0]), as_tensor(solution.potentials[1])),
-            lambda: as_tensor(solution.plan()) * factor,
-            lambda: (as_tensor(solution.plan()) * as_tensor(ground.cost())).sum() * factor,
+            plan,
+            lambda: (plan() * as_tensor(ground.cost())).sum((-2, -1)),
             pairs,
         )
 
-    def _gradients(
-        self, solution: dense.Solution | online.Solution, factor: float, like: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
+    def _gradients(self, solution: dense.Solution | online.Solution, mass: Array) -> list[tuple[Tensor, Tensor]]:
         """Envelope theorem: d objective / d cost is the plan, d / d masses are the potentials."""
         pairs: list[tuple[Tensor, Array]] = []
         if self.points is None:
             assert self.matrix is not None
             if self.matrix.requires_grad:
-                pairs.append((self.matrix, solution.plan() * factor))
+                pairs.append((self.matrix, solution.plan()))
         else:
             if self.x is not None and self.x.requires_grad:
-                pairs.append((self.x, self.points.gradient_x(solution, factor)))
+                pairs.append((self.x, self.points.gradient_x(solution)))
             if self.y is not None and self.y.requires_grad and not self.symmetric:
-                pairs.append((self.y, self.points.gradient_y(solution, factor)))
+                pairs.append((self.y, self.points.gradient_y(solution)))
+        pairs = [(variable, _scaled(gradient, mass)) for variable, gradient in pairs]
         for side, weight in enumerate((self.a, self.b)):
             if weight is not None and weight.requires_grad:
                 pairs.append((weight, solution.potentials[side]))
-        return [(variable, tensor(gradient).to(like)) for variable, gradient in pairs]
+        return [(variable, tensor(gradient).to(self.like)) for variable, gradient in pairs]
 
     def _twice_differentiable(self, solution: dense.Solution | online.Solution, epsilon: float) -> Transport:
         """The envelope's gradient made differentiable in turn; plan, cost and potentials carry gradients too."""
@@ -251,15 +295,43 @@ class Problem:
         plan = tensor(solution.plan()).to(cost)
         objective, plan, f, g = implicit.attach(cost.new_tensor(solution.value), cost, a, b, plan, f, g, epsilon)
         factor: float | Tensor = 1.0 if mass is None else mass
+        objective = objective * factor
         return Transport(
-            objective * factor,
             epsilon,
-            solution.error,
+            solution.worst,
             solution.iterations,
             solution.converged,
             solution.path,
             solution.value,
+            lambda: objective,
             lambda: (f, g),
             lambda: plan * factor,
             lambda: (plan * cost).sum() * factor,
         )
+
+
+def solve_both_sides(
+    one: Problem, two: Problem, epsilon: float, tolerance: float, limit: int
+) -> tuple[Transport, Transport]:
+    """The self terms of two clouds, in one go where they are small and equally large: half the calls.
+
+    The gradients stay in the results for the caller to combine.
+    """
+    n, m = one.shape
+    left, right = one.points, two.points
+    of_points = left is not None and right is not None and one.offset is None and two.offset is None
+    if not of_points or one.shape != two.shape or one.online or n * m > stacked.LARGEST:
+        return tuple(p.solve(epsilon, tolerance, limit, attach=False) for p in (one, two))  # type: ignore[return-value]
+    assert left is not None
+    assert right is not None
+    with torch.no_grad(), np.errstate(all="ignore"):
+        points = left.beside(right)
+        (a, _, mass), (b, _, other) = (p.arrays(points.x, p.like) for p in (one, two))
+        count = len(points.x) // 2
+        masses = a if a is b else joined(wide(a, count), wide(b, count), 2)
+        solution = symmetric.solve(points, masses, epsilon, tolerance, limit)
+    stack = one.like.ndim == 3
+    parts: tuple[int | slice, int | slice] = (slice(0, count), slice(count, None)) if stack else (0, 1)
+    return tuple(  # type: ignore[return-value]
+        p.result(solution.part(part), total, epsilon, False) for p, part, total in zip((one, two), parts, (mass, other))
+    )

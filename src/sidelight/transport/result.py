@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -33,8 +33,6 @@ class Transport:
     problem.
     """
 
-    objective: Tensor
-    """``<P, C> + epsilon KL(P | a b')``, differentiable in points, cost and weights."""
     epsilon: float
     marginal_error: float
     """``max(|P 1 - a|_1, |P' 1 - b|_1)`` relative to the total mass."""
@@ -43,11 +41,17 @@ class Transport:
     converged: bool
     path: str
     """Which solver ran: ``"dense"`` or ``"online"``."""
-    _value: float = field(repr=False)
+    _value: Any = field(repr=False)
+    _objective: Callable[[], Tensor] = field(repr=False)
     _potentials: Callable[[], tuple[Tensor, Tensor]] = field(repr=False)
     _plan: Callable[[], Tensor] = field(repr=False)
     _cost: Callable[[], Tensor] = field(repr=False)
     _pairs: Sequence[tuple[Tensor, Tensor]] = field(repr=False, default=())
+
+    @cached_property
+    def objective(self) -> Tensor:
+        """``<P, C> + epsilon KL(P | a b')``, differentiable in points, cost and weights."""
+        return self._objective()
 
     @cached_property
     def potentials(self) -> tuple[Tensor, Tensor]:
@@ -65,23 +69,26 @@ class Transport:
         return self._cost()
 
 
-def stack(results: Sequence[Transport], shape: tuple[int, ...]) -> Transport:
-    """Independent results as one batched result of leading ``shape``."""
+def gathered(results: Sequence[Transport], shape: tuple[int, ...]) -> Transport:
+    """The results of single problems, or of a stack, as one result of leading ``shape``."""
+    first = results[0]
+    if not shape:
+        return first
 
     def joined(parts: Sequence[Tensor]) -> Tensor:
-        return torch.stack(list(parts)).reshape(*shape, *parts[0].shape)
+        whole = torch.stack(list(parts)) if isinstance(first._value, float) else parts[0]
+        return whole.reshape(*shape, *whole.shape[1:])
 
-    return Transport(
-        joined([r.objective for r in results]),
-        results[0].epsilon,
-        max(r.marginal_error for r in results),
-        max(r.iterations for r in results),
-        all(r.converged for r in results),
-        results[0].path,
-        sum(r._value for r in results),
-        lambda: (joined([r.potentials[0] for r in results]), joined([r.potentials[1] for r in results])),
-        lambda: joined([r.plan for r in results]),
-        lambda: joined([r.cost for r in results]),
+    objective = joined([r.objective for r in results])  # now, in the caller's grad mode
+    return replace(
+        first,
+        _objective=lambda: objective,
+        marginal_error=max(r.marginal_error for r in results),
+        iterations=max(r.iterations for r in results),
+        converged=all(r.converged for r in results),
+        _potentials=lambda: (joined([r.potentials[0] for r in results]), joined([r.potentials[1] for r in results])),
+        _plan=lambda: joined([r.plan for r in results]),
+        _cost=lambda: joined([r.cost for r in results]),
     )
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from sidelight.transport.costs import Cost, resolve_epsilon
-from sidelight.transport.problem import Path, Problem, merged, with_gradients
-from sidelight.transport.result import Divergence, OnFailure, Transport, report_failure, stack
+from sidelight.transport.problem import Path, Problem, as_value, merged, solve_both_sides, with_gradients
+from sidelight.transport.result import Divergence, OnFailure, Transport, gathered, report_failure
+from sidelight.transport.stacked import LARGEST
 
 MAX_ITERATIONS = 5000
 Potentials = tuple[Tensor, Tensor]
@@ -51,8 +52,7 @@ def sinkhorn(
         matrix = _float(cost) if isinstance(cost, Tensor) else cost
         solve = _Solver(epsilon, tolerance, max_iterations, second_order, path)
         problems, shape = solve.problems(*clouds, matrix, a, b, offset)
-        results = solve(problems, potentials)
-        result = stack(results, shape) if shape else results[0]
+        result = gathered(solve(problems, potentials), shape)
     if not result.converged:
         report_failure(result.marginal_error, tolerance, result.iterations, on_failure)
     return result
@@ -90,27 +90,25 @@ def sinkhorn_divergence(
         problems, shape = solve.problems(first, second, costs[0], a, b, offsets[0])
         cross = solve(problems, potentials)
         solve.epsilon = cross[0].epsilon
-        sides = []
-        for side in (0, 1):
-            if side and self_y is not None:
-                sides.append(_known(self_y, cross))
-                continue
-            own = solve.parts(shape, costs[1 + side], offsets[1 + side])
-            sides.append(solve([p.alone(side, *parts) for p, *parts in zip(problems, *own)]))
-        values = [_debiased(c, p, q, second_order) for c, p, q in zip(cross, *sides)]
-        value = torch.stack(values).reshape(shape) if shape else values[0]
-        parts = [stack(results, shape) if shape else results[0] for results in (cross, *sides)]
+        own = [
+            [p.alone(side, *parts) for p, *parts in zip(problems, *solve.parts(shape, given, more))]
+            for side, given, more in zip((0, 1), costs[1:], offsets[1:])
+        ]
+        sides = solve.both(*own) if self_y is None else (solve(own[0]), _known(self_y, cross))
+        values = [_debiased(c, p, q, problems[0].like, second_order) for c, p, q in zip(cross, *sides)]
+        value = torch.stack(values).reshape(shape) if len(values) > 1 else values[0].reshape(shape)
+        parts = [gathered(results, shape) for results in (cross, *sides)]
     result = Divergence(value, *parts)
     if not result.converged:
         report_failure(result.marginal_error, tolerance, result.iterations, on_failure)
     return result
 
 
-def _debiased(cross: Transport, self_x: Transport, self_y: Transport, second_order: bool) -> Tensor:
+def _debiased(cross: Transport, self_x: Transport, self_y: Transport, like: Tensor, second_order: bool) -> Tensor:
     """``OT(x, y) - OT(x, x)/2 - OT(y, y)/2`` with one backward node."""
     if second_order:
         return cross.objective - 0.5 * (self_x.objective + self_y.objective)
-    value = cross.objective.new_tensor(cross._value - 0.5 * (self_x._value + self_y._value))
+    value = as_value(cross._value - 0.5 * (self_x._value + self_y._value), like)
     return with_gradients(value, merged([(1.0, cross._pairs), (-0.5, self_x._pairs), (-0.5, self_y._pairs)]))
 
 
@@ -122,7 +120,7 @@ def _known(known: Transport, cross: list[Transport]) -> list[Transport]:
         or known.potentials[0].shape != cross[0].potentials[1].shape
     ):
         raise ValueError("self_y must come from a single problem with the same epsilon and number of points y")
-    return [replace(known, objective=known.objective.detach(), _pairs=())]
+    return [replace(known, _objective=lambda: known.objective.detach(), _pairs=())]
 
 
 class _Solver:
@@ -145,13 +143,17 @@ class _Solver:
         b: Tensor | None,
         offset: Tensor | None,
     ) -> tuple[list[Problem], torch.Size]:
-        """The problems of a batch, and their leading shape."""
+        """The problems of a batch, small ones as one stack, and their leading shape."""
         if isinstance(cost, Tensor):
             like, shape, n, m = cost, cost.shape[:-2], cost.shape[-2], cost.shape[-1]
         else:
             assert x is not None
             assert y is not None
             like, shape, n, m = x, x.shape[:-2], x.shape[-2], y.shape[-2]
+        if not shape.numel():
+            raise ValueError(f"a batch without problems: the leading shape is {tuple(shape)}")
+        small = 0 < n * m <= LARGEST and self.path != "online" and not self.second_order
+        self.whole = small and shape.numel() > 1 and isinstance(cost, Tensor | str)
         a, b = _weights("a", a, like, (*shape, n)), _weights("b", b, like, (*shape, m))
         how = self.path, self.second_order
         batch = zip(*self.parts(shape, x, y, cost, a, b, offset))
@@ -159,24 +161,33 @@ class _Solver:
 
     def parts(self, shape: torch.Size, *given: Any) -> list[Sequence[Any]]:
         """What every problem gets of each argument."""
-        count = shape.numel()
-        return [_unbatch(z, shape, count) if isinstance(z, Tensor) else [z] * count for z in given]
+        count = 1 if self.whole else shape.numel()
+        return [self._parts(z, shape) if isinstance(z, Tensor) else [z] * count for z in given]
+
+    def _parts(self, tensor: Tensor, shape: torch.Size) -> Sequence[Tensor]:
+        """The problems' own parts of a batched tensor, one shared tensor where it has no leading dimensions."""
+        if not shape:
+            return [tensor]
+        own = tensor.shape[len(shape) :] if tensor.shape[: len(shape)] == shape else tensor.shape
+        flat = tensor.expand(*shape, *own).reshape(shape.numel(), *own)
+        return [flat] if self.whole else flat.unbind(0)
 
     def __call__(self, problems: list[Problem], potentials: Potentials | None = None) -> list[Transport]:
         count = len(problems)
         epsilon = resolve_epsilon(self.epsilon, lambda: sum(p.mean_cost() for p in problems) / count)
         starts: Sequence[Potentials | None] = [None] * count
-        if potentials is not None:
+        if potentials is not None and self.whole:
+            starts = [tuple(z.detach().flatten(0, -2) for z in potentials)]  # type: ignore[list-item]
+        elif potentials is not None:
             starts = list(zip(*[z.detach().reshape(count, z.shape[-1]) for z in potentials]))
         return [p.solve(epsilon, self.tolerance, self.limit, start, self.attach) for p, start in zip(problems, starts)]
 
-
-def _unbatch(tensor: Tensor, shape: torch.Size, count: int) -> Sequence[Tensor]:
-    """The problems' own parts of a batched tensor, one shared tensor where it has no leading dimensions."""
-    if not shape:
-        return [tensor]
-    own = tensor.shape[len(shape) :] if tensor.shape[: len(shape)] == shape else tensor.shape
-    return tensor.expand(*shape, *own).reshape(count, *own).unbind(0)
+    def both(self, one: list[Problem], two: list[Problem]) -> tuple[list[Transport], list[Transport]]:
+        """The self terms of both sides."""
+        assert isinstance(self.epsilon, float)
+        settings = self.epsilon, self.tolerance, self.limit
+        solved = [solve_both_sides(p, q, *settings) for p, q in zip(one, two)]
+        return [p for p, _ in solved], [q for _, q in solved]
 
 
 def _weights(name: str, weight: Tensor | None, like: Tensor, shape: tuple[int, ...]) -> Tensor | None:

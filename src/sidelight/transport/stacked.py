@@ -1,0 +1,114 @@
+"""Many small problems of one shape at once: the relaxed sweeps of :mod:`dense` over a stack, a call for all of them.
+
+Each problem has its own relaxation and stops on its own. Those in need of Newton steps are left to the solver for one.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from sidelight.transport import dense
+from sidelight.transport.arrays import Array, inner, on, total, wide
+from sidelight.transport.dense import ANNEALING, CAUTION, STAGE_TOLERANCE, START, Ground, Scaling, Solution
+
+PATIENCE = (
+    300.0  # remaining sweeps above which a problem is left to Newton: a sweep of all costs less than a solve of one
+)
+WINDOW = 16  # sweeps over which progress is measured: relaxed sweeps may raise the error for a few
+LARGEST = 1 << 16  # elements of a problem above which the price of a call no longer matters
+
+
+class Stack(Scaling):
+    """The iterates of N problems: vectors (N, n), kernels (N, n, m)."""
+
+    def sweep_each(self, length: Array, momentum: Array) -> Array:
+        """:meth:`Scaling.sweep` with a length and a momentum (N,) for each problem; the errors (N,) before."""
+        lack = self.xp.log(self.a / (on(self.kernel, self.v) * self.u))
+        error = inner(self.a, abs(lack))
+        self.change = length[:, None] * lack + momentum[:, None] * self.change
+        self.u = self.u * self.xp.exp(self.change)
+        self.fit_columns()
+        return error
+
+
+def solve(
+    cost: Ground,
+    a: Array,
+    b: Array,
+    epsilon: float,
+    tolerance: float,
+    max_iterations: int,
+    largest: float,
+    potentials: tuple[Tensor, Tensor] | None = None,
+) -> Solution:
+    """:func:`dense.solve` for masses (N, n), (N, m) of sum 1 at costs (N, n, m)."""
+    if potentials is None:
+        stack, start = Stack(cost, a, b, largest), max(epsilon, START * largest)
+    else:
+        stack, start = Stack(cost, a, b, largest, *dense.refit(cost, b, potentials, epsilon)), epsilon
+    stages = round(math.log(start / epsilon) / math.log(ANNEALING))
+    used = 0
+    for stage in range(stages, -1, -1):
+        stack.exponentiate(epsilon * (start / epsilon) ** (stage / max(stages, 1)) if stage else epsilon)
+        error, short, spent = reach(stack, STAGE_TOLERANCE if stage else tolerance, max_iterations - used)
+        used += spent
+        if stage:
+            stack.absorb()
+    return mended(stack.solution(error, used, tolerance), short, cost, a, b, epsilon, max_iterations)
+
+
+def reach(stack: Stack, tolerance: float, limit: int) -> tuple[Array, Array, int]:
+    """Sweep until every problem has arrived or shows that sweeps will not do.
+
+    Returns the errors (N,), which problems fall short, and the sweeps.
+    """
+    xp = stack.xp
+    none = 0.0 * inner(stack.a, stack.a)
+    one, all_of_them = none + 1.0, none == 0.0
+    slowest, steady, last, mark = none, none, none, none + math.inf  # the first three as in dense.reach
+    length, momentum, active, hard = one, none, all_of_them, ~all_of_them
+    used = 0
+    while True:
+        relaxed = active & (steady > 0)
+        error = stack.sweep_each(xp.where(relaxed, length, active * one), xp.where(relaxed, momentum, none))
+        used, steady = used + 1, steady + 1.0
+        rate, last = (xp.clip(error / last, None, 1.0) if used > 1 else one), error
+        shown = active & (steady > 2)
+        seen = 1.0 - (1.0 + momentum - rate - momentum / rate) / length
+        slower = shown & (momentum < rate * rate) & (rate < 1.0) & (seen > slowest)
+        slowest = xp.where(slower, xp.clip(xp.where(slowest > 0, seen, abs(seen) ** 0.5), None, 0.999), slowest)
+        steady = xp.where(slower, one, steady)
+        length, momentum = dense.relaxation(slowest)
+        enough = xp.clip(tolerance * xp.clip(1.5 * (1.0 - slowest), 0.1, CAUTION), min(tolerance, stack.rounding), None)
+        arrived = error * rate <= enough
+        active = active & ~arrived
+        if used % WINDOW == 0:
+            hard = hard | (active & ~((error / mark) ** (PATIENCE / WINDOW) * error <= enough))
+            active, mark = active & ~hard, error
+        if used >= limit or not active.any():
+            error = total(abs(stack.fit_rows()))
+            short = ~(error <= enough)
+            active = short & ~hard
+            if used >= limit or not active.any():
+                return error, short, used
+
+
+def mended(
+    solution: Solution, short: Array, cost: Ground, a: Array, b: Array, epsilon: float, max_iterations: int
+) -> Solution:
+    """The solution, the problems that fall short solved again one by one."""
+    failed = [i for i, falls_short in enumerate(short.tolist()) if falls_short]
+    if not failed:
+        return solution
+    a, b = wide(a, len(solution.error)), wide(b, len(solution.error))
+    u, kernel, v = solution.factors
+    solution.factors = u, kernel, v + 0.0  # second sides may be views, or the first
+    solution.sides = solution.sides[0], solution.sides[1] + 0.0
+    solution.marginals = solution.marginals[0], solution.marginals[1] + 0.0
+    for i in failed:
+        one = cost.part(i)
+        settings = epsilon, solution.tolerance, max_iterations
+        solution.put(i, dense.solve(one, a[i], b[i], *settings, one.bound()))
+    return solution

@@ -1,0 +1,49 @@
+"""The self terms of a divergence: one potential, ``log u <- log u + LENGTH log(a / u K u) + MOMENTUM (last change)``.
+
+For a positive definite kernel the normalised plan has eigenvalues in [0, 1], and a full step those in [1, 2], at any
+epsilon. Polyak's heavy ball for that interval leaves a sixth of the error a sweep. No annealing is needed: the diagonal
+keeps every row away from zero. The potential is as exact as the marginals, since no eigenvalue is below 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+from sidelight.transport import dense, stacked
+from sidelight.transport.arrays import Array, empty, namespace, on, total
+from sidelight.transport.dense import HIGHEST, LOWEST, Ground, Solution
+
+LENGTH, MOMENTUM = (
+    12.0 - 8.0 * 2.0**0.5,
+    17.0 - 12.0 * 2.0**0.5,
+)  # (2 / (1 + root 2))^2, ((root 2 - 1) / (root 2 + 1))^2
+CAUTION = 0.5  # stop at this share of the tolerance
+LIMIT = 60  # averaged sweeps before the general solver takes over
+
+
+def solve(cost: Ground, a: Array, epsilon: float, tolerance: float, max_iterations: int) -> Solution:
+    """Transport of a cloud with masses ``a`` (n,), or of each of a stack with ``a`` (N, n), onto itself."""
+    xp, kernel = namespace(a), empty(cost.shape, a)
+    for _, part in cost.exponents(kernel, epsilon):
+        part.clamp_(LOWEST, HIGHEST).exp_()
+    u = a * xp.sqrt(1.0 / on(kernel, a))  # u = a is far off by a factor, which the power 1/2 mends
+    change = None
+    used, limit = 1, min(LIMIT, max_iterations)
+    while True:
+        rows = u * on(kernel, u)
+        error = total(abs(a - rows))
+        worst = error if isinstance(error, float) else float(error.max())
+        if worst <= CAUTION * tolerance or used >= limit or math.isnan(worst):
+            break
+        lack = xp.log(a / rows)
+        change = (2 / 3) * lack if change is None else LENGTH * lack + MOMENTUM * change
+        u = u * xp.exp(change)
+        used += 1
+    f = xp.log(u / a) * epsilon
+    solution = Solution((u, kernel, u), (rows, rows), (a, a), (f, f), epsilon, error, used, tolerance)
+    left = max_iterations - used
+    if solution.converged or left <= 0:
+        return solution
+    if kernel.ndim == 2:
+        return dense.solve(cost, a, a, epsilon, tolerance, left, cost.bound())
+    return stacked.mended(solution, ~(error <= tolerance), cost, a, a, epsilon, left)
