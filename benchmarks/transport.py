@@ -3,6 +3,7 @@
     python benchmarks/transport.py                         # the table (minutes), on 1 and 2 threads
     python benchmarks/transport.py --quick                 # up to 1024 points, 1 thread
     python benchmarks/transport.py --loss                  # the PKDOT loss and its share of a training step
+    python benchmarks/transport.py --batch                 # many small problems in one call
     python benchmarks/transport.py --output benchmarks/transport.csv --plot docs/images/transport.svg
 
 Peers that are not installed are left out (pip install POT geomloss jax ott-jax). float32, cost |x - y|^2 between random points
@@ -337,6 +338,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--loss", action="store_true")
+    parser.add_argument("--batch", action="store_true")
     parser.add_argument("--threads", type=int, nargs="+", default=None)
     parser.add_argument("--output", help="the table as CSV")
     parser.add_argument("--plot", help="time over size as a picture")
@@ -349,6 +351,10 @@ def main() -> None:
     elif options.memory:
         size, epsilon, tolerance, name = options.memory
         print(json.dumps({"mb": memory(int(size), float(epsilon), float(tolerance), name)}))
+    elif options.batch:
+        from transport_batch import report as batches
+
+        batches()
     elif options.loss:
         from transport_loss import report
 

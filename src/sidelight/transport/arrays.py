@@ -85,13 +85,6 @@ def wide(vector: Array, count: int) -> Array:
     return np.broadcast_to(vector, (count, len(vector)))
 
 
-def joined(one: Array, two: Array, ndim: int) -> Array:
-    """Both along the first dimension of a result with ``ndim`` dimensions, which is made where they lack it."""
-    if isinstance(one, Tensor):
-        return torch.cat([one, two]) if one.ndim == ndim else torch.stack([one, two])
-    return np.concatenate([one, two] if one.ndim == ndim else [one[None], two[None]])
-
-
 def l1(vector: Array) -> float:
     return float(abs(vector).sum())
 

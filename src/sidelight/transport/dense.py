@@ -197,15 +197,6 @@ class Solution:
         gap = self.gap if f.ndim == 1 else self.gap[:, None]
         return f + gap, g - gap
 
-    def part(self, index: int | slice) -> Solution:
-        """One problem of a stack, or several."""
-        own = {name: tuple(z[index] for z in getattr(self, name)) for name in ("sides", "marginals", "factors")}
-        values = {name: getattr(self, name)[index] for name in ("value", "gap", "error")}
-        if isinstance(index, int):
-            values = {name: float(value) for name, value in values.items()}
-        part: Solution = variant(self, **own, **values)
-        return part
-
     def put(self, index: int, one: Solution) -> None:
         """Exchange one problem of a stack whose arrays are its own."""
         for name in ("sides", "marginals", "factors"):

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sidelight.transport.arrays import Array, blocks, double, empty, full, joined, tensor, variant
+from sidelight.transport.arrays import Array, blocks, double, empty, full, tensor, variant
 
 
 class Products(Protocol):
@@ -114,12 +114,6 @@ class Points:
         z, zz = (self.y, self.yy) if side else (self.x, self.xx)
         other: Points = variant(self, x=z, y=z, xx=zz, yy=zz, same=True)
         return other
-
-    def beside(self, other: Points) -> Points:
-        """Two equally large clouds against themselves, as a stack."""
-        z, zz = joined(self.x, other.x, 3), joined(self.xx, other.xx, 2)
-        both: Points = variant(self, x=z, y=z, xx=zz, yy=zz)
-        return both
 
     def part(self, index: int) -> Points:
         """One problem of a stack."""

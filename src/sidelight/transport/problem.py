@@ -13,7 +13,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from sidelight.transport import dense, implicit, online, stacked, symmetric
-from sidelight.transport.arrays import Array, alike, full, joined, suits_numpy, tensor, variant, wide
+from sidelight.transport.arrays import Array, alike, full, suits_numpy, tensor, variant, wide
 from sidelight.transport.costs import SQUARED, Cost, cost_matrix
 from sidelight.transport.dense import Ground
 from sidelight.transport.points import Matrix, Points
@@ -308,30 +308,3 @@ class Problem:
             lambda: plan * factor,
             lambda: (plan * cost).sum() * factor,
         )
-
-
-def solve_both_sides(
-    one: Problem, two: Problem, epsilon: float, tolerance: float, limit: int
-) -> tuple[Transport, Transport]:
-    """The self terms of two clouds, in one go where they are small and equally large: half the calls.
-
-    The gradients stay in the results for the caller to combine.
-    """
-    n, m = one.shape
-    left, right = one.points, two.points
-    of_points = left is not None and right is not None and one.offset is None and two.offset is None
-    if not of_points or one.shape != two.shape or one.online or n * m > stacked.LARGEST:
-        return tuple(p.solve(epsilon, tolerance, limit, attach=False) for p in (one, two))  # type: ignore[return-value]
-    assert left is not None
-    assert right is not None
-    with torch.no_grad(), np.errstate(all="ignore"):
-        points = left.beside(right)
-        (a, _, mass), (b, _, other) = (p.arrays(points.x, p.like) for p in (one, two))
-        count = len(points.x) // 2
-        masses = a if a is b else joined(wide(a, count), wide(b, count), 2)
-        solution = symmetric.solve(points, masses, epsilon, tolerance, limit)
-    stack = one.like.ndim == 3
-    parts: tuple[int | slice, int | slice] = (slice(0, count), slice(count, None)) if stack else (0, 1)
-    return tuple(  # type: ignore[return-value]
-        p.result(solution.part(part), total, epsilon, False) for p, part, total in zip((one, two), parts, (mass, other))
-    )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sidelight.transport.costs import Cost, resolve_epsilon
-from sidelight.transport.problem import Path, Problem, as_value, merged, solve_both_sides, with_gradients
+from sidelight.transport.problem import Path, Problem, as_value, merged, with_gradients
 from sidelight.transport.result import Divergence, OnFailure, Transport, gathered, report_failure
 from sidelight.transport.stacked import LARGEST
 
@@ -90,11 +90,12 @@ def sinkhorn_divergence(
         problems, shape = solve.problems(first, second, costs[0], a, b, offsets[0])
         cross = solve(problems, potentials)
         solve.epsilon = cross[0].epsilon
-        own = [
-            [p.alone(side, *parts) for p, *parts in zip(problems, *solve.parts(shape, given, more))]
-            for side, given, more in zip((0, 1), costs[1:], offsets[1:])
-        ]
-        sides = solve.both(*own) if self_y is None else (solve(own[0]), _known(self_y, cross))
+
+        def alone(side: int) -> list[Transport]:
+            own = solve.parts(shape, costs[1 + side], offsets[1 + side])
+            return solve([p.alone(side, *parts) for p, *parts in zip(problems, *own)])
+
+        sides = alone(0), alone(1) if self_y is None else _known(self_y, cross)
         values = [_debiased(c, p, q, problems[0].like, second_order) for c, p, q in zip(cross, *sides)]
         value = torch.stack(values).reshape(shape) if len(values) > 1 else values[0].reshape(shape)
         parts = [gathered(results, shape) for results in (cross, *sides)]
@@ -181,13 +182,6 @@ class _Solver:
         elif potentials is not None:
             starts = list(zip(*[z.detach().reshape(count, z.shape[-1]) for z in potentials]))
         return [p.solve(epsilon, self.tolerance, self.limit, start, self.attach) for p, start in zip(problems, starts)]
-
-    def both(self, one: list[Problem], two: list[Problem]) -> tuple[list[Transport], list[Transport]]:
-        """The self terms of both sides."""
-        assert isinstance(self.epsilon, float)
-        settings = self.epsilon, self.tolerance, self.limit
-        solved = [solve_both_sides(p, q, *settings) for p, q in zip(one, two)]
-        return [p for p, _ in solved], [q for _, q in solved]
 
 
 def _weights(name: str, weight: Tensor | None, like: Tensor, shape: tuple[int, ...]) -> Tensor | None:
