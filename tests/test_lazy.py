@@ -325,7 +325,8 @@ def run(tmp_path_factory) -> Path:
 
 def test_a_run_lists_what_it_skipped(run):
     assert pd.read_csv(run / "skipped.csv")["id"].tolist() == list(REASONS)
-    assert "43; 6 lack depth; 5 more were skipped" in (run / "report.html").read_text()
+    report = (run / "report.html").read_text()
+    assert "43; 6 lack depth; 5 more were skipped, whose recordings cannot be read: r3 (rgb), r5 (depth), r8" in report
 
 
 def test_a_student_reads_new_files(run, folder, tmp_path):
@@ -453,7 +454,9 @@ def test_where_nothing_can_be_read(tmp_path):
         sl.load(out, on_error="skpi")
 
 
-@pytest.mark.parametrize(("cell", "match"), [("soon", "'soon'; expected seconds"), ("-1", "'-1'; expected seconds")])
+@pytest.mark.parametrize(
+    ("cell", "match"), [(cell, f"'{cell}'; expected seconds") for cell in ("soon", "-1", "inf", "nan")]
+)
 def test_starts_that_are_no_seconds(folder, tmp_path, cell, match):
     out = recordings.prepared(tmp_path, n=4)
     table = pd.read_csv(out / "metadata.csv", dtype=str, keep_default_na=False)

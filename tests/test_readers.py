@@ -104,6 +104,7 @@ def test_rows_with_faults_are_listed_or_an_error(shelf, tmp_path):
     assert "occurs twice: " in said["b3"]
     assert "b3_again.png" in said["b3"]
     assert "a0.png" in said["a0"]
+    assert said["b1"].startswith("'back': ")
     assert "back/b1.png does not exist" in said["b1"]
     assert "a2.png is 8 x 8, " in said["a2"]
     assert "8 x 9 pixels; rgb and back of a row must have one size" in said["a2"]

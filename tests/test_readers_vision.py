@@ -159,6 +159,18 @@ def test_bad_input_is_named_and_its_rows_can_be_skipped(sources, sets, tmp_path,
     assert kept == whole if "twice" in fault else kept < whole
 
 
+def test_both_releases_of_cefa_are_read(sources, sets, tmp_path):
+    later = tmp_path / "later"
+    shutil.copytree(sources["casia-cefa"], later / "Ethnicity")
+    for folder in [*later.rglob("profile")]:
+        folder.rename(folder.with_name("color"))
+    reader = make_reader("casia-cefa", {"size": 32})
+    assert check(reader, later) == []
+    found = read_prepared(prepare(reader, later, tmp_path / "out")[0]).table
+    assert found["id"].tolist() == sets["casia-cefa"].table["id"].tolist()
+    assert "/color/" in found["color_file_name"][0]
+
+
 def test_what_is_missing_is_listed_by_file(sources, tmp_path):
     assert all(check(make_reader(name), sources[name]) == [] for name in NAMES)
     assert "train_list.txt" in check(make_reader("casia-surf"), tmp_path)[0]

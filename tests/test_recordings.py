@@ -217,6 +217,7 @@ def test_a_missing_frame_may_be_an_error(frames):
         (Video(rate=25), None, None, "has 10 frames a second, but 25 are declared"),
         (Video(), 9.0, None, "has no frames from 9 s on; it lasts 3 s"),
         (Video(), 1.0, 1.0, "has no frames from 1 s on to 1 s"),
+        (Video(), 1.0, 9.0, "lasts 3 s, but a part of it is to end at 9 s"),
     ],
 )
 def test_a_clip_that_is_not_as_declared(clip, kind, start, end, message):
@@ -310,8 +311,23 @@ def test_depth_is_checked_for_its_unit_and_kind(tmp_path):
         replace(kind, step=0.01).probe(Part(path))
     with pytest.raises(DataError, match="8 bits are a picture of depth"):
         kind.probe(Part(recordings.image(tmp_path / "rgb.png")))
-    with pytest.raises(DataError, match="16 bits: is it a depth"):
-        Image(size=(8, 8)).read(Part(path))
+    for look in (Image(size=(8, 8)).read, Image(size=(8, 8)).probe):
+        with pytest.raises(DataError, match="16 bits: is it a depth"):
+            look(Part(path))
+    Pillow.fromarray((2 * np.random.default_rng(0).random((24, 30))).astype(np.uint16)).save(tmp_path / "m.png")
+    with pytest.raises(DataError, match=r"m\.png: the median depth is 0.001 m"):  # metres cut to whole ones
+        kind.probe(Part(tmp_path / "m.png"))
+    Pillow.fromarray(np.zeros((24, 30), np.uint16)).save(tmp_path / "m.png")
+    with pytest.raises(DataError, match="every depth is 0: nothing was measured, or its unit is metres"):
+        kind.probe(Part(tmp_path / "m.png"))
+
+
+def test_what_is_no_label_map_is_seen_without_decoding(tmp_path):
+    kind = Labels(size=(8, 8), classes=("a", "b"))
+    with pytest.raises(DataError, match=r"rgb\.png has colours \(mode RGB\); a label map has one class value"):
+        kind.probe(Part(recordings.image(tmp_path / "rgb.png")))
+    Pillow.fromarray(np.ones((9, 10), np.uint8)).convert("P").save(tmp_path / "palette.png")
+    assert kind.probe(Part(tmp_path / "palette.png")) == (9, 10)
 
 
 @pytest.mark.parametrize("kind", [k for k in EXAMPLES if not isinstance(k, Text)], ids=lambda k: k.kind)

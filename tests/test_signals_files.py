@@ -70,6 +70,8 @@ class TestCsv:
             ("time,eda\n0,1\n\n2,3\n", "row 3, modality 'eda', column 'eda' is empty"),
             ("time,eda\n0,1\n1,2\n2", "row 4, modality 'eda', column 'eda' is empty.*is the file truncated"),
             ("time,ed\n0,1\n", "unknown column 'eda'. Did you mean 'ed'"),
+            ("time;eda\n0;1\n", "Valid: time;eda. Is the separator another one"),
+            ("time,eda,eda\n0,1,2\n", "row 1: column 'eda' occurs 2 times"),
             ('time,eda\n0,1\n1,"2\n', "truncated or no CSV file"),
         ],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -90,6 +91,31 @@ def test_settings_survive_json():
         Spectrogram.from_config({"rate": 1, "windw": 4, "hop": 2})
     with pytest.raises(ConfigError, match="missing 1 required positional argument: 'hop'"):
         Spectrogram.from_config({"rate": 1, "window": 4})
+
+
+@given(
+    window=st.integers(2, 40),
+    hop=st.integers(1, 60),
+    more=st.integers(0, 9),
+    centre=st.booleans(),
+    mels=st.sampled_from([0, 3]),
+    at=st.integers(0, 99),
+    value=st.sampled_from([torch.nan, torch.inf, -torch.inf]),
+)
+def test_a_value_that_is_not_finite_is_named_wherever_it_lies(window, hop, more, centre, mels, at, value):
+    settings = Spectrogram(50, window, hop, window + more, centre=centre, mels=mels, decibel=True)
+    x = noise(3, 100).float()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SidelightWarning)  # filters that no bin falls into
+        assert settings(x).isfinite().all()
+        x[1, at] = value
+        with pytest.raises(DataError, match=f"row 1, sample {at} is {value:g} .1 such values"):
+            settings(x)
+
+
+def test_values_whose_sum_alone_is_too_large_are_no_mistake():
+    x = torch.full((2, 64), 3e38)
+    assert Spectrogram(50, 8, 4)(x).isinf().any()
 
 
 def test_mistakes_are_named():

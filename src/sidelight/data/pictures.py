@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +26,13 @@ from sidelight.video.frames import FrameFolder, frame_folder, read_depth
 
 RATE_TOLERANCE = 0.02
 """The share by which a declared frame rate and a file's own may differ."""
+LATE = 1.0
+"""Seconds by which a part may end behind its video, as rounding and other encodings make it."""
 ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
+PICTURES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+"""Modes of pixels, as Pillow calls them, of 8 bits a channel."""
+COLOURS = ("LA", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+"""Those with more than one channel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +137,8 @@ class Video(Clip):
         half = 0.5 / video.rate
         first = 0 if part.start is None else int(np.searchsorted(video.times, part.start - half))
         end = len(video) if part.end is None else int(np.searchsorted(video.times, part.end - half))
+        if first < end and part.end is not None and part.end > video.seconds + LATE:
+            raise DataError(f"{part.path} lasts {video.seconds:g} s, but a part of it is to end at {part.end:g} s")
         return _checked(part, first, end, f"it lasts {video.seconds:g} s")
 
 
@@ -151,7 +160,7 @@ class Frames(Clip):
     def probe(self, part: Part) -> Size | None:
         folder = _folder(part.path, self.pattern)
         self._range(part, folder)
-        return _picture_size(folder.file(int(folder.numbers[0])))
+        return _picture_size(folder.file(int(folder.numbers[0])), _check_eight_bits)
 
     def read(self, part: Part, look: Look = CENTRE) -> Tensor:
         folder = _folder(part.path, self.pattern)
@@ -192,7 +201,7 @@ class Image(Colour):
         return self.channels, *self.size
 
     def probe(self, part: Part) -> Size | None:
-        return _picture_size(part.path)
+        return _picture_size(part.path, _check_eight_bits)
 
     def read(self, part: Part, look: Look = CENTRE) -> Tensor:
         return mirrored(_picture(part.path, look, self.size, self.channels), look)
@@ -249,7 +258,7 @@ class Labels(Picture):
         return tuple(self.size)
 
     def probe(self, part: Part) -> Size | None:
-        return _picture_size(part.path)
+        return _picture_size(part.path, _check_values)
 
     def read(self, part: Part, look: Look = CENTRE) -> Tensor:
         labels = read_labels(part.path)
@@ -309,10 +318,21 @@ def _opened(path: Path) -> Any:
     return Pillow.open(path, formats=tuple(ENDS))
 
 
-def _picture_size(path: Path) -> Size:
-    """(height, width), from the header; the file's last bytes say whether it is whole."""
+def _check_eight_bits(path: Path, mode: str) -> None:
+    if mode not in PICTURES:
+        raise DataError(f"{path} has pixels of mode {mode}; expected 8 bits. 16 bits: is it a depth?")
+
+
+def _check_values(path: Path, mode: str) -> None:
+    if mode in COLOURS:
+        raise DataError(f"{path} has colours (mode {mode}); a label map has one class value per pixel")
+
+
+def _picture_size(path: Path, check: Callable[[Path, str], None]) -> Size:
+    """(height, width), from the header, its mode checked; the file's last bytes say whether it is whole."""
     try:
         with _opened(path) as image:
+            check(path, image.mode)
             with path.open("rb") as file:
                 file.seek(max(0, path.stat().st_size - 1024))
                 whole = ENDS[image.format] in file.read()
@@ -332,8 +352,7 @@ def _picture(path: Path, look: Look, size: Size, channels: int) -> Tensor:
     try:
         with _opened(path) as image:
             place = Place.of(look, image.height, image.width, size)
-            if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"):
-                raise DataError(f"{path} has pixels of mode {image.mode}; expected 8 bits. 16 bits: is it a depth?")
+            _check_eight_bits(path, image.mode)
             image.draft(None, (place.width, place.height))  # a JPEG is decoded at a half, a quarter, an eighth
             box = place.box(image.height, image.width, size)
             mode = "L" if channels == 1 else "RGB"

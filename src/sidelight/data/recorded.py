@@ -81,7 +81,7 @@ def _rows(prepared: Prepared, m: str, kind: Kind, names: NDArray) -> LazyRows:
         cells = table[m + suffix]
         values = np.asarray(pd.to_numeric(cells, errors="coerce"), np.float64)
         written = cells.astype(str).str.strip() != ""
-        for i in np.flatnonzero(written & ~(values >= 0))[:1]:
+        for i in np.flatnonzero(written & ~((values >= 0) & np.isfinite(values)))[:1]:
             raise DataError(
                 f"{prepared.source}: {names[i]}, column {m + suffix!r}: {cells.iloc[i]!r}; expected seconds from 0 on"
             )
@@ -119,7 +119,8 @@ def _look(
             if error is None or i in bad:
                 continue
             if on_error == "raise":
-                raise DataError(f"{m!r}, {x.names[i]}: {error}. Leave such rows out: --on-error skip") from error
+                told = str(error).rstrip(".")
+                raise DataError(f"{m!r}, {x.names[i]}: {told}. Leave such rows out: --on-error skip") from error
             bad[i] = {"modality": m, "reason": str(error)}
     return bad, decoded
 

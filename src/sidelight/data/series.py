@@ -184,7 +184,6 @@ def _table(path: str, kind: Signal) -> Recording:
     return read_csv(
         path,
         kind.columns,
-        modality=kind.kind,
         unit=kind.unit,
         rate=kind.rate or None,
         time=kind.time or None,

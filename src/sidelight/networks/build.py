@@ -65,7 +65,10 @@ def build_network(
         if m not in encoders:
             name = chosen(m, len(shapes[m]), config.encoder, config.encoders)
             make = map_encoder if size and len(shapes[m]) == 3 else make_encoder
-            encoders[m] = make(name, shapes[m], config.width, config.tokens, config.dropout)
+            try:
+                encoders[m] = make(name, shapes[m], config.width, config.tokens, config.dropout)
+            except ConfigError as error:
+                raise ConfigError(f"{m!r}: {error}") from None
         if m in config.weights:
             announce(m, load_weights(encoders[m], config.weights[m], sum_channels=config.sum_channels))
     sizes = {m: encoded_shape(m, encoders[m], shapes[m]) for m in reads}

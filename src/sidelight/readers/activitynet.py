@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sidelight.data.pictures import video_file
+from sidelight.data.pictures import LATE, video_file
 from sidelight.data.prepared import Facts
 from sidelight.data.recordings import Audio, Video
 from sidelight.data.series import VIDEOS
@@ -21,8 +21,6 @@ from sidelight.signals.spectrogram import PRESETS
 
 SUBSETS = {"training": "train", "validation": "test", "testing": ""}
 """The testing subset has no labels; figures are of the validation subset, which is our test part."""
-SLACK = 1.0
-"""Seconds by which a segment may end behind its video, as rounding and other encodings make it."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class ActivityNet(Reader):
                     said = f"there are {', '.join(map(str, found))}" if found else f"there is no v_{entry.name}.mp4"
                     raise DataError(f"{source}: {said}; expected one video of {entry.name}")
                 video = video_file(found[0])
-                if entry.end > video.seconds + SLACK:
+                if entry.end > video.seconds + LATE:
                     raise DataError(
                         f"{found[0]} lasts {video.seconds:.2f} s; its segment is {entry.start:g} to {entry.end:g} s"
                     )

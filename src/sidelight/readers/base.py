@@ -179,10 +179,12 @@ def _probed(
     """The rows all of whose files are sound."""
 
     def fault(row: Row) -> str:
-        try:
-            sizes = {m: _probe(row, m, kind) for m, kind in found.modalities.items()}
-        except DataError as error:
-            return str(error)
+        sizes: dict[str, Size | None] = {}
+        for m, kind in found.modalities.items():
+            try:
+                sizes[m] = _probe(row, m, kind)
+            except DataError as error:
+                return f"{m!r}: {error}"
         seen = {m: sizes[m] for m in found.aligned if sizes[m] is not None}
         if len(set(seen.values())) > 1:
             said = ", ".join(f"{row[m + FILE]} is {size[0]} x {size[1]}" for m, size in seen.items() if size)

@@ -18,7 +18,8 @@ from sidelight.readers.casia_surf import MODALITIES, face_kinds, write_faces
 RACES = ("AF", "CA", "EA")
 """Codes 1, 2, 3."""
 ATTACKS = {1: "real", 2: "cloth", 3: "photo", 4: "screen"}
-FOLDERS = dict(zip(MODALITIES, ("profile", "depth", "ir")))
+COLOURS = ("profile", "color")
+"""The folder of colour frames in the two releases."""
 NAME = re.compile(r"(\d)_(\d{3})_(\d)_(\d)_(\d)")
 PEOPLE = {"train": range(200), "select": range(200, 300), "test": range(300, 500)}
 DEVICES, SESSIONS = (1, 3), (1, 2)
@@ -46,11 +47,12 @@ class Clip:
 class CasiaCefa(Reader):
     """{AF,CA,EA}/<person>/<race>_<id>_<device>_<session>_<attack>/{profile,depth,ir}/<frame>.jpg.
 
-    A row is a frame. Folder names say everything: attack 1 is a live face, and the target is the word `live` or
-    `attack` (helper code of the set calls live 0, CASIA-SURF calls it 1). People 000-199 train, 200-299 select, 300-499
-    test. Protocols, by ethnicity (AF, CA, EA) and attack: 1@1 to 1@6: trained on one ethnicity, tested on another, in
-    the order AF-CA, AF-EA, CA-AF, CA-EA, EA-AF, EA-CA. 2@1: trained on cloth, tested on screens; 2@2: the reverse. 3:
-    all. 4@1 to 4@6: ethnicities as in 1, trained on screens, tested on cloth. 3D masks are of none of these.
+    The later release has the ethnicities in Ethnicity/, and colour in color/. A row is a frame. Folder names say
+    everything: attack 1 is a live face, and the target is the word `live` or `attack` (helper code of the set calls
+    live 0, CASIA-SURF calls it 1). People 000-199 train, 200-299 select, 300-499 test. Protocols, by ethnicity (AF, CA,
+    EA) and attack: 1@1 to 1@6: trained on one ethnicity, tested on another, in the order AF-CA, AF-EA, CA-AF, CA-EA,
+    EA-AF, EA-CA. 2@1: trained on cloth, tested on screens; 2@2: the reverse. 3: all. 4@1 to 4@6: ethnicities as in 1,
+    trained on screens, tested on cloth. Masks, which the official test lists have too, are left out.
 
     Args:
         protocol: which.
@@ -88,9 +90,9 @@ class CasiaCefa(Reader):
         return races, {1, 2 if test else 4} if kind == "4" else {1, 2, 4}
 
     def missing(self, source: Path) -> list[str]:
-        lost = [f"{source / race}" for race in self._races if not (source / race).is_dir()]
+        lost = [f"{_inside(source) / race}" for race in self._races if not (_inside(source) / race).is_dir()]
         for clip in self._clips(source, Faults(skip=True)):
-            folders = {m: clip.folder / name for m, name in FOLDERS.items()}
+            folders = _folders(clip)
             if gone := [f"{folder}" for folder in folders.values() if not folder.is_dir()]:
                 lost += gone
                 continue
@@ -110,7 +112,7 @@ class CasiaCefa(Reader):
         return Contents(rows, face_kinds(self.size), facts, aligned=MODALITIES)
 
     def _rows(self, clip: Clip, faults: Faults) -> Iterator[Row]:
-        folders = {m: clip.folder / name for m, name in FOLDERS.items()}
+        folders = _folders(clip)
         for folder in folders.values():
             if not folder.is_dir():
                 raise DataError(f"{folder}: the folder does not exist")
@@ -143,7 +145,7 @@ class CasiaCefa(Reader):
     def _clips(self, source: Path, faults: Faults) -> Iterator[Clip]:
         """The recordings of the protocol."""
         for race in self._races:
-            for folder in sorted(p for p in (source / race).glob("*/*") if p.is_dir()):
+            for folder in sorted(p for p in (_inside(source) / race).glob("*/*") if p.is_dir()):
                 name = NAME.fullmatch(folder.name)
                 if name is None:
                     faults.add(folder.name, f"{folder}: expected the name <race>_<id>_<device>_<session>_<attack>")
@@ -173,4 +175,15 @@ class CasiaCefa(Reader):
                 for attack in (1, 2, 4):
                     folder = out / race / f"{race}-{person:03d}-198006250024" / f"{code}_{person:03d}_1_1_{attack}"
                     for frame in ("0001.jpg", "0002.jpg"):
-                        write_faces(generator, [folder / m / frame for m in FOLDERS.values()], attack == 1)
+                        write_faces(generator, [folder / m / frame for m in ("profile", "depth", "ir")], attack == 1)
+
+
+def _inside(source: Path) -> Path:
+    """Where the folders of ethnicities are."""
+    return source / "Ethnicity" if (source / "Ethnicity").is_dir() else source
+
+
+def _folders(clip: Clip) -> dict[str, Path]:
+    """The folder of each modality; of colour, whichever name is there."""
+    colour = next((name for name in COLOURS if (clip.folder / name).is_dir()), COLOURS[0])
+    return {m: clip.folder / (colour if m == "color" else m) for m in MODALITIES}

@@ -61,6 +61,7 @@ UNFINISHED = (
     "let it end."
 )
 MISSING = "Some pairs lack one side (unfinished or unreadable jobs). They are left out of the differences."
+SKIPPED_SHOWN = 5
 LOWER = "Lower {metric} is better; differences are turned so that positive is better."
 
 
@@ -196,10 +197,21 @@ def _rows(stored: Stored) -> str:
     for m, n in dict(data.get("missing") or {}).items():
         gaps.append(f"{n} lack {m}")
     if n := int(data.get("skipped") or 0):
-        gaps.append(f"{n} more {'was' if n == 1 else 'were'} skipped, whose recordings cannot be read (skipped.csv)")
+        gaps.append(
+            f"{n} more {'was' if n == 1 else 'were'} skipped, whose recordings cannot be read{_named(stored, n)}"
+        )
     for m, n in dict(data.get("imputed") or {}).items():
         gaps.append(f"{n} value{'s' * (n != 1)} of {m} imputed (the train rows' mean)")
     return "; ".join([str(data["rows"]), *gaps]) if "rows" in data else ""
+
+
+def _named(stored: Stored, count: int) -> str:
+    """The first skipped rows by id and modality, and where all of them stand with their reasons."""
+    table = stored.skipped
+    if table is None:
+        return " (skipped.csv)"
+    first = [f"{row['id']} ({row['modality']})" for _, row in table.head(SKIPPED_SHOWN).iterrows()]
+    return f": {', '.join(first)}{', …' * (count > len(first))} (skipped.csv says why)"
 
 
 def _labels_kept(stored: Stored) -> str:

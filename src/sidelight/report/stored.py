@@ -137,6 +137,14 @@ class Stored:
             self.notes.append(f"{folder.name}/similarity.safetensors cannot be read ({error}).")
             return None
 
+    @cached_property
+    def skipped(self) -> pd.DataFrame | None:
+        """Rows that the run left out since a recording cannot be read: id, modality, reason; all text."""
+        try:
+            return pd.read_csv(self.run / "skipped.csv", dtype=str, keep_default_na=False)
+        except (OSError, ValueError):
+            return None
+
     def _csv(self, file: Path) -> pd.DataFrame | None:
         try:
             frame = pd.read_csv(file, dtype=str, keep_default_na=False)

@@ -19,7 +19,7 @@ def read_csv(
     path: str | Path,
     columns: Sequence[str],
     *,
-    modality: str,
+    modality: str = "",
     unit: str,
     rate: float | None = None,
     time: str | None = None,
@@ -30,9 +30,9 @@ def read_csv(
 ) -> Recording:
     """The named columns of a CSV file with a header, as one recording.
 
-    rate: the declared sampling rate in Hz; may be left out where there is a time column. time: the column of
-    timestamps, in `time_unit` ("s", "ms", "us" or "ns"); the first is the recording's start. tolerance, largest_gap: of
-    `check_times`.
+    modality: what they measure; errors name it. rate: the declared sampling rate in Hz; may be left out where there is
+    a time column. time: the column of timestamps, in `time_unit` ("s", "ms", "us" or "ns"); the first is the
+    recording's start. tolerance, largest_gap: of `check_times`.
 
     Rows are counted as an editor counts lines: the header is row 1. Raises DataError naming file, row, column and
     value: missing or empty file, missing column, a cell that is empty, no number or not finite, and times that are out
@@ -44,21 +44,24 @@ def read_csv(
     if rate is None and time is None:
         raise ConfigError(f"{path}: name the sampling rate (rate=…) or the column of timestamps (time=…)")
     wanted = [*columns, *([time] if time else [])]
+    what = f"modality {modality!r}, " if modality else ""
     table = _read(path, separator)
     for name in wanted:
         if name not in table.columns:
-            raise DataError(f"{path}: modality {modality!r}: {unknown('column', name, table.columns)}")
-    numbers = {name: _numbers(path, modality, name, table[name].to_numpy()) for name in wanted}
+            hint = " Is the separator another one (separator)?" if len(table.columns) == 1 else ""
+            raise DataError(f"{path}: {what}{unknown('column', name, table.columns)}{hint}")
+        _check_once(path, separator, name, table.columns)
+    numbers = {name: _numbers(path, what, name, table[name].to_numpy()) for name in wanted}
     start = 0.0
     if time:
         times = numbers[time] * SECONDS[time_unit]
         found = check_times(
-            times, rate, f"{path}: {modality!r}", tolerance=tolerance, largest_gap=largest_gap, first_row=2
+            times, rate, f"{path}: {modality or time!r}", tolerance=tolerance, largest_gap=largest_gap, first_row=2
         )
         start, rate = float(times[0]), rate or found
     assert rate is not None
     values = np.stack([numbers[name] for name in columns], 1)
-    return Recording(values, rate, unit, start, tuple(columns), modality, str(path))
+    return Recording(values, rate, unit, start, tuple(columns), modality or "signal", str(path))
 
 
 def _read(path: Path, separator: str) -> Any:
@@ -81,17 +84,29 @@ def _read(path: Path, separator: str) -> Any:
     return table
 
 
-def _numbers(path: Path, modality: str, column: str, cells: NDArray) -> NDArray[np.float64]:
+def _check_once(path: Path, separator: str, name: str, columns: Any) -> None:
+    """Raises DataError where the header has a name twice; pandas calls the second one name.1."""
+    import pandas as pd
+
+    if f"{name}.1" in columns:
+        header = pd.read_csv(path, sep=separator, dtype=str, header=None, nrows=1, index_col=False).iloc[0]
+        if (count := int((header.str.strip() == name).sum())) > 1:
+            raise DataError(
+                f"{path}: row 1: column {name!r} occurs {count} times; every column needs a name of its own"
+            )
+
+
+def _numbers(path: Path, what: str, column: str, cells: NDArray) -> NDArray[np.float64]:
     import pandas as pd
 
     numbers = np.asarray(pd.to_numeric(pd.Series(cells), errors="coerce"), np.float64)
     bad = ~np.isfinite(numbers)
     for i in np.flatnonzero(bad)[:1]:
         cell = cells[i].strip() if isinstance(cells[i], str) else ""  # a short row's cells are no text
-        what = f"is {cell!r}" if cell else "is empty"
+        found = f"is {cell!r}" if cell else "is empty"
         end = "; it is the last row: is the file truncated?" if i == len(cells) - 1 else ""
         raise DataError(
-            f"{path}: row {i + 2}, modality {modality!r}, column {column!r} {what}; expected a number "
+            f"{path}: row {i + 2}, {what}column {column!r} {found}; expected a number "
             f"({int(bad.sum())} such cells){end}"
         )
     return numbers

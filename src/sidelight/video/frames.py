@@ -107,7 +107,9 @@ def read_depth(path: str | Path, step: float = 0.001, near: float = NEAR, far: f
     depth = ((whole >> rotated | whole << (16 - rotated)) & 0xFFFF if rotated else raw).astype(np.float32)
     depth *= np.float32(step)
     if not (there := depth[depth > 0]).size:
-        raise DataError(f"{path}: every depth is 0; nothing was measured")
+        raise DataError(
+            f"{path}: every depth is 0: nothing was measured, or its unit is metres, of which whole ones were kept"
+        )
     middle = float(np.median(there))
     if not near <= middle <= far:
         raise DataError(
