@@ -22,7 +22,7 @@ from sidelight.data.look import CENTRE, Looks
 from sidelight.data.pictures import Depth, Image
 from sidelight.data.prefetch import ready_batches
 from sidelight.data.preprocess import Preprocessor
-from sidelight.errors import ConfigError, DataError
+from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.experiment.fold_data import FoldData
 from sidelight.experiment.runner import environment, fingerprint
 from sidelight.export import load_student, predict_file
@@ -339,6 +339,19 @@ def test_a_student_reads_new_files(run, folder, tmp_path):
     rgb = sl.load(folder).inputs["rgb"][:16].read().numpy()  # the same images
     assert said["prediction"].tolist() == student.predict({"rgb": rgb}).tolist()
     np.testing.assert_allclose(said["p.a"], student.predict_proba({"rgb": rgb})[:, 0], atol=1e-6)
+
+
+def test_new_files_that_cannot_be_read_are_an_error_or_left_out(run, tmp_path):
+    student = load_student(run / "student", encoders={"rgb": Pooled(3)})
+    new = recordings.prepared(tmp_path, n=4)
+    (tmp_path / "raw" / "2.png").unlink()
+    with pytest.raises(
+        DataError, match=r"'rgb', row 2 \(id 'r2'\): .*2\.png does not exist. Leave such rows out: --on"
+    ):
+        predict_file(student, new, ignore_privileged=True)
+    with pytest.warns(SidelightWarning, match=r"'r2' gets no prediction: 'rgb': .*2\.png does not exist"):
+        said = predict_file(student, new, ignore_privileged=True, on_error="skip")
+    assert said["id"].tolist() == ["r0", "r1", "r3"]
 
 
 def test_new_recordings_have_to_be_cut_as_those_of_training(run, tmp_path):

@@ -190,6 +190,8 @@ def test_a_users_encoder_that_cannot_work_is_named(module, words):
 def test_impossible_networks_are_named():
     with pytest.raises(ConfigError, match="'pulse', which the data do not have"):
         build_network(SHAPES, ["pulse"], 2, settings())
+    with pytest.raises(ConfigError, match=r"'clip': encoder 'auto' does not read rows of shape \(3, 4, 8, 8\).*r3d18"):
+        build_network({"clip": (3, 4, 8, 8)}, ["clip"], 2, settings())
     with pytest.raises(ConfigError, match="slots are"):
         build_network(SHAPES, ["phone"], 2, settings(), slots=["phone", "watch"])
     with pytest.raises(ConfigError, match="both read and hallucinated"):

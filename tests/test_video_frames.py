@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +29,14 @@ from sidelight.video import (
     row_generator,
 )
 from sidelight.video.faces import TEMPLATE, five_points, warp
+from sidelight.video.frames import FrameFolder
+
+
+@given(have=st.lists(st.integers(0, 50), min_size=1, max_size=8, unique=True), asked=st.lists(st.integers(-5, 60)))
+def test_the_nearest_frame_is_as_near_as_any(have, asked):
+    folder = FrameFolder(Path(), "{:d}.png", np.array(sorted(have)), np.zeros(0))
+    found = folder.nearest(np.array(asked, np.int64))
+    assert found.tolist() == [min(sorted(have), key=lambda n: abs(n - a)) for a in asked]
 
 
 class TestFolders:

@@ -159,6 +159,12 @@ def build_parser() -> Parser:
     predict.add_argument(
         "--ignore-privileged", action="store_true", help="leave columns of privileged modalities unread, no error"
     )
+    predict.add_argument(
+        "--on-error",
+        choices=("raise", "skip"),
+        default="raise",
+        help="skip: leave out rows that cannot be read",
+    )
 
     export = verb("export", "turn a student into a file for other runtimes, compared with torch to 1e-4")
     export.add_argument("student", metavar="RUN_OR_STUDENT", help="run folder, or student.safetensors")

@@ -126,6 +126,7 @@ def load_rows(
     group: str | None = None,
     ids: str | None = None,
     impute: str = "no",
+    on_error: OnError = "raise",
 ) -> Rows:
     """The features of new rows, for prediction: as `load`, but no target is needed and only `modalities` are read."""
 
@@ -137,13 +138,14 @@ def load_rows(
         from sidelight.data.recorded import read_recordings
 
         group = group or (prepared.facts.group if prepared.facts.group in prepared.table.columns else None)
-        raw, roles = read_recordings(prepared, find, list(modalities))
+        raw, roles = read_recordings(prepared, find, list(modalities), on_error)
     else:
         raw, roles = _read(source, label, find, modalities)
     row_names = row_ids(raw, roles)
     present = _present(raw)
     whole = {m: present.get(m, np.ones(raw.n, bool)) for m in raw.inputs}
     rows = Rows(raw.name, raw.inputs, whole, raw.lengths, groups(raw, roles, row_names), row_names, raw.meaning)
+    rows.skipped = raw.skipped
     rows.check(impute)
     return rows
 

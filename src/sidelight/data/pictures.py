@@ -165,8 +165,7 @@ class Frames(Clip):
     def read(self, part: Part, look: Look = CENTRE) -> Tensor:
         folder = _folder(part.path, self.pattern)
         wanted = self.chosen(*self._range(part, folder), part.start is not None and part.end is None, look)
-        at = np.abs(folder.numbers[None] - wanted[:, None]).argmin(1)
-        numbers = folder.numbers[at]
+        numbers = folder.nearest(wanted)
         if self.missing == "error" and (lost := wanted[numbers != wanted]).size:
             raise DataError(f"{part.path}: {self.pattern.format(int(lost[0]))} is missing (missing: error)")
         pictures = {n: _picture(folder.file(n), look, self.size, 3) for n in np.unique(numbers).tolist()}

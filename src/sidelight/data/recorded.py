@@ -119,8 +119,8 @@ def _look(
             if error is None or i in bad:
                 continue
             if on_error == "raise":
-                told = str(error).rstrip(".")
-                raise DataError(f"{m!r}, {x.names[i]}: {told}. Leave such rows out: --on-error skip") from error
+                told = str(error) + "." * (str(error)[-1] not in ".?")
+                raise DataError(f"{m!r}, {x.names[i]}: {told} Leave such rows out: --on-error skip") from error
             bad[i] = {"modality": m, "reason": str(error)}
     return bad, decoded
 

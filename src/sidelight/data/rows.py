@@ -53,7 +53,8 @@ class Rows:
 
     inputs:  modality -> (N, D) or (N, T, C) float32, or (N, C, H, W) images, also uint8 or float16, or `LazyRows`.
     present: modality -> (N,) bool. lengths: modality -> (N,) int64.
-    group: (N,) str or None. ids: (N,) str. meaning: modality -> `Kind.meaning` of recordings.
+    group: (N,) str or None. ids: (N,) str. meaning: modality -> `Kind.meaning` of recordings. skipped: `id`, `modality`
+    and `reason` of rows that were left out since a recording cannot be read.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Rows:
     group: NDArray | None = None
     ids: NDArray | None = None
     meaning: dict[str, dict[str, Any]] = field(default_factory=dict)
+    skipped: tuple[dict[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,13 @@ from torch import Tensor
 from sidelight.data.load import load_rows
 from sidelight.data.pixels import rows_at_once
 from sidelight.data.rows import Rows, is_lazy, name_row
-from sidelight.errors import DataError, unknown
+from sidelight.errors import DataError, SidelightWarning, unknown
 from sidelight.export.source import refuse_privileged, wanted
 from sidelight.export.student import Student
 from sidelight.results.store import write_atomic
+
+if TYPE_CHECKING:
+    from sidelight.data.recorded import OnError
 
 WRITTEN = (".csv", ".tsv", ".parquet")
 
@@ -32,6 +36,7 @@ def predict_file(
     ignore_privileged: bool = False,
     group: str | None = None,
     ids: str | None = None,
+    on_error: OnError = "raise",
 ) -> pd.DataFrame:
     """Read new rows, predict them, write the predictions where `out` says.
 
@@ -41,6 +46,8 @@ def predict_file(
         out: .csv, .tsv or .parquet, of a segmentation .npz; appears whole or not at all.
         ignore_privileged: leave columns of privileged modalities unread instead of refusing the file.
         group, ids: columns (default: the usual names).
+        on_error: of a prepared folder's recordings that cannot be read: "raise", or "skip": their rows get no
+            prediction, and each is named in a warning.
 
     Returns `id, prediction, p.<class>, …`, `id, prediction.<target>, …`, or `id, e0, e1, …`
     (embeddings). Of a segmentation it returns `id, share.<class>, …`, shares of each row's pixels; the .npz holds `id`
@@ -53,7 +60,10 @@ def predict_file(
         raise DataError(f"{out}: {unknown('suffix for predictions', Path(out).suffix, written)}")
     if not ignore_privileged:
         refuse_privileged(student, source)
-    rows = load_rows(source, wanted(student, source), group=group, ids=ids, impute="mean")
+    rows = load_rows(source, wanted(student, source), group=group, ids=ids, impute="mean", on_error=on_error)
+    for told in rows.skipped:
+        text = f"{told['id']!r} gets no prediction: {told['modality']!r}: {told['reason']}"
+        warnings.warn(text, SidelightWarning, stacklevel=2)
     _check_meaning(student, rows)
     try:
         if pixels:

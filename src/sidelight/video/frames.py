@@ -36,6 +36,12 @@ class FrameFolder:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def nearest(self, numbers: NDArray) -> NDArray[np.int64]:
+        """(T,) of each asked number the nearest that exists, the lower of two."""
+        right = np.searchsorted(self.numbers, numbers).clip(1, max(1, len(self) - 1))
+        near = np.stack([self.numbers[right - 1], self.numbers[np.minimum(right, len(self) - 1)]])
+        return np.asarray(near[np.abs(near - numbers).argmin(0), np.arange(len(numbers))])
+
     def file(self, number: int) -> Path:
         """The file of a frame."""
         return self.path / self.pattern.format(number)
@@ -69,9 +75,7 @@ def read_folder(
     asked = np.asarray(numbers, np.int64)
     if not asked.size:
         raise DataError(f"{folder.path}: asked for no frames")
-    right = np.searchsorted(folder.numbers, asked).clip(1, max(1, len(folder) - 1))
-    near = np.stack([folder.numbers[right - 1], folder.numbers[np.minimum(right, len(folder) - 1)]])
-    chosen = near[np.abs(near - asked).argmin(0), np.arange(len(asked))]
+    chosen = folder.nearest(asked)
     if missing == "error" and (absent := asked[chosen != asked]).size:
         raise DataError(
             f"{folder.path}: frame {int(absent[0])} ({folder.pattern.format(int(absent[0]))}) is missing "
