@@ -277,10 +277,11 @@ def test_predict_prints_csv_or_writes_a_file(fake, capsys):
     calls = fake("sidelight.export", load_student="the student", predict_file=said)
     assert main(["predict", "runs/x", "rows.csv"]) == 0
     assert capsys.readouterr().out == "id,prediction,p.walking\na,walking,0.75\n"
-    assert main(["predict", "runs/x", "rows.csv", "--output", "out.csv", "--ignore-privileged", "--ids", "row"]) == 0
+    words = ["--output", "out.csv", "--ignore-privileged", "--ids", "row", "--on-error", "skip"]
+    assert main(["predict", "runs/x", "rows.csv", *words]) == 0
     assert capsys.readouterr().out == "1 predictions: out.csv\n"
     assert calls[-2] == ("load_student", ("runs/x",), {})
-    settled = {"ignore_privileged": True, "group": None, "ids": "row"}
+    settled = {"ignore_privileged": True, "group": None, "ids": "row", "on_error": "skip"}
     assert calls[-1] == ("predict_file", ("the student", "rows.csv", "out.csv"), settled)
 
 

@@ -111,7 +111,7 @@ def write_prepared(
         if not (out / KINDS_FILE).is_file():
             raise DataError(f"{out} exists and is no prepared folder; choose another name")
         if not overwrite:
-            raise DataError(f"{out} is prepared already; delete it, or overwrite it")
+            raise DataError(f"{out} is prepared already; delete it, or overwrite it (--overwrite, overwrite=True)")
     out.parent.mkdir(parents=True, exist_ok=True)
     made = out.with_name(f".{out.name}.{os.getpid()}.part")
     shutil.rmtree(made, ignore_errors=True)
