@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sidelight.data import files
 from sidelight.data.images import read_labels
 from sidelight.data.kind import Kind, Part, Size, at_least
 from sidelight.data.look import CENTRE, Look, Place, between, mirrored
+from sidelight.data.picture_files import check_eight_bits, check_values, picture_size, read_view
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.video.augment import STATISTICS
 from sidelight.video.decode import Video as VideoFile
@@ -28,11 +27,6 @@ RATE_TOLERANCE = 0.02
 """The share by which a declared frame rate and a file's own may differ."""
 LATE = 1.0
 """Seconds by which a part may end behind its video, as rounding and other encodings make it."""
-ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
-PICTURES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-"""Modes of pixels, as Pillow calls them, of 8 bits a channel."""
-COLOURS = ("LA", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-"""Those with more than one channel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +154,7 @@ class Frames(Clip):
     def probe(self, part: Part) -> Size | None:
         folder = _folder(part.path, self.pattern)
         self._range(part, folder)
-        return _picture_size(folder.file(int(folder.numbers[0])), _check_eight_bits)
+        return picture_size(folder.file(int(folder.numbers[0])), check_eight_bits)
 
     def read(self, part: Part, look: Look = CENTRE) -> Tensor:
         folder = _folder(part.path, self.pattern)
@@ -168,7 +162,7 @@ class Frames(Clip):
         numbers = folder.nearest(wanted)
         if self.missing == "error" and (lost := wanted[numbers != wanted]).size:
             raise DataError(f"{part.path}: {self.pattern.format(int(lost[0]))} is missing (missing: error)")
-        pictures = {n: _picture(folder.file(n), look, self.size, 3) for n in np.unique(numbers).tolist()}
+        pictures = {n: read_view(folder.file(n), look, self.size, 3) for n in np.unique(numbers).tolist()}
         return mirrored(torch.stack([pictures[n] for n in numbers.tolist()], 1), look)
 
     def _range(self, part: Part, folder: FrameFolder) -> tuple[int, int]:
@@ -200,10 +194,10 @@ class Image(Colour):
         return self.channels, *self.size
 
     def probe(self, part: Part) -> Size | None:
-        return _picture_size(part.path, _check_eight_bits)
+        return picture_size(part.path, check_eight_bits)
 
     def read(self, part: Part, look: Look = CENTRE) -> Tensor:
-        return mirrored(_picture(part.path, look, self.size, self.channels), look)
+        return mirrored(read_view(part.path, look, self.size, self.channels), look)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +251,7 @@ class Labels(Picture):
         return tuple(self.size)
 
     def probe(self, part: Part) -> Size | None:
-        return _picture_size(part.path, _check_values)
+        return picture_size(part.path, check_values)
 
     def read(self, part: Part, look: Look = CENTRE) -> Tensor:
         labels = read_labels(part.path)
@@ -307,60 +301,3 @@ def _probed(path: str, stamp: int) -> VideoFile:
 @lru_cache(maxsize=16384)
 def _listed(path: str, pattern: str, stamp: int) -> FrameFolder:
     return frame_folder(path, pattern)
-
-
-def _opened(path: Path) -> Any:
-    from PIL import Image as Pillow
-
-    if not path.is_file():
-        raise DataError(f"{path} does not exist")
-    return Pillow.open(path, formats=tuple(ENDS))
-
-
-def _check_eight_bits(path: Path, mode: str) -> None:
-    if mode not in PICTURES:
-        raise DataError(f"{path} has pixels of mode {mode}; expected 8 bits. 16 bits: is it a depth?")
-
-
-def _check_values(path: Path, mode: str) -> None:
-    if mode in COLOURS:
-        raise DataError(f"{path} has colours (mode {mode}); a label map has one class value per pixel")
-
-
-def _picture_size(path: Path, check: Callable[[Path, str], None]) -> Size:
-    """(height, width), from the header, its mode checked; the file's last bytes say whether it is whole."""
-    try:
-        with _opened(path) as image:
-            check(path, image.mode)
-            with path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - 1024))
-                whole = ENDS[image.format] in file.read()
-            if not whole:  # something may stand behind the image
-                image.load()
-            return image.height, image.width
-    except DataError:
-        raise
-    except Exception as error:  # damaged files raise anything
-        raise DataError(files.unreadable(path, error)) from error
-
-
-def _picture(path: Path, look: Look, size: Size, channels: int) -> Tensor:
-    """(channels, *size) uint8 of a view, not yet mirrored; shrunk pixels are averaged."""
-    from PIL import Image as Pillow
-
-    try:
-        with _opened(path) as image:
-            place = Place.of(look, image.height, image.width, size)
-            _check_eight_bits(path, image.mode)
-            image.draft(None, (place.width, place.height))  # a JPEG is decoded at a half, a quarter, an eighth
-            box = place.box(image.height, image.width, size)
-            mode = "L" if channels == 1 else "RGB"
-            pixels = image if image.mode == mode else image.convert(mode)
-            if (image.height, image.width, *box[:2]) != (*size, 0, 0):
-                pixels = pixels.resize(size[::-1], Pillow.Resampling.BILINEAR, box)
-            array = np.array(pixels)
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(files.unreadable(path, error)) from error
-    return torch.from_numpy(array.reshape(*size, channels)).permute(2, 0, 1).contiguous()
