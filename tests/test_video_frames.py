@@ -184,6 +184,8 @@ class TestFaces:
         [
             ("frame,x1,y1,x2,y2\n1,5,5,5,9\n", r"row 2: the box \[5.0, 5.0, 5.0, 9.0\] .x1, y1, x2, y2. has no area"),
             ("frame,x1,y1,x2,y2\n1,1,1,5,9\n1,1,1,5,9\n", "row 3: frame 1 a second time"),
+            ("frame,x1,y1,x2,y2\n1,1,1,5,9\n1.5,1,1,5,9\n", "row 3: frame 1.5; expected a whole number from 0 on"),
+            ("frame,x1,y1,x2,y2\n-1,1,1,5,9\n", "row 2: frame -1; expected a whole number"),
             ("frame,x1,y1,x2,y2\n1,1,1,5,nine\n", "row 2, column 'y2' is 'nine'"),
             ("frame,x1,y1,x2,y2\n1,,,,\n", "has no faces"),
             ("image,x1,y1,x2,y2\n1,1,1,5,9\n", "expected frame, and"),

@@ -83,6 +83,8 @@ def _faces(path: Path, values: NDArray, box: tuple[str, ...] | None, marks: bool
     kept = kept[np.argsort(values[kept, 0], kind="stable")]
     values = values[kept]
     frames = values[:, 0].astype(np.int64)
+    for i in np.flatnonzero((frames != values[:, 0]) | (frames < 0))[:1]:
+        raise DataError(f"{path}: row {kept[i] + 2}: frame {values[i, 0]:g}; expected a whole number from 0 on")
     for i in np.flatnonzero(np.diff(frames) == 0)[:1]:
         raise DataError(f"{path}: row {kept[i + 1] + 2}: frame {frames[i]} a second time; keep one face a frame")
     boxes = None
