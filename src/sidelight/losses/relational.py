@@ -33,7 +33,7 @@ def rkd_angle(student: Tensor, teacher: Tensor) -> Tensor:
 
     mean_ijk huber(cos ∠(s_j, s_i, s_k) − cos ∠(t_j, t_i, t_k)), with row i the vertex; an angle with a side of length
     0 has cosine 0 and a gradient of 0. student (B, D), teacher (B, D') -> scalar; the teacher gets no gradient. O(B²)
-    memory: angles follow from squared distances and are taken a block of vertices at a time. Differentiable once.
+    memory: angles follow from squared distances and are taken a block of sides at a time. Differentiable once.
     Source: Park et al. 2019, eq. 8-10; the mean runs over all B³ triples as in the released code.
     """
     check_rows(student, teacher)
@@ -113,11 +113,15 @@ def _angle_term(s: Tensor, t: Tensor) -> Tensor:
     return value
 
 
-BLOCK = 8  # vertices at a time: B² · 8 numbers stay in a processor's cache at usual batch sizes
+BLOCK, CACHE = 16, 2**18  # rows at a time, and the numbers that they may have before they are fewer
 
 
 class _Angles(Function):
-    """Huber loss of all cosines of angles, from the squared distances of student and teacher."""
+    """Huber loss of all cosines of angles, from the squared distances of student and teacher.
+
+    An angle has its sides in two orders: j runs over a block of rows, k from the block's first row on, and each pair of
+    a j in the block and a k after it counts twice. The vertex i is the last dimension.
+    """
 
     @staticmethod
     def forward(ctx: Any, s: Tensor, t: Tensor) -> Tensor:
@@ -125,22 +129,20 @@ class _Angles(Function):
         wanted = ctx.needs_input_grad[0]
         inverse_s, inverse_t = _inverse_root(s), _inverse_root(t)
         value, grad = s.new_zeros(()), torch.zeros_like(s) if wanted else None
-        for start in range(0, n, BLOCK):
-            rows = slice(start, start + BLOCK)
-            sides = inverse_s[rows]
-            cosine = _cosines(s, sides, rows)
-            difference = cosine - _cosines(t, inverse_t[rows], rows)
+        step = max(4, min(BLOCK, CACHE // max(1, n * n)))
+        for start in range(0, n, step):
+            first, second = slice(start, start + step), slice(start, n)
+            cosine = _cosines(s, inverse_s, first, second)
+            difference = _cosines(t, inverse_t, first, second).neg_().add_(cosine)
             slope = difference.clamp(-1, 1)
-            value += torch.dot(slope.flatten(), difference.add_(slope, alpha=-0.5).flatten())
+            difference.add_(slope, alpha=-0.5)
+            slope[:, :step] /= 2  # both j and k in the block: in both orders already
+            value += torch.dot(slope.flatten(), difference.flatten())
             if grad is not None:
-                # cos_ijk = (d_ij + d_ik − d_jk) / (2 √d_ij √d_ik), symmetric in j and k
-                grad[rows] -= cosine.mul_(slope).sum(2) * sides.square()
-                share = slope.mul_(sides[:, :, None]).mul_(sides[:, None, :])
-                grad[rows] += share.sum(2)
-                grad -= share.sum(0) / 2
-        count = max(1, n**3)
-        ctx.save_for_backward(grad / count if grad is not None else None)
-        return value / count
+                _add_gradient(grad, inverse_s, cosine, slope, first, second)
+        half = max(1, n**3) / 2
+        ctx.save_for_backward(grad / half if grad is not None else None)
+        return value / half
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
@@ -150,12 +152,21 @@ class _Angles(Function):
 
 
 def _inverse_root(squared: Tensor) -> Tensor:
+    """1 / √(2 d), so that the product of two halves."""
     apart = squared > 0
-    return torch.where(apart, squared.where(apart, 1.0).rsqrt(), 0.0)
+    return torch.where(apart, (2 * squared).where(apart, 1.0).rsqrt(), 0.0)
 
 
-def _cosines(squared: Tensor, sides: Tensor, rows: slice) -> Tensor:
-    """(b, B, B) cosines at the vertices ``rows``; ``sides`` are the inverse distances (b, B) from these."""
-    own = squared[rows] / 2
-    cosine = own[:, :, None] + own[:, None, :]
-    return cosine.sub_(squared, alpha=0.5).mul_(sides[:, :, None]).mul_(sides[:, None, :])
+def _cosines(squared: Tensor, inverse: Tensor, first: slice, second: slice) -> Tensor:
+    """cos_jki = (d_ij + d_ik − d_jk) / (2 √d_ij √d_ik) of j in ``first`` and k in ``second``, (b, c, B)."""
+    cosine = squared[first, None] + squared[second]
+    return cosine.sub_(squared[first, second, None]).mul_(inverse[first, None]).mul_(inverse[second])
+
+
+def _add_gradient(grad: Tensor, inverse: Tensor, cosine: Tensor, slope: Tensor, first: slice, second: slice) -> None:
+    """Add Σ slope · ∂cos by d_ij, d_ik and d_jk to ``grad``; cosine and slope are used up."""
+    cosine.mul_(slope)
+    share = slope.mul_(inverse[first, None]).mul_(inverse[second])
+    grad[first] += share.sum(1) - cosine.sum(1) * inverse[first].square()
+    grad[second] += share.sum(0) - cosine.sum(0) * inverse[second].square()
+    grad[first, second] -= share.sum(2)
