@@ -15,6 +15,7 @@ from sidelight.errors import ConfigError, SidelightWarning
 from sidelight.methods import Clock
 from sidelight.methods.amid import AMID
 from sidelight.methods.discriminators import Discriminators
+from sidelight.networks.network import outputs
 from sidelight.testing import CHECKS, Subject
 from sidelight.training import fit
 from support import AVAILABLE, PRIVILEGED, build_standalone, standalone_parts
@@ -170,23 +171,43 @@ def test_teacher_and_student_share_the_encoders_and_the_classifier():
 
 
 def test_the_auxiliary_is_pretrained_on_the_privileged_modalities_and_fixed():
-    method, parts = amid(), standalone_parts("amid", "classification", "complete")
-    start = copy.deepcopy(method.auxiliary.state_dict())
-    trained = parts.trained(PRIVILEGED).state_dict()
-    assert method.auxiliary.reads == PRIVILEGED
-    assert all(torch.equal(start[name], trained[name]) for name in start)
+    """What it says is kept, so that a step neither runs it nor reads what is privileged."""
+    method, parts, batch = amid(), standalone_parts("amid", "classification", "complete"), rows()
+    said = outputs(parts.trained(PRIVILEGED), batch, batch.index)
+    fit(method, batch, batch, TrainingConfig(epochs=2, batch_size=8), seed=0)
+    kept = method.auxiliary(batch.index)
+    assert torch.equal(kept.pop("embedding"), said.embedding)
+    assert {m: torch.equal(x, said.vector(m)) for m, x in kept.items()} == dict.fromkeys(PRIVILEGED, True)
+    assert method.reads == AVAILABLE
+    assert not [name for name in method.state_dict() if name.startswith("auxiliary")]
+
+
+def test_an_auxiliary_that_is_not_fixed_starts_there_and_is_trained_on():
+    method = amid(fixed_auxiliary=False)
+    start = standalone_parts("amid", "classification", "complete").trained(PRIVILEGED).state_dict()
+    begun = copy.deepcopy(method.auxiliary.state_dict())
+    assert begun
+    assert all(torch.equal(start[name], value) for name, value in begun.items())
+    assert method.reads is None
     fit(method, rows(), rows(), TrainingConfig(epochs=2, batch_size=8), seed=0)
-    assert all(torch.equal(start[name], value) for name, value in method.auxiliary.state_dict().items())
-    joint = amid(fixed_auxiliary=False)
-    fit(joint, rows(), rows(), TrainingConfig(epochs=2, batch_size=8), seed=0)
-    assert any(not torch.equal(start[name], value) for name, value in joint.auxiliary.state_dict().items())
+    assert any(not torch.equal(begun[name], value) for name, value in method.auxiliary.state_dict().items())
+
+
+def test_a_kept_auxiliary_says_what_the_network_says():
+    """The first terms are those of the same network run at every step."""
+    batch = rows("both")
+    kept, run = terms_of(amid("both"), batch), terms_of(amid("both", fixed_auxiliary=False), batch)
+    for name in ("teacher", "jsd", "mi student", "mi auxiliary"):
+        assert kept["main"][name].item() == pytest.approx(run["main"][name].item(), rel=1e-5)
 
 
 def test_a_fixed_teacher_is_the_folds_own():
-    method, parts = amid(fixed_teacher=True), standalone_parts("amid", "classification", "complete")
-    trained = parts.trained([*AVAILABLE, *PRIVILEGED]).state_dict()
-    fit(method, rows(), rows(), TrainingConfig(epochs=2, batch_size=8), seed=0)
-    assert all(torch.equal(trained[name], value) for name, value in method.teacher.state_dict().items())
+    method, parts, batch = amid(fixed_teacher=True), standalone_parts("amid", "classification", "complete"), rows()
+    said = outputs(parts.trained([*AVAILABLE, *PRIVILEGED]), batch, batch.index)
+    fit(method, batch, batch, TrainingConfig(epochs=2, batch_size=8), seed=0)
+    kept = method.teacher(batch.index)
+    assert torch.equal(kept["embedding"], said.embedding)
+    assert torch.equal(kept["prediction"], said.prediction)
 
 
 def test_building_it_again_gives_the_same_bits():

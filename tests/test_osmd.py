@@ -102,10 +102,9 @@ def test_equation_5_by_hand():
     first = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
     second = 0.5 * math.log(2.0) + 0.5 * math.log(2 / 3)
     adaptation = heard(q, p)
-    everyone = torch.ones(2, dtype=torch.bool)
-    value = adaptation.conditional({"watch": q}, torch.arange(2), everyone)
+    value = adaptation.conditional({"watch": q}, torch.arange(2), None)
     assert value.item() == pytest.approx((first + second) / 2, rel=1e-6)
-    alone = adaptation.conditional({"watch": q}, torch.arange(2), torch.tensor([False, True]))
+    alone = adaptation.conditional({"watch": q}, torch.arange(2), torch.tensor([1]))
     assert alone.item() == pytest.approx(second, rel=1e-6)
 
 
@@ -256,10 +255,13 @@ def test_what_the_privileged_branch_said_is_fixed_and_no_part_of_the_state():
     said = outputs(parts.trained(PRIVILEGED), batch, batch.index)
     assert method.reads == AVAILABLE
     fit(method, batch, batch, TrainingConfig(epochs=2, batch_size=16), seed=0)
-    assert torch.equal(method.adaptation.prediction, said.prediction)
+    assert torch.equal(method.adaptation.predictions(batch.index)["of branch"], said.prediction)
     for m in PRIVILEGED:
-        assert torch.equal(method.adaptation.get_buffer(f"features_{m}"), said.features[m])
-    assert not [name for name in method.state_dict() if "features_" in name or name.endswith("prediction")]
+        assert torch.equal(method.adaptation.features(batch.index)[m], said.features[m])
+    assert not [name for name in method.state_dict() if "kept_" in name]
+    assert all(
+        x.dtype == torch.float64 for x in copy.deepcopy(method).double().adaptation.features(batch.index).values()
+    )
 
 
 def test_building_it_again_gives_the_same_bits():
@@ -389,7 +391,7 @@ def test_of_maps_some_positions_are_compared():
     """MMD sees as many positions as the setting says; with at least all of them it is that of every position."""
     method, batch = osmd(task="segmentation", positions=40), rows(task="segmentation")
     made = method.student.encode(batch).features["watch"]
-    real = method.adaptation.features_watch
+    real = method.adaptation.features(batch.index)["watch"]
     n = made.shape[0] * made.shape[2] * made.shape[3]
     torch.manual_seed(0)
     some = [method.adaptation.distance(made, real) for _ in range(2)]
@@ -406,7 +408,7 @@ def test_of_maps_some_positions_are_compared():
 
 def test_vectors_are_compared_in_every_row():
     method, batch = osmd(positions=2), rows()
-    made, real = method.student.encode(batch).features["watch"], method.adaptation.features_watch
+    made, real = method.student.encode(batch).features["watch"], method.adaptation.features(batch.index)["watch"]
     assert torch.equal(method.adaptation.distance(made, real), gaussian_mmd(made[:, 0], real[:, 0]))
 
 

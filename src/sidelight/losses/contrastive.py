@@ -54,7 +54,8 @@ def class_contrast(anchor: Tensor, other: Tensor, labels: Tensor, temperature: f
     """(log h, log(1 − h), same class), each (L, L) over the L labelled rows, h_i = softmax_j(cos(a_i, o_j) / τ)."""
     check_labels(labels, anchor)
     known = labels >= 0
-    anchor, other, labels = anchor[known], other[known], labels[known]
+    if not bool(known.all()):
+        anchor, other, labels = anchor[known], other[known], labels[known]
     scores = unit_rows(anchor) @ unit_rows(other).T / temperature
     log_h = F.log_softmax(scores, dim=1)
     return log_h, log_softmax_complement(scores), labels[:, None] == labels[None]

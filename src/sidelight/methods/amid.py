@@ -18,9 +18,9 @@ from sidelight.losses.distribution import jeffreys, jensen_shannon
 from sidelight.losses.mutual_information import mutual_information
 from sidelight.methods.base import Clock, Method, Standalone, Step
 from sidelight.methods.discriminators import SLOPE, Discriminators
+from sidelight.methods.kept import Kept, rows_of, those
 from sidelight.networks.build import feature_shape
 from sidelight.networks.dropout import Dropout
-from sidelight.networks.hallucination import freeze
 from sidelight.networks.network import Network, Output
 from sidelight.networks.tokens import channels, pooled
 from sidelight.tasks import Task
@@ -78,8 +78,8 @@ class AMID(Standalone):
     def __init__(
         self,
         student: Network,
-        teacher: FullModality | Network,
-        auxiliary: Network | None,
+        teacher: FullModality | Kept,
+        auxiliary: Network | Kept | None,
         discriminators: Discriminators,
         task: Task,
         privileged: Sequence[str],
@@ -92,6 +92,7 @@ class AMID(Standalone):
         super().__init__(task)
         self.student, self.teacher, self.auxiliary, self.discriminators = student, teacher, auxiliary, discriminators
         self.privileged = tuple(privileged)
+        self.reads = None if isinstance(auxiliary, Network) else student.reads
         self.temperature, self.warmup = temperature, warmup
         self.bound = mutual_information if contrast == "mi" else partial(class_nce, detach=False)
         self.divergence = jensen_shannon if divergence == "lin" else jeffreys
@@ -130,14 +131,18 @@ class AMID(Standalone):
         _check(parts, temperature, warmup, beta)
         student = parts.network(parts.available)
         network = parts.config.network
-        teacher: FullModality | Network
+        teacher: FullModality | Kept
+        auxiliary: Network | Kept | None = None
         if fixed_teacher:
-            auxiliary, teacher = None, freeze(parts.trained([*parts.available, *parts.privileged]))
+            said = parts.says(parts.trained([*parts.available, *parts.privileged]))
+            teacher = Kept({"embedding": said.embedding, "prediction": said.prediction})
         else:
             auxiliary = parts.trained(parts.privileged)
             auxiliary.head = nn.Identity()  # what A predicts has no part in the loss
             sizes = [channels(shape) for n in (student, auxiliary) for shape in feature_shape(n).values()]
-            auxiliary = freeze(auxiliary) if fixed_auxiliary else auxiliary
+            if fixed_auxiliary:
+                said = parts.says(auxiliary)
+                auxiliary = Kept({"embedding": said.embedding} | {m: said.vector(m) for m in said.features})
             parts.seed()
             teacher = FullModality(sizes, network.width, network.dropout)
         discriminators = Discriminators(network.width, second_discriminator, adaptive_weights, beta)
@@ -153,37 +158,42 @@ class AMID(Standalone):
         teacher, prediction, auxiliary = self._teach(student, batch)
         terms = {"task": self.task.loss(student.prediction, batch.target, batch.labelled)} | student.losses
         rows = self._taught(batch)
-        target, labelled, prediction = batch.target[rows], batch.labelled[rows], prediction[rows]
+        target, labelled, prediction = (those(x, rows) for x in (batch.target, batch.labelled, prediction))
         if self.auxiliary is not None:
             terms["teacher"] = self.task.loss(prediction, target, labelled)
-        terms["jsd"] = self.divergence(student.prediction[rows], prediction, detach=False)
+        terms["jsd"] = self.divergence(those(student.prediction, rows), prediction, detach=False)
         if clock.epoch < self.warmup:
             yield Step("main", terms)
             return
-        s, m, label = student.embedding[rows], teacher[rows], target.where(labelled, -1)
+        s, m, label = those(student.embedding, rows), those(teacher, rows), target.where(labelled, -1)
         self.discriminators.observe(clock.epoch, s, m, label)
         yield Step("discriminators", {"discriminate": self.discriminators.discriminate(s.detach(), m.detach(), label)})
         terms["mi student"] = self.bound(m, s, label, self.temperature)
         if auxiliary is not None:
-            terms["mi auxiliary"] = self.bound(m, auxiliary[rows], label, self.temperature)
+            terms["mi auxiliary"] = self.bound(m, those(auxiliary, rows), label, self.temperature)
         yield Step("main", terms | {"adversarial": self.discriminators.fool(s, label)})
 
     def _teach(self, student: Output, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
         """What M says of every row, (B, F) and (B, C), and A's (B, F)."""
-        if isinstance(self.teacher, Network):
-            said = self.teacher(batch)
-            return said.embedding, said.prediction, None
-        assert self.auxiliary is not None
-        auxiliary = self.auxiliary(batch)
-        embedding = self.teacher([*student.features.values(), *auxiliary.features.values()])
-        return embedding, self.student.head(embedding), auxiliary.embedding
+        if isinstance(self.teacher, Kept):
+            kept = self.teacher(batch.index)
+            return kept["embedding"], kept["prediction"], None
+        if isinstance(self.auxiliary, Kept):
+            features = self.auxiliary(batch.index)
+            auxiliary = features.pop("embedding")
+        else:
+            assert self.auxiliary is not None
+            said = self.auxiliary(batch)
+            features, auxiliary = said.features, said.embedding
+        embedding = self.teacher([*student.features.values(), *features.values()])
+        return embedding, self.student.head(embedding), auxiliary
 
-    def _taught(self, batch: Batch) -> Tensor:
-        """The positions of the rows that have a privileged modality."""
+    def _taught(self, batch: Batch) -> Tensor | None:
+        """The positions of the rows that have a privileged modality; None: all."""
         there = torch.zeros_like(batch.labelled)
         for m in self.privileged:
             there = there | batch.present.get(m, torch.ones_like(there))
-        return there.nonzero()[:, 0]
+        return rows_of(there)
 
     def groups(self) -> dict[str, list[Parameter]]:
         against = {id(p) for p in self.discriminators.parameters()}

@@ -86,8 +86,14 @@ class Discriminators(nn.Module):
 
     def discriminate(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         """L_D = −λ₁ mean_i (log D1(M_i) + log(1 − D1(S_i))) − λ₂/d Σ_v (log D2(M_v) + log(1 − D2(S_v^η))) (eq. 13)."""
-        loss = self.weights()[0] * discrimination(self.first(teacher), self.first(student))
+        loss = self.weights()[0] * self._told_apart(self.first, teacher, student)
         if self.second is not None:
             rows, partner = class_partners(labels)
-            loss = loss + self.weights()[1] * discrimination(self.second(teacher[rows]), self.second(student[partner]))
+            loss = loss + self.weights()[1] * self._told_apart(self.second, teacher[rows], student[partner])
         return loss
+
+    @staticmethod
+    def _told_apart(critic: nn.Module, teacher: Tensor, student: Tensor) -> Tensor:
+        """One part of eq. 13, from one pass over both."""
+        said = critic(torch.cat([teacher, student]))
+        return discrimination(said[: len(teacher)], said[len(teacher) :])

@@ -17,6 +17,7 @@ from sidelight.losses.distribution import cross_translation, gaussian_mmd, sampl
 from sidelight.losses.pointwise import soft_label_kl, squared_error
 from sidelight.losses.relational import rkd
 from sidelight.methods.base import Clock, Method, Standalone
+from sidelight.methods.kept import Kept, rows_of, those
 from sidelight.networks.build import feature_shape
 from sidelight.networks.fusions import CrossTranslation
 from sidelight.networks.hallucination import HallucinationNetwork, TNet
@@ -40,30 +41,26 @@ class Adaptation(nn.Module):
 
     Args:
         branch: the network trained on the privileged modalities alone.
-        said: what it says of every training row, addressed by `Batch.index`. It moves along with the method and is no
-            part of its state: building the method again makes it again.
+        said: what it says of every training row.
         positions: how many positions of sequences and maps MMD compares.
     """
 
     def __init__(self, kind: JDN, branch: Network, said: Output, task: Task, positions: int):
         super().__init__()
         self.kind, self.task, self.positions = kind, task, positions
-        self.slots = tuple(said.features)
-        for m, features in said.features.items():
-            self.register_buffer(f"features_{m}", features, persistent=False)
+        self.features = Kept(said.features)
         if kind == "joint":
             self.fusion, self.head = copy.deepcopy(branch.fusion), copy.deepcopy(branch.head)
-            self.register_buffer("prediction", said.prediction, persistent=False)
+            self.predictions = Kept({"of branch": said.prediction})
 
     def forward(self, made: Mapping[str, Tensor], batch: Batch) -> Tensor:
         losses, some = [], torch.zeros_like(batch.labelled)
-        for m in self.slots:
+        for m, real in self.features(batch.index).items():
             there = batch.present.get(m, torch.ones_like(some))
-            some = some | there
-            real = self.get_buffer(f"features_{m}")[batch.index]
-            losses.append(self.distance(_those(made[m], there), _those(real, there)))
+            some, rows = some | there, rows_of(there)
+            losses.append(self.distance(those(made[m], rows), those(real, rows)))
         value = torch.stack(losses).mean()
-        return value + self.conditional(made, batch.index, some) if self.kind == "joint" else value
+        return value + self.conditional(made, batch.index, rows_of(some)) if self.kind == "joint" else value
 
     def distance(self, made: Tensor, real: Tensor) -> Tensor:
         """Between features (B, T, D) or (B, D, h, w) of the same rows."""
@@ -76,16 +73,11 @@ class Adaptation(nn.Module):
         made, real = sampled_positions(made, real, samples=samples, channels=channels)
         return gaussian_mmd(made, real)
 
-    def conditional(self, made: Mapping[str, Tensor], index: Tensor, rows: Tensor) -> Tensor:
+    def conditional(self, made: Mapping[str, Tensor], index: Tensor, rows: Tensor | None) -> Tensor:
         """Eq. 5 as a mean over rows (and pixels), every class counted; of values, their mean squared error."""
-        said = _those(self.head(self.fusion({m: made[m] for m in self.slots})), rows)
-        real = _those(self.get_buffer("prediction")[index], rows)
+        said = those(self.head(self.fusion({m: made[m] for m in self.features.names})), rows)
+        real = those(self.predictions(index)["of branch"], rows)
         return squared_error(said, real) if isinstance(self.task, Regression) else soft_label_kl(said, real, 1.0)
-
-
-def _those(x: Tensor, rows: Tensor) -> Tensor:
-    """x[rows] of a mask, without a copy where it is all of them."""
-    return x if bool(rows.all()) else x[rows]
 
 
 class OSMD(Standalone):
