@@ -8,13 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 
 from sidelight.config import Config, TrainingConfig, load_config
 from sidelight.errors import ConfigError
-from sidelight.experiment.jobs import Job
 from sidelight.methods import (
     CONTROLS,
     METHODS,
@@ -39,7 +37,6 @@ from sidelight.testing import (
 )
 from sidelight.training import fit
 from sidelight.transport.anchors import ANCHORS
-from small import cell, make_data
 from support import (
     AVAILABLE,
     KINDS,
@@ -302,44 +299,7 @@ def test_teachers_speak_of_the_row_that_the_index_names():
     assert torch.equal(teacher(replace(picked, index=torch.tensor([1, 1]))).fused, teacher.said.fused[[1, 1]])
 
 
-# several teachers, options -------------------------------------------------------------------------------------------
-
-
-def several(names: str, silent: torch.Tensor | None = None) -> Distillation:
-    task, rows = task_of("classification"), make_rows("classification", "both")
-    one = speech("classification", "both")
-    terms = Recipe.parse(names).make(Config(), task)
-    teachers = {"watch": replace(one, silent=silent), "pulse": one}
-    return Distillation(make_network(AVAILABLE, task), teachers, task, terms, rows).eval()
-
-
-def test_each_of_several_teachers_has_its_share_of_every_term():
-    method, rows = several("kl+fitnet"), make_rows("classification", "both")
-    said = method.terms(rows, Clock())
-    assert list(said) == ["task", "kl watch", "fitnet watch", "kl pulse", "fitnet pulse"]
-    assert {name: method.weights[name] for name in said if name != "task"} == dict.fromkeys(list(said)[1:], 0.5)
-    assert torch.equal(said["kl watch"], said["kl pulse"])
-    regressors = [method.parts[f"fitnet {m}"].regressors["watch"].weight for m in ("watch", "pulse")]
-    assert regressors[0] is not regressors[1]
-
-
-def test_a_teacher_is_silent_about_rows_without_its_modality():
-    silent = torch.arange(ROWS) >= 5
-    batch = make_rows("classification", "both")
-    batch = replace(batch, inputs={"phone": batch.inputs["phone"].clone().requires_grad_()})
-    terms = several("kl", silent).terms(batch, Clock())
-    for name, heard in (("kl watch", 5), ("kl pulse", ROWS)):
-        grad = torch.autograd.grad(terms[name], batch.inputs["phone"], retain_graph=True)[0]
-        assert grad.abs().sum(1).gt(0).nonzero()[:, 0].tolist() == list(range(heard))
-
-
-def test_one_teacher_for_each_privileged_modality_in_an_experiment(tmp_path):
-    data = make_data()
-    made = cell(tmp_path, data, methods=["mse"], teacher={"sets": "each"})
-    made.run(Job("mse", "", 1.0, 0, 0))
-    curves = pd.read_csv(tmp_path / "jobs" / "mse-l1-f0-s0" / "curves.csv")
-    assert {"mse watch", "mse pulse"} <= set(curves.columns)
-    assert len(list((tmp_path / "shared").glob("branch-*"))) == 2
+# options --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -87,13 +87,13 @@ class TeacherConfig:
     Args:
         crossfit: 0, or how many teachers share a fold's labelled groups, each speaking of groups it has not seen; then
             every method is cross-fitted. With 0, only those named `…@crossfit` are, by 5.
-        sets: "all" (one teacher on every modality) or "each" (one for each privileged modality, on it and the available
-            ones; each speaks of the rows that have it).
+        sets: "all" (one teacher on every modality), "each" (one for each privileged modality) or a teacher for each of
+            some sets, e.g. eda, ecg+emg; it reads its set and what is available, and speaks of rows with any of the set.
         hallucination: loss of the T-Net: "mse", "cosine" or "mmd".
     """
 
     crossfit: int = 0
-    sets: Literal["all", "each"] = "all"
+    sets: list[str] = field(default_factory=lambda: ["all"])
     hallucination: Literal["mse", "cosine", "mmd"] = "mse"
 
 
@@ -325,6 +325,8 @@ def check(config: Config) -> None:
         raise ConfigError("methods: expected at least one, e.g. kl. `sidelight methods` lists them.")
     if config.live and config.task != "anti-spoofing":
         raise ConfigError(f"live: {config.live!r} is the label of live faces, which only task=anti-spoofing has.")
+    if not config.teacher.sets:
+        raise ConfigError("teacher.sets: expected all, each, or sets of privileged modalities such as eda, ecg+emg.")
     if not config.data:
         raise ConfigError("data: expected a data set's name or a path, not an empty text.")
     for name in ("placebo", "self_distillation"):

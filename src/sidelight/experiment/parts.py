@@ -124,14 +124,11 @@ class Parts:
             self.cell.speech[key] = self._crossfit(said) if crossfit else Teacher(said)
         return self.cell.speech[key]
 
-    def branch_teachers(self) -> dict[str, Teacher]:
-        """One teacher for each privileged modality, on it and the available ones; silent where it is absent."""
-        taught = {}
-        for m in self.privileged:
-            absent = lacking(self.rows(), [m])
-            said = self.says(self.trained([*self.available, m]))
-            taught[m] = Teacher(said, silent=absent if absent.any() else None)
-        return taught
+    def teacher_on(self, members: Sequence[str]) -> Teacher:
+        """A teacher on some privileged modalities and the available ones, silent of rows that have none of these."""
+        absent = lacking(self.rows(), members)
+        said = self.says(self.trained([*self.available, *members]))
+        return Teacher(said, silent=absent if absent.any() else None)
 
     def _crossfit(self, said: Output) -> Teacher:
         """`said`, replaced where groups are labelled by what teachers say that were not trained on the row's group.

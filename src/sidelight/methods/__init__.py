@@ -21,6 +21,7 @@ from sidelight.methods.osmd import OSMD
 from sidelight.methods.pointwise import KL, MSE, Cosine
 from sidelight.methods.relational import MMD, PKT, RKD, SP
 from sidelight.methods.structural import PKDOT, PKDOTReleased, PKDOTSidelight
+from sidelight.methods.teachers import teacher_sets
 from sidelight.methods.translation import MTNet
 from sidelight.settings import read_arguments
 from sidelight.tasks import Task
@@ -106,6 +107,8 @@ class Recipe:
             options_of(self.name, config)
         else:
             self.make(config, task)
+            if teacher_sets(config) and self.crossfit:
+                raise ConfigError(f"method {self.name!r} is cross-fitted, which teachers of teacher.sets cannot be.")
 
     @property
     def alone(self) -> bool:
@@ -126,8 +129,8 @@ class Recipe:
         slots = "" if alone else self.hallucinates(parts.config)
         teachers: Teacher | dict[str, Teacher] = taught_by.teacher(self.crossfit)
         part = teachers.part if isinstance(teachers, Teacher) else None
-        if parts.config.teacher.sets == "each" and len(parts.privileged) > 1 and not alone:
-            teachers = parts.branch_teachers()
+        if (sets := teacher_sets(parts.config)) and not alone:
+            teachers = {name: parts.teacher_on(members) for name, members in sets.items()}
         student = parts.student(taught_by.network_of_job(), slots)
         terms = self.make(parts.config, parts.task)
         parts.seed()

@@ -85,8 +85,10 @@ class ADMD(Standalone):
     def build(cls, parts: Parts, hidden: int = 256) -> Method:
         start = parts.trained([*parts.available, *parts.privileged])
         student = parts.student(start, "encoder")
+        trained = [p for p in student.parameters() if p.requires_grad]  # without encoders that `student.freeze` keeps
         parts.seed()
         adversarial = AdversarialHallucination(student, Teacher(parts.says(start)), parts.task, hidden)
         parts.fit(adversarial, "hallucination")
-        student.requires_grad_(True)
+        for p in trained:
+            p.requires_grad_(True)
         return Supervised(student, parts.task)

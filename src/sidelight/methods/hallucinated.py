@@ -22,14 +22,17 @@ from sidelight.tasks import Regression, Task
 
 
 class OnHallucinated(Term):
-    """What the terms of this family share: the student's hallucinated slots beside the teacher's features."""
+    """What the terms of this family share: the student's hallucinated slots beside the teacher's features.
+
+    With several teachers (`teacher.sets`) each compares the slots that it reads itself.
+    """
 
     reads_features = True
     hallucinates = "encoder"
     stages = ("teacher", "student")
 
     def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
-        self.slots = tuple(student.hallucinators)
+        self.slots = tuple(m for m in student.hallucinators if m in teacher.said.features)
         if not self.slots:
             name = type(self).__name__.lower()
             raise ConfigError(f"{name} compares hallucinated features, but student.hallucinate=no; set it to encoder.")

@@ -50,7 +50,7 @@ def _difference(made: Tensor, batch: Batch, m: str) -> Tensor:
     """Mean absolute difference over the rows that have the modality and their valid steps."""
     apart = (made - batch.inputs[m]).abs()
     if m in batch.lengths:
-        valid = torch.arange(made.shape[1]) < batch.lengths[m].unsqueeze(1)
+        valid = torch.arange(made.shape[1], device=made.device) < batch.lengths[m].unsqueeze(1)
         each = (apart.mean(2) * valid).sum(1) / valid.sum(1).clamp(min=1)
     else:
         each = apart.flatten(1).mean(1)
