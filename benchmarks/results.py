@@ -26,8 +26,8 @@ from sidelight.tasks import TASKS
 
 BEST = 5
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-SKIP = {"potholes": ("pkdot-released",), "air-quality": ("rkd", "dask")}
-"""Left out for their time: angles of 512³ triples a step, and anchors per row of a dense network."""
+SKIP = {"potholes": ("pkdot-released",)}
+"""Left out for its time: anchors per row of a dense network."""
 
 
 def methods_of(setting: Setting) -> list[str]:

@@ -15,7 +15,11 @@ from sidelight.tasks import Task
 
 
 class NCE(Term):
-    """InfoNCE of the fused embeddings: the student's row against the teacher's, the batch's other rows as negatives."""
+    """InfoNCE of the fused embeddings: the student's row against the teacher's, the batch's other rows as negatives.
+
+    −mean_i log softmax_j(cos(s_i, t_j) / τ) at j = i (eq. 4 with cosine / τ as the critic). Rows of one class are
+    negatives of each other. A stand-in of the papers' comparisons.
+    """
 
     relational = True
     paper = "van den Oord et al. 2018, arXiv 1807.03748"
@@ -31,8 +35,11 @@ class NCE(Term):
 class CRCD(Term):
     """Relation contrast: the student's relations to a few anchors against the teacher's (its feature term).
 
-    Of complementary relation contrastive distillation, the relations between features; those between gradients would
-    need second derivatives of every step, and the released code has them incomplete (`sidelight.losses.crcd`).
+    −mean log softmax_j(cos(s_i − t_a, t_j − t_a) / τ) at j = i, over a few anchors a (`sidelight.losses.crcd`, which
+    says what is our reading). Of the paper's two complementary relations that is the one between features. The other,
+    between gradients of the task loss by the embeddings, is not computed: it has no meaning for rows without a label, a
+    term sees no head to differentiate, and the released code has it incomplete. So this is half of the published
+    method.
     """
 
     relational = True
@@ -49,8 +56,9 @@ class CRCD(Term):
 class CRD(Term):
     """Contrastive representation distillation: both directions, negatives of other classes from a memory bank.
 
-    Linear maps of both fused embeddings to `width` unit vectors; the bank keeps one of each per training row, addressed
-    by `Batch.index` and moved halfway to its row whenever that is seen. Each step draws `negatives` rows (all, if there
+    L = crd(s, t) + crd(t, s) (eq. 10, 17-19; `sidelight.losses.crd`), with the released code's constants. Linear maps
+    of both fused embeddings to `width` unit vectors; the bank keeps one of each per training row, addressed by
+    `Batch.index` and moved halfway to its row whenever that is seen. Each step draws `negatives` rows (all, if there
     are no more) for the whole batch; those of a row's class do not count. Our reading: the bank begins with the
     teacher's embeddings, and the class of an unlabelled row is the teacher's choice.
     """
@@ -112,9 +120,10 @@ class CRD(Term):
 class CCL(Term):
     """Compositional contrastive learning: the student contrasted with a composition of teacher and student.
 
-    x = t + W [t, s] with its own classifier, learnt by the task loss ("composed"); class_nce(s, x) over classes ("nce")
-    and the Jensen-Shannon divergence of the predictions ("jsd"), the composition without gradient in both. A batch of
-    one class is legal (the released code divides by 0).
+    Our reading of the paper and its released code, with one teacher's embedding t in the place of audio and image: x =
+    t + W [t, s] with its own classifier, learnt by the task loss ("composed"); class_nce(s, x) over classes ("nce") and
+    the Jensen-Shannon divergence of the predictions ("jsd"), the composition without gradient in both. A batch of one
+    class is legal (the released code divides by 0).
     """
 
     tasks = ("classification",)
@@ -145,9 +154,9 @@ class CCL(Term):
 class GMC(Term):
     """Geometric multimodal contrast: every representation of the student against the teacher's joint one.
 
-    NT-Xent of linear maps of each available modality's features, and of the student's fused embedding, with one of the
-    teacher's fused embedding (τ = 0.3). There all encoders are learnt together; here the teacher's is finished, and its
-    map alone is learnt.
+    Eq. 2-3 (`sidelight.losses.gmc`): NT-Xent of linear maps of each available modality's features, and of the student's
+    fused embedding, with one of the teacher's fused embedding (τ = 0.3). There all encoders are learnt together; here
+    the teacher's is finished, and its map alone is learnt.
     """
 
     relational = True

@@ -45,7 +45,12 @@ class OnHallucinated(Term):
 
 
 class MERS(OnHallucinated):
-    """Modality distillation with multiple stream networks: hallucinated features and soft labels (T = 10)."""
+    """Modality distillation with multiple stream networks: hallucinated features and soft labels (T = 10).
+
+    hint = mean over slots of mean |h_m − t_m|², labels = T² KL(t ‖ s) of softened predictions (of values, their mean
+    squared error), both weighed alike. The paper trains the hallucination stream first and fine-tunes all streams
+    after; here both are one stage, beside the task loss.
+    """
 
     paper = "Garcia et al., ECCV 2018"
 
@@ -66,7 +71,7 @@ class CMKD(OnHallucinated):
     """Relation-based hallucination: hallucinated features keep the similarities between rows of the privileged ones.
 
     Similarity-preserving loss (Tung & Mori, eq. 4) on each slot. OS-MD names its relation-based baseline CMKD with an
-    inconsistent citation; this is our reading of "relation-based".
+    inconsistent citation; this is our reading of "relation-based", in one stage beside the task loss.
     """
 
     relational = True
@@ -82,7 +87,11 @@ class CMKD(OnHallucinated):
 
 
 class DASK(OnHallucinated):
-    """Global and local knowledge for hallucinated features: 25 · RKD-D + 50 · RKD-A + MSE."""
+    """Global and local knowledge for hallucinated features: 25 · RKD-D + 50 · RKD-A + MSE.
+
+    A mean over slots of `sidelight.losses.dask`, the weights as released. Ni et al. distil from video into a wearable's
+    network; OS-MD makes hallucination networks with it, as here, and fuses them in a second stage, which here is one.
+    """
 
     relational = True
     paper = "Ni et al., ICASSP 2022"

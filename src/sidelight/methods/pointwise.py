@@ -13,7 +13,11 @@ from sidelight.tasks import Task
 
 
 class KL(Term):
-    """Soft labels: KL divergence between the teacher's and the student's softened predictions."""
+    """Soft labels: KL divergence between the teacher's and the student's softened predictions.
+
+    T² · mean KL(softmax(t / T) ‖ softmax(s / T)) over rows (and pixels), T = 4; eq. 4 of Hinton et al. by its
+    divergence, whose gradient is that of the cross-entropy with soft targets.
+    """
 
     tasks = ("classification", "segmentation")
     instead = "it compares class probabilities; use 'mse', which matches the predicted values"
@@ -28,7 +32,10 @@ class KL(Term):
 
 
 class MSE(Term):
-    """Mean squared error between the predictions (default) or the fused embeddings of teacher and student."""
+    """Mean squared error between the predictions (default) or the fused embeddings of teacher and student.
+
+    mean (s − t)² over rows and dimensions. Our reading: of classes, "prediction" means the logits.
+    """
 
     paper = "Makantasis et al., IEEE TAC 2023"
 
@@ -43,7 +50,11 @@ class MSE(Term):
 
 
 class Cosine(Term):
-    """Cosine distance of the fused embeddings, weighted by how well the teacher does on the row (adaptive)."""
+    """Cosine distance of the fused embeddings, weighted by how well the teacher does on the row (adaptive).
+
+    mean_i w_i (1 − cos(s_i, t_i)). Our reading of the weight, which has to stay in [0, 1]: the teacher's probability of
+    the true class, or of its own choice where a row has no label; of values, 1 − its loss on the batch (`Task.trust`).
+    """
 
     paper = "Aslam et al., CVPRW 2023"
 

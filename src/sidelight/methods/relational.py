@@ -17,7 +17,11 @@ from sidelight.tasks import Task
 
 
 class RKD(Term):
-    """Relational distillation: distances between rows and angles of triples of rows in the fused embedding."""
+    """Relational distillation: distances between rows and angles of triples of rows in the fused embedding.
+
+    25 · RKD-D + 50 · RKD-A (eq. 5-10; `sidelight.losses.rkd`), means over all pairs and triples as in the released
+    code.
+    """
 
     relational = True
     paper = "Park et al., CVPR 2019"
@@ -31,7 +35,10 @@ class RKD(Term):
 
 
 class SP(Term):
-    """Similarity-preserving distillation: the batch's normalised Gram matrix of the fused embedding."""
+    """Similarity-preserving distillation: the batch's normalised Gram matrix of the fused embedding.
+
+    ‖G_s − G_t‖²_F / B² (eq. 1-4; `sidelight.losses.similarity_preserving`).
+    """
 
     relational = True
     paper = "Tung & Mori, ICCV 2019"
@@ -45,7 +52,11 @@ class SP(Term):
 
 
 class PKT(Term):
-    """Probabilistic knowledge transfer: each row's distribution over its neighbours in the fused embedding."""
+    """Probabilistic knowledge transfer: each row's distribution over its neighbours in the fused embedding.
+
+    KL of the rows of (1 + cos) / 2 divided by their sums (eq. 4-9; `sidelight.losses.pkt`), a mean over all B² pairs as
+    in the released code, which is why the weight is so large.
+    """
 
     relational = True
     paper = "Passalis & Tefas, ECCV 2018"
@@ -59,7 +70,11 @@ class PKT(Term):
 
 
 class MMD(Term):
-    """Maximum mean discrepancy between the fused embeddings of student and teacher, five Gaussian kernels."""
+    """Maximum mean discrepancy between the fused embeddings of student and teacher, five Gaussian kernels.
+
+    mean K(s, s) + mean K(t, t) − 2 mean K(s, t) (`sidelight.losses.gaussian_mmd`): the marginal part of OS-MD's L_JDN
+    (its eq. 1-3) as a term of its own. It does not see which row is which.
+    """
 
     relational = True
     paper = "Long et al., ICML 2015"

@@ -17,7 +17,11 @@ from sidelight.tasks import Task
 
 
 class PKDOT(Term):
-    """Structural distillation by optimal transport, with a T-Net in the student (the paper's preset by default)."""
+    """Structural distillation by optimal transport, with a T-Net in the student (the paper's preset by default).
+
+    λ · OT_ε between the rows of the cosine matrices of student and teacher at k anchors (eq. 1-6, 9;
+    `sidelight.losses.StructuralTransport`, which says what is our reading).
+    """
 
     relational = True
     hallucinates = "t-net"
