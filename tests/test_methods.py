@@ -307,7 +307,10 @@ def test_teachers_speak_of_the_row_that_the_index_names():
     [
         ({"kll": {"temperature": 2}}, "unknown method of options 'kll'. Did you mean 'kl'"),
         ({"kl": {"temprature": 2}}, "unknown setting of options.kl 'temprature'. Did you mean 'temperature'"),
-        ({"kl": {"temperature": "hot"}}, "options.kl"),
+        ({"kl": {"temperature": "hot"}}, "options.kl.temperature: expected a number, not 'hot'."),
+        ({"admd": {"hidden": 2.5}}, "options.admd.hidden: expected a whole number, not 2.5."),
+        ({"amid": {"contrast": "ncee"}}, "unknown value of options.amid.contrast 'ncee'. Did you mean 'nce'"),
+        ({"amid": {"fixed_teacher": "maybe"}}, "options.amid.fixed_teacher: expected true or false, not 'maybe'."),
         ({"pkdot": {"epsilon": 2}}, "the settings of pkdot are called transport.epsilon"),
         ({"admd": {"hiden": 2}}, "unknown setting of options.admd 'hiden'. Did you mean 'hidden'"),
     ],

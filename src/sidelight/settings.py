@@ -159,7 +159,20 @@ def read_arguments(function: Callable[..., Any], values: Mapping[str, Any], wher
     try:
         return {name: vars(parser.parse_object(dict(values)))[name] for name in values}
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: {' '.join(str(error).split())}") from None
+        raise _wrong_argument(where, " ".join(str(error).split()), values) from None
+
+
+def _wrong_argument(where: str, said: str, values: Mapping[str, Any]) -> ConfigError:
+    """The parser's complaint in the words of the other settings."""
+    found = re.search(r'key "(\w+)": Expected an? (.*?)\. Got value', said)
+    if not found or found[1] not in values:
+        return ConfigError(f"{where}: {said}")
+    name, value = f"{where}.{found[1]}", values[found[1]]
+    if "Literal[" in found[2] and isinstance(value, str):
+        return ConfigError(unknown(f"value of {name}", value, re.findall(r"'([^']*)'", found[2])))
+    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+    kind = next((words[kind] for kind in re.findall(r"\w+", found[2]) if kind in words), found[2])
+    return ConfigError(f"{name}: expected {kind}, not {value!r}.")
 
 
 def _prepare(setting: Setting, value: Any) -> Any:
