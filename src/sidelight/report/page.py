@@ -14,7 +14,7 @@ from sidelight.report import comparisons, outcomes, structure, training
 from sidelight.report.stored import Stored
 from sidelight.report.style import PALETTE, role_colour
 from sidelight.report.subsets import Subsets, subsets
-from sidelight.results import Comparison, Interval, Row, budgets, compare, metric_columns, sentence, verdict
+from sidelight.results import Comparison, Interval, Row, budget, budgets, compare, metric_columns, sentence, verdict
 from sidelight.results.comparison import BASELINE, COUNTED, TEACHER
 from sidelight.results.units import Unit, labels_phrase, metric_name, number, percent, unit
 from sidelight.results.verdict import span
@@ -230,8 +230,8 @@ def section(results: pd.DataFrame, c: Comparison) -> Section:
     u = unit(c.metric)
     kind = verdict(c.rows[c.best]) if c.best is not None and BASELINE in c.rows else "unknown"
     others = [m for m in metric_columns(results) if m != c.metric]
-    means = {m: compare(results, c.labels, m).rows for m in others}
-    table = [[name, *(unit(m).score(means[m][name].mean) for m in others)] for name in c.rows]
+    stored = budget(results, c.labels, c.metric)
+    table = [[name, *(unit(m).score(stored.mean(name, m)) for m in others)] for name in c.rows]
     return Section(
         heading=labels_phrase(c.labels),
         sentence=sentence(results, c.labels),

@@ -87,6 +87,10 @@ class Budget:
         names = [n for head in heads for n in (head, *(c for c in controls if c.split("~")[0] == head))]
         return [n for n in names if n in self.rows]
 
+    def mean(self, name: str, metric: str) -> float:
+        """A row's mean of any metric, as it was stored."""
+        return float(self.rows[name][metric].dropna().mean())
+
     def pairs(self, name: str, *others: str) -> pd.DataFrame:
         """Scores side by side, signed so that higher is better, and `n_train`, `n_test`; NaN where one is missing.
 
@@ -128,6 +132,7 @@ def budget(results: pd.DataFrame, labels: float | None = None, metric: str | Non
     if metric not in metric_columns(results):
         raise RunError(unknown("metric", metric, metric_columns(results)))
     clean = results.assign(control=results["control"].fillna(""))
+    clean.attrs = {}  # pandas copies them, deeply, in every step from here on: most of a comparison's time
     here = clean[np.isclose(clean["labels"], chosen)]
     names = here["method"] + here["control"].map(lambda c: f"~{c}" if c else "")
     rows = {str(n): _indexed(here[names == n]) for n in dict.fromkeys(names)}
@@ -257,7 +262,7 @@ def _row(b: Budget, name: str, best: bool, rope: float, level: float) -> Row:
         best=best,
         n=int(b.pairs(name)[name].count()) if difference is UNDEFINED else difference.n,
         missing=difference.dropped,
-        mean=float(values.mean()),
+        mean=b.mean(name, b.metric),
         sd=float(values.std(ddof=1)) if len(values) > 1 else math.nan,
         difference=difference,
         p=p,

@@ -14,6 +14,7 @@ from sidelight.results.comparison import (
     ROPE,
     Comparison,
     Row,
+    budget,
     budgets,
     compare,
     flat,
@@ -136,10 +137,10 @@ def summary(results: pd.DataFrame, rope: float = ROPE, level: float = LEVEL) -> 
     out |= {"metric": primary, "higher_is_better": sign(primary, results.attrs.get("higher_is_better", {})) > 0}
     for labels in budgets(results):
         c = compare(results, labels, primary, rope, level)
-        others = {m: compare(results, labels, m, rope, level).rows for m in metrics}
+        stored = budget(results, labels, primary)
         rows = [
             {"name": name, **{k: _plain(v) for k, v in flat(row).items()}}
-            | {"metrics": {m: _plain(other[name].mean) for m, other in others.items()}}
+            | {"metrics": {m: _plain(stored.mean(name, m)) for m in metrics}}
             for name, row in c.rows.items()
         ]
         text = sentence(results, labels, rope, level)
