@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import json
 import shlex
 from pathlib import Path
 
+import onnxruntime
+import pandas as pd
 import pytest
 import torch
 import yaml
 
 from sidelight.cli import main
-from sidelight.config import load_config
+from sidelight.config import Config, load_config
 from sidelight.data.batch import Batch
+from sidelight.data.load import load_rows
+from sidelight.data.rows import is_lazy
+from sidelight.export import load_student
+from sidelight.networks.backbones import resnet
 from sidelight.networks.build import build_network
 from sidelight.readers import READERS, reader_class
 
@@ -46,17 +54,33 @@ def test_it_loads_and_says_how_to_get_its_data(experiment):
     assert set(config.network.encoders) <= {*config.available, *config.privileged}
 
 
-def tiny_networks(experiment: Path) -> list[str]:
+CHEAP = ("resnet18", "resnet34-pyramid")
+"""Networks that run as the experiment names them, narrow (`narrow_residual_networks`); others would take minutes."""
+
+
+def tiny_networks(experiment: Path) -> dict[str, object]:
     """Settings that leave an experiment its stages, protocol and losses, and make everything else small."""
     config = load_config(experiment)
-    small = {"network.width": 8, "network.tokens": 1, "training.epochs": 1, "training.batch_size": 8, "transport.k": 3}
-    small |= {"methods": config.methods[0], "jobs": 1, "output": "run"}
+    method = config.methods[0]
+    small: dict[str, object] = {
+        "network.width": 8, "network.tokens": 1, "training.epochs": 1, "training.batch_size": 8, "transport.k": 3,
+        "methods": method, "jobs": 1, "output": "run",
+    }  # fmt: skip
     if config.protocol == "group-kfold":
         small["folds"] = 2
-    if config.task != "segmentation":
-        read = (*config.available, *config.privileged)
-        small |= {f"network.encoders.{m}": "cnn" if m == "text" else "mlp" for m in read}
-    return [f"{name}={value}" for name, value in small.items()]
+    if "warmup" in config.options.get(method, {}):
+        small[f"options.{method}.warmup"] = 0  # the terms behind it are trained too
+    for m, encoder in config.network.encoders.items():
+        if encoder not in CHEAP:
+            small[f"network.encoders.{m}"] = "cnn" if m == "text" else "mlp"
+    return small
+
+
+@pytest.fixture
+def narrow_residual_networks(monkeypatch):
+    """ResNets with all their parts, 8 channels wide and a block per level: noise needs no more."""
+    monkeypatch.setattr(resnet, "WIDTHS", (8, 8, 8, 8))
+    monkeypatch.setattr(resnet, "LAYERS", {kind: (block, (1, 1, 1, 1)) for kind, (block, _) in resnet.LAYERS.items()})
 
 
 ROWS = {
@@ -78,25 +102,79 @@ def test_the_networks_that_it_names_read_rows_of_the_real_size(name):
     assert all(x.shape[1] == config.network.tokens for x in said.features.values())
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda p: p.stem)
-@pytest.mark.filterwarnings("ignore")
-def test_it_runs_on_the_synthetic_copy_from_files_to_an_exported_student(experiment, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def say(monkeypatch, tmp_path, capsys):
+    """The command line in a folder of its own: words -> what is printed, where it succeeds."""
     monkeypatch.chdir(tmp_path)
-    reader, _, folder, *options = prepare_line(experiment)
-    options = [o for o in options if not o.startswith("tokenizer=")]
-    accepted = {name for name, _, _ in reader_class(reader).options()}
-    tiny = [o for o in TINY[""] if o.partition("=")[0] in accepted] + TINY.get(reader, [])
 
-    def say(*words: str) -> str:
+    def run(*words: str) -> str:
         code = main([*words])
         printed = capsys.readouterr()
         assert code == 0, printed.err
         return printed.out
 
+    return run
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda p: p.stem)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("narrow_residual_networks")
+def test_it_runs_on_the_synthetic_copy_from_files_to_an_exported_student(experiment, say):
+    folder = prepared(experiment, say)
+    config = load_config(experiment)
+    planned = say("run", str(experiment), "--dry-run")  # the experiment as it stands, on these rows
+    assert all(method in planned for method in config.methods)
+
+    say("run", str(experiment), "--quiet", *[f"{name}={value}" for name, value in tiny_networks(experiment).items()])
+    check_run(Path("run"), config)
+
+    say("export", "run", "--onnx", "--output", "student.onnx")
+    student = load_student("run/student/student.safetensors")
+    assert list(student.deployed.inputs) == config.available
+    rows = load_rows(folder, config.available)
+    tensors = [as_tensor(rows.inputs[m]).float() for m in config.available]
+    session = onnxruntime.InferenceSession("student.onnx", providers=["CPUExecutionProvider"])
+    said = session.run(None, {m: x.numpy() for m, x in zip(config.available, tensors)})
+    with torch.no_grad():
+        for ours, theirs in zip(student.deployed(*tensors), said, strict=True):
+            torch.testing.assert_close(torch.from_numpy(theirs), ours, rtol=1e-4, atol=1e-4)
+
+    predicted = say("predict", "run", folder, "--ignore-privileged")
+    assert len(pd.read_csv(io.StringIO(predicted))) == len(rows)
+    table = pd.read_csv(f"{folder}/metadata.csv", dtype=str, keep_default_na=False)
+    hidden = [c for c in table if c.startswith(tuple(f"{m}_" for m in config.privileged))]
+    table.drop(columns=[*hidden, *config.target]).to_csv(f"{folder}/metadata.csv", index=False)
+    assert say("predict", "run", folder) == predicted  # nothing privileged is there any more
+
+
+def prepared(experiment: Path, say) -> str:
+    """Runs the experiment's own `sidelight prepare` on a synthetic copy, with tiny rows; returns the folder."""
+    reader, _, folder, *options = prepare_line(experiment)
+    options = [o for o in options if not o.startswith("tokenizer=")]
+    accepted = {name for name, _, _ in reader_class(reader).options()}
+    tiny = [o for o in TINY[""] if o.partition("=")[0] in accepted] + TINY.get(reader, [])
     say("prepare", reader, "--synthetic", "source", *options)
     say("prepare", reader, "source", "--check", *options)
     say("prepare", reader, "source", folder, *options, *tiny)
-    say("run", str(experiment), "--quiet", *tiny_networks(experiment))
-    say("export", "run", "--onnx")
-    said = say("predict", "run", folder, "--ignore-privileged")
-    assert len(said.splitlines()) > 1
+    return folder
+
+
+def check_run(run: Path, config: Config) -> None:
+    """Every stage left its mark: each fold has the method, both bounds and the placebo, scored; so has the report."""
+    method = config.methods[0]
+    results = pd.read_csv(run / "results.csv", keep_default_na=False)
+    expected = {(method, ""), (method, "placebo"), ("baseline", ""), ("teacher", "")}
+    for _, jobs in results.groupby("fold"):
+        assert expected <= set(zip(jobs["method"], jobs["control"]))
+    assert results["fold"].nunique() == {"group-kfold": 2, "leave-one-group-out": 5}.get(config.protocol, 1)
+    assert pd.to_numeric(results["select"]).notna().all()
+    assert bool(list((run / "shared").glob("*-tnets.safetensors"))) == method.startswith("pkdot")
+    summary = json.loads((run / "summary.json").read_text())
+    names = {method, f"{method}~placebo", "baseline", "teacher"}
+    assert names <= {row["name"] for row in summary["budgets"][0]["rows"]}
+    page = (run / "report.html").read_text("utf-8")
+    assert all(name in page for name in (method, "placebo", *config.available, *config.privileged))
+
+
+def as_tensor(rows) -> torch.Tensor:
+    return rows.read() if is_lazy(rows) else torch.from_numpy(rows)

@@ -36,7 +36,7 @@ class ResNet(Net, MonaiResNet):
             bias_downsample=False, feed_forward=classes is not None, num_classes=classes or 0,
         )  # fmt: skip
         self.dims = dims
-        self.out_channels = 2048 if block == "bottleneck" else 512
+        self.out_channels = WIDTHS[-1] * (4 if block == "bottleneck" else 1)
 
     def levels(self, x: Tensor) -> list[Tensor]:
         """Maps that are 2, 4, 8, 16 and 32 times coarser than the images (B, C, H, W)."""
