@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidelight.config import Config, TransportConfig, difference, dump_config, load_config
+from sidelight.config import Config, NetworkConfig, TransportConfig, difference, dump_config, load_config
 from sidelight.errors import ConfigError
+from sidelight.places import anchored
 from sidelight.settings import flatten, settings
 
 
@@ -181,6 +182,51 @@ def test_data_are_looked_for_beside_the_file_then_in_the_working_directory(tmp_p
     assert load_config(path).data == "rows.csv"
     Path("deep/phone-watch").mkdir()
     assert load_config(write(path, "data: phone-watch\n")).data == "phone-watch"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "prefix"),
+    [
+        ("network.weights.video", "network: {{weights: {{video: {path}}}}}", ""),
+        ("network.encoders.audio", "network: {{encoders: {{audio: 'hf:{path}'}}}}", "hf:"),
+        ("network.encoder", "network: {{encoder: 'hf:{path}'}}", "hf:"),
+    ],
+)
+def test_files_of_networks_are_looked_for_like_data(tmp_path, monkeypatch, name, text, prefix):
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def found(path: str, overrides: tuple[str, ...] = ()) -> str:
+        file = write(Path("deep/experiment.yaml"), "data: phone-watch\n" + text.format(path=path) + "\n")
+        value = dict(flatten(Config, asdict(load_config(file, overrides))))[name]
+        assert value.startswith(prefix)
+        return value.removeprefix(prefix)
+
+    assert found("w.pt") == "deep/w.pt"  # nowhere
+    write(Path("w.pt"), "")
+    assert found("w.pt") == "w.pt"
+    write(Path("deep/w.pt"), "")
+    assert found("w.pt") == "deep/w.pt"
+    assert found("../w.pt") == "w.pt"
+    assert found(str(tmp_path / "w.pt")) == str(tmp_path / "w.pt")
+    assert found("~/w.pt") == "~/w.pt"
+    assert found("w.pt", (f"{name}={prefix}w.pt",)) == "w.pt"  # a command line speaks of where it is given
+
+
+def test_a_stored_run_finds_the_files_of_its_networks_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "runs" / "a" / "jobs").mkdir(parents=True)
+    write(tmp_path / "w.pt", "")
+    monkeypatch.chdir(tmp_path)
+    network = NetworkConfig(encoder="hf:bert", encoders={"v": "r3d18", "a": "hf:w.pt"}, weights={"v": "w.pt"})
+    stored = replace(Config(output="runs/a"), network=anchored(network, Path("runs/a")))
+    assert stored.network.weights == {"v": "../../w.pt"}
+    path = write(Path("runs/a/config.yaml"), dump_config(stored))
+    assert anchored(load_config(path).network) == anchored(network)
+    monkeypatch.chdir("runs")
+    there = load_config(Path("a/config.yaml")).network
+    assert Path(there.weights["v"]).samefile(tmp_path / "w.pt")
+    assert there.encoders["v"] == "r3d18"
+    assert there.encoders["a"].startswith("hf:")
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -163,15 +164,16 @@ class TestSettings:
             warnings.simplefilter("error")
             self.network(tmp_path / "part.pt")
 
-    def test_yaml_and_dotted_overrides(self, tmp_path):
-        file = tmp_path / "e.yaml"
+    def test_yaml_and_dotted_overrides(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        file = Path("e.yaml")
         file.write_text("data: phone-watch\nnetwork:\n  encoders: {video: r3d18}\n  weights:\n    video: a.pt\n")
         config = load_config(file, ["network.encoders.eda=mlp", "network.weights.video=hf/model.pt", "network.width=8"])
         assert config.network.encoders == {"video": "r3d18", "eda": "mlp"}
         assert config.network.weights == {"video": "hf/model.pt"}
         assert config.network.width == 8
-        (tmp_path / "again.yaml").write_text(dump_config(config))
-        assert load_config(tmp_path / "again.yaml") == config
+        Path("again.yaml").write_text(dump_config(config))
+        assert load_config("again.yaml") == config
         assert load_config().network.encoders == {}
 
     @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from sidelight.errors import ConfigError, unknown
 from sidelight.networks.names import check_encoder
+from sidelight.places import found_from
 from sidelight.settings import build, find, flatten, read_yaml, write_yaml
 
 
@@ -22,7 +22,8 @@ class NetworkConfig:
         encoder: of signals: "auto" (their statistics), "statistics", "cnn" or "mlp"; vectors always have an mlp. Of
             every modality that it can read: a public network such as "resnet18" or "r3d18" (docs/networks.md).
         encoders: of single modalities, e.g. network.encoders.video=r3d18.
-        weights: local files that encoders start from, e.g. network.weights.video=r3d18.safetensors.
+        weights: local files that encoders start from, e.g. network.weights.video=r3d18.safetensors. A relative path in
+            a YAML file starts at the file's folder, or else at the working directory, as `data` does.
         sum_channels: the first convolution of such a file is summed over its channels where rows have one.
         width: size of every modality's feature vector and of the fused embedding.
         fusion: "concat", "joint-cross-attention", "multimodal-transformer" or "cross-translation"; of maps "concat",
@@ -262,27 +263,14 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides:
 def read_experiment(path: Path) -> dict[str, Any]:
     """The settings that a YAML file names, by their dotted names.
 
-    A relative path in `data` starts at the file's folder; where nothing is there, at the working directory. The
-    `config.yaml` of a stored run goes on in its own folder.
+    A relative path (`data`, `network.weights.…`, an encoder `hf:…`) starts at the file's folder; where nothing is
+    there, at the working directory. The `config.yaml` of a stored run goes on in its own folder.
     """
     flat = dict(flatten(Config, read_yaml(path)))
     stored = path.name == "config.yaml" and (path.parent / "jobs").is_dir()
     if stored:
         flat["output"] = str(path.parent)
-    data = flat.get("data")
-    if isinstance(data, str) and (data.startswith("..") or not stored):  # in a run, other names are no paths
-        flat["data"] = _placed(data, path.parent)
-    return flat
-
-
-def _placed(data: str, folder: Path) -> str:
-    here, beside = Path(data), folder / data
-    if not beside.exists() and (here.exists() or not (here.suffix or here.parent.name)):
-        return data
-
-    from sidelight.data.builtin import DATASETS
-
-    return data if data in DATASETS else os.path.normpath(beside)
+    return found_from(flat, path.parent, stored)
 
 
 def dump_config(config: Config) -> str:

@@ -31,6 +31,7 @@ from sidelight.experiment.progress import Progress
 from sidelight.experiment.study import Study
 from sidelight.machine import claim, usable_cores
 from sidelight.methods import Recipe, check_options, parse_methods
+from sidelight.places import anchored
 from sidelight.protocols import resolve, split
 from sidelight.results.store import remove_leftovers, write_atomic
 from sidelight.tasks import asked_task
@@ -190,7 +191,8 @@ def _claimed(folder: Path, config: Config, dataset: Dataset, encoders: Encoders,
             ) from error
         now = environment(dataset, encoders)
         _check_owner(folder, config, now, resume)
-        write_atomic(folder / "config.yaml", dump_config(replace(config, data=_from(folder, config, dataset))))
+        there = replace(config, data=_from(folder, config, dataset), network=anchored(config.network, folder))
+        write_atomic(folder / "config.yaml", dump_config(there))
         write_atomic(folder / "environment.json", json.dumps(now, indent=1))
         if dataset.skipped:
             write_atomic(folder / "skipped.csv", pd.DataFrame(dataset.skipped).to_csv(index=False))
@@ -217,7 +219,8 @@ def _check_owner(folder: Path, config: Config, now: dict[str, Any], resume: bool
         return
     then = _environment_of(folder)
     same = then.get("data", {}).get("sha256") == now["data"]["sha256"]  # by whatever path they are named
-    differs = difference(load_config(folder / "config.yaml"), config, (*FREE, *(["data"] if same else [])))
+    of_folder, of_now = (replace(c, network=anchored(c.network)) for c in (load_config(folder / "config.yaml"), config))
+    differs = difference(of_folder, of_now, (*FREE, *(["data"] if same else [])))
     if differs and not any(folder.glob("jobs/[!.]*/job.json")):
         for place in ("shared", "checkpoints"):  # nothing was finished: what was begun here may be begun otherwise
             shutil.rmtree(folder / place, ignore_errors=True)
