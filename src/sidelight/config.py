@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sidelight.errors import ConfigError, unknown
-from sidelight.networks.names import check_encoder
+from sidelight.networks.names import PARTS, check_encoder
 from sidelight.places import found_from
 from sidelight.settings import build, find, flatten, read_yaml, write_yaml
 
@@ -52,8 +52,14 @@ class TrainingConfig:
         epochs: at most this many passes over the training rows.
         patience: stop after this many epochs without a better score on `select`.
         batch_size: rows per step.
-        learning_rate: Adam's step size.
-        weight_decay: decoupled weight decay.
+        learning_rate: the optimiser's step size; of a schedule the largest.
+        weight_decay: decoupled in adamw; in adam and sgd it is added to the gradient.
+        learning_rates: of single parts of the networks (encoders, fusion, head, hallucinators), e.g.
+            training.learning_rates.encoders=1e-4.
+        optimizer: "adamw", "adam" or "sgd".
+        momentum: of sgd.
+        schedule: of the learning rate over all epochs: "constant", "cosine" (falls to 0) or "onecycle" (climbs for 30 %
+            of the steps, then falls to almost 0).
     """
 
     epochs: int = 50
@@ -61,6 +67,10 @@ class TrainingConfig:
     batch_size: int = 128
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
+    learning_rates: dict[str, float] = field(default_factory=dict)
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    momentum: float = 0.9
+    schedule: Literal["constant", "cosine", "onecycle"] = "constant"
 
 
 @dataclass
@@ -304,6 +314,11 @@ def check(config: Config) -> None:
         same = [f"{v:g}" if isinstance(v, float) else v for v in value] if isinstance(value, list) else []
         if len(set(same)) < len(same):
             raise ConfigError(f"{name}: {next(v for v in same if same.count(v) > 1)} is given twice.")
+    for part, rate in config.training.learning_rates.items():
+        if part not in PARTS:
+            raise ConfigError(unknown("part of training.learning_rates", part, PARTS))
+        if not _positive(rate):
+            raise ConfigError(f"training.learning_rates.{part}: expected a number above 0, not {rate!r}.")
     check_encoder(config.network.encoder)
     for m, name in config.network.encoders.items():
         check_encoder(name, f"network.encoders.{m}")
@@ -358,6 +373,7 @@ _LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "training.batch_size": ("at least 2", lambda v: v >= 2),
     "training.learning_rate": ("a number above 0", _positive),
     "training.weight_decay": ("0 or more", _not_negative),
+    "training.momentum": ("at least 0 and below 1", lambda v: 0 <= v < 1),
     "augment.crop": ("a share above 0 and at most 1", lambda v: 0 < v <= 1),
     "teacher.crossfit": ("0 (no) or at least 2", lambda v: v == 0 or v >= 2),
     "student.drop": ("at least 0 and below 1", lambda v: 0 <= v < 1),

@@ -132,11 +132,13 @@ def _put(made: Any, setting: Setting, value: Any) -> None:
     place = made
     for section in sections:
         place = place.setdefault(section, {}) if isinstance(place, dict) else getattr(place, section)
-    if setting.type is Any:
+    if setting.type is Any or (setting.type is float and isinstance(value, str)):
         value = yaml.load(value, Loader=_Loader) if isinstance(value, str) else value
     elif isinstance(value, PurePath):
         value = str(value)
-    elif not isinstance(value, setting.type):
+    if setting.type is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if setting.type is not Any and not isinstance(value, setting.type):
         raise _wrong(setting, value)
     place[leaf] = value
 

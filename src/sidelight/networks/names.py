@@ -36,6 +36,10 @@ ROWS = {
 """What a row with that many dimensions is."""
 
 
+PARTS = ("encoders", "fusion", "head", "hallucinators")
+"""Parts of a network that may have a learning rate of their own."""
+
+
 def check_encoder(name: str, setting: str = "network.encoder") -> None:
     """Raises ConfigError for a name that is no encoder's; names the setting and the nearest valid name."""
     provider, colon, rest = name.partition(":")

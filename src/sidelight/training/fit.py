@@ -20,6 +20,7 @@ from sidelight.errors import RunError
 from sidelight.methods.base import Clock, Method
 from sidelight.training.balance import make_balance
 from sidelight.training.checkpoint import load_checkpoint, save_checkpoint
+from sidelight.training.optimisers import advance, make_optimiser, make_schedule, parts_of
 
 
 class Watch(Protocol):
@@ -104,7 +105,7 @@ def fit(
         DataError: a file that cannot be decoded, with its row.
         RunError: a term became NaN or infinite (named, with its epoch), no row to learn from, or a foreign checkpoint.
     """
-    loop = _Loop(method, settings, seed, balance or BalanceConfig(), augment, threads)
+    loop = _Loop(method, settings, len(train), seed, balance or BalanceConfig(), augment, threads)
     rows = train.labelled.nonzero()[:, 0] if method.learns_from == "labelled" else torch.arange(len(train))
     if len(rows) == 0:
         raise RunError("no labelled training row to learn from")
@@ -147,6 +148,7 @@ class _Loop:
         self,
         method: Method,
         settings: TrainingConfig,
+        rows: int,
         seed: int,
         balance: BalanceConfig,
         augment: AugmentConfig | None,
@@ -158,12 +160,11 @@ class _Loop:
         torch.manual_seed(seed)  # dropout
         self.generator = torch.Generator().manual_seed((seed + 1) % 2**63)  # another stream for the order of rows
         self.groups = {name: params for name, params in method.groups().items() if params}
-        self.optimisers = {
-            name: torch.optim.AdamW(
-                params, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=_fusable(params)
-            )
-            for name, params in self.groups.items()
-        }
+        parts = parts_of(method) if settings.learning_rates else {}
+        self.optimisers = {name: make_optimiser(params, settings, parts) for name, params in self.groups.items()}
+        total = settings.epochs * math.ceil(rows / settings.batch_size)
+        moving = {name: make_schedule(o, settings, total) for name, o in self.optimisers.items()}
+        self.schedules = {name: schedule for name, schedule in moving.items() if schedule is not None}
         self.history = History()
         self.best = _copy(method.state_dict())
         self.step = 0
@@ -185,6 +186,7 @@ class _Loop:
                 self._move(name, terms, clock)
                 for term, value in terms.items():
                     values.setdefault(term, []).append(value.detach())
+            advance(self.schedules)
             self.step += 1
         means = _means(values, number)
         score = float(self.method.score(select))
@@ -209,6 +211,7 @@ class _Loop:
             "method": self.method.state_dict(),
             "best": self.best,
             "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()},
+            "schedules": {name: schedule.state_dict() for name, schedule in self.schedules.items()},
             "random": torch.get_rng_state(),
             "order": self.generator.get_state(),
             "step": self.step,
@@ -221,6 +224,8 @@ class _Loop:
         self.best = state["best"]
         for name, o in self.optimisers.items():
             o.load_state_dict(state["optimisers"][name])
+        for name, schedule in self.schedules.items():
+            schedule.load_state_dict(state["schedules"][name])
         torch.set_rng_state(state["random"])
         self.generator.set_state(state["order"])
         self.step = state["step"]
@@ -249,7 +254,3 @@ def _means(values: Mapping[str, list[Tensor]], epoch: int) -> dict[str, float]:
 
 def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in state.items()}
-
-
-def _fusable(params: list[torch.nn.Parameter]) -> bool:
-    return all(p.device.type in ("cpu", "cuda") and p.dtype in (torch.float32, torch.float64) for p in params)
