@@ -17,6 +17,7 @@ from sidelight.errors import RunError, SidelightWarning
 from sidelight.results import (
     budget,
     budgets,
+    compare,
     load_results,
     nadeau_bengio,
     print_table,
@@ -474,6 +475,18 @@ class TestWords:
     def test_shares(self):
         assert labels_phrase(0.125) == "labels from 12.5 % of the training groups"
         assert number(-0.4, ".0f") == "0"
+
+
+def test_every_metric_in_the_summary_is_what_a_comparison_of_it_says():
+    results = frame({"baseline": 0.7, "kl": 0.72, "teacher": 0.8}).assign(mae=lambda r: 1 - r["accuracy"] / 3)
+    results.loc[(results["method"] == "kl") & (results["fold"] == 0), "mae"] = np.nan  # a metric may be undefined
+    results.attrs |= {"primary": "accuracy", "labels": ["a", "b"]}
+    told = {row["name"]: row["metrics"] for row in summary(results)["budgets"][0]["rows"]}
+    for metric in ("accuracy", "mae"):
+        rows = compare(results, metric=metric).rows
+        assert {name: means[metric] for name, means in told.items()} == {n: row.mean for n, row in rows.items()}
+    assert results.attrs["primary"] == "accuracy"  # the caller's are as they were
+    assert all(not rows.attrs for rows in budget(results).rows.values())
 
 
 def test_results_import_no_torch():
