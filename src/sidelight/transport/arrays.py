@@ -16,6 +16,8 @@ from torch import Tensor
 
 Array = Any  # Tensor | np.ndarray, the same kind throughout one solve
 
+# Exponents are clamped before exp: results below the normal range would make later products several times slower.
+LOWEST, HIGHEST = -60.0, 60.0
 CHUNK = 1 << 18  # elements of a matrix that are visited together, so that they stay in the cache
 SMALL = 1 << 18  # elements up to which numpy is the faster even if torch may use several threads
 
@@ -83,6 +85,15 @@ def wide(vector: Array, count: int) -> Array:
     if isinstance(vector, Tensor):
         return vector.expand(count, -1)
     return np.broadcast_to(vector, (count, len(vector)))
+
+
+def soft_maximum(exponents: Tensor) -> Tensor:
+    """``log sum_j exp(E_ij)`` of (..., n, m), which are overwritten.
+
+    torch's own takes several times as long where exponents are far below the largest: their exponentials are subnormal.
+    """
+    top = exponents.amax(-1, keepdim=True)
+    return exponents.sub_(top).clamp_min_(LOWEST).exp_().sum(-1).log_().add_(top.squeeze(-1))
 
 
 def l1(vector: Array) -> float:

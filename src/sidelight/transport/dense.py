@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from sidelight.transport.arrays import (
+    HIGHEST,
+    LOWEST,
     Array,
     alike,
     blocks,
@@ -24,6 +26,7 @@ from sidelight.transport.arrays import (
     l1,
     namespace,
     on,
+    soft_maximum,
     tensor,
     times,
     total,
@@ -34,8 +37,6 @@ from sidelight.transport.points import Matrix, Points
 
 Ground = Matrix | Points
 
-# Exponents are clamped before exp: results below the normal range would make later products several times slower.
-LOWEST, HIGHEST = -60.0, 60.0
 START = 1 / 30  # first epsilon, relative to the largest cost
 ANNEALING = 4.0  # about the ratio of consecutive epsilons on the way down
 STAGE_TOLERANCE = 0.05  # marginal error at which an epsilon above the target is left
@@ -308,4 +309,4 @@ def refit(cost: Ground, b: Array, potentials: tuple[Tensor, Tensor], epsilon: fl
     g = alike(potentials[1].detach(), b)
     weighted = g + namespace(b).log(b) * epsilon
     parts = cost.exponents(empty(cost.shape, b), epsilon, g=weighted)
-    return alike(torch.cat([torch.logsumexp(part, -1) for _, part in parts]).mul_(-epsilon), b), g
+    return alike(torch.cat([soft_maximum(part) for _, part in parts]).mul_(-epsilon), b), g

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sidelight.transport import dense
-from sidelight.transport.arrays import alike, suits_numpy, tensor
+from sidelight.transport.arrays import HIGHEST, LOWEST, alike, soft_maximum, suits_numpy, tensor
 from sidelight.transport.points import Points
 
 BLOCK = 1 << 20  # elements of a block
@@ -73,7 +73,7 @@ class Blocks:
 
     def kernels(self, f: Tensor, g: Tensor) -> Iterator[tuple[slice, Tensor]]:
         for rows, block in self.exponents(f, g):
-            yield rows, block.clamp_(dense.LOWEST, dense.HIGHEST).exp_()
+            yield rows, block.clamp_(LOWEST, HIGHEST).exp_()
 
     def sweep(self, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         """``f`` that makes the rows exact for ``g`` (from a guess near it), and the columns' relative masses then."""
@@ -103,7 +103,7 @@ class Blocks:
         f = torch.zeros_like(self.a)
         logarithm = self.b.log()
         for rows, block in self.exponents(f, g):
-            f[rows] = torch.logsumexp(block.add_(logarithm), 1) * -self.epsilon
+            f[rows] = soft_maximum(block.add_(logarithm)) * -self.epsilon
         return f
 
 

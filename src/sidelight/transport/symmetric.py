@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 
 from sidelight.transport import dense, stacked
-from sidelight.transport.arrays import Array, empty, namespace, on, total
-from sidelight.transport.dense import HIGHEST, LOWEST, Ground, Solution
+from sidelight.transport.arrays import HIGHEST, LOWEST, Array, empty, namespace, on, total
+from sidelight.transport.dense import Ground, Solution
 
 LENGTH, MOMENTUM = (
     12.0 - 8.0 * 2.0**0.5,
