@@ -124,8 +124,8 @@ def trained_tnets(task: str, kind: str) -> dict[str, TNet]:
     network, rows = trained_teacher(task, kind), make_rows(task, kind)
     torch.manual_seed(0)
     tnets = make_hallucinators(feature_shape(network), AVAILABLE, PRIVILEGED)
-    features = outputs(network, rows, rows.index).features
-    fit(Hallucination(tnets, features, features, task_of(task)), rows, rows, TrainingConfig(epochs=3), seed=0)
+    said = outputs(network, rows, rows.index)
+    fit(Hallucination(tnets, said, said, task_of(task)), rows, rows, TrainingConfig(epochs=3), seed=0)
     return tnets
 
 
@@ -237,12 +237,12 @@ def supervised_subject(role: str, task: str, kind: str) -> Subject:
 def hallucination_subject(task: str, kind: str, loss: str) -> Subject:
     """The stage that trains T-Nets; nothing leaves it but the T-Nets."""
     network, rows = trained_teacher(task, kind), make_rows(task, kind)
-    features = outputs(network, rows, rows.index).features
+    said = outputs(network, rows, rows.index)
 
     def factory(dtype: torch.dtype) -> Hallucination:
         torch.manual_seed(0)
         tnets = make_hallucinators(feature_shape(network), AVAILABLE, PRIVILEGED)
-        here = {m: f.to(dtype) for m, f in features.items()}
+        here = cast(said, dtype)
         return Hallucination(tnets, here, here, task_of(task), loss).to(dtype)
 
     return Subject(factory, rows, AVAILABLE, PRIVILEGED, exports=False)

@@ -351,8 +351,8 @@ def test_a_placebo_is_taught_by_a_teacher_of_permuted_rows(tmp_path, spied):
         said = {p: outputs(network, rows[p, control], rows[p, control].index) for p in ("train", "select")}
         assert isinstance(tnets.method, Hallucination)
         for m in ("watch", "pulse"):
-            assert torch.equal(tnets.method.features[m], said["train"].features[m])
-            assert torch.equal(tnets.method.select_features[m], said["select"].features[m])
+            for p, kept in (("train", tnets.method.said), ("select", tnets.method.select_said)):
+                assert torch.equal(kept(rows[p, control]).features[m], said[p].features[m])
         assert isinstance(student.method, Distillation)
         assert torch.equal(student.method.teachers[""].said.prediction, said["train"].prediction)
         assert torch.equal(student.method.teachers[""].said.fused, said["train"].fused)

@@ -102,16 +102,16 @@ def test_equation_5_by_hand():
     first = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
     second = 0.5 * math.log(2.0) + 0.5 * math.log(2 / 3)
     adaptation = heard(q, p)
-    value = adaptation.conditional({"watch": q}, torch.arange(2), None)
+    value = adaptation.conditional({"watch": q}, p, None)
     assert value.item() == pytest.approx((first + second) / 2, rel=1e-6)
-    alone = adaptation.conditional({"watch": q}, torch.arange(2), torch.tensor([1]))
+    alone = adaptation.conditional({"watch": q}, p, torch.tensor([1]))
     assert alone.item() == pytest.approx(second, rel=1e-6)
 
 
 def test_equation_5_of_values_is_their_squared_error():
     said = torch.tensor([[1.0, 2.0], [0.0, 1.0]])
     made = said[:, None] + torch.tensor([[[1.0, 0.0]], [[3.0, 2.0]]])
-    value = heard(made, said, "regression").conditional({"watch": made}, torch.arange(2), torch.ones(2) > 0)
+    value = heard(made, said, "regression").conditional({"watch": made}, said, None)
     assert value.item() == pytest.approx((1 + 0 + 9 + 4) / 4)
 
 
@@ -255,13 +255,12 @@ def test_what_the_privileged_branch_said_is_fixed_and_no_part_of_the_state():
     said = outputs(parts.trained(PRIVILEGED), batch, batch.index)
     assert method.reads == AVAILABLE
     fit(method, batch, batch, TrainingConfig(epochs=2, batch_size=16), seed=0)
-    assert torch.equal(method.adaptation.predictions(batch.index)["of branch"], said.prediction)
+    assert torch.equal(method.adaptation.said(batch).prediction, said.prediction)
     for m in PRIVILEGED:
-        assert torch.equal(method.adaptation.features(batch.index)[m], said.features[m])
+        assert torch.equal(method.adaptation.said(batch).features[m], said.features[m])
     assert not [name for name in method.state_dict() if "kept_" in name]
-    assert all(
-        x.dtype == torch.float64 for x in copy.deepcopy(method).double().adaptation.features(batch.index).values()
-    )
+    doubled = copy.deepcopy(method).double().adaptation.said(batch)
+    assert all(x.dtype == torch.float64 for x in doubled.features.values())
 
 
 def test_building_it_again_gives_the_same_bits():
@@ -391,7 +390,7 @@ def test_of_maps_some_positions_are_compared():
     """MMD sees as many positions as the setting says; with at least all of them it is that of every position."""
     method, batch = osmd(task="segmentation", positions=40), rows(task="segmentation")
     made = method.student.encode(batch).features["watch"]
-    real = method.adaptation.features(batch.index)["watch"]
+    real = method.adaptation.said(batch).features["watch"]
     n = made.shape[0] * made.shape[2] * made.shape[3]
     torch.manual_seed(0)
     some = [method.adaptation.distance(made, real) for _ in range(2)]
@@ -408,7 +407,7 @@ def test_of_maps_some_positions_are_compared():
 
 def test_vectors_are_compared_in_every_row():
     method, batch = osmd(positions=2), rows()
-    made, real = method.student.encode(batch).features["watch"], method.adaptation.features(batch.index)["watch"]
+    made, real = method.student.encode(batch).features["watch"], method.adaptation.said(batch).features["watch"]
     assert torch.equal(method.adaptation.distance(made, real), gaussian_mmd(made[:, 0], real[:, 0]))
 
 

@@ -18,7 +18,7 @@ from sidelight.experiment.parts import Parts
 from sidelight.experiment.record import Similarities, examples, measured, predictions, store_job, subsets
 from sidelight.export import Student, load_student
 from sidelight.methods import CONTROLS, Method, Recipe, Supervised, Teacher
-from sidelight.networks.network import Network, outputs
+from sidelight.networks.network import Network, gathered
 from sidelight.tasks import Task
 from sidelight.training import History, fit
 
@@ -110,8 +110,9 @@ class Cell:
         network = method.export()
         similar.add(network, history.best_epoch)
         task = self.data.task_of(job.labels)
-        task = task.calibrated(task.answer(outputs(network, select, select.index)), select.target, select.labelled)
-        said = task.answer(outputs(network, test, test.index))
+        chosen = gathered(network, select, select.index, task.kept)
+        task = task.calibrated(chosen, select.target, select.labelled)
+        said = gathered(network, test, test.index, task.kept)
         facts = {
             "metrics": measured(task, said, test),
             "seconds": history.seconds,

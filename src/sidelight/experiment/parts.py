@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import safetensors.torch
@@ -16,6 +17,7 @@ from sidelight.data.batch import Batch
 from sidelight.errors import RunError
 from sidelight.experiment.jobs import Job
 from sidelight.methods import Hallucination, Method, Supervised, Teacher
+from sidelight.methods.kept import MAPS_IN_MEMORY, Live
 from sidelight.networks.build import build_network, feature_shape
 from sidelight.networks.hallucination import HallucinationNetwork, freeze, make_hallucinators
 from sidelight.networks.network import Network, Output, outputs
@@ -88,13 +90,17 @@ class Parts:
         network = self.network(reads)
         numbers = "-".join(str(self.data.modalities.index(m)) for m in reads)
         name = replace(self.job, method=f"branch-{numbers}").id
+        self._once(network, name, partial(self._fit_branch, network, reads, name))
+        return network.eval()
+
+    def _once(self, module: nn.Module, name: str, train: Callable[[], object]) -> None:
+        """Train a module, or give it the weights that were kept of it in `shared/`."""
         stored = self.cell.folder / "shared" / f"{name}.safetensors"
         if stored.is_file():
-            network.load_state_dict(safetensors.torch.load_file(stored))
+            module.load_state_dict(safetensors.torch.load_file(stored))
         else:
-            self._fit_branch(network, reads, name)
-            write_atomic(stored, safetensors.torch.save(network.state_dict()))
-        return network.eval()
+            train()
+            write_atomic(stored, safetensors.torch.save(dict(module.state_dict())))
 
     def _fit_branch(self, network: Network, reads: Sequence[str], name: str) -> None:
         lacks = {part: lacking(self.rows(part), reads) for part in ("train", "select")}
@@ -112,43 +118,76 @@ class Parts:
     # teachers -----------------------------------------------------------------------------------------------------
 
     def says(self, network: Network, part: str = "train") -> Output:
-        """What a network says of every row."""
+        """What a network says of every row, computed once."""
         rows = self.rows(part)
         return outputs(network, rows, rows.index)
+
+    def speech(self, network: Network, part: str = "train") -> Output | Live:
+        """What a network says of every row; or, where it says maps that are too large to keep, the network itself.
+
+        Vectors, and maps up to `MAPS_IN_MEMORY` bytes, are computed once.
+        """
+        if self.data.dataset.size:
+            rows = self.rows(part)
+            one = outputs(network, rows, rows.index[:1])
+            if one.nbytes * len(rows) > MAPS_IN_MEMORY:
+                return Live([network], one)
+        return self.says(network, part)
 
     def teacher(self, crossfit: bool = False) -> Teacher:
         """What the fold's teacher, or its cross-fitted siblings, says of every train row."""
         key = (self.job.method, self.job.control, self.job.labels, crossfit)
         if key not in self.cell.speech:
-            said = self.says(self.cell.supervised(self.job))
+            said = self.speech(self.cell.supervised(self.job))
             self.cell.speech[key] = self._crossfit(said) if crossfit else Teacher(said)
         return self.cell.speech[key]
 
     def teacher_on(self, members: Sequence[str]) -> Teacher:
         """A teacher on some privileged modalities and the available ones, silent of rows that have none of these."""
         absent = lacking(self.rows(), members)
-        said = self.says(self.trained([*self.available, *members]))
+        said = self.speech(self.trained([*self.available, *members]))
         return Teacher(said, silent=absent if absent.any() else None)
 
-    def _crossfit(self, said: Output) -> Teacher:
+    def _crossfit(self, said: Output | Live) -> Teacher:
         """`said`, replaced where groups are labelled by what teachers say that were not trained on the row's group.
 
         It governs what is said in the loss. The student's first weights and its T-Nets are the fold's own teacher's.
         """
         part = torch.as_tensor(self.data.crossfit_parts(self.job.labels, self.config.teacher.crossfit or 5))
+        if isinstance(said, Live):
+            return Teacher(self._crossfit_live(said, part), part)
         stored = self.cell.folder / "shared" / f"{self.job.id}-crossfit.safetensors"
         if stored.is_file():
             return Teacher(_unflatten(safetensors.torch.load_file(stored)), part)
         train, flat = self.rows(), _flatten(said)
-        for p in [p for p in torch.unique(part[train.labelled]).tolist() if p >= 0]:
-            method = Supervised(self.network(self.cell.reads(self.job)), self.task)
-            others = replace(train, labelled=train.labelled & (part != p))
-            self.cell.fit(method, others, self.rows("select"), f"{self.job.id}-part{p}")
+        for p in self._parts_taught(part):
+            sibling = self.network(self.cell.reads(self.job))
+            self._fit_sibling(sibling, part, p)
             rows = (part == p).nonzero()[:, 0]
-            for name, value in _flatten(outputs(method.network, train, rows)).items():
+            for name, value in _flatten(outputs(sibling, train, rows)).items():
                 flat[name][rows] = value
         write_atomic(stored, safetensors.torch.save(flat))
         return Teacher(_unflatten(flat), part)
+
+    def _crossfit_live(self, said: Live, part: Tensor) -> Live:
+        """The fold's own teacher and its siblings, each to be asked about its part; they are kept in `shared/`."""
+        networks, speaker = [*said.networks], torch.zeros_like(part)
+        for p in self._parts_taught(part):
+            sibling = self.network(self.cell.reads(self.job))
+            self._once(sibling, f"{self.job.id}-part{p}", partial(self._fit_sibling, sibling, part, p))
+            speaker[part == p] = len(networks)
+            networks.append(sibling)
+        return Live(networks, said.sample, speaker)
+
+    def _parts_taught(self, part: Tensor) -> list[int]:
+        """The parts with labelled rows, about which a sibling speaks."""
+        return [p for p in torch.unique(part[self.rows().labelled]).tolist() if p >= 0]
+
+    def _fit_sibling(self, network: Network, part: Tensor, p: int) -> None:
+        """Train a teacher on the labelled rows of all parts but p."""
+        train = self.rows()
+        others = replace(train, labelled=train.labelled & (part != p))
+        self.cell.fit(Supervised(network, self.task), others, self.rows("select"), f"{self.job.id}-part{p}")
 
     # students -----------------------------------------------------------------------------------------------------
 
@@ -214,31 +253,23 @@ class Parts:
             network = self.cell.supervised(teacher)
             self.seed()
             tnets = make_hallucinators(feature_shape(network), self.available, self.privileged)
-            stored = self.cell.folder / "shared" / f"{teacher.id}-tnets.safetensors"
-            holder = nn.ModuleDict(tnets)
-            if stored.is_file():
-                holder.load_state_dict(safetensors.torch.load_file(stored))
-            else:
-                of_teacher = Parts(self.cell, teacher)
-                of_teacher.fit(of_teacher.hallucination(network, tnets), "tnets")
-                write_atomic(stored, safetensors.torch.save(dict(holder.state_dict())))
+            of_teacher = Parts(self.cell, teacher)
+            self._once(nn.ModuleDict(tnets), f"{teacher.id}-tnets", partial(of_teacher.fit_tnets, network, tnets))
             self.cell.tnets[teacher] = tnets
         return self.cell.tnets[teacher]
 
-    def hallucination(self, network: Network, tnets: dict[str, nn.Module]) -> Hallucination:
-        """The stage that trains T-Nets on the features of `network`."""
-        features = {}
+    def fit_tnets(self, network: Network, tnets: dict[str, nn.Module]) -> None:
+        """Train T-Nets on the features of `network`."""
         for part in ("train", "select"):
             rows = self.rows(part)
-            features[part] = self.says(network, part).features
             for m in tnets:
                 if m in rows.present and not rows.present[m].any():
                     raise RunError(
                         f"fold {self.data.fold.name}: no {part} row has {m!r}, so its T-Net cannot learn. Leave it "
                         "out of --privileged, or set student.hallucinate=no."
                     )
-        loss = self.config.teacher.hallucination
-        return Hallucination(tnets, features["train"], features["select"], self.task, loss)
+        said, select_said = self.speech(network), self.speech(network, "select")
+        self.fit(Hallucination(tnets, said, select_said, self.task, self.config.teacher.hallucination), "tnets")
 
 
 def lacking(rows: Batch, modalities: Sequence[str]) -> Tensor:

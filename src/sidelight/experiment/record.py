@@ -20,7 +20,7 @@ from sidelight.experiment.jobs import Job
 from sidelight.losses.structural import cosine_similarity_matrix
 from sidelight.methods import Method
 from sidelight.metrics import confusions, first_hits, nearest
-from sidelight.networks.network import Network, outputs
+from sidelight.networks.network import Network, gathered
 from sidelight.results.store import write_folder_atomic
 from sidelight.tasks import Task
 from sidelight.training import History
@@ -49,8 +49,8 @@ class Similarities:
         self.matrices = dict(state)
 
     def add(self, network: Network, epoch: int) -> None:
-        said = outputs(network, self.probe, torch.arange(len(self.probe)))
-        self.matrices[f"epoch_{epoch:04d}"] = cosine_similarity_matrix(said.embedding).half()
+        embedding = gathered(network, self.probe, torch.arange(len(self.probe)), lambda said: said.embedding)
+        self.matrices[f"epoch_{epoch:04d}"] = cosine_similarity_matrix(embedding).half()
 
 
 def predictions(dataset: Dataset, rows: NDArray, said: Tensor, task: Task) -> pd.DataFrame:
@@ -83,7 +83,7 @@ def predictions(dataset: Dataset, rows: NDArray, said: Tensor, task: Task) -> pd
 
 
 def measured(task: Task, said: Tensor, batch: Batch) -> dict[str, float]:
-    """Every metric of the task over the labelled rows, as it is usually written (not signed)."""
+    """Every metric of the task over the labelled rows, as it is usually written (not signed); said: `Task.kept`."""
     where = batch.labelled
     return task.measure(task.read(said[where]), batch.target[where].numpy())
 
@@ -97,7 +97,7 @@ def subsets(network: Network, test: Batch, task: Task) -> dict[str, dict[str, fl
         there = test.present.get(m, torch.ones_like(test.labelled))
         rows = test.only([m]).take(there.nonzero()[:, 0])
         if rows.labelled.any() and not task.unmeasurable(rows.target[rows.labelled].numpy()):
-            found[m] = measured(task, task.answer(outputs(network, rows, torch.arange(len(rows)))), rows)
+            found[m] = measured(task, gathered(network, rows, torch.arange(len(rows)), task.kept), rows)
     return found
 
 

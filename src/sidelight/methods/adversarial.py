@@ -37,7 +37,7 @@ class AdversarialHallucination(Method):
         self.reads = student.reads
         student.requires_grad_(False)
         student.hallucinators.requires_grad_(True)
-        widths = {m: teacher.said.vector(m).shape[1] for m in student.hallucinators}
+        widths = {m: teacher.sample.vector(m).shape[1] for m in student.hallucinators}
         self.critics = nn.ModuleDict({m: discriminator(w, 3, hidden, task.outputs + 1) for m, w in widths.items()})
 
     def groups(self) -> dict[str, list[nn.Parameter]]:

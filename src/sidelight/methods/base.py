@@ -12,7 +12,7 @@ from torch.nn import Parameter
 
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
-from sidelight.networks.network import Network, Output, outputs
+from sidelight.networks.network import Network, Output, gathered
 from sidelight.tasks import Task
 
 if TYPE_CHECKING:
@@ -115,8 +115,9 @@ class Method(nn.Module):
 
     def score(self, select: Batch) -> float:
         """What chooses the epoch, higher is better: by default the task's primary metric of `export()`."""
-        said = outputs(self.export(), select, torch.arange(len(select), device=select.index.device))
-        return self.task.score(self.task.answer(said), select.target, select.labelled)
+        rows = torch.arange(len(select), device=select.index.device)
+        kept = gathered(self.export(), select, rows, self.task.kept)
+        return self.task.score(kept, select.target, select.labelled)
 
 
 class Supervised(Method):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -12,8 +12,12 @@ from torch import Tensor, nn
 
 from sidelight.config import Config
 from sidelight.data.batch import Batch
+from sidelight.data.pixels import rows_at_once
+from sidelight.data.prefetch import ready_batches
+from sidelight.errors import ConfigError
 from sidelight.losses.distribution import gaussian_mmd
 from sidelight.methods.base import Clock, Entry, Method
+from sidelight.methods.kept import Live, Said
 from sidelight.networks.network import Network, Output
 from sidelight.networks.tokens import pooled
 from sidelight.tasks import Task
@@ -21,19 +25,37 @@ from sidelight.tasks import Task
 
 @dataclass(frozen=True)
 class Teacher:
-    """What a finished teacher says of every training row, kept so that it is computed once.
+    """What a finished teacher says of every training row.
 
-    said: outputs over all training rows, addressed by `Batch.index`.
+    said: outputs over all training rows, computed once and addressed by `Batch.index`; or the teacher itself, asked at
+        every step, where these would be too large to keep.
     part: (N,) int64, which of several cross-fitted teachers spoke about the row, −1 for none; None where there is one.
     silent: (N,) bool, rows of which it says nothing (its privileged modality is absent); None where there is none.
     """
 
-    said: Output
+    said: Output | Live
     part: Tensor | None = None
     silent: Tensor | None = None
 
     def __call__(self, batch: Batch) -> Output:
-        return self.said.take(batch.index)
+        return self.said(batch) if isinstance(self.said, Live) else self.said.take(batch.index)
+
+    @property
+    def sample(self) -> Output:
+        """What it says of some rows at least, by which sizes are known."""
+        return self.said.sample if isinstance(self.said, Live) else self.said
+
+    @property
+    def every(self) -> Output:
+        """What it says of every training row, for terms that compare rows with all others."""
+        if isinstance(self.said, Live):
+            raise ConfigError("this term keeps what the teacher says of every row, which is too large for maps.")
+        return self.said
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What a batch has to hold for it."""
+        return self.said.reads if isinstance(self.said, Live) else ()
 
     def heard(self, index: Tensor) -> Tensor | None:
         """(B,) bool, of which rows it speaks; None where of all."""
@@ -45,7 +67,7 @@ class Teacher:
 
     def without_features(self) -> Teacher:
         """The same without per-modality features, which most terms do not read."""
-        return replace(self, said=replace(self.said, features={}))
+        return self if isinstance(self.said, Live) else replace(self, said=replace(self.said, features={}))
 
 
 class Term(Entry, nn.Module):
@@ -106,8 +128,8 @@ class Distillation(Method):
     ):
         super().__init__(task)
         self.student = student
-        self.reads = student.reads
         named = {"": teachers} if isinstance(teachers, Teacher) else dict(teachers)
+        self.reads = tuple(dict.fromkeys([*student.reads, *(m for t in named.values() for m in t.reads)]))
         features = any(t.reads_features for t in terms.values())
         self.teachers = named if features else {name: t.without_features() for name, t in named.items()}
         self.parts = nn.ModuleDict()
@@ -159,6 +181,10 @@ class Hallucination(Method):
     mean over rows that have the modality of d(T-Net(available features), privileged features), the target without
     gradient (METHODS: PKDOT, 4). It follows the teacher instead of running beside it, so that the feature space stands
     still and the teacher's epoch is chosen without it.
+
+    Args:
+        tnets: privileged modality -> T-Net.
+        said, select_said: what the teacher says of all train and of all select rows, or the teacher itself.
     """
 
     learns_from = "all"
@@ -166,28 +192,39 @@ class Hallucination(Method):
     def __init__(
         self,
         tnets: Mapping[str, nn.Module],
-        features: Mapping[str, Tensor],
-        select_features: Mapping[str, Tensor],
+        said: Output | Live,
+        select_said: Output | Live,
         task: Task,
         loss: str = "mse",
     ):
         super().__init__(task)
         self.tnets = nn.ModuleDict(dict(tnets))
-        self.reads = ()
-        self.features, self.select_features, self.loss = dict(features), dict(select_features), loss
+        self.said, self.select_said = (x if isinstance(x, Live) else Said(x) for x in (said, select_said))
+        self.reads, self.loss = self.said.reads, loss
 
     def terms(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         for tnet in self.tnets.values():
             tnet.get_buffer("trained_steps").add_(1)
-        return self._distances({m: f[batch.index] for m, f in self.features.items()}, batch)
+        return self._distances(self.said(batch).features, batch)
 
     def score(self, select: Batch) -> float:
-        """Minus the loss on the teacher's features of the select rows."""
+        """Minus the loss on the teacher's features of the select rows; of a teacher asked live, a mean over chunks."""
         self.eval()
+        total, have = 0.0, {m: _count(select, m) for m in self.tnets}
         with torch.no_grad():
-            total = sum(float(d) for d in self._distances(self.select_features, select).values())
+            for part in self._in_parts(select):
+                for m, d in zip(self.tnets, self._distances(self.select_said(part).features, part).values()):
+                    total += float(d) * (_count(part, m) / max(have[m], 1))
         self.train()
         return -total
+
+    def _in_parts(self, select: Batch) -> Iterable[Batch]:
+        """The select rows: at once where it is known what is said of them, else as a network can read them."""
+        if isinstance(self.select_said, Said):
+            return [select]
+        read = replace(select.only(self.select_said.reads), present=select.present)
+        at_once = rows_at_once(list(read.shapes().values()))
+        return ready_batches(read, torch.split(torch.arange(len(select)), at_once))
 
     def _distances(self, features: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         read = {m: f for m, f in features.items() if m not in self.tnets}
@@ -195,6 +232,11 @@ class Hallucination(Method):
             f"hallucinate {m}": _distance(tnet(read), features[m].detach(), batch.present.get(m), self.loss)
             for m, tnet in self.tnets.items()
         }
+
+
+def _count(batch: Batch, m: str) -> int:
+    """How many rows have the modality."""
+    return int(batch.present[m].sum()) if m in batch.present else len(batch)
 
 
 def _distance(made: Tensor, real: Tensor, there: Tensor | None, loss: str) -> Tensor:

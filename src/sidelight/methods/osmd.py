@@ -17,7 +17,7 @@ from sidelight.losses.distribution import cross_translation, gaussian_mmd, sampl
 from sidelight.losses.pointwise import soft_label_kl, squared_error
 from sidelight.losses.relational import rkd
 from sidelight.methods.base import Clock, Method, Standalone
-from sidelight.methods.kept import Kept, rows_of, those
+from sidelight.methods.kept import Live, Said, rows_of, those
 from sidelight.networks.build import feature_shape
 from sidelight.networks.fusions import CrossTranslation
 from sidelight.networks.hallucination import HallucinationNetwork, TNet
@@ -41,26 +41,27 @@ class Adaptation(nn.Module):
 
     Args:
         branch: the network trained on the privileged modalities alone.
-        said: what it says of every training row.
+        said: what it says of every training row, or of a batch.
         positions: how many positions of sequences and maps MMD compares.
     """
 
-    def __init__(self, kind: JDN, branch: Network, said: Output, task: Task, positions: int):
+    def __init__(self, kind: JDN, branch: Network, said: Output | Live, task: Task, positions: int):
         super().__init__()
         self.kind, self.task, self.positions = kind, task, positions
-        self.features = Kept(said.features)
+        self.said = said if isinstance(said, Live) else Said(said)
         if kind == "joint":
             self.fusion, self.head = copy.deepcopy(branch.fusion), copy.deepcopy(branch.head)
-            self.predictions = Kept({"of branch": said.prediction})
 
     def forward(self, made: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        losses, some = [], torch.zeros_like(batch.labelled)
-        for m, real in self.features(batch.index).items():
+        losses, some, said = [], torch.zeros_like(batch.labelled), self.said(batch)
+        for m, real in said.features.items():
             there = batch.present.get(m, torch.ones_like(some))
             some, rows = some | there, rows_of(there)
             losses.append(self.distance(those(made[m], rows), those(real, rows)))
         value = torch.stack(losses).mean()
-        return value + self.conditional(made, batch.index, rows_of(some)) if self.kind == "joint" else value
+        if self.kind != "joint":
+            return value
+        return value + self.conditional({m: made[m] for m in said.features}, said.prediction, rows_of(some))
 
     def distance(self, made: Tensor, real: Tensor) -> Tensor:
         """Between features (B, T, D) or (B, D, h, w) of the same rows."""
@@ -73,10 +74,12 @@ class Adaptation(nn.Module):
         made, real = sampled_positions(made, real, samples=samples, channels=channels)
         return gaussian_mmd(made, real)
 
-    def conditional(self, made: Mapping[str, Tensor], index: Tensor, rows: Tensor | None) -> Tensor:
-        """Eq. 5 as a mean over rows (and pixels), every class counted; of values, their mean squared error."""
-        said = those(self.head(self.fusion({m: made[m] for m in self.features.names})), rows)
-        real = those(self.predictions(index)["of branch"], rows)
+    def conditional(self, made: Mapping[str, Tensor], real: Tensor, rows: Tensor | None) -> Tensor:
+        """Eq. 5 as a mean over rows (and pixels), every class counted; of values, their mean squared error.
+
+        made: hallucinated features; real: the branch's prediction of the same rows; rows: those that count.
+        """
+        said, real = those(self.head(self.fusion(made)), rows), those(real, rows)
         return squared_error(said, real) if isinstance(self.task, Regression) else soft_label_kl(said, real, 1.0)
 
 
@@ -109,7 +112,7 @@ class OSMD(Standalone):
         super().__init__(task)
         self.student, self.adaptation = student, adaptation
         self.decoders = nn.ModuleDict(dict(decoders))
-        self.reads = student.reads
+        self.reads = tuple(dict.fromkeys([*student.reads, *(adaptation.said.reads if adaptation else ())]))
 
     @classmethod
     def build(cls, parts: Parts, *, jdn: JDN = "joint", ctn: CTN = "cross", positions: int = 256) -> Method:
@@ -130,7 +133,7 @@ class OSMD(Standalone):
         student = parts.student(ordinary, slots, "cross-translation" if ctn == "cross" else "concat")
         adaptation = None
         if jdn != "none":
-            adaptation = Adaptation(jdn, branch, parts.says(branch), parts.task, positions)
+            adaptation = Adaptation(jdn, branch, parts.speech(branch), parts.task, positions)
         decoders = {}
         if ctn == "autoencoder":
             shapes = feature_shape(student)

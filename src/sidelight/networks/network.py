@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,6 +43,11 @@ class Output:
     def vector(self, slot: str) -> Tensor:
         """The slot's tokens averaged over time, or its map over positions: (B, D)."""
         return pooled(self.features[slot])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(x.nbytes for x in (self.prediction, self.fused, *self.features.values()))
 
     def take(self, rows: Tensor) -> Output:
         """The given rows of every tensor."""
@@ -176,14 +181,29 @@ def encode_present(encoder: Any, x: Tensor, length: Tensor | None, present: Tens
 @torch.no_grad()
 def outputs(network: Network, batch: Batch, rows: Tensor, chunk: int | None = None) -> Output:
     """The network's output on many rows, in evaluation mode and in chunks; the network's mode is put back."""
-    training = network.training
-    network.eval()
-    chunk = chunk or rows_at_once([shape for m, shape in batch.shapes().items() if m in network.reads])
-    batch = replace(batch, files={m: x for m, x in batch.files.items() if m in network.reads})
-    parts = [network(part) for part in ready_batches(batch, torch.split(rows, chunk))]
-    network.train(training)
+    return joined(list(_in_chunks(network, batch, rows, chunk)))
+
+
+def joined(parts: Sequence[Output]) -> Output:
+    """The rows of several outputs, one after the other."""
     return Output(
         torch.cat([p.prediction for p in parts]),
         torch.cat([p.fused for p in parts]),
         {m: torch.cat([p.features[m] for p in parts]) for m in parts[0].features},
     )
+
+
+@torch.no_grad()
+def gathered(network: Network, batch: Batch, rows: Tensor, what: Callable[[Output], Tensor]) -> Tensor:
+    """`what` of the network's outputs on many rows; of the outputs themselves no more than a chunk is held."""
+    return torch.cat([what(part) for part in _in_chunks(network, batch, rows)])
+
+
+def _in_chunks(network: Network, batch: Batch, rows: Tensor, chunk: int | None = None) -> Iterator[Output]:
+    training = network.training
+    network.eval()
+    chunk = chunk or rows_at_once([shape for m, shape in batch.shapes().items() if m in network.reads])
+    batch = replace(batch, files={m: x for m, x in batch.files.items() if m in network.reads})
+    for part in ready_batches(batch, torch.split(rows, chunk)):
+        yield network(part)
+    network.train(training)

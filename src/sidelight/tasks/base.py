@@ -63,6 +63,13 @@ class Task(ABC):
         """What of a network's output is its answer, which is scored, stored and deployed; by default its prediction."""
         return said.prediction
 
+    def kept(self, said: Output) -> Tensor:
+        """What is kept of an output until it is measured, in the place of `answer`, which it is by default.
+
+        Where answers are large, what `decide` makes of them, which `decide` then leaves as it is.
+        """
+        return self.answer(said)
+
     def unmeasurable(self, target: NDArray) -> str:
         """Why nothing can be measured on labelled rows with these targets, and the mend; "" where it can."""
         return ""

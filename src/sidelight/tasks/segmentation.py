@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
@@ -13,6 +15,9 @@ from sidelight import metrics
 from sidelight.losses.pointwise import soft_label_kl
 from sidelight.metrics import Metric
 from sidelight.tasks.base import Task
+
+if TYPE_CHECKING:
+    from sidelight.networks.network import Output
 
 
 class Segmentation(Task):
@@ -48,7 +53,13 @@ class Segmentation(Task):
         return mean.where(valid.any(2).any(1), p.amax(1).mean((1, 2)))
 
     def decide(self, prediction: Tensor) -> NDArray:
-        return np.asarray(prediction.detach().argmax(1).cpu())
+        """(B, H, W) class codes, of logits or of what was `kept` of them."""
+        codes = prediction.detach()
+        return np.asarray((codes.argmax(1) if codes.is_floating_point() else codes).cpu())
+
+    def kept(self, said: Output) -> Tensor:
+        """(B, H, W) class codes: a byte a pixel (two for more than 256 classes), not C numbers."""
+        return self.answer(said).argmax(1).to(torch.uint8 if self.outputs <= 256 else torch.int16)
 
     def metrics(self) -> dict[str, Metric]:
         of_class = {
