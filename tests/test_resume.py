@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -227,3 +228,15 @@ def test_a_worker_that_dies_and_a_run_that_is_stopped(blow, whole, tmp_path):
 
 if __name__ == "__main__":
     main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+
+
+@pytest.mark.parametrize("method", ["dask", "osmd", "mtnet", "admd"])
+def test_what_a_student_trains_of_a_network_that_was_read_back_is_what_it_was(method, tmp_path):
+    """Hallucination encoders are copies of the teacher's or baseline's, which a resumed run reads from its folder."""
+    data, settings = make_data(n=96, groups=8), {"methods": [method], "placebo": ["none"]}
+    study(tmp_path / "whole", data, **settings)
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    for lost in (tmp_path / "again" / "jobs").glob(f"{method}-*"):
+        shutil.rmtree(lost)
+    study(tmp_path / "again", data, resume=True, **settings)
+    assert differing(outcome(tmp_path / "whole"), outcome(tmp_path / "again")) == []

@@ -54,14 +54,15 @@ class Cell:
         """The network of a `baseline` or `teacher` job, trained here or read back from its folder."""
         if job not in self._networks:
             stored = self.folder / "jobs" / job.id / "model.safetensors"
-            if stored.is_file():
+            parts = Parts(self, job)
+            network = parts.network(self.reads(job))
+            if stored.is_file():  # into a new network: a student's own is frozen, and encoders are copied to be trained
                 own = {m: e for m, e in self.own_encoders().items() if m in self.reads(job)}
-                self._networks[job] = load_student(stored, encoders=own).network
+                network.load_state_dict(load_student(stored, encoders=own).network.state_dict())
+                network.eval()
             else:
-                parts = Parts(self, job)
-                method = Supervised(parts.network(self.reads(job)), parts.task)
-                self._train_and_store(method, job)
-                self._networks[job] = method.network
+                self._train_and_store(Supervised(network, parts.task), job)
+            self._networks[job] = network
         return self._networks[job]
 
     def reads(self, job: Job) -> list[str]:
