@@ -1,0 +1,237 @@
+"""Teachers that are asked at every step, since the maps that they say of all rows are too large to keep."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sidelight.config import Config
+from sidelight.errors import ConfigError
+from sidelight.experiment import parts as parts_module
+from sidelight.experiment.jobs import Job
+from sidelight.experiment.parts import Parts
+from sidelight.export import load_student
+from sidelight.methods import Distillation, Recipe, Teacher
+from sidelight.methods.kept import Live, Said
+from sidelight.methods.osmd import OSMD
+from sidelight.networks.network import Output, gathered, outputs
+from sidelight.testing import CHECKS, Subject
+from small import cell, curves, differing, make_data, outcome, study
+from support import AVAILABLE, PRIVILEGED, make_network, make_rows, task_of, trained_teacher
+
+pytestmark = pytest.mark.filterwarnings("ignore:k=.* anchors:UserWarning", "ignore:transport:UserWarning")
+QUESTION = {"training": {"epochs": 2, "patience": 2, "batch_size": 16}}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_data("segmentation")
+
+
+@pytest.fixture
+def nothing_kept(monkeypatch):
+    monkeypatch.setattr(parts_module, "MAPS_IN_MEMORY", 0)
+
+
+def parts_of(folder: Path, data, method: str, control: str = "", **changes) -> Parts:
+    return Parts(cell(folder, data, methods=[method], **QUESTION, **changes), Job(method, control, 1.0, 0, 0))
+
+
+def built(parts: Parts):
+    return Recipe.parse(parts.job.method).build(parts)[0]
+
+
+def close(one: Output, two: Output) -> bool:
+    pairs = [(one.prediction, two.prediction), (one.fused, two.fused)]
+    pairs += [(one.features[m], two.features[m]) for m in two.features]
+    return set(one.features) == set(two.features) and all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
+
+
+# what is said ---------------------------------------------------------------------------------------------------------
+
+
+def test_vectors_and_small_maps_are_kept(data, tmp_path, monkeypatch):
+    assert isinstance(parts_of(tmp_path / "maps", data, "kl").lent("teacher", "").teacher().said, Output)
+    monkeypatch.setattr(parts_module, "MAPS_IN_MEMORY", 0)
+    assert isinstance(parts_of(tmp_path / "vectors", make_data(), "kl").lent("teacher", "").teacher().said, Output)
+    assert isinstance(parts_of(tmp_path / "large", data, "kl").lent("teacher", "").teacher().said, Live)
+
+
+@pytest.mark.parametrize("control", ["", "placebo"])
+@pytest.mark.parametrize("crossfit", [False, True])
+def test_a_live_teacher_says_what_would_be_kept(control, crossfit, data, tmp_path, monkeypatch):
+    """Of rows without a privileged modality too; a placebo's of permuted rows; of each part its own teacher."""
+    kept = parts_of(tmp_path / "kept", data, "kl", control).lent("teacher", control).teacher(crossfit)
+    monkeypatch.setattr(parts_module, "MAPS_IN_MEMORY", 0)
+    parts = parts_of(tmp_path / "live", data, "kl", control)
+    for _ in ("trained", "read back"):
+        live = parts.lent("teacher", control).teacher(crossfit)
+        rows = torch.tensor([3, 40, 1, 17, 22, 9])
+        batch = parts.rows().take(rows).ready()
+        assert not batch.present["watch"].all()
+        assert close(live(batch), kept(batch))
+        assert (live.part is None) is not crossfit
+        assert not crossfit or torch.equal(live.part, kept.part)
+        parts = parts_of(tmp_path / "live", data, "kl", control)
+
+
+def test_a_term_that_needs_every_row_is_refused(data, tmp_path, nothing_kept):
+    with pytest.raises(ConfigError, match="what the teacher says of every row"):
+        parts_of(tmp_path, data, "kl").lent("teacher", "").teacher().every  # noqa: B018
+
+
+def test_what_is_gathered_is_what_all_outputs_say(data, tmp_path):
+    parts = parts_of(tmp_path, data, "kl")
+    network, rows = parts.trained(parts.available), parts.rows("select")
+    said = outputs(network, rows, rows.index)
+    codes = gathered(network, rows, rows.index, parts.task.kept)
+    assert codes.dtype == torch.uint8
+    assert np.array_equal(parts.task.decide(codes), parts.task.decide(said.prediction))
+    scores = [parts.task.score(x, rows.target, rows.labelled) for x in (codes, said.prediction)]
+    assert scores[0] == scores[1]
+
+
+# training -------------------------------------------------------------------------------------------------------------
+
+EVERY = {
+    "kl": {},
+    "fitnet+kl": {"teacher": {"sets": "each"}},
+    "pkdot": {"student": {"hallucinate": "t-net"}},
+    "dask": {},
+    "mse@crossfit": {"teacher": {"crossfit": 2}},
+    "osmd": {},
+}
+
+
+@pytest.mark.parametrize("method", EVERY)
+def test_training_is_the_same(method, data, tmp_path, monkeypatch):
+    """To the rounding of networks that are asked about other numbers of rows at a time."""
+    for limit, place in ((2**30, "kept"), (0, "live")):
+        monkeypatch.setattr(parts_module, "MAPS_IN_MEMORY", limit)
+        parts = parts_of(tmp_path / place, data, method, **EVERY[method])
+        parts.cell.run(parts.job)
+    kept, live = (curves(tmp_path / place / "jobs" / f"{method}-l1-f0-s0") for place in ("kept", "live"))
+    assert list(kept) == list(live)
+    assert np.allclose(kept, live, rtol=2e-3, atol=2e-3)
+
+
+def maps_held(n: int, shapes: set[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """The shapes of all floating point maps of n rows that anything holds."""
+    gc.collect()
+    found = [x for x in gc.get_objects() if type(x) is Tensor and x.dtype == torch.float32]
+    return [tuple(x.shape) for x in found if x.dim() == 4 and len(x) == n and tuple(x.shape[1:]) in shapes]
+
+
+@pytest.mark.parametrize("method", ["fitnet+kl", "pkdot", "osmd"])
+def test_no_map_of_every_row_is_held(method, data, tmp_path, monkeypatch):
+    seen: dict[int, list] = {}
+    for limit in (2**30, 0):
+        monkeypatch.setattr(parts_module, "MAPS_IN_MEMORY", limit)
+        parts = parts_of(tmp_path / f"{limit}", data, method)
+        trained = built(parts)
+        n, shapes = len(parts.rows()), {(3, 8, 12), (8, 2, 3)}
+        seen[limit] = maps_held(n, shapes)
+        assert not limit or seen[limit]
+        del trained, parts
+    assert seen[0] == []
+
+
+def test_a_resumed_run_is_the_same_to_the_bit(data, tmp_path, nothing_kept):
+    asked = QUESTION | {"methods": ["mse@crossfit", "pkdot", "osmd"], "placebo": ["osmd"], "teacher": {"crossfit": 2}}
+    study(tmp_path / "whole", data, **asked)
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    for lost in (tmp_path / "again" / "jobs").glob("*-f0-*"):
+        if lost.name.startswith(("mse", "pkdot", "osmd")):
+            shutil.rmtree(lost)
+    study(tmp_path / "again", data, resume=True, **asked)
+    assert differing(outcome(tmp_path / "whole"), outcome(tmp_path / "again")) == []
+    shared = {x.name for x in (tmp_path / "whole" / "shared").iterdir()}
+    assert {"teacher-l1-f0-s0-part0.safetensors", "teacher-l1-f0-s0-part1.safetensors"} <= shared
+    assert not [name for name in shared if "crossfit" in name]
+
+
+# the contract of methods ----------------------------------------------------------------------------------------------
+
+
+def live_teacher(kind: str, dtype: torch.dtype) -> Teacher:
+    network, rows = trained_teacher("segmentation", kind), make_rows("segmentation", kind)
+    return Teacher(Live([network], outputs(network, rows, rows.index[:1])).to(dtype))
+
+
+def live_subject(name: str, kind: str) -> Subject:
+    task, rows = task_of("segmentation"), make_rows("segmentation", kind)
+
+    def factory(dtype: torch.dtype) -> Distillation:
+        student = make_network(AVAILABLE, task, seed=3).to(dtype)
+        terms = Recipe.parse(name).make(Config(), task)
+        return Distillation(student, live_teacher(kind, dtype), task, terms, rows.to(dtype)).to(dtype)
+
+    return Subject(factory, rows, AVAILABLE, PRIVILEGED)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+@pytest.mark.parametrize("name", ["kl", "fitnet"])
+def test_a_student_of_a_live_teacher_keeps_the_contract(name, check):
+    check(live_subject(name, "both"))
+
+
+@pytest.fixture(scope="module")
+def live_osmd(data, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts_module, "MAPS_IN_MEMORY", 0)
+        parts = parts_of(tmp_path_factory.mktemp("osmd"), data, "osmd")
+        method = built(parts)
+    assert isinstance(method, OSMD)
+    return method, parts.rows().take(torch.arange(24)).ready()
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_osmd_beside_a_live_branch_keeps_the_contract(check, live_osmd):
+    method, rows = live_osmd
+    check(Subject(lambda dtype: copy.deepcopy(method).to(dtype), rows, AVAILABLE, PRIVILEGED))
+
+
+def test_the_networks_that_are_asked_are_no_part_of_the_method(live_osmd):
+    method, rows = live_osmd
+    branch = method.adaptation.said
+    assert isinstance(branch, Live)
+    assert set(method.reads) == {*AVAILABLE, *PRIVILEGED}
+    inside = {id(p) for network in branch.networks for p in network.parameters()}
+    assert not inside & {id(p) for p in method.parameters()}
+    assert not [name for name in method.state_dict() if "said" in name]
+    before = [p.clone() for network in branch.networks for p in network.parameters()]
+    method.train()
+    assert not any(module.training for network in branch.networks for module in network.modules())
+    assert torch.equal(branch(rows).prediction, branch(rows).prediction)
+    assert not branch(rows).prediction.requires_grad
+    assert all(map(torch.equal, before, (p for network in branch.networks for p in network.parameters())))
+    doubled = copy.deepcopy(method).double().adaptation.said
+    assert doubled(rows.to(torch.float64)).prediction.dtype == torch.float64
+    assert branch(rows).prediction.dtype == torch.float32  # a copy's are its own
+
+
+def test_what_is_kept_moves_along():
+    said = Said(Output(torch.zeros(3, 2), torch.zeros(3, 4), {"watch": torch.zeros(3, 1, 4)})).double()
+    batch = replace(make_rows("classification"), index=torch.tensor([2, 0]))
+    assert said(batch).features["watch"].dtype == torch.float64
+    assert said.state_dict() == {}
+
+
+def test_a_placebos_live_teacher_is_the_placebos(data, tmp_path, nothing_kept):
+    parts = parts_of(tmp_path, data, "kl", "placebo")
+    method = built(parts)
+    network = load_student(tmp_path / "jobs" / "teacher~placebo-l1-f0-s0" / "model.safetensors").network
+    permuted, plain = (parts.data.rows("train", control=c) for c in ("placebo", ""))
+    assert not torch.equal(permuted.inputs["watch"], plain.inputs["watch"])
+    batch = parts.rows().take(torch.arange(8)).ready()
+    assert torch.allclose(
+        method.teachers[""](batch).prediction, outputs(network, permuted, torch.arange(8)).prediction, atol=1e-5
+    )
