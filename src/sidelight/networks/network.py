@@ -202,8 +202,13 @@ def gathered(network: Network, batch: Batch, rows: Tensor, what: Callable[[Outpu
 def _in_chunks(network: Network, batch: Batch, rows: Tensor, chunk: int | None = None) -> Iterator[Output]:
     training = network.training
     network.eval()
-    chunk = chunk or rows_at_once([shape for m, shape in batch.shapes().items() if m in network.reads])
+    chunk = chunk or rows_at_once([*(s for m, s in batch.shapes().items() if m in network.reads), _says(network)])
     batch = replace(batch, files={m: x for m, x in batch.files.items() if m in network.reads})
     for part in ready_batches(batch, torch.split(rows, chunk)):
         yield network(part)
     network.train(training)
+
+
+def _says(network: Network) -> tuple[int, ...]:
+    """A row's shape of the predictions; of a head that does not say it, (0,)."""
+    return getattr(network.head, "out_features", 0), *getattr(network.head, "size", ())
