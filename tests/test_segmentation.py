@@ -244,7 +244,8 @@ def test_what_cannot_be_dense_is_refused_with_a_sentence():
 
 def test_many_images_are_said_a_few_at_a_time(monkeypatch):
     made, rows, sizes = network(), batch(6), []
-    monkeypatch.setattr("sidelight.data.pixels.VALUES_AT_ONCE", 2 * sum(int(np.prod(s)) for s in SHAPES.values()))
+    values = sum(int(np.prod(s)) for s in (*SHAPES.values(), (3, *SIZE)))  # what is read, and what is said of it
+    monkeypatch.setattr("sidelight.data.pixels.VALUES_AT_ONCE", 2 * values)
     made.register_forward_hook(lambda module, given, out: sizes.append(len(given[0])))
     parts = outputs(made, rows, rows.index)
     assert sizes == [2, 2, 2]

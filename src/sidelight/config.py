@@ -78,7 +78,8 @@ class AugmentConfig:
     """How training views videos, frames and images that are read from files. What is tested is seen from the centre.
 
     The modalities of a row are viewed alike. Only `time` is on by default: another clip of a recording has its label,
-    which a mirrored or cut image need not have. A teacher's outputs are kept from the centre view.
+    which a mirrored or cut image need not have. A teacher's outputs are kept from the centre view; where a class per
+    pixel is learnt and `flip` is set, teacher, student and label maps see the same view.
 
     Args:
         crop: least share of the largest crop that a view covers; 1: the largest crop in the middle.

@@ -61,10 +61,16 @@ class Batch:
         stored = {m: tuple(x.shape[1:]) for m, x in self.inputs.items()}
         return stored | {m: x.shape[1:] for m, x in self.files.items()}
 
-    def decoded(self, inputs: Mapping[str, Tensor]) -> Batch:
-        """The same with the rows of files that these tensors hold."""
+    def decoded(self, inputs: Mapping[str, Tensor], looks: Sequence[Look] | None = None) -> Batch:
+        """The same with the rows of files that these tensors hold; class codes of pixels are mirrored as their views.
+
+        looks: the view that each row was decoded in; the centre by default.
+        """
         left = {m: x for m, x in self.files.items() if m not in inputs}
-        return replace(self, inputs=self.inputs | dict(inputs), files=left)
+        target = self.target
+        if looks and target.dim() == 3:
+            target = target.flip(-1).where(torch.tensor([look.flip for look in looks])[:, None, None], target)
+        return replace(self, inputs=self.inputs | dict(inputs), files=left, target=target)
 
     def ready(self, looks: Sequence[Look] | None = None) -> Batch:
         """What a network and a loss are given: files decoded, images standardised, pixels' class codes as int64.
@@ -72,7 +78,7 @@ class Batch:
         looks: the view of each row's files; the centre by default.
         """
         if self.files:
-            return self.decoded({m: x.read(looks) for m, x in self.files.items()}).ready()
+            return self.decoded({m: x.read(looks) for m, x in self.files.items()}, looks).ready()
         if not self.pixels and self.target.dim() != 3:
             return self
         stored = {m: by for m, by in self.pixels.items() if m in self.inputs}

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from sidelight.data.batch import Batch
 from sidelight.data.lazy import drawn
-from sidelight.data.look import Looks
+from sidelight.data.look import Look, Looks
 from sidelight.machine import usable_cores
 
 AHEAD = 2
 """Batches decoded before they are asked for."""
-Pending = tuple[Batch, dict[str, list[Future[Tensor | None]]]]
+Pending = tuple[Batch, dict[str, list[Future[Tensor | None]]], list[Look] | None]
 
 
 def ready_batches(
@@ -38,7 +38,7 @@ def ready_batches(
         for i, part in enumerate(parts):
             batch = rows.take(part)
             views = drawn(looks, step + i, batch.index)
-            pending.append((batch, {m: x.begin(pool, views) for m, x in batch.files.items()}))
+            pending.append((batch, {m: x.begin(pool, views) for m, x in batch.files.items()}, views))
             if len(pending) > AHEAD:
                 yield _finished(*pending.popleft())
         while pending:
@@ -47,6 +47,6 @@ def ready_batches(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _finished(batch: Batch, begun: dict[str, list[Future[Tensor | None]]]) -> Batch:
+def _finished(batch: Batch, begun: dict[str, list[Future[Tensor | None]]], views: list[Look] | None) -> Batch:
     decoded = {m: batch.files[m].joined([row.result() for row in rows]) for m, rows in begun.items()}
-    return batch.decoded(decoded).ready()
+    return batch.decoded(decoded, views).ready()

@@ -123,14 +123,15 @@ class Parts:
         return outputs(network, rows, rows.index)
 
     def speech(self, network: Network, part: str = "train") -> Output | Live:
-        """What a network says of every row; or, where it says maps that are too large to keep, the network itself.
+        """What a network says of every row; or the network itself, to be asked at every step.
 
-        Vectors, and maps up to `MAPS_IN_MEMORY` bytes, are computed once.
+        Vectors, and maps up to `MAPS_IN_MEMORY` bytes, are computed once. Larger maps are not, and none where views are
+        mirrored (`augment.flip`), which maps of the centre view would not match.
         """
         if self.data.dataset.size:
             rows = self.rows(part)
             one = outputs(network, rows, rows.index[:1])
-            if one.nbytes * len(rows) > MAPS_IN_MEMORY:
+            if self.config.augment.flip or one.nbytes * len(rows) > MAPS_IN_MEMORY:
                 return Live([network], one)
         return self.says(network, part)
 

@@ -74,11 +74,21 @@ def settle(config: Config, dataset: Dataset) -> Config:
 
 
 def _check_views(config: Config, dataset: Dataset) -> None:
-    if dataset.size and (config.augment.flip or config.augment.crop < 1):
+    """Of a class per pixel, label maps and all images have to be seen in the same view."""
+    if not dataset.size:
+        return
+    if config.augment.crop < 1:
         raise ConfigError(
-            f"{dataset.name} has a class per pixel, and the teacher's maps are kept from the centre view, which a "
-            "mirrored or cut view would not match: leave augment.flip and augment.crop as they are"
+            f"{dataset.name} has a class per pixel, and its label maps are kept from the largest view in the middle, "
+            "which a smaller crop would not match: leave augment.crop as it is (augment.flip mirrors them too)."
         )
+    for m in (*config.available, *config.privileged) if config.augment.flip else ():
+        x = dataset.inputs[m]
+        if len(dataset.shape(m)) >= 3 and not (is_lazy(x) and x.kind.lazy):
+            raise ConfigError(
+                f"{dataset.name} has a class per pixel, and {m!r} is kept in arrays, which augment does not mirror: "
+                "leave augment.flip as it is, or give image files (a prepared folder)."
+            )
 
 
 def _crossfitted(names: Sequence[str]) -> list[str]:
