@@ -97,6 +97,7 @@ def measure(name: str, rounds: int) -> tuple[float, ...]:
         loop = _Loop(
             Supervised(network, make_task("classification", ("a", "b"))),
             TrainingConfig(),
+            len(batch),
             0,
             BalanceConfig(),
             None,

@@ -60,7 +60,7 @@ def steps_of(names: list[str], folder: Path) -> dict[str, object]:
     for name in names:
         parts = Parts(cell, Job(name, "", 1.0, 0, 0))
         method, _ = Recipe.parse(name).build(parts)
-        loop = _Loop(method, parts.config.training, 0, BalanceConfig(), None, None)
+        loop = _Loop(method, parts.config.training, len(parts.rows()), 0, BalanceConfig(), None, None)
         rows = parts.rows()
         batch = (
             rows.take(torch.arange(BATCH))
