@@ -26,6 +26,7 @@ from sidelight.methods import (
 )
 from sidelight.methods.facts import documentation, facts
 from sidelight.networks.hallucination import freeze, make_hallucinators
+from sidelight.networks.network import Output
 from sidelight.tasks import TASKS
 from sidelight.testing import (
     CHECKS,
@@ -277,7 +278,8 @@ def test_t_nets_learn_nothing_from_rows_without_the_modality():
         g = torch.Generator().manual_seed(1)
         features = {m: torch.randn(ROWS, 1, 8, generator=g) for m in ("phone", "watch")}
         features["watch"][~rows.present["watch"]] = poison
-        method = Hallucination(tnets, features, features, task_of("classification"))
+        said = Output(torch.zeros(ROWS, 3), torch.zeros(ROWS, 8), features)
+        method = Hallucination(tnets, said, said, task_of("classification"))
         history = fit(method, rows, rows, TrainingConfig(epochs=3, batch_size=8), seed=0)
         trained[poison] = ([e["select"] for e in history.epochs], tnets["watch"].layers[0].weight)
     assert trained[0.0][0] == trained[1e3][0]
