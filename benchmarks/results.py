@@ -2,6 +2,7 @@
 
     python benchmarks/results.py ../shared/data --output runs/results             # resumable; hours on 2 cores
     python benchmarks/results.py ../shared/data --output runs/results --only mfeat
+    python benchmarks/results.py ../shared/data --output runs/some --only mfeat --methods mers mmd --placebo   # of these alone
     python benchmarks/results.py ../shared/data --output runs/results --placebo   # then: placebos of the best five
     python benchmarks/results.py ../shared/data --output runs/results --page      # writes docs/results.md from what is stored
 
@@ -79,9 +80,11 @@ class Setting:
             impute=self.settings.get("impute", "no"),
         )
 
-    def run(self, root: Path, output: Path, seeds: int, quiet: bool, placebo: list[str]) -> Study:
+    def run(
+        self, root: Path, output: Path, seeds: int, quiet: bool, placebo: list[str], methods: list[str] | None = None
+    ) -> Study:
         own = {k: v for k, v in self.settings.items() if k not in ("source", "thin")}
-        methods = methods_of(self)
+        methods = methods or methods_of(self)
         return sl.compare(
             self.data(root),
             self.available,
@@ -372,6 +375,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder with one folder per data set (see the data sets' README)")
     parser.add_argument("--output", type=Path, default=Path("runs/results"))
     parser.add_argument("--only", nargs="*", default=[s.name for s in SETTINGS], choices=[s.name for s in SETTINGS])
+    parser.add_argument("--methods", nargs="*", help="these alone, and with --placebo their placebos, in one run")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
         "--placebo", action="store_true", help=f"also placebos: of the {BEST} best on select rows and of pkdot+"
@@ -385,12 +389,15 @@ def main() -> None:
         print(out)
         return
     pd.set_option("display.width", 200)
-    done = [(s, Study(args.output / s.name)) for s in SETTINGS if args.placebo]
-    placebo = [*dict.fromkeys([*best_on_select(done), "pkdot+kl", "pkdot+mse"])] if args.placebo else []
+    placebo = args.methods or []
+    if args.placebo and not args.methods:
+        done = [(s, Study(args.output / s.name)) for s in SETTINGS]
+        placebo = [*dict.fromkeys([*best_on_select(done), "pkdot+kl", "pkdot+mse"])]
+    placebo = placebo if args.placebo else []
     for setting in SETTINGS:
         if setting.name in args.only:
             print(f"== {setting.name} {placebo}", flush=True)
-            study = setting.run(args.data, args.output, args.seeds, args.quiet, placebo)
+            study = setting.run(args.data, args.output, args.seeds, args.quiet, placebo, args.methods)
             study.print()
 
 
