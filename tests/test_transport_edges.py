@@ -135,6 +135,97 @@ def test_bad_input_is_named():
         sinkhorn(x, y, a=torch.tensor([1.0, 1, 1, 1, -1]))
 
 
+X, Y = torch.ones(8, 5).tril(), torch.ones(6, 5).triu()
+C = torch.cdist(X, Y)
+ONE = sinkhorn_divergence(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"x": X.numpy()}, "x must be a tensor, got ndarray: torch.as_tensor"),
+        ({"y": None}, "two clouds x and y are needed"),
+        ({"x": X.to_sparse()}, r"x must be a dense tensor.*to_dense"),
+        ({"x": X.to(torch.complex64)}, "real numbers"),
+        ({"y": Y.to("meta")}, r"x is on cpu and y on meta: move one"),
+        ({"x": X.expand(3, 8, 5)}, r"one y for all problems is y.expand\(3, 6, 5\)"),
+        ({"y": torch.zeros(0, 5)}, r"y has no points: its shape is \(0, 5\)"),
+        ({"x": torch.zeros(0, 8, 5), "y": torch.zeros(0, 6, 5)}, "a batch without problems"),
+        ({"a": [1 / 8] * 8}, "a must be a tensor, got list"),
+        ({"a": torch.tensor(1.0)}, r"a has shape \(\), which does not fit \(8,\)"),
+        ({"a": torch.ones(2, 8)}, r"a has shape \(2, 8\), which does not fit \(8,\)"),
+        ({"b": torch.ones(8)}, "b has 8 masses for 6 points"),
+        ({"a": torch.full((8,), torch.inf)}, "a must be finite"),
+        ({"offset": 1.0}, "offset must be a tensor, got float"),
+        ({"offset": torch.zeros(8, 5)}, r"offset has shape \(8, 5\), which does not fit \(8, 6\)"),
+        ({"offset": torch.full((8, 6), torch.nan)}, r"offset holds NaN or infinity, first at \(0, 0\)"),
+        ({"cost": None}, "cost is a name, a tensor or a function"),
+        ({"cost": lambda x, y: torch.cdist(y, x)}, r"the cost function must return \(8, 6\).*got \(6, 8\)"),
+        ({"cost": lambda x, y: None}, "what the cost function returns must be a tensor, got NoneType"),
+        ({"cost": lambda x, y: C / 0}, "a cost function divides by 0"),
+        ({"x": X * 1e25}, r"up to 1.0e\+25\): it overflows float32"),
+        ({"x": None, "y": None, "cost": C.log()}, "cost holds NaN or infinity.*a large finite cost forbids a pair"),
+        ({"x": None, "y": None, "cost": C[0]}, "a cost matrix has shape"),
+        ({"x": None, "y": None, "cost": (C, C, C)}, "got tuple"),
+        ({"epsilon": "relative:abc"}, "'relative:0.05', got 'relative:abc'"),
+        ({"epsilon": None}, "'relative:<number>', got NoneType"),
+        ({"path": "onlin"}, "unknown path 'onlin': expected one of 'auto', 'dense', 'online'"),
+        ({"on_failure": "rais"}, "unknown on_failure 'rais'"),
+        ({"tolerance": 0}, "tolerance must be a positive number, got 0"),
+        ({"tolerance": "1e-3"}, "tolerance must be a positive number, got '1e-3'"),
+        ({"max_iterations": -1}, "max_iterations must be a positive number, got -1"),
+        ({"potentials": ONE.cross}, "potentials is a pair of tensors, got Transport: pass result.potentials"),
+        (
+            {"potentials": ONE.cross.potentials[::-1]},
+            r"potentials\[0\] has shape \(6,\); for these problems it is \(8,\)",
+        ),
+        ({"potentials": tuple(z * torch.nan for z in ONE.cross.potentials)}, r"potentials\[0\] holds NaN"),
+    ],
+)
+def test_every_fault_is_named(given, says):
+    with pytest.raises((ValueError, TypeError), match=says):
+        sinkhorn(**{"x": X, "y": Y} | given)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"x": None, "y": None, "cost": C}, "a triple .* got one matrix"),
+        ({"x": None, "y": None, "cost": (C, C @ C.T)}, "a triple of tensors .* got 2"),
+        (
+            {"x": None, "y": None, "cost": [C, C @ C.T, C.T @ C.tril()]},
+            r"cost\[2\], of a side with itself, must be symm",
+        ),
+        ({"x": None, "y": None, "cost": (C, C.T @ C, C @ C.T)}, r"cost of x with itself has shape \(6, 6\)"),
+        ({"offset": torch.zeros(8, 6)}, r"offset of x with itself has shape \(8, 6\), which does not fit \(8, 8\)"),
+        ({"self_y": ONE}, "got Divergence: pass its .self_y"),
+        ({"self_y": ONE.self_y, "y": Y.clone().requires_grad_()}, "self_y brings no gradient"),
+    ],
+)
+def test_every_fault_of_a_divergence_is_named(given, says):
+    with pytest.raises((ValueError, TypeError), match=says):
+        sinkhorn_divergence(**{"x": X, "y": Y} | given)
+
+
+@pytest.mark.parametrize("options", [{}, {"cost": "cosine"}, {"path": "online"}, {"second_order": True}])
+def test_where_nan_stands_is_said(options):
+    x = torch.stack([X, X])
+    x[1, 2, 3] = torch.nan
+    where = "first at" if options else r"first at \(1, 2, 3\)"
+    with pytest.raises(ValueError, match=f"x holds NaN or infinity, {where}"):
+        sinkhorn(x, torch.stack([Y, Y]), **options)
+
+
+def test_costs_of_any_type_are_read():
+    expected = sinkhorn(X, Y, cost="euclidean").objective.item()
+    for kind in (torch.float16, torch.float64):
+        result = sinkhorn(X, Y, cost=lambda x, y, kind=kind: torch.cdist(x, y).to(kind))
+        assert result.objective.item() == pytest.approx(expected, rel=1e-3)
+    for x, y in ((X.long(), Y.byte()), (X.double(), Y), (X.long(), Y.half())):
+        assert torch.allclose(cost_matrix(x, y).double(), cost_matrix(X, Y).double(), atol=1e-2)
+    assert sinkhorn(X, Y, cost=lambda x, y: torch.cdist(x, y).long()).converged
+
+
 def test_failure_is_said(monkeypatch):
     monkeypatch.setattr(result_module, "_already_warned", False)
     x, y = clouds(30)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from sidelight.transport import checks
+
 Cost = str | Tensor | Callable[[Tensor, Tensor], Tensor]
 
 SQUARED = {"sqeuclidean": 1.0, "sqeuclidean/2": 0.5}
@@ -55,10 +57,15 @@ def cost_matrix(x: Tensor, y: Tensor, cost: Cost = "sqeuclidean/2") -> Tensor:
     ``"sqeuclidean"`` |x-y|^2, ``"sqeuclidean/2"`` half of it, ``"euclidean"`` |x-y| (gradient 0 where points
     coincide), ``"cosine"`` 1 - cos(x, y) (a zero vector has cosine 0 with everything), or a function of ``(x, y)``.
     """
-    if callable(cost):
-        return cost(x, y)
     if isinstance(cost, Tensor):
         raise ValueError("a given cost matrix takes the place of the points: call sinkhorn(cost=matrix)")
+    checks.clouds(x, y)
+    if x.dtype != y.dtype or not x.is_floating_point():
+        kind = torch.promote_types(x.dtype, y.dtype)
+        kind = kind if kind.is_floating_point else torch.float32
+        x, y = x.to(kind), y.to(kind)
+    if callable(cost):
+        return _checked(cost(x, y), x, y)
     if cost in SQUARED:
         result: Tensor = _SquaredDistances.apply(x, y, SQUARED[cost])  # type: ignore[no-untyped-call]
         return result
@@ -67,6 +74,18 @@ def cost_matrix(x: Tensor, y: Tensor, cost: Cost = "sqeuclidean/2") -> Tensor:
     if cost == "cosine":
         return 1.0 - unit_rows(x) @ unit_rows(y).mT
     raise ValueError(f"unknown cost {cost!r}: expected one of {', '.join(map(repr, NAMES))}, a matrix or a function")
+
+
+def _checked(costs: Any, x: Tensor, y: Tensor) -> Tensor:
+    """What a cost function made of two clouds, at least in their precision."""
+    expected = (*x.shape[:-1], y.shape[-2])
+    made = checks.real("what the cost function returns", costs)
+    if tuple(made.shape) != expected:
+        raise ValueError(
+            f"the cost function must return {expected} for x {tuple(x.shape)} and y {tuple(y.shape)}, got "
+            f"{tuple(made.shape)}"
+        )
+    return made.to(torch.promote_types(made.dtype, x.dtype))
 
 
 def _euclidean(x: Tensor, y: Tensor) -> Tensor:
@@ -79,9 +98,9 @@ def _euclidean(x: Tensor, y: Tensor) -> Tensor:
 
 
 def unit_rows(z: Tensor) -> Tensor:
-    """Rows scaled to norm 1; a row of norm 0 stays 0 and gets gradient 0."""
+    """Rows scaled to norm 1; a row of norm 0 stays 0 and gets gradient 0, NaN stays NaN."""
     norm = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
-    present = norm > 0
+    present = norm != 0
     return torch.where(present, z / torch.where(present, norm, 1.0), 0.0)
 
 
@@ -91,12 +110,22 @@ def resolve_epsilon(epsilon: float | str, mean_cost: Callable[[], float]) -> flo
         prefix, _, number = epsilon.partition(":")
         if prefix != "relative" or not number:
             raise ValueError(f"epsilon is a positive number or 'relative:<number>', got {epsilon!r}")
-        ratio = float(number)
+        try:
+            ratio = float(number)
+        except ValueError:
+            raise ValueError(
+                f"epsilon is a positive number or 'relative:<number>', e.g. 'relative:0.05', got {epsilon!r}"
+            ) from None
         value = ratio * mean_cost()
         if ratio > 0 and value == 0:
             return 1.0
     else:
-        value = float(epsilon)
+        try:
+            value = float(epsilon)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(
+                f"epsilon is a positive number or 'relative:<number>', got {type(epsilon).__name__}"
+            ) from None
     if not value > 0 or value == float("inf"):
         raise ValueError(f"epsilon must be positive and finite, got {epsilon!r} (value {value})")
     return value

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from sidelight.transport import dense, implicit, online, stacked, symmetric
+from sidelight.transport import checks, dense, implicit, online, stacked, symmetric
 from sidelight.transport.arrays import Array, alike, full, suits_numpy, tensor, variant, wide
 from sidelight.transport.costs import SQUARED, Cost, cost_matrix
 from sidelight.transport.dense import Ground
@@ -72,12 +72,6 @@ def with_gradients(value: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> Ten
     inputs, gradients = zip(*pairs)
     result: Tensor = _WithGradients.apply(value, len(pairs), *inputs, *gradients)  # type: ignore[no-untyped-call]
     return result
-
-
-def finite(cost: float) -> float:
-    if not abs(cost) < float("inf"):
-        raise ValueError("the transport cost holds NaN or infinity: check the inputs")
-    return cost
 
 
 class Problem:
@@ -159,7 +153,15 @@ class Problem:
     def mean_cost(self) -> float:
         """Mean of the cost, without forming it where it is of points."""
         ground = self.ground
-        return finite(ground.mean() if isinstance(ground, Points) else float(ground.given.mean()))
+        return self._finite(ground.mean() if isinstance(ground, Points) else float(ground.given.mean()))
+
+    def _finite(self, cost: float) -> float:
+        """A mean or a bound of the cost, which is finite where every cost is."""
+        if not abs(cost) < float("inf"):
+            of_points = self.x is not None
+            given = {"x": self.x, "y": self.y} if of_points else {"cost": self.matrix}
+            raise ValueError(checks.culprit(**given, offset=self.offset))
+        return cost
 
     def masses(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Positive ``a`` and ``b`` of sum 1 (differentiable where given), and the total mass if it is not 1."""
@@ -210,6 +212,7 @@ class Problem:
             solution: dense.Solution | online.Solution
             if self.online:
                 assert self.points is not None
+                self.mean_cost()  # NaN and infinity are named
                 a, b, total = self.masses(self.like)
                 mass = 1.0 if total is None else total.item()
                 solution = online.solve(self.points, a, b, *settings, potentials)
@@ -218,7 +221,7 @@ class Problem:
                 if self.symmetric:
                     solution = symmetric.solve(ground, a, *settings)
                 else:
-                    largest = finite(ground.bound())
+                    largest = self._finite(ground.bound())
                     if array.ndim == 3:
                         a, b = (wide(z, len(array)) for z in (a, b))
                         solution = stacked.solve(ground, a, b, *settings, largest, potentials)

@@ -7,9 +7,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from sidelight.transport import checks
 from sidelight.transport.costs import Cost, resolve_epsilon
 from sidelight.transport.problem import Path, Problem, as_value, merged, with_gradients
 from sidelight.transport.result import Divergence, OnFailure, Transport, gathered, report_failure
@@ -47,7 +49,8 @@ def sinkhorn(
     with it plan, cost and potentials (implicit differentiation). ``path="dense"`` holds (n, m) matrices, ``"online"``
     (squared costs of points) only blocks, ``"auto"`` chooses by size. Half-precision input becomes float32.
     """
-    with _exact_arithmetic():
+    checks.settings(tolerance, max_iterations, path=path, on_failure=on_failure)
+    with _exact_arithmetic(), np.errstate(all="ignore"):
         clouds = _read_clouds(x, y, cost)
         matrix = _float(cost) if isinstance(cost, Tensor) else cost
         solve = _Solver(epsilon, tolerance, max_iterations, second_order, path)
@@ -82,9 +85,18 @@ def sinkhorn_divergence(
     ``self_y`` of an earlier result saves its solve where ``y``, ``b`` and epsilon are the same and need no gradient.
     Feydy et al. 2019.
     """
-    costs = tuple(map(_float, cost)) if isinstance(cost, tuple) else (cost, cost, cost)
-    offsets = offset if isinstance(offset, tuple) else (offset, offset, offset)
-    with _exact_arithmetic():
+    checks.settings(tolerance, max_iterations, path=path, on_failure=on_failure)
+    if isinstance(cost, Tensor):
+        raise ValueError("given costs of a divergence are a triple (x-y, x-x, y-y), got one matrix")
+    costs: tuple[Cost, Cost, Cost]
+    if isinstance(cost, tuple | list):
+        costs = given = tuple(map(_float, checks.triple("cost", cost)))  # type: ignore[assignment]
+        for i in (1, 2):
+            checks.symmetric(f"cost[{i}]", given[i])
+    else:
+        costs = cost, cost, cost
+    offsets = checks.triple("offset", offset) if isinstance(offset, tuple | list) else (offset, offset, offset)
+    with _exact_arithmetic(), np.errstate(all="ignore"):
         first, second = _read_clouds(x, y, costs[0])
         solve = _Solver(epsilon, tolerance, max_iterations, second_order, path, attach=False)
         problems, shape = solve.problems(first, second, costs[0], a, b, offsets[0])
@@ -92,10 +104,14 @@ def sinkhorn_divergence(
         solve.epsilon = cross[0].epsilon
 
         def alone(side: int) -> list[Transport]:
+            expected = (*solve.shapes[side], solve.shapes[side][-1])
+            for name, z in (("cost", costs[1 + side]), ("offset", offsets[1 + side])):
+                if isinstance(z, Tensor):
+                    checks.shaped(f"{name} of {'xy'[side]} with itself", z, expected, last=2 * (name == "cost"))
             own = solve.parts(shape, costs[1 + side], offsets[1 + side])
             return solve([p.alone(side, *parts) for p, *parts in zip(problems, *own)])
 
-        sides = alone(0), alone(1) if self_y is None else _known(self_y, cross)
+        sides = alone(0), alone(1) if self_y is None else _known(self_y, cross, problems)
         values = [_debiased(c, p, q, problems[0].like, second_order) for c, p, q in zip(cross, *sides)]
         value = torch.stack(values).reshape(shape) if len(values) > 1 else values[0].reshape(shape)
         parts = [gathered(results, shape) for results in (cross, *sides)]
@@ -113,8 +129,12 @@ def _debiased(cross: Transport, self_x: Transport, self_y: Transport, like: Tens
     return with_gradients(value, merged([(1.0, cross._pairs), (-0.5, self_x._pairs), (-0.5, self_y._pairs)]))
 
 
-def _known(known: Transport, cross: list[Transport]) -> list[Transport]:
+def _known(known: Transport, cross: list[Transport], problems: list[Problem]) -> list[Transport]:
     """The self term of an earlier divergence, checked and without gradients."""
+    if not isinstance(known, Transport):
+        raise TypeError(f"self_y is the self_y of an earlier divergence, got {type(known).__name__}: pass its .self_y")
+    if torch.is_grad_enabled() and any(z is not None and z.requires_grad for p in problems for z in (p.y, p.b)):
+        raise ValueError("self_y brings no gradient, but y or b wants one: leave self_y out, or detach y and b")
     if (
         len(cross) != 1
         or known.epsilon != cross[0].epsilon
@@ -130,8 +150,6 @@ class _Solver:
     def __init__(
         self, epsilon: float | str, tolerance: float, limit: int, second_order: bool, path: Path, attach: bool = True
     ) -> None:
-        if not tolerance > 0 or limit < 1:
-            raise ValueError(f"tolerance and max_iterations must be positive, got {tolerance} and {limit}")
         self.epsilon, self.tolerance, self.limit = epsilon, tolerance, limit
         self.second_order, self.path, self.attach = second_order, path, attach
 
@@ -153,9 +171,12 @@ class _Solver:
             like, shape, n, m = x, x.shape[:-2], x.shape[-2], y.shape[-2]
         if not shape.numel():
             raise ValueError(f"a batch without problems: the leading shape is {tuple(shape)}")
+        self.shapes = (*shape, n), (*shape, m)
         small = 0 < n * m <= LARGEST and self.path != "online" and not self.second_order
         self.whole = small and shape.numel() > 1 and isinstance(cost, Tensor | str)
-        a, b = _weights("a", a, like, (*shape, n)), _weights("b", b, like, (*shape, m))
+        a, b = _weights("a", a, like, self.shapes[0]), _weights("b", b, like, self.shapes[1])
+        if offset is not None:
+            offset = checks.shaped("offset", offset, (*shape, n, m)).expand(*shape, n, m)
         how = self.path, self.second_order
         batch = zip(*self.parts(shape, x, y, cost, a, b, offset))
         return [Problem(xi, yi, ci, ai, bi, oi, *how) for xi, yi, ci, ai, bi, oi in batch], shape
@@ -177,6 +198,8 @@ class _Solver:
         count = len(problems)
         epsilon = resolve_epsilon(self.epsilon, lambda: sum(p.mean_cost() for p in problems) / count)
         starts: Sequence[Potentials | None] = [None] * count
+        if potentials is not None:
+            potentials = checks.start(potentials, self.shapes)
         if potentials is not None and self.whole:
             starts = [tuple(z.detach().flatten(0, -2) for z in potentials)]  # type: ignore[list-item]
         elif potentials is not None:
@@ -188,10 +211,12 @@ def _weights(name: str, weight: Tensor | None, like: Tensor, shape: tuple[int, .
     """A weight in the dtype and shape of the problem, still differentiable."""
     if weight is None:
         return None
-    if weight.shape[-1] != shape[-1]:
+    if checks.real(name, weight).ndim and weight.shape[-1] != shape[-1]:
         raise ValueError(f"{name} has {weight.shape[-1]} masses for {shape[-1]} points")
-    if not (weight >= 0).all().item() or not (weight.sum(-1) > 0).all().item():
-        raise ValueError(f"{name} must be non-negative with a positive sum")
+    checks.shaped(name, weight, shape, last=1)
+    total = weight.sum(-1)
+    if not (weight >= 0).all().item() or not ((total > 0) & (total < float("inf"))).all().item():
+        raise ValueError(f"{name} must be finite and non-negative, with a positive sum")
     return weight.to(like).expand(shape)
 
 
@@ -200,16 +225,15 @@ def _read_clouds(x: Tensor | None, y: Tensor | None, cost: Cost) -> tuple[Tensor
     if isinstance(cost, Tensor):
         if x is not None or y is not None:
             raise ValueError("pass either two clouds or a cost matrix, not both")
-        if cost.ndim < 2:
-            raise ValueError(f"a cost matrix has shape (..., n, m), got {tuple(cost.shape)}")
+        checks.real("cost", cost)
+        if cost.ndim < 2 or 0 in cost.shape[-2:]:
+            raise ValueError(f"a cost matrix has shape (..., n, m) with n, m >= 1, got {tuple(cost.shape)}")
         return None, None
+    if not isinstance(cost, str) and not callable(cost):
+        raise TypeError(f"cost is a name, a tensor or a function of (x, y), got {type(cost).__name__}")
     if x is None or y is None:
         raise ValueError("two clouds x and y are needed, or a matrix as cost")
-    if x.ndim < 2 or y.ndim < 2 or x.shape[-1] != y.shape[-1] or x.shape[:-2] != y.shape[:-2]:
-        raise ValueError(
-            f"x (..., n, d) and y (..., m, d) must agree in d and in leading dimensions, got {tuple(x.shape)} "
-            f"and {tuple(y.shape)}"
-        )
+    checks.clouds(x, y)
     x, y = _float(x), _float(y)
     if x.dtype != y.dtype:
         x, y = x.double(), y.double()

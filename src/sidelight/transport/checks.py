@@ -1,0 +1,111 @@
+"""What a caller can get wrong: named, with the mend, before anything is solved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHOICES = {"path": ("auto", "dense", "online"), "on_failure": ("warn", "raise", "ignore")}
+
+
+def settings(tolerance: Any, max_iterations: Any, **choices: Any) -> None:
+    """Refuse numbers out of range, and names that do not exist."""
+    for name, value in (("tolerance", tolerance), ("max_iterations", max_iterations)):
+        if not isinstance(value, Real) or not 0 < float(value) < float("inf"):
+            raise ValueError(f"{name} must be a positive number, got {value!r}")
+    for name, value in choices.items():
+        if value not in CHOICES[name]:
+            raise ValueError(f"unknown {name} {value!r}: expected one of {', '.join(map(repr, CHOICES[name]))}")
+
+
+def real(name: str, value: Any) -> Tensor:
+    """``value``, which is to be a dense tensor of real numbers."""
+    if not isinstance(value, Tensor):
+        hint = ": torch.as_tensor makes one" if hasattr(value, "__len__") and not isinstance(value, str) else ""
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}{hint}")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got {value.layout}: {name}.to_dense() makes one")
+    if value.is_complex():
+        raise TypeError(f"{name} must hold real numbers, got {value.dtype}")
+    return value
+
+
+def clouds(x: Any, y: Any) -> None:
+    """Refuse clouds that have no cost between them."""
+    one, two = real("x", x).shape, real("y", y).shape
+    if x.ndim < 2 or y.ndim < 2 or one[-1] != two[-1] or one[:-2] != two[:-2]:
+        shared = x.ndim > y.ndim == 2 and one[-1] == two[-1]
+        hint = f"; one y for all problems is y.expand({', '.join(map(str, (*one[:-2], *two)))})" if shared else ""
+        raise ValueError(
+            f"x (..., n, d) and y (..., m, d) must agree in d and in leading dimensions, got {tuple(one)} and "
+            f"{tuple(two)}{hint}"
+        )
+    for name, shape in (("x", one), ("y", two)):
+        if not shape[-2]:
+            raise ValueError(f"{name} has no points: its shape is {tuple(shape)}")
+    if x.device != y.device:
+        raise ValueError(f"x is on {x.device} and y on {y.device}: move one of them with .to")
+
+
+def shaped(name: str, value: Any, shape: Sequence[int], last: int = 0) -> Tensor:
+    """``value``, a tensor that is ``shape`` or can be expanded to it, its ``last`` dimensions as they are."""
+    tensor = real(name, value)
+    own = tensor.shape
+    fits = len(own) <= len(shape) and all(s in (1, t) for s, t in zip(reversed(own), reversed(shape)))
+    if not fits or (last and tuple(own[-last:]) != tuple(shape[-last:])):
+        raise ValueError(f"{name} has shape {tuple(own)}, which does not fit {tuple(shape)}")
+    return tensor
+
+
+def start(potentials: Any, shapes: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """The potentials of an earlier result, one for each side."""
+    if not isinstance(potentials, tuple | list) or len(potentials) != 2:
+        raise TypeError(f"potentials is a pair of tensors, got {type(potentials).__name__}: pass result.potentials")
+    for name, z, shape in zip(("potentials[0]", "potentials[1]"), potentials, shapes):
+        if tuple(real(name, z).shape) != tuple(shape):
+            raise ValueError(f"{name} has shape {tuple(z.shape)}; for these problems it is {tuple(shape)}")
+        if not z.isfinite().all().item():
+            raise ValueError(f"{name} holds NaN or infinity: start without potentials")
+    return potentials[0], potentials[1]
+
+
+def triple(name: str, given: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Three tensors: x-y, x-x, y-y."""
+    if len(given) != 3:
+        raise ValueError(f"{name} of a divergence is a triple of tensors (x-y, x-x, y-y), got {len(given)}")
+    one, two, three = (real(f"{name}[{i}]", z) for i, z in enumerate(given))
+    return one, two, three
+
+
+def symmetric(name: str, cost: Tensor) -> None:
+    """Refuse a cost of one side with itself that is not symmetric; three rows tell."""
+    if cost.ndim < 2 or cost.shape[-1] != cost.shape[-2]:
+        return  # another shape is refused where it is used
+    with torch.no_grad():
+        for i in {0, cost.shape[-1] // 2, cost.shape[-1] - 1}:
+            row, column = cost[..., i, :], cost[..., i]
+            if ((row - column).abs() > 1e-3 * row.abs().amax(-1, keepdim=True)).any().item():
+                raise ValueError(f"{name}, of a side with itself, must be symmetric: row and column {i} differ")
+
+
+def culprit(**tensors: Tensor | None) -> str:
+    """The sentence for a cost that is not finite."""
+    given = {name: tensor.detach() for name, tensor in tensors.items() if tensor is not None}
+    for name, tensor in given.items():
+        wrong = ~tensor.isfinite()
+        if wrong.any().item():
+            at = tuple(wrong.nonzero()[0].tolist())
+            hint = "" if name in ("x", "y") else "; a large finite cost forbids a pair"
+            return f"{name} holds NaN or infinity, first at {at}{hint}"
+    if not given:
+        return "the cost holds NaN or infinity"
+    largest = max(tensor.abs().max().item() for tensor in given.values())
+    kind = str(next(iter(given.values())).dtype).removeprefix("torch.")
+    return (
+        f"the cost is not finite, though the input is (up to {largest:.1e}): it overflows {kind}, or a cost function "
+        "divides by 0. Divide the points by a constant, or use float64"
+    )
