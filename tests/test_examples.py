@@ -11,6 +11,7 @@ import pytest
 import sidelight as sl
 from sidelight.config import load_config
 from sidelight.methods import METHODS
+from sidelight.testing import check_method
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -52,3 +53,11 @@ def test_a_method_of_ones_own_is_one_class_and_one_line(tmp_path, monkeypatch):
     finally:
         METHODS.pop("huber", None)
     assert "huber" in study.table().index
+
+
+def test_own_method_passes_its_checks():
+    example = module("own_method")
+    try:
+        check_method(example.subject())
+    finally:
+        METHODS.pop("huber", None)

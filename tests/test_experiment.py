@@ -23,6 +23,7 @@ from torch import nn
 
 import sidelight as sl
 from sidelight.config import load_config
+from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning
 from sidelight.experiment import cell as cell_module
 from sidelight.experiment import execute
@@ -31,6 +32,10 @@ from sidelight.experiment.fold_data import FoldData
 from sidelight.experiment.jobs import Job, later
 from sidelight.experiment.runner import environment, fingerprint, settle
 from sidelight.experiment.study import Study
+from sidelight.methods import METHODS as REGISTRY
+from sidelight.methods import Term
+from sidelight.networks.network import Output
+from sidelight.tasks import Task
 from small import BASE, cell, curves, differing, make_data, merged, outcome, plan, study, table, tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -779,6 +784,23 @@ def test_encoders_of_ones_own(tmp_path, data):
             replace(config, jobs=2, output=str(tmp_path / "pool")), data, quiet=True,
             encoders={"phone": lambda shape: Doubled(shape)},
         )  # fmt: skip
+
+
+class Nearer(Term):
+    """A user's own method, known to the process that compares alone."""
+
+    def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> torch.Tensor:
+        return (student.prediction - teacher.prediction).abs().mean()
+
+
+def test_methods_of_ones_own_reach_the_workers(tmp_path, data, monkeypatch):
+    monkeypatch.setitem(REGISTRY, "nearer", Nearer)
+    names = {"methods": ["nearer"], "training": {"epochs": 2}, "jobs": 2, "seeds": 2}
+    config = load_config(merged(BASE | {"data": "small", "output": str(tmp_path / "run")}, names))
+    assert "nearer" in set(execute(config, data, quiet=True).results["method"])
+    monkeypatch.setitem(REGISTRY, "local", type("Local", (Nearer,), {}))
+    with pytest.raises(ConfigError, match=r"methods: that of 'local' cannot be sent to a worker process.*jobs=1"):
+        execute(replace(config, output=str(tmp_path / "local")), data, quiet=True)
 
 
 # the answer ---------------------------------------------------------------------------------------------------------

@@ -9,13 +9,14 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import groupby
 from multiprocessing import get_context
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -23,6 +24,7 @@ from sidelight.errors import ConfigError, RunError, SidelightWarning
 from sidelight.experiment.cell import Cell, Encoders
 from sidelight.experiment.jobs import Job
 from sidelight.experiment.progress import Progress
+from sidelight.methods import METHODS
 
 MakeCell = Callable[[int, int], Cell]
 """(fold, seed) -> cell; travels to the workers, so it is picklable."""
@@ -42,8 +44,10 @@ def run_jobs(make_cell: MakeCell, jobs: list[Job], workers: int, progress: Progr
         for cell in cells:
             _run_cell(make_cell, cell, progress.update)
         return
-    script = _of_script(encoders)
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (make_cell, os.getpid())) as pool:
+    methods = {name: method for name, method in METHODS.items() if not method.__module__.startswith("sidelight.")}
+    script = _of_script("encoders", encoders) | _of_script("methods", methods)
+    start = make_cell, os.getpid(), methods
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, start) as pool:
         with _script(script):
             futures: set[Future[list[str]]] = {pool.submit(_run_in_worker, cell) for cell in cells}
         try:
@@ -57,7 +61,8 @@ def run_jobs(make_cell: MakeCell, jobs: list[Job], workers: int, progress: Progr
             if isinstance(error, BrokenProcessPool):
                 raise RunError(
                     "a worker process could not begin, or ended without a word, which is what a script looks like that "
-                    'defines encoders and compares outside of `if __name__ == "__main__":`. Define them in a module.'
+                    'defines encoders or methods and compares outside of `if __name__ == "__main__":`. Define them in '
+                    "a module."
                     if script
                     else "a worker process ended without a word, which is what running out of memory looks like. "
                     "Finished jobs are kept: continue with --resume, and fewer workers (--jobs 1)."
@@ -65,16 +70,16 @@ def run_jobs(make_cell: MakeCell, jobs: list[Job], workers: int, progress: Progr
             raise
 
 
-def _of_script(encoders: Encoders) -> bool:
+def _of_script(kind: str, own: Mapping[str, Any]) -> bool:
     """Whether the script that is running defines one of them, so that workers have to import it."""
-    for m, make in encoders.items():
+    for name, made in own.items():
         try:
-            if b"__main__" in pickle.dumps(make):
+            if b"__main__" in pickle.dumps(made):
                 return True
         except Exception as error:
             raise ConfigError(
-                f"encoders: that of {m!r} cannot be sent to a worker process ({error}). Define it with `def` in a "
-                "module, or run with jobs=1."
+                f"{kind}: that of {name!r} cannot be sent to a worker process ({error}). Define it with `def` or "
+                "`class` in a module, or run with jobs=1."
             ) from error
     return False
 
@@ -118,9 +123,10 @@ def _run_cell(make_cell: MakeCell, jobs: list[Job], tick: Callable[[], None] = l
 _make_cell: MakeCell | None = None
 
 
-def _start_worker(make_cell: MakeCell, parent: int) -> None:
+def _start_worker(make_cell: MakeCell, parent: int, methods: Mapping[str, Any]) -> None:
     global _make_cell
     _make_cell = make_cell
+    METHODS.update(methods)  # the user's own, which were registered in the first process alone
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends its workers
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
 
