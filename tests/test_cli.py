@@ -50,6 +50,12 @@ def fake(monkeypatch):
     return install
 
 
+def test_python_m_is_the_command():
+    said = subprocess.run([sys.executable, "-m", "sidelight", "nonsense"], capture_output=True, text=True, check=False)
+    assert said.returncode == 2
+    assert "nonsense" in said.stderr
+
+
 def test_every_verb_has_a_function_and_an_example():
     assert list(cli.VERBS) == VERBS
     assert set(EXAMPLES) == {"", *VERBS}
