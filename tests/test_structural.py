@@ -256,3 +256,19 @@ def test_learned_weights_stress_the_anchors_that_differ():
     assert loss(student, teacher).item() > value.item()
     with pytest.raises(ValueError, match="one set of anchors"):
         structural_transport(student, teacher, anchors="released", anchor_weights=module)
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "options", "says"),
+    [
+        (torch.ones(9, 4).numpy(), torch.ones(9, 4), {}, "student must be a tensor, got ndarray"),
+        (torch.ones(0, 4), torch.ones(0, 4), {}, "at least one"),
+        (torch.ones(9, 4), torch.ones(8, 4), {}, r"one row per sample.*\(9, 4\) and \(8, 4\)"),
+        (torch.ones(9, 4), torch.full((9, 4), torch.nan), {}, "the teacher's embeddings hold NaN"),
+        (torch.full((9, 4), torch.nan), torch.ones(9, 4), {}, "x holds NaN or infinity"),
+        (torch.ones(9, 4), torch.ones(9, 4), {"k": 2.5}, "k must be a whole number of at least 1, got 2.5"),
+    ],
+)
+def test_faults_are_named(student, teacher, options, says):
+    with pytest.raises((ValueError, TypeError), match=says):
+        StructuralTransport("sidelight", **options)(student, teacher)

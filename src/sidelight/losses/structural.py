@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from sidelight.transport import select_anchors, sinkhorn, sinkhorn_divergence
+from sidelight.transport import checks, select_anchors, sinkhorn, sinkhorn_divergence
 from sidelight.transport.anchors import paper_of_rows
 from sidelight.transport.costs import resolve_epsilon
 
@@ -99,10 +99,12 @@ def structural_transport(
     anchor_weights: a module from the teacher's unit embeddings (k, D') of shared anchors to the weights (k,) of their
     columns in the cost, such as :class:`~sidelight.transport.LearnedWeights`.
     """
-    if student.ndim != 2 or teacher.ndim != 2 or len(student) != len(teacher):
+    checks.real("student", student)
+    checks.real("teacher", teacher)
+    if student.ndim != 2 or teacher.ndim != 2 or len(student) != len(teacher) or not len(student):
         raise ValueError(
-            f"student (B, D) and teacher (B, D') need one row per sample, got {tuple(student.shape)} and "
-            f"{tuple(teacher.shape)}"
+            f"student (B, D) and teacher (B, D') need one row per sample, and at least one, got {tuple(student.shape)} "
+            f"and {tuple(teacher.shape)}"
         )
     with torch.autocast(student.device.type, enabled=False):
         s, t, index = _anchored(student, teacher.detach(), k, anchors, shift, labels, generator)
@@ -211,7 +213,10 @@ def _weighted(s: Tensor, t: Tensor, teacher: Tensor, index: Tensor, module: nn.M
 
 def _mean_self_cost(rows: Tensor) -> float:
     """``mean_ij |t_i - t_j|^2 / 2``: the total variance of the rows."""
-    return rows.var(0, correction=0).sum().item()
+    cost = rows.var(0, correction=0).sum().item()
+    if not abs(cost) < float("inf"):
+        raise ValueError("the teacher's embeddings hold NaN or infinity, or lead to it")
+    return cost
 
 
 def _absolute(epsilon: float | str, unit: float) -> float | str:

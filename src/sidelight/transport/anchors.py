@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -150,8 +151,8 @@ class _Reversed(Function):
 def _reduced(k: int, size: int) -> int:
     """``k``, at most the batch."""
     global _already_warned
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    if not isinstance(k, Integral) or k < 1:
+        raise ValueError(f"k must be a whole number of at least 1, got {k}")
     if k > size and not _already_warned:
         _already_warned = True
         said = f"k={k} anchors asked of a batch of {size}: using all {size}. (Said once.)"
