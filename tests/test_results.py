@@ -28,6 +28,7 @@ from sidelight.results import (
     write_atomic,
     write_folder_atomic,
 )
+from sidelight.results.printing import legend
 from sidelight.results.units import LOWER_IS_BETTER, labels_phrase, number, unit
 from synthetic_run import make_run
 
@@ -287,6 +288,14 @@ class TestTable:
         assert row["p_better"] > 0.99
         assert row["gap"] == pytest.approx(0.25, abs=0.02)
         assert "kl lowers RMSE over the baseline by 0.5" in sentence(results)
+        worse = frame({"baseline": 2.5, "kl": 2.49, "teacher": 1.0}, metric="rmse", select={"kl": -2.5})
+        assert "in RMSE (positive: lower)" in sentence(worse)
+        assert "Lower is better; differences are positive where RMSE falls." in legend(compare(results))
+
+    def test_equal_differences_are_said_to_be_no_evidence(self):
+        results = frame({"baseline": 0.5, "kl": 0.6, "teacher": 0.9})
+        results = results.assign(accuracy=results.method.map({"baseline": 0.5, "kl": 0.6, "teacher": 0.9}))
+        assert "pairs, all differences are the same: no variance to judge by" in sentence(results)
 
     def test_jobs_say_which_metrics_are_better_low(self, tmp_path):
         """Of a metric that this version does not know, or knows otherwise."""

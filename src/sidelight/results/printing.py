@@ -108,6 +108,7 @@ def legend(c: Comparison, kept: Sequence[str] = COLUMNS) -> str:
     over = {"pairs": "fold × seed (n pairs)", "folds": "folds (n), seeds averaged", "seeds": "seeds (n)"}[c.counted]
     by = "plain t" if c.protocol == OFFICIAL else "Nadeau–Bengio"
     text = f"vs baseline: paired over {over}, ± {100 * c.level:g} % interval ({by})."
+    text += "" if c.sign > 0 else f" Lower is better; differences are positive where {metric_name(c.metric)} falls."
     if ODDS in kept:
         text += f" better/equal/worse: probability in %, equal means within {u.threshold(c.rope)}."
     if GAP in kept and any(math.isfinite(r.gap.mean) for r in rows):

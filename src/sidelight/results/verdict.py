@@ -75,7 +75,9 @@ def say(c: Comparison) -> str:
 def _comparison(c: Comparison, row: Row, kind: str) -> str:
     u, name, d = unit(c.metric), metric_name(c.metric), row.difference
     where = " on one test set" if c.protocol == OFFICIAL else ""
-    evidence = f"{100 * c.level:g} % interval {span(u, d)}, {d.n} {c.counted}{where}"
+    why = f", {d.note}" if d.n > 1 and d.low == d.high and d.note else ""
+    evidence = f"{100 * c.level:g} % interval {span(u, d)}, {d.n} {c.counted}{where}{why}"
+    signed = name if c.sign > 0 else f"{name} (positive: lower)"
     size, threshold = u.amount(abs(d.mean)), u.threshold(c.rope)
     if kind == "better":
         doubt = "" if row.p.better >= SURE else f"; more than {threshold} with probability {percent(row.p.better)}"
@@ -85,10 +87,12 @@ def _comparison(c: Comparison, row: Row, kind: str) -> str:
         return f"{c.best} does not help: its {name} is {size} worse than the baseline's ({evidence})"
     if kind == "equal":
         within = f"within {threshold} with probability {percent(row.p.equal)}"
-        return f"{c.best} is practically equal to the baseline: {u.difference(d.mean)} in {name}, {within} ({evidence})"
+        return (
+            f"{c.best} is practically equal to the baseline: {u.difference(d.mean)} in {signed}, {within} ({evidence})"
+        )
     difference, chance = u.amount(d.mean, signed=True), f"better by more than {threshold}"
     return (
-        f"{c.best} is not shown to help: its difference to the baseline in {name} is {difference} "
+        f"{c.best} is not shown to help: its difference to the baseline in {signed} is {difference} "
         f"({evidence}; {chance} with probability {percent(row.p.better)})"
     )
 
