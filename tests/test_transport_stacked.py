@@ -100,6 +100,19 @@ def test_easy_problems_are_never_solved_one_by_one(monkeypatch):
     assert result.path == "dense"
 
 
+def test_iterations_are_those_of_the_caller(monkeypatch):
+    """None is left for solving alone what the sweeps of all did not finish."""
+    x, y = stacks()
+    options = {"epsilon": 0.05, "tolerance": 1e-9, "on_failure": "ignore"}
+    whole = sinkhorn(x, y, **options)
+    assert whole.converged
+    monkeypatch.setattr(dense, "solve", lambda *given, **more: pytest.fail("a problem was solved alone"))
+    few = sinkhorn(x, y, max_iterations=4, **options)
+    assert not few.converged
+    assert few.iterations == 4
+    assert few.marginal_error == pytest.approx(measured_error(few.plan), rel=1e-6)
+
+
 def test_hard_problems_are_mended_and_leave_the_others_alone(monkeypatch):
     monkeypatch.setattr(stacked, "PATIENCE", 20.0)
     solved = []
@@ -108,6 +121,7 @@ def test_hard_problems_are_mended_and_leave_the_others_alone(monkeypatch):
     x, y = stacks()
     hard = sinkhorn(x, y, epsilon=0.003, tolerance=1e-9, on_failure="raise")
     assert 0 < len(solved) <= COUNT
+    assert hard.iterations > 16  # the sweeps of all, and those of the problem that took longest alone
     assert measured_error(hard.plan) < 2e-9
 
 

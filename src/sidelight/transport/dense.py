@@ -9,6 +9,7 @@ ones. docs/transport.md explains the choices.
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -158,6 +159,9 @@ class Scaling:
         return Solution(factors, marginals, masses, self.potentials(), self.epsilon, error, iterations, tolerance)
 
 
+Iterate = TypeVar("Iterate", bound=Scaling)
+
+
 class Solution:
     """A solved problem (or stack of problems): objective, potentials, marginals, products with the plan, and how well.
 
@@ -204,7 +208,6 @@ class Solution:
             for mine, other in zip(getattr(self, name), getattr(one, name)):
                 mine[index] = tensor(other).to(mine) if isinstance(mine, Tensor) else other
         self.value[index], self.gap[index], self.error[index] = one.value, one.gap, one.error
-        self.iterations = max(self.iterations, one.iterations)
 
     def transpose(self) -> Solution:
         """The same solution with the sides exchanged."""
@@ -243,20 +246,35 @@ def solve(
 
     ``largest`` is (a bound on) the maximum of the cost: annealing starts there.
     """
-    if potentials is None:
-        scaling, start = Scaling(cost, a, b, largest), max(epsilon, START * largest)
-    else:
-        scaling, start = Scaling(cost, a, b, largest, *refit(cost, b, potentials, epsilon)), epsilon
+    scaling, way = begun(Scaling, cost, a, b, epsilon, largest, potentials)
     newton = Newton(scaling)
-    stages = round(math.log(start / epsilon) / math.log(ANNEALING))
     used = 0
-    for stage in range(stages, -1, -1):
-        scaling.exponentiate(epsilon * (start / epsilon) ** (stage / max(stages, 1)) if stage else epsilon)
-        error, spent = reach(scaling, newton, STAGE_TOLERANCE if stage else tolerance, max_iterations - used)
+    for stage in way:
+        scaling.exponentiate(stage)
+        asked = tolerance if stage == epsilon else STAGE_TOLERANCE
+        error, spent = reach(scaling, newton, asked, max_iterations - used)
         used += spent
-        if stage:
+        if stage != epsilon:
             scaling.absorb()
     return scaling.solution(error, used, tolerance)
+
+
+def begun(
+    kind: type[Iterate],
+    cost: Ground,
+    a: Array,
+    b: Array,
+    epsilon: float,
+    largest: float,
+    potentials: tuple[Tensor, Tensor] | None,
+) -> tuple[Iterate, list[float]]:
+    """An iterate at its start, and the epsilons on the way down, the target last: it alone where a start is given."""
+    if potentials is not None:
+        return kind(cost, a, b, largest, *refit(cost, b, potentials, epsilon)), [epsilon]
+    start = max(epsilon, START * largest)
+    stages = round(math.log(start / epsilon) / math.log(ANNEALING))
+    down = [epsilon * (start / epsilon) ** (stage / stages) for stage in range(stages, 0, -1)]
+    return kind(cost, a, b, largest), [*down, epsilon]
 
 
 def reach(scaling: Scaling, newton: Newton, tolerance: float, limit: int) -> tuple[float, int]:

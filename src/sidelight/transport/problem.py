@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
@@ -205,7 +204,7 @@ class Problem:
         attach: bool = True,
     ) -> Transport:
         """Solve; without ``attach`` the gradients stay in the result for the caller to combine."""
-        with torch.no_grad(), np.errstate(all="ignore"):  # what overflows is found and mended
+        with torch.no_grad():
             settings = (epsilon, tolerance, limit)
             ground = self.ground
             array = ground.x if isinstance(ground, Points) else ground.given
@@ -246,9 +245,8 @@ class Problem:
         like, ground = self.like, self.ground
         if self.second_order and torch.is_grad_enabled():
             return self._twice_differentiable(solution, epsilon)
-        with np.errstate(all="ignore"):
-            pairs = self._gradients(solution, mass) if torch.is_grad_enabled() else []
-            number = solution.value * mass
+        pairs = self._gradients(solution, mass) if torch.is_grad_enabled() else []
+        number = solution.value * mass
 
         def as_tensor(array: Array) -> Tensor:
             return tensor(array).to(like)

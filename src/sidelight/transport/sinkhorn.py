@@ -50,7 +50,7 @@ def sinkhorn(
     (squared costs of points) only blocks, ``"auto"`` chooses by size. Half-precision input becomes float32.
     """
     checks.settings(tolerance, max_iterations, path=path, on_failure=on_failure)
-    with _exact_arithmetic(), np.errstate(all="ignore"):
+    with _exact_arithmetic(), np.errstate(all="ignore"):  # what overflows is found and mended
         clouds = _read_clouds(x, y, cost)
         matrix = _float(cost) if isinstance(cost, Tensor) else cost
         solve = _Solver(epsilon, tolerance, max_iterations, second_order, path)
@@ -96,7 +96,7 @@ def sinkhorn_divergence(
     else:
         costs = cost, cost, cost
     offsets = checks.triple("offset", offset) if isinstance(offset, tuple | list) else (offset, offset, offset)
-    with _exact_arithmetic(), np.errstate(all="ignore"):
+    with _exact_arithmetic(), np.errstate(all="ignore"):  # what overflows is found and mended
         first, second = _read_clouds(x, y, costs[0])
         solve = _Solver(epsilon, tolerance, max_iterations, second_order, path, attach=False)
         problems, shape = solve.problems(first, second, costs[0], a, b, offsets[0])

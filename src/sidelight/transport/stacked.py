@@ -11,11 +11,9 @@ from torch import Tensor
 
 from sidelight.transport import dense
 from sidelight.transport.arrays import Array, inner, on, total, wide
-from sidelight.transport.dense import ANNEALING, CAUTION, STAGE_TOLERANCE, START, Ground, Scaling, Solution
+from sidelight.transport.dense import CAUTION, STAGE_TOLERANCE, Ground, Scaling, Solution, begun
 
-PATIENCE = (
-    300.0  # remaining sweeps above which a problem is left to Newton: a sweep of all costs less than a solve of one
-)
+PATIENCE = 300.0  # remaining sweeps above which a problem is solved alone: a sweep of all costs less than that
 WINDOW = 16  # sweeps over which progress is measured: relaxed sweeps may raise the error for a few
 LARGEST = 1 << 16  # elements of a problem above which the price of a call no longer matters
 
@@ -44,19 +42,15 @@ def solve(
     potentials: tuple[Tensor, Tensor] | None = None,
 ) -> Solution:
     """:func:`dense.solve` for masses (N, n), (N, m) of sum 1 at costs (N, n, m)."""
-    if potentials is None:
-        stack, start = Stack(cost, a, b, largest), max(epsilon, START * largest)
-    else:
-        stack, start = Stack(cost, a, b, largest, *dense.refit(cost, b, potentials, epsilon)), epsilon
-    stages = round(math.log(start / epsilon) / math.log(ANNEALING))
+    stack, way = begun(Stack, cost, a, b, epsilon, largest, potentials)
     used = 0
-    for stage in range(stages, -1, -1):
-        stack.exponentiate(epsilon * (start / epsilon) ** (stage / max(stages, 1)) if stage else epsilon)
-        error, short, spent = reach(stack, STAGE_TOLERANCE if stage else tolerance, max_iterations - used)
+    for stage in way:
+        stack.exponentiate(stage)
+        error, short, spent = reach(stack, tolerance if stage == epsilon else STAGE_TOLERANCE, max_iterations - used)
         used += spent
-        if stage:
+        if stage != epsilon:
             stack.absorb()
-    return mended(stack.solution(error, used, tolerance), short, cost, a, b, epsilon, max_iterations)
+    return mended(stack.solution(error, used, tolerance), short, cost, a, b, epsilon, max_iterations - used)
 
 
 def reach(stack: Stack, tolerance: float, limit: int) -> tuple[Array, Array, int]:
@@ -95,20 +89,21 @@ def reach(stack: Stack, tolerance: float, limit: int) -> tuple[Array, Array, int
                 return error, short, used
 
 
-def mended(
-    solution: Solution, short: Array, cost: Ground, a: Array, b: Array, epsilon: float, max_iterations: int
-) -> Solution:
-    """The solution, the problems that fall short solved again one by one."""
+def mended(solution: Solution, short: Array, cost: Ground, a: Array, b: Array, epsilon: float, left: int) -> Solution:
+    """The solution, the problems that fall short solved again one by one, where iterations are left for that."""
     failed = [i for i, falls_short in enumerate(short.tolist()) if falls_short]
-    if not failed:
+    if not failed or left <= 0:
         return solution
     a, b = wide(a, len(solution.error)), wide(b, len(solution.error))
     u, kernel, v = solution.factors
     solution.factors = u, kernel, v + 0.0  # second sides may be views, or the first
     solution.sides = solution.sides[0], solution.sides[1] + 0.0
     solution.marginals = solution.marginals[0], solution.marginals[1] + 0.0
+    most = 0
     for i in failed:
-        one = cost.part(i)
-        settings = epsilon, solution.tolerance, max_iterations
-        solution.put(i, dense.solve(one, a[i], b[i], *settings, one.bound()))
+        part = cost.part(i)
+        one = dense.solve(part, a[i], b[i], epsilon, solution.tolerance, left, part.bound())
+        solution.put(i, one)
+        most = max(most, one.iterations)
+    solution.iterations += most
     return solution

@@ -13,10 +13,8 @@ from sidelight.transport import dense, stacked
 from sidelight.transport.arrays import HIGHEST, LOWEST, Array, empty, namespace, on, total
 from sidelight.transport.dense import Ground, Solution
 
-LENGTH, MOMENTUM = (
-    12.0 - 8.0 * 2.0**0.5,
-    17.0 - 12.0 * 2.0**0.5,
-)  # (2 / (1 + root 2))^2, ((root 2 - 1) / (root 2 + 1))^2
+ROOT = 2.0**0.5
+LENGTH, MOMENTUM = (2 / (1 + ROOT)) ** 2, ((ROOT - 1) / (ROOT + 1)) ** 2
 CAUTION = 0.5  # stop at this share of the tolerance
 LIMIT = 60  # averaged sweeps before the general solver takes over
 
