@@ -89,6 +89,29 @@ class Points:
     def yy(self) -> Array:
         return self._norms(self.y)
 
+    @cached_property
+    def left(self) -> Array:
+        """``[2 scale x_i, -scale |x_i|^2, 1]``, (..., n, d + 2): its product with ``right`` is minus the cost."""
+        d = self.x.shape[-1]
+        left = empty((*self.x.shape[:-1], d + 2), self.x)
+        left[..., :d] = self.x
+        left[..., :d] *= 2.0 * self.scale
+        left[..., d] = self.xx
+        left[..., d] *= -1.0
+        left[..., d + 1] = 1.0
+        return left
+
+    @cached_property
+    def right(self) -> Array:
+        """``[y_j, 1, -scale |y_j|^2]'``, (..., d + 2, m)."""
+        m, d = self.y.shape[-2:]
+        right = empty((*self.y.shape[:-2], d + 2, m), self.y)
+        right[..., :d, :] = self.y.swapaxes(-1, -2)
+        right[..., d, :] = 1.0
+        right[..., d + 1, :] = self.yy
+        right[..., d + 1, :] *= -1.0
+        return right
+
     def _norms(self, z: Array) -> Array:
         """``scale |z_i|^2``."""
         return (z * z) @ full(z.shape[-1], self.scale, z)
@@ -98,22 +121,22 @@ class Points:
         x, y = self.x if rows is None else self.x[rows], self.y if columns is None else self.y[columns]
         return self._with(x, y)
 
-    def _with(self, x: Array, y: Array) -> Points:
+    def _with(self, x: Array, y: Array, **known: Array) -> Points:
         other: Points = variant(self, x=x, y=y)
-        other.__dict__.pop("xx", None)
-        other.__dict__.pop("yy", None)
+        for name in ("xx", "yy", "left", "right"):  # what is cached is of the former clouds
+            other.__dict__.pop(name, None)
+        other.__dict__.update(known)
         return other
 
     def transpose(self) -> Points:
         """The same clouds with the sides exchanged."""
-        other: Points = variant(self, x=self.y, y=self.x, xx=self.yy, yy=self.xx)
-        return other
+        return self._with(self.y, self.x, xx=self.yy, yy=self.xx)
 
     def alone(self, side: int) -> Points:
         """One of the clouds against itself."""
         z, zz = (self.y, self.yy) if side else (self.x, self.xx)
-        other: Points = variant(self, x=z, y=z, xx=zz, yy=zz, same=True)
-        return other
+        half = {"right": self.right} if side else {"left": self.left}
+        return self._with(z, z, xx=zz, yy=zz, same=True, **half)
 
     def part(self, index: int) -> Points:
         """One problem of a stack."""
@@ -135,27 +158,25 @@ class Points:
     def exponents(
         self, out: Array, epsilon: float, f: Array | None = None, g: Array | None = None
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Blocks of rows of ``(f_i + g_j - C_ij) / epsilon``, written to ``out``.
+        """Blocks of rows of ``(f_i + g_j - C_ij) / epsilon``, written to ``out``: one product, see ``left``.
 
-        One product of ``[2 scale x_i, f_i - scale |x_i|^2, 1]`` and ``[y_j, 1, g_j - scale |y_j|^2]`` (over epsilon),
-        in torch, whose BLAS is faster.
+        In torch, whose BLAS is faster.
         """
-        m, d = self.y.shape[-2:]
-        left, right = empty((*self.x.shape[:-1], d + 2), self.x), empty((*self.y.shape[:-2], d + 2, m), self.y)
-        one = 1.0 / epsilon
-        left[..., :d] = self.x * (2.0 * self.scale * one)
-        left[..., d] = (self.xx if f is None else self.xx - f) * -one
-        left[..., d + 1] = 1.0
-        right[..., :d, :] = self.y.swapaxes(-1, -2)
-        right[..., d, :] = 1.0
-        right[..., d + 1, :] = (self.yy if g is None else self.yy - g) * -one
+        left, right = self.left, self.right
+        if f is not None:
+            left = left + 0.0
+            left[..., -2] += f
+        if g is not None:
+            right = right + 0.0
+            right[..., -1, :] += g
         rows, columns, whole = tensor(left), tensor(right), tensor(out)
+        product, over = torch.addmm if out.ndim == 2 else torch.baddbmm, {"beta": 0, "alpha": 1.0 / epsilon}
         every = blocks(out)
         if len(every) == 1:
-            yield every[0], (torch.mm if out.ndim == 2 else torch.bmm)(rows, columns, out=whole)
+            yield every[0], product(whole, rows, columns, **over, out=whole)
             return
         for part in every:
-            yield part, torch.mm(rows[part], columns, out=whole[part])
+            yield part, product(whole[part], rows[part], columns, **over, out=whole[part])
 
     def cost(self) -> Array:
         """(..., n, m) matrix; its diagonal is exactly zero for a cloud against itself."""

@@ -113,7 +113,7 @@ def sinkhorn_divergence(
 
         sides = alone(0), alone(1) if self_y is None else _known(self_y, cross, problems)
         values = [_debiased(c, p, q, problems[0].like, second_order) for c, p, q in zip(cross, *sides)]
-        value = torch.stack(values).reshape(shape) if len(values) > 1 else values[0].reshape(shape)
+        value = values[0] if not shape else torch.stack(values).reshape(shape)
         parts = [gathered(results, shape) for results in (cross, *sides)]
     result = Divergence(value, *parts)
     if not result.converged:

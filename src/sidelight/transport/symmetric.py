@@ -22,9 +22,12 @@ LIMIT = 60  # averaged sweeps before the general solver takes over
 def solve(cost: Ground, a: Array, epsilon: float, tolerance: float, max_iterations: int) -> Solution:
     """Transport of a cloud with masses ``a`` (n,), or of each of a stack with ``a`` (N, n), onto itself."""
     xp, kernel = namespace(a), empty(cost.shape, a)
+    far = not cost.bound() <= -LOWEST * epsilon
     for _, part in cost.exponents(kernel, epsilon):
-        part.clamp_(LOWEST, HIGHEST).exp_()
-    u = a * xp.sqrt(1.0 / on(kernel, a))  # u = a is far off by a factor, which the power 1/2 mends
+        if far:
+            part.clamp_(LOWEST, HIGHEST)
+        part.exp_()
+    u = a / xp.sqrt(on(kernel, a))  # u = a is far off by a factor, which the power 1/2 mends
     change = None
     used, limit = 1, min(LIMIT, max_iterations)
     while True:
