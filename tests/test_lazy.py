@@ -170,6 +170,14 @@ def test_views_differ_between_steps_and_rows_and_agree_between_modalities(clips)
     assert not torch.equal(first.inputs["rgb"], centre.inputs["rgb"])
 
 
+def test_no_views_are_drawn_of_rows_in_memory(clips, monkeypatch):
+    batch = batch_of(sl.load(clips))
+    monkeypatch.setattr(Looks, "draw", lambda *_: pytest.fail("a view was drawn"))
+    next(ready_batches(batch.only(["feat"]), [torch.arange(4)], Looks(1, 0.5, True, True), threads=0))
+    with pytest.raises(pytest.fail.Exception):
+        next(ready_batches(batch, [torch.arange(4)], Looks(1, 0.5, True, True), threads=0))
+
+
 def test_an_error_in_a_thread_is_named_and_ends_it(folder, tmp_path):
     data = sl.load(recordings.prepared(tmp_path))
     batch = batch_of(data, np.arange(10))

@@ -27,6 +27,7 @@ def ready_batches(
     batches are the same to the bit. An error in a thread is raised where its batch would have come.
     """
     threads = usable_cores() if threads is None else threads
+    looks = looks if rows.files else None  # drawing the views of a batch takes as long as a small network's step
     if not rows.files or not threads:
         for i, part in enumerate(parts):
             batch = rows.take(part)
