@@ -113,7 +113,7 @@ def _angle_term(s: Tensor, t: Tensor) -> Tensor:
     return value
 
 
-BLOCK, CACHE = 16, 2**18  # rows at a time, and the numbers that they may have before they are fewer
+BLOCK, CACHE = 8, 2**18  # rows at a time, and the numbers that they may have before they are fewer
 
 
 class _Angles(Function):
