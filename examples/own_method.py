@@ -12,7 +12,7 @@ from torch import Tensor
 import sidelight as sl
 from sidelight.config import NetworkConfig, TrainingConfig
 from sidelight.data.batch import Batch
-from sidelight.methods import METHODS, Distillation, Supervised, Teacher, Term
+from sidelight.methods import METHODS, Distillation, Said, Supervised, Teacher, Term
 from sidelight.networks.build import build_network
 from sidelight.networks.network import Network, Output, outputs
 from sidelight.tasks import Task, make_task
@@ -53,11 +53,8 @@ def subject() -> Subject:
     said = outputs(teacher, rows, rows.index)
 
     def factory(dtype: torch.dtype) -> Distillation:
-        spoken = Output(
-            said.prediction.to(dtype), said.fused.to(dtype), {m: f.to(dtype) for m, f in said.features.items()}
-        )
-        method = Distillation(network("phone"), Teacher(spoken), task, {"huber": Huber()}, rows.to(dtype))
-        return method.to(dtype)
+        teacher = Teacher(Said(said).to(dtype))
+        return Distillation(network("phone"), teacher, task, {"huber": Huber()}, rows.to(dtype)).to(dtype)
 
     return Subject(factory, rows, available=("phone",), privileged=("watch",))
 

@@ -22,7 +22,17 @@ from sidelight.data import Dataset
 from sidelight.data.batch import Batch
 from sidelight.experiment.jobs import Job
 from sidelight.experiment.parts import Parts
-from sidelight.methods import METHODS, Distillation, Hallucination, Method, Recipe, Standalone, Supervised, Teacher
+from sidelight.methods import (
+    METHODS,
+    Distillation,
+    Hallucination,
+    Method,
+    Recipe,
+    Said,
+    Standalone,
+    Supervised,
+    Teacher,
+)
 from sidelight.networks.build import build_network, feature_shape
 from sidelight.networks.hallucination import HallucinationNetwork, TNet, freeze, make_hallucinators
 from sidelight.networks.network import Network, Output, outputs
@@ -124,7 +134,7 @@ def trained_tnets(task: str, kind: str) -> dict[str, TNet]:
     network, rows = trained_teacher(task, kind), make_rows(task, kind)
     torch.manual_seed(0)
     tnets = make_hallucinators(feature_shape(network), AVAILABLE, PRIVILEGED)
-    said = outputs(network, rows, rows.index)
+    said = Said(outputs(network, rows, rows.index))
     fit(Hallucination(tnets, said, said, task_of(task)), rows, rows, TrainingConfig(epochs=3), seed=0)
     return tnets
 
@@ -133,16 +143,16 @@ def speech(task: str, kind: str, crossfit: bool = False) -> Teacher:
     """What one teacher, or two that share the rows, says of every row."""
     rows = make_rows(task, kind)
     if not crossfit:
-        return Teacher(outputs(trained_teacher(task, kind), rows, rows.index))
+        return Teacher(Said(outputs(trained_teacher(task, kind), rows, rows.index)))
     part = (rows.index < ROWS // 2).long()
     said = [outputs(trained_teacher(task, kind, seed), rows, rows.index[part == seed]) for seed in (1, 0)]
     features = {m: torch.cat([s.features[m] for s in said]) for m in SHAPES}
     joined = Output(torch.cat([s.prediction for s in said]), torch.cat([s.fused for s in said]), features)
-    return Teacher(joined, part)
+    return Teacher(Said(joined), part)
 
 
-def cast(said: Output, dtype: torch.dtype) -> Output:
-    return Output(said.prediction.to(dtype), said.fused.to(dtype), {m: f.to(dtype) for m, f in said.features.items()})
+def cast(teacher: Teacher, dtype: torch.dtype) -> Teacher:
+    return replace(teacher, said=copy.deepcopy(teacher.said).to(dtype))
 
 
 def distillation_subject(
@@ -171,9 +181,10 @@ def distillation_subject(
                 module.load_state_dict(source[m].state_dict())
                 freeze(module)
         student = make_network(AVAILABLE, task_of(task), tnets, seed=3).to(dtype)
-        said = replace(teacher, said=cast(teacher.said, dtype))
         made = terms.make(config, task_of(task))
-        return Distillation(student, said, task_of(task), made, make_rows(task, kind).to(dtype)).to(dtype)
+        return Distillation(student, cast(teacher, dtype), task_of(task), made, make_rows(task, kind).to(dtype)).to(
+            dtype
+        )
 
     return Subject(factory, make_rows(task, kind), AVAILABLE, PRIVILEGED, part=teacher.part)
 
@@ -242,7 +253,7 @@ def hallucination_subject(task: str, kind: str, loss: str) -> Subject:
     def factory(dtype: torch.dtype) -> Hallucination:
         torch.manual_seed(0)
         tnets = make_hallucinators(feature_shape(network), AVAILABLE, PRIVILEGED)
-        here = cast(said, dtype)
+        here = Said(said)
         return Hallucination(tnets, here, here, task_of(task), loss).to(dtype)
 
     return Subject(factory, rows, AVAILABLE, PRIVILEGED, exports=False)

@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 import torch
 
-from sidelight.methods import Clock, Teacher
+from sidelight.methods import Clock
 from sidelight.methods.adversarial import AdversarialHallucination
 from sidelight.testing import CHECKS, Subject
 from support import AVAILABLE, PRIVILEGED, cast, distillation_subject, make_rows, speech, task_of
@@ -24,7 +24,7 @@ def stage(kind: str = "both") -> AdversarialHallucination:
 
 def fresh(dtype: torch.dtype) -> AdversarialHallucination:
     made = copy.deepcopy(stage()).to(dtype)
-    made.teacher = Teacher(cast(made.teacher.said, dtype))
+    made.teacher = cast(made.teacher, dtype)
     return made
 
 

@@ -354,8 +354,8 @@ def test_a_placebo_is_taught_by_a_teacher_of_permuted_rows(tmp_path, spied):
             for p, kept in (("train", tnets.method.said), ("select", tnets.method.select_said)):
                 assert torch.equal(kept(rows[p, control]).features[m], said[p].features[m])
         assert isinstance(student.method, Distillation)
-        assert torch.equal(student.method.teachers[""].said.prediction, said["train"].prediction)
-        assert torch.equal(student.method.teachers[""].said.fused, said["train"].fused)
+        assert torch.equal(student.method.teachers[""].said.every.prediction, said["train"].prediction)
+        assert torch.equal(student.method.teachers[""].said.every.fused, said["train"].fused)
         stored = load_file(tmp_path / "shared" / f"teacher{mark}-l1-f0-s0-tnets.safetensors")
         carried = tensors(tmp_path / "jobs" / f"pkdot{mark}-l1-f0-s0")
         for name, value in stored.items():
@@ -386,7 +386,7 @@ def test_self_distillation_knows_the_baseline_alone(name, tmp_path, spied):
     rows = made.data.rows("train")
     assert same_rows(student.train, rows)
     said = outputs(baseline, rows, rows.index).prediction
-    same = (student.method.teachers[""].said.prediction == said).all(1)
+    same = (student.method.teachers[""].said.every.prediction == said).all(1)
     part = student.method.teachers[""].part
     assert torch.equal(same, torch.ones_like(same) if part is None else part == 5)
 
@@ -405,7 +405,7 @@ def test_no_labelled_row_is_taught_by_who_was_trained_on_its_group(control, labe
     mark = f"{'~placebo' if control else ''}-l{labels:g}-f0-s0"
     student = spied[f"pkdot+kl@crossfit{mark}"]
     assert isinstance(student.method, Distillation)
-    part, said = student.method.teachers[""].part, student.method.teachers[""].said
+    part, said = student.method.teachers[""].part, student.method.teachers[""].said.every
     assert torch.equal(part, student.part)
     assert part[rows.labelled].unique().tolist() == [0, 1, 2]
     without = ~np.isin(groups, groups[rows.labelled.numpy()])

@@ -59,9 +59,9 @@ def close(one: Output, two: Output) -> bool:
 
 
 def test_vectors_and_small_maps_are_kept(data, tmp_path, monkeypatch):
-    assert isinstance(parts_of(tmp_path / "maps", data, "kl").lent("teacher", "").teacher().said, Output)
+    assert isinstance(parts_of(tmp_path / "maps", data, "kl").lent("teacher", "").teacher().said, Said)
     monkeypatch.setattr(parts_module, "MAPS_IN_MEMORY", 0)
-    assert isinstance(parts_of(tmp_path / "vectors", make_data(), "kl").lent("teacher", "").teacher().said, Output)
+    assert isinstance(parts_of(tmp_path / "vectors", make_data(), "kl").lent("teacher", "").teacher().said, Said)
     assert isinstance(parts_of(tmp_path / "large", data, "kl").lent("teacher", "").teacher().said, Live)
 
 
@@ -85,7 +85,7 @@ def test_a_live_teacher_says_what_would_be_kept(control, crossfit, data, tmp_pat
 
 def test_a_term_that_needs_every_row_is_refused(data, tmp_path, nothing_kept):
     with pytest.raises(ConfigError, match="what the teacher says of every row"):
-        parts_of(tmp_path, data, "kl").lent("teacher", "").teacher().every  # noqa: B018
+        parts_of(tmp_path, data, "kl").lent("teacher", "").teacher().said.every  # noqa: B018
 
 
 def test_what_is_gathered_is_what_all_outputs_say(data, tmp_path):

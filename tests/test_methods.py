@@ -20,6 +20,7 @@ from sidelight.methods import (
     Distillation,
     Hallucination,
     Recipe,
+    Said,
     Teacher,
     check_options,
     parse_methods,
@@ -43,7 +44,6 @@ from support import (
     KINDS,
     PRIVILEGED,
     ROWS,
-    cast,
     distillation_subject,
     hallucination_subject,
     make_network,
@@ -253,12 +253,12 @@ def test_rows_of_which_no_cross_fitted_teacher_speaks_move_no_term_but_the_task_
     teacher, rows = speech("classification", "both", crossfit=True), make_rows("classification", "both")
     part = teacher.part.clone()
     part[:silent] = -1
-    said = cast(teacher.said, torch.float32)
+    said = teacher.said.every
     said = replace(said, prediction=said.prediction.clone(), fused=said.fused.clone())
     said.prediction[:silent], said.fused[:silent] = torch.nan, torch.nan
     task = task_of("classification")
     terms = Recipe.parse(name).make(Config(), task)
-    method = Distillation(make_network(AVAILABLE, task), Teacher(said, part), task, terms, rows).eval()
+    method = Distillation(make_network(AVAILABLE, task), Teacher(Said(said), part), task, terms, rows).eval()
     for term in terms:
         batch = replace(rows, inputs={"phone": rows.inputs["phone"].clone().requires_grad_()})
         value = method.terms(batch, Clock())[term]
@@ -278,7 +278,7 @@ def test_t_nets_learn_nothing_from_rows_without_the_modality():
         g = torch.Generator().manual_seed(1)
         features = {m: torch.randn(ROWS, 1, 8, generator=g) for m in ("phone", "watch")}
         features["watch"][~rows.present["watch"]] = poison
-        said = Output(torch.zeros(ROWS, 3), torch.zeros(ROWS, 8), features)
+        said = Said(Output(torch.zeros(ROWS, 3), torch.zeros(ROWS, 8), features))
         method = Hallucination(tnets, said, said, task_of("classification"))
         history = fit(method, rows, rows, TrainingConfig(epochs=3, batch_size=8), seed=0)
         trained[poison] = ([e["select"] for e in history.epochs], tnets["watch"].layers[0].weight)
@@ -297,8 +297,8 @@ def test_t_nets_count_their_steps_and_freeze_after():
 def test_teachers_speak_of_the_row_that_the_index_names():
     teacher, rows = speech("classification", "complete"), make_rows("classification", "complete")
     picked = rows.take(torch.tensor([5, 2]))
-    assert torch.equal(teacher(picked).prediction, teacher.said.prediction[[5, 2]])
-    assert torch.equal(teacher(replace(picked, index=torch.tensor([1, 1]))).fused, teacher.said.fused[[1, 1]])
+    assert torch.equal(teacher(picked).prediction, teacher.said.every.prediction[[5, 2]])
+    assert torch.equal(teacher(replace(picked, index=torch.tensor([1, 1]))).fused, teacher.said.every.fused[[1, 1]])
 
 
 # options --------------------------------------------------------------------------------------------------------------

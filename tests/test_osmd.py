@@ -19,7 +19,7 @@ from sidelight.experiment.jobs import Job
 from sidelight.experiment.parts import Parts
 from sidelight.export import Student
 from sidelight.losses import gaussian_mmd, joint_adaptation, rkd, squared_error
-from sidelight.methods import Clock
+from sidelight.methods import Clock, Said
 from sidelight.methods.osmd import OSMD, Adaptation
 from sidelight.networks.build import describe, feature_shape, make_head, rebuild
 from sidelight.networks.cross_translation import TransformBlocks
@@ -65,7 +65,7 @@ class Same(nn.Module):
 def heard(features: torch.Tensor, prediction: torch.Tensor, task: str = "classification") -> Adaptation:
     """L_JDN against a branch that said this of every row; a hallucinated feature is its own prediction."""
     branch = Network({"watch": nn.Identity()}, Same(), nn.Identity())
-    said = Output(prediction, features[:, 0], {"watch": features})
+    said = Said(Output(prediction, features[:, 0], {"watch": features}))
     return Adaptation("joint", branch, said, task_of(task), positions=256)
 
 

@@ -67,9 +67,8 @@ def subject(method: str, task: str, slots: str = "") -> Subject:
         network = student_network(task, slots).to(dtype)
         if method == "baseline":
             return Supervised(network, task_of(task))
-        said = type(teacher)(cast(teacher.said, dtype))
         terms = Recipe.parse(method).make(load_config(), task_of(task))
-        return Distillation(network, said, task_of(task), terms, rows.to(dtype)).to(dtype)
+        return Distillation(network, cast(teacher, dtype), task_of(task), terms, rows.to(dtype)).to(dtype)
 
     return Subject(factory, rows, AVAILABLE, PRIVILEGED)
 

@@ -13,7 +13,7 @@ from sidelight.config import Config, TrainingConfig, load_config
 from sidelight.errors import ConfigError
 from sidelight.experiment.jobs import Job
 from sidelight.experiment.parts import Parts
-from sidelight.methods import Clock, Distillation, Recipe, Teacher
+from sidelight.methods import Clock, Distillation, Recipe, Said, Teacher
 from sidelight.methods.teachers import teacher_sets
 from sidelight.training import fit
 from small import cell, make_data
@@ -69,7 +69,8 @@ def test_a_teacher_for_each_set_of_privileged_modalities(tmp_path, method):
 def test_each_teacher_compares_the_slots_that_it_reads():
     """A term on hallucinated features, of teachers for the watch and for both: the pulse is compared by the latter."""
     both = speech("classification", "both")
-    watch = Teacher(replace(both.said, features={m: both.said.features[m] for m in ("phone", "watch")}))
+    said = both.said.every
+    watch = Teacher(Said(replace(said, features={m: said.features[m] for m in ("phone", "watch")})))
     student = distillation_subject("mers", "classification", "both", tnet="encoder").fresh().student
     terms = {"mers": Recipe.parse("mers").make(Config(), task_of("classification"))["mers"]}
     teachers = {"watch": watch, "watch+pulse": both}

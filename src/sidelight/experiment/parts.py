@@ -17,7 +17,7 @@ from sidelight.data.batch import Batch
 from sidelight.errors import RunError
 from sidelight.experiment.jobs import Job
 from sidelight.methods import Hallucination, Method, Supervised, Teacher
-from sidelight.methods.kept import MAPS_IN_MEMORY, Live
+from sidelight.methods.kept import MAPS_IN_MEMORY, Live, Said, Speech
 from sidelight.networks.build import build_network, feature_shape
 from sidelight.networks.hallucination import HallucinationNetwork, freeze, make_hallucinators
 from sidelight.networks.network import Network, Output, outputs
@@ -122,7 +122,7 @@ class Parts:
         rows = self.rows(part)
         return outputs(network, rows, rows.index)
 
-    def speech(self, network: Network, part: str = "train") -> Output | Live:
+    def speech(self, network: Network, part: str = "train") -> Speech:
         """What a network says of every row; or the network itself, to be asked at every step.
 
         Vectors, and maps up to `MAPS_IN_MEMORY` bytes, are computed once. Larger maps are not, and none where views are
@@ -133,7 +133,7 @@ class Parts:
             one = outputs(network, rows, rows.index[:1])
             if self.config.augment.flip or one.nbytes * len(rows) > MAPS_IN_MEMORY:
                 return Live([network], one)
-        return self.says(network, part)
+        return Said(self.says(network, part))
 
     def teacher(self, crossfit: bool = False) -> Teacher:
         """What the fold's teacher, or its cross-fitted siblings, says of every train row."""
@@ -149,7 +149,7 @@ class Parts:
         said = self.speech(self.trained([*self.available, *members]))
         return Teacher(said, silent=absent if absent.any() else None)
 
-    def _crossfit(self, said: Output | Live) -> Teacher:
+    def _crossfit(self, said: Speech) -> Teacher:
         """`said`, replaced where groups are labelled by what teachers say that were not trained on the row's group.
 
         It governs what is said in the loss. The student's first weights and its T-Nets are the fold's own teacher's.
@@ -159,8 +159,8 @@ class Parts:
             return Teacher(self._crossfit_live(said, part), part)
         stored = self.cell.folder / "shared" / f"{self.job.id}-crossfit.safetensors"
         if stored.is_file():
-            return Teacher(_unflatten(safetensors.torch.load_file(stored)), part)
-        train, flat = self.rows(), _flatten(said)
+            return Teacher(Said(_unflatten(safetensors.torch.load_file(stored))), part)
+        train, flat = self.rows(), _flatten(said.every)
         for p in self._parts_taught(part):
             sibling = self.network(self.cell.reads(self.job))
             self._fit_sibling(sibling, part, p)
@@ -168,7 +168,7 @@ class Parts:
             for name, value in _flatten(outputs(sibling, train, rows)).items():
                 flat[name][rows] = value
         write_atomic(stored, safetensors.torch.save(flat))
-        return Teacher(_unflatten(flat), part)
+        return Teacher(Said(_unflatten(flat)), part)
 
     def _crossfit_live(self, said: Live, part: Tensor) -> Live:
         """The fold's own teacher and its siblings, each to be asked about its part; they are kept in `shared/`."""

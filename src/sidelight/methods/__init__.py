@@ -17,6 +17,7 @@ from sidelight.methods.contrastive import CCL, CRCD, CRD, GMC, NCE
 from sidelight.methods.distillation import Distillation, Hallucination, Teacher, Term
 from sidelight.methods.hallucinated import CMKD, DASK, MERS
 from sidelight.methods.hints import Autoencoder, FitNet
+from sidelight.methods.kept import Said
 from sidelight.methods.osmd import OSMD
 from sidelight.methods.pointwise import KL, MSE, Cosine
 from sidelight.methods.relational import MMD, PKT, RKD, SP
@@ -170,6 +171,6 @@ def parse_methods(names: Iterable[str]) -> list[Recipe]:
 
 
 __all__ = [
-    "CONTROLS", "METHODS", "Clock", "Distillation", "Hallucination", "Method", "Recipe", "Standalone", "Step",
-    "Supervised", "Teacher", "Term", "check_options", "options_of", "parse_methods",
+    "CONTROLS", "METHODS", "Clock", "Distillation", "Hallucination", "Method", "Recipe", "Said", "Standalone",
+    "Step", "Supervised", "Teacher", "Term", "check_options", "options_of", "parse_methods",
 ]  # fmt: skip

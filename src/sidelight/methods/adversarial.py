@@ -37,7 +37,7 @@ class AdversarialHallucination(Method):
         self.reads = student.reads
         student.requires_grad_(False)
         student.hallucinators.requires_grad_(True)
-        widths = {m: teacher.sample.vector(m).shape[1] for m in student.hallucinators}
+        widths = {m: teacher.said.sample.vector(m).shape[1] for m in student.hallucinators}
         self.critics = nn.ModuleDict({m: discriminator(w, 3, hidden, task.outputs + 1) for m, w in widths.items()})
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
@@ -87,7 +87,7 @@ class ADMD(Standalone):
         student = parts.student(start, "encoder")
         trained = [p for p in student.parameters() if p.requires_grad]  # without encoders that `student.freeze` keeps
         parts.seed()
-        adversarial = AdversarialHallucination(student, Teacher(parts.says(start)), parts.task, hidden)
+        adversarial = AdversarialHallucination(student, Teacher(parts.speech(start)), parts.task, hidden)
         parts.fit(adversarial, "hallucination")
         for p in trained:
             p.requires_grad_(True)

@@ -84,14 +84,14 @@ class CRD(Term):
         self.temperature, self.momentum = temperature, momentum
 
     def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
-        size = teacher.every.embedding.shape[1]
+        size = teacher.said.every.embedding.shape[1]
         self.of_student, self.of_teacher = nn.Linear(size, self.width), nn.Linear(size, self.width)
-        said = teacher.every.embedding  # the student begins as the teacher ended: so do its rows of the bank
+        said = teacher.said.every.embedding  # the student begins as the teacher ended: so do its rows of the bank
         with torch.no_grad():
             bank = torch.stack([self.of_student.to(said)(said), self.of_teacher.to(said)(said)])
         self.register_buffer("bank", F.normalize(bank, dim=2))
         self.register_buffer("log_z", torch.full((2,), torch.nan))
-        self.register_buffer("classes", rows.target.where(rows.labelled, teacher.every.prediction.argmax(1)))
+        self.register_buffer("classes", rows.target.where(rows.labelled, teacher.said.every.prediction.argmax(1)))
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
         s = F.normalize(self.of_student(student.embedding), dim=1)
@@ -136,7 +136,7 @@ class CCL(Term):
         self.temperature, self.weight = temperature, weight
 
     def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
-        size = teacher.sample.embedding.shape[1]
+        size = teacher.said.sample.embedding.shape[1]
         self.compose, self.classify = nn.Linear(2 * size, size), nn.Linear(size, task.outputs)
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> dict[str, Tensor]:
@@ -169,7 +169,7 @@ class GMC(Term):
 
     def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
         self.slots = student.reads
-        said = teacher.sample
+        said = teacher.said.sample
         sizes = [said.vector(m).shape[1] for m in self.slots] + [said.embedding.shape[1]]
         self.maps = nn.ModuleList([nn.Linear(size, self.width) for size in sizes])
         self.joint = nn.Linear(sizes[-1], self.width)

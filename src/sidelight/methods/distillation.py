@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -12,12 +12,9 @@ from torch import Tensor, nn
 
 from sidelight.config import Config
 from sidelight.data.batch import Batch
-from sidelight.data.pixels import rows_at_once
-from sidelight.data.prefetch import ready_batches
-from sidelight.errors import ConfigError
 from sidelight.losses.distribution import gaussian_mmd
 from sidelight.methods.base import Clock, Entry, Method
-from sidelight.methods.kept import Live, Said
+from sidelight.methods.kept import Speech
 from sidelight.networks.network import Network, Output
 from sidelight.networks.tokens import pooled
 from sidelight.tasks import Task
@@ -27,35 +24,19 @@ from sidelight.tasks import Task
 class Teacher:
     """What a finished teacher says of every training row.
 
-    said: outputs over all training rows, computed once and addressed by `Batch.index`; or the teacher itself, asked at
-        every step, where these would be too large to keep.
+    said: outputs over all training rows, computed once and addressed by `Batch.index` (`Said`); or the teacher itself,
+        asked at every step, where these would be too large to keep (`Live`).
     part: (N,) int64, which of several cross-fitted teachers spoke about the row, −1 for none; None where there is one.
     silent: (N,) bool, rows of which it says nothing (its privileged modality is absent); None where there is none.
     """
 
-    said: Output | Live
+    said: Speech
     part: Tensor | None = None
     silent: Tensor | None = None
 
     def __call__(self, batch: Batch) -> Output:
-        return self.said(batch) if isinstance(self.said, Live) else self.said.take(batch.index)
-
-    @property
-    def sample(self) -> Output:
-        """What it says of some rows at least, by which sizes are known."""
-        return self.said.sample if isinstance(self.said, Live) else self.said
-
-    @property
-    def every(self) -> Output:
-        """What it says of every training row, for terms that compare rows with all others."""
-        if isinstance(self.said, Live):
-            raise ConfigError("this term keeps what the teacher says of every row, which is too large for maps.")
-        return self.said
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """What a batch has to hold for it."""
-        return self.said.reads if isinstance(self.said, Live) else ()
+        said: Output = self.said(batch)
+        return said
 
     def heard(self, index: Tensor) -> Tensor | None:
         """(B,) bool, of which rows it speaks; None where of all."""
@@ -67,7 +48,7 @@ class Teacher:
 
     def without_features(self) -> Teacher:
         """The same without per-modality features, which most terms do not read."""
-        return self if isinstance(self.said, Live) else replace(self, said=replace(self.said, features={}))
+        return replace(self, said=self.said.without_features())
 
 
 class Term(Entry, nn.Module):
@@ -129,7 +110,7 @@ class Distillation(Method):
         super().__init__(task)
         self.student = student
         named = {"": teachers} if isinstance(teachers, Teacher) else dict(teachers)
-        self.reads = tuple(dict.fromkeys([*student.reads, *(m for t in named.values() for m in t.reads)]))
+        self.reads = tuple(dict.fromkeys([*student.reads, *(m for t in named.values() for m in t.said.reads)]))
         features = any(t.reads_features for t in terms.values())
         self.teachers = named if features else {name: t.without_features() for name, t in named.items()}
         self.parts = nn.ModuleDict()
@@ -184,7 +165,7 @@ class Hallucination(Method):
 
     Args:
         tnets: privileged modality -> T-Net.
-        said, select_said: what the teacher says of all train and of all select rows, or the teacher itself.
+        said, select_said: what the teacher says of the train and of the select rows.
     """
 
     learns_from = "all"
@@ -192,15 +173,14 @@ class Hallucination(Method):
     def __init__(
         self,
         tnets: Mapping[str, nn.Module],
-        said: Output | Live,
-        select_said: Output | Live,
+        said: Speech,
+        select_said: Speech,
         task: Task,
         loss: str = "mse",
     ):
         super().__init__(task)
         self.tnets = nn.ModuleDict(dict(tnets))
-        self.said, self.select_said = (x if isinstance(x, Live) else Said(x) for x in (said, select_said))
-        self.reads, self.loss = self.said.reads, loss
+        self.said, self.select_said, self.reads, self.loss = said, select_said, said.reads, loss
 
     def terms(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         for tnet in self.tnets.values():
@@ -212,19 +192,11 @@ class Hallucination(Method):
         self.eval()
         total, have = 0.0, {m: _count(select, m) for m in self.tnets}
         with torch.no_grad():
-            for part in self._in_parts(select):
+            for part in self.select_said.parts(select):
                 for m, d in zip(self.tnets, self._distances(self.select_said(part).features, part).values()):
                     total += float(d) * (_count(part, m) / max(have[m], 1))
         self.train()
         return -total
-
-    def _in_parts(self, select: Batch) -> Iterable[Batch]:
-        """The select rows: at once where it is known what is said of them, else as a network can read them."""
-        if isinstance(self.select_said, Said):
-            return [select]
-        read = replace(select.only(self.select_said.reads), present=select.present)
-        at_once = rows_at_once(list(read.shapes().values()))
-        return ready_batches(read, torch.split(torch.arange(len(select)), at_once))
 
     def _distances(self, features: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         read = {m: f for m, f in features.items() if m not in self.tnets}

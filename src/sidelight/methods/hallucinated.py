@@ -32,7 +32,7 @@ class OnHallucinated(Term):
     stages = ("teacher", "student")
 
     def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
-        self.slots = tuple(m for m in student.hallucinators if m in teacher.sample.features)
+        self.slots = tuple(m for m in student.hallucinators if m in teacher.said.sample.features)
         if not self.slots:
             name = type(self).__name__.lower()
             raise ConfigError(f"{name} compares hallucinated features, but student.hallucinate=no; set it to encoder.")

@@ -38,9 +38,9 @@ class FitNet(Term):
 
     def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
         self.slots = student.reads
-        width = sum(teacher.sample.vector(m).shape[1] for m in self.slots)
-        for m in self.targets(teacher.sample):
-            self.regressors[m] = self.regressor(width, teacher.sample.vector(m).shape[1])
+        width = sum(teacher.said.sample.vector(m).shape[1] for m in self.slots)
+        for m in self.targets(teacher.said.sample):
+            self.regressors[m] = self.regressor(width, teacher.said.sample.vector(m).shape[1])
 
     def targets(self, said: Output) -> list[str]:
         return list(said.features)
@@ -72,9 +72,9 @@ class Autoencoder(FitNet):
 
     def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
         self.slots = student.reads
-        width = teacher.sample.embedding.shape[1]
-        for m in self.targets(teacher.sample):
-            self.regressors[m] = self.regressor(width, teacher.sample.vector(m).shape[1])
+        width = teacher.said.sample.embedding.shape[1]
+        for m in self.targets(teacher.said.sample):
+            self.regressors[m] = self.regressor(width, teacher.said.sample.vector(m).shape[1])
 
     def targets(self, said: Output) -> list[str]:
         return [m for m in said.features if m not in self.slots]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from sidelight.data.batch import Batch
+from sidelight.data.pixels import rows_at_once
+from sidelight.data.prefetch import ready_batches
+from sidelight.errors import ConfigError
 from sidelight.networks.hallucination import freeze
 from sidelight.networks.network import Network, Output, joined
 
@@ -29,15 +33,46 @@ class Kept(nn.Module):
         for name, value in tensors.items():
             self.register_buffer(f"kept_{name}", value.detach(), persistent=False)
 
+    @property
+    def every(self) -> dict[str, Tensor]:
+        """name -> the tensor over all training rows."""
+        return {name: self.get_buffer(f"kept_{name}") for name in self.names}
+
     def forward(self, index: Tensor) -> dict[str, Tensor]:
-        return {name: self.get_buffer(f"kept_{name}")[index] for name in self.names}
+        return {name: value[index] for name, value in self.every.items()}
 
 
-class Said(nn.Module):
-    """Outputs over all training rows, kept: a batch -> what was said of its rows."""
+class Speech(nn.Module):
+    """What finished networks say of the training rows: a batch -> what is said of its rows, without gradient."""
 
     reads: tuple[str, ...] = ()
-    """What a batch has to hold of its rows' inputs: nothing."""
+    """What a batch has to hold of its rows' inputs."""
+
+    @property
+    def every(self) -> Output:
+        """What is said of every row, for terms that compare rows with all others.
+
+        Raises:
+            ConfigError: it is not kept.
+        """
+        raise ConfigError("this term keeps what the teacher says of every row, which is too large for maps.")
+
+    @property
+    def sample(self) -> Output:
+        """What is said of some rows at least, by which sizes are known."""
+        return self.every
+
+    def without_features(self) -> Speech:
+        """The same without per-modality features where these are kept: most terms do not read them."""
+        return self
+
+    def parts(self, rows: Batch) -> Iterable[Batch]:
+        """The rows in batches of which it can be asked: all at once, unless a network has to read them."""
+        return [rows]
+
+
+class Said(Speech):
+    """Outputs over all training rows, kept."""
 
     def __init__(self, said: Output):
         super().__init__()
@@ -45,12 +80,18 @@ class Said(nn.Module):
         self.features = Kept(said.features)
 
     def forward(self, batch: Batch) -> Output:
-        whole = self.whole(batch.index)
-        return Output(whole["prediction"], whole["fused"], self.features(batch.index))
+        return _output(self.whole(batch.index), self.features(batch.index))
+
+    @property
+    def every(self) -> Output:
+        return _output(self.whole.every, self.features.every)
+
+    def without_features(self) -> Said:
+        return Said(replace(self.every, features={}))
 
 
-class Live(nn.Module):
-    """Finished networks, asked at every step: a batch -> what is said of its rows, in the view that the batch has.
+class Live(Speech):
+    """Finished networks, asked at every step, in the view that the batch has.
 
     The networks stand still: they are copies in evaluation mode for good. They move along with the method that asks
     them (`Module.to`), and are no part of its parameters and state: building the method again makes them again.
@@ -66,9 +107,18 @@ class Live(nn.Module):
     def __init__(self, networks: Sequence[Network], sample: Output, speaker: Tensor | None = None):
         super().__init__()
         self.networks = tuple(freeze(copy.deepcopy(network)) for network in networks)  # a tuple's are no submodules
-        self.sample = sample
+        self.first = sample
         self.register_buffer("speaker", speaker, persistent=False)
         self.reads = self.networks[0].reads
+
+    @property
+    def sample(self) -> Output:
+        return self.first
+
+    def parts(self, rows: Batch) -> Iterable[Batch]:
+        read = replace(rows.only(self.reads), present=rows.present)
+        at_once = rows_at_once(list(read.shapes().values()))
+        return ready_batches(read, torch.split(torch.arange(len(rows)), at_once))
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Output:
@@ -83,6 +133,10 @@ class Live(nn.Module):
         for network in self.networks:
             network._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _output(whole: Mapping[str, Tensor], features: dict[str, Tensor]) -> Output:
+    return Output(whole["prediction"], whole["fused"], features)
 
 
 def _plain(said: Output) -> Output:

@@ -17,11 +17,11 @@ from sidelight.losses.distribution import cross_translation, gaussian_mmd, sampl
 from sidelight.losses.pointwise import soft_label_kl, squared_error
 from sidelight.losses.relational import rkd
 from sidelight.methods.base import Clock, Method, Standalone
-from sidelight.methods.kept import Live, Said, rows_of, those
+from sidelight.methods.kept import Speech, rows_of, those
 from sidelight.networks.build import feature_shape
 from sidelight.networks.fusions import CrossTranslation
 from sidelight.networks.hallucination import HallucinationNetwork, TNet
-from sidelight.networks.network import Network, Output
+from sidelight.networks.network import Network
 from sidelight.networks.tokens import pooled
 from sidelight.tasks import Regression, Task
 
@@ -45,10 +45,9 @@ class Adaptation(nn.Module):
         positions: how many positions of sequences and maps MMD compares.
     """
 
-    def __init__(self, kind: JDN, branch: Network, said: Output | Live, task: Task, positions: int):
+    def __init__(self, kind: JDN, branch: Network, said: Speech, task: Task, positions: int):
         super().__init__()
-        self.kind, self.task, self.positions = kind, task, positions
-        self.said = said if isinstance(said, Live) else Said(said)
+        self.kind, self.said, self.task, self.positions = kind, said, task, positions
         if kind == "joint":
             self.fusion, self.head = copy.deepcopy(branch.fusion), copy.deepcopy(branch.head)
 
