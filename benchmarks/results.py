@@ -12,6 +12,7 @@ Nothing here was tuned on test rows; epochs, and the five methods that get a pla
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,8 @@ def ranking(done: list[tuple[Setting, Study]]) -> str:
 def _points(interval: Interval) -> str:
     if interval.n == 0:
         return ""
+    if not math.isfinite(interval.half):
+        return f"{100 * interval.mean:+.1f} ({interval.note})"
     shown = f"{100 * interval.mean:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
     return f"**{shown}**" if interval.low > 0 or interval.high < 0 else shown
 
@@ -296,7 +299,7 @@ def rows(study: Study, labels: float) -> str:
     ]
     for name, row in comparison.rows.items():
         difference = "" if name == "baseline" else _points(row.difference)
-        p = "" if name == "baseline" else f"{row.p.better:.2f} / {row.p.equal:.2f} / {row.p.worse:.2f}"
+        p = f"{row.p.better:.2f} / {row.p.equal:.2f} / {row.p.worse:.2f}" if math.isfinite(row.p.equal) else ""
         effect = _points(row.effect)
         lines.append(f"| {name} | {row.mean * scale:.1f} ± {row.sd * scale:.1f} | {difference} | {p} | {effect} |")
     return "\n".join(lines)

@@ -239,7 +239,22 @@ class TestOtherRuns:
         assert "only one pair" in said
         assert "one pair: no interval" in said
 
-    def test_without_placebo(self, tmp_path):
+    def test_equal_differences(self, tmp_path):
+        run = make_run(tmp_path / "run", folds=2, seeds=1)
+        for file in run.glob("jobs/*/job.json"):
+            record = json.loads(file.read_text())
+            score = {"baseline": 0.5, "teacher": 0.9}.get(
+                record["job"]["method"], 0.4 if record["job"]["control"] else 0.6
+            )
+            file.write_text(json.dumps(record | {"metrics": {**record["metrics"], "accuracy": score}}))
+        markup = page(run)
+        said = text(markup)
+        assert "Not shown to help" in said
+        assert "2 pairs, all differences are the same: no variance to judge by" in said
+        assert "improves" not in said
+        assert 'class="better" style' not in markup  # no bar of probabilities
+
+    def test_without_placebo(self, tmp_path, undrawn):
         said = text(page(make_run(tmp_path / "run", controls=(), **SMALL)))
         assert "No placebo has been run." in said
 

@@ -1,6 +1,7 @@
 import errno
 import io
 import json
+import math
 import os
 import re
 import subprocess
@@ -25,6 +26,7 @@ from sidelight.results import (
     sentence,
     summary,
     table,
+    verdict,
     write_atomic,
     write_folder_atomic,
 )
@@ -240,9 +242,9 @@ class TestTable:
         ]
 
     def test_differences_are_paired(self):
-        results = frame(HELPS, noise=0.0)
+        results = frame(HELPS, noise=1e-6)
         row = table(results).loc["kl"]
-        assert (row["difference"], row["low"], row["high"]) == pytest.approx((0.13, 0.13, 0.13))
+        assert (row["difference"], row["low"], row["high"]) == pytest.approx((0.13, 0.13, 0.13), abs=1e-5)
         assert row["sd"] > 0.03
         assert (row["n"], row["missing"]) == (15, 0)
         assert table(results.sample(frac=1, random_state=0)).loc["kl", "difference"] == pytest.approx(0.13)
@@ -292,10 +294,27 @@ class TestTable:
         assert "in RMSE (positive: lower)" in sentence(worse)
         assert "Lower is better; differences are positive where RMSE falls." in legend(compare(results))
 
-    def test_equal_differences_are_said_to_be_no_evidence(self):
-        results = frame({"baseline": 0.5, "kl": 0.6, "teacher": 0.9})
-        results = results.assign(accuracy=results.method.map({"baseline": 0.5, "kl": 0.6, "teacher": 0.9}))
-        assert "pairs, all differences are the same: no variance to judge by" in sentence(results)
+    @pytest.mark.parametrize("score", [0.6, 0.5, 0.4])
+    def test_equal_differences_are_no_evidence(self, score):
+        """Neither in the verdict nor in the sentence, the printed table, or what other programs read."""
+        means = {"baseline": 0.5, "kl": score, "kl~placebo": 0.45, "teacher": 0.9}
+        results = frame(means)
+        named = results["method"] + results["control"].map(lambda c: f"~{c}" if c else "")
+        results = results.assign(accuracy=named.map(means))
+        row = compare(results).rows["kl"]
+        assert verdict(row) == summary(results)["budgets"][0]["verdict"] == "unclear"
+        assert [row.difference.half, row.gap.half, row.effect.half] == [math.inf] * 3
+        said = sentence(results)
+        assert ", kl is not shown to help: its difference" in said
+        assert "no interval: 15 pairs, all differences are the same: no variance to judge by);" in said
+        assert "a privileged effect is not shown" in said
+        assert summary(results)["budgets"][0]["rows"][1]["p_better"] is None
+        out = io.StringIO()
+        print_table(results, console=Console(file=out, width=100))
+        shown = next(line for line in out.getvalue().splitlines() if "kl ●" in line)
+        assert "± ∞" in shown
+        assert "/" not in shown
+        assert "nan" not in out.getvalue()
 
     def test_jobs_say_which_metrics_are_better_low(self, tmp_path):
         """Of a metric that this version does not know, or knows otherwise."""

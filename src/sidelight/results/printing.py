@@ -81,9 +81,7 @@ def _cells(name: str, row: Row, u: Unit) -> list[str]:
         u.score(row.mean),
         u.score(row.sd) if math.isfinite(row.sd) else "",
         "" if name == BASELINE else plus_minus(u, row.difference),
-        "/".join(f"{100 * v:.0f}" for v in (row.p.better, row.p.equal, row.p.worse))
-        if row.n > 1 and name != BASELINE
-        else "",
+        odds(row),
         percent(row.gap.mean) if math.isfinite(row.gap.mean) else "",
         plus_minus(u, row.effect),
         f"{row.seconds:.1f}" if row.seconds < 100 else f"{row.seconds:.0f}",
@@ -98,7 +96,7 @@ def odds(row: Row) -> str:
 
 
 def plus_minus(u: Unit, interval: Interval) -> str:
-    """`+12.6 ± 4.6`; `+12.6 ± ∞` where one pair is all there is; empty where undefined."""
+    """`+12.6 ± 4.6`; `+12.6 ± ∞` where one pair, or one value, is all there is; empty where undefined."""
     return f"{u.difference(interval.mean)} ± {u.score(interval.half)}" if math.isfinite(interval.mean) else ""
 
 

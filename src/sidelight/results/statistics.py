@@ -36,6 +36,7 @@ class Interval(NamedTuple):
 
 
 UNDEFINED = Interval(math.nan, math.nan, math.nan)
+SAME = "all differences are the same: no variance to judge by"
 
 
 class Probabilities(NamedTuple):
@@ -68,8 +69,8 @@ def nadeau_bengio(differences: ArrayLike, n_train: SizeLike, n_test: SizeLike, l
     """Interval of the mean difference by the corrected resampled t.
 
     mean ± t_{n−1} · sqrt(s² (1/n + n_test/n_train)), s² with n − 1 in the denominator; n_test/n_train averaged over
-    the pairs where sizes differ. NaN differences are dropped and counted. One pair: an infinite interval.
-    Differences without any variance: an interval of width 0. Both with a note that says so.
+    the pairs where sizes differ. NaN differences are dropped and counted. One pair, or differences that are all the
+    same (s = 0 says that nothing was learnt of their spread, not that there is none): an infinite interval, and a note.
     Source: Nadeau & Bengio (2003), "Inference for the generalization error", Machine Learning 52.
     """
     (d, train, test), dropped = _finite(differences, n_train, n_test)
@@ -81,7 +82,7 @@ def nadeau_bengio(differences: ArrayLike, n_train: SizeLike, n_test: SizeLike, l
         return Interval(mean, -math.inf, math.inf, 1, dropped, "one pair: no interval")
     variance = float(d.var(ddof=1))
     if _constant(d):
-        return Interval(mean, mean, mean, n, dropped, "all differences are the same: no variance to judge by")
+        return Interval(mean, -math.inf, math.inf, n, dropped, SAME)
     half = student_quantile(level, n - 1) * math.sqrt(variance * (1 / n + _ratio(train, test)))
     return Interval(mean, mean - half, mean + half, n, dropped)
 
@@ -91,16 +92,14 @@ def correlated_t(differences: ArrayLike, n_train: SizeLike, n_test: SizeLike, ro
 
     The posterior of the correlated Bayesian t-test is a Student t with n − 1 degrees of freedom, the mean difference
     as its location and s² (1/n + ρ/(1 − ρ)) as its squared scale, ρ = n_test/(n_train + n_test). NaN for fewer than
-    two pairs; without variance all mass is at the mean.
+    two pairs, and where all differences are the same.
     Source: Benavoli, Corani, Demšar & Zaffalon (2017), "Time for a change", JMLR 18, section 4.1.
     """
     (d, train, test), _ = _finite(differences, n_train, n_test)
     n = len(d)
-    if n < 2:
+    if n < 2 or _constant(d):
         return Probabilities(math.nan, math.nan, math.nan)
     mean = float(d.mean())
-    if _constant(d):
-        return Probabilities(float(mean < -rope), float(abs(mean) <= rope), float(mean > rope))
     scale = math.sqrt(float(d.var(ddof=1)) * (1 / n + _ratio(train, test)))
     worse = float(special.stdtr(n - 1, (-rope - mean) / scale))
     better = float(special.stdtr(n - 1, (mean - rope) / scale))
@@ -119,7 +118,8 @@ def gap_closed(
 
     Interval by Fieller's theorem for a ratio of correlated means, with the covariance of the two means corrected as
     in `nadeau_bengio`. Undefined (NaN, with a note) where the teacher's mean is not above the baseline's; unbounded
-    (with a note) where the gap itself cannot be told from zero. Scores must be signed so that higher is better.
+    (with a note) where the gap itself cannot be told from zero, or nothing varies. Scores must be signed so that higher
+    is better.
     Source: Fieller (1954), "Some problems in interval estimation", JRSS B 16.
     """
     (s, b, t, train, test), dropped = _finite(student, baseline, teacher, n_train, n_test)
@@ -131,6 +131,8 @@ def gap_closed(
         return Interval(math.nan, math.nan, math.nan, n, dropped, "no gap: the teacher is not above the baseline")
     if n == 1:
         return Interval(gain / gap, -math.inf, math.inf, 1, dropped, "one pair: no interval")
+    if _constant(s - b) and _constant(t - b):
+        return Interval(gain / gap, -math.inf, math.inf, n, dropped, SAME)
     covariance = np.cov(s - b, t - b) * (1 / n + _ratio(train, test)) * student_quantile(level, n - 1) ** 2
     a = gap**2 - covariance[1, 1]
     if a <= 0:

@@ -30,7 +30,8 @@ SURE = 0.95
 def verdict(row: Row) -> str:
     """Is the row "better" than the baseline, "worse", "equal" or "unclear"; "unknown" with fewer than two pairs.
 
-    equal: P(|difference| ≤ rope) ≥ 95 %. better, worse: the interval leaves out zero. unclear: neither.
+    equal: P(|difference| ≤ rope) ≥ 95 %. better, worse: the interval leaves out zero. unclear: neither, or all
+    differences are the same, so that there is no interval.
     """
     if row.difference.n < 2:
         return "unknown"
@@ -75,8 +76,8 @@ def say(c: Comparison) -> str:
 def _comparison(c: Comparison, row: Row, kind: str) -> str:
     u, name, d = unit(c.metric), metric_name(c.metric), row.difference
     where = " on one test set" if c.protocol == OFFICIAL else ""
-    why = f", {d.note}" if d.n > 1 and d.low == d.high and d.note else ""
-    evidence = f"{100 * c.level:g} % interval {span(u, d)}, {d.n} {c.counted}{where}{why}"
+    interval = f"{100 * c.level:g} % interval {span(u, d)}, " if math.isfinite(d.half) else "no interval: "
+    evidence = f"{interval}{d.n} {c.counted}{where}" + ("" if math.isfinite(d.half) else f", {d.note}")
     signed = name if c.sign > 0 else f"{name} (positive: lower)"
     size, threshold = u.amount(abs(d.mean)), u.threshold(c.rope)
     if kind == "better":
@@ -90,10 +91,10 @@ def _comparison(c: Comparison, row: Row, kind: str) -> str:
         return (
             f"{c.best} is practically equal to the baseline: {u.difference(d.mean)} in {signed}, {within} ({evidence})"
         )
-    difference, chance = u.amount(d.mean, signed=True), f"better by more than {threshold}"
+    chance = f"; better by more than {threshold} with probability {percent(row.p.better)}"
     return (
-        f"{c.best} is not shown to help: its difference to the baseline in {signed} is {difference} "
-        f"({evidence}; {chance} with probability {percent(row.p.better)})"
+        f"{c.best} is not shown to help: its difference to the baseline in {signed} is "
+        f"{u.amount(d.mean, signed=True)} ({evidence}{chance if math.isfinite(row.p.better) else ''})"
     )
 
 
@@ -101,7 +102,7 @@ def _controls(c: Comparison, row: Row, kind: str) -> str:
     """The clauses on what the method gains without privileged information."""
     u, effect = unit(c.metric), row.effect
     placebo, alone = c.rows.get(f"{c.best}~placebo"), c.rows.get(f"{c.best}~self")
-    shown = f"{u.difference(effect.mean)} ({span(u, effect)})"
+    shown = f"{u.difference(effect.mean)} ({span(u, effect) if math.isfinite(effect.half) else effect.note})"
     text = ""
     if placebo is None or placebo.difference.n == 0 or effect.n == 0:
         if kind == "better":
