@@ -24,6 +24,7 @@ from sidelight.config import FREE, Config, difference, dump_config, load_config
 from sidelight.data import Dataset
 from sidelight.data.rows import is_lazy
 from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning, unknown
+from sidelight.experiment import sources
 from sidelight.experiment.cell import Cell, Encoders
 from sidelight.experiment.jobs import Job, later, plan
 from sidelight.experiment.pool import MakeCell, run_jobs
@@ -199,7 +200,7 @@ def _claimed(folder: Path, config: Config, dataset: Dataset, encoders: Encoders,
             raise RunError(
                 f"another process is running in {folder}; wait for it or choose another --output."
             ) from error
-        now = environment(dataset, encoders)
+        now = environment(dataset, encoders, config.methods)
         _check_owner(folder, config, now, resume)
         there = replace(config, data=_from(folder, config, dataset), network=anchored(config.network, folder))
         write_atomic(folder / "config.yaml", dump_config(there))
@@ -247,6 +248,7 @@ def _check_owner(folder: Path, config: Config, now: dict[str, Any], resume: bool
         raise RunError(f"the data changed since {folder} was begun; its jobs cannot be mixed with new ones.")
     if encoders != now["encoders"]:
         raise RunError(f"{folder} was begun with the encoders {encoders}, not {now['encoders']}; give the same ones.")
+    now["methods"] = sources.checked(folder, config.methods, then["methods"], now["methods"])
     changed = [f"{name} {versions.get(name)} → {v}" for name, v in now["versions"].items() if versions.get(name) != v]
     if changed:
         warnings.warn(
@@ -260,7 +262,8 @@ def _environment_of(folder: Path) -> dict[str, Any]:
     """What `environment` said when the run was begun; empty where that cannot be read."""
     try:
         then = json.loads((folder / "environment.json").read_text())
-        return {name: dict(then[name]) for name in ("data", "encoders", "versions")}
+        known = {name: dict(then[name]) for name in ("data", "encoders", "versions")}
+        return known | {"methods": dict(then["methods"]) if "methods" in then else None}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -297,8 +300,8 @@ def _name_of(make: Any) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def environment(dataset: Dataset, encoders: Encoders) -> dict[str, Any]:
-    """Versions, machine, data and the user's own encoders of a run."""
+def environment(dataset: Dataset, encoders: Encoders, methods: Sequence[str] = ()) -> dict[str, Any]:
+    """Versions, machine, data and the user's own encoders and methods of a run."""
     data: dict[str, Any] = {"name": dataset.name, "rows": len(dataset)}
     if dataset.skipped:
         data["skipped"] = len(dataset.skipped)
@@ -308,5 +311,6 @@ def environment(dataset: Dataset, encoders: Encoders) -> dict[str, Any]:
         "machine": {"system": platform.platform(terse=True), "processor": platform.machine(), "cores": usable_cores()},
         "data": {**data, **dataset.about, **gaps(dataset), "sha256": fingerprint(dataset)},
         "encoders": {m: _name_of(make) for m, make in encoders.items()},
+        "methods": sources.own_methods(methods),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
