@@ -11,12 +11,14 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from sidelight.cli import main
 from sidelight.config import NetworkConfig, dump_config, load_config
 from sidelight.errors import ConfigError, RunError, SidelightWarning
 from sidelight.networks.backbones import weights as module
 from sidelight.networks.backbones.base import Backbone
 from sidelight.networks.backbones.weights import load_weights
 from sidelight.networks.build import build_network
+from sidelight.networks.encoders import make_encoder
 
 
 def a_net(channels: int = 3, seed: int = 0) -> nn.Sequential:
@@ -32,6 +34,36 @@ def built(channels: int = 3, seed: int = 0) -> nn.Sequential:
 
 def same(a: nn.Module, b: nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ("own", ""),
+        ("absent", "does not exist"),
+        ("damaged", "is no weights file, or it is damaged"),
+        ("other", "none of its 1 tensors belongs to this network"),
+        ("nan", "holds NaN or infinity"),
+        ("modality", "unknown modality 'phon'"),
+    ],
+)
+def test_a_dry_run_opens_them(tmp_path, capsys, weights, said):
+    """As the run would, which trains other networks before it comes to them."""
+    cells = [f"{i},{i % 2},{i // 3},{i}.5,{i % 5},{-i}" for i in range(30)]
+    (tmp_path / "rows.csv").write_text("\n".join(["id,target,group,phone.0,phone.1,watch.0", *cells]))
+    own = make_encoder("auto", (2,), 8, 4, 0.0).state_dict()
+    held = {"own": own, "other": {"x": torch.zeros(2)}, "nan": {k: v * torch.nan for k, v in own.items()}}
+    file = tmp_path / "w.safetensors"
+    safetensors.torch.save_file(held.get(weights, own), file)
+    if weights == "damaged":
+        file.write_bytes(file.read_bytes()[:40])
+    if weights == "absent":
+        file.unlink()
+    words = ["--available", "phone", "--privileged", "watch", "--network.width", "8", f"--output={tmp_path / 'run'}"]
+    words.append(f"network.weights.{'phon' if weights == 'modality' else 'phone'}={file}")
+    assert main(["run", str(tmp_path / "rows.csv"), "--dry-run", *words]) == (2 if said else 0)
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("form", ["safetensors", "pt", "nested"])

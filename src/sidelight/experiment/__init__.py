@@ -11,17 +11,26 @@ from sidelight.config import Config, load_config
 from sidelight.data import Dataset
 from sidelight.data.load import load_for
 from sidelight.errors import ConfigError
-from sidelight.experiment.cell import Encoders
+from sidelight.experiment.cell import Cell, Encoders
 from sidelight.experiment.jobs import Job
+from sidelight.experiment.parts import Parts
 from sidelight.experiment.runner import execute, jobs_of, settle
 from sidelight.experiment.study import Study
 
 
 def plan(config: Config) -> tuple[Config, list[Job]]:
-    """The configuration with its defaults filled in from the data, and every job known before the first result."""
+    """The configuration with its defaults filled in from the data, and every job known before the first result.
+
+    Raises:
+        ConfigError, DataError: as `run`. RunError: `network.weights` that are missing, damaged, or of another network.
+    """
     dataset = load_for(config)
     config = settle(config, dataset)
-    return config, jobs_of(config, dataset)
+    jobs = jobs_of(config, dataset)
+    if config.network.weights:
+        cell = Cell(config, dataset, Path(config.output), {}, jobs[0].fold, jobs[0].seed)
+        Parts(cell, jobs[0]).network(cell.data.modalities)
+    return config, jobs
 
 
 def run(config: Config, *, resume: bool = False, quiet: bool = False) -> Study:

@@ -56,6 +56,10 @@ def settle(config: Config, dataset: Dataset) -> Config:
         output=output,
     )
     _check_views(config, dataset)
+    for setting in ("encoders", "weights"):
+        for m in getattr(config.network, setting):
+            if m not in dataset.inputs:
+                raise ConfigError(f"network.{setting}: {unknown('modality', m, dataset.inputs)}")
     if config.student.freeze and config.student.init == "random":
         raise ConfigError("student.freeze keeps encoders as the teacher left them; it needs student.init=teacher.")
     if config.teacher.crossfit:  # a row's name says what was run
@@ -145,10 +149,6 @@ def execute(
     for m in encoders or {}:
         if m not in dataset.inputs:
             raise ConfigError(f"encoders: {unknown('modality', m, dataset.inputs)}")
-    for setting in ("encoders", "weights"):
-        for m in getattr(config.network, setting):
-            if m not in dataset.inputs:
-                raise ConfigError(f"network.{setting}: {unknown('modality', m, dataset.inputs)}")
     folder = Path(config.output)
     make_cell = partial(Cell, config, dataset, folder, dict(encoders or {}))
     jobs = jobs_of(config, dataset)
