@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidelight.config import Config, NetworkConfig, TransportConfig, difference, dump_config, load_config
-from sidelight.errors import ConfigError
+from sidelight.errors import ConfigError, DataError
+from sidelight.experiment import plan
 from sidelight.places import anchored
 from sidelight.settings import flatten, settings
 
@@ -182,6 +183,22 @@ def test_data_are_looked_for_beside_the_file_then_in_the_working_directory(tmp_p
     assert load_config(path).data == "rows.csv"
     Path("deep/phone-watch").mkdir()
     assert load_config(write(path, "data: phone-watch\n")).data == "phone-watch"
+
+
+@pytest.mark.parametrize(
+    ("path", "opened"), [("rows.csv", "deep/rows.csv"), ("watches", "watches"), ("../b/rows.csv", "b/rows.csv")]
+)
+def test_data_that_are_nowhere_are_named_with_the_folders_that_were_searched(tmp_path, monkeypatch, path, opened):
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path)
+    config = load_config(write(Path("deep/experiment.yaml"), f"data: {path}\n"))
+    with pytest.raises(DataError) as error:
+        plan(config)
+    assert opened in str(error.value)
+    assert str(error.value).endswith(f"; looked for {path!r} in {tmp_path / 'deep'} and in {tmp_path}")
+    with pytest.raises(DataError) as error:
+        plan(load_config({"data": "elsewhere.csv"}))
+    assert str(error.value) == "elsewhere.csv does not exist"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 LOCAL = "hf:"
 """How an encoder begins that is a local folder."""
+_MISSED: dict[str, str] = {}
+"""Paths of files in which they start nowhere -> where they were looked for; said once they are opened, if ever."""
 
 
 def found_from(flat: Mapping[str, Any], folder: Path, stored: bool = False) -> dict[str, Any]:
@@ -61,11 +63,21 @@ def _moved(name: str, value: Any, move: Callable[[str], str]) -> Any:
     return value
 
 
+def looked_for(path: str | os.PathLike) -> str:
+    """Of a path that an experiment's file names: the folders where it was not found, for the end of a sentence."""
+    return _MISSED.get(os.fspath(path), "")
+
+
 def _placed(path: str, folder: Path) -> str:
     here, beside = Path(path), folder / path
-    if path.startswith("~") or (not beside.exists() and (here.exists() or not (here.suffix or here.parent.name))):
-        return path
+    name = not (here.suffix or here.parent.name)  # a data set's, as long as nothing is called so
+    if path.startswith("~") or (not beside.exists() and (here.exists() or name)):
+        placed = path
+    else:
+        from sidelight.data.builtin import DATASETS
 
-    from sidelight.data.builtin import DATASETS
-
-    return path if path in DATASETS else os.path.normpath(beside)
+        placed = path if path in DATASETS else os.path.normpath(beside)
+    if not (here.is_absolute() or here.exists() or beside.exists()):
+        folders = dict.fromkeys(os.path.abspath(f) for f in (folder, os.curdir))
+        _MISSED[placed] = f"; looked for {path!r} in {' and in '.join(folders)}"
+    return placed

@@ -17,6 +17,7 @@ from sidelight.data.raw import KINDS_FILE, TABLE_FILE, Raw, Roles, find_roles, g
 from sidelight.data.rows import Rows, is_lazy
 from sidelight.data.target import encode_target
 from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.places import looked_for
 
 if TYPE_CHECKING:
     from sidelight.data.prepared import Prepared
@@ -221,8 +222,9 @@ def locate(source: str | Path) -> Path:
         raise DataError(f"folder {path} has no manifest; expected one of {', '.join(MANIFESTS)} in it")
     if not path.exists():
         if not path.suffix and len(path.parts) == 1:
-            raise DataError(f"no such file or folder, and {unknown('built-in data set', source, DATASETS)}")
-        raise DataError(f"{path} does not exist")
+            missing = f"no such file or folder, and {unknown('built-in data set', source, DATASETS)}"
+            raise DataError(missing + looked_for(source))
+        raise DataError(f"{path} does not exist{looked_for(source)}")
     if path.suffix not in SUFFIXES:
         raise DataError(f"{path}: cannot read {path.suffix or 'a file without suffix'}; expected {', '.join(SUFFIXES)}")
     return path

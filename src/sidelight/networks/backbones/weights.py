@@ -19,6 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 from sidelight.errors import RunError, SidelightWarning
 from sidelight.networks.backbones.base import Backbone
 from sidelight.networks.rgbd import PyramidEncoder
+from sidelight.places import looked_for
 
 PREFIXES = ("module.", "backbone.", "encoder.", "model.", "net.", "wav2vec2.", "bert.", "videomae.")
 SECTIONS = ("state_dict", "model_state_dict", "model", "weights", "net")
@@ -104,7 +105,9 @@ def _warn(text: str) -> None:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The named tensors of a file, on the CPU."""
     if not path.is_file():
-        raise RunError(f"weights file {path} does not exist; give a local .safetensors, .pt or .pth file")
+        raise RunError(
+            f"weights file {path} does not exist{looked_for(path)}; give a local .safetensors, .pt or .pth file"
+        )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
