@@ -161,9 +161,11 @@ def prepared(experiment: Path, say) -> str:
     say("prepare", reader, "source", folder, *options, *tiny)
     if load_config(experiment).protocol == "leave-one-group-out":  # a fold for each group: three are enough
         table = pd.read_csv(f"{folder}/metadata.csv", dtype=str, keep_default_na=False)
-        group = json.loads(Path(folder, "modalities.json").read_text())["group"]
-        kept = table[group].isin(sorted(set(table[group]))[:3])
+        kinds = Path(folder, "modalities.json")
+        told = json.loads(kinds.read_text())
+        kept = table[told["group"]].isin(sorted(set(table[told["group"]]))[:3])
         table[kept].to_csv(f"{folder}/metadata.csv", index=False)
+        kinds.write_text(json.dumps(told | {"rows": int(kept.sum())}))
     return folder
 
 

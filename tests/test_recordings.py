@@ -361,6 +361,20 @@ def test_what_is_written_is_read(tmp_path):
     assert [p.name for p in out.parent.iterdir()] == ["out"]
 
 
+def test_a_table_that_was_cut_at_the_end_of_a_line_is_named(tmp_path):
+    out = write_prepared(tmp_path / "out", ROWS, KIND, FACTS)
+    lines = (out / "metadata.csv").read_text().splitlines(keepends=True)
+    (out / "metadata.csv").write_text("".join(lines[:-1]))
+    with pytest.raises(
+        DataError, match=r'metadata.csv has 3 rows, but modalities.json beside it says 4.* set "rows" in'
+    ):
+        read_prepared(out)
+    told = json.loads((out / "modalities.json").read_text())
+    for meant in ({"rows": 3}, {}):  # a folder made by hand need not say
+        (out / "modalities.json").write_text(json.dumps({k: v for k, v in told.items() if k != "rows"} | meant))
+        assert len(read_prepared(out).table) == 3
+
+
 def test_nothing_is_left_of_a_folder_that_failed(tmp_path):
     def files(folder):
         (folder / "half").write_text("")

@@ -120,7 +120,7 @@ def write_prepared(
         if files is not None:
             files(made)
         kinds = {m: kind.to_config() for m, kind in modalities.items()}
-        told = {"format": FORMAT, **asdict(facts), "modalities": kinds}
+        told = {"format": FORMAT, "rows": len(table), **asdict(facts), "modalities": kinds}
         (made / KINDS_FILE).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
         table.to_csv(made / TABLE_FILE, index=False)
         if out.exists():
@@ -147,7 +147,7 @@ def read_prepared(folder: str | Path, target_needed: bool = True) -> Prepared:
     try:
         told = json.loads(path.read_text("utf-8"))
         kinds = dict(told.pop("modalities"))
-        version = told.pop("format")
+        version, rows = told.pop("format"), told.pop("rows", None)
     except OSError as error:
         raise DataError(f"{folder} is no prepared folder: cannot read {KINDS_FILE} ({error.strerror})") from None
     except (ValueError, KeyError, AttributeError, TypeError) as error:
@@ -157,11 +157,16 @@ def read_prepared(folder: str | Path, target_needed: bool = True) -> Prepared:
     names = [f.name for f in fields(Facts)]
     for key in told:
         if key not in names:
-            raise ConfigError(f"{path}: {unknown('fact', key, ('format', 'modalities', *names))}")
+            raise ConfigError(f"{path}: {unknown('fact', key, ('format', 'rows', 'modalities', *names))}")
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
     facts = Facts(**given)
     modalities = {m: kind_of(config, f"{path}: modality {m!r}") for m, config in kinds.items()}
     table = read_frame(folder / TABLE_FILE)
+    if rows not in (None, len(table)):
+        raise DataError(
+            f"{folder / TABLE_FILE} has {len(table)} rows, but {KINDS_FILE} beside it says {rows}: it was cut, or rows "
+            f'were added or taken out. Prepare the folder again, or where that was meant, set "rows" in {KINDS_FILE}'
+        )
     _check(str(folder / TABLE_FILE), table, modalities, facts, target_needed)
     return Prepared(folder, table, modalities, facts)
 
