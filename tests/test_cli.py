@@ -50,8 +50,9 @@ def fake(monkeypatch):
     return install
 
 
-def test_python_m_is_the_command():
-    said = subprocess.run([sys.executable, "-m", "sidelight", "nonsense"], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("module", ["sidelight", "sidelight.cli"])
+def test_python_m_is_the_command(module):
+    said = subprocess.run([sys.executable, "-m", module, "nonsense"], capture_output=True, text=True, check=False)
     assert said.returncode == 2
     assert "nonsense" in said.stderr
 

@@ -314,3 +314,7 @@ def fail(error: Exception, argv: Sequence[str]) -> int:
     else:
         say("error", f"{error}{again if isinstance(error, DiskError) else ''}", 31)
     return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
