@@ -27,7 +27,6 @@ import sidelight as sl
 from sidelight.config import BalanceConfig, TrainingConfig, load_config
 from sidelight.data.batch import Batch
 from sidelight.data.kind import Kind
-from sidelight.data.look import Looks
 from sidelight.data.prefetch import ready_batches
 from sidelight.data.prepared import Facts, write_prepared
 from sidelight.data.preprocess import Preprocessor
@@ -37,6 +36,7 @@ from sidelight.methods import Clock, Supervised
 from sidelight.networks.build import build_network
 from sidelight.tasks import make_task
 from sidelight.training.fit import _Loop
+from sidelight.video.look import Looks
 
 STEPS = 4
 """Of a block; even, since a round through the rows has two."""

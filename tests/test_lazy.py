@@ -16,10 +16,8 @@ import torch
 import recordings
 import sidelight as sl
 from sidelight.config import AugmentConfig, TrainingConfig, load_config
-from sidelight.data.batch import Batch
 from sidelight.data.kind import Kind
 from sidelight.data.lazy import LazyRows
-from sidelight.data.look import CENTRE, Looks
 from sidelight.data.pictures import Depth, Image
 from sidelight.data.prefetch import ready_batches
 from sidelight.data.preprocess import Preprocessor
@@ -28,11 +26,11 @@ from sidelight.experiment.fold_data import FoldData
 from sidelight.experiment.runner import environment, fingerprint
 from sidelight.export import load_student, predict_file
 from sidelight.methods import Supervised
-from sidelight.methods.kept import Live
 from sidelight.networks.build import build_network
 from sidelight.tasks import make_task
 from sidelight.training import fit
 from sidelight.video.augment import STATISTICS
+from sidelight.video.look import CENTRE, Looks
 
 SETTINGS = TrainingConfig(epochs=3, patience=3, batch_size=8, learning_rate=0.01)
 AUGMENT = AugmentConfig(crop=0.5, flip=True)
@@ -396,75 +394,6 @@ def test_inspect_looks_at_a_sample(folder, monkeypatch):
     few = sl.inspect(data)
     assert "rgb, depth: values and strengths are those of 30 rows drawn at random" in few.remarks
     assert (few.rows, few.modalities[1].missing) == (48, 6)
-
-
-@pytest.fixture(scope="module")
-def rooms(tmp_path_factory) -> sl.Dataset:
-    """Images, depth images and a class for every pixel."""
-    from PIL import Image as Pillow
-
-    from sidelight.data.prepared import Facts, write_prepared
-    from sidelight.data.recordings import Labels
-
-    rows, tmp_path = [], tmp_path_factory.mktemp("rooms")
-    for i in range(8):
-        recordings.image(tmp_path / f"{i}.png", i)
-        recordings.depth(tmp_path / f"{i}d.png", i)
-        Pillow.fromarray(np.random.default_rng(i).integers(0, 4, (24, 30)).astype(np.uint8)).save(
-            tmp_path / f"{i}l.png"
-        )
-        names = {"rgb": f"{i}.png", "depth": f"{i}d.png", "parts": f"{i}l.png"}
-        rows.append({"id": i, "who": i // 2, **{f"{m}_file_name": str(tmp_path / f) for m, f in names.items()}})
-    kinds = {m: kind(size=(12, 15)) for m, kind in {"rgb": Image, "depth": Depth}.items()}
-    kinds |= {"parts": Labels(size=(12, 15), classes=("void", "wall", "floor", "thing"), ignore=0)}
-    facts = Facts("rooms", target=("parts",), group="who", available=("rgb",), privileged=("depth",))
-    return sl.load(write_prepared(tmp_path / "out", rows, kinds, facts))
-
-
-def test_a_class_per_pixel_is_read_beside_its_image(rooms):
-    data = rooms
-    assert (data.task, data.labels, data.size) == ("segmentation", ("wall", "floor", "thing"), (12, 15))
-    assert data.modalities == ("rgb", "depth")
-    assert set(np.unique(data.target)) == {-1, 0, 1, 2}
-
-
-@pytest.mark.parametrize("threads", [0, None])
-def test_label_maps_are_mirrored_as_their_images_are(rooms, threads):
-    """As is the depth beside them; where no image is read, nothing is mirrored."""
-    made = Preprocessor.fit(rooms, np.arange(8), rooms.modalities)
-    whole = rooms.batch(made)
-    plain, looks = whole.ready(), Looks(3, flip=True)
-    (batch,) = ready_batches(whole, [torch.arange(8)], looks, step=4, threads=threads)
-    turned = torch.tensor([looks.draw(4, i).flip for i in range(8)])
-    assert 0 < turned.sum() < 8
-    for one, two in ((batch.target, plain.target), *((batch.inputs[m], plain.inputs[m]) for m in rooms.modalities)):
-        assert torch.equal(one[turned], two[turned].flip(-1))
-        assert torch.equal(one[~turned], two[~turned])
-    (still,) = ready_batches(whole.only(()), [torch.arange(8)], looks, step=4, threads=threads)
-    assert torch.equal(still.target, plain.target)
-
-
-@pytest.mark.parametrize("method", ["kl", "pkdot", "osmd"])
-def test_a_teacher_of_maps_sees_the_mirrored_view_of_its_student(rooms, tmp_path, method):
-    settings = {"methods": [method], "folds": 2, "quiet": True, "jobs": 1, "augment": {"flip": True}}
-    small = {"network": {"width": 8}, "training": {"epochs": 2, "batch_size": 4}, "transport": {"k": 2}}
-    asked: list[Batch] = []
-    with pytest.MonkeyPatch.context() as patch:
-        forward = Live.forward
-        patch.setattr(Live, "forward", lambda self, batch: asked.append(batch) or forward(self, batch))
-        run = sl.compare(rooms, output=str(tmp_path / "run"), seeds=1, placebo=["none"], **settings, **small)
-    assert method in run.table().index
-    assert asked
-    assert all("depth" in batch.inputs and not batch.files for batch in asked)
-
-
-def test_views_that_label_maps_cannot_follow_are_refused(rooms, tmp_path):
-    cut = {"methods": ["kl"], "folds": 2, "output": str(tmp_path / "run")}
-    with pytest.raises(ConfigError, match=r"a smaller crop would not match: leave augment\.crop as it is"):
-        sl.compare(rooms, **cut, **{"augment.crop": 0.5})
-    arrays = replace(rooms, inputs=rooms.inputs | {"depth": rooms.inputs["depth"].read().numpy()})
-    with pytest.raises(ConfigError, match="'depth' is kept in arrays, which augment does not mirror"):
-        sl.compare(arrays, **cut, **{"augment.flip": True})
 
 
 # bad input -----------------------------------------------------------------------------------------------------------

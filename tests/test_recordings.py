@@ -14,7 +14,6 @@ from PIL import Image as Pillow
 
 import recordings
 from sidelight.data.kind import Part
-from sidelight.data.look import CENTRE, Look, Looks, Place
 from sidelight.data.prepared import Facts, read_prepared, write_prepared
 from sidelight.data.recordings import (
     KINDS,
@@ -31,6 +30,7 @@ from sidelight.data.recordings import (
     kind_of,
 )
 from sidelight.errors import ConfigError, DataError
+from sidelight.video.look import CENTRE, Look, Looks, Place
 
 EXAMPLES = [
     Video(frames=4, stride=2, size=(8, 10), rate=25),

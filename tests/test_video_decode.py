@@ -215,7 +215,7 @@ class TestClips:
     def test_every_start_is_drawn_and_the_middle_is_the_middle(self):
         g = torch.Generator().manual_seed(0)
         assert {int(clip_frames(10, 3, 2, generator=g)[0]) for _ in range(200)} == set(range(6))
-        assert clip_frames(10, 4, 2).tolist() == [1, 3, 5, 7]
+        assert clip_frames(10, 4, 2).tolist() == [2, 4, 6, 8]
         assert clip_frames(10, 3, 1, start=8).tolist() == [8, 9, 9]
 
     def test_mistakes(self):

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from sidelight.data.recordings import Depth, Part
 from sidelight.errors import ConfigError, DataError
 from sidelight.video import (
     STATISTICS,
+    View,
     Views,
     align_faces,
     apply_view,
@@ -30,6 +32,7 @@ from sidelight.video import (
 )
 from sidelight.video.faces import TEMPLATE, five_points, warp
 from sidelight.video.frames import FrameFolder
+from sidelight.video.look import CENTRE
 
 
 @given(have=st.lists(st.integers(0, 50), min_size=1, max_size=8, unique=True), asked=st.lists(st.integers(-5, 60)))
@@ -220,7 +223,7 @@ class TestViews:
 
     def test_evaluation_takes_the_middle(self):
         view = draw_view(Views((10, 10)), (5, 3, 20, 40))
-        assert (view.top, view.left, view.height, view.width, view.flip, view.frames) == (0, 10, 20, 20, False, None)
+        assert view == View(None, CENTRE)
         x = smooth(20, 40)
         torch.testing.assert_close(apply_view(view, {"rgb": x}, (20, 20))["rgb"], x[..., 10:30])
         shrunk = apply_view(view, {"rgb": x}, (10, 10))["rgb"]
@@ -230,12 +233,25 @@ class TestViews:
         views = Views((8, 8), frames=2, stride=2, area=(0.2, 0.9))
         drawn = [draw_view(views, (6, 3, 32, 32), row_generator(0, 0, i)) for i in range(300)]
         assert {v.frames for v in drawn} == {(i, i + 2) for i in range(4)}
-        assert 0.4 < np.mean([v.flip for v in drawn]) < 0.6
-        area = np.array([v.height * v.width / 32**2 for v in drawn])
-        assert 0.15 < area.min() < 0.25
-        assert 0.85 < area.max() < 0.95
-        assert len({(v.top, v.left) for v in drawn}) > 100
-        assert all(v.top + v.height <= 32 and v.left + v.width <= 32 for v in drawn)
+        assert 0.4 < np.mean([v.look.flip for v in drawn]) < 0.6
+        area = np.array([v.look.share for v in drawn])
+        assert 0.2 <= area.min() < 0.25
+        assert 0.85 < area.max() <= 0.9
+        assert len({(v.look.top, v.look.left) for v in drawn}) == 300
+        never = draw_view(Views((8, 8), area=(1.0, 1.0), flip=0), (8, 8), row_generator(0, 0, 0)).look
+        assert replace(never, time=0.5) == CENTRE
+        assert draw_view(Views((8, 8), area=(1.0, 1.0), flip=1), (8, 8), row_generator(0, 0, 0)).look.flip
+
+    def test_views_in_memory_are_those_of_files(self, tmp_path):
+        """One geometry: a depth image read in a look is the same look of the image that was read."""
+        Image.fromarray(np.random.default_rng(0).integers(500, 3000, (30, 44)).astype(np.uint16)).save(
+            tmp_path / "d.png"
+        )
+        whole = read_depth(tmp_path / "d.png")[None]
+        for i in range(20):
+            view = draw_view(Views((12, 10), area=(0.2, 0.9)), whole.shape, row_generator(0, 0, i))
+            read = Depth(size=(12, 10)).read(Part(tmp_path / "d.png"), view.look)
+            assert torch.equal(apply_view(view, {"depth": whole}, (12, 10))["depth"][0], read)
 
     def test_frames_can_be_chosen_before_they_are_decoded(self):
         video = torch.arange(60, dtype=torch.uint8).view(60, 1, 1, 1).expand(60, 3, 8, 8)
@@ -256,8 +272,6 @@ class TestViews:
         view = draw_view(Views((4, 4)), rgb.shape)
         with pytest.raises(DataError, match="have to show the same view"):
             apply_view(view, {"rgb": rgb, "depth": depth}, (4, 4))
-        with pytest.raises(DataError, match="lies outside of frames of 8 x 8"):
-            apply_view(replace(view, top=3), {"rgb": rgb}, (4, 4))
         for wrong in ({"size": (0, 4)}, {"area": (0.0, 1.0)}, {"area": (0.9, 0.5)}, {"flip": 2.0}):
             with pytest.raises(ConfigError, match="expected a size of at least 1"):
                 Views(**{"size": (4, 4), **wrong})

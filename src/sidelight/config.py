@@ -79,7 +79,7 @@ class AugmentConfig:
 
     The modalities of a row are viewed alike. Only `time` is on by default: another clip of a recording has its label,
     which a mirrored or cut image need not have. A teacher's outputs are kept from the centre view; where a class per
-    pixel is learnt and `flip` is set, teacher, student and label maps see the same view.
+    pixel is learnt and `crop` or `flip` is set, teacher, student and label maps see the same view.
 
     Args:
         crop: least share of the largest crop that a view covers; 1: the largest crop in the middle.
@@ -90,6 +90,11 @@ class AugmentConfig:
     crop: float = 1.0
     flip: bool = False
     time: bool = True
+
+    @property
+    def moves(self) -> bool:
+        """Whether pixels of a view lie elsewhere than those of the centre view."""
+        return self.crop < 1 or self.flip
 
 
 @dataclass

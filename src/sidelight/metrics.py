@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 from torch import Tensor
+
+from sidelight.data.rows import in_memory
+
+if TYPE_CHECKING:
+    from sidelight.data.maps import LabelMaps
 
 
 class Metric(NamedTuple):
@@ -87,16 +93,16 @@ def macro_f1(prediction: NDArray, target: NDArray) -> float:
 PIXELS_AT_ONCE = 2**22
 
 
-def confusions(prediction: NDArray, target: NDArray, classes: int) -> NDArray:
+def confusions(prediction: NDArray, target: NDArray | LabelMaps, classes: int) -> NDArray:
     """(N, C, C) pixels of each row by true and predicted class, int64; those with a target below 0 are left out.
 
-    prediction, target: (N, H, W) class codes; counted a few rows at a time.
+    prediction, target: (N, H, W) class codes; counted a few rows at a time, so that a target may be `LabelMaps`.
     """
     n = len(target)
     counts = np.zeros((n, classes, classes), np.int64)
-    step = max(1, PIXELS_AT_ONCE // max(1, target[0].size if n else 1))
+    step = max(1, PIXELS_AT_ONCE // max(1, math.prod(target.shape[1:])))
     for start in range(0, n, step):
-        t = target[start : start + step].reshape(-1).astype(np.int64)
+        t = in_memory(target[start : start + step]).reshape(-1).astype(np.int64)
         p = prediction[start : start + step].reshape(-1).astype(np.int64)
         rows = min(step, n - start)
         row = np.repeat(np.arange(rows), len(t) // rows)

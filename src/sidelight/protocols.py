@@ -306,7 +306,7 @@ def _check_fold(dataset: Dataset, fold: Fold) -> None:
 def _strata(dataset: Dataset, rows: NDArray | slice = slice(None)) -> NDArray:
     """(N,) int: the class, or the quarter of `row_values`' ranks among `rows`; meaningless where unlabelled."""
     if dataset.task == "classification":
-        return dataset.target
+        return np.asarray(dataset.target)
     first = row_values(dataset.target)
     if not np.isfinite(first[rows]).any():
         return np.zeros(len(first), np.int64)

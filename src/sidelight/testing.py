@@ -414,6 +414,8 @@ def check_terms_leave_the_batch_alone(subject: Subject) -> None:
             pass
     for f in fields(Batch):
         old, new = getattr(before, f.name), getattr(batch, f.name)
+        if old is None:
+            continue
         if isinstance(old, Tensor):
             old, new = {"": old}, {"": new}
         _require(old.keys() == new.keys(), f"the method changed the modalities of the batch's {f.name}")

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from sidelight.data.lazy import LazyRows
-from sidelight.data.look import Look
+from sidelight.data.maps import LabelMaps
 from sidelight.data.pixels import standardised
+from sidelight.video.look import Look
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Batch:
     pixels:   modality -> ((B, C) mean, (B, C) scale) of images that are still as they are stored (uint8, float16, …),
               since a whole data set of floating point images is too large; `ready` standardises them.
     files:    modality -> rows that are still files; `ready` decodes them into `inputs`.
+    maps:     label maps that are still files, the target being (B, 0, 0); `ready` decodes them into `target`.
     """
 
     inputs: dict[str, Tensor]
@@ -39,6 +41,7 @@ class Batch:
     lengths: dict[str, Tensor]
     pixels: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     files: dict[str, LazyRows] = field(default_factory=dict)
+    maps: LabelMaps | None = None
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
@@ -54,6 +57,7 @@ class Batch:
             {m: x[rows] for m, x in self.lengths.items()},
             {m: (mean[rows], scale[rows]) for m, (mean, scale) in self.pixels.items()},
             {m: x[rows] for m, x in self.files.items()},
+            None if self.maps is None else self.maps[rows],
         )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -61,24 +65,25 @@ class Batch:
         stored = {m: tuple(x.shape[1:]) for m, x in self.inputs.items()}
         return stored | {m: x.shape[1:] for m, x in self.files.items()}
 
-    def decoded(self, inputs: Mapping[str, Tensor], looks: Sequence[Look] | None = None) -> Batch:
-        """The same with the rows of files that these tensors hold; class codes of pixels are mirrored as their views.
+    @property
+    def truth(self) -> Tensor | LabelMaps:
+        """The target to be scored; label maps stay files, of which metrics decode a few at a time."""
+        return self.target if self.maps is None else self.maps
 
-        looks: the view that each row was decoded in; the centre by default.
-        """
+    def decoded(self, inputs: Mapping[str, Tensor], target: Tensor | None) -> Batch:
+        """The same with what these tensors hold of files: rows of modalities, and label maps (None: there are none)."""
         left = {m: x for m, x in self.files.items() if m not in inputs}
-        target = self.target
-        if looks and target.dim() == 3:
-            target = target.flip(-1).where(torch.tensor([look.flip for look in looks])[:, None, None], target)
-        return replace(self, inputs=self.inputs | dict(inputs), files=left, target=target)
+        target = self.target if target is None else target
+        return replace(self, inputs=self.inputs | dict(inputs), files=left, target=target, maps=None)
 
     def ready(self, looks: Sequence[Look] | None = None) -> Batch:
         """What a network and a loss are given: files decoded, images standardised, pixels' class codes as int64.
 
-        looks: the view of each row's files; the centre by default.
+        looks: the view of each row's files, label maps too; the centre by default.
         """
-        if self.files:
-            return self.decoded({m: x.read(looks) for m, x in self.files.items()}, looks).ready()
+        if self.files or self.maps is not None:
+            target = None if self.maps is None else self.maps.read(looks)
+            return self.decoded({m: x.read(looks) for m, x in self.files.items()}, target).ready()
         if not self.pixels and self.target.dim() != 3:
             return self
         stored = {m: by for m, by in self.pixels.items() if m in self.inputs}
@@ -112,4 +117,5 @@ class Batch:
             {m: move(x) for m, x in self.lengths.items()},
             {m: (move(mean), move(scale)) for m, (mean, scale) in self.pixels.items()},
             self.files,
+            self.maps,
         )

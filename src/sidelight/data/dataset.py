@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.images import compact
-from sidelight.data.rows import Rows, is_lazy, name_row
+from sidelight.data.rows import Rows, in_memory, is_lazy, name_row
 from sidelight.errors import ConfigError, DataError, unknown
 
 if TYPE_CHECKING:
@@ -21,19 +21,26 @@ SPLITS = ("train", "select", "test")
 TASKS = ("classification", "regression", "segmentation")
 
 
-def row_values(target: NDArray) -> NDArray:
+def row_values(target: Any) -> NDArray:
     """(N,) one number per row to order and stratify by: its class code, its first value, or of class codes of pixels
-    (N, H, W) the share of a row's pixels that are not of the most common class; NaN where a row has none.
+    (N, H, W), in an array or `LabelMaps`, the share of a row's pixels that are not of the most common class; NaN where
+    a row has none.
     """
-    if target.ndim == 1:
-        return target
-    if target.ndim == 2:
-        return target[:, 0]
-    codes, counts = np.unique(target[target >= 0], return_counts=True)
-    common = codes[counts.argmax()] if len(codes) else -1
-    known = (target >= 0).sum((1, 2))
-    rare = ((target >= 0) & (target != common)).sum((1, 2))
+    if target.ndim < 3:
+        return np.asarray(target if target.ndim == 1 else target[:, 0])
+    counts = pixel_counts(target)
+    known = counts.sum(1)
+    rare = known - counts[:, counts.sum(0).argmax()]
     return np.asarray(np.divide(rare, known, out=np.full(len(target), np.nan), where=known > 0))
+
+
+def pixel_counts(target: Any) -> NDArray:
+    """(N, C) pixels of every class code of (N, H, W), in an array (C: up to the largest) or `LabelMaps`."""
+    if is_lazy(target):
+        return np.asarray(target.counts)
+    classes = max(int(target.max(initial=0)) + 1, 1)
+    rows = (row[row >= 0].astype(np.int64) for row in target)
+    return np.array([np.bincount(row, minlength=classes) for row in rows]).reshape(-1, classes)
 
 
 @dataclass(repr=False)
@@ -43,7 +50,7 @@ class Dataset:
     inputs:   modality -> (N, D) vectors or (N, T, C) signals, float32, or (N, C, H, W) images or (N, C, T, H, W) clips,
               uint8, float16 or float32. Rows where the modality is absent hold zeros. `LazyRows` stay files.
     target:   (N,) int64 class codes, (N, K) float32, or (N, H, W) class codes of pixels (int8 or int16), −1 where one
-              is ignored. Rows without a label hold −1 or NaN, whatever was given.
+              is ignored; `LabelMaps` stay files. Rows without a label hold −1 or NaN, whatever was given.
     labelled: (N,) bool.
     task:     one of `TASKS`.
     labels:   class names, or target names (regression).
@@ -66,7 +73,7 @@ class Dataset:
 
     name: str
     inputs: dict[str, Any]
-    target: NDArray
+    target: Any
     labelled: NDArray
     task: str
     labels: tuple[str, ...]
@@ -101,12 +108,12 @@ class Dataset:
             m: np.asarray(self.present[m], bool) if m in self.present else np.ones(n, bool) for m in self.inputs
         }
         self.lengths = {m: np.asarray(x, np.int64) for m, x in self.lengths.items()}
-        if self.task == "segmentation":
+        if self.task == "segmentation" and not is_lazy(self.target):
             self.target = np.asarray(self.target)
             self.target = self.target.astype(np.int32) if self.target.dtype.kind == "u" else self.target
         elif self.task == "classification":
             self.target = np.asarray(self.target, np.int64)
-        else:
+        elif self.task != "segmentation":
             self.target = np.asarray(self.target, np.float32)
             self.target = self.target.reshape(n, -1) if n else self.target.reshape(0, len(self.labels))
         self.labelled = np.asarray(self.labelled, bool)
@@ -216,7 +223,23 @@ class Dataset:
             )
 
     def _check_pixels(self) -> None:
-        """Class codes of pixels, one size with the images; kept in as few bytes as their number allows."""
+        """Class codes of pixels, one size with the images; arrays are kept in as few bytes as their number allows."""
+        if is_lazy(self.target):  # whose values were checked where its files were looked at
+            self.target = self._hide_target(self.labelled)
+        else:
+            self._check_codes()
+        for i in np.flatnonzero(self.labelled & ~pixel_counts(self.target).any(1)):
+            raise DataError(f"{self.name}: {self.row(int(i))} is labelled, but all its pixels are ignored")
+        if len(self.classes(np.flatnonzero(self.labelled))) < 2:
+            raise DataError(f"{self.name}: all labelled pixels are of one class; two classes are needed")
+        for m, x in self.inputs.items():
+            if x.ndim == 4 and x.shape[2:] != self.size:
+                raise DataError(
+                    f"{self.name}: images of {m!r} are {x.shape[2]} × {x.shape[3]}, but the target has "
+                    f"{self.size[0]} × {self.size[1]} pixels; images are not resized: bring them to one size first"
+                )
+
+    def _check_codes(self) -> None:
         kind = np.int8 if len(self.labels) < 128 else np.int16
         if self.target.dtype.kind not in "iu":
             raise DataError(f"{self.name}: the target holds {self.target.dtype}; expected class codes of pixels")
@@ -227,25 +250,27 @@ class Dataset:
                 f"{self.name}: {self.row(int(i))}: class code {low[i] if low[i] < -1 else high[i]} of a pixel has no "
                 f"name; there are {len(self.labels)} classes: {', '.join(self.labels)} (−1: ignored)"
             )
-        for i in np.flatnonzero(self.labelled & (high < 0)):
-            raise DataError(f"{self.name}: {self.row(int(i))} is labelled, but all its pixels are ignored")
         self.target = self._hide_target(self.labelled).astype(kind)
-        if len(self.classes(np.flatnonzero(self.labelled))) < 2:
-            raise DataError(f"{self.name}: all labelled pixels are of one class; two classes are needed")
-        for m, x in self.inputs.items():
-            if x.ndim == 4 and x.shape[2:] != self.size:
-                raise DataError(
-                    f"{self.name}: images of {m!r} are {x.shape[2]} × {x.shape[3]}, but the target has "
-                    f"{self.size[0]} × {self.size[1]} pixels; images are not resized: bring them to one size first"
-                )
 
     def classes(self, rows: NDArray) -> set[int]:
         """The class codes that occur in these rows; of a regression none."""
-        found = np.unique(self.target[rows]) if self.task != "regression" else ()
+        if self.task == "regression":
+            return set()
+        found = np.flatnonzero(pixel_counts(self.target[rows]).any(0)) if self.size else np.unique(self.target[rows])
         return {int(c) for c in found} - {-1}
 
-    def _hide_target(self, keep: NDArray) -> NDArray:
+    def class_counts(self) -> NDArray:
+        """(C,) how many labelled rows, or of a segmentation pixels of them, are of each class."""
+        known = self.target[self.labelled]
+        if not self.size:
+            return np.bincount(known, minlength=len(self.labels))
+        counts = pixel_counts(known).sum(0)
+        return np.pad(counts, (0, len(self.labels) - len(counts)))
+
+    def _hide_target(self, keep: NDArray) -> Any:
         """The target with −1 or NaN outside of `keep`, so that nothing can read what is there."""
+        if is_lazy(self.target):
+            return self.target.only(keep)
         hidden = np.float32(np.nan) if self.target.dtype.kind == "f" else self.target.dtype.type(-1)
         return np.where(keep.reshape(-1, *[1] * (self.target.ndim - 1)), self.target, hidden)
 
@@ -277,12 +302,12 @@ class Dataset:
         rows = np.union1d(drawn, [np.flatnonzero(here)[0] for here in self.present.values()])
 
         def of(arrays: dict[str, Any]) -> dict[str, Any]:
-            return {m: x[rows].read(threads=None).numpy() if is_lazy(x) else x[rows] for m, x in arrays.items()}
+            return {m: in_memory(x[rows]) for m, x in arrays.items()}
 
         return replace(
             self,
             inputs=of(self.inputs),
-            target=self.target[rows],
+            target=in_memory(self.target[rows]),
             labelled=self.labelled[rows],
             present=of(self.present),
             lengths=of(self.lengths),
@@ -341,7 +366,9 @@ class Dataset:
         names = list(modalities)
         view = self.select(names)
         keep = self.labelled if labelled is None else self.labelled & np.asarray(labelled, bool)
-        target = torch.from_numpy(self._hide_target(keep))
+        hidden = self._hide_target(keep)
+        maps = hidden if is_lazy(hidden) else None
+        target = torch.from_numpy(hidden) if maps is None else torch.zeros(len(self), 0, 0, dtype=torch.int16)
         files = {m: x for m, x in view.inputs.items() if is_lazy(x)}
         inputs = {m: torch.from_numpy(x) for m, x in view.inputs.items() if m not in files}
         images = {m: x for m, x in inputs.items() if x.dim() >= 4}
@@ -355,4 +382,6 @@ class Dataset:
                 others = {m: x for m, x in inputs.items() if m not in images}
                 inputs |= preprocessor(others, lengths, present, self.group)
             lengths = {m: x for m, x in lengths.items() if inputs[m].dim() == 3}
-        return Batch(inputs, target, torch.from_numpy(keep), present, torch.arange(len(self)), lengths, pixels, files)
+        return Batch(
+            inputs, target, torch.from_numpy(keep), present, torch.arange(len(self)), lengths, pixels, files, maps
+        )

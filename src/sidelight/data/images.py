@@ -13,6 +13,8 @@ from sidelight.errors import DataError
 
 IMAGE_FILES = (".png", ".jpg", ".jpeg")
 MOST_CHANNELS = 4
+LARGEST = 9999
+"""A class value of a pixel; above it, the image is probably no label map."""
 
 
 def compact(x: NDArray) -> NDArray:

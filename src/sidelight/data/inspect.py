@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
+from sidelight.data.rows import is_lazy
 from sidelight.data.strength import Strength, strengths
 
 LOOKED_AT = 500
@@ -76,9 +78,7 @@ def inspect(dataset: Dataset, strength: bool = True, folds: int = 5, seed: int =
     classes: dict[str, int] = {}
     targets: dict[str, dict[str, float]] = {}
     if dataset.task != "regression":
-        known = dataset.target[labelled]
-        counts = np.bincount(known[known >= 0].astype(np.int64), minlength=len(dataset.labels))
-        classes = dict(zip(dataset.labels, counts.tolist()))
+        classes = dict(zip(dataset.labels, dataset.class_counts().tolist()))
     else:
         targets = {name: _range(dataset.target[:, k]) for k, name in enumerate(dataset.labels)}
     metric = {"regression": "ccc", "segmentation": "miou"}.get(dataset.task, "accuracy")
@@ -86,10 +86,13 @@ def inspect(dataset: Dataset, strength: bool = True, folds: int = 5, seed: int =
     if dataset.size:  # the most common class everywhere: its share is its IoU, and the others' IoU is 0
         chance /= sum(n > 0 for n in classes.values())
     seen, sampled = dataset, []
-    if dataset.lazy:
+    if dataset.lazy or is_lazy(dataset.target):
         seen = dataset.sample(LOOKED_AT, seed)
         if len(seen) < len(dataset):
-            sampled = [f"{', '.join(dataset.lazy)}: values and strengths are those of {len(seen)} rows drawn at random"]
+            sampled = [
+                f"{', '.join(dataset.lazy) or 'all'}: values and strengths are those of {len(seen)} rows "
+                "drawn at random"
+            ]
     found, remarks = strengths(seen, folds, seed) if strength else ((), [])
     return Inspection(
         name=dataset.name,
@@ -167,7 +170,8 @@ def _remarks(dataset: Dataset, classes: dict[str, int], seen: Dataset) -> list[s
     for name, n in classes.items():
         if n == 0:
             out.append(f"class {name!r} has no {'pixel' if dataset.size else 'row'}")
-    ignored = float((dataset.target[dataset.labelled] < 0).mean()) if dataset.size else 0.0
+    pixels = int(dataset.labelled.sum()) * math.prod(dataset.size)
+    ignored = 1 - float(dataset.class_counts().sum()) / pixels if dataset.size else 0.0
     if ignored:
         out.append(f"{ignored:.1%} of the labelled rows' pixels are ignored")
     for m in dataset.modalities:

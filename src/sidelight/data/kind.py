@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from sidelight.data.look import CENTRE, Look
 from sidelight.errors import ConfigError
+from sidelight.video.look import CENTRE, Look
 
 Size = tuple[int, int]
 
@@ -29,12 +29,14 @@ class Kind:
     """One kind of recording; its settings are the fields.
 
     Class attributes: kind: its name in `modalities.json`. dtype: of a row. lazy: rows stay files until they are read.
-    storage: settings that say how files are laid out, not what a row is.
+    absent: what stands in a row that lacks the modality. storage: settings that say how files are laid out, not what a
+    row is.
     """
 
     kind: ClassVar[str]
     dtype: ClassVar[torch.dtype] = torch.float32
     lazy: ClassVar[bool] = False
+    absent: ClassVar[int] = 0
     storage: ClassVar[frozenset[str]] = frozenset()
 
     @property

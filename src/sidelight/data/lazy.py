@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.data.kind import Kind, Part
-from sidelight.data.look import CENTRE, Look, Looks
 from sidelight.errors import DataError, SidelightError
 from sidelight.machine import usable_cores
+from sidelight.video.look import CENTRE, Look, Looks
 
-NUMPY = {torch.uint8: np.uint8, torch.float32: np.float32}
+NUMPY = {torch.uint8: np.uint8, torch.float32: np.float32, torch.int16: np.int16, torch.int32: np.int32}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,10 @@ class LazyRows:
     def ndim(self) -> int:
         return len(self.shape)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
+        """Refused: numpy would take the rows for an object without values, or a caller decode them all unawares."""
+        raise TypeError(f"the rows of {self.modality!r} are files; read those that are needed: x[rows].read().numpy()")
+
     def dim(self) -> int:
         """As `ndim`, as tensors call it."""
         return self.ndim
@@ -67,7 +71,10 @@ class LazyRows:
 
     def __getitem__(self, rows: Any) -> LazyRows:
         """The given rows, in their order; nothing is decoded."""
-        at = np.asarray(rows) if not isinstance(rows, slice) else rows
+        return self.picked(np.asarray(rows) if not isinstance(rows, slice) else rows)
+
+    def picked(self, at: NDArray | slice) -> Self:
+        """The rows of these numbers."""
         return replace(self, files=self.files[at], starts=self.starts[at], ends=self.ends[at], names=self.names[at])
 
     def part(self, i: int) -> Part:
@@ -85,7 +92,7 @@ class LazyRows:
             raise DataError(f"{self.modality!r}, {self.names[i]}: {error}") from error
 
     def read(self, looks: Sequence[Look] | None = None, threads: int | None = 1) -> Tensor:
-        """(N, …) decoded, zeros where a row is absent.
+        """(N, …) decoded, `Kind.absent` (zeros) where a row is absent.
 
         looks: the view of each row; the centre by default. threads: None: as many as there are cores.
         """
@@ -105,7 +112,8 @@ class LazyRows:
 
     def joined(self, rows: Sequence[Tensor | None]) -> Tensor:
         """Decoded rows as one tensor."""
-        out = np.zeros(self.shape, self.dtype)  # numpy copies on one thread; torch would occupy the cores that decode
+        # numpy copies on one thread; torch would occupy the cores that decode
+        out = np.full(self.shape, self.kind.absent, self.dtype)
         for i, x in enumerate(rows):
             if x is not None:
                 if tuple(x.shape) != self.shape[1:]:

@@ -48,7 +48,7 @@ def load(
     task: "classification", "regression" or "segmentation" (default: read from the target).
     modalities: names (default: all that are found), or name -> column prefix or list of columns.
     impute: "no": NaN is an error; "mean": kept, and replaced by the train rows' mean later.
-    ignore_index: of a segmentation, the class value of pixels that have none, beside −1.
+    ignore_index: of a segmentation, the class value of pixels that have none, beside −1 (prepared folders: their own).
     on_error: of a prepared folder's recordings that cannot be read: "raise", or "skip" their rows.
     Raises DataError naming file, row, modality and value; ConfigError for a setting that cannot be.
     """
@@ -73,7 +73,7 @@ def load(
     else:
         raw, roles = _read(source, label, find, modalities)
     row_names = row_ids(raw, roles)
-    y = encode_target(raw, roles, row_names, task, ignore_index if raw.ignore is None else raw.ignore)
+    y = encode_target(raw, roles, row_names, task, ignore_index)
     try:
         return Dataset(
             name=label,

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from sidelight.data.files import unreadable
 from sidelight.data.kind import Size
-from sidelight.data.look import Look, Place
 from sidelight.errors import DataError
+from sidelight.video.look import Look, Place
 
 ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 PICTURES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")

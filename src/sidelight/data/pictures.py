@@ -1,4 +1,4 @@
-"""Kinds of recordings with pixels: videos, folders of frames, images, depth images, label maps."""
+"""Kinds of recordings with pixels: videos, folders of frames, images, depth images."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sidelight.data.images import read_labels
 from sidelight.data.kind import Kind, Part, Size, at_least
-from sidelight.data.look import CENTRE, Look, Place, between, mirrored
-from sidelight.data.picture_files import check_eight_bits, check_values, picture_size, read_view
+from sidelight.data.picture_files import check_eight_bits, picture_size, read_view
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.video.augment import STATISTICS
 from sidelight.video.decode import Video as VideoFile
-from sidelight.video.decode import probe, read_frames
+from sidelight.video.decode import clip_frames, probe, read_frames
 from sidelight.video.frames import FrameFolder, frame_folder, read_depth
+from sidelight.video.look import CENTRE, Look, Place, mirrored, nearest
 
 RATE_TOLERANCE = 0.02
 """The share by which a declared frame rate and a file's own may differ."""
@@ -97,9 +96,7 @@ class Clip(Colour):
 
     def chosen(self, first: int, end: int, fixed: bool, look: Look) -> NDArray[np.int64]:
         """(frames,) the numbers of a clip among first … end − 1; fixed: it begins with the first."""
-        spare = 0 if fixed else max(0, end - first - (self.frames - 1) * self.stride - 1)
-        start = first + between(look.time, spare + 1)
-        return np.minimum(start + self.stride * np.arange(self.frames), end - 1)
+        return first + clip_frames(end - first, self.frames, self.stride, at=0 if fixed else look.time)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +122,7 @@ class Video(Clip):
             return places[0].height, places[0].width
 
         frames = read_frames(video, numbers, scaled)
-        return _cut(frames.transpose(0, 1), places[0], self.size, look)
+        return mirrored(places[0].cut(frames.transpose(0, 1), self.size), look).contiguous()
 
     def _range(self, part: Part, video: VideoFile) -> tuple[int, int]:
         half = 0.5 / video.rate
@@ -227,36 +224,7 @@ class Depth(Picture):
         return tuple(read_depth(part.path, self.step, rotated=self.rotated).shape[-2:])  # type: ignore[return-value]
 
     def read(self, part: Part, look: Look = CENTRE) -> Tensor:
-        depth = read_depth(part.path, self.step, rotated=self.rotated)
-        rows, columns = _nearest(look, depth.shape[-2], depth.shape[-1], self.size)
-        return mirrored(depth[:, rows[:, None], columns], look)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Labels(Picture):
-    """A class per pixel, (H, W) int32 values as the file has them: the target of a segmentation.
-
-    Args:
-        classes: names of the values 0, 1, …
-        ignore: the value of pixels without a class.
-    """
-
-    kind: ClassVar[str] = "labels"
-    dtype: ClassVar[torch.dtype] = torch.int32
-    classes: tuple[str, ...] = ()
-    ignore: int = 255
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.size)
-
-    def probe(self, part: Part) -> Size | None:
-        return picture_size(part.path, check_values)
-
-    def read(self, part: Part, look: Look = CENTRE) -> Tensor:
-        labels = read_labels(part.path)
-        rows, columns = _nearest(look, labels.shape[0], labels.shape[1], self.size)
-        return mirrored(torch.from_numpy(labels.astype(np.int32))[rows[:, None], columns], look)
+        return nearest(read_depth(part.path, self.step, rotated=self.rotated), look, self.size)
 
 
 def _checked(part: Part, first: int, end: int, what: str) -> tuple[int, int]:
@@ -264,16 +232,6 @@ def _checked(part: Part, first: int, end: int, what: str) -> tuple[int, int]:
         asked = f"from {part.start or 0:g} s on" + ("" if part.end is None else f" to {part.end:g} s")
         raise DataError(f"{part.path} has no frames {asked}; {what}")
     return first, end
-
-
-def _nearest(look: Look, height: int, width: int, size: Size) -> tuple[Tensor, Tensor]:
-    rows, columns = Place.of(look, height, width, size).nearest(height, width, size)
-    return torch.from_numpy(rows), torch.from_numpy(columns)
-
-
-def _cut(frames: Tensor, place: Place, size: Size, look: Look) -> Tensor:
-    cut = frames[..., place.top : place.top + size[0], place.left : place.left + size[1]]
-    return mirrored(cut, look).contiguous()
 
 
 def video_file(path: Path) -> VideoFile:

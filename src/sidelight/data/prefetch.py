@@ -10,12 +10,13 @@ from torch import Tensor
 
 from sidelight.data.batch import Batch
 from sidelight.data.lazy import drawn
-from sidelight.data.look import Look, Looks
 from sidelight.machine import usable_cores
+from sidelight.video.look import Looks
 
 AHEAD = 2
 """Batches decoded before they are asked for."""
-Pending = tuple[Batch, dict[str, list[Future[Tensor | None]]], list[Look] | None]
+Begun = list[Future[Tensor | None]]
+Pending = tuple[Batch, dict[str, Begun], Begun]
 
 
 def ready_batches(
@@ -27,8 +28,9 @@ def ready_batches(
     batches are the same to the bit. An error in a thread is raised where its batch would have come.
     """
     threads = usable_cores() if threads is None else threads
-    looks = looks if rows.files else None  # drawing the views of a batch takes as long as a small network's step
-    if not rows.files or not threads:
+    # drawing the views of a batch takes as long as a small network's step; label maps have the views of images
+    looks = looks if rows.files else None
+    if not (rows.files or rows.maps is not None) or not threads:
         for i, part in enumerate(parts):
             batch = rows.take(part)
             yield batch.ready(drawn(looks, step + i, batch.index))
@@ -39,7 +41,8 @@ def ready_batches(
         for i, part in enumerate(parts):
             batch = rows.take(part)
             views = drawn(looks, step + i, batch.index)
-            pending.append((batch, {m: x.begin(pool, views) for m, x in batch.files.items()}, views))
+            maps = [] if batch.maps is None else batch.maps.begin(pool, views)
+            pending.append((batch, {m: x.begin(pool, views) for m, x in batch.files.items()}, maps))
             if len(pending) > AHEAD:
                 yield _finished(*pending.popleft())
         while pending:
@@ -48,6 +51,7 @@ def ready_batches(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _finished(batch: Batch, begun: dict[str, list[Future[Tensor | None]]], views: list[Look] | None) -> Batch:
+def _finished(batch: Batch, begun: dict[str, Begun], maps: Begun) -> Batch:
     decoded = {m: batch.files[m].joined([row.result() for row in rows]) for m, rows in begun.items()}
-    return batch.decoded(decoded, views).ready()
+    target = None if batch.maps is None else batch.maps.joined([row.result() for row in maps])
+    return batch.decoded(decoded, target).ready()

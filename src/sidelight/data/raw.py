@@ -47,7 +47,8 @@ class Raw:
     """A reader's result: arrays per modality, and the role columns as they were found.
 
     inputs: modality -> (N, D), (N, T, C) or (N, C, H, W). present, lengths: as in Dataset, possibly fewer modalities.
-    columns: role column -> (N,) values. features: modality -> names of its feature columns.
+    columns: role column -> (N,) values, (N, H, W) class values of pixels, or `LabelMaps`.
+    features: modality -> names of its feature columns.
     class_names: names of integer class codes, if the source has them.
     """
 
@@ -56,13 +57,12 @@ class Raw:
     inputs: dict[str, Any]
     present: dict[str, NDArray] = field(default_factory=dict)
     lengths: dict[str, NDArray] = field(default_factory=dict)
-    columns: dict[str, NDArray] = field(default_factory=dict)
+    columns: dict[str, Any] = field(default_factory=dict)
     features: dict[str, tuple[str, ...]] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
     labelled: NDArray | None = None
     standard: dict[str, str] = field(default_factory=dict)
     skipped: tuple[dict[str, str], ...] = ()
-    ignore: int | None = None
     meaning: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.data.files import stack_rows
-from sidelight.data.kind import Kind, Size
+from sidelight.data.kind import Kind, Part, Size
 from sidelight.data.lazy import LazyRows
+from sidelight.data.maps import Scan, label_maps
 from sidelight.data.prepared import END, FILE, START, Prepared
 from sidelight.data.raw import Raw, Roles
 from sidelight.data.recordings import Depth, Image, Labels
@@ -68,7 +69,7 @@ def read_recordings(
         _add(raw, rows[m], [decoded[m][i] for i in kept] if m in decoded else None)
     for t in roles.target:
         if t in dense:
-            _add_labels(raw, rows[t])
+            raw.columns[t] = label_maps(rows[t], [decoded[t][i] for i in kept])
     return raw, roles
 
 
@@ -94,10 +95,9 @@ def _rows(prepared: Prepared, m: str, kind: Kind, names: NDArray) -> LazyRows:
 # looking at every file ----------------------------------------------------------------------------------------------
 
 
-def _look(
-    rows: dict[str, LazyRows], on_error: OnError
-) -> tuple[dict[int, dict[str, str]], dict[str, list[Tensor | None]]]:
-    """Row -> the modality and reason of its first bad file, and modality -> its rows, where those stay in memory.
+def _look(rows: dict[str, LazyRows], on_error: OnError) -> tuple[dict[int, dict[str, str]], dict[str, list[Any]]]:
+    """Row -> the modality and reason of its first bad file; and modality -> its rows, where those stay in memory, or
+    of label maps what they hold.
 
     Raises DataError for the first bad file unless rows are to be skipped.
     """
@@ -105,16 +105,18 @@ def _look(
         raise ConfigError(unknown("value of on_error", on_error, ("raise", "skip")))
     bad: dict[int, dict[str, str]] = {}
     sizes: dict[int, dict[str, Size]] = {}
-    decoded: dict[str, list[Tensor | None]] = {m: [] for m, x in rows.items() if not _stays_files(x)}
+    decoded: dict[str, list[Any]] = {}
     for m, x in rows.items():
-        for i, found in _each(x, _read if m in decoded else _probed, f"looking at {m}"):
+        kind = x.kind
+        work = kind.scan if isinstance(kind, Labels) else kind.probe if _stays_files(x) else kind.read
+        for i, found in _each(x, work, f"looking at {m}"):
             error: SidelightError | None = None
-            if m in decoded:
-                decoded[m].append(found if isinstance(found, Tensor) else None)
+            if work != kind.probe:
+                decoded.setdefault(m, []).append(None if isinstance(found, SidelightError) else found)
             if isinstance(found, SidelightError):
                 error = found
             elif isinstance(found, tuple):
-                sizes.setdefault(i, {})[m] = found
+                sizes.setdefault(i, {})[m] = found.size if isinstance(found, Scan) else found
                 error = _mismatch(rows, i, sizes[i])
             if error is None or i in bad:
                 continue
@@ -131,20 +133,6 @@ def _stays_files(x: LazyRows) -> bool:
     return x.kind.lazy or large
 
 
-def _read(x: LazyRows, i: int) -> Tensor | SidelightError | None:
-    try:
-        return x.kind.read(x.part(i)) if x.files[i] else None
-    except DataError as error:
-        return error
-
-
-def _probed(x: LazyRows, i: int) -> Size | SidelightError | None:
-    try:
-        return x.kind.probe(x.part(i)) if x.files[i] else None
-    except DataError as error:
-        return error
-
-
 def _mismatch(rows: dict[str, LazyRows], i: int, sizes: dict[str, Size]) -> DataError | None:
     """Depths and labels belong to the pixels of the images beside them."""
     paired = {m: size for m, size in sizes.items() if isinstance(rows[m].kind, Image | Depth | Labels)}
@@ -154,11 +142,21 @@ def _mismatch(rows: dict[str, LazyRows], i: int, sizes: dict[str, Size]) -> Data
     return DataError(f"{' and '.join(map(repr, paired))} show different views: {told}")
 
 
-def _each(x: LazyRows, work: Callable[[LazyRows, int], object], what: str) -> Iterator[tuple[int, object]]:
-    """Row number and result for every row, by threads, with a line on the terminal where it takes long."""
+def _each(x: LazyRows, work: Callable[[Part], object], what: str) -> Iterator[tuple[int, object]]:
+    """Row number and what `work` says of its file, or its error, by threads; a line on the terminal where it is long.
+
+    None of rows without a file.
+    """
+
+    def of(i: int) -> object:
+        try:
+            return work(x.part(i)) if x.files[i] else None
+        except DataError as error:
+            return error
+
     start, shown = time.perf_counter(), 0.0
     with ThreadPoolExecutor(usable_cores(), "look") as pool:
-        begun = [pool.submit(work, x, i) for i in range(len(x))]
+        begun = [pool.submit(of, i) for i in range(len(x))]
         try:
             for i, row in enumerate(begun):
                 yield i, row.result()
@@ -190,15 +188,3 @@ def _add(raw: Raw, x: LazyRows, decoded: list[Tensor | None] | None) -> None:
     raw.inputs[m], raw.present[m] = values, present
     if lengths is not None:
         raw.lengths[m] = lengths
-
-
-def _add_labels(raw: Raw, x: LazyRows) -> None:
-    """(N, H, W) class values of the target; rows without a file are unlabelled."""
-    kind = x.kind
-    assert isinstance(kind, Labels)
-    values = np.full((len(x), *kind.size), -1, np.int16)
-    for i, row in _each(x, LazyRows.row, f"reading {x.modality}"):
-        if isinstance(row, Tensor):
-            values[i] = row.numpy()
-    raw.columns[x.modality] = values
-    raw.class_names, raw.ignore = kind.classes, kind.ignore

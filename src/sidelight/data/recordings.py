@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sidelight.data.kind import Kind, Part, Size
-from sidelight.data.pictures import Depth, Frames, Image, Labels, Video
+from sidelight.data.maps import Labels
+from sidelight.data.pictures import Depth, Frames, Image, Video
 from sidelight.data.series import Array, Audio, Signal, Text
 from sidelight.errors import ConfigError, unknown
 from sidelight.settings import read_arguments

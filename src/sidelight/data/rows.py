@@ -47,6 +47,11 @@ def is_lazy(x: Any) -> bool:
     return hasattr(x, "files") and hasattr(x, "read")
 
 
+def in_memory(x: Any) -> NDArray:
+    """Rows as an array; decoded where they are files."""
+    return np.asarray(x.read(threads=None).numpy() if is_lazy(x) else x)
+
+
 @dataclass
 class Rows:
     """What a deployed student is given.

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from sidelight.data.files import load_array
 from sidelight.data.kind import Kind, Part, at_least
-from sidelight.data.look import CENTRE, Look, between
 from sidelight.data.pictures import video_file
 from sidelight.errors import ConfigError, DataError
 from sidelight.extras import optional
@@ -23,6 +22,7 @@ from sidelight.signals.recording import Recording
 from sidelight.signals.resample import resample
 from sidelight.signals.spectrogram import Spectrogram, preset
 from sidelight.video.decode import read_sound
+from sidelight.video.look import CENTRE, Look, between
 
 VIDEOS = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v")
 SLACK = 0.5

@@ -5,24 +5,23 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.dataset import TASKS
+from sidelight.data.images import LARGEST
 from sidelight.data.raw import Raw, Roles, empty, text
-from sidelight.data.rows import name_row
+from sidelight.data.rows import is_lazy, name_row
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
-
-LARGEST = 9999
-"""A class value of a pixel; above it, the image is probably no label map."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """`values` (N,) int64 codes, (N, K) float32 or (N, H, W) codes; `labelled` (N,) bool; `labels` names."""
+    """`values` (N,) int64 codes, (N, K) float32, (N, H, W) codes or `LabelMaps`; `labelled` (N,) bool; `labels`."""
 
-    values: NDArray
+    values: Any
     labelled: NDArray
     task: str
     labels: tuple[str, ...]
@@ -173,6 +172,8 @@ def _pixels(raw: Raw, name: str, ids: NDArray, ignore_index: int) -> Target:
     `class_names` names the values 0, 1, …; the ignored one's name, if it has one, is left out.
     """
     values = raw.columns[name]
+    if is_lazy(values):  # whose values were checked where its files were looked at
+        return Target(values, values.present, "segmentation", values.labels)
     if values.dtype.kind not in "iub":
         raise DataError(f"{raw.name}: target {name!r} holds {values.dtype}; expected whole numbers, a class per pixel")
     flat = values.reshape(raw.n, -1)

@@ -72,7 +72,8 @@ class FoldData:
             kept = torch.as_tensor(hide_labels(self.dataset, self.fold.train, labels, self.seed)[where])
             hidden = torch.nan if batch.target.is_floating_point() else -1
             known = kept.view(-1, *[1] * (batch.target.dim() - 1))
-            batch = replace(batch, labelled=kept, target=batch.target.where(known, hidden))
+            maps = None if batch.maps is None else batch.maps.only(kept.numpy())
+            batch = replace(batch, labelled=kept, target=batch.target.where(known, hidden), maps=maps)
         if control == "placebo" and part != "test":
             batch = permute(batch, self.privileged, seed_of(self.seed, self.number, "placebo", part))
         return batch

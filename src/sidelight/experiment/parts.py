@@ -126,12 +126,12 @@ class Parts:
         """What a network says of every row; or the network itself, to be asked at every step.
 
         Vectors, and maps up to `MAPS_IN_MEMORY` bytes, are computed once. Larger maps are not, and none where views are
-        mirrored (`augment.flip`), which maps of the centre view would not match.
+        drawn (`augment.crop`, `augment.flip`), which maps of the centre view would not match.
         """
         if self.data.dataset.size:
             rows = self.rows(part)
             one = outputs(network, rows, rows.index[:1])
-            if self.config.augment.flip or one.nbytes * len(rows) > MAPS_IN_MEMORY:
+            if self.config.augment.moves or one.nbytes * len(rows) > MAPS_IN_MEMORY:
                 return Live([network], one)
         return Said(self.says(network, part))
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
 from sidelight.data.dataset import row_values
+from sidelight.data.rows import in_memory
 from sidelight.experiment.jobs import Job
 from sidelight.losses.structural import cosine_similarity_matrix
 from sidelight.methods import Method
@@ -23,6 +24,7 @@ from sidelight.metrics import confusions, first_hits, nearest
 from sidelight.networks.network import Network, gathered
 from sidelight.results.store import write_folder_atomic
 from sidelight.tasks import Task
+from sidelight.tasks.base import labelled_of
 from sidelight.training import History
 
 CHOSEN_EPOCHS = frozenset({0, 1, 2, 5, 10, 20, 40, 80, 160, 320})
@@ -74,7 +76,7 @@ def predictions(dataset: Dataset, rows: NDArray, said: Tensor, task: Task) -> pd
         frame["prediction"] = names[decided]
         frame |= {f"p.{name}": p for name, p in zip(names, said.softmax(-1).numpy().T)}
     elif task.name == "segmentation":
-        counts = confusions(decided, np.where(dataset.labelled[rows, None, None], target, -1), len(names))
+        counts = confusions(decided, target, len(names))
         frame |= {f"pixels.{t}.{p}": counts[:, i, j] for i, t in enumerate(names) for j, p in enumerate(names)}
     else:
         frame |= {f"target.{name}": t for name, t in zip(names, target.reshape(len(rows), -1).T)}
@@ -85,7 +87,7 @@ def predictions(dataset: Dataset, rows: NDArray, said: Tensor, task: Task) -> pd
 def measured(task: Task, said: Tensor, batch: Batch) -> dict[str, float]:
     """Every metric of the task over the labelled rows, as it is usually written (not signed); said: `Task.kept`."""
     where = batch.labelled
-    return task.measure(task.read(said[where]), batch.target[where].numpy())
+    return task.measure(task.read(said[where]), labelled_of(batch.truth, where))
 
 
 def subsets(network: Network, test: Batch, task: Task) -> dict[str, dict[str, float]]:
@@ -111,7 +113,7 @@ def examples(dataset: Dataset, rows: NDArray, said: Tensor, task: Task) -> dict[
     values = row_values(dataset.target[rows])
     ordered = np.argsort(values, kind="stable")[: int(np.isfinite(values).sum())]
     picked = np.unique(ordered[np.linspace(0, len(ordered) - 1, 3).round().astype(int)])
-    target = torch.from_numpy(dataset.target[rows[picked]])
+    target = torch.from_numpy(in_memory(dataset.target[rows[picked]]))
     decided = torch.from_numpy(task.decide(said[torch.from_numpy(picked)])).to(target.dtype)
     return {"row": torch.from_numpy(rows[picked]), "target": target, "prediction": decided}
 
@@ -135,7 +137,9 @@ def store_job(
         model.save(place / "model.safetensors")
         tested.to_csv(place / "predictions.csv", index=False, float_format="%.6g")
         pd.DataFrame(history.epochs).to_csv(place / "curves.csv", index=False)
-        order = torch.from_numpy(np.ascontiguousarray(row_values(similar.probe.target.numpy())))
+        truth = similar.probe.truth
+        values = row_values(truth.numpy() if isinstance(truth, Tensor) else truth)
+        order = torch.from_numpy(np.ascontiguousarray(values))
         save_file({**similar.matrices, "group": order}, place / "similarity.safetensors")
         if shown:
             save_file(shown, place / "examples.safetensors")

@@ -80,19 +80,15 @@ def settle(config: Config, dataset: Dataset) -> Config:
 
 def _check_views(config: Config, dataset: Dataset) -> None:
     """Of a class per pixel, label maps and all images have to be seen in the same view."""
-    if not dataset.size:
+    if not (dataset.size and config.augment.moves):
         return
-    if config.augment.crop < 1:
-        raise ConfigError(
-            f"{dataset.name} has a class per pixel, and its label maps are kept from the largest view in the middle, "
-            "which a smaller crop would not match: leave augment.crop as it is (augment.flip mirrors them too)."
-        )
-    for m in (*config.available, *config.privileged) if config.augment.flip else ():
-        x = dataset.inputs[m]
-        if len(dataset.shape(m)) >= 3 and not (is_lazy(x) and x.kind.lazy):
+    rows = {repr(m): dataset.inputs[m] for m in (*config.available, *config.privileged)}
+    for what, x in {**rows, "the target": dataset.target}.items():
+        pixels = x.ndim >= 4 or what == "the target"
+        if pixels and not (is_lazy(x) and x.kind.lazy):
             raise ConfigError(
-                f"{dataset.name} has a class per pixel, and {m!r} is kept in arrays, which augment does not mirror: "
-                "leave augment.flip as it is, or give image files (a prepared folder)."
+                f"{dataset.name} has a class per pixel, and {what} is kept in arrays, of which no view is drawn: leave "
+                "augment.crop and augment.flip as they are, or give image files (a prepared folder)."
             )
 
 

@@ -117,7 +117,7 @@ class Method(nn.Module):
         """What chooses the epoch, higher is better: by default the task's primary metric of `export()`."""
         rows = torch.arange(len(select), device=select.index.device)
         kept = gathered(self.export(), select, rows, self.task.kept)
-        return self.task.score(kept, select.target, select.labelled)
+        return self.task.score(kept, select.truth, select.labelled)
 
 
 class Supervised(Method):

@@ -203,7 +203,7 @@ def _in_chunks(network: Network, batch: Batch, rows: Tensor, chunk: int | None =
     training = network.training
     network.eval()
     chunk = chunk or rows_at_once([*(s for m, s in batch.shapes().items() if m in network.reads), _says(network)])
-    batch = replace(batch, files={m: x for m, x in batch.files.items() if m in network.reads})
+    batch = replace(batch, files={m: x for m, x in batch.files.items() if m in network.reads}, maps=None)
     for part in ready_batches(batch, torch.split(rows, chunk)):
         yield network(part)
     network.train(training)

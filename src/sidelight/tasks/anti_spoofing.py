@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from sidelight.errors import ConfigError, RunError, unknown
 from sidelight.metrics import Metric
 from sidelight.tasks.base import MEND
 from sidelight.tasks.classification import Classification
+
+if TYPE_CHECKING:
+    from sidelight.data.maps import LabelMaps
 
 
 class AntiSpoofing(Classification):
@@ -75,7 +78,8 @@ class AntiSpoofing(Classification):
         )
         return f"errors of both kinds need rows of both {_listed(self.labels, ' and ')}, and {only}. {MEND}"
 
-    def score(self, answer: Tensor, target: Tensor, labelled: Tensor, name: str | None = None) -> float:
+    def score(self, answer: Tensor, target: Tensor | LabelMaps, labelled: Tensor, name: str | None = None) -> float:
+        assert isinstance(target, Tensor)
         chosen = self.calibrated(answer, target, labelled) if self.threshold is None and labelled.any() else self
         return super(AntiSpoofing, chosen).score(answer, target, labelled, name)
 

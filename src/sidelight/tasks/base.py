@@ -12,11 +12,17 @@ from sidelight.errors import RunError
 from sidelight.metrics import Metric
 
 if TYPE_CHECKING:
+    from sidelight.data.maps import LabelMaps
     from sidelight.networks.network import Output
 
 
 MEND = "Ask for fewer folds, or another share of select rows (select=…)."
 """What to do where a fold's rows are too few to measure."""
+
+
+def labelled_of(target: Tensor | LabelMaps, labelled: Tensor) -> Any:
+    """The labelled rows of a `Batch.truth` as metrics read them: an array, or label maps that are still files."""
+    return target[labelled].cpu().numpy() if isinstance(target, Tensor) else target[labelled.cpu().numpy()]
 
 
 class Task(ABC):
@@ -98,8 +104,10 @@ class Task(ABC):
         """Every metric of what was `read` of labelled rows, as it is usually written (not signed)."""
         return {name: metric.function(read, target) for name, metric in self.metrics().items()}
 
-    def score(self, answer: Tensor, target: Tensor, labelled: Tensor, name: str | None = None) -> float:
+    def score(self, answer: Tensor, target: Tensor | LabelMaps, labelled: Tensor, name: str | None = None) -> float:
         """One metric (the primary by default) over the labelled rows, signed so that higher is better.
+
+        target: a `Batch.truth`.
 
         Raises:
             RunError: no row is labelled.
@@ -107,5 +115,5 @@ class Task(ABC):
         if not labelled.any():
             raise RunError("no labelled row to measure a prediction on; epochs are chosen on labelled `select` rows")
         metric = self.metrics()[name or self.primary]
-        value = metric.function(self.read(answer[labelled]), target[labelled].cpu().numpy())
+        value = metric.function(self.read(answer[labelled]), labelled_of(target, labelled))
         return value if metric.higher_is_better else -value

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from sidelight.config import AugmentConfig, BalanceConfig, TrainingConfig
 from sidelight.data.batch import Batch
-from sidelight.data.look import Looks
 from sidelight.data.prefetch import ready_batches
 from sidelight.errors import RunError
 from sidelight.methods.base import Clock, Method
 from sidelight.training.balance import make_balance
 from sidelight.training.checkpoint import load_checkpoint, save_checkpoint
 from sidelight.training.optimisers import advance, make_optimiser, make_schedule, parts_of
+from sidelight.video.look import Looks
 
 
 class Watch(Protocol):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from sidelight.video.augment import STATISTICS, View, Views, apply_view, draw_view, normalise, row_generator
+from sidelight.video.augment import STATISTICS, View, Views, apply_view, draw_view, normalise
 from sidelight.video.decode import Video, clip_frames, probe, read_frames, read_sound
 from sidelight.video.faces import Faces, align_faces, crop_faces, read_faces
 from sidelight.video.frames import FrameFolder, check_pair, frame_folder, read_depth, read_folder
+from sidelight.video.look import row_generator
 
 __all__ = [
     "STATISTICS",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.video.decode import clip_frames
 from sidelight.video.frames import check_pair
+from sidelight.video.look import CENTRE, Look, Place, draw_look, mirrored, nearest
 
 STATISTICS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -30,8 +30,7 @@ class Views:
         size: (height, width) of a view.
         frames: how many frames it has; None: all.
         stride: frames from one of them to the next.
-        area: least and largest share of the image's area that a crop covers, at the view's aspect ratio; (1, 1): the
-            largest crop that fits.
+        area: least and largest share of the largest crop that fits, at the view's aspect ratio; (1, 1): that crop.
         flip: probability of a mirrored view.
     """
 
@@ -50,20 +49,10 @@ class Views:
 
 @dataclass(frozen=True)
 class View:
-    """One view: frame numbers (None: all), the crop's top, left, height and width in pixels, whether it is mirrored."""
+    """One view: frame numbers (None: all), and where on the frames it lies, free of their size."""
 
     frames: tuple[int, ...] | None
-    top: int
-    left: int
-    height: int
-    width: int
-    flip: bool
-
-
-def row_generator(seed: int, epoch: int, row: int) -> torch.Generator:
-    """Random numbers of one row in one epoch: the same in any worker and after a resume, without stored state."""
-    state = int(np.random.SeedSequence([seed, epoch, row]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    return torch.Generator().manual_seed(state)
+    look: Look
 
 
 def draw_view(
@@ -74,23 +63,11 @@ def draw_view(
     total: how many frames there are, where the clip is not decoded yet. Decode `View.frames` only, then `apply_view`
     with them left out (`dataclasses.replace(view, frames=None)`).
     """
-    height, width = shape[-2:]
-    frames = None
-    if views.frames is not None:
-        count = shape[0] if total is None else total
-        frames = tuple(clip_frames(count, views.frames, views.stride, generator=generator).tolist())
-    ratio = views.size[1] / views.size[0]
-    tall, wide = min(height, width / ratio), min(width, height * ratio)
-    share = 1.0
-    if generator is not None:
-        low = min(1.0, views.area[0] * height * width / (tall * wide))
-        high = min(1.0, views.area[1] * height * width / (tall * wide))
-        share = low + (high - low) * float(torch.rand((), generator=generator))
-    h, w = (max(1, min(round(side * share**0.5), whole)) for side, whole in ((tall, height), (wide, width)))
-    if generator is None:
-        return View(frames, (height - h) // 2, (width - w) // 2, h, w, False)
-    top, left = (int(torch.randint(spare + 1, (), generator=generator)) for spare in (height - h, width - w))
-    return View(frames, top, left, h, w, bool(torch.rand((), generator=generator) < views.flip))
+    look = CENTRE if generator is None else draw_look(generator, views.area, views.flip, time=True)
+    if views.frames is None:
+        return View(None, look)
+    count = shape[0] if total is None else total
+    return View(tuple(clip_frames(count, views.frames, views.stride, at=look.time).tolist()), look)
 
 
 def apply_view(
@@ -104,29 +81,24 @@ def apply_view(
 
     exact: modalities whose values must not be mixed (depths, class numbers): their nearest pixel is taken; the others
     are interpolated, smoothed where they are shrunk. name: the row, in errors. Raises DataError for modalities that
-    differ in height, width or frames, or that the view does not fit into.
+    differ in height, width or frames.
     """
     check_pair(dict(clips), name)
     out = {}
     for m, x in clips.items():
-        if view.top + view.height > x.shape[-2] or view.left + view.width > x.shape[-1]:
-            raise DataError(f"{name or m}: {view} lies outside of frames of {x.shape[-2]} x {x.shape[-1]}")
         x = x if view.frames is None else x[torch.tensor(view.frames)]
-        x = x[..., view.top : view.top + view.height, view.left : view.left + view.width]
-        out[m] = _resize(x.flip(-1) if view.flip else x, size, m in exact)
+        out[m] = nearest(x, view.look, size) if m in exact else _interpolated(x, view.look, size)
     return out
 
 
-def _resize(x: Tensor, size: tuple[int, int], exact: bool) -> Tensor:
-    if tuple(x.shape[-2:]) == tuple(size):
-        return x
-    if exact:
-        rows, columns = (
-            ((torch.arange(n, device=x.device) + 0.5) * whole / n).long() for n, whole in zip(size, x.shape[-2:])
-        )
-        return x[..., rows[:, None], columns]
-    y = F.interpolate(x if x.is_floating_point() else x.float(), size, mode="bilinear", antialias=True)
-    return y if x.is_floating_point() else y.round().clamp(0, 255).to(x.dtype)
+def _interpolated(x: Tensor, look: Look, size: tuple[int, int]) -> Tensor:
+    place = Place.of(look, x.shape[-2], x.shape[-1], size)
+    scaled = x
+    if tuple(x.shape[-2:]) != (place.height, place.width):
+        y = x if x.is_floating_point() else x.float()
+        y = F.interpolate(y, (place.height, place.width), mode="bilinear", antialias=True)
+        scaled = y if x.is_floating_point() else y.round().clamp(0, 255).to(x.dtype)
+    return mirrored(place.cut(scaled, size), look)
 
 
 def normalise(clip: Tensor, statistics: str = "imagenet") -> Tensor:

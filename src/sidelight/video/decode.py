@@ -16,6 +16,7 @@ from torch import Tensor
 from sidelight.errors import ConfigError, DataError
 from sidelight.extras import optional
 from sidelight.signals.recording import Recording
+from sidelight.video.look import between
 
 Size = tuple[int, int] | Callable[[int, int], tuple[int, int]]
 
@@ -106,13 +107,19 @@ def _check_whole(path: Path, found: int, declared: int, end: float, seconds: flo
 
 
 def clip_frames(
-    total: int, frames: int, stride: int = 1, start: int | None = None, generator: torch.Generator | None = None
+    total: int,
+    frames: int,
+    stride: int = 1,
+    start: int | None = None,
+    generator: torch.Generator | None = None,
+    at: float = 0.5,
 ) -> NDArray[np.int64]:
     """(frames,) numbers of a clip's frames, `stride` apart, out of `total`.
 
-    It begins at frame `start`; without one, anywhere by the generator (training), or such that it lies in the middle. A
-    video shorter than the clip gives all it has, its last frame repeated. Raises ConfigError for counts below 1,
-    DataError for a video without frames or a start behind its end.
+    It begins at frame `start`; without one, anywhere by the generator (training), or at the share `at` of the room that
+    there is: 0: with the first frame, 0.5: it lies in the middle. A video shorter than the clip gives all it has, its
+    last frame repeated. Raises ConfigError for counts below 1, DataError for a video without frames or a start behind
+    its end.
     """
     if frames < 1 or stride < 1:
         raise ConfigError(f"a clip of {frames} frames, {stride} apart; expected at least 1 of both")
@@ -120,7 +127,7 @@ def clip_frames(
         raise DataError("a video without frames has no clips")
     spare = max(0, total - (frames - 1) * stride - 1)
     if start is None:
-        start = spare // 2 if generator is None else int(torch.randint(spare + 1, (), generator=generator))
+        start = between(at if generator is None else float(torch.rand((), generator=generator)), spare + 1)
     if not 0 <= start < total:
         raise DataError(f"a clip that starts at frame {start} of {total}; frames are counted from 0")
     return np.minimum(start + stride * np.arange(frames), total - 1)

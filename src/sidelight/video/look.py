@@ -9,8 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sidelight.video.augment import row_generator
-
 
 @dataclass(frozen=True)
 class Look:
@@ -31,6 +29,27 @@ CENTRE = Look()
 """What evaluation sees: the largest view in the middle."""
 
 
+def row_generator(seed: int, epoch: int, row: int) -> torch.Generator:
+    """Random numbers of one row in one epoch: the same in any worker and after a resume, without stored state."""
+    state = int(np.random.SeedSequence([seed, epoch, row]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return torch.Generator().manual_seed(state)
+
+
+def draw_look(
+    generator: torch.Generator, share: tuple[float, float] = (1.0, 1.0), flip: float = 0.0, time: bool = False
+) -> Look:
+    """A random view: least and largest share (below 1: it lies anywhere), the probability to be mirrored, any time."""
+    u = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
+    (least, largest), moves = share, share[0] < 1
+    return Look(
+        u[0] if time else CENTRE.time,
+        least + (largest - least) * u[1],
+        u[2] if moves else CENTRE.top,
+        u[3] if moves else CENTRE.left,
+        u[4] < flip,
+    )
+
+
 @dataclass(frozen=True)
 class Looks:
     """How a training run draws views: its `seed`, the least `share` of a crop, whether `flip` and `time` are drawn."""
@@ -42,15 +61,8 @@ class Looks:
 
     def draw(self, epoch: int, row: int) -> Look:
         """The view of a row in an epoch; always the same, in any worker and after a resume."""
-        u = torch.rand(5, generator=row_generator(self.seed, epoch, row), dtype=torch.float64).tolist()
-        crop = self.share < 1
-        return Look(
-            u[0] if self.time else CENTRE.time,
-            self.share + (1 - self.share) * u[1],
-            u[2] if crop else CENTRE.top,
-            u[3] if crop else CENTRE.left,
-            self.flip and u[4] < 0.5,
-        )
+        generator = row_generator(self.seed, epoch, row)
+        return draw_look(generator, (self.share, 1.0), 0.5 if self.flip else 0.0, self.time)
 
 
 @dataclass(frozen=True)
@@ -76,11 +88,22 @@ class Place:
         right, bottom = min(width, (self.left + size[1]) * x), min(height, (self.top + size[0]) * y)
         return self.left * x, self.top * y, right, bottom
 
+    def cut(self, scaled: Tensor, size: tuple[int, int]) -> Tensor:
+        """(…, *size) of a frame that has been scaled to the place's height and width."""
+        return scaled[..., self.top : self.top + size[0], self.left : self.left + size[1]]
+
     def nearest(self, height: int, width: int, size: tuple[int, int]) -> tuple[NDArray, NDArray]:
         """(H',) rows and (W',) columns of the frame's pixels nearest to the view's, where values must not be mixed."""
         ends = ((self.top, size[0], height / self.height), (self.left, size[1], width / self.width))
         rows, columns = (((at + np.arange(n) + 0.5) * step).astype(np.int64) for at, n, step in ends)
         return rows.clip(max=height - 1), columns.clip(max=width - 1)
+
+
+def nearest(x: Tensor, look: Look, size: tuple[int, int]) -> Tensor:
+    """(…, H, W) -> (…, *size): the view of pixels whose values must not be mixed; mirrored where it is."""
+    height, width = x.shape[-2:]
+    rows, columns = Place.of(look, height, width, size).nearest(height, width, size)
+    return mirrored(x[..., torch.from_numpy(rows)[:, None], torch.from_numpy(columns)], look)
 
 
 def between(at: float, count: int) -> int:

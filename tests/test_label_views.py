@@ -1,0 +1,289 @@
+"""A class per pixel in files: label maps have the crop and flip of their images, and the centre view where scored."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image as Pillow
+from safetensors.torch import load_file
+
+import sidelight as sl
+from sidelight.config import AugmentConfig, TrainingConfig, load_config
+from sidelight.data.batch import Batch
+from sidelight.data.dataset import row_values
+from sidelight.data.lazy import LazyRows
+from sidelight.data.maps import Codes, LabelMaps
+from sidelight.data.prefetch import ready_batches
+from sidelight.data.prepared import Facts, write_prepared
+from sidelight.data.preprocess import Preprocessor
+from sidelight.data.recordings import Depth, Image, Labels
+from sidelight.errors import ConfigError, DataError
+from sidelight.experiment.fold_data import FoldData
+from sidelight.experiment.runner import fingerprint
+from sidelight.methods import Supervised
+from sidelight.methods.kept import Live
+from sidelight.networks.build import build_network
+from sidelight.tasks import make_task
+from sidelight.training import fit
+from sidelight.video.look import CENTRE, Look, Looks, Place
+
+N, SIZE, FRAME = 8, (20, 24), (48, 72)
+CUT = {"augment.crop": 0.3, "augment.flip": True}
+SMALL = {"network": {"width": 8}, "training": {"epochs": 2, "batch_size": 4}, "transport": {"k": 2}}
+
+
+def scene(i: int) -> np.ndarray:
+    """Blocks of values 0 to 3, no two rows alike; 0 is void. A frame is wider than a view."""
+    blocks = np.random.default_rng(i).integers(0, 4, (FRAME[0] // 6, FRAME[1] // 6))
+    return blocks.repeat(6, 0).repeat(6, 1).astype(np.uint8)
+
+
+def prepared(folder: Path, classes: tuple[str, ...] = ("void", "wall", "floor", "thing")) -> Path:
+    """RGB and depth that say their own label: 60 · value, and 1000 + 100 · value millimetres. Row 3 has no label."""
+    folder.mkdir(exist_ok=True)
+    rows = []
+    for i in range(N):
+        values = scene(i)
+        Pillow.fromarray((60 * values)[..., None].repeat(3, 2)).save(folder / f"{i}.png")
+        Pillow.fromarray((1000 + 100 * values.astype(np.uint16)).astype(np.uint16)).save(folder / f"{i}d.png")
+        Pillow.fromarray(values).save(folder / f"{i}l.png")
+        names = {"rgb": f"{i}.png", "depth": f"{i}d.png", "parts": f"{i}l.png"}
+        cells = {f"{m}_file_name": str(folder / f) for m, f in names.items()}
+        rows.append({"id": f"r{i}", "who": i // 2, **cells} | ({"parts_file_name": ""} if i == 3 else {}))
+    kinds = {"rgb": Image(size=SIZE), "depth": Depth(size=SIZE)} | {
+        "parts": Labels(size=SIZE, classes=classes, ignore=0)
+    }
+    facts = Facts("rooms", target=("parts",), group="who", available=("rgb",), privileged=("depth",))
+    return write_prepared(folder / "out", rows, kinds, facts, overwrite=True)
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory) -> sl.Dataset:
+    return sl.load(prepared(tmp_path_factory.mktemp("rooms")))
+
+
+def follows(batch: Batch) -> bool:
+    """Whether every pixel of depth, and of RGB where it is no mixture of blocks, says the label that it has."""
+    known = batch.labelled[:, None, None] & (batch.target >= 0)
+    depth = ((batch.inputs["depth"][:, 0] - 1) * 10).round().long() - 1
+    if not torch.equal(batch.target[known], depth[known]):
+        return False
+    around = torch.nn.functional.pad(batch.target.float()[:, None], (2, 2, 2, 2), value=-1).unfold(2, 5, 1)
+    around = around.unfold(3, 5, 1)[:, 0].flatten(3)
+    inside = known & (around == around[..., :1]).all(-1)
+    rgb = (batch.inputs["rgb"][:, 0] / 60).float() - 1
+    return bool(inside.any()) and torch.equal(batch.target[inside].float(), rgb[inside])
+
+
+def unscaled(data: sl.Dataset) -> Batch:
+    """All rows with pixels as the files have them."""
+    return replace(data.batch(), pixels={})
+
+
+# training ------------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**31), st.integers(0, 1000), st.floats(0.15, 0.99), st.sampled_from([0, 1, 3]))
+def test_label_maps_have_the_crop_and_flip_of_their_images(rooms, seed, step, share, threads):
+    looks = Looks(seed, share, flip=True)
+    (batch,) = ready_batches(unscaled(rooms), [torch.arange(N)], looks, step, threads)
+    assert batch.target.dtype == torch.int64
+    assert batch.maps is None
+    assert follows(batch)
+    for i in (0, 5):  # and it is the look that was drawn for the row, not any other
+        at = looks.draw(step, i)
+        values = torch.from_numpy(scene(i).astype(np.int64) - 1)
+        rows, columns = Place.of(at, *FRAME, SIZE).nearest(*FRAME, SIZE)
+        cut = values[torch.from_numpy(rows)[:, None], torch.from_numpy(columns)]
+        assert torch.equal(batch.target[i], cut.flip(-1) if at.flip else cut)
+
+
+@pytest.mark.parametrize("drawn_anew", ["top", "left", "share", "flip"])
+def test_that_check_bites(rooms, monkeypatch, drawn_anew):
+    """A loader that draws one part of the view anew for each modality."""
+    generator = torch.Generator().manual_seed(0)
+    real = LazyRows.read
+
+    def another(look: Look) -> Look:
+        value = float(torch.rand((), generator=generator))
+        return replace(look, **{drawn_anew: value < 0.5 if drawn_anew == "flip" else 0.3 + 0.7 * value})
+
+    monkeypatch.setattr(LazyRows, "read", lambda self, looks=None, threads=1: real(self, [*map(another, looks)]))
+    (batch,) = ready_batches(unscaled(rooms), [torch.arange(N)], Looks(1, 0.3, flip=True), 0, threads=0)
+    assert not follows(batch)
+
+
+def test_a_placebo_shows_the_permuted_rows_in_the_view_of_their_images(rooms):
+    """Label and RGB agree; the depth is another row's, in this row's view."""
+    config = load_config({"data": "x", "available": ["rgb"], "privileged": ["depth"], "folds": 2})
+    rows = replace(FoldData(config, rooms, 0, 0).rows("train", control="placebo"), pixels={})
+    donors = [int(Path(name).name[0]) for name in rows.files["depth"].files]
+    assert donors != [int(Path(name).name[0]) for name in rows.files["rgb"].files]
+    looks = Looks(4, 0.3, flip=True)
+    (batch,) = ready_batches(rows, [torch.arange(len(rows))], looks, 7)
+    assert not follows(batch)
+    views = [looks.draw(7, i) for i in range(len(rows))]
+    shown = rooms.inputs["depth"][donors].read(views)
+    assert torch.equal(batch.inputs["depth"], shown)
+    own = rooms.inputs["depth"][[int(Path(name).name[0]) for name in rows.files["rgb"].files]].read(views)
+    assert follows(replace(batch, inputs=batch.inputs | {"depth": own}))
+
+
+def train(data, augment=AugmentConfig(crop=0.3, flip=True), checkpoint=None, watch=None, threads=None):  # noqa: B008
+    torch.manual_seed(0)
+    config = load_config({"data": "x", "network.width": 8}).network
+    reads = ["rgb", "depth"]
+    network = build_network({m: data.shape(m) for m in reads}, reads, len(data.labels), config, size=data.size)
+    settings = TrainingConfig(epochs=3, patience=3, batch_size=3, learning_rate=0.01)
+    whole = data.batch(Preprocessor.fit(data, np.arange(N), reads))
+    rows = [replace(whole.take(part), index=torch.arange(len(part))) for part in torch.arange(N).split([6, 2])]
+    method = Supervised(network, make_task("segmentation", data.labels))
+    history = fit(
+        method, *rows, settings, seed=5, checkpoint=checkpoint, checkpoint_seconds=0, augment=augment, threads=threads,
+        watch=watch,
+    )  # fmt: skip
+    return method.state_dict(), [{k: v for k, v in e.items() if k != "seconds"} for e in history.epochs]
+
+
+def same(a, b) -> bool:
+    return a[1] == b[1] and all(torch.equal(a[0][k], b[0][k]) for k in a[0])
+
+
+class Killed(BaseException):
+    pass
+
+
+class Killer:
+    """Ends the run after the checkpoint of its first epoch."""
+
+    def __call__(self, method, epoch):
+        if epoch == 2:
+            raise Killed
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+def test_training_does_not_depend_on_threads_and_is_resumed_to_the_bit(rooms, tmp_path):
+    whole = train(rooms)
+    assert same(whole, train(rooms, threads=0))
+    assert same(whole, train(rooms, threads=3))
+    assert not same(whole, train(rooms, augment=None))
+    with pytest.raises(Killed):
+        train(rooms, checkpoint=tmp_path / "state.pt", watch=Killer())
+    assert same(whole, train(rooms, checkpoint=tmp_path / "state.pt"))
+
+
+@pytest.mark.parametrize("method", ["kl", "pkdot", "osmd"])
+def test_a_teacher_of_maps_sees_the_view_of_its_student(rooms, tmp_path, method):
+    settings = {"methods": [method], "folds": 2, "quiet": True, "jobs": 1, "seeds": 1, "placebo": ["none"]}
+    asked: list[Batch] = []
+    with pytest.MonkeyPatch.context() as patch:
+        forward = Live.forward
+        patch.setattr(Live, "forward", lambda self, batch: asked.append(batch) or forward(self, batch))
+        run = sl.compare(rooms, output=str(tmp_path / "run"), **settings, **SMALL, **CUT)
+    assert method in run.table().index
+    assert asked
+    assert all("depth" in batch.inputs and not batch.files for batch in asked)
+    shown = load_file(next((tmp_path / "run").rglob("examples.safetensors")))  # scored in the centre view
+    assert torch.equal(shown["target"], rooms.target[shown["row"]].read())
+
+
+def test_views_that_arrays_cannot_follow_are_refused(rooms, tmp_path):
+    cut = {"methods": ["kl"], "folds": 2, "output": str(tmp_path / "run")}
+    arrays = replace(rooms, inputs=rooms.inputs | {"depth": rooms.inputs["depth"].read().numpy()})
+    for setting in ({"augment.flip": True}, {"augment.crop": 0.5}):
+        with pytest.raises(ConfigError, match="'depth' is kept in arrays, of which no view is drawn"):
+            sl.compare(arrays, **cut, **setting)
+        with pytest.raises(ConfigError, match="the target is kept in arrays"):
+            sl.compare(replace(rooms, target=rooms.target.read().numpy()), **cut, **setting)
+
+
+# evaluation ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_scored_is_the_centre_view(rooms):
+    centre = unscaled(rooms).ready()
+    assert follows(centre)
+    for i in (0, 6):
+        values = torch.from_numpy(scene(i))
+        rows, columns = Place.of(CENTRE, *FRAME, SIZE).nearest(*FRAME, SIZE)
+        assert torch.equal(centre.target[i], values[rows[:, None], columns].long() - 1)
+    held = replace(rooms, target=rooms.target.read().numpy())
+    task = make_task("segmentation", rooms.labels)
+    said = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (N, *SIZE)).astype(np.uint8))
+    scores = [task.score(said, d.batch().truth, d.batch().labelled) for d in (rooms, held)]
+    assert scores[0] == scores[1] > 0
+
+
+def test_what_is_known_of_maps_in_files_is_what_arrays_say(rooms):
+    held = replace(rooms, target=rooms.target.read().numpy())
+    assert rooms.labels == ("wall", "floor", "thing")
+    assert rooms.labelled.tolist() == [i != 3 for i in range(N)]
+    np.testing.assert_array_equal(row_values(rooms.target), row_values(held.target))
+    np.testing.assert_array_equal(rooms.class_counts(), held.class_counts())
+    assert rooms.classes(np.array([1, 3])) == held.classes(np.array([1, 3])) == {0, 1, 2}
+    assert sl.inspect(rooms).classes == sl.inspect(held).classes
+    assert sl.inspect(rooms).strengths == sl.inspect(replace(held, inputs=rooms.inputs)).strengths
+
+
+def test_nothing_of_a_hidden_label_can_be_read(rooms):
+    keep = np.arange(N) < 2
+    hidden = rooms.target.only(keep)
+    assert (hidden.read()[2:] == -1).all()
+    assert not hidden.counts[2:].any()
+    assert set(hidden.files[2:]) == {""}
+    config = load_config({"data": "x", "available": ["rgb"], "privileged": ["depth"], "folds": 2, "select": 0.3})
+    few = FoldData(config, rooms, 0, 0).rows("train", 0.5)
+    assert 0 < few.labelled.sum() < len(few)
+    assert (few.ready().target[~few.labelled] == -1).all()
+
+
+# loading -------------------------------------------------------------------------------------------------------------
+
+
+def test_loading_keeps_no_map_and_numpy_cannot_take_one_unawares(rooms, tmp_path, monkeypatch):
+    decoded = []
+    real = Codes.read
+    monkeypatch.setattr(Codes, "read", lambda self, part, look=CENTRE: decoded.append(part) or real(self, part, look))
+    data = sl.load(prepared(tmp_path))
+    assert isinstance(data.target, LabelMaps)
+    assert data.target.shape == (N, *SIZE)
+    FoldData(load_config({"data": "x", "available": ["rgb"], "privileged": ["depth"], "folds": 2}), data, 0, 0)
+    assert not decoded
+    with pytest.raises(TypeError, match="'parts' are files"):
+        np.unique(data.target)
+    assert pickle.loads(pickle.dumps(data)).target.read().equal(rooms.target.read())
+    before = fingerprint(data)
+    Pillow.fromarray(255 - scene(0)).save(tmp_path / "0l.png")
+    with pytest.raises(DataError, match=r"'parts', row 0 \(id 'r0'\): .*0l\.png has a pixel of value 25[2-5]"):
+        data.target[[0]].read()
+    assert fingerprint(data) != before
+
+
+def test_class_values_are_checked_in_all_of_a_map(tmp_path):
+    """Also where no view of the centre shows them."""
+    prepared(tmp_path)
+    values = scene(5)
+    values[7, 0] = 4
+    Pillow.fromarray(values).save(tmp_path / "5l.png")
+    match = r"'parts', row 5 \(id 'r5'\): .*5l\.png: pixel \(7, 0\) is 4; expected class values from 0 to 3, or 0 \(ig"
+    with pytest.raises(DataError, match=match):
+        sl.load(tmp_path / "out")
+    data = sl.load(tmp_path / "out", on_error="skip")
+    assert len(data) == N - 1
+    assert data.skipped[0]["id"] == "r5"
+
+
+def test_without_names_classes_are_the_values_that_occur(tmp_path):
+    assert sl.load(prepared(tmp_path, classes=())).labels == ("1", "2", "3")
