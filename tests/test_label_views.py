@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 from safetensors.torch import load_file
 
+import recordings
 import sidelight as sl
 from sidelight.config import AugmentConfig, TrainingConfig, load_config
 from sidelight.data.batch import Batch
@@ -103,6 +104,13 @@ def test_label_maps_have_the_crop_and_flip_of_their_images(rooms, seed, step, sh
         rows, columns = Place.of(at, *FRAME, SIZE).nearest(*FRAME, SIZE)
         cut = values[torch.from_numpy(rows)[:, None], torch.from_numpy(columns)]
         assert torch.equal(batch.target[i], cut.flip(-1) if at.flip else cut)
+
+
+def test_where_no_image_is_read_label_maps_are_the_centre_view(rooms):
+    """As nothing says how they were cut."""
+    rows = unscaled(rooms)
+    (still,) = ready_batches(rows.only(()), [torch.arange(N)], Looks(3, 0.3, flip=True), 4)
+    assert torch.equal(still.target, rows.ready().target)
 
 
 @pytest.mark.parametrize("drawn_anew", ["top", "left", "share", "flip"])
@@ -207,6 +215,55 @@ def test_views_that_arrays_cannot_follow_are_refused(rooms, tmp_path):
             sl.compare(arrays, **cut, **setting)
         with pytest.raises(ConfigError, match="the target is kept in arrays"):
             sl.compare(replace(rooms, target=rooms.target.read().numpy()), **cut, **setting)
+
+
+# views of their own --------------------------------------------------------------------------------------------------
+
+
+def faces(folder: Path, view: str, **more: Labels) -> Path:
+    """A cut face beside an image and a depth image of the room, and what `more` names."""
+    rows = []
+    prepared(folder)
+    for i in range(N):
+        recordings.image(folder / f"{i}f.png", i, size=(20, 16))
+        names = {"rgb": f"{i}.png", "depth": f"{i}d.png", "face": f"{i}f.png", "parts": f"{i}l.png"}
+        rows.append({"id": i, "y": i % 2, **{f"{m}_file_name": str(folder / f) for m, f in names.items()}})
+    kinds = {"rgb": Image(size=SIZE), "depth": Depth(size=SIZE), "face": Image(size=(16, 16), view=view), **more}
+    facts = Facts("faces", target=(next(iter(more), "y"),), available=("face",), privileged=("depth", "rgb"))
+    return write_prepared(folder / "out", rows, kinds, facts, overwrite=True)
+
+
+def test_a_face_beside_a_depth_of_the_room_has_its_own_view(tmp_path):
+    """It may be of another size and is mirrored as the row is; image and depth of the room still lie on each other."""
+    data = sl.load(faces(tmp_path, "face"))
+    looks = Looks(3, 0.4, flip=True)
+    (batch,) = ready_batches(replace(data.batch(), pixels={}), [torch.arange(N)], looks, 2)
+    turned = [looks.draw(2, i).flip for i in range(N)]
+    assert 0 < sum(turned) < N
+    for i in range(N):
+        look = looks.draw(2, i)
+        one = data.inputs["face"][[i]].read([replace(look, flip=False)])[0]
+        assert torch.equal(batch.inputs["face"][i], one.flip(-1) if look.flip else one)
+    depth = ((batch.inputs["depth"] - 1) * 10).round().long()[:, 0]
+    assert follows(replace(batch, target=depth - 1))
+    assert "view" not in data.meaning["face"]
+
+
+def test_modalities_that_declare_no_view_of_their_own_are_compared(tmp_path):
+    match = (
+        r"'face', row 0: 'rgb' and 'depth' and 'face' show different views: .*0f\.png is 20 x 16\. If one .*view: face"
+    )
+    with pytest.raises(DataError, match=match):
+        sl.load(faces(tmp_path, ""))
+
+
+def test_all_images_lie_on_the_label_maps(tmp_path):
+    out = faces(tmp_path, "face", parts=Labels(size=SIZE, ignore=0))
+    with pytest.raises(
+        ConfigError, match=r"'face' shows another view \(face\) than the label maps 'parts'.*leave 'face'"
+    ):
+        sl.load(out)
+    assert sl.load(out, modalities=["rgb", "depth"]).task == "segmentation"
 
 
 # evaluation ----------------------------------------------------------------------------------------------------------

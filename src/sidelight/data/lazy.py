@@ -126,7 +126,10 @@ class LazyRows:
 
     def fingerprint(self, times: bool = False) -> bytes:
         """Of what the rows are: settings, names, places in time, sizes of files; with `times` their times of change."""
-        digest = hashlib.sha256(json.dumps(self.kind.to_config(), sort_keys=True).encode())
+        told = {
+            name: value for name, value in self.kind.to_config().items() if name != "view"
+        }  # compares, changes nothing
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
         for i, name in enumerate(self.files.tolist()):
             path = self.folder / name
             size = path.stat().st_size if name and path.is_file() else 0

@@ -34,10 +34,14 @@ class Picture(Kind):
 
     Args:
         size: (height, width) of a row; the frame is scaled and cut to it, never squeezed.
+        view: a name for what it shows, where that is not the scene: "face" of a cut face beside a depth of all the
+            room. Images, depth and labels of a row that have one view are of one size, pixel for pixel.
     """
 
     lazy: ClassVar[bool] = True
+    storage: ClassVar[frozenset[str]] = frozenset(("view",))
     size: Size
+    view: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", tuple(self.size))
@@ -78,7 +82,7 @@ class Clip(Colour):
         rate: declared frames a second, 0: any.
     """
 
-    storage: ClassVar[frozenset[str]] = frozenset(("statistics", "rate", "pattern", "first", "missing"))
+    storage: ClassVar[frozenset[str]] = frozenset(("view", "statistics", "rate", "pattern", "first", "missing"))
     size: Size = (112, 112)
     statistics: str = "kinetics"
     frames: int = 16
@@ -183,7 +187,7 @@ class Image(Colour):
     """
 
     kind: ClassVar[str] = "image"
-    storage: ClassVar[frozenset[str]] = frozenset(("statistics",))
+    storage: ClassVar[frozenset[str]] = frozenset(("view", "statistics"))
     channels: Literal[1, 3] = 3
 
     @property
@@ -207,7 +211,7 @@ class Depth(Picture):
     """
 
     kind: ClassVar[str] = "depth"
-    storage: ClassVar[frozenset[str]] = frozenset(("step",))
+    storage: ClassVar[frozenset[str]] = frozenset(("view", "step"))
     step: float = 0.001
     rotated: int = 0
 

@@ -18,9 +18,10 @@ from sidelight.data.files import stack_rows
 from sidelight.data.kind import Kind, Part, Size
 from sidelight.data.lazy import LazyRows
 from sidelight.data.maps import Scan, label_maps
+from sidelight.data.pictures import Depth, Image, Picture
 from sidelight.data.prepared import END, FILE, START, Prepared
 from sidelight.data.raw import Raw, Roles
-from sidelight.data.recordings import Depth, Image, Labels
+from sidelight.data.recordings import Labels
 from sidelight.data.rows import name_row
 from sidelight.errors import ConfigError, DataError, SidelightError, unknown
 from sidelight.machine import usable_cores
@@ -52,6 +53,13 @@ def read_recordings(
         if m not in kinds or m in dense:
             raise DataError(f"{prepared.source}: {unknown('modality', m, [k for k in kinds if k not in dense])}")
     read = [*wanted, *(t for t in roles.target if t in dense)]
+    for m in wanted if any(t in dense for t in roles.target) else ():
+        target = kinds[roles.target[0]]
+        if isinstance(kinds[m], Picture) and _view(kinds[m]) != _view(target):
+            raise ConfigError(
+                f"{prepared.source}: {m!r} shows another view ({_view(kinds[m]) or 'the scene'}) than the label maps "
+                f"{roles.target[0]!r}; where every pixel has a class, all images have to lie on it: leave {m!r} out"
+            )
     names = np.array([name_row(i, table["id"].to_numpy()) for i in range(len(table))])
     rows = {m: _rows(prepared, m, kinds[m], names) for m in read}
     skipped, decoded = _look(rows, on_error)
@@ -117,7 +125,7 @@ def _look(rows: dict[str, LazyRows], on_error: OnError) -> tuple[dict[int, dict[
                 error = found
             elif isinstance(found, tuple):
                 sizes.setdefault(i, {})[m] = found.size if isinstance(found, Scan) else found
-                error = _mismatch(rows, i, sizes[i])
+                error = _mismatch(rows, i, sizes[i], m)
             if error is None or i in bad:
                 continue
             if on_error == "raise":
@@ -133,13 +141,22 @@ def _stays_files(x: LazyRows) -> bool:
     return x.kind.lazy or large
 
 
-def _mismatch(rows: dict[str, LazyRows], i: int, sizes: dict[str, Size]) -> DataError | None:
-    """Depths and labels belong to the pixels of the images beside them."""
-    paired = {m: size for m, size in sizes.items() if isinstance(rows[m].kind, Image | Depth | Labels)}
+def _mismatch(rows: dict[str, LazyRows], i: int, sizes: dict[str, Size], last: str) -> DataError | None:
+    """Depths and labels belong to the pixels of the images beside them that show the same: `Picture.view`."""
+    kinds = {m: rows[m].kind for m in sizes}
+    paired = {m: sizes[m] for m, kind in kinds.items() if isinstance(kind, Image | Depth | Labels)}
+    paired = {m: size for m, size in paired.items() if _view(kinds[m]) == _view(kinds[last])}
     if not any(isinstance(rows[m].kind, Depth | Labels) for m in paired) or len(set(paired.values())) == 1:
         return None
     told = ", ".join(f"{rows[m].part(i).path} is {h} x {w}" for m, (h, w) in paired.items())
-    return DataError(f"{' and '.join(map(repr, paired))} show different views: {told}")
+    return DataError(
+        f"{' and '.join(map(repr, paired))} show different views: {told}. If one of them is meant to, name what it "
+        "shows in modalities.json (view: face)"
+    )
+
+
+def _view(kind: Kind) -> str:
+    return kind.view if isinstance(kind, Picture) else ""
 
 
 def _each(x: LazyRows, work: Callable[[Part], object], what: str) -> Iterator[tuple[int, object]]:
