@@ -107,12 +107,11 @@ def subject_of(name: str) -> Subject:
 
 
 def quick(name: str) -> bool:
-    """Whether the default run has it: each kind of rows for classes and values, rows with every fault for the others.
+    """Whether the default run has it: each kind of rows for classes, rows with every fault for the other tasks.
 
     The rest is run with `-m slow`.
     """
-    faulty = "-both" in name
-    return not faulty if "-classification-" in name or "-regression-" in name else faulty or name.startswith("t-net")
+    return ("-both" in name) is not ("-classification-" in name) or name.startswith("t-net")
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.figure import Figure
 from safetensors.numpy import load_file, save_file
 
 from sidelight.errors import RunError, SidelightWarning
@@ -35,6 +36,17 @@ def finished(tmp_path_factory):
 @pytest.fixture(scope="module")
 def markup(finished, tmp_path_factory):
     return write_report(finished, tmp_path_factory.mktemp("reports") / "report.html").read_text()
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are made and not drawn, which is most of a page's time: for tests of what the page says beside them."""
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: file.write('<svg viewBox="0 0 1 1"></svg>'))
+
+
+@pytest.fixture(scope="module")
+def two_budgets(tmp_path_factory):
+    return page(make_run(tmp_path_factory.mktemp("budgets") / "run", budgets=(0.2, 1.0), **SMALL))
 
 
 @pytest.fixture
@@ -126,7 +138,7 @@ class TestPage:
         assert {p.name for p in run.iterdir()} == before | {"results.csv"}
 
     @pytest.mark.parametrize("share", [0.4, 1.0])
-    def test_brings_results_up_to_date(self, tmp_path, share):
+    def test_brings_results_up_to_date(self, tmp_path, share, undrawn):
         """A run that was killed has none, a run that is resumed an old one."""
         run = make_run(tmp_path / "run", finished=share, **SMALL)
         for old in (None, "method,control\n"):
@@ -135,7 +147,7 @@ class TestPage:
             write_report(run, tmp_path / "x.html")
             assert len(pd.read_csv(run / "results.csv")) == len(list(run.glob("jobs/*/job.json")))
 
-    def test_a_folder_that_cannot_be_written(self, run, tmp_path, monkeypatch):
+    def test_a_folder_that_cannot_be_written(self, run, tmp_path, monkeypatch, undrawn):
         (run / "results.csv").unlink(missing_ok=True)
         move = os.replace
 
@@ -165,8 +177,8 @@ class TestPage:
 
 
 class TestOtherRuns:
-    def test_label_budgets(self, tmp_path):
-        markup = page(make_run(tmp_path / "run", budgets=(0.2, 1.0), **SMALL))
+    def test_label_budgets(self, two_budgets):
+        markup = two_budgets
         assert headings(markup)[:3] == [
             "Comparison, labels from 20 % of the training groups",
             "Comparison, all labels",
@@ -175,8 +187,8 @@ class TestOtherRuns:
         assert markup.count('class="answer') == 2
         assert "of 20 %, 100 % of the training groups: 78 of 390, 390 of 390 train rows" in text(markup)
 
-    def test_every_label_budget_has_its_details(self, tmp_path):
-        markup = page(make_run(tmp_path / "run", budgets=(0.2, 1.0), **SMALL))
+    def test_every_label_budget_has_its_details(self, two_budgets):
+        markup = two_budgets
         details = re.findall(r'<details class="budget"( open)?><summary>(.*?)</summary>', markup)
         assert details == [
             (" open", "In detail: labels from 20 % of the training groups"),
@@ -190,7 +202,7 @@ class TestOtherRuns:
         assert len(ids) == len(set(ids))
         assert len(markup) < 3e6
 
-    def test_jobs_that_do_not_count_their_labels(self, run):
+    def test_jobs_that_do_not_count_their_labels(self, run, undrawn):
         for file in run.glob("jobs/*/job.json"):
             record = json.loads(file.read_text())
             file.write_text(json.dumps({k: v for k, v in record.items() if k != "n_labelled"}))
@@ -210,7 +222,7 @@ class TestOtherRuns:
             ("group-kfold", 4, "so 8 pairs are not 8 independent experiments"),
         ],
     )
-    def test_says_what_a_pair_is(self, tmp_path, protocol, folds, says):
+    def test_says_what_a_pair_is(self, tmp_path, protocol, folds, says, undrawn):
         said = text(page(make_run(tmp_path / "run", protocol=protocol, folds=folds, seeds=2, methods=("pkdot+kl",))))
         assert says in said
         assert ("training sets of folds overlap" in said) == (protocol != "official")
@@ -222,7 +234,7 @@ class TestOtherRuns:
         assert f"Protocol {asked} Split by" in said
 
     @pytest.mark.parametrize("share", [0.03, 0.2, 0.6])
-    def test_while_it_runs(self, tmp_path, share):
+    def test_while_it_runs(self, tmp_path, share, undrawn):
         run = make_run(tmp_path / "run", finished=share, **SMALL)
         planned = len(json.loads((run / "plan.json").read_text())["jobs"])
         said = text(page(run))
@@ -234,12 +246,12 @@ class TestOtherRuns:
         said = text(page(make_run(tmp_path / "run", finished=0, **SMALL)))
         assert "No job has finished yet" in said
 
-    def test_one_pair(self, tmp_path):
+    def test_one_pair(self, tmp_path, undrawn):
         said = text(page(make_run(tmp_path / "run", folds=1, seeds=1)))
         assert "only one pair" in said
         assert "one pair: no interval" in said
 
-    def test_equal_differences(self, tmp_path):
+    def test_equal_differences(self, tmp_path, undrawn):
         run = make_run(tmp_path / "run", folds=2, seeds=1)
         for file in run.glob("jobs/*/job.json"):
             record = json.loads(file.read_text())
@@ -258,7 +270,7 @@ class TestOtherRuns:
         said = text(page(make_run(tmp_path / "run", controls=(), **SMALL)))
         assert "No placebo has been run." in said
 
-    def test_not_shown_to_help_is_said(self, tmp_path):
+    def test_not_shown_to_help_is_said(self, tmp_path, undrawn):
         skill = {"kl": 0.0, "pkdot+kl": 0.02}
         said = text(page(make_run(tmp_path / "run", skill=skill, folds=5, seeds=1, methods=("kl", "pkdot+kl"))))
         assert "Not shown to help" in said
@@ -283,7 +295,7 @@ class TestOtherRuns:
 class TestDamage:
     @pytest.mark.parametrize("name", ["predictions.csv", "curves.csv", "similarity.safetensors"])
     @pytest.mark.parametrize("content", [None, b""])
-    def test_one_broken_file_is_named_and_the_rest_is_shown(self, run, name, content):
+    def test_one_broken_file_is_named_and_the_rest_is_shown(self, run, name, content, undrawn):
         broken = run / "jobs" / "pkdot+kl-l0.2-f0-s0" / name
         broken.unlink()
         if content is not None:
@@ -292,7 +304,7 @@ class TestDamage:
         assert len(headings(markup)) >= 6
         assert f"pkdot+kl-l0.2-f0-s0/{name} cannot be read" in text(markup)
 
-    def test_only_the_job_files_are_left(self, run):
+    def test_only_the_job_files_are_left(self, run, undrawn):
         for file in run.glob("jobs/*/*"):
             if file.name != "job.json":
                 file.unlink()
@@ -300,7 +312,7 @@ class TestDamage:
             (run / name).unlink()
         assert headings(page(run)) == ["Comparison", "How to read this", "Configuration"]
 
-    def test_unlabelled_test_rows_and_rows_without_group(self, run):
+    def test_unlabelled_test_rows_and_rows_without_group(self, run, undrawn):
         for file in run.glob("jobs/*/predictions.csv"):
             frame = pd.read_csv(file, dtype=str)
             frame.loc[:3, "target"] = ""
@@ -360,5 +372,6 @@ class TestNumbers:
         similarity = Stored(run).similarity(folder)
         assert similarity is not None
         assert similarity.final == 10
-        assert "epoch 10 (kept)" in page(run)
-        assert "epoch 80" not in page(run)
+        markup = page(run)
+        assert "epoch 10 (kept)" in markup
+        assert "epoch 80" not in markup
