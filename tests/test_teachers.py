@@ -48,6 +48,27 @@ def test_a_teacher_is_silent_about_rows_without_its_modality():
         assert grad.abs().sum(1).gt(0).nonzero()[:, 0].tolist() == list(range(heard))
 
 
+@pytest.mark.parametrize("apart", ["another part", "silent"])
+def test_the_negatives_of_crd_lie_in_the_space_of_the_rows_own_teacher(apart):
+    """What the bank holds of rows about which another teacher speaks, or nobody, must not matter."""
+    task, rows = task_of("classification"), make_rows("classification", "both")
+    teacher = speech("classification", "both", crossfit=apart == "another part")
+    silent = torch.arange(ROWS) >= 12
+    if apart == "silent":
+        teacher = replace(teacher, silent=silent)
+    own = (teacher.part == 0 if teacher.part is not None else ~silent).nonzero()[:, 0]
+    other = torch.tensor([i for i in range(ROWS) if i not in own])
+    values = []
+    for moved in ([], other, own):
+        torch.manual_seed(0)
+        terms = Recipe.parse("crd").make(Config(), task)
+        method = Distillation(make_network(AVAILABLE, task), teacher, task, terms, rows).eval()
+        method.parts["crd"].bank[:, moved] *= -1
+        values.append(method.terms(rows.take(own), Clock())["crd"].item())
+    assert values[0] == values[1]
+    assert values[0] != values[2]
+
+
 def test_one_teacher_for_each_privileged_modality_in_an_experiment(tmp_path):
     data = make_data()
     made = cell(tmp_path, data, methods=["mse"], teacher={"sets": "each"})

@@ -59,8 +59,9 @@ class CRD(Term):
     L = crd(s, t) + crd(t, s) (eq. 10, 17-19; `sidelight.losses.crd`), with the released code's constants. Linear maps
     of both fused embeddings to `width` unit vectors; the bank keeps one of each per training row, addressed by
     `Batch.index` and moved halfway to its row whenever that is seen. Each step draws `negatives` rows (all, if there
-    are no more) for the whole batch; those of a row's class do not count. Our reading: the bank begins with the
-    teacher's embeddings, and the class of an unlabelled row is the teacher's choice.
+    are no more) for the whole batch; those of a row's class do not count, nor those that its own teacher says nothing
+    of: rows of another part of a cross-fitted teacher, and rows without its modalities. Our reading: the bank begins
+    with the teacher's embeddings, and the class of an unlabelled row is the teacher's choice.
     """
 
     tasks = ("classification",)
@@ -69,6 +70,7 @@ class CRD(Term):
     paper = "Tian et al., ICLR 2020"
     bank: Tensor
     classes: Tensor
+    space: Tensor
     log_z: Tensor
 
     def __init__(
@@ -92,12 +94,17 @@ class CRD(Term):
         self.register_buffer("bank", F.normalize(bank, dim=2))
         self.register_buffer("log_z", torch.full((2,), torch.nan))
         self.register_buffer("classes", rows.target.where(rows.labelled, teacher.said.every.prediction.argmax(1)))
+        space = torch.zeros_like(rows.index) if teacher.part is None else teacher.part
+        if teacher.silent is not None:
+            space = space.masked_fill(teacher.silent, -1)
+        self.register_buffer("space", space, persistent=False)  # whose space a row lies in; −1: nobody's
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
         s = F.normalize(self.of_student(student.embedding), dim=1)
         t = F.normalize(self.of_teacher(teacher.embedding.detach()), dim=1)
         drawn = torch.randperm(len(self.classes), device=s.device)[: self.negatives]
         mask = self.classes[batch.index, None] != self.classes[None, drawn]
+        mask &= self.space[batch.index, None] == self.space[None, drawn]  # no row of the batch is in nobody's
         bank = self.bank[:, drawn].clone()  # before this batch enters it
         loss = self._one_way(0, s, t, bank[1], mask) + self._one_way(1, t, s, bank[0], mask)
         if self.training:
