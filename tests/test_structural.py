@@ -113,6 +113,17 @@ def test_transport_is_blind_to_identity_and_the_aligned_variants_are_not():
         assert aligned < 1e-6 < structural_transport(rows, teacher, k=8, **options).item()
 
 
+@pytest.mark.parametrize("objective", ["plain", "divergence"])
+def test_rows_without_a_label_are_of_no_class(objective):
+    """Each is aligned with itself alone, as if it had a label that no other row has."""
+    student, teacher = embeddings(12, 4)
+    unlabelled, alone = torch.arange(12) % 3, torch.arange(12) % 3
+    unlabelled[:6], alone[:6] = -1, torch.arange(6) + 3
+    options = {"k": 6, "alignment": "label", "objective": objective}
+    value, expected = (structural_transport(student, teacher, labels=y, **options) for y in (unlabelled, alone))
+    assert value.item() == expected.item()
+
+
 @pytest.mark.parametrize("preset", ["paper", "released", "sidelight"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_degenerate_embeddings(preset, dtype):
@@ -226,6 +237,16 @@ def test_class_balanced_takes_turns():
     labels = torch.tensor([0] * 16 + [1, 1, 1, 2])
     picked = labels[select_anchors(similarity, 7, "class_balanced", labels=labels)]
     assert picked.bincount().tolist() == [3, 3, 1]
+
+
+def test_class_balanced_takes_rows_without_a_label_last():
+    similarity = cosine_similarity_matrix(embeddings(20, 5)[1])
+    labels = torch.tensor([-1] * 14 + [0, 0, 0, 0, 1, 1])
+    picked = select_anchors(similarity, 9, "class_balanced", labels=labels)
+    assert labels[picked].tolist()[4:] == [0, 0, -1, -1, -1]
+    assert sorted(labels[picked[:4]].tolist()) == [0, 0, 1, 1]
+    unlabelled = select_anchors(similarity, 20, "paper")
+    assert torch.equal(picked[6:], unlabelled[labels[unlabelled] < 0][:3])
 
 
 def test_random_anchors_follow_the_generator():

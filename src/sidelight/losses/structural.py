@@ -90,7 +90,8 @@ def structural_transport(
     PKDOT eq. 1-6.
 
     objective: ``"plain"`` (the paper; its minimiser is a shrunken cloud) or the debiased ``"divergence"``.
-    anchors: a selector of :mod:`sidelight.transport.anchors`. ``labels`` (B,) serve ``"class_balanced"`` and alignment.
+    anchors: a selector of :mod:`sidelight.transport.anchors`. ``labels`` (B,) serve ``"class_balanced"`` and alignment;
+    a row of -1 has no label, and none in common with another row.
     epsilon: a number, or ``"relative:r"``: r times the mean cost between the teacher's own rows.
     shift: subtract each matrix's own minimum first, with gradient (the released code).
     alignment: transport between clouds does not see *which* row is which. ``"row"`` compares row i with row i only
@@ -232,4 +233,5 @@ def _offset(alignment: Alignment | None, amount: float, labels: Tensor | None, l
         raise ValueError(f"unknown alignment {alignment!r}: expected 'row', 'index' or 'label'")
     if labels is None:
         raise ValueError("alignment='label' needs labels")
-    return (labels.unsqueeze(0) != labels.unsqueeze(1)).to(like) * amount
+    same = (labels.unsqueeze(0) == labels.unsqueeze(1)) & (labels >= 0)
+    return (~same).to(like).fill_diagonal_(0.0) * amount

@@ -72,13 +72,17 @@ def k_medoids(similarity: Tensor, k: int, labels: Tensor | None, generator: torc
 
 
 def class_balanced(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
-    """(k,): the ``paper`` order within each class, classes taking turns (needs ``labels`` (B,))."""
+    """(k,): the ``paper`` order within each class, classes taking turns (needs ``labels`` (B,)).
+
+    Rows of -1 have no class to balance: they come last, in the ``paper`` order.
+    """
     if labels is None:
         raise ValueError("anchors='class_balanced' needs labels")
     order = _mean_of_others(similarity).argsort()
-    _, classes = torch.unique(labels.to(similarity.device)[order], return_inverse=True)
+    classes = labels.to(similarity.device)[order]
     same = classes.unsqueeze(0) == classes.unsqueeze(1)
     turn = same.tril(-1).sum(1)  # how many of its class come before
+    turn = turn.where(classes >= 0, len(order))
     return order[turn.argsort(stable=True)[:k]]
 
 
