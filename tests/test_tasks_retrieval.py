@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -59,6 +60,7 @@ def test_a_ranking_by_hand():
     assert math.isnan(said["recall_at_10"])
 
 
+@patch.object(m, "TIE", 1e-12)  # scikit-learn's order knows no ties
 @given(st.integers(0, 10_000), st.integers(2, 60), st.integers(1, 8), st.integers(1, 6))
 def test_rankings_are_those_of_scikit_learn(seed, n, classes, width):
     rng = np.random.default_rng(seed)
@@ -98,6 +100,24 @@ def test_a_collapsed_embedding_finds_nothing():
     for embedding in (np.ones((5, 3)), np.zeros((5, 3)), 1 + 1e-8 * np.random.default_rng(0).normal(size=(5, 3))):
         assert m.first_hits(embedding, target).tolist() == [4, 4, 3, 3, 3]
         assert m.retrieval(embedding, target)["recall_at_1"] == 0
+
+
+@pytest.mark.parametrize("degrees", [0, 1e-4, 40, 90, 140, 180])
+def test_an_embedding_that_has_collapsed_to_two_directions_finds_nothing(degrees):
+    """The gallery lies in one direction, but for the rounding of float32; the query at an angle to it, so that cosines
+    differ by as much as the directions do."""
+    rng = np.random.default_rng(2)
+    for _ in range(50):
+        axes = np.linalg.qr(rng.normal(size=(6, 2)))[0].T
+        query, gallery = axes[0], np.cos(np.deg2rad(degrees)) * axes[0] + np.sin(np.deg2rad(degrees)) * axes[1]
+        rows = np.stack([query, *[gallery] * 4]) * rng.uniform(0.1, 9, (5, 1))
+        assert m.first_hits(rows.astype(np.float32), np.array([0, 0, 1, 1, 1]))[0] == 4
+
+
+def test_directions_that_float32_tells_apart_are_in_their_order():
+    for degrees in (0, 1e-3, 40, 90, 140):
+        embedding = at(0, degrees + 2e-4, degrees + 4e-4).astype(np.float32)
+        assert m.first_hits(embedding, np.array([0, 0, 1]))[0] == 1
 
 
 def test_length_means_nothing_and_neither_does_a_rotation():

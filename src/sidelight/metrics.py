@@ -142,8 +142,8 @@ def pixel_accuracy(prediction: NDArray, target: NDArray, classes: int) -> float:
 
 RECALLS = (1, 5, 10)
 """The K of R@K."""
-TIE = 1e-12
-"""Cosines that differ by less are the same: those of two directions that are equal but for the rounding of float32."""
+TIE = 1e-6
+"""The angle up to which two directions are the same: they are equal but for some roundings of float32 (6e-8 each)."""
 BLOCK = 2**22
 """Cosines that are held at a time."""
 
@@ -160,7 +160,8 @@ def first_hits(embedding: NDArray, target: NDArray) -> NDArray:
         same = target[rows, None] == target[None]
         same[np.arange(len(rows)), rows] = False
         best = np.where(same, cosine, -np.inf).max(1, keepdims=True)
-        before = ((cosine > best - TIE) & ~same).sum(1)
+        sine = np.sqrt(np.clip(1 - best**2, 0, None))
+        before = ((cosine > best - TIE * (sine + TIE)) & ~same).sum(1)  # at an angle of up to TIE more
         ranks[rows] = np.where(same.any(1), 1 + before, 0)
     return ranks
 
