@@ -124,6 +124,11 @@ def mean_iou(counts: NDArray) -> float:
     return float(np.nanmean(each)) if np.isfinite(each).any() else float("nan")
 
 
+def share_right(counts: NDArray) -> float:
+    """Share of the counted pixels whose class is right, of a confusion matrix; NaN where none is counted."""
+    return float(counts.trace() / counts.sum()) if counts.any() else float("nan")
+
+
 def miou(prediction: NDArray, target: NDArray, classes: int) -> float:
     """`mean_iou` over all pixels of all rows (mIoU); pixels with a target below 0 are left out."""
     return mean_iou(confusions(prediction, target, classes).sum(0))
@@ -135,9 +140,8 @@ def class_iou(prediction: NDArray, target: NDArray, classes: int, of: int) -> fl
 
 
 def pixel_accuracy(prediction: NDArray, target: NDArray, classes: int) -> float:
-    """Share of the pixels that have a class whose class is right."""
-    counts = confusions(prediction, target, classes).sum(0)
-    return float(counts.trace() / max(counts.sum(), 1))
+    """`share_right` over all pixels of all rows that have a class; NaN where none has."""
+    return share_right(confusions(prediction, target, classes).sum(0))
 
 
 RECALLS = (1, 5, 10)

@@ -73,7 +73,7 @@ class Segmentation(Task):
         """Every metric, from one count of the pixels."""
         counts = metrics.confusions(decided, target, self.outputs).sum(0)
         each = metrics.ious(counts)
-        whole = {"miou": metrics.mean_iou(counts), "pixel_accuracy": float(counts.trace() / max(counts.sum(), 1))}
+        whole = {"miou": metrics.mean_iou(counts), "pixel_accuracy": metrics.share_right(counts)}
         return whole | {f"iou.{label}": float(value) for label, value in zip(self.labels, each)}
 
     @staticmethod
