@@ -108,6 +108,20 @@ def test_a_teacher_of_a_set_speaks_of_rows_that_have_any_of_it(tmp_path):
     assert parts.teacher_on(["watch", "pulse"]).silent is None
 
 
+@pytest.mark.parametrize("sets", ["each", "watch"])
+def test_the_only_privileged_modality_is_a_set_too(tmp_path, sets):
+    """`each` says what the modality's name says; `all` is one teacher, which speaks of every row."""
+    silent = []
+    for asked in (sets, "all"):
+        made = cell(tmp_path / asked, make_data(), methods=["mse"], privileged=["watch"], teacher={"sets": [asked]})
+        parts = Parts(made, Job("mse", "", 1.0, 0, 0))
+        method, _ = Recipe.parse("mse").build(parts)
+        silent.append({name: teacher.silent for name, teacher in method.teachers.items()})
+    assert silent[0].keys() == {"watch"}
+    assert torch.equal(silent[0]["watch"], ~parts.rows().present["watch"])
+    assert silent[1] == {"": None}
+
+
 @pytest.mark.parametrize(
     ("sets", "expected"),
     [

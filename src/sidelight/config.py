@@ -104,8 +104,9 @@ class TeacherConfig:
     Args:
         crossfit: 0, or how many teachers share a fold's labelled groups, each speaking of groups it has not seen; then
             every method is cross-fitted. With 0, only those named `…@crossfit` are, by 5.
-        sets: "all" (one teacher on every modality), "each" (one for each privileged modality) or a teacher for each of
-            some sets, e.g. eda, ecg+emg; it reads its set and what is available, and speaks of rows with any of it.
+        sets: "all" (one teacher on every modality, which speaks of every row), "each" (one for each privileged
+            modality) or a teacher for each of some sets, e.g. eda, ecg+emg; it reads its set and what is available, and
+            speaks of rows with any of the set.
         hallucination: loss of the T-Net: "mse", "cosine" or "mmd".
     """
 

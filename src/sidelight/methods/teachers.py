@@ -9,7 +9,8 @@ from sidelight.errors import ConfigError, unknown
 def teacher_sets(config: Config) -> dict[str, tuple[str, ...]]:
     """Name -> the privileged modalities that a teacher reads beside the available ones; {} for one that reads them all.
 
-    `teacher.sets`: all, each (a teacher for each privileged modality), or sets such as `eda, ecg+emg`.
+    `teacher.sets`: all, each (a teacher for each privileged modality), or sets such as `eda, ecg+emg`. Teachers of sets
+    are silent about rows that have nothing of their set; the one of `all` speaks of every row.
 
     Raises:
         ConfigError: a modality that is not privileged or twice in a set, or "all" or "each" beside others.
@@ -21,7 +22,7 @@ def teacher_sets(config: Config) -> dict[str, tuple[str, ...]]:
     if asked == ["all"]:
         return {}
     if asked == ["each"]:
-        return {m: (m,) for m in known} if len(known) > 1 else {}
+        return {m: (m,) for m in known}
     sets = {name: tuple(name.split("+")) for name in asked}
     for name, members in sets.items():
         for m in members:
