@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from sidelight.config import Config, NetworkConfig, TrainingConfig
@@ -259,11 +258,23 @@ def hallucination_subject(task: str, kind: str, loss: str) -> Subject:
     return Subject(factory, rows, AVAILABLE, PRIVILEGED, exports=False)
 
 
-def reference(size: int) -> dict[str, NDArray]:
+READ: set[str] = set()
+"""The keys of `reference` that were asked for in this process."""
+
+
+class Noted(dict[str, Any]):
+    """A dict that notes in `READ` which keys are asked for."""
+
+    def __getitem__(self, key: str) -> Any:
+        READ.add(key)
+        return super().__getitem__(key)
+
+
+def reference(size: int) -> Noted:
     """Inputs, values and gradients of released implementations, where the folder with them is beside the repository."""
     beside = Path(__file__).parents[1].parent / "shared"
     path = Path(os.environ.get("SIDELIGHT_SHARED", beside)) / "reference" / f"losses_b{size}.npz"
     if not path.is_file():
         pytest.skip(f"no reference values: {path.name} is not there; name their folder in SIDELIGHT_SHARED")
     with np.load(path) as data:
-        return dict(data)
+        return Noted(data)

@@ -45,6 +45,14 @@ def test_reference_values_and_gradient(size, epsilon):
     torch.testing.assert_close(x.grad, values[key + "grad_rows"], rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("size", ROWS)
+def test_the_unregularised_cost_of_the_reference_is_reached_from_above(size):
+    values = with_rows(size)
+    result = sinkhorn(values["student_rows"], values["teacher_rows"], epsilon=1e-4, tolerance=1e-7)
+    assert result.converged
+    assert 0 < result.cost / values["ot_exact"] - 1 < 1e-4
+
+
 @pytest.mark.parametrize("epsilon", EPSILONS)
 def test_float32_reaches_its_promises(epsilon):
     values = with_rows(128)
