@@ -42,7 +42,10 @@ def random(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.G
 
 
 def farthest_point(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
-    """(k,): start at the least similar column, then always the column least similar to its nearest chosen one."""
+    """(k,): start at the least similar column, then always the column least similar to its nearest chosen one.
+
+    Each choice needs those before it: a loop of k − 1 turns over vectors of length B.
+    """
     chosen = [_mean_of_others(similarity).argmin()]
     nearest = similarity[chosen[0]].clone()
     for _ in range(k - 1):
@@ -56,7 +59,8 @@ def k_medoids(similarity: Tensor, k: int, labels: Tensor | None, generator: torc
     """(k,): the centres of k clusters by cosine distance, from the farthest points on (Park and Jun 2009).
 
     Rounds of two steps until nothing changes: each sample joins its nearest medoid; the member with the smallest total
-    distance to its cluster becomes the medoid.
+    distance to its cluster becomes the medoid. Before the rounds (at most `ROUNDS`) comes the loop of `farthest_point`
+    over the k anchors.
     """
     distance = 1.0 - similarity
     medoids = farthest_point(similarity, k, labels, generator)
