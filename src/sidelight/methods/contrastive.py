@@ -56,8 +56,9 @@ class CRCD(Term):
 class CRD(Term):
     """Contrastive representation distillation: both directions, negatives of other classes from a memory bank.
 
-    L = crd(s, t) + crd(t, s) (eq. 10, 17-19; `sidelight.losses.crd`), with the released code's constants. Linear maps
-    of both fused embeddings to `width` unit vectors; the bank keeps one of each per training row, addressed by
+    L = crd(s, t) + crd(t, s) (eq. 10, 17-19; `sidelight.losses.crd`), with the released code's constants but for
+    `negatives`: 1024 where that draws 16384, since most sets of recordings have fewer rows than those. Linear maps of
+    both fused embeddings to `width` unit vectors; the bank keeps one of each per training row, addressed by
     `Batch.index` and moved halfway to its row whenever that is seen. Each step draws `negatives` rows (all, if there
     are no more) for the whole batch; those of a row's class do not count, nor those that its own teacher says nothing
     of: rows of another part of a cross-fitted teacher, and rows without its modalities. Our reading: the bank begins
