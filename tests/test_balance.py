@@ -8,9 +8,11 @@ from torch import nn
 
 from sidelight.config import BalanceConfig, TrainingConfig
 from sidelight.errors import ConfigError
-from sidelight.methods import Clock
+from sidelight.experiment.jobs import Job
+from sidelight.methods import METHODS, Clock
 from sidelight.training import fit
 from sidelight.training.balance import Balance, GradNorm, TargetRatio, make_balance
+from small import cell, make_data
 from support import distillation_subject
 
 WEIGHTS = {"kl": 0.5}
@@ -58,7 +60,7 @@ class Two(nn.Module):
 def test_gradnorm_brings_gradients_to_one_size():
     """Losses that do not fall have the same pace, so the factors' fixed point is w_i ∝ 1 / |∇L_i|, of sum 2."""
     two = Two(1.0, 4.0)
-    balance = GradNorm({}, BalanceConfig("gradnorm", alpha=1.5), [two.shared])
+    balance = GradNorm({}, BalanceConfig("gradnorm", alpha=1.5), lambda: [two.shared])
     for _ in range(400):
         balance.factors(two.terms())
     assert balance.now["task"] == pytest.approx(1.6, abs=0.05)
@@ -67,7 +69,7 @@ def test_gradnorm_brings_gradients_to_one_size():
 
 def test_gradnorm_favours_the_term_that_learns_slowly():
     two = Two(1.0, 1.0)
-    balance = GradNorm({}, BalanceConfig("gradnorm", alpha=1.5), [two.shared])
+    balance = GradNorm({}, BalanceConfig("gradnorm", alpha=1.5), lambda: [two.shared])
     balance.factors(two.terms())
     two.sizes = (1.0, 0.5)  # the second has halved, the first has not moved
     sizes = {"task": 1.0, "kl": 1.0}
@@ -78,7 +80,7 @@ def test_gradnorm_favours_the_term_that_learns_slowly():
 
 def test_gradnorm_leaves_out_what_does_not_reach_the_shared_weights():
     two = Two(1.0, 4.0)
-    balance = GradNorm({}, BalanceConfig("gradnorm"), [two.shared])
+    balance = GradNorm({}, BalanceConfig("gradnorm"), lambda: [two.shared])
     other = torch.ones(1, requires_grad=True)
     for _ in range(50):
         factors = balance.factors(two.terms() | {"aside": 9 * other.sum(), "still": torch.zeros(())})
@@ -127,6 +129,18 @@ def test_a_method_says_how_it_is_weighed_unless_the_settings_do():
     assert type(make_balance(method, BalanceConfig(ratio=0.3))) is TargetRatio
     assert type(make_balance(method, BalanceConfig("fixed"))) is Balance
     assert type(make_balance(method, BalanceConfig("gradnorm"))) is GradNorm
+
+
+@pytest.mark.parametrize("kind", ["target-ratio", "gradnorm"])
+@pytest.mark.parametrize(("task", "methods"), [("classification", list(METHODS)), ("segmentation", ["pkdot", "osmd"])])
+def test_every_method_is_trained_with_every_balance_through_all_of_its_stages(kind, task, methods, tmp_path):
+    made = cell(
+        tmp_path, make_data(task, n=64, groups=8), methods=methods, balance={"kind": kind}, training={"epochs": 1},
+        options={"amid": {"warmup": 0}},
+    )  # fmt: skip
+    for name in methods:
+        made.run(Job(name, "", 1.0, 0, 0))
+    assert {p.parent.name.split("-l1")[0] for p in tmp_path.glob("jobs/*/job.json")} >= {"teacher", *methods}
 
 
 def test_a_balance_out_of_range_is_named():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -83,17 +84,26 @@ class GradNorm(Balance):
     G_i = |∇_W w_i L_i| on the shared parameters W, r_i = (L_i / L_i(0)) / mean_j (L_j / L_j(0)); the factors w descend
     Σ_i |G_i − mean_j G_j · r_i^α| (Adam, the target without gradient) and are scaled to sum to the number of terms.
     A term that is 0 in the batch, or does not depend on W, keeps its factor and is left out of the means.
+
+    Args:
+        find: returns W (`Method.shared`). It is called when a step first has a task term to weigh others against:
+            stages without one (a T-Net's, a critic's) keep constant weights, and need no W.
     """
 
     RATE = 0.025
 
-    def __init__(self, weights: Mapping[str, float], config: BalanceConfig, shared: Sequence[Parameter]):
+    def __init__(self, weights: Mapping[str, float], config: BalanceConfig, find: Callable[[], Sequence[Parameter]]):
         super().__init__(weights, config)
-        self.shared = list(shared)
+        self.find = find
         self.first: dict[str, float] = {}
         self.now: dict[str, float] = {}
         self.moments: dict[str, tuple[float, float]] = {}
         self.step = 0
+
+    @cached_property
+    def shared(self) -> list[Parameter]:
+        """W."""
+        return list(self.find())
 
     def factors(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
         values = {name: self.weights.get(name, 1.0) * value for name, value in terms.items()}
@@ -143,5 +153,5 @@ def make_balance(method: Method, config: BalanceConfig) -> Balance:
     if config.kind == "target-ratio":
         return TargetRatio(method.weights, config)
     if config.kind == "gradnorm":
-        return GradNorm(method.weights, config, method.shared())
+        return GradNorm(method.weights, config, method.shared)
     return Balance(method.weights, config)
