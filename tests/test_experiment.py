@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -731,11 +732,24 @@ def test_a_student_with_frozen_encoders(tmp_path, data):
     assert agreeing(before, after) == {"encoders", "hallucinators"}
 
 
-def test_a_method_of_its_own_stages_has_no_self_distillation(tmp_path, data):
-    with pytest.raises(ConfigError, match="'admd' has stages of its own"):
-        study(tmp_path, data, methods=["kl", "admd"], self_distillation=["admd"])
-    jobs = plan(data, methods=["kl", "admd"], self_distillation=["all"])
-    assert {job.method for job in jobs if job.control == "self"} == {"kl"}
+@pytest.mark.parametrize("name", [*REGISTRY, "cmkd+mse"])
+def test_a_method_is_taught_by_a_baseline_or_says_before_any_training_why_it_cannot_be(name, tmp_path, data):
+    reason = "stages of its own" if name in ("admd", "mtnet", "amid", "osmd") else ""
+    reason = "compares privileged" if name in ("autoencoder", "mers", "cmkd", "dask", "cmkd+mse") else reason
+    settings = {"methods": ["kl", name] if name != "kl" else ["kl"], "training": {"epochs": 1}}
+    jobs = plan(data, **settings, self_distillation=["all"])
+    assert {job.method for job in jobs if job.control == "self"} == {"kl"} | ({name} if not reason else set())
+    best = load_config(merged(BASE, settings | {"placebo": ["none"], "self_distillation": ["best"]}))
+    known = [job for job in jobs if job.control == ""]
+    assert {job.method for job in later(best, known, {1.0: name})} == (set() if reason else {name})
+    if reason:
+        with pytest.raises(ConfigError, match=f"self_distillation: '{re.escape(name)}' .*{reason}"):
+            plan(data, **settings, self_distillation=[name])
+        with pytest.raises(ConfigError, match=f"no method can have it: '{re.escape(name)}' .*{reason}"):
+            plan(data, **settings | {"methods": [name]}, self_distillation=["best"])
+    else:
+        cell(tmp_path, data, **settings).run(job := Job(name, "self", 1.0, 0, 0))
+        assert (tmp_path / "jobs" / job.id / "job.json").is_file()
 
 
 @pytest.mark.parametrize(

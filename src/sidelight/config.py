@@ -202,7 +202,8 @@ class Config:
         label_groups: shares of the training groups whose labels are kept, e.g. [0.2, 1.0] (empty: the set's own or 1).
         methods: e.g. kl, pkdot, pkdot+kl, pkdot@crossfit. See `sidelight methods`.
         placebo: methods whose placebo is run too, or "best", "all", "none".
-        self_distillation: methods that are also run with a baseline as their teacher, or "best", "all", "none".
+        self_distillation: methods that are also run with a baseline as their teacher, or "best", "all", "none". Not of
+            methods that need privileged features or have stages of their own.
         impute: "no" (NaN is an error) or "mean" (the train rows' mean).
         on_error: of recordings that cannot be read: "raise", or "skip" to drop their rows and list them in skipped.csv.
         standardize: "train" (statistics of the train rows) or "group" (each group by its own; new groups need data).

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sidelight.config import Config
-from sidelight.methods import CONTROLS, METHODS, Recipe, parse_methods
+from sidelight.methods import CONTROLS, Recipe, parse_methods
+
+UNDECIDED = "?"
+"""In the place of the best method's name, as long as it is not known."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def plan(config: Config, folds: int, budgets: list[float]) -> list[Job]:
     """
     parse_methods(config.methods)
     placebo = controlled(config, config.placebo)
-    self_distilled = [m for m in controlled(config, config.self_distillation) if not Recipe.parse(m).alone]
+    self_distilled = [m for m in controlled(config, config.self_distillation) if not Recipe.parse(m).irreplaceable]
     jobs: list[Job] = []
     for seed in range(config.seed, config.seed + config.seeds):
         for fold in range(folds):
@@ -66,7 +69,10 @@ def plan(config: Config, folds: int, budgets: list[float]) -> list[Job]:
 
 
 def later(config: Config, jobs: Iterable[Job], best: dict[float, str]) -> list[Job]:
-    """The controls of the best method, once it is known. best: labels -> method, chosen on `select`."""
+    """The controls of the best method, once it is known. best: labels -> method, chosen on `select`, or UNDECIDED.
+
+    A best method whose teacher a baseline cannot replace has no self-distillation.
+    """
     known = set(jobs)
     added: list[Job] = []
     for setting, control in ((config.placebo, "placebo"), (config.self_distillation, "self")):
@@ -75,9 +81,7 @@ def later(config: Config, jobs: Iterable[Job], best: dict[float, str]) -> list[J
         for job in known:
             if job.method == "baseline" and job.control == "" and job.labels in best:
                 method = best[job.labels]
-                if (
-                    control == "self" and method in METHODS and Recipe.parse(method).alone
-                ):  # it has no teacher that a baseline could replace
+                if control == "self" and method != UNDECIDED and Recipe.parse(method).irreplaceable:
                     continue
                 added += [Job(method, control, job.labels, job.fold, job.seed)]
                 if control == "placebo":

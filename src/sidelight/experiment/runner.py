@@ -26,7 +26,7 @@ from sidelight.data.rows import is_lazy
 from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning, unknown
 from sidelight.experiment import sources
 from sidelight.experiment.cell import Cell, Encoders
-from sidelight.experiment.jobs import Job, later, plan
+from sidelight.experiment.jobs import UNDECIDED, Job, later, plan
 from sidelight.experiment.pool import MakeCell, run_jobs
 from sidelight.experiment.progress import Progress
 from sidelight.experiment.study import Study
@@ -73,9 +73,19 @@ def settle(config: Config, dataset: Dataset) -> Config:
     check_options(config)
     for recipe in parse_methods(config.methods):
         recipe.check(config, task)
-        if recipe.alone and recipe.name in config.self_distillation:
-            raise ConfigError(f"self_distillation: {recipe.name!r} has stages of its own and no teacher to replace.")
+    _check_self_distillation(config)
     return config
+
+
+def _check_self_distillation(config: Config) -> None:
+    """A baseline as the teacher needs a method whose teacher it can replace."""
+    reasons = {recipe.name: recipe.irreplaceable for recipe in parse_methods(config.methods)}
+    for name in config.self_distillation:
+        if reasons.get(name):
+            raise ConfigError(f"self_distillation: {name!r} {reasons[name]}. Leave it out there.")
+    if "none" not in config.self_distillation and all(reasons.values()):
+        listed = "; ".join(f"{name!r} {reason}" for name, reason in reasons.items())
+        raise ConfigError(f"self_distillation: no method can have it: {listed}. Set self_distillation=none.")
 
 
 def _check_views(config: Config, dataset: Dataset) -> None:
@@ -149,7 +159,7 @@ def execute(
     make_cell = partial(Cell, config, dataset, folder, dict(encoders or {}))
     jobs = jobs_of(config, dataset)
     with _claimed(folder, config, dataset, encoders or {}, resume):
-        expected = len(jobs) + len(later(config, jobs, dict.fromkeys(config.label_groups, "?")))
+        expected = len(jobs) + len(later(config, jobs, dict.fromkeys(config.label_groups, UNDECIDED)))
         with Progress(folder, expected, quiet) as progress:
             _run_all(make_cell, config, jobs, progress, encoders or {})
             study = Study(folder)

@@ -116,6 +116,18 @@ class Recipe:
         """Whether it is a whole method, not a sum of terms."""
         return issubclass(METHODS[self.terms[0]], Standalone)
 
+    @property
+    def irreplaceable(self) -> str:
+        """Why a baseline cannot stand in for its teacher (self-distillation), as a verb's phrase; "" where it can."""
+        for name in self.terms:
+            method = METHODS[name]
+            if issubclass(method, Standalone):
+                return "has stages of its own and no teacher to replace"
+            if method.compares_privileged:
+                of_sum = f" ({name!r} does)" if len(self.terms) > 1 else ""
+                return f"compares privileged features{of_sum}, and a baseline as its teacher has none"
+        return ""
+
     def build(self, parts: Parts) -> tuple[Method, Tensor | None]:
         """The method of its last stage, the earlier ones done, and the cross-fitted teacher of each row."""
         self.check(parts.config, parts.task)

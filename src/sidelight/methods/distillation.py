@@ -63,6 +63,8 @@ class Term(Entry, nn.Module):
     """Compares rows with one another, so that a batch must lie within one teacher's space."""
     reads_features: ClassVar[bool] = False
     """Needs the teacher's features of each modality, not only its prediction and fused embedding."""
+    compares_privileged: ClassVar[bool] = False
+    """Needs the teacher's features of privileged modalities, so that a baseline cannot be the teacher."""
     hallucinates: ClassVar[str] = ""
     """What the student has by default in the place of each privileged encoder: nothing, a "t-net" (trained on the
     teacher's features, frozen) or an "encoder" (a network of its own on the available modalities, trained with it)."""

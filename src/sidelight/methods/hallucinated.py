@@ -28,6 +28,7 @@ class OnHallucinated(Term):
     """
 
     reads_features = True
+    compares_privileged = True
     hallucinates = "encoder"
     stages = ("teacher", "student")
 

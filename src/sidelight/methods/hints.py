@@ -68,6 +68,7 @@ class Autoencoder(FitNet):
     replaces its translation, with the fused embedding as the code.
     """
 
+    compares_privileged = True
     paper = "Wei et al. 2023, arXiv 2309.08204 (ablation)"
 
     def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
