@@ -145,6 +145,8 @@ def test_every_method_says_what_it_is(name):
     assert told.summary.endswith(".")
     assert told.paper
     assert told.tasks
+    said = " ".join(" ".join(kind.__doc__ or "" for kind in METHODS[name].__mro__).split())
+    assert re.search(r"[Ee]q\. \d|numbered equation", said)
 
 
 @pytest.mark.parametrize("name", METHODS)

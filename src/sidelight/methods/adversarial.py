@@ -72,7 +72,8 @@ class ADMD(Standalone):
     Three stages: the teacher; hallucination networks on the available modalities, begun from the teacher's encoders,
     against the discriminator (`AdversarialHallucination`; the epoch is chosen by the teacher's own fusion and head on
     hallucinated features); the student of both, fine-tuned on the task loss. OS-MD calls it ADDA. Our reading:
-    the discriminator has three layers, and unlabelled rows have the class that the teacher gives them.
+    the discriminator has three layers, and unlabelled rows have the class that the teacher gives them. No numbered
+    equation is cited.
     """
 
     tasks = ("classification",)

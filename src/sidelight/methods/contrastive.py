@@ -39,7 +39,7 @@ class CRCD(Term):
     says what is our reading). Of the paper's two complementary relations that is the one between features. The other,
     between gradients of the task loss by the embeddings, is not computed: it has no meaning for rows without a label, a
     term sees no head to differentiate, and the released code has it incomplete. So this is half of the published
-    method.
+    method; no numbered equation is cited.
     """
 
     relational = True
@@ -130,8 +130,8 @@ class CCL(Term):
 
     Our reading of the paper and its released code, with one teacher's embedding t in the place of audio and image: x =
     t + W [t, s] with its own classifier, learnt by the task loss ("composed"); class_nce(s, x) over classes ("nce") and
-    the Jensen-Shannon divergence of the predictions ("jsd"), the composition without gradient in both. A batch of one
-    class is legal (the released code divides by 0).
+    the Jensen-Shannon divergence of the predictions ("jsd"), the composition without gradient in both; both as in
+    the released code, no numbered equation is cited. A batch of one class is legal (the released code divides by 0).
     """
 
     tasks = ("classification",)

@@ -48,9 +48,10 @@ class OnHallucinated(Term):
 class MERS(OnHallucinated):
     """Modality distillation with multiple stream networks: hallucinated features and soft labels (T = 10).
 
-    hint = mean over slots of mean |h_m − t_m|², labels = T² KL(t ‖ s) of softened predictions (of values, their mean
-    squared error), both weighed alike. The paper trains the hallucination stream first and fine-tunes all streams
-    after; here both are one stage, beside the task loss.
+    hint = mean over slots of mean |h_m − t_m|² over the rows that have m, both sides pooled over time or positions;
+    labels = T² KL(t ‖ s) of softened predictions (of values, their mean squared error), both weighed alike. The paper
+    trains the hallucination stream first and fine-tunes all streams after; here both are one stage, beside the task
+    loss. No numbered equation is cited.
     """
 
     paper = "Garcia et al., ECCV 2018"
@@ -90,8 +91,9 @@ class CMKD(OnHallucinated):
 class DASK(OnHallucinated):
     """Global and local knowledge for hallucinated features: 25 · RKD-D + 50 · RKD-A + MSE.
 
-    A mean over slots of `sidelight.losses.dask`, the weights as released. Ni et al. distil from video into a wearable's
-    network; OS-MD makes hallucination networks with it, as here, and fuses them in a second stage, which here is one.
+    A mean over slots of `sidelight.losses.dask` of features pooled over time or positions; the sum and its weights as
+    in the released code, no numbered equation is cited. Ni et al. distil from video into a wearable's network; OS-MD
+    makes hallucination networks with it, as here, and fuses them in a second stage, which here is one.
     """
 
     relational = True

@@ -25,7 +25,8 @@ class FitNet(Term):
 
     Σ_m mean |r_m(s) − t_m|² / number of modalities, over the rows that have m; s are the student's available features
     (pooled over time or positions and concatenated), the layer before the fusion on both sides. FitNets' first stage
-    (hints alone, then soft labels) is one stage here: the hint is a term beside the task loss.
+    (hints alone, then soft labels) is one stage here: the hint is a term beside the task loss. No numbered equation is
+    cited.
     """
 
     reads_features = True
@@ -64,8 +65,9 @@ class FitNet(Term):
 class Autoencoder(FitNet):
     """Decoders that restore the teacher's privileged features from the student's fused embedding.
 
-    Mean over privileged m of mean |d_m(z) − t_m|², d_m = Linear-ReLU-Linear: the stand-in with which OS-MD (sec. 4.3.3)
-    replaces its translation, with the fused embedding as the code.
+    Mean over privileged m of mean |d_m(z) − t_m|² over the rows that have m, d_m = Linear-ReLU-Linear, t_m the
+    teacher's features, pooled over time or positions: the stand-in with which OS-MD (sec. 4.3.3, table 5, without a
+    numbered equation) replaces its translation, with the fused embedding as the code.
     """
 
     compares_privileged = True

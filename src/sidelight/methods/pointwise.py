@@ -34,7 +34,8 @@ class KL(Term):
 class MSE(Term):
     """Mean squared error between the predictions (default) or the fused embeddings of teacher and student.
 
-    mean (s − t)² over rows and dimensions. Our reading: of classes, "prediction" means the logits.
+    mean (s − t)² over rows and dimensions; no numbered equation is cited. Our reading: of classes, "prediction" means
+    the logits.
     """
 
     paper = "Makantasis et al., IEEE TAC 2023"
@@ -52,8 +53,9 @@ class MSE(Term):
 class Cosine(Term):
     """Cosine distance of the fused embeddings, weighted by how well the teacher does on the row (adaptive).
 
-    mean_i w_i (1 − cos(s_i, t_i)). Our reading of the weight, which has to stay in [0, 1]: the teacher's probability of
-    the true class, or of its own choice where a row has no label; of values, 1 − its loss on the batch (`Task.trust`).
+    mean_i w_i (1 − cos(s_i, t_i)); no numbered equation is cited. Our reading of the weight, which has to stay in
+    [0, 1]: the teacher's probability of the true class, or of its own choice where a row has no label; of values, 1 −
+    its loss on the batch (`Task.trust`).
     """
 
     paper = "Aslam et al., CVPRW 2023"

@@ -63,7 +63,7 @@ class MTNet(Standalone):
 
     One stage after the teacher, whose encoders, fusion and head it begins with: both tasks are learnt at once.
     Liu et al. is adversarial; our translation minimises the absolute difference of standardised rows, and its generator
-    is an encoder with a decoder of two layers. Vectors and signals only.
+    is an encoder with a decoder of two layers; no numbered equation is cited. Vectors and signals only.
     """
 
     tasks = ("classification", "regression")
