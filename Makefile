@@ -1,5 +1,6 @@
 # make demo     install into .venv, run the built-in study, print its answer and the report's path (again: at once)
-# make test     install into .venv, then every check and every test
+# make test     install into .venv, then every check, and every test that is not marked slow
+# make test-all the same with the slow tests
 # make lint     the checks alone (ruff, mypy)
 # make results DATA=folder   the results page (docs/results.md) over the data sets of that folder; resumable, hours
 # Needs Python >= 3.11 with pip; another interpreter: make demo PYTHON=python3.12
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN := OMP_NUM_THREADS=1 $(BIN)
 
-.PHONY: help install demo test lint format results clean
+.PHONY: help install demo test test-all lint format results clean
 .DEFAULT_GOAL := help
 
 help:
@@ -40,6 +41,9 @@ lint: $(STAMP)
 
 test: lint
 	@$(RUN)/pytest -n auto
+
+test-all: lint
+	@$(RUN)/pytest -n auto -m ""
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -66,7 +66,8 @@ def means_something(method: str, task: str) -> bool:
 
 
 def subjects() -> dict[str, tuple[Any, ...]]:
-    """Test id -> what makes the subject: every method × task, every kind of rows, both students, both teachers."""
+    """Test id -> what makes the subject: every method × task, its own student with every kind of rows, and in some of
+    them another student and cross-fitted teachers."""
     made: dict[str, tuple[Any, ...]] = {}
     for task in TASKS:
         for method in (*METHODS, *SUMS):
@@ -83,6 +84,8 @@ def subjects() -> dict[str, tuple[Any, ...]]:
                 ("both", tnet, False),
                 ("partly labelled", other, False),
                 ("privileged partly present", tnet, True),
+                ("partly labelled", tnet, False),
+                ("privileged partly present", tnet, False),
             ):
                 name = f"{method}-{task}-{kind}-{student or 'plain'}-{'crossfit' if crossfit else 'one'}"
                 made[name] = (distillation_subject, method, task, kind, student, crossfit)
@@ -109,8 +112,13 @@ def subject_of(name: str) -> Subject:
 def quick(name: str) -> bool:
     """Whether the default run has it: each kind of rows for classes, rows with every fault for the other tasks.
 
-    The rest is run with `-m slow`.
+    The rest is run with `-m slow`: also classes with one fault and the method's own student and teacher.
     """
+    make, *given = SUBJECTS[name]
+    if make is distillation_subject:
+        method, _, kind, student, crossfit = given
+        if kind in KINDS[1:3] and student == Recipe.parse(method).hallucinates(Config()) and not crossfit:
+            return False
     return ("-both" in name) is not ("-classification-" in name) or name.startswith("t-net")
 
 
@@ -137,6 +145,17 @@ def test_registry_tested_set_and_documents_agree():
     made = re.search(r"<!-- made by [^\n]*-->\n(.*?)\n?<!-- end -->", DOCUMENT.read_text(), re.DOTALL)
     assert made
     assert made[1] == documentation()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_method_has_its_own_student_and_one_teacher_with_every_kind_of_rows(kind):
+    wanted = {(m, t) for m in (*METHODS, *SUMS) for t in TASKS if means_something(m, t) and not Recipe.parse(m).alone}
+    found = {
+        (given[0], given[1])
+        for make, *given in SUBJECTS.values()
+        if make is distillation_subject and given[2:] == [kind, Recipe.parse(given[0]).hallucinates(Config()), False]
+    }
+    assert found == wanted
 
 
 @pytest.mark.parametrize("name", METHODS)
