@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from sidelight.config import TrainingConfig
+from sidelight.config import TrainingConfig, load_config
 from sidelight.errors import ConfigError, SidelightWarning
-from sidelight.methods import Clock
+from sidelight.methods import Clock, Recipe
 from sidelight.methods.amid import AMID
 from sidelight.methods.discriminators import Discriminators
 from sidelight.networks.network import outputs
 from sidelight.testing import CHECKS, Subject
 from sidelight.training import fit
-from support import AVAILABLE, PRIVILEGED, build_standalone, standalone_parts
+from support import AVAILABLE, PRIVILEGED, SHAPES, build_standalone, standalone_parts, task_of
 
 CLASSES = torch.tensor([0, 0, 0, 1, 2, 2])
 SWITCHES = {
@@ -267,5 +267,6 @@ def test_settings_that_cannot_work_are_refused(options, sentence):
 
 
 def test_a_warm_up_as_long_as_the_training_is_told():
+    config = load_config({"options.amid.warmup": 3, "training.epochs": 3})
     with pytest.warns(SidelightWarning, match="warmup=3 leaves none of 3 epochs"):
-        amid(warmup=3)
+        Recipe.parse("amid").check(config, task_of("classification"), SHAPES)

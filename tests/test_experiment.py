@@ -678,6 +678,32 @@ def test_a_method_without_meaning_for_the_task_is_refused_before_any_training(me
     assert not (tmp_path / "run").exists()
 
 
+IMAGES = {"watch": np.random.default_rng(0).normal(size=(144, 1, 8, 8)).astype(np.float16)}
+NO_SLOTS = {"student": {"hallucinate": "no"}}
+
+
+@pytest.mark.parametrize(
+    ("method", "task", "settings", "message"),
+    [
+        ("mtnet", "classification", {}, "'mtnet' makes whole rows.*'watch' is images: use 'mers'"),
+        ("mers", "classification", NO_SLOTS, "'mers' compares hallucinated.*hallucinate=no.*auto or encoder"),
+        ("kl+cmkd", "classification", NO_SLOTS, "'cmkd' compares hallucinated.*hallucinate=no"),
+        ("dask", "regression", NO_SLOTS, "'dask' compares hallucinated.*hallucinate=no"),
+        ("osmd", "segmentation", {"privileged": ["pulse"]}, "'osmd' trains a branch.*pulse has none: use 'pkdot'"),
+    ],
+)
+def test_what_a_method_cannot_be_built_with_is_named_before_any_training(
+    method, task, settings, message, tmp_path, monkeypatch
+):
+    """The same method with other data or settings is trained: `test_balance` and `test_methods` do."""
+    data = make_data(task)
+    data = replace(data, inputs=data.inputs | IMAGES) if method == "mtnet" else data
+    monkeypatch.setattr(cell_module, "fit", lambda *a, **k: pytest.fail("trained"))
+    with pytest.raises(ConfigError, match=message):
+        study(tmp_path / "run", data, methods=["mse", method], **settings)
+    assert not (tmp_path / "run").exists()
+
+
 def test_one_name_may_stand_for_a_list(tmp_path, data):
     rest = {k: v for k, v in merged(BASE, TINY).items() if k not in ("available", "privileged", "methods")}
     made = sl.compare(data, "phone", "watch", "mse", **rest, output=str(tmp_path / "run"), quiet=True)

@@ -48,6 +48,7 @@ from support import (
     hallucination_subject,
     make_network,
     make_rows,
+    shapes_of,
     speech,
     standalone_subject,
     supervised_subject,
@@ -176,7 +177,7 @@ def test_every_pair_of_method_and_task_is_tested_or_refused_with_a_sentence(name
         assert (name, task) in tested
         return
     with pytest.raises(ConfigError, match=rf"'{re.escape(name)}' .*{task}.*\.$"):
-        Recipe.parse(name).check(Config(), task_of(task))
+        Recipe.parse(name).check(Config(), task_of(task), shapes_of(task))
     if Recipe.parse(name).alone:
         return
     student, term = make_network(AVAILABLE, task_of(task)), {name: METHODS[name].from_config(Config())}

@@ -71,8 +71,9 @@ def settle(config: Config, dataset: Dataset) -> Config:
         )
     task = asked_task(config, dataset)
     check_options(config)
+    shapes = {m: dataset.shape(m) for m in (*available, *privileged)}
     for recipe in parse_methods(config.methods):
-        recipe.check(config, task)
+        recipe.check(config, task, shapes)
     _check_self_distillation(config)
     return config
 

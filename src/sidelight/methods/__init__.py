@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -101,8 +101,8 @@ class Recipe:
             made[name].check(task, name)
         return made
 
-    def check(self, config: Config, task: Task) -> None:
-        """Refuse a task or settings that have no meaning for the method (ConfigError)."""
+    def check(self, config: Config, task: Task, shapes: Mapping[str, Sequence[int]]) -> None:
+        """Refuse a task, settings or rows of these shapes that have no meaning for the method (ConfigError)."""
         if self.alone:
             METHODS[self.name].refuse(task, self.name)
             options_of(self.name, config)
@@ -110,6 +110,8 @@ class Recipe:
             self.make(config, task)
             if teacher_sets(config) and self.crossfit:
                 raise ConfigError(f"method {self.name!r} is cross-fitted, which teachers of teacher.sets cannot be.")
+        for name in self.terms:
+            METHODS[name].check_experiment(name, config, task, shapes)
 
     @property
     def alone(self) -> bool:
@@ -130,7 +132,7 @@ class Recipe:
 
     def build(self, parts: Parts) -> tuple[Method, Tensor | None]:
         """The method of its last stage, the earlier ones done, and the cross-fitted teacher of each row."""
-        self.check(parts.config, parts.task)
+        self.check(parts.config, parts.task, parts.data.preprocessor.shapes)
         method = METHODS[self.terms[0]]
         if issubclass(method, Standalone):
             return method.build(parts, **options_of(self.name, parts.config)), None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from sidelight.config import Config
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError, SidelightWarning
 from sidelight.losses.contrastive import class_nce
@@ -27,6 +28,9 @@ from sidelight.tasks import Task
 
 if TYPE_CHECKING:
     from sidelight.experiment.parts import Parts
+
+WARMUP = 5
+"""Epochs with CE and JSD alone, by default."""
 
 
 class FullModality(nn.Module):
@@ -98,12 +102,23 @@ class AMID(Standalone):
         self.divergence = jensen_shannon if divergence == "lin" else jeffreys
 
     @classmethod
+    def check_experiment(cls, name: str, config: Config, task: Task, shapes: Mapping[str, Sequence[int]]) -> None:
+        warmup, epochs = config.options.get(name, {}).get("warmup", WARMUP), config.training.epochs
+        if warmup >= epochs:
+            warnings.warn(
+                f"options.{name}.warmup={warmup} leaves none of {epochs} epochs to the bounds and the discriminators; "
+                "train longer or shorten it",
+                SidelightWarning,
+                stacklevel=2,
+            )
+
+    @classmethod
     def build(
         cls,
         parts: Parts,
         *,
         temperature: float = 0.5,
-        warmup: int = 5,
+        warmup: int = WARMUP,
         mi_student: float = 4.0,
         mi_auxiliary: float = 1.6,
         adversarial: float = 1.0,
@@ -128,7 +143,7 @@ class AMID(Standalone):
             beta: β of the discriminators' weights.
             divergence: "lin" for Lin's JSD, "jeffreys" for the sum of both KL divergences.
         """
-        _check(parts, temperature, warmup, beta)
+        _check(temperature, warmup, beta)
         student = parts.network(parts.available)
         network = parts.config.network
         teacher: FullModality | Kept
@@ -207,17 +222,10 @@ class AMID(Standalone):
         return self.student
 
 
-def _check(parts: Parts, temperature: float, warmup: int, beta: float) -> None:
+def _check(temperature: float, warmup: int, beta: float) -> None:
     if temperature <= 0:
         raise ConfigError(f"options.amid.temperature must be above 0, not {temperature:g}")
     if not 0 <= beta < 1:
         raise ConfigError(f"options.amid.beta must be at least 0 and below 1, not {beta:g}")
     if warmup < 0:
         raise ConfigError(f"options.amid.warmup must be at least 0, not {warmup}")
-    if warmup >= parts.config.training.epochs:
-        warnings.warn(
-            f"options.amid.warmup={warmup} leaves none of {parts.config.training.epochs} epochs to the bounds and the "
-            "discriminators; train longer or shorten it",
-            SidelightWarning,
-            stacklevel=2,
-        )

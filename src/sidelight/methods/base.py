@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
@@ -16,6 +16,7 @@ from sidelight.networks.network import Network, Output, gathered
 from sidelight.tasks import Task
 
 if TYPE_CHECKING:
+    from sidelight.config import Config
     from sidelight.experiment.parts import Parts
 
 
@@ -66,6 +67,19 @@ class Entry:
         if not cls.means_something(task):
             instead = cls.instead or f"it needs {' or '.join(cls.tasks)}"
             raise ConfigError(f"method {name!r} has no meaning for {task.name}: {instead}.")
+
+    @classmethod
+    def check_experiment(cls, name: str, config: Config, task: Task, shapes: Mapping[str, Sequence[int]]) -> None:
+        """Refuse, before anything is trained, settings or data with which the method could not be built.
+
+        Args:
+            name: what the experiment calls it.
+            config: a settled configuration: what is available and privileged is in it.
+            shapes: modality -> one row's shape.
+
+        Raises:
+            ConfigError: names the method and the mend.
+        """
 
 
 class Method(nn.Module):

@@ -6,11 +6,12 @@ here the terms stand beside the task loss, and the whole student is trained at o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from sidelight.config import Config
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.losses.pointwise import soft_label_kl
@@ -32,11 +33,22 @@ class OnHallucinated(Term):
     hallucinates = "encoder"
     stages = ("teacher", "student")
 
+    @classmethod
+    def check_experiment(cls, name: str, config: Config, task: Task, shapes: Mapping[str, Sequence[int]]) -> None:
+        if config.student.hallucinate == "no":
+            raise ConfigError(
+                f"method {name!r} compares hallucinated features, which student.hallucinate=no leaves out: set it to "
+                "auto or encoder, or use 'fitnet', which needs none."
+            )
+
     def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
         self.slots = tuple(m for m in student.hallucinators if m in teacher.said.sample.features)
         if not self.slots:
             name = type(self).__name__.lower()
-            raise ConfigError(f"{name} compares hallucinated features, but student.hallucinate=no; set it to encoder.")
+            raise ConfigError(
+                f"{name} compares hallucinated features, but the student hallucinates nothing that the teacher reads: "
+                "it needs hallucinators of privileged modalities."
+            )
 
     def pairs(self, student: Output, teacher: Output, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
         """(made, real) vectors of each slot, over the rows that have the modality."""

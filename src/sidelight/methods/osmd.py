@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from sidelight.config import Config
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.losses.distribution import cross_translation, gaussian_mmd, sampled_positions
@@ -112,6 +113,15 @@ class OSMD(Standalone):
         self.student, self.adaptation = student, adaptation
         self.decoders = nn.ModuleDict(dict(decoders))
         self.reads = tuple(dict.fromkeys([*student.reads, *(adaptation.said.reads if adaptation else ())]))
+
+    @classmethod
+    def check_experiment(cls, name: str, config: Config, task: Task, shapes: Mapping[str, Sequence[int]]) -> None:
+        if task.kind == "segmentation" and all(len(shapes[m]) != 3 for m in config.privileged):
+            raise ConfigError(
+                f"method {name!r} trains a branch on the privileged modalities alone, which needs images among them "
+                f"where a class per pixel is learnt; {', '.join(config.privileged)} has none: use 'pkdot', or name "
+                "privileged images."
+            )
 
     @classmethod
     def build(cls, parts: Parts, *, jdn: JDN = "joint", ctn: CTN = "cross", positions: int = 256) -> Method:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from sidelight.config import Config
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.methods.base import Clock, Method, Standalone
@@ -73,11 +75,16 @@ class MTNet(Standalone):
     hallucinates = "encoder"
 
     @classmethod
+    def check_experiment(cls, name: str, config: Config, task: Task, shapes: Mapping[str, Sequence[int]]) -> None:
+        for m in config.privileged:
+            if len(shapes[m]) >= 3:
+                raise ConfigError(
+                    f"method {name!r} makes whole rows of the privileged modalities, which it can of vectors and "
+                    f"signals, but {m!r} is images: use 'mers', which makes their features."
+                )
+
+    @classmethod
     def build(cls, parts: Parts, weight: float = 1.0) -> Method:
         start = parts.trained([*parts.available, *parts.privileged])
-        rows = parts.rows()
-        for m in parts.privileged:
-            if len(rows.shapes()[m]) >= 3:
-                raise ConfigError(f"mtnet makes whole rows of {m!r}, which are images; it can of vectors and signals.")
         student = parts.student(start, parts.translation_networks(start))
         return Translated(student, parts.task, weight)
