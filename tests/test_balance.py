@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
-from sidelight.config import BalanceConfig, TrainingConfig
+from sidelight.config import BalanceConfig, TrainingConfig, load_config
 from sidelight.errors import ConfigError
 from sidelight.experiment.jobs import Job
-from sidelight.methods import METHODS, Clock
+from sidelight.methods import METHODS, Clock, Recipe
 from sidelight.training import fit
 from sidelight.training.balance import Balance, GradNorm, TargetRatio, make_balance
 from small import cell, make_data
-from support import distillation_subject
+from support import SHAPES, distillation_subject, standalone_subject, task_of
 
 WEIGHTS = {"kl": 0.5}
 
@@ -143,9 +145,58 @@ def test_every_method_is_trained_with_every_balance_through_all_of_its_stages(ki
     assert {p.parent.name.split("-l1")[0] for p in tmp_path.glob("jobs/*/job.json")} >= {"teacher", *methods}
 
 
-def test_a_balance_out_of_range_is_named():
-    from sidelight.config import load_config
+def lengths(value: torch.Tensor, weights: list[nn.Parameter]) -> float:
+    if not value.requires_grad:
+        return 0.0
+    grads = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
+    return sum(float(g.norm()) for g in grads if g is not None)
 
+
+@pytest.mark.parametrize(
+    ("name", "slots"),
+    [(name, "auto") for name in METHODS]
+    + [(name, slots) for name in ("fitnet+kl", "cmkd+mers", "dask+mse", "gmc") for slots in ("t-net", "encoder")],
+)
+def test_gradnorm_compares_every_term_that_teaches_the_student(name, slots):
+    """A factor that never moves would be constant weights under another name."""
+    recipe = Recipe.parse(name)
+    if recipe.alone:
+        subject = standalone_subject(name, "classification", "complete")
+    else:
+        tnet = recipe.hallucinates(load_config({"student.hallucinate": slots}))
+        subject = distillation_subject(name, "classification", "complete", tnet=tnet)
+    method = subject.fresh().train()
+    student = [p for p in method.export().parameters() if p.requires_grad]
+    steps = [step.terms for step in method.steps(subject.rows, Clock())]
+    compared = {name: lengths(v, method.shared()) for terms in steps if "task" in terms for name, v in terms.items()}
+    reached = {name: lengths(v, student) for terms in steps if "task" in terms for name, v in terms.items()}
+    assert compared["task"] > 0
+    assert len(compared) > 1 or name == "admd"  # whose last stage is the task loss alone
+    assert [name for name, size in reached.items() if size and not compared[name]] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "sentence"),
+    [
+        ("fitnet+cmkd", {}, "reach the student's encoders and hallucinators"),
+        ("fitnet", {"student.freeze": True}, "encoders, and student.freeze keeps the encoders"),
+        ("cmkd", {"student.freeze": True, "student.hallucinate": "t-net"}, "student.freeze keeps the encoders"),
+    ],
+)
+def test_gradnorm_is_refused_where_terms_share_no_weight(name, settings, sentence):
+    config = load_config(settings | {"balance.kind": "gradnorm"})
+    with pytest.raises(ConfigError, match=rf"the terms of method '{re.escape(name)}' share no weight.*{sentence}"):
+        Recipe.parse(name).check(config, task_of("classification"), SHAPES)
+    Recipe.parse(name).check(load_config(settings), task_of("classification"), SHAPES)
+    Recipe.parse("cmkd+kl").check(load_config({"balance.kind": "gradnorm"}), task_of("classification"), SHAPES)
+
+
+def test_gradnorm_says_that_there_is_nothing_to_compare():
+    with pytest.raises(ConfigError, match="share none that is trained"):
+        GradNorm({}, BalanceConfig("gradnorm"), list).loss(terms(task=1.0, kl=2.0), Clock())
+
+
+def test_a_balance_out_of_range_is_named():
     with pytest.raises(ConfigError, match=r"balance\.ratio: expected a number above 0"):
         load_config({"balance.ratio": 0})
     with pytest.raises(ConfigError, match=r"unknown value of balance\.kind 'gradnrom'\. Did you mean 'gradnorm'"):

@@ -14,7 +14,7 @@ from sidelight.methods.adversarial import ADMD
 from sidelight.methods.amid import AMID
 from sidelight.methods.base import Clock, Method, Standalone, Step, Supervised
 from sidelight.methods.contrastive import CCL, CRCD, CRD, GMC, NCE
-from sidelight.methods.distillation import Distillation, Hallucination, Teacher, Term
+from sidelight.methods.distillation import Distillation, Hallucination, Teacher, Term, shared_part
 from sidelight.methods.hallucinated import CMKD, DASK, MERS
 from sidelight.methods.hints import Autoencoder, FitNet
 from sidelight.methods.kept import Said
@@ -112,6 +112,20 @@ class Recipe:
                 raise ConfigError(f"method {self.name!r} is cross-fitted, which teachers of teacher.sets cannot be.")
         for name in self.terms:
             METHODS[name].check_experiment(name, config, task, shapes)
+        self._check_balance(config)
+
+    def _check_balance(self, config: Config) -> None:
+        """GradNorm needs weights that every term reaches."""
+        if config.balance.kind != "gradnorm" or self.alone:
+            return
+        reached = [method.reaches for t in self.terms if issubclass(method := METHODS[t], Term)]
+        if not shared_part(reached, self.hallucinates(config) == "encoder", not config.student.freeze):
+            where = " and ".join(dict.fromkeys(reached))
+            frozen = ", and student.freeze keeps the encoders" if config.student.freeze else ""
+            raise ConfigError(
+                f"balance.kind=gradnorm: the terms of method {self.name!r} share no weight that is trained (they reach "
+                f"the student's {where}{frozen}). Set balance.kind=fixed or target-ratio."
+            )
 
     @property
     def alone(self) -> bool:

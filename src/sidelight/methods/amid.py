@@ -218,6 +218,10 @@ class AMID(Standalone):
             "main": [p for p in trained if id(p) not in against],
         }
 
+    def shared(self) -> list[Parameter]:
+        """The encoders: M reads their features, not the student's fusion."""
+        return [p for p in self.student.encoders.parameters() if p.requires_grad]
+
     def export(self) -> Network:
         return self.student
 

@@ -122,7 +122,11 @@ class Method(nn.Module):
         raise TypeError(f"{type(self).__name__} must define export()")
 
     def shared(self) -> list[Parameter]:
-        """The parameters on which GradNorm compares the terms' gradients: by default those of the network's fusion."""
+        """The parameters on which GradNorm compares the terms' gradients: by default those of the network's fusion.
+
+        The last ones on which every term depends, so a method whose terms lie before the fusion has others; [] where
+        there are none.
+        """
         network = self.export()
         fusion = [p for p in network.fusion.parameters() if p.requires_grad]
         return fusion or [p for p in network.parameters() if p.requires_grad]

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Parameter
 
 from sidelight.config import Config
 from sidelight.data.batch import Batch
 from sidelight.losses.distribution import gaussian_mmd
 from sidelight.methods.base import Clock, Entry, Method
 from sidelight.methods.kept import Speech
+from sidelight.networks.hallucination import HallucinationNetwork
 from sidelight.networks.network import Network, Output
 from sidelight.networks.tokens import pooled
 from sidelight.tasks import Task
+
+Part = Literal["fusion", "encoders", "hallucinators"]
+"""Of a student."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,9 @@ class Term(Entry, nn.Module):
     """Needs the teacher's features of each modality, not only its prediction and fused embedding."""
     compares_privileged: ClassVar[bool] = False
     """Needs the teacher's features of privileged modalities, so that a baseline cannot be the teacher."""
+    reaches: ClassVar[Part] = "fusion"
+    """The last part of the student that its gradient reaches: what it compares comes from there. Of a term that is
+    several scalars, the last part that each of them reaches. GradNorm compares gradients there."""
     hallucinates: ClassVar[str] = ""
     """What the student has by default in the place of each privileged encoder: nothing, a "t-net" (trained on the
     teacher's features, frozen) or an "encoder" (a network of its own on the available modalities, trained with it)."""
@@ -84,6 +92,21 @@ class Term(Entry, nn.Module):
     def check(self, task: Task, name: str) -> None:
         """Refuse a task, or settings for it, that have no meaning (ConfigError)."""
         self.refuse(task, name)
+
+
+def shared_part(reached: Iterable[str], slots: bool, encoders: bool) -> str:
+    """The part of a student that terms and task loss share: "fusion", "hallucinators" or "encoders"; "" where none.
+
+    Frozen T-Nets hand their gradient on to the encoders that they read.
+
+    Args:
+        reached: `Term.reaches` of the terms.
+        slots, encoders: whether these are trained.
+    """
+    parts = {"encoders" if part == "hallucinators" and not slots else part for part in reached} - {"fusion"}
+    if len(parts) > 1 or (parts == {"encoders"} and not encoders):
+        return ""
+    return parts.pop() if parts else "fusion"
 
 
 class Distillation(Method):
@@ -124,6 +147,7 @@ class Distillation(Method):
                 own.prepare(student, teacher, rows, task)
                 self.parts[part] = own
                 self.weights[part] = term.weight / len(named)
+        self.reached = {t.reaches for t in terms.values()}
         relational = any(t.relational for t in terms.values())
         self.within_parts = relational and any(t.part is not None for t in named.values())
 
@@ -153,6 +177,14 @@ class Distillation(Method):
                 losses[f"{name} {part}"] = scalar
                 self.weights[f"{name} {part}"] = self.weights[name]
         return losses
+
+    def shared(self) -> list[Parameter]:
+        slots = [slot for slot in self.student.hallucinators.values() if isinstance(slot, HallucinationNetwork)]
+        encoders = [p for p in self.student.encoders.parameters() if p.requires_grad]
+        part = shared_part(self.reached, bool(slots), bool(encoders))
+        if part == "hallucinators":
+            return [p for slot in slots for p in slot.tnet.parameters()]
+        return super().shared() if part == "fusion" else encoders if part else []
 
     def export(self) -> Network:
         return self.student

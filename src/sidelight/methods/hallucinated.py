@@ -30,6 +30,7 @@ class OnHallucinated(Term):
 
     reads_features = True
     compares_privileged = True
+    reaches = "hallucinators"
     hallucinates = "encoder"
     stages = ("teacher", "student")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from sidelight.data.batch import Batch
-from sidelight.methods.distillation import Teacher, Term
+from sidelight.methods.distillation import Part, Teacher, Term
 from sidelight.networks.network import Network, Output
 from sidelight.tasks import Task
 
@@ -30,6 +32,7 @@ class FitNet(Term):
     """
 
     reads_features = True
+    reaches: ClassVar[Part] = "encoders"
     paper = "Romero et al., ICLR 2015"
 
     def __init__(self, weight: float = 1.0):
@@ -71,6 +74,7 @@ class Autoencoder(FitNet):
     """
 
     compares_privileged = True
+    reaches = "fusion"
     paper = "Wei et al. 2023, arXiv 2309.08204 (ablation)"
 
     def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:

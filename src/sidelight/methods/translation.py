@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from sidelight.config import Config
 from sidelight.data.batch import Batch
@@ -43,6 +44,10 @@ class Translated(Method):
             losses[f"translate {m}"] = _difference(made, batch, m)
         prediction = network.head(network.fusion(features))
         return {"task": self.task.loss(prediction, batch.target, batch.labelled)} | losses
+
+    def shared(self) -> list[Parameter]:
+        slots = [slot for slot in self.student.hallucinators.values() if isinstance(slot, TranslationNetwork)]
+        return [p for slot in slots for p in slot.decoder.parameters()]
 
     def export(self) -> Network:
         return self.student

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from sidelight.config import BalanceConfig
+from sidelight.errors import ConfigError
 from sidelight.methods.base import Clock, Method
 
 TASK = "task"
@@ -103,7 +104,12 @@ class GradNorm(Balance):
     @cached_property
     def shared(self) -> list[Parameter]:
         """W."""
-        return list(self.find())
+        if not (found := list(self.find())):
+            raise ConfigError(
+                "balance.kind=gradnorm compares gradients on weights that the terms share, and these terms share none "
+                "that is trained: set balance.kind=fixed or target-ratio."
+            )
+        return found
 
     def factors(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
         values = {name: self.weights.get(name, 1.0) * value for name, value in terms.items()}
