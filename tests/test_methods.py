@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from functools import cache
@@ -21,6 +22,7 @@ from sidelight.methods import (
     Hallucination,
     Recipe,
     Said,
+    Standalone,
     Teacher,
     check_options,
     parse_methods,
@@ -206,6 +208,54 @@ def test_a_sum_is_refused_when_one_of_its_terms_is():
 def test_a_name_that_cannot_be_read_is_refused(name, sentence):
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         Recipe.parse(name)
+
+
+SETTINGS = [
+    (name, setting, default)
+    for name in METHODS
+    for setting, default in facts(name).settings.items()
+    if isinstance(default, int | float) and not isinstance(default, bool)
+]
+MAY_BE_0 = [
+    "weight",
+    "distance",
+    "angle",
+    "point",
+    "momentum",
+    "beta",
+    "warmup",
+    "mi_student",
+    "mi_auxiliary",
+    "adversarial",
+]
+
+
+def test_every_numeric_setting_has_a_range_that_holds_its_default():
+    assert {(name, setting) for name, setting, _ in SETTINGS} == {
+        (name, setting) for name, method in METHODS.items() if not method.section for setting in method.ranges
+    }
+    assert all(METHODS[name].ranges[setting].holds(default) for name, setting, default in SETTINGS)
+
+
+@pytest.mark.parametrize("value", [0, -1, 0.5, math.nan, math.inf, True])
+@pytest.mark.parametrize(("name", "setting", "default"), SETTINGS)
+def test_a_setting_out_of_its_range_is_named_by_the_constructor_and_by_the_experiment(name, setting, default, value):
+    config = load_config({"options": {name: {setting: value}}})
+    if (value == 0 and setting in MAY_BE_0) or (value == 0.5 and isinstance(default, float)):
+        check_options(config)
+        return
+    sentence = rf"options\.{name}\.{setting}: expected .*, not {value}(\.0)?\.$"
+    with pytest.raises(ConfigError, match=sentence):
+        check_options(config)
+    method = METHODS[name]
+    with pytest.raises(ConfigError, match=sentence):
+        method.build(None, **{setting: value}) if issubclass(method, Standalone) else method(**{setting: value})
+
+
+def test_a_weight_of_pkdot_is_in_range_or_none():
+    METHODS["pkdot"](weight=None)
+    with pytest.raises(ConfigError, match=r"pkdot\.weight: expected 0 or more, not nan"):
+        METHODS["pkdot"](weight=math.nan)
 
 
 def test_names_are_read():

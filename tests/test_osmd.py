@@ -401,7 +401,7 @@ def test_of_maps_some_positions_are_compared():
     assert torch.allclose(some[0], gaussian_mmd(flat[0][picked], flat[1][picked]))
     method.adaptation.positions = n
     assert torch.allclose(method.adaptation.distance(made, real), gaussian_mmd(*flat))
-    with pytest.raises(ConfigError, match=r"options\.osmd\.positions must be at least 2, not 1"):
+    with pytest.raises(ConfigError, match=r"options\.osmd\.positions: expected a whole number of at least 2, not 1"):
         osmd(positions=1)
 
 

@@ -20,6 +20,7 @@ from sidelight.methods.hints import Autoencoder, FitNet
 from sidelight.methods.kept import Said
 from sidelight.methods.osmd import OSMD
 from sidelight.methods.pointwise import KL, MSE, Cosine
+from sidelight.methods.ranges import check_ranges
 from sidelight.methods.relational import MMD, PKT, RKD, SP
 from sidelight.methods.structural import PKDOT, PKDOTReleased, PKDOTSidelight
 from sidelight.methods.teachers import teacher_sets
@@ -180,7 +181,9 @@ def options_of(name: str, config: Config) -> dict[str, Any]:
     if method.section and values:
         raise ConfigError(f"options.{name}: the settings of {name} are called {method.section}.{next(iter(values))}.")
     taken = method.build if issubclass(method, Standalone) else method
-    return read_arguments(taken, values, f"options.{name}")
+    taken_values = read_arguments(taken, values, f"options.{name}")
+    check_ranges(f"options.{name}", method.ranges, taken_values)
+    return taken_values
 
 
 def check_options(config: Config) -> None:

@@ -13,6 +13,7 @@ from sidelight.data.batch import Batch
 from sidelight.methods.base import Clock, Method, Standalone, Step, Supervised
 from sidelight.methods.discriminators import discriminator
 from sidelight.methods.distillation import Teacher
+from sidelight.methods.ranges import SOME
 from sidelight.networks.network import Network
 from sidelight.networks.tokens import pooled
 from sidelight.tasks import Task
@@ -81,9 +82,11 @@ class ADMD(Standalone):
     paper = "Garcia et al., TPAMI 2019"
     stages = ("teacher", "hallucination", "student")
     hallucinates = "encoder"
+    ranges = {"hidden": SOME}
 
     @classmethod
     def build(cls, parts: Parts, hidden: int = 256) -> Method:
+        cls.within(hidden=hidden)
         start = parts.trained([*parts.available, *parts.privileged])
         student = parts.student(start, "encoder")
         trained = [p for p in student.parameters() if p.requires_grad]  # without encoders that `student.freeze` keeps

@@ -13,13 +13,14 @@ from torch.nn import Parameter
 
 from sidelight.config import Config
 from sidelight.data.batch import Batch
-from sidelight.errors import ConfigError, SidelightWarning
+from sidelight.errors import SidelightWarning
 from sidelight.losses.contrastive import class_nce
 from sidelight.losses.distribution import jeffreys, jensen_shannon
 from sidelight.losses.mutual_information import mutual_information
 from sidelight.methods.base import Clock, Method, Standalone, Step
 from sidelight.methods.discriminators import SLOPE, Discriminators
 from sidelight.methods.kept import Kept, rows_of, those
+from sidelight.methods.ranges import ABOVE_0, BELOW_1, COUNT, FROM_0
 from sidelight.networks.build import feature_shape
 from sidelight.networks.dropout import Dropout
 from sidelight.networks.network import Network, Output
@@ -78,6 +79,10 @@ class AMID(Standalone):
     online = True
     stages = ("auxiliary", "teacher and student")
     learns_from = "all"
+    ranges = {
+        "temperature": ABOVE_0, "warmup": COUNT, "mi_student": FROM_0, "mi_auxiliary": FROM_0, "adversarial": FROM_0,
+        "beta": BELOW_1,
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -143,7 +148,10 @@ class AMID(Standalone):
             beta: β of the discriminators' weights.
             divergence: "lin" for Lin's JSD, "jeffreys" for the sum of both KL divergences.
         """
-        _check(temperature, warmup, beta)
+        cls.within(
+            temperature=temperature, warmup=warmup, mi_student=mi_student, mi_auxiliary=mi_auxiliary,
+            adversarial=adversarial, beta=beta,
+        )  # fmt: skip
         student = parts.network(parts.available)
         network = parts.config.network
         teacher: FullModality | Kept
@@ -224,12 +232,3 @@ class AMID(Standalone):
 
     def export(self) -> Network:
         return self.student
-
-
-def _check(temperature: float, warmup: int, beta: float) -> None:
-    if temperature <= 0:
-        raise ConfigError(f"options.amid.temperature must be above 0, not {temperature:g}")
-    if not 0 <= beta < 1:
-        raise ConfigError(f"options.amid.beta must be at least 0 and below 1, not {beta:g}")
-    if warmup < 0:
-        raise ConfigError(f"options.amid.warmup must be at least 0, not {warmup}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn import Parameter
 
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
+from sidelight.methods.ranges import Range, check_ranges
 from sidelight.networks.network import Network, Output, gathered
 from sidelight.tasks import Task
 
@@ -49,6 +50,8 @@ class Entry:
     stages: ClassVar[tuple[str, ...]] = ("teacher", "student")
     """What is trained, in order."""
 
+    ranges: ClassVar[Mapping[str, Range]] = {}
+    """Setting -> the values that it may have; a constructor (or `build`) asks `within`."""
     section: ClassVar[str] = ""
     """The section of the settings that is its own, instead of `options.<name>`."""
 
@@ -56,6 +59,11 @@ class Entry:
     def means_something(cls, task: Task | type[Task]) -> bool:
         """Whether the method has a meaning for a task (or a class of tasks)."""
         return task.kind in cls.tasks
+
+    @classmethod
+    def within(cls, **settings: Any) -> None:
+        """Refuse settings outside of `ranges` (ConfigError)."""
+        check_ranges(f"options.{cls.__name__.lower()}", cls.ranges, settings)
 
     @classmethod
     def refuse(cls, task: Task, name: str) -> None:

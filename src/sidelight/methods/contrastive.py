@@ -10,6 +10,7 @@ from sidelight.data.batch import Batch
 from sidelight.losses.contrastive import class_nce, crcd, crd, crd_log_normaliser, gmc, info_nce
 from sidelight.losses.distribution import jensen_shannon
 from sidelight.methods.distillation import Teacher, Term
+from sidelight.methods.ranges import ABOVE_0, BELOW_1, FROM_0, SOME
 from sidelight.networks.network import Network, Output
 from sidelight.tasks import Task
 
@@ -23,9 +24,11 @@ class NCE(Term):
 
     relational = True
     paper = "van den Oord et al. 2018, arXiv 1807.03748"
+    ranges = {"temperature": ABOVE_0, "weight": FROM_0}
 
     def __init__(self, temperature: float = 0.1, weight: float = 1.0):
         super().__init__()
+        self.within(temperature=temperature, weight=weight)
         self.temperature, self.weight = temperature, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
@@ -44,9 +47,11 @@ class CRCD(Term):
 
     relational = True
     paper = "Zhu et al., CVPR 2021"
+    ranges = {"anchors": SOME, "temperature": ABOVE_0, "weight": FROM_0}
 
     def __init__(self, anchors: int = 4, temperature: float = 0.1, weight: float = 1.0):
         super().__init__()
+        self.within(anchors=anchors, temperature=temperature, weight=weight)
         self.anchors, self.temperature, self.weight = anchors, temperature, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
@@ -69,6 +74,7 @@ class CRD(Term):
     instead = "its negatives are rows of other classes; use 'nce', which contrasts rows"
     relational = True
     paper = "Tian et al., ICLR 2020"
+    ranges = {"negatives": SOME, "width": SOME, "temperature": ABOVE_0, "momentum": BELOW_1, "weight": FROM_0}
     bank: Tensor
     classes: Tensor
     space: Tensor
@@ -83,6 +89,7 @@ class CRD(Term):
         weight: float = 0.8,
     ):
         super().__init__()
+        self.within(negatives=negatives, width=width, temperature=temperature, momentum=momentum, weight=weight)
         self.negatives, self.width, self.weight = negatives, width, weight
         self.temperature, self.momentum = temperature, momentum
 
@@ -138,9 +145,11 @@ class CCL(Term):
     instead = "it contrasts classes; use 'nce', which contrasts rows"
     relational = True
     paper = "Chen et al., CVPR 2021"
+    ranges = {"temperature": ABOVE_0, "weight": FROM_0}
 
     def __init__(self, temperature: float = 0.1, weight: float = 1.0):
         super().__init__()
+        self.within(temperature=temperature, weight=weight)
         self.temperature, self.weight = temperature, weight
 
     def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
@@ -170,9 +179,11 @@ class GMC(Term):
     relational = True
     reads_features = True
     paper = "Poklukar et al., ICML 2022"
+    ranges = {"temperature": ABOVE_0, "width": SOME, "weight": FROM_0}
 
     def __init__(self, temperature: float = 0.3, width: int = 64, weight: float = 1.0):
         super().__init__()
+        self.within(temperature=temperature, width=width, weight=weight)
         self.temperature, self.width, self.weight = temperature, width, weight
 
     def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:

@@ -18,6 +18,7 @@ from sidelight.losses.pointwise import soft_label_kl
 from sidelight.losses.relational import dask, similarity_preserving
 from sidelight.methods.distillation import Teacher, Term
 from sidelight.methods.hints import squared_distance
+from sidelight.methods.ranges import ABOVE_0, FROM_0
 from sidelight.networks.network import Network, Output
 from sidelight.tasks import Regression, Task
 
@@ -68,9 +69,11 @@ class MERS(OnHallucinated):
     """
 
     paper = "Garcia et al., ECCV 2018"
+    ranges = {"temperature": ABOVE_0, "weight": FROM_0}
 
     def __init__(self, temperature: float = 10.0, weight: float = 1.0):
         super().__init__()
+        self.within(temperature=temperature, weight=weight)
         self.temperature, self.weight = temperature, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> dict[str, Tensor]:
@@ -91,9 +94,11 @@ class CMKD(OnHallucinated):
 
     relational = True
     paper = "as compared with in Wei et al. 2023, arXiv 2309.08204"
+    ranges = {"weight": FROM_0}
 
     def __init__(self, weight: float = 100.0):
         super().__init__()
+        self.within(weight=weight)
         self.weight = weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
@@ -111,9 +116,11 @@ class DASK(OnHallucinated):
 
     relational = True
     paper = "Ni et al., ICASSP 2022"
+    ranges = {"distance": FROM_0, "angle": FROM_0, "point": FROM_0, "weight": FROM_0}
 
     def __init__(self, distance: float = 25.0, angle: float = 50.0, point: float = 1.0, weight: float = 1.0):
         super().__init__()
+        self.within(distance=distance, angle=angle, point=point, weight=weight)
         self.distance, self.angle, self.point, self.weight = distance, angle, point, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sidelight.data.batch import Batch
 from sidelight.methods.distillation import Part, Teacher, Term
+from sidelight.methods.ranges import FROM_0
 from sidelight.networks.network import Network, Output
 from sidelight.tasks import Task
 
@@ -34,9 +35,11 @@ class FitNet(Term):
     reads_features = True
     reaches: ClassVar[Part] = "encoders"
     paper = "Romero et al., ICLR 2015"
+    ranges = {"weight": FROM_0}
 
     def __init__(self, weight: float = 1.0):
         super().__init__()
+        self.within(weight=weight)
         self.weight = weight
         self.regressors = nn.ModuleDict()
 

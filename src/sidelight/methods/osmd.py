@@ -19,6 +19,7 @@ from sidelight.losses.pointwise import soft_label_kl, squared_error
 from sidelight.losses.relational import rkd
 from sidelight.methods.base import Clock, Method, Standalone
 from sidelight.methods.kept import Speech, rows_of, those
+from sidelight.methods.ranges import SEVERAL
 from sidelight.networks.build import feature_shape
 from sidelight.networks.fusions import CrossTranslation
 from sidelight.networks.hallucination import HallucinationNetwork, TNet
@@ -107,6 +108,7 @@ class OSMD(Standalone):
     hallucinates = "encoder"
     learns_from = "all"
     balance = "target-ratio"
+    ranges = {"positions": SEVERAL}
 
     def __init__(self, student: Network, task: Task, adaptation: Adaptation | None, decoders: Mapping[str, TNet]):
         super().__init__(task)
@@ -135,8 +137,7 @@ class OSMD(Standalone):
                 (T-Nets, squared error).
             positions: how many positions of sequences and maps MMD compares in a batch.
         """
-        if positions < 2:
-            raise ConfigError(f"options.osmd.positions must be at least 2, not {positions}")
+        cls.within(positions=positions)
         ordinary, branch = parts.trained(parts.available), parts.trained(parts.privileged)
         slots = parts.hallucination_networks(ordinary, branch)
         student = parts.student(ordinary, slots, "cross-translation" if ctn == "cross" else "concat")

@@ -8,6 +8,7 @@ from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.losses.pointwise import cosine_distance, soft_label_kl, squared_error
 from sidelight.methods.distillation import Term
+from sidelight.methods.ranges import ABOVE_0, FROM_0
 from sidelight.networks.network import Output
 from sidelight.tasks import Task
 
@@ -22,9 +23,11 @@ class KL(Term):
     tasks = ("classification", "segmentation")
     instead = "it compares class probabilities; use 'mse', which matches the predicted values"
     paper = "Hinton et al. 2015"
+    ranges = {"temperature": ABOVE_0, "weight": FROM_0}
 
     def __init__(self, temperature: float = 4.0, weight: float = 1.0):
         super().__init__()
+        self.within(temperature=temperature, weight=weight)
         self.temperature, self.weight = temperature, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
@@ -39,9 +42,11 @@ class MSE(Term):
     """
 
     paper = "Makantasis et al., IEEE TAC 2023"
+    ranges = {"weight": FROM_0}
 
     def __init__(self, on: str = "prediction", weight: float = 1.0):
         super().__init__()
+        self.within(weight=weight)
         if on not in ("prediction", "fused"):
             raise ConfigError(f"mse works on 'prediction' or 'fused', not {on!r}")
         self.on, self.weight = on, weight
@@ -59,9 +64,11 @@ class Cosine(Term):
     """
 
     paper = "Aslam et al., CVPRW 2023"
+    ranges = {"weight": FROM_0}
 
     def __init__(self, adaptive: bool = True, weight: float = 1.0):
         super().__init__()
+        self.within(weight=weight)
         self.adaptive, self.weight = adaptive, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:

@@ -12,6 +12,7 @@ from sidelight.data.batch import Batch
 from sidelight.losses.distribution import gaussian_mmd
 from sidelight.losses.relational import pkt, rkd, similarity_preserving
 from sidelight.methods.distillation import Term
+from sidelight.methods.ranges import FROM_0
 from sidelight.networks.network import Output
 from sidelight.tasks import Task
 
@@ -25,9 +26,11 @@ class RKD(Term):
 
     relational = True
     paper = "Park et al., CVPR 2019"
+    ranges = {"distance": FROM_0, "angle": FROM_0, "weight": FROM_0}
 
     def __init__(self, distance: float = 25.0, angle: float = 50.0, weight: float = 1.0):
         super().__init__()
+        self.within(distance=distance, angle=angle, weight=weight)
         self.distance, self.angle, self.weight = distance, angle, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
@@ -42,9 +45,11 @@ class SP(Term):
 
     relational = True
     paper = "Tung & Mori, ICCV 2019"
+    ranges = {"weight": FROM_0}
 
     def __init__(self, weight: float = 100.0):
         super().__init__()
+        self.within(weight=weight)
         self.weight = weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
@@ -60,9 +65,11 @@ class PKT(Term):
 
     relational = True
     paper = "Passalis & Tefas, ECCV 2018"
+    ranges = {"weight": FROM_0}
 
     def __init__(self, weight: float = 30000.0):
         super().__init__()
+        self.within(weight=weight)
         self.weight = weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
@@ -78,9 +85,11 @@ class MMD(Term):
 
     relational = True
     paper = "Long et al., ICML 2015"
+    ranges = {"weight": FROM_0}
 
     def __init__(self, weight: float = 1.0):
         super().__init__()
+        self.within(weight=weight)
         self.weight = weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:

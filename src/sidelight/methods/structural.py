@@ -12,6 +12,7 @@ from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.losses.structural import StructuralTransport
 from sidelight.methods.distillation import Term
+from sidelight.methods.ranges import FROM_0
 from sidelight.networks.network import Output
 from sidelight.tasks import Task
 
@@ -27,11 +28,13 @@ class PKDOT(Term):
     hallucinates = "t-net"
     section = "transport"
     paper = "Aslam et al. 2024, arXiv 2401.15489"
+    ranges = {"weight": FROM_0}
     preset: ClassVar[str | None] = None
     weights: ClassVar[dict[str, float]] = {"paper": 0.4, "released": 0.6, "sidelight": 1.0}
 
     def __init__(self, preset: str = "paper", weight: float | None = None, **settings: Any):
         super().__init__()
+        self.within(weight=weight)
         self.transport = StructuralTransport(preset, **settings)
         self.weight = self.weights[preset] if weight is None else weight
 

@@ -13,6 +13,7 @@ from sidelight.config import Config
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.methods.base import Clock, Method, Standalone
+from sidelight.methods.ranges import FROM_0
 from sidelight.networks.network import Network
 from sidelight.networks.translation import TranslationNetwork
 from sidelight.tasks import Task
@@ -78,6 +79,7 @@ class MTNet(Standalone):
     paper = "Liu et al., TIFS 2021"
     stages = ("teacher", "student")
     hallucinates = "encoder"
+    ranges = {"weight": FROM_0}
 
     @classmethod
     def check_experiment(cls, name: str, config: Config, task: Task, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -90,6 +92,7 @@ class MTNet(Standalone):
 
     @classmethod
     def build(cls, parts: Parts, weight: float = 1.0) -> Method:
+        cls.within(weight=weight)
         start = parts.trained([*parts.available, *parts.privileged])
         student = parts.student(start, parts.translation_networks(start))
         return Translated(student, parts.task, weight)
