@@ -134,6 +134,15 @@ def test_bert_sees_its_own_padding(folder):
         assert encoder(torch.zeros(1, 12)).isfinite().all()
 
 
+def test_bert_reads_token_numbers_as_prepared_text_has_them(folder):
+    name = folder("bert")
+    encoder = Backbone(name, (12, 1), 8).eval()
+    x, length = rows("bert"), torch.tensor([12, 7, 5])
+    with torch.no_grad():
+        assert torch.equal(encoder(x[..., None]), encoder(x))
+        assert torch.equal(encoder(x[..., None], length), encoder(x, length))
+
+
 def test_group_normalised_wav2vec2_refuses_varying_length(folder):
     encoder = Backbone(folder("wav2vec2", feat_extract_norm="group"), (160,), 8)
     with pytest.raises(ConfigError, match="varying length"):
@@ -145,6 +154,7 @@ def test_group_normalised_wav2vec2_refuses_varying_length(folder):
     [
         ("videomae", (3, 8, 16, 16), r"reads clips of shape \(3, 4, 16, 16\), not rows of shape \(3, 8, 16, 16\)"),
         ("bert", (13,), "at most 12"),
+        ("bert", (12, 2), r"\(time, 1\)"),
         ("wav2vec2", (19,), "at least 20 steps"),
         ("wav2vec2", (160, 2), r"\(time, 1\)"),
     ],

@@ -16,7 +16,7 @@ from sidelight.networks.tokens import stretches
 
 FAMILIES = {
     "wav2vec2": "waveforms (time,) or (time, 1)",
-    "bert": "token numbers (time,)",
+    "bert": "token numbers (time,) or (time, 1)",
     "videomae": "clips (channels, time, height, width)",
 }
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -51,7 +51,7 @@ class HFNet(Net, nn.Module):
             out = hidden.transpose(1, 2).unflatten(2, grid)
             return out
         if self.family == "bert":
-            ids = self._token_numbers(x)
+            ids = self._token_numbers(x.flatten(1))
             mask = ids != self.config.pad_token_id
             if length is not None:
                 mask &= torch.arange(ids.shape[1], device=x.device) < length.unsqueeze(1)
@@ -181,7 +181,7 @@ def _fits(name: str, settings: Any, shape: tuple[int, ...]) -> None:
         fits = shape == (settings.num_channels, settings.num_frames, size, size)
         wanted = f"clips of shape {(settings.num_channels, settings.num_frames, size, size)}"
     elif family == "bert":
-        fits = len(shape) == 1 and shape[0] <= settings.max_position_embeddings
+        fits = shape[1:] in ((), (1,)) and shape[0] <= settings.max_position_embeddings
         wanted += f" with at most {settings.max_position_embeddings} of them"
     else:
         least = 1
