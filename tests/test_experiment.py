@@ -544,7 +544,11 @@ def test_a_built_in_set_answers_its_own_question(tmp_path, monkeypatch):
 def test_regression_of_two_targets(tmp_path):
     data = make_data("regression")  # one target is missing in some rows
     made = study(tmp_path / "run", data, methods=["mse", "pkdot+mse"], placebo=["best"], training={"epochs": 8})
-    assert list(made.results.columns[6:9]) == ["ccc", "mae", "rmse"]
+    assert list(made.results.columns[6:11]) == ["ccc", "mae", "rmse", "ccc_valence", "ccc_arousal"]
+    assert made.results[["ccc_valence", "ccc_arousal"]].mean(axis=1).tolist() == pytest.approx(
+        made.results.ccc.tolist()
+    )
+    assert "CCC of valence" in write_report(made.folder, tmp_path / "report.html").read_text("utf-8")
     assert made.results.ccc.between(-1, 1).all()
     means = made.results[made.results.control == ""].groupby("method").ccc.mean()
     assert means["teacher"] > means["baseline"]

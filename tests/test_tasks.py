@@ -200,6 +200,20 @@ def test_units_learnt_from_the_train_rows_change_neither_loss_nor_score(mean, sc
     np.testing.assert_allclose(task.decide(in_units) / scale, (prediction * scale + mean) / scale, rtol=1e-4, atol=1e-3)
 
 
+def test_several_targets_have_a_ccc_each_and_one_has_none():
+    prediction, target, labelled = random_rows(3)
+    target[:4, 0] = torch.nan
+    task = task_of("regression")
+    measured = task.measure(task.decide(prediction[labelled]), target[labelled].numpy())
+    each = [measured[f"ccc_{name}"] for name in task.labels]
+    known = labelled & target[:, 0].isfinite()
+    assert each[0] == pytest.approx(concordance(prediction[known, :1].double(), target[known, :1].double()).item())
+    assert each[0] != pytest.approx(each[1])
+    assert measured["ccc"] == pytest.approx(np.mean(each))
+    assert metric_name(f"ccc_{task.labels[0]}") == f"CCC of {task.labels[0]}"
+    assert set(Regression(("pain",)).metrics()) == {"ccc", "mae", "rmse"}
+
+
 def test_units_are_those_of_the_labelled_finite_targets():
     _, target, labelled = random_rows(7)
     target[~labelled] = 1e6

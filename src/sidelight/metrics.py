@@ -61,6 +61,11 @@ def ccc(prediction: NDArray, target: NDArray) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
+def ccc_of(prediction: NDArray, target: NDArray, column: int) -> float:
+    """`ccc` of one target column."""
+    return ccc(_columns(prediction)[:, column], _columns(target)[:, column])
+
+
 def mae(prediction: NDArray, target: NDArray) -> float:
     """Mean absolute error over all finite targets."""
     prediction, target = _columns(prediction), _columns(target)

@@ -13,6 +13,8 @@ SHARES = frozenset(
 )
 OF_CLASS = "iou."
 """How the intersection over union of one class begins: `iou.<class>`."""
+OF_TARGET = "ccc_"
+"""How the CCC of one of several targets begins: `ccc_<target>`."""
 ABBREVIATED = ("ccc", "mae", "rmse", "acer", "apcer", "bpcer", "eer", "auc")
 
 
@@ -52,6 +54,8 @@ def metric_name(metric: str) -> str:
     """The metric's name as read: `unweighted_accuracy` -> "unweighted accuracy", `ccc` -> "CCC"."""
     if metric.startswith(OF_CLASS):
         return f"IoU of {metric.removeprefix(OF_CLASS)}"
+    if metric.startswith(OF_TARGET):
+        return f"CCC of {metric.removeprefix(OF_TARGET)}"
     short = {"macro_f1": "macro-F1", "median_rank": "MedR", "miou": "mIoU"} | {
         name: name.upper() for name in ABBREVIATED
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,4 +72,7 @@ class Regression(Task):
         return np.asarray(self.express(prediction.detach().cpu().double()))
 
     def metrics(self) -> dict[str, Metric]:
-        return metrics.REGRESSION
+        if self.outputs == 1:
+            return metrics.REGRESSION
+        each = {f"ccc_{name}": Metric(partial(metrics.ccc_of, column=k)) for k, name in enumerate(self.labels)}
+        return metrics.REGRESSION | each
