@@ -55,10 +55,14 @@ def test_absent_extras_say_how_to_get_them(monkeypatch):
     monkeypatch.setattr(doctor, "find_spec", lambda name: None)
     checks = {check.name: check for check in [*doctor._extras(), *doctor._providers()]}
     assert checks["onnx"].state == "absent"
-    assert 'pip install "sidelight[export]"' in checks["onnx"].mend
+    assert 'pip install ".[export]"' in checks["onnx"].mend
     assert checks["timm"].state == "absent"
+    assert "pip install torchvision --index-url https://download.pytorch.org/whl/cpu" in checks["torchvision"].mend
+    assert checks["timm"].mend.endswith("pip install timm")
+    assert "torchvision" in checks["timm"].mend
+    assert "torchaudio" not in checks  # no part of sidelight reads it: nothing to get
     for package, extra in (("transformers", "hf"), ("av", "video"), ("soundfile", "audio"), ("neurokit2", "bio")):
-        assert checks[package].mend == f'pip install "sidelight[{extra}]"'
+        assert checks[package].mend == f'pip install ".[{extra}]" in sidelight\'s folder'
 
 
 def test_every_extra_is_one_of_the_packages():

@@ -37,7 +37,7 @@ SHAPES = {"wav2vec2": (160,), "bert": (12,), "videomae": (3, 4, 16, 16)}
 
 @pytest.fixture
 def transformers():
-    return pytest.importorskip("transformers", reason='needs transformers: pip install "sidelight[hf]"')
+    return pytest.importorskip("transformers", reason='needs transformers: pip install ".[hf]"')
 
 
 @pytest.fixture

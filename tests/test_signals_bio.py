@@ -12,7 +12,7 @@ from sidelight.signals.bio import KINDS, UNITS, beat_features, clean, feature_na
 
 @pytest.fixture
 def nk():
-    return pytest.importorskip("neurokit2", reason='biosignals need neurokit2: pip install "sidelight[bio]"')
+    return pytest.importorskip("neurokit2", reason='biosignals need neurokit2: pip install ".[bio]"')
 
 
 def test_beats_by_hand():

@@ -93,7 +93,7 @@ class TestCsv:
 class TestAudio:
     @pytest.fixture
     def soundfile(self):
-        return pytest.importorskip("soundfile", reason='sound files need soundfile: pip install "sidelight[audio]"')
+        return pytest.importorskip("soundfile", reason='sound files need soundfile: pip install ".[audio]"')
 
     @pytest.mark.parametrize("ending", ["wav", "flac"])
     def test_parts_and_the_mean_of_channels(self, tmp_path, soundfile, ending):

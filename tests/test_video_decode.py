@@ -20,7 +20,7 @@ FRAMES, RATE, SOUND = 40, 25, 16000
 
 @pytest.fixture(scope="module")
 def av():
-    return pytest.importorskip("av", reason='video needs PyAV: pip install "sidelight[video]"')
+    return pytest.importorskip("av", reason='video needs PyAV: pip install ".[video]"')
 
 
 def picture(i: int, height: int = 48, width: int = 64) -> np.ndarray:

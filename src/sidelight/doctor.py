@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from typing import Literal
 
+from sidelight.extras import install
 from sidelight.machine import usable_cores
 
 EXTRAS = {
@@ -33,6 +34,16 @@ PROVIDERS = {
     "timm": "encoders timm:…",
 }
 """Not needed; where they are installed but broken, they break other packages, and the error seldom says why."""
+
+FROM_TORCHS_INDEX = (
+    "install it from the index that your torch came from; for a CPU build: pip install {} "
+    "--index-url https://download.pytorch.org/whl/cpu"
+)
+ABSENT = {
+    "torchvision": FROM_TORCHS_INDEX.format("torchvision"),
+    "timm": "first torchvision, from the index that your torch came from (timm needs it); then: pip install timm",
+}
+"""How to get a provider, where it serves anything. PyPI's torchvision does not import beside another index's torch."""
 
 DECODERS = ("h264", "hevc", "mpeg4", "vp9", "av1", "mjpeg", "aac", "mp3", "flac", "pcm_s16le")
 """Codecs that the public video sets and most recordings use."""
@@ -144,7 +155,7 @@ def _disk() -> Check:
 
 def _extras() -> Iterator[Check]:
     for name, (extra, use) in EXTRAS.items():
-        mend = f'pip install "sidelight[{extra}]"'
+        mend = install(extra)
         if find_spec(name) is None:
             yield Check(name, "absent", f"not installed; for {use}", mend)
         elif error := import_error(name):
@@ -161,7 +172,7 @@ def _codecs() -> Check:
 
     lacking = [name for name in DECODERS if name not in av.codecs_available]
     if lacking:
-        mend = 'the wheels from PyPI have them all: pip install --force-reinstall "sidelight[video]"'
+        mend = "the wheels from PyPI have them all: pip install --force-reinstall av"
         return Check("codecs", "warning", f"this PyAV does not decode {', '.join(lacking)}", mend)
     return Check("codecs", "ok", f"decodes {', '.join(DECODERS)}")
 
@@ -169,7 +180,8 @@ def _codecs() -> Check:
 def _providers() -> Iterator[Check]:
     for name, use in PROVIDERS.items():
         if find_spec(name) is None:
-            yield Check(name, "absent", f"not installed, not needed; for {use}")
+            if name in ABSENT:
+                yield Check(name, "absent", f"not installed, not needed; for {use}", ABSENT[name])
         elif error := import_error(name):
             yield Check(name, "warning", f"installed, but cannot be imported: {error}", explain(name, error))
         else:

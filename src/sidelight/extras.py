@@ -8,11 +8,14 @@ from typing import Any
 from sidelight.errors import RunError
 
 
+def install(extra: str) -> str:
+    """How to get an extra: from the checkout, as sidelight itself is installed."""
+    return f'pip install ".[{extra}]" in sidelight\'s folder'
+
+
 def optional(package: str, extra: str, purpose: str) -> Any:
     """The imported package; RunError, naming the extra that brings it, where it cannot be imported."""
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise RunError(
-            f'{purpose} needs {package}, which cannot be imported ({error}): pip install "sidelight[{extra}]"'
-        ) from error
+        raise RunError(f"{purpose} needs {package}, which cannot be imported ({error}): {install(extra)}") from error

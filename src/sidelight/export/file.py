@@ -181,6 +181,6 @@ def _refuse_version(path: Path, found: Any) -> None:
     if isinstance(found, int) and found > FORMAT_VERSION:
         raise RunError(
             f"{path} was written by a newer sidelight (format {found}; this one reads {FORMAT_VERSION}). "
-            "Update it: pip install -U sidelight"
+            "Update it: `pip install .` in a newer checkout"
         )
     raise RunError(f"{path} is damaged: its format version is {found!r}; expected {FORMAT_VERSION}. {MEND}")

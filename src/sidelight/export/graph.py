@@ -20,6 +20,7 @@ from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import ConfigError, RunError, unknown
 from sidelight.export.deployed import Deployed, fixed_to_group
 from sidelight.export.file import KEY, description
+from sidelight.extras import install
 from sidelight.results.store import write_atomic
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _write_onnx(deployed: Deployed, told: str) -> tuple[bytes, Runner]:
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise RunError(f'writing ONNX needs {error.name}: pip install "sidelight[export]"') from error
+        raise RunError(f"writing ONNX needs {error.name}: {install('export')}") from error
     try:
         program = torch.onnx.export(
             deployed,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sidelight.errors import ConfigError, DataError, SidelightError
+from sidelight.extras import install
 from sidelight.networks.backbones.base import Net, Returns
 from sidelight.networks.tokens import stretches
 
@@ -137,7 +138,7 @@ def _transformers() -> Any:
         import transformers
     except ImportError as error:
         raise ConfigError(
-            f"encoders 'hf:…' need transformers ({error}): pip install \"sidelight[hf]\". `sidelight doctor` says more"
+            f"encoders 'hf:…' need transformers ({error}): {install('hf')}. `sidelight doctor` says more"
         ) from None
     return transformers
 
