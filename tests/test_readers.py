@@ -139,7 +139,7 @@ def test_options_are_checked_by_name_and_type(shelf):
         make_reader("shelv")
 
 
-def test_the_command_line(shelf, tmp_path, capsys):
+def test_the_command_line(shelf, tmp_path, capsys, monkeypatch):
     def say(*words: object) -> tuple[int, str, str]:
         code = main(["prepare", *map(str, words)])
         return code, *capsys.readouterr()
@@ -159,6 +159,9 @@ def test_the_command_line(shelf, tmp_path, capsys):
     assert (code, "5 rows skipped" in printed) == (0, True)
     assert say("shelf", "--synthetic", tmp_path / "tiny")[0] == 0
     assert "is not empty" in say("shelf", "--synthetic", tmp_path / "tiny")[2]
+    monkeypatch.chdir(tmp_path)
+    assert say("shelf", "--synthetic")[:2] == (0, "shelf-synthetic\n")
+    assert check(make_reader("shelf"), "shelf-synthetic") == []
     assert "say where to write" in say("shelf", shelf)[2]
     assert "Did you mean 'shelf'" in say("shel")[2]
 

@@ -42,13 +42,13 @@ An experiment.yaml holds the same settings, nested at the dots; `--dry-run` prin
   sidelight predict student.safetensors new_rows.csv --output predictions.csv""",
     "export": """
   sidelight export runs/phone-watch --onnx
-  sidelight export student.safetensors --onnx --output student.onnx      (needs: pip install "sidelight[export]")""",
+  sidelight export student.safetensors --onnx --output student.onnx      (needs the extra: pip install ".[export]")""",
     "prepare": """
   sidelight prepare                             the readers: one per public data set
   sidelight prepare biovid                      how to get the data, and the reader's options
   sidelight prepare biovid /data/biovid --check what is missing, before any work
   sidelight prepare biovid /data/biovid prepared/biovid part=A classes=all
-  sidelight prepare biovid --synthetic tiny     a tiny set of noise in the official layout, to try things on""",
+  sidelight prepare biovid --synthetic          biovid-synthetic/: a tiny set of noise, to try things on""",
     "extract": """
   sidelight extract prepared/ucf features/ucf --encoder rgb=r3d18 --weights rgb=r3d18.safetensors
   sidelight run features/ucf --available rgb --privileged audio""",
@@ -179,7 +179,7 @@ def build_parser() -> Parser:
     prepare = verb(
         "prepare",
         "turn a public data set, as it is distributed, into a folder that every verb reads",
-        "sidelight prepare [NAME [SOURCE [OUT]]] [KEY=VALUE ...] [--check] [--on-error HOW] [--synthetic FOLDER]",
+        "sidelight prepare [NAME [SOURCE [OUT]]] [KEY=VALUE ...] [--check] [--on-error HOW] [--synthetic [FOLDER]]",
     )
     prepare.add_argument("name", nargs="?", metavar="NAME", help="a reader (default: list them)")
     prepare.add_argument("source", nargs="?", metavar="SOURCE", help="the unpacked data set")
@@ -190,7 +190,13 @@ def build_parser() -> Parser:
         "--on-error", choices=("raise", "skip"), default="raise", help="skip: leave bad rows out and list them"
     )
     prepare.add_argument("--overwrite", action="store_true", help="replace a prepared folder that is there")
-    prepare.add_argument("--synthetic", metavar="FOLDER", help="write a tiny synthetic copy of the official layout")
+    prepare.add_argument(
+        "--synthetic",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="write a tiny synthetic copy of the official layout (without a folder: NAME-synthetic)",
+    )
 
     extract = verb(
         "extract",

@@ -144,7 +144,7 @@ def prepare_verb(args: argparse.Namespace) -> int:
     if args.synthetic is not None:
         from sidelight.readers.base import synthesize
 
-        print(synthesize(reader, args.synthetic))
+        print(synthesize(reader, args.synthetic or f"{args.name}-synthetic"))
     elif args.source is None:
         settings = [f"{name}={default}: {about}" for name, default, about in reader.options()]
         entry(args.name, reader.summary, reader.obtain, f"licence: {reader.licence}", reader.citation, *settings)
