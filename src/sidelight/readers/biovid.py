@@ -199,7 +199,8 @@ class BioVid(Reader):
                 lines.append(f"{i + 1}\t{subject}\t{level}\t{CLASSES[level]}\t{5 * i + level + 1}\t{name}")
                 frames = noise_frames(generator, 6, level / 8).repeat(23, 0)
                 write_video(out / "video" / subject / f"{name}.mp4", frames, VIDEO_RATE)
-                write_text(out / "biosignals_filtered" / subject / f"{name}_bio.csv", _signals(generator, level))
+                for kind in ("filtered", "raw"):
+                    write_text(out / f"biosignals_{kind}" / subject / f"{name}_bio.csv", _signals(generator, level))
         write_text(out / "samples.csv", "\n".join(lines) + "\n")
 
 
