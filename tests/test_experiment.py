@@ -36,6 +36,7 @@ from sidelight.experiment.study import Study
 from sidelight.methods import METHODS as REGISTRY
 from sidelight.methods import Term
 from sidelight.networks.network import Output
+from sidelight.report import write_report
 from sidelight.tasks import Task
 from small import BASE, cell, curves, differing, make_data, merged, outcome, plan, study, table, tensors
 
