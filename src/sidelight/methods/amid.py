@@ -66,11 +66,13 @@ class AMID(Standalone):
     The bounds are sums over a row's pairs, so they grow with the rows per class: the paper's weights were chosen for
     batches of 16 and 51 classes. With few classes and batches of 128 smaller `mi_student` and `mi_auxiliary` serve.
 
-    Our reading where the paper is silent: S begins with fresh weights and keeps its activations (LeakyReLU is M's and
-    the discriminators'); M ends as S's fusion does; discriminators have hidden layers of F units and step before the
-    rest. A row without a label is in JSD and before D1; one without any privileged modality teaches CE(S) alone. The
-    paper's warm-up is 20 epochs of many (5 on IEMOCAP); here it is 5, since the usual budget is 50 epochs with a
-    patience of 10.
+    A departure: the paper changes all activation functions to LeakyReLU (section 4.2; in table 1 the compared methods'
+    too); here M's hidden layer and the discriminators have it, S, A and the end of M keep their own.
+
+    Our reading where the paper is silent: S begins with fresh weights; M ends as S's fusion does; discriminators have
+    hidden layers of F units and step before the rest. A row without a label is in JSD and before D1; one without any
+    privileged modality teaches CE(S) alone. The paper's warm-up is 20 epochs of many (5 on IEMOCAP); here it is 5,
+    since the usual budget is 50 epochs with a patience of 10.
     """
 
     paper = "Chen et al., CVPR 2023"
