@@ -201,7 +201,7 @@ def test_code_in_a_folder_is_not_run(folder, tmp_path):
 
 def test_transformers_is_named_where_it_is_absent(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ConfigError, match=r'pip install "sidelight\[hf\]"'):
+    with pytest.raises(ConfigError, match=r'pip install "\.\[hf\]"'):
         Backbone(f"hf:{tmp_path}", (12,), 8)
 
 
