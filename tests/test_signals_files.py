@@ -150,5 +150,5 @@ def test_an_absent_extra_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib, "import_module", absent)
     with pytest.raises(RunError, match=r"reading sound files needs soundfile.*\.\[audio\]"):
         read_audio(tmp_path / "a.wav")
-    with pytest.raises(RunError, match=r"sidelight\[x\]"):
+    with pytest.raises(RunError, match=r"\.\[x\]"):
         extras.optional("nothing", "x", "this")
