@@ -11,7 +11,7 @@ import torch
 
 from sidelight.cli import main
 from sidelight.data import load
-from sidelight.errors import DataError
+from sidelight.errors import ConfigError, DataError
 from sidelight.readers import make_reader
 from sidelight.readers.base import check, prepare, synthesize
 from sidelight.readers.multibench import prepare_multibench
@@ -109,6 +109,11 @@ def test_multibench_loaders_become_a_prepared_folder(tmp_path):
     assert list(data.split[[0, 10, 15]]) == ["train", "select", "test"]
     with pytest.raises(DataError, match="train, batch 0 has 2 modalities; 1 are named"):
         prepare_multibench(loaders, tmp_path / "b", ["image"])
+
+
+def test_multibench_is_prepared_in_python_and_the_error_says_so():
+    with pytest.raises(ConfigError, match="prepare_multibench"):
+        make_reader("multibench")
 
 
 def test_packed_batches_of_multibench_keep_their_lengths(tmp_path):

@@ -33,6 +33,11 @@ READERS: dict[str, str] = {
 
 def reader_class(name: str) -> type[Reader]:
     """The reader of that name; raises ConfigError for an unknown one."""
+    if name == "multibench":
+        raise ConfigError(
+            "multibench has no reader: its loaders are objects of Python. "
+            "Use sidelight.readers.multibench.prepare_multibench (docs/datasets/multibench.md)."
+        )
     if name not in READERS:
         raise ConfigError(unknown("reader", name, READERS))
     module, _, attribute = READERS[name].partition(":")
