@@ -11,5 +11,5 @@ os.environ["NO_COLOR"] = "1"
 
 from hypothesis import settings  # noqa: E402
 
-settings.register_profile("sidelight", deadline=None, max_examples=25)
+settings.register_profile("sidelight", deadline=None, max_examples=40)
 settings.load_profile("sidelight")

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 import recordings
 import sidelight as sl
+from resumed import Killed, Killer, same, trained
 from sidelight.config import AugmentConfig, TrainingConfig, load_config
 from sidelight.data.batch import Batch
 from sidelight.data.dataset import row_values
@@ -32,7 +33,6 @@ from sidelight.methods import Supervised
 from sidelight.methods.kept import Live
 from sidelight.networks.build import build_network
 from sidelight.tasks import make_task
-from sidelight.training import fit
 from sidelight.video.look import CENTRE, Look, Looks, Place
 
 N, SIZE, FRAME = 8, (20, 24), (48, 72)
@@ -151,35 +151,10 @@ def train(data, augment=AugmentConfig(crop=0.3, flip=True), checkpoint=None, wat
     network = build_network({m: data.shape(m) for m in reads}, reads, len(data.labels), config, size=data.size)
     settings = TrainingConfig(epochs=3, patience=3, batch_size=3, learning_rate=0.01)
     whole = data.batch(Preprocessor.fit(data, np.arange(N), reads))
-    rows = [replace(whole.take(part), index=torch.arange(len(part))) for part in torch.arange(N).split([6, 2])]
     method = Supervised(network, make_task("segmentation", data.labels))
-    history = fit(
-        method, *rows, settings, seed=5, checkpoint=checkpoint, checkpoint_seconds=0, augment=augment, threads=threads,
-        watch=watch,
-    )  # fmt: skip
-    return method.state_dict(), [{k: v for k, v in e.items() if k != "seconds"} for e in history.epochs]
-
-
-def same(a, b) -> bool:
-    return a[1] == b[1] and all(torch.equal(a[0][k], b[0][k]) for k in a[0])
-
-
-class Killed(BaseException):
-    pass
-
-
-class Killer:
-    """Ends the run after the checkpoint of its first epoch."""
-
-    def __call__(self, method, epoch):
-        if epoch == 2:
-            raise Killed
-
-    def state_dict(self):
-        return {}
-
-    def load_state_dict(self, state):
-        pass
+    return trained(
+        method, whole, (6, 2), settings, checkpoint=checkpoint, augment=augment, threads=threads, watch=watch
+    )
 
 
 def test_training_does_not_depend_on_threads_and_is_resumed_to_the_bit(rooms, tmp_path):
@@ -188,7 +163,7 @@ def test_training_does_not_depend_on_threads_and_is_resumed_to_the_bit(rooms, tm
     assert same(whole, train(rooms, threads=3))
     assert not same(whole, train(rooms, augment=None))
     with pytest.raises(Killed):
-        train(rooms, checkpoint=tmp_path / "state.pt", watch=Killer())
+        train(rooms, checkpoint=tmp_path / "state.pt", watch=Killer(1))
     assert same(whole, train(rooms, checkpoint=tmp_path / "state.pt"))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 
 import recordings
 import sidelight as sl
+from resumed import Killed, Killer, same, trained
 from sidelight.config import AugmentConfig, TrainingConfig, load_config
 from sidelight.data.kind import Kind
 from sidelight.data.lazy import LazyRows
@@ -28,7 +28,6 @@ from sidelight.export import load_student, predict_file
 from sidelight.methods import Supervised
 from sidelight.networks.build import build_network
 from sidelight.tasks import make_task
-from sidelight.training import fit
 from sidelight.video.augment import STATISTICS
 from sidelight.video.look import CENTRE, Looks
 
@@ -242,18 +241,10 @@ def train(folder, checkpoint=None, watch=None, augment=AUGMENT, threads=None, se
     data = sl.load(folder)
     task = make_task("classification", data.labels)
     method = Supervised(small_network(data, ["rgb", "depth", "feat"]), task)
-    n = len(data)
-    whole = batch_of(data)
-    rows = [replace(whole.take(part), index=torch.arange(len(part))) for part in torch.arange(n).split([n - 8, 8])]
-    history = fit(
-        method, *rows, settings, seed=5, checkpoint=checkpoint, checkpoint_seconds=0, augment=augment, threads=threads,
-        watch=watch,
+    return trained(
+        method, batch_of(data), (len(data) - 8, 8), settings,
+        checkpoint=checkpoint, augment=augment, threads=threads, watch=watch,
     )  # fmt: skip
-    return method.state_dict(), [{k: v for k, v in e.items() if k != "seconds"} for e in history.epochs]
-
-
-def same(a, b) -> bool:
-    return a[1] == b[1] and all(torch.equal(a[0][k], b[0][k]) for k in a[0])
 
 
 def test_training_does_not_depend_on_threads(clips):
@@ -261,27 +252,6 @@ def test_training_does_not_depend_on_threads(clips):
     assert same(whole, train(clips, threads=0))
     assert same(whole, train(clips, threads=1))
     assert not same(whole, train(clips, augment=None))
-
-
-class Killed(BaseException):
-    pass
-
-
-class Killer:
-    """Ends the run after the checkpoint of an epoch."""
-
-    def __init__(self, epoch):
-        self.epoch = epoch
-
-    def __call__(self, method, epoch):
-        if epoch == self.epoch + 1:
-            raise Killed
-
-    def state_dict(self):
-        return {}
-
-    def load_state_dict(self, state):
-        pass
 
 
 @pytest.mark.parametrize("epoch", [1, 2])

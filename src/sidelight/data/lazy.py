@@ -126,9 +126,8 @@ class LazyRows:
 
     def fingerprint(self, times: bool = False) -> bytes:
         """Of what the rows are: settings, names, places in time, sizes of files; with `times` their times of change."""
-        told = {
-            name: value for name, value in self.kind.to_config().items() if name != "view"
-        }  # compares, changes nothing
+        told = self.kind.to_config()
+        told.pop("view", None)  # says what is compared with what; a row is the same
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
         for i, name in enumerate(self.files.tolist()):
             path = self.folder / name

@@ -9,7 +9,7 @@ import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from sidelight.methods import METHODS, Recipe
 
 UNKNOWN = "unknown"
 """The digest where Python has no source: a class typed in at a prompt."""
+JOB = re.compile(r"([^~]+?)(@crossfit)?(~\w+)?-l[\d.e-]+-f-?\d+-s\d+")
+"""`Job.id`, of which files' names begin: the method's terms come first."""
 
 
 def own_methods(names: Iterable[str]) -> dict[str, str]:
@@ -95,13 +97,9 @@ def checked(
 
 def _of(paths: Iterable[Path], terms: Iterable[str]) -> dict[Path, str]:
     """The jobs, or their checkpoints, of methods that have one of the terms -> the first such term."""
-    return dict(_pairs(paths, set(terms)))
-
-
-def _pairs(paths: Iterable[Path], terms: set[str]) -> Iterator[tuple[Path, str]]:
+    found = {}
     for path in paths:
-        if job := re.match(r"([^~]+?)(@crossfit)?(~\w+)?-l[\d.e-]+-f-?\d+-s\d+", path.name):
-            for term in job[1].split("+"):
-                if term in terms:
-                    yield path, term
-                    break
+        job = JOB.match(path.name)
+        if term := next((t for t in job[1].split("+") if t in terms), "") if job else "":
+            found[path] = term
+    return found

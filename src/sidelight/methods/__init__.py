@@ -181,9 +181,9 @@ def options_of(name: str, config: Config) -> dict[str, Any]:
     if method.section and values:
         raise ConfigError(f"options.{name}: the settings of {name} are called {method.section}.{next(iter(values))}.")
     taken = method.build if issubclass(method, Standalone) else method
-    taken_values = read_arguments(taken, values, f"options.{name}")
-    check_ranges(f"options.{name}", method.ranges, taken_values)
-    return taken_values
+    settings = read_arguments(taken, values, f"options.{name}")
+    check_ranges(f"options.{name}", method.ranges, settings)
+    return settings
 
 
 def check_options(config: Config) -> None:
