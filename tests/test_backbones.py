@@ -38,6 +38,9 @@ ROWS = {
     ("r3d18", (3, 8, 32, 32)): 512,
     ("r2plus1d18", (1, 4, 32, 32)): 512,
     ("i3d", (2, 8, 32, 32)): 1024,
+    ("monai:resnet10", (2, 8, 16, 16)): 512,
+    ("monai:densenet121", (64, 2)): 1024,
+    ("monai:seresnet50", (40, 2)): 2048,
 }
 SMALL = [("resnet18", (40, 2)), ("resnet18", (1, 33, 40)), ("r3d18", (3, 4, 16, 16))]
 
@@ -131,7 +134,7 @@ def test_residual_networks_have_the_counts_of_torchvision(kind, total):
 def test_densenet_has_the_count_of_torchvision_and_understands_its_names():
     from sidelight.networks.backbones.resnet import DenseNet
 
-    net = on_paper(lambda: DenseNet(3, 1000))
+    net = on_paper(lambda: DenseNet("densenet121", 3, 2, 1000))
     assert count(net) == 7_978_856
     own = set(net.state_dict())
     for public in (
@@ -161,6 +164,50 @@ def test_resnet_is_monais(channels):
     with torch.no_grad():
         assert torch.equal(F.adaptive_avg_pool2d(ours.net.maps(x), 1).flatten(1), theirs(x))
         assert torch.allclose(ours(x), theirs(x), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("resnet101", (1, 33, 40)),
+        ("resnet10", (2, 8, 16, 16)),
+        ("densenet169", (64, 2)),
+        ("seresnext50", (2, 32, 32)),
+        ("seresnet50", (1, 8, 16, 16)),
+    ],
+)
+def test_a_network_by_monais_name_is_monais(name, shape):
+    import monai.networks.nets as nets
+
+    signal, dims = len(shape) == 2, max(1, len(shape) - 1)
+    channels = shape[1] if signal else shape[0]
+    if name.startswith("resnet"):
+        form = {"conv1_t_stride": 2, "bias_downsample": False, "shortcut_type": "B"}
+        theirs = getattr(nets, name)(spatial_dims=dims, n_input_channels=channels, num_classes=7, **form)
+        theirs.fc = nn.Identity()
+    elif name.startswith("densenet"):
+        theirs = getattr(nets, name)(spatial_dims=dims, in_channels=channels, out_channels=7)
+        theirs.class_layers.out = nn.Identity()
+    else:
+        theirs = getattr(nets, name)(spatial_dims=dims, in_channels=channels)
+        theirs.last_linear = nn.Identity()
+    ours = Backbone(f"monai:{name}", shape, 2048, dropout=0.0).eval()
+    found = ours.net.load_state_dict(theirs.state_dict(), strict=False)
+    assert not found.missing_keys
+    x = torch.randn(2, *shape)
+    with torch.no_grad():
+        expected = theirs.eval()(x.transpose(1, 2) if signal else x)
+        pooled = ours.net.pooled(ours.net.maps(x), 1)[:, 0]
+    assert torch.allclose(pooled, expected.flatten(1), atol=1e-4, rtol=1e-4)
+
+
+def test_a_wrong_name_of_monai_and_small_rows_are_named():
+    with pytest.raises(ConfigError, match=r"network of monai 'resnet19'.*resnet18"):
+        Backbone("monai:resnet19", (3, 32, 32))
+    with pytest.raises(ConfigError, match="'densenet121' needs rows of at least 32×32×32, not 16×32×32"):
+        Backbone("monai:densenet121", (1, 16, 32, 32))
+    with pytest.raises(ConfigError, match=r"'monai:resnet18' reads signals .*, not rows of shape \(5,\)"):
+        Backbone("monai:resnet18", (5,))
 
 
 def test_r3d_is_its_definition():
@@ -363,7 +410,7 @@ class TestSettings:
             build_network({"pulse": (20, 2)}, ["pulse"], 2, NetworkConfig(), encoders={"pulse": encoder})
 
     def test_every_name_is_built_and_tested(self):
-        assert {kind for kind, _ in ROWS} | {"resnet34"} == set(BACKBONES)
+        assert {kind for kind, _ in ROWS if ":" not in kind} | {"resnet34"} == set(BACKBONES)
         assert all(len(shape) in dimensions(kind) for kind, shape in ROWS)
 
 

@@ -24,7 +24,7 @@ BACKBONES: dict[str, tuple[int, ...]] = {
 PYRAMIDS: dict[str, tuple[int, ...]] = {"resnet34-pyramid": (3,), "resnet50-pyramid": (3,)}
 """Encoders of images with all their levels, for targets with a class per pixel -> dimensions of a row."""
 
-PROVIDERS: dict[str, tuple[int, ...]] = {"hf": (1, 2, 4), "torchvision": (3,), "timm": (3,)}
+PROVIDERS: dict[str, tuple[int, ...]] = {"monai": (2, 3, 4), "hf": (1, 2, 4), "torchvision": (3,), "timm": (3,)}
 """`<provider>:<name>`: networks from packages or local folders of the user's -> dimensions of a row."""
 
 ROWS = {

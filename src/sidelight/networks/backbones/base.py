@@ -150,6 +150,10 @@ def make_net(kind: str, shape: tuple[int, ...], config: Mapping[str, Any] | None
         from sidelight.networks.backbones.hf import make_hf
 
         return make_hf(name, shape, config)
+    if provider == "monai":
+        from sidelight.networks.backbones.resnet import make_monai
+
+        return make_monai(name, shape)
     if colon:
         from sidelight.networks.backbones.providers import make_provided
 
