@@ -14,6 +14,8 @@ from torch import Tensor
 
 from sidelight.losses.distribution import gaussian_mmd
 from sidelight.losses.pointwise import cosine_distance, soft_label_kl, squared_error
+from sidelight.losses.relational import dask, rkd
+from sidelight.losses.structural import structural_transport
 from support import reference
 
 LOSSES = {"kl": soft_label_kl, "mse": squared_error, "cosine": cosine_distance, "mmd": gaussian_mmd}
@@ -54,6 +56,17 @@ def test_the_gradient_is_that_of_differences(loss):
     """Not of the MMD, whose bandwidth follows the data without gradient; its gradient is held to the reference."""
     student, teacher = pair(0)
     assert torch.autograd.gradcheck(lambda s: loss(s, teacher), student)
+
+
+@pytest.mark.parametrize("loss", [rkd, dask, gaussian_mmd, lambda s, t: structural_transport(s, t, k=3)])
+def test_a_second_derivative_is_refused_where_none_is_known(loss):
+    """Where an embedding is not linear in the weights, it would lack a part, and look like a number."""
+    student, teacher = pair(0)
+    (grad,) = torch.autograd.grad(loss(student.tanh(), teacher), student, create_graph=True)
+    (plain,) = torch.autograd.grad(loss(student.tanh(), teacher), student)
+    assert torch.allclose(grad.detach(), plain, rtol=1e-9, atol=0)
+    with pytest.raises(RuntimeError, match=r"differentiable (once|only)"):
+        grad.square().sum().backward()
 
 
 @every_loss

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from sidelight.losses.common import check_rows, full_precision
 from sidelight.losses.pointwise import soft_label_kl
+from sidelight.transport.once import once
 
 
 @full_precision
@@ -64,13 +64,13 @@ class _Kernels(Function):
     @staticmethod
     def forward(ctx: Any, distance: Tensor, rates: list[Tensor]) -> Tensor:
         total, slope = _kernel_sums(distance, rates)
-        ctx.save_for_backward(slope)
+        ctx.save_for_backward(slope, distance)
         return total
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once("gaussian_mmd is differentiable once: leave out create_graph")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (slope,) = ctx.saved_tensors
+        slope, _ = ctx.saved_tensors
         return grad * slope, None
 
 

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from sidelight.losses.common import check_rows, full_precision, squared_distances, unit_rows
 from sidelight.losses.pointwise import squared_error
+from sidelight.transport.once import once
 
 
 @full_precision
@@ -141,13 +141,13 @@ class _Angles(Function):
             if grad is not None:
                 _add_gradient(grad, inverse_s, cosine, slope, first, second)
         half = max(1, n**3) / 2
-        ctx.save_for_backward(grad / half if grad is not None else None)
+        ctx.save_for_backward(grad / half if grad is not None else None, s)
         return value / half
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once("the angle term of rkd and dask is differentiable once: leave out create_graph")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (slope,) = ctx.saved_tensors
+        slope, _ = ctx.saved_tensors
         return grad * slope, None
 
 

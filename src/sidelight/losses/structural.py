@@ -11,11 +11,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from sidelight.transport import checks, select_anchors, sinkhorn, sinkhorn_divergence
 from sidelight.transport.anchors import paper_of_rows
 from sidelight.transport.costs import resolve_epsilon
+from sidelight.transport.once import once
 
 Objective = Literal["plain", "divergence"]
 Alignment = Literal["row", "index", "label"]
@@ -37,13 +37,13 @@ class _Cosines(Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, index: Tensor | None) -> Tensor:
         unit, inverse = _unit_rows(z)
-        ctx.save_for_backward(unit, inverse, index)
+        ctx.save_for_backward(unit, inverse, index, z)
         return unit @ (unit if index is None else unit[index]).T
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once("the structural loss is differentiable once: leave out create_graph, or detach the embeddings")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        unit, inverse, index = ctx.saved_tensors
+        unit, inverse, index, _ = ctx.saved_tensors
         if index is None:
             moved = (grad + grad.T) @ unit
         else:

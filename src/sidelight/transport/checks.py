@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 CHOICES = {"path": ("auto", "dense", "online"), "on_failure": ("warn", "raise", "ignore")}
 
@@ -31,6 +32,14 @@ def real(name: str, value: Any) -> Tensor:
         raise TypeError(f"{name} must be a dense tensor, got {value.layout}: {name}.to_dense() makes one")
     if value.is_complex():
         raise TypeError(f"{name} must hold real numbers, got {value.dtype}")
+    transformed = torch._C._functorch.is_functorch_wrapped_tensor  # no public function tells
+    if not torch.compiler.is_compiling() and transformed(value):
+        raise TypeError(
+            f"{name} is inside a transform of torch.func (grad, vmap, jvp, ...), which the solver cannot be traced by: "
+            "use torch.autograd.grad in place of grad, leading dimensions in place of vmap"
+        )
+    if forward_ad._current_level >= 0 and forward_ad.unpack_dual(value).tangent is not None:  # type: ignore[no-untyped-call]
+        raise TypeError(f"{name} carries a forward-mode tangent: transport is differentiable in reverse mode only")
     return value
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from sidelight.transport.newton import solve_laplacian
+from sidelight.transport.once import once
 
 
 class _Implicit(Function):
@@ -23,15 +24,19 @@ class _Implicit(Function):
     def forward(  # type: ignore[override]
         ctx: Any, cost: Tensor, a: Tensor, b: Tensor, plan: Tensor, f: Tensor, g: Tensor, epsilon: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.save_for_backward(plan, a, b)
+        ctx.save_for_backward(plan, a, b, cost)
+        ctx.set_materialize_grads(False)
         ctx.epsilon = epsilon
         return plan.clone(), f.clone(), g.clone()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad_plan: Tensor, grad_f: Tensor, grad_g: Tensor) -> tuple[Tensor | None, ...]:
-        plan, a, b = (t.double() for t in ctx.saved_tensors)
+    @once("of a transport the objective is differentiable twice; its plan, cost and potentials are once, not again")
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        if all(z is None for z in grads):  # of the objective's gradient
+            return (None,) * 7
+        plan, a, b = (t.double() for t in ctx.saved_tensors[:3])
         epsilon, dtype = ctx.epsilon, ctx.saved_tensors[0].dtype
+        grad_plan, grad_f, grad_g = (torch.zeros_like(z) if d is None else d for d, z in zip(grads, (plan, a, b)))
         weighted = plan * grad_plan
         right = weighted.sum(1) + epsilon * grad_f
         below = weighted.sum(0) + epsilon * grad_g

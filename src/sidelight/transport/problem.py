@@ -9,12 +9,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from sidelight.transport import checks, dense, implicit, online, stacked, symmetric
 from sidelight.transport.arrays import Array, alike, full, suits_numpy, tensor, variant, wide
 from sidelight.transport.costs import SQUARED, Cost, cost_matrix
 from sidelight.transport.dense import Ground
+from sidelight.transport.once import once
 from sidelight.transport.points import Matrix, Points
 from sidelight.transport.result import Transport
 
@@ -29,13 +29,14 @@ class _WithGradients(Function):
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, count: int, *tensors: Tensor) -> Tensor:
-        ctx.save_for_backward(*tensors[count:])
+        ctx.save_for_backward(*tensors)
+        ctx.count = count
         return value.view_as(value)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once("the transport's gradient is itself differentiable only with second_order=True: pass it to the solver")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = ctx.saved_tensors
+        gradients = ctx.saved_tensors[ctx.count :]
         scaled = [_scaled(g, grad) for g in gradients] if grad.ndim else [grad * g for g in gradients]
         return (None, None, *scaled, *[None] * len(gradients))
 

@@ -29,8 +29,8 @@ class Transport:
     """A converged entropic transport plan and what belongs to it.
 
     ``objective`` carries gradients (envelope theorem); everything else is detached unless ``second_order=True`` was
-    asked for. ``potentials``, ``plan`` and ``cost`` are computed when first read. Batched solves report their worst
-    problem.
+    asked for. ``potentials``, ``plan`` and ``cost`` are computed when first read, from the input as it is then. Batched
+    solves report their worst problem. To store a result, store its tensors: it holds the problem and cannot be pickled.
     """
 
     epsilon: float
@@ -137,4 +137,4 @@ def report_failure(error: float, tolerance: float, iterations: int, on_failure: 
     if on_failure == "raise":
         raise ConvergenceError(message)
     _already_warned = True
-    warnings.warn(message + " (Said once.)", ConvergenceWarning, stacklevel=4)
+    warnings.warn(message + " (Said once.)", ConvergenceWarning, stacklevel=3)

@@ -42,12 +42,13 @@ def sinkhorn(
 
     ``x`` (..., n, d) and ``y`` (..., m, d) are clouds, leading dimensions are independent problems; or leave both out
     and pass ``cost`` as a matrix (..., n, m). ``a`` (..., n) and ``b`` (..., m) are non-negative masses of equal sum
-    (default: uniform, sum 1); for a total mass M the objective is M times that of the normalised masses. ``offset``
-    (..., n, m) is added to the cost without gradient. ``epsilon`` is in units of the cost, or ``"relative:r"`` for r
-    times the mean cost. Iterates until the L1 marginal error is at most ``tolerance`` (relative to the mass), and says
-    so (``on_failure``) if ``max_iterations`` did not suffice. ``second_order`` makes the gradient differentiable, and
-    with it plan, cost and potentials (implicit differentiation). ``path="dense"`` holds (n, m) matrices, ``"online"``
-    (squared costs of points) only blocks, ``"auto"`` chooses by size. Half-precision input becomes float32.
+    (default: uniform, of the other's sum, or 1); for a total mass M the objective is M times that of the normalised
+    masses. ``offset`` (..., n, m) is added to the cost without gradient. ``epsilon`` is in units of the cost, or
+    ``"relative:r"`` for r times the mean cost, over the batch. Iterates until the L1 marginal error is at most
+    ``tolerance`` (relative to the mass), and says so (``on_failure``) if ``max_iterations`` did not suffice.
+    ``second_order`` makes the gradient differentiable, and with it plan, cost and potentials (implicit
+    differentiation). ``path="dense"`` holds (n, m) matrices, ``"online"`` (squared costs of points) only blocks,
+    ``"auto"`` chooses by size. Half-precision input becomes float32.
     """
     checks.settings(tolerance, max_iterations, path=path, on_failure=on_failure)
     with _exact_arithmetic(), np.errstate(all="ignore"):  # what overflows is found and mended
