@@ -111,9 +111,34 @@ def test_multibench_loaders_become_a_prepared_folder(tmp_path):
         prepare_multibench(loaders, tmp_path / "b", ["image"])
 
 
-def test_multibench_is_prepared_in_python_and_the_error_says_so():
-    with pytest.raises(ConfigError, match="prepare_multibench"):
-        make_reader("multibench")
+def test_saved_loaders_of_multibench_become_the_same_rows(tmp_path, capsys):
+    source = synthesize(make_reader("multibench"), tmp_path / "mosi")
+    options = ["modalities=face, voice", "available=voice", "privileged=face"]
+    assert main(["prepare", "multibench", str(source), str(tmp_path / "a"), *options]) == 0, capsys.readouterr()
+    a = load(tmp_path / "a")
+    loaders = [torch.load(source / f"{p}.pt", weights_only=True) for p in ("train", "valid", "test")]
+    b = load(prepare_multibench(loaders, tmp_path / "b", ["face", "voice"]))
+    assert (a.name, a.task, a.question) == ("mosi", "classification", {"available": ["voice"], "privileged": ["face"]})
+    np.testing.assert_array_equal(a.inputs["voice"], b.inputs["voice"])
+    np.testing.assert_array_equal(a.target, b.target)
+    plain = load(prepare(make_reader("multibench"), source, tmp_path / "c")[0])
+    assert plain.question == {"available": ["x1"], "privileged": ["x2"]}
+    with pytest.raises(ConfigError, match="'text' is none of the modalities x1, x2"):
+        prepare(make_reader("multibench", {"available": "text"}), source, tmp_path / "d")
+
+
+def test_bad_files_of_multibench_are_named_and_nothing_in_them_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = synthesize(make_reader("multibench"), tmp_path / "mosi")
+    torch.save([Call()], source / "valid.pt")
+    with pytest.raises(DataError, match=r"cannot read .*valid\.pt.*torch\.save\(list\(loader\), 'valid\.pt'\)"):
+        prepare(make_reader("multibench"), source, tmp_path / "out")
+    assert not (tmp_path / "ran").exists()
+    torch.save({"x": torch.ones(3)}, source / "valid.pt")
+    with pytest.raises(DataError, match=r"valid\.pt holds no batches"):
+        prepare(make_reader("multibench"), source, tmp_path / "out")
+    (source / "valid.pt").unlink()
+    assert check(make_reader("multibench"), source) == [f"{source / 'valid.pt'}: there is no such file"]
 
 
 def test_packed_batches_of_multibench_keep_their_lengths(tmp_path):

@@ -22,6 +22,7 @@ READERS: dict[str, str] = {
     "hf": "sidelight.readers.hf:HuggingFace",
     "iemocap": "sidelight.readers.iemocap:IEMOCAP",
     "mmsa": "sidelight.readers.mmsa:MMSA",
+    "multibench": "sidelight.readers.multibench:MultiBench",
     "nyuv2": "sidelight.readers.nyuv2:NYUv2",
     "recola": "sidelight.readers.recola:Recola",
     "sunrgbd": "sidelight.readers.sunrgbd:SUNRGBD",
@@ -33,11 +34,6 @@ READERS: dict[str, str] = {
 
 def reader_class(name: str) -> type[Reader]:
     """The reader of that name; raises ConfigError for an unknown one."""
-    if name == "multibench":
-        raise ConfigError(
-            "multibench has no reader: its loaders are objects of Python. "
-            "Use sidelight.readers.multibench.prepare_multibench (docs/datasets/multibench.md)."
-        )
     if name not in READERS:
         raise ConfigError(unknown("reader", name, READERS))
     module, _, attribute = READERS[name].partition(":")
