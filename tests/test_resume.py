@@ -48,16 +48,15 @@ def main(how: str, folder: Path, most: int) -> None:
         run(folder, jobs=2)
         return
     run(folder.with_name("imports"))  # everything is loaded once, and not in every child
-    start = time.perf_counter()
+    rng = random.Random(most)
     if how == "moments":
-        finish(fork(lambda: run(folder.with_name("timed"))))
-    seconds, rng = time.perf_counter() - start, random.Random(most)
+        seconds, began = time_of_a_run(folder.with_name("timed"))
     kills, whole_jobs = 0, 0
     while True:
         limit = rng.randint(1, max(1200 // most, 60)) if kills < most else 10**6
         pid = fork(lambda n=limit: (die_at_write(n) if how == "writes" else None, run(folder)))  # type: ignore[misc]
         if how == "moments" and kills < most:
-            time.sleep(rng.uniform(0, 2 / most) * seconds)
+            time.sleep(rng.uniform(0, 2) * (began + seconds / most))  # each life begins anew
             os.kill(pid, signal.SIGKILL)
         if finish(pid):
             break
@@ -67,6 +66,16 @@ def main(how: str, folder: Path, most: int) -> None:
             assert {p.name for p in job.iterdir()} >= {*FILES, "curves.csv"}, job
             whole_jobs += 1
     print(json.dumps({"kills": kills, "whole jobs seen": whole_jobs}))
+
+
+def time_of_a_run(folder: Path) -> tuple[float, float]:
+    """Seconds of a whole run in a process of its own, and until its first checkpoint is there."""
+    start = time.perf_counter()
+    pid = fork(lambda: run(folder))
+    until(lambda: any(folder.glob("checkpoints/*")), 60, "no checkpoint")
+    began = time.perf_counter() - start
+    finish(pid)
+    return time.perf_counter() - start, began
 
 
 def fork(work: Callable[[], object]) -> int:
@@ -170,7 +179,7 @@ def until(true: Callable[[], object], seconds: float, what: str) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, what
-        time.sleep(0.02)
+        time.sleep(0.01)
 
 
 def wait_for_jobs(folder: Path, count: int, pool: subprocess.Popen) -> None:
