@@ -31,6 +31,7 @@ from sidelight.experiment import execute
 from sidelight.experiment import run as run_config
 from sidelight.experiment.fold_data import FoldData
 from sidelight.experiment.jobs import Job, later
+from sidelight.experiment.progress import Progress
 from sidelight.experiment.runner import environment, fingerprint, settle
 from sidelight.experiment.study import Study
 from sidelight.methods import METHODS as REGISTRY
@@ -227,6 +228,20 @@ def test_a_lost_job_is_made_again_alone_to_the_bit(whole, data, tmp_path, monkey
     assert trained == lost
     assert differing(outcome(run), outcome(whole)) == []
     assert table(run).equals(table(whole))
+
+
+def test_a_best_method_without_self_distillation_is_named_and_its_jobs_are_not_counted(tmp_path, data, monkeypatch):
+    said: list[str] = []
+    totals: list[int] = []
+    monkeypatch.setattr(Progress, "warn", lambda self, messages: said.extend(messages))
+    monkeypatch.setattr(Progress, "expect", lambda self, total: totals.append(total))
+    monkeypatch.setattr(Study, "best_method", lambda self, labels: "mers")
+    study(tmp_path / "run", data, methods=["mers", "kl"], placebo=["none"], self_distillation=["best"])
+    assert [m for m in said if "self-distillation" in m] == [
+        "no self-distillation beside 'mers', the best method: it compares privileged features, and a baseline as its "
+        "teacher has none"
+    ]
+    assert totals == [len(list((tmp_path / "run" / "jobs").glob("[!.]*")))]
 
 
 def test_the_best_method_gets_its_placebo_and_self(tmp_path, data):

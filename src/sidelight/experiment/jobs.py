@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sidelight.config import Config
@@ -89,3 +89,15 @@ def later(config: Config, jobs: Iterable[Job], best: dict[float, str]) -> list[J
     return sorted(
         set(added) - known, key=lambda j: (j.seed, j.fold, j.labels, j.control, j.method != "teacher", j.method)
     )
+
+
+def without_self_distillation(config: Config, best: Mapping[float, str]) -> list[str]:
+    """What a study that asks for it goes without, where a baseline cannot replace the best method's teacher."""
+    if "best" not in config.self_distillation or set(config.self_distillation) & {"all", "none"}:
+        return []
+    lacking = {m: Recipe.parse(m).irreplaceable for m in best.values() if m != UNDECIDED}
+    return [
+        f"no self-distillation beside {name!r}, the best method: it {reason}"
+        for name, reason in lacking.items()
+        if reason
+    ]

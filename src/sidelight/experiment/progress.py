@@ -35,6 +35,11 @@ class Progress:
     def _finished(self) -> int:
         return sum(1 for _ in self.jobs.glob("[!.]*/job.json"))
 
+    def expect(self, total: int) -> None:
+        """How many jobs there are in all, once that is known."""
+        self.total = total
+        self.bar.update(self.task, total=total)
+
     def warn(self, messages: list[str]) -> None:
         """Show each warning once."""
         for message in messages:

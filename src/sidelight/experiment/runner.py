@@ -26,7 +26,7 @@ from sidelight.data.rows import is_lazy
 from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning, unknown
 from sidelight.experiment import sources
 from sidelight.experiment.cell import Cell, Encoders
-from sidelight.experiment.jobs import UNDECIDED, Job, later, plan
+from sidelight.experiment.jobs import UNDECIDED, Job, later, plan, without_self_distillation
 from sidelight.experiment.pool import MakeCell, run_jobs
 from sidelight.experiment.progress import Progress
 from sidelight.experiment.study import Study
@@ -164,7 +164,10 @@ def execute(
         with Progress(folder, expected, quiet) as progress:
             _run_all(make_cell, config, jobs, progress, encoders or {})
             study = Study(folder)
-            extra = later(config, jobs, {labels: study.best_method(labels) for labels in config.label_groups})
+            best = {labels: study.best_method(labels) for labels in config.label_groups}
+            extra = later(config, jobs, best)
+            progress.expect(len(jobs) + len(extra))
+            progress.warn(without_self_distillation(config, best))
             if extra:
                 _run_all(make_cell, config, jobs, progress, encoders or {}, extra)
         study = Study(folder)
