@@ -117,7 +117,7 @@ def structural_transport(
             return rows * (1.0 + identity)
         unit = _mean_self_cost(t) if isinstance(epsilon, str) or alignment is not None else 0.0
         options: dict[str, Any] = {
-            "epsilon": _absolute(epsilon, unit),
+            "epsilon": resolve_epsilon(epsilon, lambda: unit, s.dtype),
             "offset": _offset(alignment, penalty * unit, labels, s),
             "tolerance": tolerance,
             "max_iterations": max_iterations,
@@ -218,10 +218,6 @@ def _mean_self_cost(rows: Tensor) -> float:
     if not abs(cost) < float("inf"):
         raise ValueError("the teacher's embeddings hold NaN or infinity, or lead to it")
     return cost
-
-
-def _absolute(epsilon: float | str, unit: float) -> float | str:
-    return resolve_epsilon(epsilon, lambda: unit)
 
 
 def _offset(alignment: Alignment | None, amount: float, labels: Tensor | None, like: Tensor) -> Tensor | None:

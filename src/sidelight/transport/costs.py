@@ -10,11 +10,14 @@ from torch import Tensor
 from torch.autograd import Function
 
 from sidelight.transport import checks
+from sidelight.transport.arrays import CHUNK
 
 Cost = str | Tensor | Callable[[Tensor, Tensor], Tensor]
 
 SQUARED = {"sqeuclidean": 1.0, "sqeuclidean/2": 0.5}
 NAMES = (*SQUARED, "euclidean", "cosine")
+FEW = 8  # dimensions up to which differences of all pairs are faster than a product
+NEAR = 1e-2  # of |x|^2 + |y|^2: squared distances below lose too many digits to |x|^2 + |y|^2 - 2xy
 
 
 def squared_distances(x: Tensor, y: Tensor, scale: float = 1.0) -> Tensor:
@@ -56,13 +59,13 @@ def cost_matrix(x: Tensor, y: Tensor, cost: Cost = "sqeuclidean/2") -> Tensor:
 
     ``"sqeuclidean"`` |x-y|^2, ``"sqeuclidean/2"`` half of it, ``"euclidean"`` |x-y| (gradient 0 where points
     coincide), ``"cosine"`` 1 - cos(x, y) (a zero vector has cosine 0 with everything), or a function of ``(x, y)``.
+    In at least float32.
     """
     if isinstance(cost, Tensor):
         raise ValueError("a given cost matrix takes the place of the points: call sinkhorn(cost=matrix)")
     checks.clouds(x, y)
-    if x.dtype != y.dtype or not x.is_floating_point():
-        kind = torch.promote_types(x.dtype, y.dtype)
-        kind = kind if kind.is_floating_point else torch.float32
+    if x.dtype != y.dtype or x.dtype not in (torch.float32, torch.float64):
+        kind = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
         x, y = x.to(kind), y.to(kind)
     if callable(cost):
         return _checked(cost(x, y), x, y)
@@ -70,9 +73,11 @@ def cost_matrix(x: Tensor, y: Tensor, cost: Cost = "sqeuclidean/2") -> Tensor:
         result: Tensor = _SquaredDistances.apply(x, y, SQUARED[cost])  # type: ignore[no-untyped-call]
         return result
     if cost == "euclidean":
-        return _euclidean(x, y)
+        distances: Tensor = _Distances.apply(x, y)  # type: ignore[no-untyped-call]
+        return distances
     if cost == "cosine":
-        return 1.0 - unit_rows(x) @ unit_rows(y).mT
+        raw = 1.0 - unit_rows(x) @ unit_rows(y).mT
+        return raw - raw.detach().clamp_max(0.0)  # below 0 by rounding; its gradient is right there too
     raise ValueError(f"unknown cost {cost!r}: expected one of {', '.join(map(repr, NAMES))}, a matrix or a function")
 
 
@@ -88,13 +93,48 @@ def _checked(costs: Any, x: Tensor, y: Tensor) -> Tensor:
     return made.to(torch.promote_types(made.dtype, x.dtype))
 
 
-def _euclidean(x: Tensor, y: Tensor) -> Tensor:
-    squared: Tensor = _SquaredDistances.apply(x, y, 1.0)  # type: ignore[no-untyped-call]
-    # |x|^2 + |y|^2 - 2xy of equal points is rounding, whose root would look like a distance with a gradient
-    centre = y.detach().mean(-2, keepdim=True)
-    size = (x.detach() - centre).square().sum(-1, keepdim=True) + (y.detach() - centre).square().sum(-1).unsqueeze(-2)
-    apart = squared > 8 * torch.finfo(size.dtype).eps * size
-    return torch.where(apart, torch.where(apart, squared, 1.0).sqrt(), 0.0)
+class _Distances(Function):
+    """Differentiable (twice) ``|x_i - y_j|``; 0 with gradient 0 where points coincide, and nowhere else."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        result = distances(x, y)
+        ctx.save_for_backward(x, y, result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, y, distance = ctx.saved_tensors
+        need_x, need_y = ctx.needs_input_grad
+        apart = distance > 0
+        # sums of w_ij (x_i - y_j) with w = grad / distance: of close points only float64 knows the difference
+        weight = torch.where(apart, grad / distance.where(apart, 1.0), 0.0).double()
+        x, y, kind = x.double(), y.double(), x.dtype
+        grad_x = (weight.sum(-1, keepdim=True) * x - weight @ y).to(kind) if need_x else None
+        grad_y = (weight.sum(-2).unsqueeze(-1) * y - weight.mT @ x).to(kind) if need_y else None
+        return grad_x, grad_y
+
+
+def distances(x: Tensor, y: Tensor) -> Tensor:
+    """``|x_i - y_j|`` by one product where that is exact enough, by differences of coordinates elsewhere."""
+    if x.shape[-1] > FEW:
+        centre = y.mean(-2, keepdim=True)
+        size = (x - centre).square().sum(-1, keepdim=True) + (y - centre).square().sum(-1).unsqueeze(-2)
+        squared = squared_distances(x, y)
+        near = squared <= NEAR * size
+        if near.count_nonzero().item() <= 0.25 * near.numel():
+            return _mended(squared.sqrt_(), near, x, y)
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _mended(distance: Tensor, near: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """``distance`` with those of the pairs ``near`` computed anew, from the differences of their coordinates."""
+    n, m = distance.shape[-2:]
+    flat, x, y = distance.view(-1), x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
+    for pairs in torch.split(near.view(-1).nonzero().squeeze(1), max(1, CHUNK // x.shape[1])):
+        row = pairs // m  # of all rows of a batch
+        flat[pairs] = torch.linalg.vector_norm(x[row] - y[row // n * m + pairs % m], dim=1)
+    return distance
 
 
 def unit_rows(z: Tensor) -> Tensor:
@@ -104,28 +144,64 @@ def unit_rows(z: Tensor) -> Tensor:
     return torch.where(present, z / torch.where(present, norm, 1.0), 0.0)
 
 
-def resolve_epsilon(epsilon: float | str, mean_cost: Callable[[], float]) -> float:
-    """A positive float, or ``"relative:r"`` for ``r`` times the mean cost (1 where that is 0: any value does then)."""
+def resolve_epsilon(epsilon: float | str, mean_cost: Callable[[], float], kind: torch.dtype) -> float:
+    """A positive float whose reciprocal ``kind`` holds, or ``"relative:r"``: ``r`` times the mean cost.
+
+    Where that is 0, or too small for ``kind``, any value leads to a cost of 0: it is 1.
+    """
+    smallest, largest = 10.0 * torch.finfo(kind).tiny, 0.1 * torch.finfo(kind).max
     if isinstance(epsilon, str):
-        prefix, _, number = epsilon.partition(":")
-        if prefix != "relative" or not number:
-            raise ValueError(f"epsilon is a positive number or 'relative:<number>', got {epsilon!r}")
-        try:
-            ratio = float(number)
-        except ValueError:
+        ratio = _ratio(epsilon)
+        mean = mean_cost()
+        if mean < 0:
             raise ValueError(
-                f"epsilon is a positive number or 'relative:<number>', e.g. 'relative:0.05', got {epsilon!r}"
-            ) from None
-        value = ratio * mean_cost()
-        if ratio > 0 and value == 0:
+                f"epsilon={epsilon!r} is {ratio:g} times the mean cost, which is negative ({mean:.3g}): give epsilon "
+                "as a number, or add a constant to the cost"
+            )
+        value = ratio * mean
+        if value < smallest:
             return 1.0
     else:
-        try:
-            value = float(epsilon)
-        except (TypeError, ValueError, RuntimeError):
-            raise TypeError(
-                f"epsilon is a positive number or 'relative:<number>', got {type(epsilon).__name__}"
-            ) from None
-    if not value > 0 or value == float("inf"):
+        value = _number(epsilon)
+    if not smallest <= value <= largest:
+        name = str(kind).removeprefix("torch.")
+        raise ValueError(
+            f"epsilon {epsilon!r} (value {value:.3g}) is out of the range of {name}: expected {smallest:.1e} to "
+            f"{largest:.1e}"
+        )
+    return value
+
+
+def check_epsilon(epsilon: float | str) -> None:
+    """Refuse what no cost can make an epsilon of."""
+    if isinstance(epsilon, str):
+        _ratio(epsilon)
+    else:
+        _number(epsilon)
+
+
+def _ratio(epsilon: str) -> float:
+    prefix, _, number = epsilon.partition(":")
+    try:
+        ratio = float(number)
+    except ValueError:
+        ratio = None
+    if prefix != "relative" or ratio is None:
+        raise ValueError(f"epsilon is a positive number or 'relative:<number>', e.g. 'relative:0.05', got {epsilon!r}")
+    return _positive(epsilon, ratio)
+
+
+def _number(epsilon: Any) -> float:
+    try:
+        if isinstance(epsilon, bool):
+            raise TypeError
+        value = float(epsilon)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"epsilon is a positive number or 'relative:<number>', got {type(epsilon).__name__}") from None
+    return _positive(epsilon, value)
+
+
+def _positive(epsilon: Any, value: float) -> float:
+    if not 0 < value < float("inf"):
         raise ValueError(f"epsilon must be positive and finite, got {epsilon!r} (value {value})")
     return value

@@ -197,7 +197,8 @@ class _Solver:
 
     def __call__(self, problems: list[Problem], potentials: Potentials | None = None) -> list[Transport]:
         count = len(problems)
-        epsilon = resolve_epsilon(self.epsilon, lambda: sum(p.mean_cost() for p in problems) / count)
+        kind = problems[0].like.dtype
+        epsilon = resolve_epsilon(self.epsilon, lambda: sum(p.mean_cost() for p in problems) / count, kind)
         starts: Sequence[Potentials | None] = [None] * count
         if potentials is not None:
             potentials = checks.start(potentials, self.shapes)
