@@ -304,7 +304,7 @@ class Problem:
             solution.iterations,
             solution.converged,
             solution.path,
-            solution.value,
+            solution.value if mass is None else solution.value * mass.item(),
             lambda: objective,
             lambda: (f, g),
             lambda: plan * factor,

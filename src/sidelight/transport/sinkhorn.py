@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from sidelight.transport import checks
 from sidelight.transport.costs import Cost, resolve_epsilon
 from sidelight.transport.problem import Path, Problem, as_value, merged, with_gradients
 from sidelight.transport.result import Divergence, OnFailure, Transport, gathered, report_failure
+from sidelight.transport.self_terms import Side, known_term, self_term
 from sidelight.transport.stacked import LARGEST
 
 MAX_ITERATIONS = 5000
@@ -83,7 +83,8 @@ def sinkhorn_divergence(
 
     Arguments as for :func:`sinkhorn`; given costs and offsets are triples (x-y, x-x, y-y), the latter two symmetric
     (one offset serves all three). A relative epsilon refers to the mean cost between ``x`` and ``y``, over the batch.
-    ``self_y`` of an earlier result saves its solve where ``y``, ``b`` and epsilon are the same and need no gradient.
+    ``self_y`` of an earlier result saves its solve where ``y``, ``b``, cost and epsilon are the same (otherwise it is
+    refused) and need no gradient.
     Feydy et al. 2019.
     """
     checks.settings(tolerance, max_iterations, path=path, on_failure=on_failure)
@@ -104,19 +105,25 @@ def sinkhorn_divergence(
         cross = solve(problems, potentials)
         solve.epsilon = cross[0].epsilon
 
-        def alone(side: int) -> list[Transport]:
-            expected = (*solve.shapes[side], solve.shapes[side][-1])
-            for name, z in (("cost", costs[1 + side]), ("offset", offsets[1 + side])):
-                if isinstance(z, Tensor):
-                    checks.shaped(f"{name} of {'xy'[side]} with itself", z, expected, last=2 * (name == "cost"))
-            own = solve.parts(shape, costs[1 + side], offsets[1 + side])
-            return solve([p.alone(side, *parts) for p, *parts in zip(problems, *own)])
+        clouds = first, second
+        sides = [Side(costs[1 + i], clouds[i], solve.masses[i], offsets[1 + i]) for i in range(2)]
 
-        sides = alone(0), alone(1) if self_y is None else _known(self_y, cross, problems)
-        values = [_debiased(c, p, q, problems[0].like, second_order) for c, p, q in zip(cross, *sides)]
+        def alone(side: int) -> tuple[Transport, list[Transport]]:
+            expected = (*solve.shapes[side], solve.shapes[side][-1])
+            own = [costs[1 + side], offsets[1 + side]]
+            for i, name in enumerate(("cost", "offset")):
+                if isinstance(z := own[i], Tensor):
+                    z = checks.shaped(f"{name} of {'xy'[side]} with itself", z, expected, last=2 * (name == "cost"))
+                    own[i] = z.expand(expected)
+            results = solve([p.alone(side, *parts) for p, *parts in zip(problems, *solve.parts(shape, *own))])
+            return self_term(gathered(results, shape), results, sides[side]), results
+
+        self_x, each_x = alone(0)
+        other, each_y = alone(1) if self_y is None else known_term(self_y, sides[1], cross, tolerance)
+        like = problems[0].like
+        values = [_debiased(c, p, q, like, second_order) for c, p, q in zip(cross, each_x, each_y)]
         value = values[0] if not shape else torch.stack(values).reshape(shape)
-        parts = [gathered(results, shape) for results in (cross, *sides)]
-    result = Divergence(value, *parts)
+        result = Divergence(value, gathered(cross, shape), self_x, other)
     if not result.converged:
         report_failure(result.marginal_error, tolerance, result.iterations, on_failure)
     return result
@@ -128,21 +135,6 @@ def _debiased(cross: Transport, self_x: Transport, self_y: Transport, like: Tens
         return cross.objective - 0.5 * (self_x.objective + self_y.objective)
     value = as_value(cross._value - 0.5 * (self_x._value + self_y._value), like)
     return with_gradients(value, merged([(1.0, cross._pairs), (-0.5, self_x._pairs), (-0.5, self_y._pairs)]))
-
-
-def _known(known: Transport, cross: list[Transport], problems: list[Problem]) -> list[Transport]:
-    """The self term of an earlier divergence, checked and without gradients."""
-    if not isinstance(known, Transport):
-        raise TypeError(f"self_y is the self_y of an earlier divergence, got {type(known).__name__}: pass its .self_y")
-    if torch.is_grad_enabled() and any(z is not None and z.requires_grad for p in problems for z in (p.y, p.b)):
-        raise ValueError("self_y brings no gradient, but y or b wants one: leave self_y out, or detach y and b")
-    if (
-        len(cross) != 1
-        or known.epsilon != cross[0].epsilon
-        or known.potentials[0].shape != cross[0].potentials[1].shape
-    ):
-        raise ValueError("self_y must come from a single problem with the same epsilon and number of points y")
-    return [replace(known, _objective=lambda: known.objective.detach(), _pairs=())]
 
 
 class _Solver:
@@ -176,6 +168,9 @@ class _Solver:
         small = 0 < n * m <= LARGEST and self.path != "online" and not self.second_order
         self.whole = small and shape.numel() > 1 and isinstance(cost, Tensor | str)
         a, b = _weights("a", a, like, self.shapes[0]), _weights("b", b, like, self.shapes[1])
+        if (a is None) != (b is None):
+            a, b = _or_uniform(a, b, n), _or_uniform(b, a, m)
+        self.masses = a, b
         if offset is not None:
             offset = checks.shaped("offset", offset, (*shape, n, m)).expand(*shape, n, m)
         how = self.path, self.second_order
@@ -188,11 +183,10 @@ class _Solver:
         return [self._parts(z, shape) if isinstance(z, Tensor) else [z] * count for z in given]
 
     def _parts(self, tensor: Tensor, shape: torch.Size) -> Sequence[Tensor]:
-        """The problems' own parts of a batched tensor, one shared tensor where it has no leading dimensions."""
+        """The problems' own parts of a tensor that has all leading dimensions."""
         if not shape:
             return [tensor]
-        own = tensor.shape[len(shape) :] if tensor.shape[: len(shape)] == shape else tensor.shape
-        flat = tensor.expand(*shape, *own).reshape(shape.numel(), *own)
+        flat = tensor.reshape(shape.numel(), *tensor.shape[len(shape) :])
         return [flat] if self.whole else flat.unbind(0)
 
     def __call__(self, problems: list[Problem], potentials: Potentials | None = None) -> list[Transport]:
@@ -220,6 +214,13 @@ def _weights(name: str, weight: Tensor | None, like: Tensor, shape: tuple[int, .
     if not (weight >= 0).all().item() or not ((total > 0) & (total < float("inf"))).all().item():
         raise ValueError(f"{name} must be finite and non-negative, with a positive sum")
     return weight.to(like).expand(shape)
+
+
+def _or_uniform(weight: Tensor | None, other: Tensor | None, size: int) -> Tensor | None:
+    """``weight``, or uniform masses of the sum of ``other``, in which they are differentiable."""
+    if weight is not None or other is None:
+        return weight
+    return (other.sum(-1, keepdim=True) / size).expand(*other.shape[:-1], size)
 
 
 def _read_clouds(x: Tensor | None, y: Tensor | None, cost: Cost) -> tuple[Tensor | None, Tensor | None]:

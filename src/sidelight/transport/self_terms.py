@@ -1,0 +1,102 @@
+"""The term of a divergence that belongs to one of its sides, and its use in a later divergence of the same side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sidelight.transport.arrays import alike
+from sidelight.transport.problem import as_value
+from sidelight.transport.result import Transport
+
+
+class Side:
+    """What a self term is computed from: points or a given cost, masses, offset."""
+
+    def __init__(self, cost: Any, points: Tensor | None, masses: Tensor | None, offset: Tensor | None) -> None:
+        self.given = [z.detach() if isinstance(z, Tensor) else z for z in (points, cost, masses, offset)]
+        self.versions = [_version(z) for z in self.given]
+        self.grads = [isinstance(z, Tensor) and z.requires_grad for z in (points, cost, masses)]
+
+    @property
+    def like(self) -> Tensor:
+        like = self.given[0] if self.given[0] is not None else self.given[1]
+        assert isinstance(like, Tensor)
+        return like
+
+    def differs(self, other: Side) -> str:
+        """What of ``other`` is not the same, "" if all is."""
+        for name, one, two, version in zip(("y", "cost", "b", "offset"), self.given, other.given, self.versions):
+            if version != _version(one):
+                return f"{name} was changed in place since"
+            if not _same(one, two):
+                return f"another {name}"
+        return ""
+
+
+@dataclass(frozen=True, eq=False)
+class SelfTerm(Transport):
+    """A :class:`Transport` of one side of a divergence onto itself, which remembers that side."""
+
+    _each: Sequence[Transport] = field(repr=False, default=())
+    _side: Any = field(repr=False, default=None)
+
+
+def self_term(whole: Transport, each: Sequence[Transport], side: Side) -> SelfTerm:
+    """``whole``, gathered from the results ``each`` of problems or of a stack, as the self term of ``side``."""
+    return SelfTerm(**{f.name: getattr(whole, f.name) for f in fields(Transport)}, _each=each, _side=side)
+
+
+def known_term(
+    known: Any, side: Side, cross: Sequence[Transport], tolerance: float
+) -> tuple[SelfTerm, list[Transport]]:
+    """The self term of an earlier divergence without gradients, as it is and for each of the results ``cross``.
+
+    Refused where it is of another side or epsilon; converged where it meets this tolerance.
+    """
+    if not isinstance(known, SelfTerm):
+        raise TypeError(f"self_y is the self_y of an earlier divergence, got {type(known).__name__}: pass its .self_y")
+    if torch.is_grad_enabled() and any(side.grads):
+        wants = ("y", "cost[2]", "b")[side.grads.index(True)]
+        raise ValueError(f"self_y brings no gradient, but {wants} wants one: leave self_y out, or detach {wants}")
+    if known.epsilon != cross[0].epsilon:
+        raise ValueError(
+            f"self_y was solved at epsilon {known.epsilon:g}, and this divergence has {cross[0].epsilon:g} (a relative "
+            "epsilon follows x): leave self_y out, or give epsilon as a number"
+        )
+    one, two = known._side.like, side.like
+    if one.dtype != two.dtype or one.device != two.device:
+        raise ValueError(
+            f"self_y was computed in {one.dtype} on {one.device}, and this divergence is in {two.dtype} on "
+            f"{two.device}: leave self_y out"
+        )
+    if different := known._side.differs(side):
+        raise ValueError(f"self_y does not belong to this divergence ({different}): leave self_y out")
+    converged = known.marginal_error <= tolerance
+    objective = known.objective.detach()
+    kept = replace(known, _objective=lambda: objective, _pairs=(), converged=converged)
+    numbers = torch.cat([torch.as_tensor(z._value, dtype=torch.float64).reshape(-1) for z in known._each])
+    if isinstance(cross[0]._value, float):
+        return kept, [_of_value(kept, number, two) for number in numbers.tolist()]
+    return kept, [_of_value(kept, alike(numbers, cross[0]._value), two)]
+
+
+def _of_value(term: Transport, value: Any, like: Tensor) -> Transport:
+    """``term`` with the value of one problem, or of a stack."""
+    return replace(term, _value=value, _objective=lambda: as_value(value, like))
+
+
+def _version(z: Any) -> int:
+    """Of a tensor: counts its changes in place."""
+    return z._version if isinstance(z, Tensor) and not z.is_inference() else 0
+
+
+def _same(one: Any, two: Any) -> bool:
+    if not isinstance(one, Tensor) or not isinstance(two, Tensor):
+        return type(one) is type(two) and bool(one == two)
+    same_kind = (one.dtype, one.device, one.shape) == (two.dtype, two.device, two.shape)
+    return same_kind and torch.equal(one, two)
