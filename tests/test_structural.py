@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import Tensor
 
 import sidelight.transport.anchors as anchors_module
 from sidelight.losses.structural import StructuralTransport, cosine_similarity_matrix, structural_transport
-from sidelight.transport import ANCHORS, LearnedWeights, select_anchors, sinkhorn
+from sidelight.transport import ANCHORS, ConvergenceError, LearnedWeights, select_anchors, sinkhorn
 from transport_clouds import references
 
 
@@ -279,17 +281,175 @@ def test_learned_weights_stress_the_anchors_that_differ():
         structural_transport(student, teacher, anchors="released", anchor_weights=module)
 
 
+def test_a_weight_that_underflows_leaves_the_gradients_finite():
+    student, teacher = embeddings(16, 4, dtype=torch.float32)
+    module = LearnedWeights(teacher.shape[1], temperature=1e-3)
+    with torch.no_grad():
+        module.score += torch.linspace(-1, 1, len(module.score))
+    unit = torch.nn.functional.normalize(teacher, dim=1)
+    assert (module(unit[:6]) == 0).any()
+    loss = StructuralTransport("sidelight", k=6, anchor_weights=module)
+    loss(student, teacher).backward()
+    assert student.grad.isfinite().all()
+    assert module.score.grad.isfinite().all()
+
+
+def test_a_weight_of_zero_has_the_gradient_of_its_column():
+    student, teacher = embeddings(16, 4)
+    options = {"k": 4, "tolerance": 1e-12, "epsilon": 0.3}
+
+    def loss(weights: Tensor) -> Tensor:
+        return structural_transport(student.detach(), teacher, anchor_weights=lambda unit: weights, **options)
+
+    weights = torch.tensor([1.0, 0.0, 2.0, 0.5], dtype=torch.float64, requires_grad=True)
+    (grad,) = torch.autograd.grad(loss(weights), weights)
+    step = torch.tensor([0.0, 1e-6, 0.0, 0.0], dtype=torch.float64)
+    with torch.no_grad():
+        assert grad[1].item() == pytest.approx((loss(weights + step) - loss(weights)).item() / 1e-6, rel=1e-4)
+
+
+def test_rows_whose_square_overflows_keep_their_direction():
+    student, teacher = embeddings(dtype=torch.float32)
+    expected = cosine_similarity_matrix(student)
+    large = (student.detach() * torch.linspace(20, 25, 24).unsqueeze(1).pow(10).pow(2)).requires_grad_()
+    assert torch.linalg.vector_norm(large, dim=1).isinf().any()
+    torch.testing.assert_close(cosine_similarity_matrix(large), expected)
+    structural_transport(large, teacher, k=5).backward()
+    assert large.grad.isfinite().all()
+
+
+def test_failure_is_said_as_asked():
+    student, teacher = embeddings()
+    few = {"k": 8, "epsilon": 1e-4, "tolerance": 1e-9, "max_iterations": 2}
+    with pytest.raises(ConvergenceError, match="marginal error"):
+        StructuralTransport("paper", on_failure="raise", **few)(student, teacher)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        StructuralTransport("sidelight", on_failure="ignore", **few)(student, teacher)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"preset": "papre"}, "unknown preset 'papre': expected one of 'paper', 'released', 'sidelight'"),
+        ({"k": -3}, "k must be a whole number of at least 1, got -3"),
+        ({"k": True}, "k must be a whole number of at least 1, got True"),
+        ({"objective": "ot"}, "unknown objective 'ot': expected one of 'plain', 'divergence'"),
+        ({"alignment": "row", "objective": "ot"}, "unknown objective"),
+        ({"alignment": "row", "epsilon": -1}, "epsilon must be positive and finite, got -1"),
+        ({"epsilon": "relative:"}, "e.g. 'relative:0.05', got 'relative:'"),
+        ({"anchors": ["paper"]}, r"unknown anchors \['paper'\]: expected one of 'paper'"),
+        ({"alignment": "rows"}, "unknown alignment 'rows': expected one of 'row', 'index', 'label'"),
+        ({"penalty": "1"}, "penalty must be 0 or a positive number, got '1'"),
+        ({"identity": -0.5}, "identity must be 0 or a positive number, got -0.5"),
+        ({"shift": "no"}, "shift must be True or False, got 'no'"),
+        ({"tolerance": 0}, "tolerance must be a positive number, got 0"),
+        ({"max_iterations": True}, "max_iterations must be a positive number, got True"),
+        ({"on_failure": "rais"}, "unknown on_failure 'rais'"),
+        ({"anchor_weights": "learned"}, "anchor_weights is a module .* got str"),
+        ({"anchor_weights": LearnedWeights(4), "anchors": "released"}, "one set of anchors for the batch"),
+    ],
+)
+def test_what_can_be_refused_is_refused_at_construction(options, says):
+    with pytest.raises((ValueError, TypeError), match=says):
+        StructuralTransport(**options)
+
+
+NAN = torch.ones(9, 4)
+NAN[5, 2] = torch.nan
+
+
+@pytest.mark.parametrize("options", [{}, {"alignment": "row"}, {"anchors": "released"}, {"shift": True}])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_nan_is_named_with_its_place(options, dtype):
+    wrong, right = NAN.to(dtype), torch.ones(9, 4, dtype=dtype)
+    for student, teacher, name in ((wrong, right, "student"), (right, wrong, "teacher")):
+        with pytest.raises(ValueError, match=rf"{name} holds NaN or infinity, first at \(5, 2\)"):
+            structural_transport(student, teacher, k=4, **options)
+
+
+def test_finite_rows_whose_sum_overflows_are_legal():
+    large = torch.full((9, 4), 3e38)
+    assert structural_transport(large, torch.ones(9, 4), k=4).isfinite()
+
+
 @pytest.mark.parametrize(
     ("student", "teacher", "options", "says"),
     [
         (torch.ones(9, 4).numpy(), torch.ones(9, 4), {}, "student must be a tensor, got ndarray"),
         (torch.ones(0, 4), torch.ones(0, 4), {}, "at least one"),
         (torch.ones(9, 4), torch.ones(8, 4), {}, r"one row per sample.*\(9, 4\) and \(8, 4\)"),
-        (torch.ones(9, 4), torch.full((9, 4), torch.nan), {}, "the teacher's embeddings hold NaN"),
-        (torch.full((9, 4), torch.nan), torch.ones(9, 4), {}, "x holds NaN or infinity"),
+        (torch.ones(9, 4), torch.ones(9, 4, device="meta"), {}, "student is on cpu and teacher on meta"),
+        (torch.ones(9, 4), torch.full((9, 4), torch.nan), {}, r"teacher holds NaN or infinity, first at \(0, 0\)"),
+        (torch.full((9, 4), torch.nan), torch.ones(9, 4), {}, r"student holds NaN or infinity, first at \(0, 0\)"),
         (torch.ones(9, 4), torch.ones(9, 4), {"k": 2.5}, "k must be a whole number of at least 1, got 2.5"),
     ],
 )
 def test_faults_are_named(student, teacher, options, says):
     with pytest.raises((ValueError, TypeError), match=says):
         StructuralTransport("sidelight", **options)(student, teacher)
+
+
+@pytest.mark.parametrize("options", [{"alignment": "label"}, {"anchors": "class_balanced"}])
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ([0] * 9, "labels must be a tensor, got list"),
+        (torch.zeros(9, 1), r"labels need one class code per row \(9,\), got \(9, 1\)"),
+        (torch.zeros(8), r"labels need one class code per row \(9,\), got \(8,\)"),
+        (None, "needs labels"),
+    ],
+)
+def test_wrong_labels_are_named(options, labels, says):
+    with pytest.raises((ValueError, TypeError), match=says):
+        structural_transport(torch.ones(9, 4), torch.ones(9, 4), k=4, labels=labels, **options)
+
+
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [
+        (LearnedWeights(7), r"LearnedWeights\(7\) needs anchors \(k, 7\), got \(3, 4\)"),
+        (lambda unit: unit, r"one weight per anchor \(3,\), got \(3, 4\)"),
+        (lambda unit: unit[:2, 0], r"one weight per anchor \(3,\), got \(2,\)"),
+        (lambda unit: None, "what anchor_weights returns must be a tensor, got NoneType"),
+        (lambda unit: torch.tensor([1.0, -2.0, 1.0]), r"weights of at least 0, got -2 at \(1,\)"),
+        (lambda unit: torch.tensor([1.0, 1.0, torch.nan]), r"finite weights of at least 0, got nan at \(2,\)"),
+    ],
+)
+def test_wrong_anchor_weights_are_named(module, says):
+    with pytest.raises((ValueError, TypeError), match=says):
+        structural_transport(torch.ones(9, 4), torch.ones(9, 4), k=3, anchor_weights=module)
+
+
+def test_settings_of_learned_weights_are_checked():
+    for dim in (0, 2.5, True):
+        with pytest.raises(ValueError, match="dim must be a whole number"):
+            LearnedWeights(dim)
+    with pytest.raises(ValueError, match="temperature must be a positive number, got 0"):
+        LearnedWeights(4, temperature=0)
+
+
+@pytest.mark.parametrize("name", ANCHORS)
+def test_every_selector_reads_any_type_of_similarity(name):
+    similarity = torch.randint(0, 9, (7, 7), generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(7) % 2
+    expected = select_anchors(similarity.double(), 3, name, labels=labels, generator=torch.Generator().manual_seed(0))
+    for kind in (torch.int64, torch.bfloat16, torch.float16):
+        index = select_anchors(similarity.to(kind), 3, name, labels=labels, generator=torch.Generator().manual_seed(0))
+        assert index.shape == expected.shape
+        assert (index < 7).all()
+
+
+@pytest.mark.parametrize(
+    ("similarity", "says"),
+    [
+        ([[1.0]], "similarity must be a tensor, got list"),
+        (torch.ones(4, 5), r"similarity must be \(B, B\) between B >= 1 rows, got \(4, 5\)"),
+        (torch.ones(4), "similarity must be"),
+        (torch.ones(0, 0), "similarity must be"),
+        (torch.eye(4) / 0, r"similarity holds NaN or infinity, first at \(0, 0\)"),
+    ],
+)
+def test_wrong_similarities_are_named(similarity, says):
+    with pytest.raises((ValueError, TypeError), match=says):
+        select_anchors(similarity, 2)

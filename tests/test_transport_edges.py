@@ -210,6 +210,13 @@ ONE = sinkhorn_divergence(X, Y)
         ({"a": torch.ones(2, 8)}, r"a has shape \(2, 8\), which does not fit \(8,\)"),
         ({"b": torch.ones(8)}, "b has 8 masses for 6 points"),
         ({"a": torch.full((8,), torch.inf)}, "a must be finite"),
+        ({"a": torch.linspace(1, -0.75, 8)}, r"a must be finite and non-negative, got -0.25 at \(5,\)"),
+        ({"a": torch.zeros(8)}, "a must have a positive sum in the range of torch.float32, got 0: leave problems"),
+        ({"a": torch.full((8,), 3e38)}, "a must have a positive sum .* got inf: .* divide the masses by a constant"),
+        (
+            {"x": X.expand(2, 8, 5), "y": Y.expand(2, 6, 5), "b": torch.eye(2)[:, :1].expand(2, 6)},
+            r"b must have a positive sum .* got 0 in problem \(1,\)",
+        ),
         ({"offset": 1.0}, "offset must be a tensor, got float"),
         ({"offset": torch.zeros(8, 5)}, r"offset has shape \(8, 5\), which does not fit \(8, 6\)"),
         ({"offset": torch.full((8, 6), torch.nan)}, r"offset holds NaN or infinity, first at \(0, 0\)"),
@@ -219,6 +226,14 @@ ONE = sinkhorn_divergence(X, Y)
         ({"cost": lambda x, y: C / 0}, "a cost function divides by 0"),
         ({"x": X * 1e25}, r"up to 1.0e\+25\): it overflows float32"),
         ({"x": None, "y": None, "cost": C.log()}, "cost holds NaN or infinity.*a large finite cost forbids a pair"),
+        (
+            {"x": None, "y": None, "cost": C, "offset": torch.full((8, 6), torch.nan)},
+            r"offset holds NaN or infinity, first at \(0, 0\)",
+        ),
+        (
+            {"x": None, "y": None, "cost": torch.full((8, 6), 3e38), "epsilon": "relative:0.1"},
+            r"the mean of the cost is not finite, though the cost is \(up to 3.0e\+38\).* Divide the cost by",
+        ),
         ({"x": None, "y": None, "cost": C[0]}, "a cost matrix has shape"),
         ({"x": None, "y": None, "cost": (C, C, C)}, "got tuple"),
         ({"epsilon": "relative:abc"}, "'relative:0.05', got 'relative:abc'"),
@@ -227,6 +242,7 @@ ONE = sinkhorn_divergence(X, Y)
         ({"on_failure": "rais"}, "unknown on_failure 'rais'"),
         ({"tolerance": 0}, "tolerance must be a positive number, got 0"),
         ({"tolerance": "1e-3"}, "tolerance must be a positive number, got '1e-3'"),
+        ({"tolerance": True}, "tolerance must be a positive number, got True"),
         ({"max_iterations": -1}, "max_iterations must be a positive number, got -1"),
         ({"potentials": ONE.cross}, "potentials is a pair of tensors, got Transport: pass result.potentials"),
         (

@@ -6,25 +6,30 @@ Transport", 2024 (arXiv 2401.15489), eq. 1-6.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from sidelight.transport import checks, select_anchors, sinkhorn, sinkhorn_divergence
-from sidelight.transport.anchors import paper_of_rows
-from sidelight.transport.costs import resolve_epsilon
+from sidelight.transport import ANCHORS, checks, sinkhorn, sinkhorn_divergence
+from sidelight.transport.anchors import anchors_of, paper_of_rows
+from sidelight.transport.costs import check_epsilon, resolve_epsilon
 from sidelight.transport.once import once
+from sidelight.transport.result import OnFailure
 
 Objective = Literal["plain", "divergence"]
 Alignment = Literal["row", "index", "label"]
+SMALL = 1e-30  # stands for a weight of zero
 
 
 def cosine_similarity_matrix(z: Tensor) -> Tensor:
     """Cosine similarities of all pairs of rows; rows of norm 0 have similarity 0 and gradient 0.
 
     ``S_ij = <z_i, z_j> / (|z_i| |z_j|)``; ``z`` (B, D) gives (B, B), in at least float32. PKDOT eq. 1-4.
+    Raises ValueError where ``z`` holds NaN or infinity.
     """
     with torch.autocast(z.device.type, enabled=False):
         result: Tensor = _Cosines.apply(_float(z), None)  # type: ignore[no-untyped-call]
@@ -56,8 +61,12 @@ def _unit_rows(z: Tensor) -> tuple[Tensor, Tensor]:
     """Rows of norm 1 and the inverse norms; both 0 for a row of norm 0."""
     norm = torch.linalg.vector_norm(z, dim=1, keepdim=True)
     inverse = torch.where(norm > 0, 1.0 / norm, 0.0)
-    if not torch.isfinite(inverse).all().item():  # norms below the reciprocal of the largest number
-        inverse = torch.where(torch.isfinite(inverse), inverse, 0.0)
+    if not torch.isfinite(inverse + norm).all().item():
+        checks.finite("z", z)
+        largest = z.abs().amax(1, keepdim=True)  # a norm overflows where its square does
+        long = torch.linalg.vector_norm(z / largest, dim=1, keepdim=True).reciprocal() / largest
+        inverse = torch.where(norm.isinf(), long, inverse)
+        inverse = torch.where(torch.isfinite(inverse), inverse, 0.0)  # norms below the reciprocal of the largest number
     return z * inverse, inverse
 
 
@@ -82,6 +91,7 @@ def structural_transport(
     generator: torch.Generator | None = None,
     tolerance: float = 1e-3,
     max_iterations: int = 2000,
+    on_failure: OnFailure = "warn",
 ) -> Tensor:
     """Entropic transport between the rows of the student's and the teacher's anchored similarity matrices.
 
@@ -99,17 +109,24 @@ def structural_transport(
     rows, or of different labels. identity: weight of ``mean_i |s_i - t_i|^2 / 2`` added to the loss.
     anchor_weights: a module from the teacher's unit embeddings (k, D') of shared anchors to the weights (k,) of their
     columns in the cost, such as :class:`~sidelight.transport.LearnedWeights`.
+    on_failure: ``"warn"`` (once per process), ``"raise"`` or ``"ignore"`` where ``max_iterations`` did not suffice.
+
+    Raises ValueError or TypeError, which name the argument, for NaN or infinity, other shapes, and unknown settings.
     """
-    checks.real("student", student)
-    checks.real("teacher", teacher)
-    if student.ndim != 2 or teacher.ndim != 2 or len(student) != len(teacher) or not len(student):
-        raise ValueError(
-            f"student (B, D) and teacher (B, D') need one row per sample, and at least one, got {tuple(student.shape)} "
-            f"and {tuple(teacher.shape)}"
-        )
+    _check_settings(
+        k=k, epsilon=epsilon, objective=objective, anchors=anchors, shift=shift, alignment=alignment, penalty=penalty,
+        identity=identity, tolerance=tolerance, max_iterations=max_iterations, on_failure=on_failure,
+    )  # fmt: skip
+    _check_embeddings(student, teacher)
     with torch.autocast(student.device.type, enabled=False):
-        s, t, index = _anchored(student, teacher.detach(), k, anchors, shift, labels, generator)
+        try:
+            s, t, index = _anchored(student, teacher.detach(), k, anchors, shift, labels, generator)
+        except ValueError:  # the norms have shown it: a check ahead would take another pass over each
+            checks.finite("student", student)
+            checks.finite("teacher", teacher)
+            raise
         if anchor_weights is not None:
+            _check_anchor_weights(anchor_weights, anchors)
             s, t = _weighted(s, t, teacher.detach(), index, anchor_weights)
         rows = 0.5 * (s - t).square().sum(1).mean() if identity or alignment == "row" else None
         if alignment == "row":
@@ -121,13 +138,12 @@ def structural_transport(
             "offset": _offset(alignment, penalty * unit, labels, s),
             "tolerance": tolerance,
             "max_iterations": max_iterations,
+            "on_failure": on_failure,
         }
         if objective == "plain":
             value = sinkhorn(s, t, **options).objective
-        elif objective == "divergence":
-            value = sinkhorn_divergence(s, t, **options).divergence
         else:
-            raise ValueError(f"unknown objective {objective!r}: expected 'plain' or 'divergence'")
+            value = sinkhorn_divergence(s, t, **options).divergence
         return value if rows is None else value + identity * rows
 
 
@@ -148,13 +164,15 @@ class StructuralTransport(nn.Module):
     def __init__(self, preset: str = "paper", *, anchor_weights: nn.Module | None = None, **overrides: Any) -> None:
         super().__init__()
         self.anchor_weights = anchor_weights
-        if preset not in PRESETS:
-            raise ValueError(f"unknown preset {preset!r}: expected one of {', '.join(PRESETS)}")
-        unknown = set(overrides) - SETTINGS
+        checks.choice("preset", preset, PRESETS)
+        unknown = set(overrides) - set(SETTINGS)
         if unknown:
             raise TypeError(f"unknown settings {sorted(unknown)}: expected some of {sorted(SETTINGS)}")
         self.preset = preset
         self.settings: dict[str, Any] = {**PRESETS[preset], **overrides}
+        _check_settings(**self.settings)
+        if anchor_weights is not None:
+            _check_anchor_weights(anchor_weights, self.settings["anchors"])
 
     def forward(
         self,
@@ -170,9 +188,54 @@ class StructuralTransport(nn.Module):
         return f"{self.preset!r}, " + ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
 
 
-SETTINGS = {
-    "k", "epsilon", "objective", "anchors", "shift", "alignment", "penalty", "identity", "tolerance", "max_iterations",
-}  # fmt: skip
+def _check_shift(value: Any) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"shift must be True or False, got {value!r}")
+
+
+def _check_alignment(value: Any) -> None:
+    if value is not None:
+        checks.choice("alignment", value, get_args(Alignment))
+
+
+SETTINGS: dict[str, Callable[[Any], None]] = {
+    "k": partial(checks.whole, "k"),
+    "epsilon": check_epsilon,
+    "objective": partial(checks.choice, "objective", names=get_args(Objective)),
+    "anchors": partial(checks.choice, "anchors", names=ANCHORS),
+    "shift": _check_shift,
+    "alignment": _check_alignment,
+    "penalty": partial(checks.positive, "penalty", or_zero=True),
+    "identity": partial(checks.positive, "identity", or_zero=True),
+    "tolerance": partial(checks.positive, "tolerance"),
+    "max_iterations": partial(checks.positive, "max_iterations"),
+    "on_failure": partial(checks.choice, "on_failure", names=checks.CHOICES["on_failure"]),
+}
+"""What refuses a wrong value of each setting."""
+
+
+def _check_settings(**settings: Any) -> None:
+    for name, value in settings.items():
+        SETTINGS[name](value)
+
+
+def _check_anchor_weights(module: Any, anchors: str) -> None:
+    if not callable(module):
+        raise TypeError(f"anchor_weights is a module such as LearnedWeights(dim), got {type(module).__name__}")
+    if anchors == "released":
+        raise ValueError("anchor_weights need one set of anchors for the batch, not one per row (anchors='released')")
+
+
+def _check_embeddings(student: Any, teacher: Any) -> None:
+    checks.real("student", student)
+    checks.real("teacher", teacher)
+    if student.ndim != 2 or teacher.ndim != 2 or len(student) != len(teacher) or not len(student):
+        raise ValueError(
+            f"student (B, D) and teacher (B, D') need one row per sample, and at least one, got {tuple(student.shape)} "
+            f"and {tuple(teacher.shape)}"
+        )
+    if student.device != teacher.device:
+        raise ValueError(f"student is on {student.device} and teacher on {teacher.device}: move one of them with .to")
 
 
 def _anchored(
@@ -191,7 +254,7 @@ def _anchored(
         reference = unit @ unit[index].T
     else:
         similarity = cosine_similarity_matrix(teacher)
-        index = select_anchors(similarity, k, anchors, labels=labels, generator=generator)
+        index = anchors_of(similarity, k, anchors, labels, generator)
         reference = similarity - similarity.min() if shift else similarity
         reference = reference[:, index] if index.ndim == 1 else reference.gather(1, index)
     if index.ndim == 1 and not shift:  # nor the student's
@@ -208,7 +271,20 @@ def _weighted(s: Tensor, t: Tensor, teacher: Tensor, index: Tensor, module: nn.M
     if index.ndim != 1:
         raise ValueError("anchor_weights need one set of anchors for the batch, not one per row")
     unit, _ = _unit_rows(_float(teacher))
-    root = module(unit[index]).to(s.dtype).sqrt()
+    weights = checks.real("what anchor_weights returns", module(unit[index]))
+    if weights.shape != index.shape:
+        raise ValueError(
+            f"anchor_weights must return one weight per anchor {tuple(index.shape)}, got {tuple(weights.shape)}"
+        )
+    wrong = ~((weights >= 0) & (weights < float("inf")))
+    if wrong.any().item():
+        place = checks.first(wrong)
+        raise ValueError(
+            f"anchor_weights must return finite weights of at least 0, got {weights[place].item():g} at {place}"
+        )
+    weights = weights.to(s.dtype)
+    # the root of 0 has no gradient, the cost has: one of SMALL passes it on
+    root = (weights + (SMALL - weights.detach()).clamp_min(0.0)).sqrt()
     return s * root, t * root
 
 
@@ -216,7 +292,9 @@ def _mean_self_cost(rows: Tensor) -> float:
     """``mean_ij |t_i - t_j|^2 / 2``: the total variance of the rows."""
     cost = rows.var(0, correction=0).sum().item()
     if not abs(cost) < float("inf"):
-        raise ValueError("the teacher's embeddings hold NaN or infinity, or lead to it")
+        raise ValueError(
+            "the teacher's mean cost is not finite: anchor_weights are too large, divide them by a constant"
+        )
     return cost
 
 
@@ -225,9 +303,8 @@ def _offset(alignment: Alignment | None, amount: float, labels: Tensor | None, l
         return None
     if alignment == "index":
         return like.new_full((len(like), len(like)), amount).fill_diagonal_(0.0)
-    if alignment != "label":
-        raise ValueError(f"unknown alignment {alignment!r}: expected 'row', 'index' or 'label'")
     if labels is None:
         raise ValueError("alignment='label' needs labels")
+    labels = checks.labels(labels, len(like)).to(like.device)
     same = (labels.unsqueeze(0) == labels.unsqueeze(1)) & (labels >= 0)
     return (~same).to(like).fill_diagonal_(0.0) * amount

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from sidelight.errors import SidelightWarning
+from sidelight.transport import checks
 
 ROUNDS = 30  # of k-medoids; a batch needs two to six
 
@@ -82,6 +82,7 @@ def class_balanced(similarity: Tensor, k: int, labels: Tensor | None, generator:
     """
     if labels is None:
         raise ValueError("anchors='class_balanced' needs labels")
+    labels = checks.labels(labels, len(similarity))
     order = _mean_of_others(similarity).argsort()
     classes = labels.to(similarity.device)[order]
     same = classes.unsqueeze(0) == classes.unsqueeze(1)
@@ -112,13 +113,26 @@ def select_anchors(
 ) -> Tensor:
     """Indices of ``k`` anchors in a (B, B) teacher similarity matrix: (k,) shared, or (B, k) for ``"released"``.
 
-    ``k`` above B becomes B (said once).
+    ``k`` above B becomes B (said once). Raises ValueError for a similarity that is not square or holds NaN.
     """
-    if anchors not in ANCHORS:
-        raise ValueError(f"unknown anchors {anchors!r}: expected one of {', '.join(ANCHORS)}")
+    checks.choice("anchors", anchors, ANCHORS)
+    shape = tuple(checks.real("similarity", similarity).shape)
+    if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
+        raise ValueError(f"similarity must be (B, B) between B >= 1 rows, got {shape}")
     with torch.no_grad():
-        size = _reduced(k, similarity.shape[0])
-        return ANCHORS[anchors](similarity.detach(), size, labels, generator)
+        similarity = similarity.detach()
+        if similarity.dtype not in (torch.float32, torch.float64):
+            similarity = similarity.float()
+        checks.finite("similarity", similarity)
+        return anchors_of(similarity, k, anchors, labels, generator)
+
+
+def anchors_of(
+    similarity: Tensor, k: int, anchors: str, labels: Tensor | None, generator: torch.Generator | None
+) -> Tensor:
+    """:func:`select_anchors` of a similarity that is known to be right."""
+    with torch.no_grad():
+        return ANCHORS[anchors](similarity.detach(), _reduced(k, len(similarity)), labels, generator)
 
 
 def paper_of_rows(unit: Tensor, k: int) -> Tensor:
@@ -137,10 +151,17 @@ class LearnedWeights(nn.Module):
 
     def __init__(self, dim: int, temperature: float = 1.0) -> None:
         super().__init__()
+        checks.whole("dim", dim)
+        checks.positive("temperature", temperature)
         self.score = nn.Parameter(torch.zeros(dim))
         self.temperature = temperature
 
     def forward(self, anchors: Tensor) -> Tensor:
+        if anchors.ndim != 2 or anchors.shape[1] != len(self.score):
+            raise ValueError(
+                f"LearnedWeights({len(self.score)}) needs anchors (k, {len(self.score)}), got {tuple(anchors.shape)}: "
+                "dim is the number of dimensions of the teacher's embeddings"
+            )
         score: Tensor = _Reversed.apply(self.score)  # type: ignore[no-untyped-call]
         weights = torch.softmax(anchors @ score.to(anchors.dtype) / self.temperature, 0)
         return weights * anchors.shape[0]
@@ -159,8 +180,7 @@ class _Reversed(Function):
 def _reduced(k: int, size: int) -> int:
     """``k``, at most the batch."""
     global _already_warned
-    if not isinstance(k, Integral) or k < 1:
-        raise ValueError(f"k must be a whole number of at least 1, got {k}")
+    checks.whole("k", k)
     if k > size and not _already_warned:
         _already_warned = True
         said = f"k={k} anchors asked of a batch of {size}: using all {size}. (Said once.)"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from numbers import Real
+import math
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -15,12 +16,29 @@ CHOICES = {"path": ("auto", "dense", "online"), "on_failure": ("warn", "raise", 
 
 def settings(tolerance: Any, max_iterations: Any, **choices: Any) -> None:
     """Refuse numbers out of range, and names that do not exist."""
-    for name, value in (("tolerance", tolerance), ("max_iterations", max_iterations)):
-        if not isinstance(value, Real) or not 0 < float(value) < float("inf"):
-            raise ValueError(f"{name} must be a positive number, got {value!r}")
+    positive("tolerance", tolerance)
+    positive("max_iterations", max_iterations)
     for name, value in choices.items():
-        if value not in CHOICES[name]:
-            raise ValueError(f"unknown {name} {value!r}: expected one of {', '.join(map(repr, CHOICES[name]))}")
+        choice(name, value, CHOICES[name])
+
+
+def choice(name: str, value: Any, names: Iterable[str]) -> None:
+    """Refuse what is none of ``names``."""
+    if not isinstance(value, str) or value not in names:
+        raise ValueError(f"unknown {name} {value!r}: expected one of {', '.join(map(repr, names))}")
+
+
+def positive(name: str, value: Any, or_zero: bool = False) -> None:
+    """Refuse what is no finite number above 0 (or 0)."""
+    number = isinstance(value, float | int | Real) and not isinstance(value, bool)
+    if not number or not (0 < float(value) < float("inf") or (or_zero and value == 0)):
+        raise ValueError(f"{name} must be {'0 or ' * or_zero}a positive number, got {value!r}")
+
+
+def whole(name: str, value: Any) -> None:
+    """Refuse what is no whole number of at least 1."""
+    if not isinstance(value, int | Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 def real(name: str, value: Any) -> Tensor:
@@ -41,6 +59,46 @@ def real(name: str, value: Any) -> Tensor:
     if forward_ad._current_level >= 0 and forward_ad.unpack_dual(value).tangent is not None:  # type: ignore[no-untyped-call]
         raise TypeError(f"{name} carries a forward-mode tangent: transport is differentiable in reverse mode only")
     return value
+
+
+def finite(name: str, tensor: Tensor) -> None:
+    """Refuse NaN and infinity, and say where the first stands. A sum, in one pass, tells where there are none."""
+    with torch.no_grad():
+        if math.isfinite(tensor.float().sum().item()):
+            return
+        if place := first(~tensor.isfinite()):
+            raise ValueError(f"{name} holds NaN or infinity, first at {place}")
+
+
+def first(wrong: Tensor) -> tuple[int, ...]:
+    """Where the first of the values that are ``wrong`` stands; () where none is."""
+    places = wrong.nonzero()
+    return tuple(places[0].tolist()) if len(places) else ()
+
+
+def masses(name: str, weight: Tensor) -> None:
+    """Refuse masses (..., n) that are negative, not finite, or of no finite sum above 0."""
+    total = weight.sum(-1)
+    bad = ~((total > 0) & (total < float("inf")))
+    if (weight >= 0).all().item() and not bad.any().item():
+        return
+    wrong = ~(weight >= 0) | weight.isinf()
+    if wrong.any().item():
+        place = first(wrong)
+        raise ValueError(f"{name} must be finite and non-negative, got {weight[place].item():g} at {place}")
+    place = first(bad)
+    where = f" in problem {place}" if place else ""
+    raise ValueError(
+        f"{name} must have a positive sum in the range of {weight.dtype}, got {total[place].item():g}{where}: leave "
+        "problems without mass out, or divide the masses by a constant"
+    )
+
+
+def labels(value: Any, rows: int) -> Tensor:
+    """A class code for each of ``rows`` rows."""
+    if tuple(real("labels", value).shape) != (rows,):
+        raise ValueError(f"labels need one class code per row ({rows},), got {tuple(value.shape)}")
+    return value  # type: ignore[no-any-return]
 
 
 def clouds(x: Any, y: Any) -> None:
@@ -104,16 +162,20 @@ def symmetric(name: str, cost: Tensor) -> None:
 def culprit(**tensors: Tensor | None) -> str:
     """The sentence for a cost that is not finite."""
     given = {name: tensor.detach() for name, tensor in tensors.items() if tensor is not None}
-    for name, tensor in given.items():
+    for name, tensor in sorted(given.items(), key=lambda item: item[0] != "offset"):  # which a cost may contain
         wrong = ~tensor.isfinite()
         if wrong.any().item():
-            at = tuple(wrong.nonzero()[0].tolist())
             hint = "" if name in ("x", "y") else "; a large finite cost forbids a pair"
-            return f"{name} holds NaN or infinity, first at {at}{hint}"
+            return f"{name} holds NaN or infinity, first at {first(wrong)}{hint}"
     if not given:
         return "the cost holds NaN or infinity"
     largest = max(tensor.abs().max().item() for tensor in given.values())
     kind = str(next(iter(given.values())).dtype).removeprefix("torch.")
+    if "cost" in given:
+        return (
+            f"the mean of the cost is not finite, though the cost is (up to {largest:.1e}): its sum overflows {kind}. "
+            "Divide the cost by a constant, or use float64"
+        )
     return (
         f"the cost is not finite, though the input is (up to {largest:.1e}): it overflows {kind}, or a cost function "
         "divides by 0. Divide the points by a constant, or use float64"

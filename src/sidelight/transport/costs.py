@@ -76,8 +76,9 @@ def cost_matrix(x: Tensor, y: Tensor, cost: Cost = "sqeuclidean/2") -> Tensor:
         distances: Tensor = _Distances.apply(x, y)  # type: ignore[no-untyped-call]
         return distances
     if cost == "cosine":
-        raw = 1.0 - unit_rows(x) @ unit_rows(y).mT
-        return raw - raw.detach().clamp_max(0.0)  # below 0 by rounding; its gradient is right there too
+        angles = 1.0 - unit_rows(x) @ unit_rows(y).mT
+        angles.detach().clamp_min_(0.0)  # below 0 by rounding; the gradient is right there too
+        return angles
     raise ValueError(f"unknown cost {cost!r}: expected one of {', '.join(map(repr, NAMES))}, a matrix or a function")
 
 

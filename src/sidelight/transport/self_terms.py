@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,14 +13,17 @@ from sidelight.transport.arrays import alike
 from sidelight.transport.problem import as_value
 from sidelight.transport.result import Transport
 
+NAMES = ("y", "cost", "b", "offset")
+
 
 class Side:
     """What a self term is computed from: points or a given cost, masses, offset."""
 
     def __init__(self, cost: Any, points: Tensor | None, masses: Tensor | None, offset: Tensor | None) -> None:
-        self.given = [z.detach() if isinstance(z, Tensor) else z for z in (points, cost, masses, offset)]
-        self.versions = [_version(z) for z in self.given]
-        self.grads = [isinstance(z, Tensor) and z.requires_grad for z in (points, cost, masses)]
+        given = (points, cost, masses, offset)
+        self.wants = [name for name, z in zip(NAMES[:3], given) if isinstance(z, Tensor) and z.requires_grad]
+        self.given = [z.detach() if isinstance(z, Tensor) and z.requires_grad else z for z in given]
+        self.versions = [_version(z) for z in given]
 
     @property
     def like(self) -> Tensor:
@@ -30,7 +33,7 @@ class Side:
 
     def differs(self, other: Side) -> str:
         """What of ``other`` is not the same, "" if all is."""
-        for name, one, two, version in zip(("y", "cost", "b", "offset"), self.given, other.given, self.versions):
+        for name, one, two, version in zip(NAMES, self.given, other.given, self.versions):
             if version != _version(one):
                 return f"{name} was changed in place since"
             if not _same(one, two):
@@ -48,7 +51,9 @@ class SelfTerm(Transport):
 
 def self_term(whole: Transport, each: Sequence[Transport], side: Side) -> SelfTerm:
     """``whole``, gathered from the results ``each`` of problems or of a stack, as the self term of ``side``."""
-    return SelfTerm(**{f.name: getattr(whole, f.name) for f in fields(Transport)}, _each=each, _side=side)
+    term = object.__new__(SelfTerm)  # its own constructor takes ten times as long
+    term.__dict__.update(whole.__dict__, _each=each, _side=side)
+    return term
 
 
 def known_term(
@@ -60,8 +65,8 @@ def known_term(
     """
     if not isinstance(known, SelfTerm):
         raise TypeError(f"self_y is the self_y of an earlier divergence, got {type(known).__name__}: pass its .self_y")
-    if torch.is_grad_enabled() and any(side.grads):
-        wants = ("y", "cost[2]", "b")[side.grads.index(True)]
+    if torch.is_grad_enabled() and side.wants:
+        wants = " and ".join(side.wants)
         raise ValueError(f"self_y brings no gradient, but {wants} wants one: leave self_y out, or detach {wants}")
     if known.epsilon != cross[0].epsilon:
         raise ValueError(

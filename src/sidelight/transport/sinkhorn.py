@@ -210,9 +210,7 @@ def _weights(name: str, weight: Tensor | None, like: Tensor, shape: tuple[int, .
     if checks.real(name, weight).ndim and weight.shape[-1] != shape[-1]:
         raise ValueError(f"{name} has {weight.shape[-1]} masses for {shape[-1]} points")
     checks.shaped(name, weight, shape, last=1)
-    total = weight.sum(-1)
-    if not (weight >= 0).all().item() or not ((total > 0) & (total < float("inf"))).all().item():
-        raise ValueError(f"{name} must be finite and non-negative, with a positive sum")
+    checks.masses(name, weight)
     return weight.to(like).expand(shape)
 
 
