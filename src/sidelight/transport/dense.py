@@ -45,6 +45,7 @@ CAUTION = 0.3  # stop at this share of the tolerance, or at less where sweeps co
 PATIENCE = 30.0  # remaining sweeps above which a Newton step is worth its price
 IDLE = 8  # sweeps without progress that tell of rounding, or of plans too sharp for sweeps
 ABSORB = 15.0  # log range of u, v above which they move into f, g
+BLUR = 4e-3  # rounding of exponents, relative to 1, at which float32 (float64) can no longer tell the plan
 
 
 class Scaling:
@@ -64,19 +65,33 @@ class Scaling:
         self.blocks = blocks(self.kernel)
         self.change = 0.0 * a  # of log u in the last sweep
         self.epsilon, self.rounding = math.nan, 1e-15 if is_double(a) else 5e-7
+        self.clamped = False
 
     def exponentiate(self, epsilon: float) -> None:
-        """Form ``K`` from the absorbed potentials, at a new or the same ``epsilon``."""
+        """Form ``K`` from the absorbed potentials, at a new or the same ``epsilon``; in float64 where it must be."""
         self.epsilon = epsilon
-        clamp = self.f is not None or self.largest > -LOWEST * epsilon
+        if not is_double(self.a) and self.blurred():
+            self.widen()
+        self.clamped = self.f is not None or self.largest > -LOWEST * epsilon
         for _, part in self.cost.exponents(self.kernel, epsilon, self.f, self.g):
-            if clamp:
+            if self.clamped:
                 part.clamp_(LOWEST, HIGHEST)
             part.exp_()
 
+    def enter(self, epsilon: float) -> None:
+        """:meth:`exponentiate`, where that is not done."""
+        if self.epsilon != epsilon:
+            self.exponentiate(epsilon)
+
     def absorb(self) -> None:
-        """Move ``u, v`` into the potentials; ``exponentiate`` must follow."""
-        self.f, self.g = self.potentials()
+        """Move ``u, v`` into the potentials; ``exponentiate`` must follow.
+
+        Of what the first cost allows, a constant from one side to the other, nothing is kept: it would cost digits.
+        """
+        f, g = self.potentials()
+        gap = 0.5 * (inner(self.b, g) - inner(self.a, f))
+        gap = gap if f.ndim == 1 else gap[:, None]
+        self.f, self.g = f + gap, g - gap
         self.u, self.v = self.a, self.b
 
     def potentials(self) -> tuple[Array, Array]:
@@ -129,25 +144,56 @@ class Scaling:
         self.rows = on(self.kernel, self.v)
         return self.a - self.u * self.rows
 
+    def in_range(self) -> Array:
+        """Whether ``u, v`` are within ``ABSORB`` of the masses; one answer for each problem of a stack.
+
+        Then products neither overflow nor vanish, and what was clamped is no part of the plan: if ``u, v`` have gone
+        further, they may solve another cost.
+        """
+        inside = True
+        for z in (self.u / self.a, self.v / self.b):
+            lowest, highest = self.xp.amin(z, -1), self.xp.amax(z, -1)
+            inside = (lowest > math.exp(-ABSORB)) & (highest < math.exp(ABSORB)) & inside  # false for NaN
+        return inside
+
+    def blurred(self) -> bool:
+        """Whether rounding may move the exponents of what is transported, whose cost is about ``f + g``.
+
+        Squared distances are formed from the norms of the points, whose rounding stays however close they are.
+        """
+        if isinstance(self.cost, Points):
+            size = self.largest
+        else:
+            size = sum(float(abs(z).max()) for z in (self.f, self.g) if z is not None)
+        return blurred(size, self.epsilon, self.a)
+
     def keep_in_range(self) -> None:
-        """Absorb ``u, v`` if they have grown, so that products neither overflow nor vanish."""
+        """Absorb ``u, v`` if they have grown."""
         self.change = 0.0 * self.a
-        bounds = [float(r) for z in (self.u / self.a, self.v / self.b) for r in (z.min(), z.max())]
-        if not (min(bounds) > math.exp(-ABSORB) and max(bounds) < math.exp(ABSORB)):
-            self.absorb()
-            self.exponentiate(self.epsilon)
-            self.fit_columns()
+        if not self.in_range():
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Absorb ``u, v`` and form the kernel anew."""
+        self.absorb()
+        self.exponentiate(self.epsilon)
+        self.fit_columns()
 
     def promote(self) -> None:
         """Continue in float64."""
-        self.f, self.g = (double(z) for z in self.potentials())
+        self.absorb()
+        self.widen()
+        self.exponentiate(self.epsilon)
+        self.fit_columns()
+        self.fit_rows()
+
+    def widen(self) -> None:
+        """Take what is absorbed to float64; ``exponentiate`` must follow."""
+        self.f, self.g = (None if z is None else double(z) for z in (self.f, self.g))
         self.cost, self.a, self.b = self.cost.double(), double(self.a), double(self.b)
         self.u, self.v = self.a, self.b
         self.kernel = empty(self.cost.shape, self.a)
         self.change, self.rounding = 0.0 * self.a, 1e-15
-        self.exponentiate(self.epsilon)
-        self.fit_columns()
-        self.fit_rows()
 
     def plan(self) -> Array:
         return self.u[:, None] * self.kernel * self.v
@@ -160,6 +206,11 @@ class Scaling:
 
 
 Iterate = TypeVar("Iterate", bound=Scaling)
+
+
+def blurred(size: float, epsilon: float, array: Array) -> bool:
+    """Whether potentials of this size leave too few digits for exponents in the arithmetic of ``array``."""
+    return size * (2.2e-16 if is_double(array) else 1.2e-7) > BLUR * epsilon
 
 
 class Solution:
@@ -189,7 +240,8 @@ class Solution:
 
     @property
     def converged(self) -> bool:
-        return bool(self.worst <= self.tolerance)
+        finite = math.isfinite(self.value if isinstance(self.value, float) else float(self.value.sum()))
+        return bool(self.worst <= self.tolerance and finite)
 
     @property
     def worst(self) -> float:
@@ -246,16 +298,30 @@ def solve(
 
     ``largest`` is (a bound on) the maximum of the cost: annealing starts there.
     """
-    scaling, way = begun(Scaling, cost, a, b, epsilon, largest, potentials)
+    scaling, way = begun(Scaling, cost, a, b, epsilon, largest, potentials, max_iterations)
     newton = Newton(scaling)
     used = 0
-    for stage in way:
-        scaling.exponentiate(stage)
-        asked = tolerance if stage == epsilon else STAGE_TOLERANCE
-        error, spent = reach(scaling, newton, asked, max_iterations - used)
+    for later, stage in zip(range(len(way) - 1, -1, -1), way):  # every later stage takes a sweep
+        scaling.enter(stage)
+        asked = STAGE_TOLERANCE if later else tolerance
+        error, spent = reach(scaling, newton, asked, max_iterations - used - later)
         used += spent
-        if stage != epsilon:
+        if later:
             scaling.absorb()
+    while scaling.clamped and not scaling.in_range() and not math.isnan(error):
+        scaling.refresh()
+        error = l1(scaling.fit_rows())
+        good = bool(scaling.in_range())
+        if used >= max_iterations:
+            error = error if good else math.inf
+            break
+        if not (good and error <= tolerance):
+            error, spent = reach(scaling, newton, tolerance, max_iterations - used)
+            used += spent
+    if is_double(scaling.a) and scaling.blurred():  # no arithmetic tells
+        error = math.inf
+    if math.isnan(error) and not is_double(a) and used < max_iterations:  # out of the range of float32
+        return solve(cost.double(), double(a), double(b), epsilon, tolerance, max_iterations - used, largest)
     return scaling.solution(error, used, tolerance)
 
 
@@ -267,14 +333,23 @@ def begun(
     epsilon: float,
     largest: float,
     potentials: tuple[Tensor, Tensor] | None,
+    limit: float,
 ) -> tuple[Iterate, list[float]]:
-    """An iterate at its start, and the epsilons on the way down, the target last: it alone where a start is given."""
+    """An iterate at its start, and the epsilons on the way down, the target last: it alone where a good start is given.
+
+    A start is good if the columns miss their masses by less than what is absorbed: far from the solution, the
+    exponents that are clamped are those that matter. Of the way no more than ``limit`` stages are left.
+    """
     if potentials is not None:
-        return kind(cost, a, b, largest, *refit(cost, b, potentials, epsilon)), [epsilon]
+        warm = kind(cost, a, b, largest, *refit(cost, b, potentials, epsilon))
+        warm.exponentiate(epsilon)
+        warm.fit_columns()
+        if warm.in_range().all():
+            return warm, [epsilon]
     start = max(epsilon, START * largest)
     stages = round(math.log(start / epsilon) / math.log(ANNEALING))
     down = [epsilon * (start / epsilon) ** (stage / stages) for stage in range(stages, 0, -1)]
-    return kind(cost, a, b, largest), [*down, epsilon]
+    return kind(cost, a, b, largest), [*down, epsilon][-max(1, int(limit)) :]
 
 
 def reach(scaling: Scaling, newton: Newton, tolerance: float, limit: int) -> tuple[float, int]:
@@ -306,9 +381,10 @@ def reach(scaling: Scaling, newton: Newton, tolerance: float, limit: int) -> tup
         if idle >= IDLE:  # rounding, or plans too sharp to tell: more digits, and exact steps
             newton.insist()
             last, best, idle = math.inf, math.inf, 0
-        if pace >= 1.0 or pace**PATIENCE * error > enough:
+        left = limit - used - 1  # a sweep follows
+        if left >= 2 and (pace >= 1.0 or pace**PATIENCE * error > enough):
             residual = scaling.fit_rows()
-            used += newton.step(residual, l1(residual), enough)
+            used += newton.step(residual, l1(residual), enough, left)
             last, best, steady, idle = math.inf, math.inf, 0, 0
 
 
@@ -325,6 +401,13 @@ def relaxation(slowest: Array) -> tuple[Array, Array]:
 def refit(cost: Ground, b: Array, potentials: tuple[Tensor, Tensor], epsilon: float) -> tuple[Array, Array]:
     """Potentials from elsewhere, the first replaced by its exact update so that no exponent can overflow."""
     g = alike(potentials[1].detach(), b)
+    shift = inner(b, g)  # a constant, of no effect but for rounding where it is large
+    g = g - (shift if g.ndim == 1 else shift[:, None])
+    return soft_minimum(cost, b, g, epsilon), g
+
+
+def soft_minimum(cost: Ground, b: Array, g: Array, epsilon: float) -> Array:
+    """``f_i = -epsilon log sum_j b_j exp((g_j - C_ij) / epsilon)``, which makes the rows exact."""
     weighted = g + namespace(b).log(b) * epsilon
     parts = cost.exponents(empty(cost.shape, b), epsilon, g=weighted)
-    return alike(torch.cat([soft_maximum(part) for _, part in parts]).mul_(-epsilon), b), g
+    return alike(torch.cat([soft_maximum(part) for _, part in parts]).mul_(-epsilon), b)

@@ -34,19 +34,19 @@ class Newton:
         n = scaling.a.shape[0]
         self.patience = max(60, n // 8) if n <= DIRECT_LIMIT else 200
 
-    def step(self, residual: Array, error: float, tolerance: float) -> int:
-        """Move the scaling uphill along the Newton direction; return the pairs of products used."""
+    def step(self, residual: Array, error: float, tolerance: float, limit: float) -> int:
+        """Move uphill along the Newton direction; return the pairs of products used, at most ``limit`` >= 2."""
         self.steps += 1
         if self.steps == MANY:
             self.insist()
         if self.direct:
             used, direction = 1, cholesky_direction(self.scaling)
         else:
-            used, direction = self.conjugate_gradients(error, tolerance)
+            used, direction = self.conjugate_gradients(error, tolerance, limit - 1)
             if self.direct:  # given up: the next step will be exact
                 self.insist()
                 return used + 1
-        used += self.climb(direction, residual)
+        used += self.climb(direction, residual, limit - used)
         self.scaling.keep_in_range()
         return used
 
@@ -56,7 +56,7 @@ class Newton:
         if not is_double(self.scaling.kernel):
             self.scaling.promote()
 
-    def conjugate_gradients(self, error: float, tolerance: float) -> tuple[int, Array]:
+    def conjugate_gradients(self, error: float, tolerance: float, limit: float) -> tuple[int, Array]:
         """Solve ``(diag(r) - P diag(1/b) P') d = a - r`` to the accuracy that the step can use.
 
         In the variables ``sqrt(r) d`` the diagonal is 1 and the 2-norm of the residual bounds the 1-norm of ``a - r``.
@@ -70,7 +70,7 @@ class Newton:
         p, squared = residual, float(residual @ residual)
         d = 0.0 * p
         used = 0
-        while used < self.patience:
+        while used < min(self.patience, limit):
             used += 1
             product = p - rho * (kernel @ (gamma * (transposed @ (rho * p))))
             curvature = float(p @ product)
@@ -88,8 +88,11 @@ class Newton:
         d = d if used > 1 or curvature > 0 else residual
         return used, (d - root * (root @ d)) / root
 
-    def climb(self, direction: Array, residual: Array) -> int:
-        """Backtrack from the full (or longest allowed) step until the semi-dual rises enough; return the trials."""
+    def climb(self, direction: Array, residual: Array, limit: float) -> int:
+        """Backtrack from the full (or longest allowed) step until the semi-dual rises enough; return the trials.
+
+        Where ``limit`` trials do not find such a step, all stays as it was.
+        """
         s = self.scaling
         spread = float(direction.max()) - float(direction.min())
         if not math.isfinite(spread):
@@ -103,6 +106,10 @@ class Newton:
             s.fit_columns()
             trials += 1
             if length * spread <= 0.5 or self.semi_dual() - start >= 0.1 * length * slope:
+                return trials
+            if trials >= limit:
+                s.u = u
+                s.fit_columns()
                 return trials
             length *= 0.5
 

@@ -20,6 +20,7 @@ from sidelight.transport.points import Points
 BLOCK = 1 << 20  # elements of a block
 SAMPLE = 2048  # points of either cloud in the first, dense solve
 MEMORY = 5  # past iterates that Anderson's method combines
+PRECISE = 3e-7  # share of the largest cost over epsilon that float32 leaves as an error of the marginals, at worst
 
 
 class Solution:
@@ -30,11 +31,12 @@ class Solution:
     def __init__(
         self, blocks: Blocks, f: Tensor, g: Tensor, columns: Tensor, error: float, passes: int, tolerance: float
     ) -> None:
-        self.blocks, self.worst, self.iterations, self.converged = blocks, error, passes, error <= tolerance
+        self.blocks, self.worst, self.iterations, self.tolerance = blocks, error, passes, tolerance
         a, b = blocks.a, blocks.b
         left, right = torch.dot(a, f).item(), torch.dot(b, g).item()
         self.marginals = a, columns
         self.value = left + right - blocks.epsilon * (columns.sum().item() - 1.0)
+        self.converged = error <= tolerance and math.isfinite(self.value)
         gap = 0.5 * (right - left)
         self.potentials = f + gap, g - gap
 
@@ -117,24 +119,40 @@ def solve(
     potentials: tuple[Tensor, Tensor] | None = None,
 ) -> Solution:
     """Transport between positive ``a`` (n,) and ``b`` (m,) of mass 1 at the cost of ``points``."""
+    largest = points.bound()
+    if a.dtype != torch.float64 and (dense.blurred(largest, epsilon, a) or largest * PRECISE > tolerance * epsilon):
+        points, a, b = points.double(), a.double(), b.double()
     blocks = blocks_of(points, a, b, epsilon)
     if potentials is None:
-        f, g = start(points, a, b, epsilon)
+        f, g = start(points, a, b, epsilon, tolerance, max_iterations)
     else:
-        g = potentials[1].detach().to(a)
+        g = potentials[1].detach().to(b)
+        g = g - torch.dot(b, g)  # a constant, of no effect but for rounding where it is large
         f = blocks.soft_minimum(g)
     mixing = Anderson(b)
     best, passes = math.inf, 0
     while True:
+        before = f
         f, columns = blocks.sweep(f, g)
         passes += 1
         error = torch.dot(b, (columns - 1.0).abs()).item()
-        if error <= dense.CAUTION * tolerance or passes >= max_iterations or math.isnan(error):
+        exact = (f - before).abs().max().item() < dense.ABSORB * epsilon  # or what is clamped may have had a say
+        if (exact and error <= dense.CAUTION * tolerance) or passes >= max_iterations:
+            return Solution(blocks, f, g, columns * b, error if exact else math.inf, passes, tolerance)
+        lack = columns.log()
+        if passes == 1 and potentials is not None and not lack.abs().max().item() < dense.ABSORB:
+            f, g = start(points, a, b, epsilon, tolerance, max_iterations)  # the one given is as good as none
+            continue
+        if math.isnan(error):
             return Solution(blocks, f, g, columns * b, error, passes, tolerance)
+        if not exact:
+            f = blocks.soft_minimum(g)
+            mixing.forget()
+            continue
         if error > 2.0 * best:
             mixing.forget()
         best = min(best, error)
-        g = mixing.next(g, columns.log().mul_(-epsilon))
+        g = mixing.next(g, lack.mul_(-epsilon))
 
 
 def blocks_of(points: Points, a: Tensor, b: Tensor, epsilon: float) -> Blocks:
@@ -147,14 +165,20 @@ def blocks_of(points: Points, a: Tensor, b: Tensor, epsilon: float) -> Blocks:
     return Blocks(points, a, b, epsilon)
 
 
-def start(points: Points, a: Tensor, b: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Potentials of a dense solve between samples of the clouds, extended to all points by their soft minima."""
+def start(
+    points: Points, a: Tensor, b: Tensor, epsilon: float, tolerance: float, max_iterations: int
+) -> tuple[Tensor, Tensor]:
+    """Potentials of a dense solve between samples of the clouds, extended to all points by their soft minima.
+
+    Samples that are all of the clouds are solved to the end.
+    """
     rows, columns = sample(a), sample(b)
     in_numpy = suits_numpy(len(rows) * len(columns), a)
     some = Points(points.x[rows], points.y[columns], points.scale, in_numpy)
     left, right = a[rows] / a[rows].sum(), b[columns] / b[columns].sum()
     masses = alike(left, some.x), alike(right, some.x)
-    solved = dense.solve(some, *masses, epsilon, 1e-2, 500, some.bound())
+    asked, limit = (tolerance, max_iterations) if len(rows) == len(a) and len(columns) == len(b) else (1e-2, 500)
+    solved = dense.solve(some, *masses, epsilon, asked, limit, some.bound())
     at_rows, at_columns = (tensor(potential).to(a) for potential in solved.potentials)
     f = blocks_of(points.between(None, columns), a, right, epsilon).soft_minimum(at_columns)
     g = blocks_of(points.between(rows, None).transpose(), b, left, epsilon).soft_minimum(at_rows)
@@ -192,7 +216,12 @@ class Anderson:
             return g + residual
         matrix = (torch.stack(self.changes) * self.root).double()
         gram = matrix @ matrix.T
-        gram.diagonal().add_(1e-12 * gram.diagonal().max())
-        weights = torch.linalg.solve(gram, matrix @ (residual * self.root).double()).to(g.dtype)
+        largest = gram.diagonal().max()
+        gram.diagonal().add_(1e-12 * largest)
+        weights, info = torch.linalg.solve_ex(gram, matrix @ (residual * self.root).double())
+        if info.item() or not 0 < largest.item() < math.inf:  # steps that change nothing teach nothing
+            self.forget()
+            return g + residual
+        weights = weights.to(g.dtype)
         moves = torch.stack(self.steps).add_(torch.stack(self.changes))
         return g + residual - torch.mv(moves.T, weights)

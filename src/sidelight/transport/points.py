@@ -119,9 +119,10 @@ class Points:
     def between(self, rows: Tensor | None, columns: Tensor | None) -> Points:
         """Some of the points of either cloud, in the same coordinates."""
         x, y = self.x if rows is None else self.x[rows], self.y if columns is None else self.y[columns]
-        return self._with(x, y)
+        return self.replaced(x, y)
 
-    def _with(self, x: Array, y: Array, **known: Array) -> Points:
+    def replaced(self, x: Array, y: Array, **known: Array) -> Points:
+        """The same cost between other points, in the same coordinates."""
         other: Points = variant(self, x=x, y=y)
         for name in ("xx", "yy", "left", "right"):  # what is cached is of the former clouds
             other.__dict__.pop(name, None)
@@ -130,20 +131,20 @@ class Points:
 
     def transpose(self) -> Points:
         """The same clouds with the sides exchanged."""
-        return self._with(self.y, self.x, xx=self.yy, yy=self.xx)
+        return self.replaced(self.y, self.x, xx=self.yy, yy=self.xx)
 
     def alone(self, side: int) -> Points:
         """One of the clouds against itself."""
         z, zz = (self.y, self.yy) if side else (self.x, self.xx)
         half = {"right": self.right} if side else {"left": self.left}
-        return self._with(z, z, xx=zz, yy=zz, same=True, **half)
+        return self.replaced(z, z, xx=zz, yy=zz, same=True, **half)
 
     def part(self, index: int) -> Points:
         """One problem of a stack."""
-        return self._with(self.x[index], self.y[index])
+        return self.replaced(self.x[index], self.y[index])
 
     def double(self) -> Points:
-        return self._with(double(self.x), double(self.y))
+        return self.replaced(double(self.x), double(self.y))
 
     def mean(self) -> float:
         """Mean of the cost (one of the clouds has mean 0)."""

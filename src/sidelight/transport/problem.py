@@ -17,6 +17,7 @@ from sidelight.transport.dense import Ground
 from sidelight.transport.once import once
 from sidelight.transport.points import Matrix, Points
 from sidelight.transport.result import Transport
+from sidelight.transport.support import Support
 
 Path = Literal["auto", "dense", "online"]
 
@@ -209,28 +210,41 @@ class Problem:
             settings = (epsilon, tolerance, limit)
             ground = self.ground
             array = ground.x if isinstance(ground, Points) else ground.given
-            solution: dense.Solution | online.Solution
-            if self.online:
-                assert self.points is not None
-                self.mean_cost()  # NaN and infinity are named
-                a, b, total = self.masses(self.like)
-                mass = 1.0 if total is None else total.item()
-                solution = online.solve(self.points, a, b, *settings, potentials)
+            a, b, mass = self.arrays(array, self.like)
+            if array.ndim == 3 and not self.symmetric:
+                a, b = (wide(z, len(array)) for z in (a, b))
+            support = None if self.a is None and self.b is None else Support.of(a, b)
+            if support is None:
+                solution = self._solution(ground, a, b, settings, potentials)
             else:
-                a, b, mass = self.arrays(array, self.like)
-                if self.symmetric:
-                    solution = symmetric.solve(ground, a, *settings)
-                else:
-                    largest = self._finite(ground.bound())
-                    if array.ndim == 3:
-                        a, b = (wide(z, len(array)) for z in (a, b))
-                        solution = stacked.solve(ground, a, b, *settings, largest, potentials)
-                    elif self.shape[0] <= self.shape[1]:
-                        solution = dense.solve(ground, a, b, *settings, largest, potentials)
-                    else:  # Newton works on the first side: make it the smaller one
-                        swapped = None if potentials is None else potentials[::-1]
-                        solution = dense.solve(ground.transpose(), b, a, *settings, largest, swapped).transpose()
+                start = support.start(potentials)
+                solution = support.restored(
+                    self._solution(support.ground(ground), *support.masses, settings, start), ground, epsilon
+                )
         return self.result(solution, mass, epsilon, attach)
+
+    def _solution(
+        self,
+        ground: Ground,
+        a: Array,
+        b: Array,
+        settings: tuple[float, float, int],
+        potentials: tuple[Tensor, Tensor] | None,
+    ) -> dense.Solution | online.Solution:
+        """The solution on its path, for positive masses."""
+        if self.online:
+            assert isinstance(ground, Points)
+            self.mean_cost()  # NaN and infinity are named
+            return online.solve(ground, a, b, *settings, potentials)
+        if self.symmetric:
+            return symmetric.solve(ground, a, *settings)
+        largest = self._finite(ground.bound())
+        if a.ndim == 2:
+            return stacked.solve(ground, a, b, *settings, largest, potentials)
+        if self.shape[0] <= self.shape[1]:
+            return dense.solve(ground, a, b, *settings, largest, potentials)
+        swapped = None if potentials is None else potentials[::-1]  # Newton works on the first side: the smaller one
+        return dense.solve(ground.transpose(), b, a, *settings, largest, swapped).transpose()
 
     @property
     def like(self) -> Tensor:

@@ -10,7 +10,7 @@ import math
 from torch import Tensor
 
 from sidelight.transport import dense
-from sidelight.transport.arrays import Array, inner, on, total, wide
+from sidelight.transport.arrays import Array, inner, is_double, on, total, wide
 from sidelight.transport.dense import CAUTION, STAGE_TOLERANCE, Ground, Scaling, Solution, begun
 
 PATIENCE = 300.0  # remaining sweeps above which a problem is solved alone: a sweep of all costs less than that
@@ -42,14 +42,21 @@ def solve(
     potentials: tuple[Tensor, Tensor] | None = None,
 ) -> Solution:
     """:func:`dense.solve` for masses (N, n), (N, m) of sum 1 at costs (N, n, m)."""
-    stack, way = begun(Stack, cost, a, b, epsilon, largest, potentials)
+    stack, way = begun(Stack, cost, a, b, epsilon, largest, potentials, max_iterations)
     used = 0
-    for stage in way:
-        stack.exponentiate(stage)
-        error, short, spent = reach(stack, tolerance if stage == epsilon else STAGE_TOLERANCE, max_iterations - used)
+    for later, stage in zip(range(len(way) - 1, -1, -1), way):  # every later stage takes a sweep
+        stack.enter(stage)
+        asked = STAGE_TOLERANCE if later else tolerance
+        error, short, spent = reach(stack, asked, max_iterations - used - later)
         used += spent
-        if stage != epsilon:
+        if later:
             stack.absorb()
+    if stack.clamped and not stack.in_range().all():  # as in dense.solve
+        stack.refresh()
+        error = stack.xp.where(stack.in_range(), total(abs(stack.fit_rows())), math.inf)
+        short = ~(error <= tolerance)
+    if is_double(stack.a) and stack.blurred():
+        short = short | True  # each will tell for itself
     return mended(stack.solution(error, used, tolerance), short, cost, a, b, epsilon, max_iterations - used)
 
 
@@ -96,7 +103,7 @@ def mended(solution: Solution, short: Array, cost: Ground, a: Array, b: Array, e
         return solution
     a, b = wide(a, len(solution.error)), wide(b, len(solution.error))
     u, kernel, v = solution.factors
-    solution.factors = u, kernel, v + 0.0  # second sides may be views, or the first
+    solution.factors = u + 0.0, kernel, v + 0.0  # they may be views, and the second sides the first
     solution.sides = solution.sides[0], solution.sides[1] + 0.0
     solution.marginals = solution.marginals[0], solution.marginals[1] + 0.0
     most = 0

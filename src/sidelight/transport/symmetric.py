@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 
 from sidelight.transport import dense, stacked
-from sidelight.transport.arrays import HIGHEST, LOWEST, Array, empty, namespace, on, total
-from sidelight.transport.dense import Ground, Solution
+from sidelight.transport.arrays import HIGHEST, LOWEST, Array, double, empty, namespace, on, total
+from sidelight.transport.dense import ABSORB, Ground, Solution, blurred
+from sidelight.transport.points import Points
 
 ROOT = 2.0**0.5
 LENGTH, MOMENTUM = (2 / (1 + ROOT)) ** 2, ((ROOT - 1) / (ROOT + 1)) ** 2
@@ -21,8 +22,11 @@ LIMIT = 60  # averaged sweeps before the general solver takes over
 
 def solve(cost: Ground, a: Array, epsilon: float, tolerance: float, max_iterations: int) -> Solution:
     """Transport of a cloud with masses ``a`` (n,), or of each of a stack with ``a`` (N, n), onto itself."""
+    largest = cost.bound()
+    far = not largest <= -LOWEST * epsilon
+    if far and isinstance(cost, Points) and blurred(largest, epsilon, a):  # see Scaling.blurred
+        cost, a = cost.double(), double(a)
     xp, kernel = namespace(a), empty(cost.shape, a)
-    far = not cost.bound() <= -LOWEST * epsilon
     for _, part in cost.exponents(kernel, epsilon):
         if far:
             part.clamp_(LOWEST, HIGHEST)
@@ -40,7 +44,11 @@ def solve(cost: Ground, a: Array, epsilon: float, tolerance: float, max_iteratio
         change = (2 / 3) * lack if change is None else LENGTH * lack + MOMENTUM * change
         u = u * xp.exp(change)
         used += 1
-    f = xp.log(u / a) * epsilon
+    ratio = u / a
+    if far:  # as in dense.solve, what is clamped may only be what does not matter
+        inside = (xp.amax(ratio, -1) < math.exp(ABSORB)) & (xp.amin(ratio, -1) > math.exp(-ABSORB))
+        error = xp.where(inside, error, math.inf) if a.ndim > 1 else error if inside else math.inf
+    f = xp.log(ratio) * epsilon
     solution = Solution((u, kernel, u), (rows, rows), (a, a), (f, f), epsilon, error, used, tolerance)
     left = max_iterations - used
     if solution.converged or left <= 0:

@@ -1,0 +1,124 @@
+"""Points without mass: they take no part in a solve, and their potentials follow from its solution.
+
+A mass of zero would make ``log 0`` of every step. Instead the point takes the place of the heaviest one, which shares
+its mass with it: a problem of the same shape with the same solution (equal points count as the sum of their masses),
+whose masses are all positive. Shapes stay, so a stack of problems with different points missing is still one stack.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sidelight.transport import dense, online
+from sidelight.transport.arrays import HIGHEST, LOWEST, Array, alike, empty, is_double, namespace, tensor, variant
+from sidelight.transport.dense import Ground
+from sidelight.transport.points import Matrix, Points
+
+NEGLIGIBLE = 1e-13  # share of the mass that no marginal error tells, and of which a clamped exponent would still tell
+
+
+class Side:
+    """Masses ``given`` (..., n) of one side, those ``absent``, and the positive masses ``filled`` to solve with."""
+
+    def __init__(self, given: Array) -> None:
+        self.given, masses = given, tensor(given)
+        absent = masses < NEGLIGIBLE
+        largest, heaviest = masses.max(-1, keepdim=True)
+        share = largest / (1 + absent.sum(-1, keepdim=True))
+        own = torch.arange(masses.shape[-1], device=masses.device).expand_as(masses)
+        self.source = torch.where(absent, heaviest, own)
+        self.absent = like(given, absent)
+        self.filled = like(given, torch.where(absent, share, masses).scatter(-1, heaviest, share))
+
+    def chosen(self, rows: Array) -> Array:
+        """``rows`` (..., n) or (..., n, d), the heaviest point's in place of the absent ones'."""
+        whole, dim = tensor(rows), self.source.ndim - 1
+        index = self.source if whole.ndim == self.source.ndim else self.source.unsqueeze(-1)
+        return like(rows, torch.take_along_dim(whole, index, dim))
+
+    def factor(self, solved: Array) -> Array:
+        """The factor of the plan for the masses given; that of an absent point is its mass (see ``Support``)."""
+        return namespace(solved).where(self.absent, self.given, solved * (self.given / self.filled))
+
+
+def like(array: Array, other: Tensor) -> Array:
+    """A tensor as the same kind of array, whatever its type."""
+    return other if isinstance(array, Tensor) else other.numpy()
+
+
+class Support:
+    """Both sides of a problem, or of a stack of problems, in which some points have no mass."""
+
+    def __init__(self, a: Array, b: Array) -> None:
+        self.rows, self.columns = Side(a + 0.0), Side(b + 0.0)  # views of one mass for all are not to be written to
+        self.masses = self.rows.filled, self.columns.filled
+
+    @staticmethod
+    def of(a: Array, b: Array) -> Support | None:
+        """None where every point has mass."""
+        return Support(a, b) if min(float(a.min()), float(b.min())) < NEGLIGIBLE else None
+
+    def start(self, given: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None:
+        """The potentials to start from, of the points that take part."""
+        return None if given is None else (self.rows.chosen(given[0].detach()), self.columns.chosen(given[1].detach()))
+
+    def ground(self, cost: Ground, rows: bool = True, columns: bool = True) -> Ground:
+        """The cost between the points that take part, on either side or on both."""
+        if isinstance(cost, Points):
+            return self.points(cost, rows, columns)
+        matrix = self.rows.chosen(cost.given) if rows else cost.given
+        return Matrix(self.columns.chosen(matrix.swapaxes(-1, -2)).swapaxes(-1, -2) if columns else matrix)
+
+    def points(self, cost: Points, rows: bool = True, columns: bool = True) -> Points:
+        x, y = self.rows.chosen(cost.x) if rows else cost.x, self.columns.chosen(cost.y) if columns else cost.y
+        return cost.replaced(x, y)
+
+    def potentials(self, f: Array, g: Array, of_rows: Array, of_columns: Array) -> tuple[Array, Array]:
+        """Those of the problem solved, and where a point is absent those that make its row or column exact."""
+        where = namespace(f).where
+        return where(self.rows.absent, of_rows, f), where(self.columns.absent, of_columns, g)
+
+    def restored(
+        self, solved: dense.Solution | online.Solution, cost: Ground, epsilon: float
+    ) -> dense.Solution | online.Solution:
+        """The solution for the masses given."""
+        if isinstance(solved, dense.Solution):
+            return self._dense(solved, cost, epsilon)
+        assert isinstance(cost, Points)
+        return self._online(solved, cost, epsilon)
+
+    def _dense(self, solved: dense.Solution, cost: Ground, epsilon: float) -> dense.Solution:
+        """``P_ij = a_i b_j exp((f_i + g_j - C_ij) / epsilon)`` everywhere, but 0 between two absent points."""
+        u, kernel, v = solved.factors
+        if is_double(u) and not is_double(self.rows.given):
+            cost = cost.double()
+        xp, (f, g) = namespace(u), solved.sides
+        half = self.ground(cost, rows=False), self.ground(cost, columns=False).transpose()
+        a, b = (alike(tensor(z), u) for z in self.masses)
+        f, g = self.potentials(
+            f, g, dense.soft_minimum(half[0], b, g, epsilon), dense.soft_minimum(half[1], a, f, epsilon)
+        )
+        u, v = self.rows.factor(u), self.columns.factor(v)
+        known = f - epsilon * xp.log(u / self.rows.given), g - epsilon * xp.log(v / self.columns.given)
+        own = empty(cost.shape, u)
+        for _, part in cost.exponents(own, epsilon, *(alike(tensor(z), u) for z in known)):
+            part.clamp_(LOWEST, HIGHEST).exp_()
+        row, column = self.rows.absent[..., :, None], self.columns.absent[..., None, :]
+        kernel = xp.where(row | column, xp.where(row & column, 0.0 * own, own), kernel)
+        marginals = self.rows.factor(solved.marginals[0]), self.columns.factor(solved.marginals[1])
+        whole: dense.Solution = variant(solved, factors=(u, kernel, v), sides=(f, g), marginals=marginals)
+        return whole
+
+    def _online(self, solved: online.Solution, points: Points, epsilon: float) -> online.Solution:
+        """The same without a matrix."""
+        if is_double(solved.marginals[1]) and not is_double(points.x):
+            points = points.double()
+        f, g = solved.potentials
+        a, b = (z.to(f) for z in self.masses)
+        rows = online.blocks_of(self.points(points, rows=False), a, b, epsilon).soft_minimum(g)
+        columns = online.blocks_of(self.points(points, columns=False).transpose(), b, a, epsilon).soft_minimum(f)
+        blocks = online.blocks_of(points, self.rows.given.to(f), self.columns.given.to(f), epsilon)
+        marginal = self.columns.factor(solved.marginals[1])
+        f, g = self.potentials(f, g, rows, columns)
+        return online.Solution(blocks, f, g, marginal, solved.worst, solved.iterations, solved.tolerance)
