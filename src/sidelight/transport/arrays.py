@@ -110,6 +110,13 @@ def inner(one: Array, two: Array) -> Array:
     return float(one @ two) if two.ndim == 1 else (one * two).sum(-1)
 
 
+def extent(vector: Array) -> tuple[Array, Array]:
+    """The smallest and the largest entry, or those of each row of a stack."""
+    if isinstance(vector, Tensor):
+        return vector.amin(-1), vector.amax(-1)
+    return vector.min(-1), vector.max(-1)
+
+
 def times(matrix: Array, z: Array) -> Array:
     """``matrix @ z`` for a few columns; torch's BLAS is several times faster with few long rows."""
     return (z.mT.contiguous() @ matrix.mT).mT if isinstance(z, Tensor) else matrix @ z

@@ -22,6 +22,7 @@ from sidelight.transport.arrays import (
     blocks,
     double,
     empty,
+    extent,
     inner,
     is_double,
     l1,
@@ -144,17 +145,15 @@ class Scaling:
         self.rows = on(self.kernel, self.v)
         return self.a - self.u * self.rows
 
-    def in_range(self) -> Array:
-        """Whether ``u, v`` are within ``ABSORB`` of the masses; one answer for each problem of a stack.
+    def faithful(self) -> Array:
+        """Whether ``P`` is as without clamps; one answer for each problem of a stack.
 
-        Then products neither overflow nor vanish, and what was clamped is no part of the plan: if ``u, v`` have gone
-        further, they may solve another cost.
+        Where ``u_i v_j`` is at most ``e^30 a_i b_j``, an exponent clamped from below puts ``1e-13 a_i b_j`` in place of
+        less; where it is at least ``e^-30 a_i b_j``, one clamped from above would put more than a row or column has.
+        Where ``u, v`` have gone further, they may solve another cost.
         """
-        inside = True
-        for z in (self.u / self.a, self.v / self.b):
-            lowest, highest = self.xp.amin(z, -1), self.xp.amax(z, -1)
-            inside = (lowest > math.exp(-ABSORB)) & (highest < math.exp(ABSORB)) & inside  # false for NaN
-        return inside
+        (lowest, highest), (low, high) = extent(self.u / self.a), extent(self.v / self.b)
+        return (lowest * low > math.exp(-2 * ABSORB)) & (highest * high < math.exp(2 * ABSORB))  # false for NaN
 
     def blurred(self) -> bool:
         """Whether rounding may move the exponents of what is transported, whose cost is about ``f + g``.
@@ -168,9 +167,10 @@ class Scaling:
         return blurred(size, self.epsilon, self.a)
 
     def keep_in_range(self) -> None:
-        """Absorb ``u, v`` if they have grown."""
+        """Absorb ``u, v`` if they have grown, so that products neither overflow nor vanish."""
         self.change = 0.0 * self.a
-        if not self.in_range():
+        bounds = [float(r) for z in (self.u / self.a, self.v / self.b) for r in (z.min(), z.max())]
+        if not (min(bounds) > math.exp(-ABSORB) and max(bounds) < math.exp(ABSORB)):
             self.refresh()
 
     def refresh(self) -> None:
@@ -308,10 +308,10 @@ def solve(
         used += spent
         if later:
             scaling.absorb()
-    while scaling.clamped and not scaling.in_range() and not math.isnan(error):
+    while scaling.clamped and not scaling.faithful() and not math.isnan(error):
         scaling.refresh()
         error = l1(scaling.fit_rows())
-        good = bool(scaling.in_range())
+        good = bool(scaling.faithful())
         if used >= max_iterations:
             error = error if good else math.inf
             break
@@ -337,14 +337,14 @@ def begun(
 ) -> tuple[Iterate, list[float]]:
     """An iterate at its start, and the epsilons on the way down, the target last: it alone where a good start is given.
 
-    A start is good if the columns miss their masses by less than what is absorbed: far from the solution, the
-    exponents that are clamped are those that matter. Of the way no more than ``limit`` stages are left.
+    Far from the solution the exponents that are clamped are those that matter, so that such a start is as good as none.
+    Of the way no more than ``limit`` stages are left.
     """
     if potentials is not None:
         warm = kind(cost, a, b, largest, *refit(cost, b, potentials, epsilon))
         warm.exponentiate(epsilon)
         warm.fit_columns()
-        if warm.in_range().all():
+        if warm.faithful().all():
             return warm, [epsilon]
     start = max(epsilon, START * largest)
     stages = round(math.log(start / epsilon) / math.log(ANNEALING))

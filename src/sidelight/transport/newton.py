@@ -39,6 +39,7 @@ class Newton:
         self.steps += 1
         if self.steps == MANY:
             self.insist()
+            residual = self.scaling.fit_rows()  # in float64 too
         if self.direct:
             used, direction = 1, cholesky_direction(self.scaling)
         else:

@@ -20,6 +20,8 @@ from sidelight.transport.points import Points
 BLOCK = 1 << 20  # elements of a block
 SAMPLE = 2048  # points of either cloud in the first, dense solve
 MEMORY = 5  # past iterates that Anderson's method combines
+POOR = 0.5  # marginal error above which potentials that are given are worse than those of a sample
+LONGEST = 7.0  # what Anderson's method may add to a step, in units of epsilon: sweeps that crawl would have it leap
 PRECISE = 3e-7  # share of the largest cost over epsilon that float32 leaves as an error of the marginals, at worst
 
 
@@ -129,7 +131,7 @@ def solve(
         g = potentials[1].detach().to(b)
         g = g - torch.dot(b, g)  # a constant, of no effect but for rounding where it is large
         f = blocks.soft_minimum(g)
-    mixing = Anderson(b)
+    mixing = Anderson(b, LONGEST * epsilon)
     best, passes = math.inf, 0
     while True:
         before = f
@@ -140,8 +142,8 @@ def solve(
         if (exact and error <= dense.CAUTION * tolerance) or passes >= max_iterations:
             return Solution(blocks, f, g, columns * b, error if exact else math.inf, passes, tolerance)
         lack = columns.log()
-        if passes == 1 and potentials is not None and not lack.abs().max().item() < dense.ABSORB:
-            f, g = start(points, a, b, epsilon, tolerance, max_iterations)  # the one given is as good as none
+        if passes == 1 and potentials is not None and not (error < POOR and lack.abs().max().item() < dense.ABSORB):
+            f, g = start(points, a, b, epsilon, tolerance, max_iterations)
             continue
         if math.isnan(error):
             return Solution(blocks, f, g, columns * b, error, passes, tolerance)
@@ -195,10 +197,10 @@ def sample(weight: Tensor) -> Tensor:
 
 
 class Anderson:
-    """Anderson acceleration of ``g -> g + residual``, least squares in the norm of the masses."""
+    """Anderson acceleration of ``g -> g + residual``, least squares in the norm of the masses, in bounded steps."""
 
-    def __init__(self, weight: Tensor) -> None:
-        self.root = weight.sqrt()
+    def __init__(self, weight: Tensor, longest: float) -> None:
+        self.root, self.longest = weight.sqrt(), longest
         self.forget()
 
     def forget(self) -> None:
@@ -224,4 +226,5 @@ class Anderson:
             return g + residual
         weights = weights.to(g.dtype)
         moves = torch.stack(self.steps).add_(torch.stack(self.changes))
-        return g + residual - torch.mv(moves.T, weights)
+        leap = torch.mv(moves.T, weights)
+        return g + residual - leap * min(1.0, self.longest / leap.abs().max().item())

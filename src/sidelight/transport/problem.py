@@ -17,11 +17,10 @@ from sidelight.transport.dense import Ground
 from sidelight.transport.once import once
 from sidelight.transport.points import Matrix, Points
 from sidelight.transport.result import Transport
-from sidelight.transport.support import Support
+from sidelight.transport.support import TINY, Support
 
 Path = Literal["auto", "dense", "online"]
 
-TINY = 1e-30  # stands for a mass of zero
 LARGE = 1 << 27  # elements of the cost above which it is never formed
 
 

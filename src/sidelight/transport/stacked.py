@@ -51,9 +51,9 @@ def solve(
         used += spent
         if later:
             stack.absorb()
-    if stack.clamped and not stack.in_range().all():  # as in dense.solve
+    if stack.clamped and not stack.faithful().all():  # as in dense.solve
         stack.refresh()
-        error = stack.xp.where(stack.in_range(), total(abs(stack.fit_rows())), math.inf)
+        error = stack.xp.where(stack.faithful(), total(abs(stack.fit_rows())), math.inf)
         short = ~(error <= tolerance)
     if is_double(stack.a) and stack.blurred():
         short = short | True  # each will tell for itself

@@ -15,20 +15,21 @@ from sidelight.transport.arrays import HIGHEST, LOWEST, Array, alike, empty, is_
 from sidelight.transport.dense import Ground
 from sidelight.transport.points import Matrix, Points
 
+TINY = 1e-30  # stands for a mass of zero
 NEGLIGIBLE = 1e-13  # share of the mass that no marginal error tells, and of which a clamped exponent would still tell
 
 
 class Side:
-    """Masses ``given`` (..., n) of one side, those ``absent``, and the positive masses ``filled`` to solve with."""
+    """Masses ``given`` (..., n) of one side, which are ``absent``, and the positive masses ``filled`` to solve with."""
 
     def __init__(self, given: Array) -> None:
-        self.given, masses = given, tensor(given)
+        masses = tensor(given)
         absent = masses < NEGLIGIBLE
         largest, heaviest = masses.max(-1, keepdim=True)
         share = largest / (1 + absent.sum(-1, keepdim=True))
         own = torch.arange(masses.shape[-1], device=masses.device).expand_as(masses)
         self.source = torch.where(absent, heaviest, own)
-        self.absent = like(given, absent)
+        self.absent, self.given = like(given, absent), like(given, masses.masked_fill(absent, TINY))
         self.filled = like(given, torch.where(absent, share, masses).scatter(-1, heaviest, share))
 
     def chosen(self, rows: Array) -> Array:
@@ -89,7 +90,7 @@ class Support:
         return self._online(solved, cost, epsilon)
 
     def _dense(self, solved: dense.Solution, cost: Ground, epsilon: float) -> dense.Solution:
-        """``P_ij = a_i b_j exp((f_i + g_j - C_ij) / epsilon)`` everywhere, but 0 between two absent points."""
+        """``P_ij = a_i b_j exp((f_i + g_j - C_ij) / epsilon)``, in the rows and columns of absent points too."""
         u, kernel, v = solved.factors
         if is_double(u) and not is_double(self.rows.given):
             cost = cost.double()
@@ -105,7 +106,8 @@ class Support:
         for _, part in cost.exponents(own, epsilon, *(alike(tensor(z), u) for z in known)):
             part.clamp_(LOWEST, HIGHEST).exp_()
         row, column = self.rows.absent[..., :, None], self.columns.absent[..., None, :]
-        kernel = xp.where(row | column, xp.where(row & column, 0.0 * own, own), kernel)
+        own = xp.minimum(own, xp.where(row, 1.0 / v[..., None, :], 1.0 / u[..., :, None]))  # no more than its mass
+        kernel = xp.where(row | column, own, kernel)
         marginals = self.rows.factor(solved.marginals[0]), self.columns.factor(solved.marginals[1])
         whole: dense.Solution = variant(solved, factors=(u, kernel, v), sides=(f, g), marginals=marginals)
         return whole

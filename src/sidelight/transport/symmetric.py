@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from sidelight.transport import dense, stacked
-from sidelight.transport.arrays import HIGHEST, LOWEST, Array, double, empty, namespace, on, total
+from sidelight.transport.arrays import HIGHEST, LOWEST, Array, double, empty, extent, namespace, on, total
 from sidelight.transport.dense import ABSORB, Ground, Solution, blurred
 from sidelight.transport.points import Points
 
@@ -45,9 +45,10 @@ def solve(cost: Ground, a: Array, epsilon: float, tolerance: float, max_iteratio
         u = u * xp.exp(change)
         used += 1
     ratio = u / a
-    if far:  # as in dense.solve, what is clamped may only be what does not matter
-        inside = (xp.amax(ratio, -1) < math.exp(ABSORB)) & (xp.amin(ratio, -1) > math.exp(-ABSORB))
-        error = xp.where(inside, error, math.inf) if a.ndim > 1 else error if inside else math.inf
+    if far and not isinstance(cost, Points):  # without a zero diagonal, what is clamped may be what matters
+        lowest, highest = extent(ratio)
+        inside = (lowest > math.exp(-ABSORB)) & (highest < math.exp(ABSORB))
+        error = xp.where(inside, error, math.inf) if kernel.ndim == 3 else error if inside else math.inf
     f = xp.log(ratio) * epsilon
     solution = Solution((u, kernel, u), (rows, rows), (a, a), (f, f), epsilon, error, used, tolerance)
     left = max_iterations - used
