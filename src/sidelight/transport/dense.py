@@ -321,7 +321,9 @@ def solve(
     if is_double(scaling.a) and scaling.blurred():  # no arithmetic tells
         error = math.inf
     if math.isnan(error) and not is_double(a) and used < max_iterations:  # out of the range of float32
-        return solve(cost.double(), double(a), double(b), epsilon, tolerance, max_iterations - used, largest)
+        again = solve(cost.double(), double(a), double(b), epsilon, tolerance, max_iterations - used, largest)
+        again.iterations += used
+        return again
     return scaling.solution(error, used, tolerance)
 
 

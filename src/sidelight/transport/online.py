@@ -20,7 +20,7 @@ from sidelight.transport.points import Points
 BLOCK = 1 << 20  # elements of a block
 SAMPLE = 2048  # points of either cloud in the first, dense solve
 MEMORY = 5  # past iterates that Anderson's method combines
-POOR = 0.5  # marginal error above which potentials that are given are worse than those of a sample
+POOR = 0.3  # marginal error above which potentials that are given are worse than those of a sample
 LONGEST = 7.0  # what Anderson's method may add to a step, in units of epsilon: sweeps that crawl would have it leap
 PRECISE = 3e-7  # share of the largest cost over epsilon that float32 leaves as an error of the marginals, at worst
 
@@ -227,4 +227,4 @@ class Anderson:
         weights = weights.to(g.dtype)
         moves = torch.stack(self.steps).add_(torch.stack(self.changes))
         leap = torch.mv(moves.T, weights)
-        return g + residual - leap * min(1.0, self.longest / leap.abs().max().item())
+        return g + residual - leap * min(1.0, self.longest / max(leap.abs().max().item(), 1e-30))

@@ -56,7 +56,7 @@ def solve(
         error = stack.xp.where(stack.faithful(), total(abs(stack.fit_rows())), math.inf)
         short = ~(error <= tolerance)
     if is_double(stack.a) and stack.blurred():
-        short = short | True  # each will tell for itself
+        error, short = error + math.inf, short | True  # each will tell for itself
     return mended(stack.solution(error, used, tolerance), short, cost, a, b, epsilon, max_iterations - used)
 
 
