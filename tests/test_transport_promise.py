@@ -200,6 +200,16 @@ def test_the_potential_of_an_absent_point_is_its_soft_minimum(dtype):
         assert f[4].item() == pytest.approx(expected.item(), abs=1e-5)
 
 
+def test_nan_is_named_where_there_is_no_mass_too():
+    x, y = random_clouds(3, 9, 11)
+    x[4] = torch.nan
+    a = torch.ones(9, dtype=DOUBLE)
+    a[4] = 0
+    for given in ({"x": x, "y": y}, {"cost": squared(x, y)}):
+        with pytest.raises(ValueError, match=r"holds NaN or infinity, first at \(4, 0\)"):
+            sinkhorn(**given, a=a / 8)
+
+
 @pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])
 def test_second_derivatives_beside_points_without_mass(dtype):
     x, y = (z.to(dtype) for z in random_clouds(5, 8, 7, d=2))

@@ -17,6 +17,7 @@ from sidelight.transport.dense import Ground
 from sidelight.transport.once import once
 from sidelight.transport.points import Matrix, Points
 from sidelight.transport.result import Transport
+from sidelight.transport.solution import Solution
 from sidelight.transport.support import TINY, Support
 
 Path = Literal["auto", "dense", "online"]
@@ -216,6 +217,7 @@ class Problem:
             if support is None:
                 solution = self._solution(ground, a, b, settings, potentials)
             else:
+                self._finite(ground.bound())  # of all points
                 start = support.start(potentials)
                 solution = support.restored(
                     self._solution(support.ground(ground), *support.masses, settings, start), ground, epsilon
@@ -229,7 +231,7 @@ class Problem:
         b: Array,
         settings: tuple[float, float, int],
         potentials: tuple[Tensor, Tensor] | None,
-    ) -> dense.Solution | online.Solution:
+    ) -> Solution | online.Solution:
         """The solution on its path, for positive masses."""
         if self.online:
             assert isinstance(ground, Points)
@@ -252,9 +254,7 @@ class Problem:
         assert like is not None
         return like
 
-    def result(
-        self, solution: dense.Solution | online.Solution, mass: Array, epsilon: float, attach: bool
-    ) -> Transport:
+    def result(self, solution: Solution | online.Solution, mass: Array, epsilon: float, attach: bool) -> Transport:
         """The solution of masses 1 as the caller's: in tensors, for his masses, with gradients."""
         like, ground = self.like, self.ground
         if self.second_order and torch.is_grad_enabled():
@@ -283,7 +283,7 @@ class Problem:
             pairs,
         )
 
-    def _gradients(self, solution: dense.Solution | online.Solution, mass: Array) -> list[tuple[Tensor, Tensor]]:
+    def _gradients(self, solution: Solution | online.Solution, mass: Array) -> list[tuple[Tensor, Tensor]]:
         """Envelope theorem: d objective / d cost is the plan, d / d masses are the potentials."""
         pairs: list[tuple[Tensor, Array]] = []
         if self.points is None:
@@ -301,7 +301,7 @@ class Problem:
                 pairs.append((weight, solution.potentials[side]))
         return [(variable, tensor(gradient).to(self.like)) for variable, gradient in pairs]
 
-    def _twice_differentiable(self, solution: dense.Solution | online.Solution, epsilon: float) -> Transport:
+    def _twice_differentiable(self, solution: Solution | online.Solution, epsilon: float) -> Transport:
         """The envelope's gradient made differentiable in turn; plan, cost and potentials carry gradients too."""
         cost = self.matrix
         assert cost is not None

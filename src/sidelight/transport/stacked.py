@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sidelight.transport import dense
 from sidelight.transport.arrays import Array, inner, is_double, on, total, wide
-from sidelight.transport.dense import CAUTION, STAGE_TOLERANCE, Ground, Scaling, Solution, begun
+from sidelight.transport.dense import CAUTION, STAGE_TOLERANCE, Ground, Scaling, begun
+from sidelight.transport.solution import Solution
 
 PATIENCE = 300.0  # remaining sweeps above which a problem is solved alone: a sweep of all costs less than that
 WINDOW = 16  # sweeps over which progress is measured: relaxed sweeps may raise the error for a few

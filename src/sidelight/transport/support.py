@@ -14,6 +14,7 @@ from sidelight.transport import dense, online
 from sidelight.transport.arrays import HIGHEST, LOWEST, Array, alike, empty, is_double, namespace, tensor, variant
 from sidelight.transport.dense import Ground
 from sidelight.transport.points import Matrix, Points
+from sidelight.transport.solution import Solution
 
 TINY = 1e-30  # stands for a mass of zero
 NEGLIGIBLE = 1e-13  # share of the mass that no marginal error tells, and of which a clamped exponent would still tell
@@ -80,16 +81,14 @@ class Support:
         where = namespace(f).where
         return where(self.rows.absent, of_rows, f), where(self.columns.absent, of_columns, g)
 
-    def restored(
-        self, solved: dense.Solution | online.Solution, cost: Ground, epsilon: float
-    ) -> dense.Solution | online.Solution:
+    def restored(self, solved: Solution | online.Solution, cost: Ground, epsilon: float) -> Solution | online.Solution:
         """The solution for the masses given."""
-        if isinstance(solved, dense.Solution):
+        if isinstance(solved, Solution):
             return self._dense(solved, cost, epsilon)
         assert isinstance(cost, Points)
         return self._online(solved, cost, epsilon)
 
-    def _dense(self, solved: dense.Solution, cost: Ground, epsilon: float) -> dense.Solution:
+    def _dense(self, solved: Solution, cost: Ground, epsilon: float) -> Solution:
         """``P_ij = a_i b_j exp((f_i + g_j - C_ij) / epsilon)``, in the rows and columns of absent points too."""
         u, kernel, v = solved.factors
         if is_double(u) and not is_double(self.rows.given):
@@ -109,7 +108,7 @@ class Support:
         own = xp.minimum(own, xp.where(row, 1.0 / v[..., None, :], 1.0 / u[..., :, None]))  # no more than its mass
         kernel = xp.where(row | column, own, kernel)
         marginals = self.rows.factor(solved.marginals[0]), self.columns.factor(solved.marginals[1])
-        whole: dense.Solution = variant(solved, factors=(u, kernel, v), sides=(f, g), marginals=marginals)
+        whole: Solution = variant(solved, factors=(u, kernel, v), sides=(f, g), marginals=marginals)
         return whole
 
     def _online(self, solved: online.Solution, points: Points, epsilon: float) -> online.Solution:

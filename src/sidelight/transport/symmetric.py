@@ -11,8 +11,9 @@ import math
 
 from sidelight.transport import dense, stacked
 from sidelight.transport.arrays import HIGHEST, LOWEST, Array, double, empty, extent, namespace, on, total
-from sidelight.transport.dense import ABSORB, Ground, Solution, blurred
+from sidelight.transport.dense import ABSORB, Ground, blurred
 from sidelight.transport.points import Points
+from sidelight.transport.solution import Solution
 
 ROOT = 2.0**0.5
 LENGTH, MOMENTUM = (2 / (1 + ROOT)) ** 2, ((ROOT - 1) / (ROOT + 1)) ** 2

@@ -1,0 +1,80 @@
+"""What the dense solvers return: a plan in factors, how well it meets the marginals, and products with it."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from sidelight.transport.arrays import Array, inner, tensor, times, total, variant
+
+
+class Solution:
+    """A solved problem (or stack of problems): objective, potentials, marginals, products with the plan, and how well.
+
+    ``P = diag(u) K diag(v)`` with the potentials ``sides``, up to a constant.
+    """
+
+    path = "dense"
+
+    def __init__(
+        self,
+        factors: tuple[Array, Array, Array],
+        marginals: tuple[Array, Array],
+        masses: tuple[Array, Array],
+        sides: tuple[Array, Array],
+        epsilon: float,
+        error: Array,
+        iterations: int,
+        tolerance: float,
+    ) -> None:
+        self.error, self.iterations, self.tolerance = error, iterations, tolerance
+        left, right = inner(masses[0], sides[0]), inner(masses[1], sides[1])
+        self.value = left + right - epsilon * (total(marginals[0]) - 1.0)
+        self.sides, self.gap = sides, 0.5 * (right - left)  # the constant that splits the objective evenly
+        self.marginals, self.factors = marginals, factors
+
+    @property
+    def converged(self) -> bool:
+        finite = math.isfinite(self.value if isinstance(self.value, float) else float(self.value.sum()))
+        return bool(self.worst <= self.tolerance and finite)
+
+    @property
+    def worst(self) -> float:
+        """The error of the worst problem."""
+        return self.error if isinstance(self.error, float) else float(self.error.max())
+
+    @property
+    def potentials(self) -> tuple[Array, Array]:
+        f, g = self.sides
+        gap = self.gap if f.ndim == 1 else self.gap[:, None]
+        return f + gap, g - gap
+
+    def put(self, index: int, one: Solution) -> None:
+        """Exchange one problem of a stack whose arrays are its own."""
+        for name in ("sides", "marginals", "factors"):
+            for mine, other in zip(getattr(self, name), getattr(one, name)):
+                mine[index] = tensor(other).to(mine) if isinstance(mine, Tensor) else other
+        self.value[index], self.gap[index], self.error[index] = one.value, one.gap, one.error
+
+    def transpose(self) -> Solution:
+        """The same solution with the sides exchanged."""
+        u, kernel, v = self.factors
+        sides = {"sides": self.sides[::-1], "gap": -self.gap, "marginals": self.marginals[::-1]}
+        other: Solution = variant(self, factors=(v, kernel.swapaxes(-1, -2), u), **sides)
+        return other
+
+    def plan(self) -> Array:
+        u, kernel, v = self.factors
+        plan = kernel * u[..., None]
+        plan *= v[..., None, :]
+        return plan
+
+    def right(self, z: Array) -> Array:
+        """``P z`` for ``z`` (..., m, d), without forming the plan."""
+        u, kernel, v = self.factors
+        return times(kernel, z * v[..., None]) * u[..., None]
+
+    def left(self, z: Array) -> Array:
+        """``P' z`` for ``z`` (..., n, d)."""
+        return self.transpose().right(z)
