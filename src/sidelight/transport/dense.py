@@ -226,8 +226,9 @@ def solve(
     """
     scaling, way = begun(Scaling, cost, a, b, epsilon, largest, potentials, max_iterations)
     newton = Newton(scaling)
-    used = 0
-    for later, stage in zip(range(len(way) - 1, -1, -1), way):  # every later stage takes a sweep
+    used, later = 0, len(way)
+    for stage in way:
+        later -= 1  # every later stage takes a sweep
         scaling.enter(stage)
         asked = STAGE_TOLERANCE if later else tolerance
         error, spent = reach(scaling, newton, asked, max_iterations - used - later)
@@ -244,7 +245,7 @@ def solve(
         if not (good and error <= tolerance):
             error, spent = reach(scaling, newton, tolerance, max_iterations - used)
             used += spent
-    if is_double(scaling.a) and scaling.blurred():  # no arithmetic tells
+    if scaling.clamped and is_double(scaling.a) and scaling.blurred():  # no arithmetic tells
         error = math.inf
     if math.isnan(error) and not is_double(a) and used < max_iterations:  # out of the range of float32
         again = solve(cost.double(), double(a), double(b), epsilon, tolerance, max_iterations - used, largest)

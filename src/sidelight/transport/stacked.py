@@ -44,8 +44,9 @@ def solve(
 ) -> Solution:
     """:func:`dense.solve` for masses (N, n), (N, m) of sum 1 at costs (N, n, m)."""
     stack, way = begun(Stack, cost, a, b, epsilon, largest, potentials, max_iterations)
-    used = 0
-    for later, stage in zip(range(len(way) - 1, -1, -1), way):  # every later stage takes a sweep
+    used, later = 0, len(way)
+    for stage in way:
+        later -= 1  # every later stage takes a sweep
         stack.enter(stage)
         asked = STAGE_TOLERANCE if later else tolerance
         error, short, spent = reach(stack, asked, max_iterations - used - later)
@@ -56,7 +57,7 @@ def solve(
         stack.refresh()
         error = stack.xp.where(stack.faithful(), total(abs(stack.fit_rows())), math.inf)
         short = ~(error <= tolerance)
-    if is_double(stack.a) and stack.blurred():
+    if stack.clamped and is_double(stack.a) and stack.blurred():
         error, short = error + math.inf, short | True  # each will tell for itself
     return mended(stack.solution(error, used, tolerance), short, cost, a, b, epsilon, max_iterations - used)
 
