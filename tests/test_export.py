@@ -361,6 +361,17 @@ def test_nothing_is_executed(tmp_path):
     assert not trace.exists()
 
 
+@pytest.mark.parametrize("first", [0x50, 0x80])
+def test_a_truncated_student_is_called_so_whatever_its_first_byte(first, tmp_path):
+    """The first byte is the last of the header's length: 0x80 is also how a pickle begins."""
+    header = json.dumps({"a": {"dtype": "F32", "shape": [64], "data_offsets": [0, 256]}})
+    length = 0x100 + first
+    file = tmp_path / "student.safetensors"
+    file.write_bytes(length.to_bytes(8, "little") + header.ljust(length).encode() + bytes(100))
+    with pytest.raises(RunError, match="truncated, or not a safetensors file"):
+        load_student(file)
+
+
 class Doubled(nn.Module):
     def __init__(self):
         super().__init__()

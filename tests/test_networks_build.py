@@ -190,6 +190,9 @@ def test_a_users_encoder_that_cannot_work_is_named(module, words):
 def test_impossible_networks_are_named():
     with pytest.raises(ConfigError, match="'pulse', which the data do not have"):
         build_network(SHAPES, ["pulse"], 2, settings())
+    said = r"'clip': network\.encoder=hf:nowhere does not read such rows, and encoder 'auto' does not read rows"
+    with pytest.raises(ConfigError, match=said):
+        build_network({"clip": (3, 9, 9)}, ["clip"], 2, NetworkConfig(encoder="hf:nowhere"))
     with pytest.raises(ConfigError, match=r"'clip': encoder 'auto' does not read rows of shape \(3, 4, 8, 8\).*r3d18"):
         build_network({"clip": (3, 4, 8, 8)}, ["clip"], 2, settings())
     with pytest.raises(ConfigError, match="slots are"):

@@ -168,8 +168,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, OSError):
         return str(error.strerror or error)
-    start = path.read_bytes()[:4]
-    if start[:1] == b"\x80" or start == b"PK\x03\x04":
+    start = path.read_bytes()[:9]
+    header = start[8:] == b"{"  # after its length, whose first byte may be any
+    if (start[:1] == b"\x80" and not header) or start[:4] == b"PK\x03\x04":
         return (
             "it is a pickle or a torch.save file under another name; those can execute code and are never loaded. "
             "Expected a file that Student.save wrote"

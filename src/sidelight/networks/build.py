@@ -68,7 +68,9 @@ def build_network(
             try:
                 encoders[m] = make(name, shapes[m], config.width, config.tokens, config.dropout)
             except ConfigError as error:
-                raise ConfigError(f"{m!r}: {error}") from None
+                fell_back = name not in (config.encoder, config.encoders.get(m))
+                why = f"network.encoder={config.encoder} does not read such rows, and " if fell_back else ""
+                raise ConfigError(f"{m!r}: {why}{error}") from None
         if m in config.weights:
             announce(m, load_weights(encoders[m], config.weights[m], sum_channels=config.sum_channels))
     sizes = {m: encoded_shape(m, encoders[m], shapes[m]) for m in reads}
