@@ -167,25 +167,19 @@ class Problem:
     def masses(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Positive ``a`` and ``b`` of sum 1 (differentiable where given), and the total mass if it is not 1."""
         n, m = self.shape
-        a, b = like.new_full((n,), 1 / n), like.new_full((m,), 1 / m)
-        given = self.a if self.a is not None else self.b
-        if given is None:
-            return a, b, None
-        mass = given.sum(-1)
-        if self.a is not None:
-            a = (self.a / mass.unsqueeze(-1)).clamp_min(TINY)
-        if self.b is not None:
-            other = self.b.sum(-1)
-            wrong = ((other - mass).abs() > 1e-3 * mass).reshape(-1)
-            if wrong.any():
-                one, two = (z.reshape(-1)[wrong][0].item() for z in (mass, other))
-                raise ValueError(f"a and b must have the same mass, got {one} and {two}")
-            b = (self.b / other.unsqueeze(-1)).clamp_min(TINY)
+        if self.a is None or self.b is None:  # both: where one is given, the caller made the other
+            return like.new_full((n,), 1 / n), like.new_full((m,), 1 / m), None
+        mass, other = self.a.sum(-1), self.b.sum(-1)
+        wrong = ((other - mass).abs() > 1e-3 * mass).reshape(-1)
+        if wrong.any():
+            one, two = (z.reshape(-1)[wrong][0].item() for z in (mass, other))
+            raise ValueError(f"a and b must have the same mass, got {one} and {two}")
+        a, b = ((z / total.unsqueeze(-1)).clamp_min(TINY) for z, total in ((self.a, mass), (self.b, other)))
         return a, b, mass
 
     def arrays(self, array: Array, like: Tensor) -> tuple[Array, Array, Array]:
         """``a``, ``b`` and the total mass (1 where none is given) in the solver's arithmetic."""
-        if self.a is None and self.b is None:
+        if self.a is None:
             a, b = (full(n, 1.0 / n, array) for n in self.shape)
             mass: Array = 1.0
         else:
@@ -213,7 +207,7 @@ class Problem:
             a, b, mass = self.arrays(array, self.like)
             if array.ndim == 3 and not self.symmetric:
                 a, b = (wide(z, len(array)) for z in (a, b))
-            support = None if self.a is None and self.b is None else Support.of(a, b)
+            support = None if self.a is None else Support.of(a, b)
             if support is None:
                 solution = self._solution(ground, a, b, settings, potentials)
             else:
