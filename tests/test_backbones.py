@@ -158,7 +158,7 @@ def test_resnet_is_monais(channels):
         num_classes=7,
     ).eval()  # fmt: skip
     x = torch.randn(2, channels, 40, 33)
-    ours = Backbone("resnet18", (channels, 40, 33), 512, dropout=0.0).eval()
+    ours = Backbone("resnet18", (channels, 40, 33), 512).eval()
     ours.net.load_state_dict({k: v for k, v in theirs.state_dict().items() if not k.startswith("fc.")})
     theirs.fc = nn.Identity()
     with torch.no_grad():
@@ -191,7 +191,7 @@ def test_a_network_by_monais_name_is_monais(name, shape):
     else:
         theirs = getattr(nets, name)(spatial_dims=dims, in_channels=channels)
         theirs.last_linear = nn.Identity()
-    ours = Backbone(f"monai:{name}", shape, 2048, dropout=0.0).eval()
+    ours = Backbone(f"monai:{name}", shape, 2048).eval()
     found = ours.net.load_state_dict(theirs.state_dict(), strict=False)
     assert not found.missing_keys
     x = torch.randn(2, *shape)
@@ -296,7 +296,7 @@ def test_a_prediction_does_not_depend_on_batch_mates(kind, shape):
 @pytest.mark.parametrize(("kind", "shape"), SMALL)
 def test_a_batch_of_one_row_trains_by_the_running_statistics(kind, shape):
     torch.manual_seed(0)
-    encoder = Backbone(kind, shape, 8, dropout=0.0)
+    encoder = Backbone(kind, shape, 8)
     x = torch.randn(1, *shape)
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
     out = encoder.train()(x)
@@ -335,7 +335,7 @@ def test_freezing_keeps_the_statistics_too():
 
 def test_rows_that_lack_the_modality_are_no_part_of_the_statistics():
     torch.manual_seed(0)
-    encoders = nn.ModuleDict({"phone": Backbone("resnet18", (40, 2), 8, dropout=0.0)})
+    encoders = nn.ModuleDict({"phone": Backbone("resnet18", (40, 2), 8)})
     x = torch.randn(6, 40, 2)
     there = torch.tensor([True, False, True, True, False, True])
     whole = Batch({"phone": x * there.view(-1, 1, 1)}, x, there, {"phone": there}, torch.arange(6), {})

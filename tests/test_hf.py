@@ -246,7 +246,7 @@ def providers(monkeypatch):
 
 
 def test_a_torchvision_network_gives_a_vector(providers):
-    encoder = Backbone("torchvision:net", (3, 8, 8), 5, dropout=0.0).eval()
+    encoder = Backbone("torchvision:net", (3, 8, 8), 5).eval()
     x = torch.randn(2, 3, 8, 8)
     assert torch.equal(encoder(x), encoder.net.model.conv(x).mean((2, 3)))
     with pytest.raises(ConfigError, match=r"returns a vector; expected network.tokens=1"):
@@ -260,7 +260,7 @@ def test_a_torchvision_network_gives_a_vector(providers):
 @pytest.mark.parametrize("form", ["first", "last", "tokens"])
 def test_a_timm_network_gives_its_map(providers, form):
     torch.manual_seed(0)
-    encoder = Backbone(f"timm:{form}", (2, 9, 9), 5, dropout=0.0).eval()
+    encoder = Backbone(f"timm:{form}", (2, 9, 9), 5).eval()
     x = torch.randn(2, 2, 9, 9)
     assert torch.allclose(encoder(x), encoder.net.model.conv(x).mean((2, 3)), atol=1e-6)
     encoder.returns = "map"

@@ -148,11 +148,19 @@ def test_the_normaliser_is_the_mean_exponential_times_the_number_of_rows():
     assert crd_log_normaliser(a, p, bank, 40, mask, 1.0).item() == pytest.approx(expected)
 
 
-def test_crd_moves_anchor_and_positive_and_not_the_bank():
+def test_crd_moves_the_anchor_alone_as_released():
     a, p, bank = rows(0).requires_grad_(), rows(1).requires_grad_(), rows(2, 9).requires_grad_()
     crd(a, p, bank, 100, 3.0).backward()
     assert bank.grad is None
-    assert torch.autograd.gradcheck(lambda a, p: crd(a, p, bank.detach(), 100, 3.0), (a, p))
+    assert p.grad is None
+    assert torch.autograd.gradcheck(lambda a: crd(a, p.detach(), bank.detach(), 100, 3.0), (a,))
+
+
+def test_crd_moves_the_positive_too_where_asked():
+    a, p, bank = rows(0).requires_grad_(), rows(1).requires_grad_(), rows(2, 9).requires_grad_()
+    crd(a, p, bank, 100, 3.0, detach=False).backward()
+    assert bank.grad is None
+    assert torch.autograd.gradcheck(lambda a, p: crd(a, p, bank.detach(), 100, 3.0, detach=False), (a, p))
 
 
 def test_crd_at_a_sharp_temperature_stays_finite():

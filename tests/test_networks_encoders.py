@@ -23,7 +23,7 @@ def test_an_mlp_gives_one_vector_per_row():
 @pytest.mark.parametrize("steps", [1, 5, 37, 64])
 def test_a_signal_becomes_tokens_and_every_weight_learns(steps, tokens):
     torch.manual_seed(0)
-    encoder = SignalEncoder((steps, 3), 16, tokens, 0.0)
+    encoder = SignalEncoder((steps, 3), 16, tokens)
     out = encoder(torch.randn(20, steps, 3))
     assert out.shape == (20, tokens, 16) == (20, *encoder.out_shape)
     out.square().sum().backward()
@@ -34,7 +34,7 @@ def test_a_signal_becomes_tokens_and_every_weight_learns(steps, tokens):
 class TestVaryingLength:
     def encoder(self, tokens):
         torch.manual_seed(0)
-        return SignalEncoder((40, 3), 16, tokens, 0.3).eval()
+        return SignalEncoder((40, 3), 16, tokens).eval()
 
     def test_padding_changes_nothing_however_long_and_whatever_it_holds(self, tokens):
         encoder = self.encoder(tokens)

@@ -51,7 +51,7 @@ def test_a_dry_run_opens_them(tmp_path, capsys, weights, said):
     """As the run would, which trains other networks before it comes to them."""
     cells = [f"{i},{i % 2},{i // 3},{i}.5,{i % 5},{-i}" for i in range(30)]
     (tmp_path / "rows.csv").write_text("\n".join(["id,target,group,phone.0,phone.1,watch.0", *cells]))
-    own = make_encoder("auto", (2,), 8, 4, 0.0).state_dict()
+    own = make_encoder("auto", (2,), 8, 4).state_dict()
     held = {"own": own, "other": {"x": torch.zeros(2)}, "nan": {k: v * torch.nan for k, v in own.items()}}
     file = tmp_path / "w.safetensors"
     safetensors.torch.save_file(held.get(weights, own), file)

@@ -29,7 +29,7 @@ class NetworkConfig:
         fusion: "concat", "joint-cross-attention", "multimodal-transformer" or "cross-translation"; of maps "concat",
             "squeeze-excitation" or "cross-translation".
         tokens: time tokens that a signal encoder returns (1 = pooled).
-        dropout: dropout rate in encoders and fusion.
+        dropout: rate of the dropout between the fused embedding and the head; nothing before it is dropped.
     """
 
     encoder: str = "auto"

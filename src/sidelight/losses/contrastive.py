@@ -1,7 +1,7 @@
 """Contrastive losses: a row's counterpart against other rows of the batch or of a memory bank.
 
-Two of them move both sides, for representations that are learned together (:func:`gmc`, :func:`crd`): pass
-``x.detach()`` for a side that is not to move. The others give the teacher no gradient.
+:func:`gmc` moves both sides, for representations that are learned together: pass ``x.detach()`` for a side that is not
+to move. The others give the second side no gradient; of :func:`class_nce` and :func:`crd` that is a setting.
 """
 
 from __future__ import annotations
@@ -106,20 +106,23 @@ def crd(
     log_normaliser: Tensor | float,
     mask: Tensor | None = None,
     temperature: float = 0.07,
+    detach: bool = True,
 ) -> Tensor:
-    """One direction of contrastive representation distillation, with negatives of a memory bank.
+    """One direction of contrastive representation distillation, with pairs from a memory bank.
 
     −mean_i [log h(a_i, p_i) + Σ_{k ∈ K_i} log(1 − h(a_i, n_k))], h(a, x) = g / (g + |K_i| / N), g = exp(cos(a, x) /
-    τ) / Z. anchor: (B, D) rows of one network; positive: (B, D) the other network's rows of the same samples;
-    negatives: (K, D) rows of the other network's bank, or (B, K, D) where each row has its own; mask: (B, K), False
-    where a negative does not count (its own row, one of its class, an empty place). rows: N, the number of training
-    rows. log_normaliser: log Z of :func:`crd_log_normaliser`, taken once and kept. anchor and positive get gradients,
-    the bank none. Returns a scalar, 0 for no row; a row without negatives (h = 1) adds nothing. The whole loss is
-    both directions. Source: Tian et al., ICLR 2020, eq. 10, 17-19 and the released code's noise-contrastive constant
-    Z. Our reading: |K_i| varies with the mask, and the bank's rows may be shared by the batch, which needs (B, K)
-    numbers, not (B, K, D).
+    τ) / Z. anchor: (B, D) rows of one network; positive: (B, D) the other network's rows of the same samples, in the
+    released code those that its bank holds; negatives: (K, D) rows of the other network's bank, or (B, K, D) where each
+    row has its own; mask: (B, K), False where a negative does not count (its own row, one of its class, an empty
+    place). rows: N, the number of training rows. log_normaliser: log Z of :func:`crd_log_normaliser`, taken once and
+    kept. The anchor gets a gradient, the negatives none, and the positive none either, as in all released
+    implementations; ``detach=False`` gives it one, for a positive that the other network has just computed. Returns a
+    scalar, 0 for no row; a row without negatives (h = 1) adds nothing. The whole loss is both directions. Source: Tian
+    et al., ICLR 2020, eq. 10, 17-19 and the released code's noise-contrastive constant Z. Our reading: |K_i| varies
+    with the mask, and the bank's rows may be shared by the batch, which needs (B, K) numbers, not (B, K, D).
     """
     check_rows(anchor, positive, same_width=True)
+    positive = positive.detach() if detach else positive
     own, others = _bank_scores(anchor, positive, negatives, temperature)
     counts = _mask(mask, others)
     number = counts.sum(1)

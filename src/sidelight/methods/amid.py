@@ -22,7 +22,6 @@ from sidelight.methods.discriminators import SLOPE, Discriminators
 from sidelight.methods.kept import Kept, rows_of, those
 from sidelight.methods.ranges import ABOVE_0, BELOW_1, COUNT, FROM_0
 from sidelight.networks.build import feature_shape
-from sidelight.networks.dropout import Dropout
 from sidelight.networks.network import Network, Output
 from sidelight.networks.tokens import channels, pooled
 from sidelight.tasks import Task
@@ -37,13 +36,14 @@ WARMUP = 5
 class FullModality(nn.Module):
     """M, the teacher beside the student: every extractor's features, concatenated, -> (B, F) by a 2-layer MLP.
 
-    It ends as the student's fusion does (ReLU, dropout), so that both can lie in one space.
+    It ends as the student's fusion does (ReLU), so that both can lie in one space; the student's head, and the dropout
+    before it, read both.
     """
 
-    def __init__(self, sizes: Sequence[int], width: int, dropout: float):
+    def __init__(self, sizes: Sequence[int], width: int):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(sum(sizes), width), nn.LeakyReLU(SLOPE), nn.Linear(width, width), nn.ReLU(), Dropout(dropout)
+            nn.Linear(sum(sizes), width), nn.LeakyReLU(SLOPE), nn.Linear(width, width), nn.ReLU()
         )
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -169,7 +169,7 @@ class AMID(Standalone):
                 said = parts.says(auxiliary)
                 auxiliary = Kept({"embedding": said.embedding} | {m: said.vector(m) for m in said.features})
             parts.seed()
-            teacher = FullModality(sizes, network.width, network.dropout)
+            teacher = FullModality(sizes, network.width)
         discriminators = Discriminators(network.width, second_discriminator, adaptive_weights, beta)
         method = cls(
             student, teacher, auxiliary, discriminators, parts.task, parts.privileged,
@@ -211,7 +211,7 @@ class AMID(Standalone):
             said = self.auxiliary(batch)
             features, auxiliary = said.features, said.embedding
         embedding = self.teacher([*student.features.values(), *features.values()])
-        return embedding, self.student.head(embedding), auxiliary
+        return embedding, self.student.forward_head(embedding), auxiliary
 
     def _taught(self, batch: Batch) -> Tensor | None:
         """The positions of the rows that have a privileged modality; None: all."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sidelight.data.batch import Batch
+from sidelight.errors import ConfigError
 from sidelight.losses.contrastive import class_nce, crcd, crd, crd_log_normaliser, gmc, info_nce
 from sidelight.losses.distribution import jensen_shannon
 from sidelight.methods.distillation import Teacher, Term
@@ -64,9 +67,11 @@ class CRD(Term):
     L = crd(s, t) + crd(t, s) (eq. 10, 17-19; `sidelight.losses.crd`), with the released code's constants but for
     `negatives`: 1024 where that draws 16384, since most sets of recordings have fewer rows than those. Linear maps of
     both fused embeddings to `width` unit vectors; the bank keeps one of each per training row, addressed by
-    `Batch.index` and moved halfway to its row whenever that is seen. Each step draws `negatives` rows (all, if there
-    are no more) for the whole batch; those of a row's class do not count, nor those that its own teacher says nothing
-    of: rows of another part of a cross-fitted teacher, and rows without its modalities. Our reading: the bank begins
+    `Batch.index` and moved halfway to its row whenever that is seen. A row's positive is what the other network's bank
+    holds of it, without gradient, as in all released implementations; `positive=batch` takes the other network's row
+    of this step instead, with gradient, so that both maps move towards each other. Each step draws `negatives` rows
+    (all, if there are no more) for the whole batch; those of a row's class do not count, nor those that its own teacher
+    says nothing of: rows of another part of a cross-fitted teacher, and rows without its modalities. Our reading: the bank begins
     with the teacher's embeddings, and the class of an unlabelled row is the teacher's choice.
     """
 
@@ -87,10 +92,13 @@ class CRD(Term):
         temperature: float = 0.07,
         momentum: float = 0.5,
         weight: float = 0.8,
+        positive: Literal["bank", "batch"] = "bank",
     ):
         super().__init__()
         self.within(negatives=negatives, width=width, temperature=temperature, momentum=momentum, weight=weight)
-        self.negatives, self.width, self.weight = negatives, width, weight
+        if positive not in ("bank", "batch"):
+            raise ConfigError(f"crd takes its positives from 'bank' or 'batch', not {positive!r}")
+        self.negatives, self.width, self.weight, self.positive = negatives, width, weight, positive
         self.temperature, self.momentum = temperature, momentum
 
     def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
@@ -114,7 +122,8 @@ class CRD(Term):
         mask = self.classes[batch.index, None] != self.classes[None, drawn]
         mask &= self.space[batch.index, None] == self.space[None, drawn]  # no row of the batch is in nobody's
         bank = self.bank[:, drawn].clone()  # before this batch enters it
-        loss = self._one_way(0, s, t, bank[1], mask) + self._one_way(1, t, s, bank[0], mask)
+        of_s, of_t = (s, t) if self.positive == "batch" else self.bank[:, batch.index].to(s).clone()
+        loss = self._one_way(0, s, of_t, bank[1], mask) + self._one_way(1, t, of_s, bank[0], mask)
         if self.training:
             self._remember(batch.index, torch.stack([s, t]).detach())
         return loss
@@ -125,7 +134,7 @@ class CRD(Term):
             log_z = crd_log_normaliser(anchor, positive, negatives, rows, mask, self.temperature).to(log_z)
             if self.training:
                 self.log_z[way] = log_z
-        return crd(anchor, positive, negatives, rows, log_z, mask, self.temperature)
+        return crd(anchor, positive, negatives, rows, log_z, mask, self.temperature, detach=self.positive == "bank")
 
     def _remember(self, index: Tensor, made: Tensor) -> None:
         moved = self.momentum * self.bank[:, index] + (1 - self.momentum) * made.to(self.bank)

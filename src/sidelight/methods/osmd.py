@@ -23,7 +23,7 @@ from sidelight.methods.ranges import SEVERAL
 from sidelight.networks.build import feature_shape
 from sidelight.networks.fusions import CrossTranslation
 from sidelight.networks.hallucination import HallucinationNetwork, TNet
-from sidelight.networks.network import Network
+from sidelight.networks.network import Network, dropped
 from sidelight.networks.tokens import pooled
 from sidelight.tasks import Regression, Task
 
@@ -80,7 +80,7 @@ class Adaptation(nn.Module):
 
         made: hallucinated features; real: the branch's prediction of the same rows; rows: those that count.
         """
-        said, real = those(self.head(self.fusion(made)), rows), those(real, rows)
+        said, real = those(self.head(dropped(self.fusion, self.fusion(made))), rows), those(real, rows)
         return squared_error(said, real) if isinstance(self.task, Regression) else soft_label_kl(said, real, 1.0)
 
 
@@ -166,7 +166,8 @@ class OSMD(Standalone):
         if self.decoders:
             apart = [nn.functional.mse_loss(decode(features), features[o]) for o, decode in self.decoders.items()]
             losses["ctn"] = torch.stack(apart).mean()
-        return {"task": self.task.loss(network.head(fused), batch.target, batch.labelled)} | losses
+        prediction = network.forward_head(fused)
+        return {"task": self.task.loss(prediction, batch.target, batch.labelled)} | losses
 
     def shared(self) -> list[Parameter]:
         slots = [slot for slot in self.student.hallucinators.values() if isinstance(slot, HallucinationNetwork)]

@@ -43,7 +43,7 @@ class Translated(Method):
             made = slot.translate(shown)
             features[m] = slot.read(made)
             losses[f"translate {m}"] = _difference(made, batch, m)
-        prediction = network.head(network.fusion(features))
+        prediction = network.forward_head(network.fusion(features))
         return {"task": self.task.loss(prediction, batch.target, batch.labelled)} | losses
 
     def shared(self) -> list[Parameter]:

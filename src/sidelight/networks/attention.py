@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sidelight.networks.dropout import Dropout
-
 
 class Attention(nn.Module):
     """Multi-head attention, softmax(Q Kᵀ/√d) V, from queries (B, T, D) over tokens (B, S, D) -> (B, T, D).
@@ -41,7 +39,7 @@ class TransformerLayer(nn.Module):
     Pre-norm (Xiong et al., 2020), which needs no warm-up of the learning rate.
     """
 
-    def __init__(self, width: int, dropout: float):
+    def __init__(self, width: int):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.attention = Attention(width)
@@ -49,15 +47,14 @@ class TransformerLayer(nn.Module):
             nn.LayerNorm(width),
             nn.Linear(width, 2 * width),
             nn.ReLU(),
-            Dropout(dropout),
+            nn.Identity(),  # where version 0.1.0 had dropout: the layers keep the numbers under which files hold them
             nn.Linear(2 * width, width),
         )
-        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         normed = self.norm(x)
-        x = x + self.drop(self.attention(normed, normed))
-        out: Tensor = x + self.drop(self.feed_forward(x))
+        x = x + self.attention(normed, normed)
+        out: Tensor = x + self.feed_forward(x)
         return out
 
 

@@ -64,9 +64,11 @@ def build_network(
             raise ConfigError(f"the network is to read {m!r}, which the data do not have; they have {list(shapes)}")
         if m not in encoders:
             name = chosen(m, len(shapes[m]), config.encoder, config.encoders)
-            make = map_encoder if size and len(shapes[m]) == 3 else make_encoder
             try:
-                encoders[m] = make(name, shapes[m], config.width, config.tokens, config.dropout)
+                if size and len(shapes[m]) == 3:
+                    encoders[m] = map_encoder(name, shapes[m], config.width)
+                else:
+                    encoders[m] = make_encoder(name, shapes[m], config.width, config.tokens)
             except ConfigError as error:
                 fell_back = name not in (config.encoder, config.encoders.get(m))
                 why = f"network.encoder={config.encoder} does not read such rows, and " if fell_back else ""
@@ -86,15 +88,15 @@ def build_network(
     return Network({m: encoders[m] for m in reads}, fusion, head, hallucinators, completion)
 
 
-def map_encoder(kind: str, shape: Sequence[int], width: int, tokens: int, dropout: float) -> nn.Module:
+def map_encoder(kind: str, shape: Sequence[int], width: int) -> nn.Module:
     """An image's encoder in a dense network: "auto" makes a `DenseEncoder`, a public network's name its last map."""
     if kind == "auto":
-        return DenseEncoder(shape, width, dropout)
+        return DenseEncoder(shape, width)
     if kind in PYRAMIDS:
-        return PyramidEncoder(kind, shape, width, dropout)
+        return PyramidEncoder(kind, shape, width)
     if ":" not in kind and kind not in BACKBONES:
         raise ConfigError(f"encoder {kind!r} makes no map of an image; use auto, or a public network such as resnet18")
-    encoder = Backbone(kind, shape, width, 1, dropout, "map")
+    encoder = Backbone(kind, shape, width, 1, "map")
     encoder.out_shape = encoded_shape("image", encoder, shape)
     return encoder
 
@@ -241,6 +243,8 @@ def make(kind: str, settings: Mapping[str, Any]) -> nn.Module:
         return HallucinationNetwork(encoders, shapes_of(tnet["sources"]), tnet["target"], tnet["slot"])
     if kind == TNet.kind:
         return TNet(shapes_of(settings["sources"]), settings["target"], settings["hidden"], settings["slot"])
+    # version 0.1.0 had dropout in encoders too, and its files say so
+    settings = {name: value for name, value in settings.items() if name != "dropout"}
     if kind in PYRAMIDS:
         return PyramidEncoder(kind, **settings)
     if kind == DenseEncoder.kind:

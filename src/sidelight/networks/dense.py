@@ -34,17 +34,17 @@ class DenseEncoder(nn.Module):
     """Residual units to a map of a quarter of the size, the last two dilated: (B, C, H, W) -> (B, width, ⌈H/4⌉, ⌈W/4⌉).
 
     A stride of 4 keeps it cheap; dilations of 2 and 4 instead of further strides let a position see what is around it
-    (Chen et al., Rethinking atrous convolution, 2017). Dropout leaves out whole channels.
+    (Chen et al., Rethinking atrous convolution, 2017).
     """
 
     kind = "dense"
 
-    def __init__(self, shape: Sequence[int], width: int = 64, dropout: float = 0.2):
+    def __init__(self, shape: Sequence[int], width: int = 64):
         super().__init__()
         if len(shape) != 3:
             raise ConfigError(f"encoder 'dense' reads images of shape (channels, height, width), not {tuple(shape)}")
         channels, height, wide = (int(n) for n in shape)
-        self.settings: dict[str, Any] = {"shape": [channels, height, wide], "width": width, "dropout": dropout}
+        self.settings: dict[str, Any] = {"shape": [channels, height, wide], "width": width}
         self.out_shape = (width, -(-height // STRIDE), -(-wide // STRIDE))
         self.layers = nn.Sequential(
             residual(channels, max(width // 2, 4), stride=2),
@@ -52,7 +52,6 @@ class DenseEncoder(nn.Module):
             residual(width, width, dilation=2),
             residual(width, width, dilation=4),
             nn.ReLU(),
-            nn.Dropout2d(dropout),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -20,3 +20,17 @@ class Dropout(nn.Dropout):
             return super().forward(input)
         keep = torch.rand(input.shape, dtype=torch.float32) >= self.p
         return input * (keep * (1 / (1 - self.p)))
+
+
+class ChannelDropout(Dropout):
+    """Dropout of the channels of vectors (B, D) or maps (B, D, h, w).
+
+    Of a map, a channel is left out at every position of a row: neighbours say nearly the same, so a value that is left
+    out alone could be read off the next one.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return input
+        one_each = input[:, :, :1, :1] if input.dim() == 4 else input
+        return input * super().forward(torch.ones_like(one_each))

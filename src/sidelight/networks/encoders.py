@@ -10,28 +10,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sidelight.errors import ConfigError
-from sidelight.networks.dropout import Dropout
 from sidelight.networks.names import BACKBONES, PYRAMIDS, check_encoder, readers
 from sidelight.networks.tokens import resample, stretches
 
 
 class MLPEncoder(nn.Module):
-    """Linear-ReLU-Dropout twice, (B, D) -> (B, width) through 2·width hidden units.
+    """Linear-ReLU twice, (B, D) -> (B, width) through 2·width hidden units.
 
     Rows of another shape, such as (B, T, C) signals of one fixed length, are flattened first.
     """
 
     kind = "mlp"
 
-    def __init__(self, shape: Sequence[int], width: int = 64, dropout: float = 0.2):
+    def __init__(self, shape: Sequence[int], width: int = 64):
         super().__init__()
-        self.settings: dict[str, Any] = {"shape": list(shape), "width": width, "dropout": dropout}
+        self.settings: dict[str, Any] = {"shape": list(shape), "width": width}
         self.out_shape = (1, width)
         size = int(torch.Size(shape).numel())
+        # nn.Identity is where version 0.1.0 had dropout: the layers keep the numbers under which files hold them
         self.layers = nn.Sequential(
-            nn.Linear(size, 2 * width), nn.ReLU(), Dropout(dropout),
-            nn.Linear(2 * width, width), nn.ReLU(), Dropout(dropout),
-        )  # fmt: skip
+            nn.Linear(size, 2 * width), nn.ReLU(), nn.Identity(), nn.Linear(2 * width, width), nn.ReLU()
+        )
 
     def forward(self, x: Tensor, length: Tensor | None = None) -> Tensor:
         if length is not None and x.dim() > 2:
@@ -41,22 +40,19 @@ class MLPEncoder(nn.Module):
 
 
 class SignalBlock(nn.Module):
-    """Convolution over time, LayerNorm over each step's channels, ReLU, dropout: (B, C, T) -> (B, C', ⌈T/stride⌉).
+    """Convolution over time, LayerNorm over each step's channels, ReLU: (B, C, T) -> (B, C', ⌈T/stride⌉).
 
-    Dropout leaves out whole channels, since neighbouring steps say nearly the same. No statistic is taken over rows or
-    over time, so a step sees its neighbours and nothing else.
+    No statistic is taken over rows or over time, so a step sees its neighbours and nothing else.
     """
 
-    def __init__(self, channels: int, out: int, stride: int, dropout: float):
+    def __init__(self, channels: int, out: int, stride: int):
         super().__init__()
         self.conv = nn.Conv1d(channels, out, kernel_size=5, stride=stride, padding=2)
         self.norm = nn.LayerNorm(out)
-        self.drop = nn.Dropout1d(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         steps: Tensor = self.norm(self.conv(x).transpose(1, 2))
-        out: Tensor = self.drop(F.relu(steps.transpose(1, 2)))
-        return out
+        return F.relu(steps.transpose(1, 2))
 
 
 class SignalEncoder(nn.Module):
@@ -69,11 +65,11 @@ class SignalEncoder(nn.Module):
 
     kind = "cnn"
 
-    def __init__(self, shape: Sequence[int], width: int = 64, tokens: int = 1, dropout: float = 0.2):
+    def __init__(self, shape: Sequence[int], width: int = 64, tokens: int = 1):
         super().__init__()
         if len(shape) != 2:
             raise ConfigError(f"encoder 'cnn' reads signals of shape (time, channels), not {tuple(shape)}")
-        self.settings: dict[str, Any] = {"shape": list(shape), "width": width, "tokens": tokens, "dropout": dropout}
+        self.settings: dict[str, Any] = {"shape": list(shape), "width": width, "tokens": tokens}
         self.tokens = tokens
         self.out_shape = (tokens, width)
         steps, channels = shape
@@ -83,7 +79,7 @@ class SignalEncoder(nn.Module):
             stride = 2 if steps >= 2 * tokens else 1
             steps = -(-steps // stride)
             self.strides.append(stride)
-            blocks.append(SignalBlock(channels, out, stride, dropout))
+            blocks.append(SignalBlock(channels, out, stride))
             channels = out
         self.blocks = nn.ModuleList(blocks)
 
@@ -110,7 +106,7 @@ def cut(x: Tensor, length: Tensor) -> Tensor:
 ENCODERS: dict[str, type[MLPEncoder] | type[SignalEncoder]] = {"mlp": MLPEncoder, "cnn": SignalEncoder}
 
 
-def make_encoder(kind: str, shape: Sequence[int], width: int = 64, tokens: int = 1, dropout: float = 0.2) -> nn.Module:
+def make_encoder(kind: str, shape: Sequence[int], width: int = 64, tokens: int = 1) -> nn.Module:
     """The encoder that `network.encoder` names, for rows of `shape` as they leave the preprocessor.
 
     "auto": "cnn" for signals (T, C), "mlp" for vectors. "statistics": "mlp" on the vectors that the preprocessor made.
@@ -120,7 +116,7 @@ def make_encoder(kind: str, shape: Sequence[int], width: int = 64, tokens: int =
     if kind in BACKBONES or ":" in kind:
         from sidelight.networks.backbones.base import Backbone
 
-        return Backbone(kind, shape, width, tokens, dropout, "tokens" if tokens > 1 else "vector")
+        return Backbone(kind, shape, width, tokens, "tokens" if tokens > 1 else "vector")
     check_encoder(kind)
     if kind in PYRAMIDS:
         plain = kind.removesuffix("-pyramid")
@@ -132,10 +128,10 @@ def make_encoder(kind: str, shape: Sequence[int], width: int = 64, tokens: int =
             "its window statistics are the preprocessor's work"
         )
     if kind in ("auto", "cnn") and signal:
-        return SignalEncoder(shape, width, tokens, dropout)
+        return SignalEncoder(shape, width, tokens)
     if kind != "mlp" and len(shape) != 1:
         raise ConfigError(
             f"encoder {kind!r} does not read rows of shape {tuple(shape)}; set network.encoder, or network.encoders of "
             f"this modality, to one of: {', '.join(readers(len(shape))) or '(none)'}; or pass your own module"
         )
-    return MLPEncoder(shape, width, dropout)
+    return MLPEncoder(shape, width)

@@ -15,19 +15,23 @@ from sidelight.errors import ConfigError, SidelightWarning, unknown
 from sidelight.networks.attention import Attention, TransformerLayer, positions
 from sidelight.networks.cross_translation import TransformBlocks
 from sidelight.networks.dense import groups
-from sidelight.networks.dropout import Dropout
+from sidelight.networks.dropout import ChannelDropout
 from sidelight.networks.tokens import as_map, channels, resample
 
 Shapes = Mapping[str, Sequence[int]]
 
 
 class Fusion(nn.Module):
-    """What fusions share: their slots in a fixed order, and Linear-ReLU-Dropout to the fused vector.
+    """What fusions share: their slots in a fixed order, and Linear-ReLU to the fused vector.
+
+    Dropout stands between the fused vector and the head (`head_dropout`, which `Network.forward_head` applies), and
+    nowhere before: losses compare fused vectors and features, and T-Nets read features, so in training these are what
+    is deployed.
 
     Args:
         shapes: slot -> (T, D), or (D, h, w) of a map; the order is that of the weights.
         width: F.
-        dropout: dropout rate.
+        dropout: rate of the dropout before the head.
     """
 
     name = ""
@@ -46,18 +50,17 @@ class Fusion(nn.Module):
             "width": width,
             "dropout": dropout,
         }
+        self.head_dropout = ChannelDropout(dropout)
 
 
-def joined(size: int, width: int, dropout: float) -> nn.Sequential:
-    """Linear-ReLU-Dropout from concatenated slots to the fused vector."""
-    return nn.Sequential(nn.Linear(size, width), nn.ReLU(), Dropout(dropout))
+def joined(size: int, width: int) -> nn.Sequential:
+    """Linear-ReLU from concatenated slots to the fused vector."""
+    return nn.Sequential(nn.Linear(size, width), nn.ReLU())
 
 
-def joined_maps(size: int, width: int, dropout: float) -> nn.Sequential:
-    """1 × 1 convolution, group normalisation, ReLU and dropout of channels, from concatenated maps to the fused one."""
-    return nn.Sequential(
-        nn.Conv2d(size, width, 1), nn.GroupNorm(groups(width), width), nn.ReLU(), nn.Dropout2d(dropout)
-    )
+def joined_maps(size: int, width: int) -> nn.Sequential:
+    """1 × 1 convolution, group normalisation and ReLU from concatenated maps to the fused one."""
+    return nn.Sequential(nn.Conv2d(size, width, 1), nn.GroupNorm(groups(width), width), nn.ReLU())
 
 
 class Concat(Fusion):
@@ -70,7 +73,7 @@ class Concat(Fusion):
 
     def __init__(self, shapes: Shapes, width: int = 64, dropout: float = 0.2):
         super().__init__(shapes, width, dropout)
-        self.out = joined(sum(self.dims), width, dropout)
+        self.out = joined(sum(self.dims), width)
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         fused: Tensor = self.out(torch.cat([features[m].mean(1) for m in self.slots], dim=1))
@@ -88,7 +91,7 @@ class MapConcat(Fusion):
     def __init__(self, shapes: Shapes, width: int = 64, dropout: float = 0.2):
         super().__init__(shapes, width, dropout)
         self.size = max(shape[1:] for shape in self.shapes.values() if len(shape) == 3)
-        self.out = joined_maps(sum(self.dims), width, dropout)
+        self.out = joined_maps(sum(self.dims), width)
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         fused: Tensor = self.out(torch.cat([as_map(features[m], self.size) for m in self.slots], dim=1))
@@ -150,7 +153,7 @@ class JointCrossAttention(Fusion):
         self.own = nn.ModuleList(nn.Linear(d, width, bias=False) for d in self.dims)
         self.across = nn.ModuleList(nn.Linear(joint, width, bias=False) for _ in self.dims)
         self.attended = nn.ModuleList(nn.Linear(width, d, bias=False) for d in self.dims)
-        self.out = joined(joint, width, dropout)
+        self.out = joined(joint, width)
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         joint = torch.cat([resample(features[m], self.steps) for m in self.slots], dim=2)
@@ -190,11 +193,11 @@ class MultimodalTransformer(Fusion):
         super().__init__(shapes, width, dropout)
         n = len(self.slots)
         self.project = nn.ModuleList(nn.Linear(d, width) for d in self.dims)
-        self.encode = nn.ModuleList(TransformerLayer(width, dropout) for _ in range(n))
+        self.encode = nn.ModuleList(TransformerLayer(width) for _ in range(n))
         self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(n))
         self.cross = nn.ModuleList(Attention(width) for _ in range(n))
         self.gate = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(n))
-        self.out = joined(n * width, width, dropout)
+        self.out = joined(n * width, width)
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         tokens = [project(features[m]) for m, project in zip(self.slots, self.project)]
@@ -222,10 +225,10 @@ class CrossTranslation(Fusion):
     def __init__(self, shapes: Shapes, width: int = 64, dropout: float = 0.2):
         super().__init__(shapes, width, dropout)
         self.blocks = TransformBlocks(self.shapes, width)
-        self.out = self._out(len(self.slots) * self.blocks.BLOCKS * self.blocks.out_dim, width, dropout)
+        self.out = self._out(len(self.slots) * self.blocks.BLOCKS * self.blocks.out_dim, width)
 
-    def _out(self, size: int, width: int, dropout: float) -> nn.Sequential:
-        return joined(size, width, dropout)
+    def _out(self, size: int, width: int) -> nn.Sequential:
+        return joined(size, width)
 
     def transform(self, features: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
         """Slot -> what each block makes of it, (B, F / 2, L) of tokens, (B, F / 2, h, w) of maps."""
@@ -245,8 +248,8 @@ class CrossTranslation(Fusion):
 class MapCrossTranslation(CrossTranslation):
     """The same of maps: z = ReLU(norm(W [T₁(x₁); …; T₂(xₙ)] + b)) at every position, as `MapConcat` ends."""
 
-    def _out(self, size: int, width: int, dropout: float) -> nn.Sequential:
-        return joined_maps(size, width, dropout)
+    def _out(self, size: int, width: int) -> nn.Sequential:
+        return joined_maps(size, width)
 
 
 FUSIONS: dict[str, type[Fusion]] = {

@@ -24,8 +24,9 @@ class Output:
     """What a network says about a batch.
 
     prediction: (B, C) logits or (B, K) values; of a dense network (B, C, H, W).
-    fused: (B, F) joint embedding before the head; of a dense network a map (B, F, h, w).
-    features: slot -> (B, T, D) tokens (T = 1 for vectors), hallucinated slots included; maps (B, D, h, w).
+    fused: (B, F) joint embedding before the head and its dropout; of a dense network a map (B, F, h, w).
+    features: slot -> (B, T, D) tokens (T = 1 for vectors), hallucinated slots included; maps (B, D, h, w). They stand
+    before dropout too, so that losses compare, and T-Nets read, what is deployed.
     losses: named scalars that the network itself asks for in training, over the whole batch; a method adds them to its
     terms.
     """
@@ -63,11 +64,11 @@ class Reading(NamedTuple):
 
 
 class Network(nn.Module):
-    """encoders -> (completion) -> (hallucinators) -> fusion -> head.
+    """encoders -> (completion) -> (hallucinators) -> fusion -> dropout -> head.
 
     encoders:      modality -> module (B, …) -> (B, D) or (B, T, D); a variable-length modality's encoder is also given
                    its `length`. The keys are exactly the modalities that the network reads.
-    fusion:        module {slot: (B, T, D)} -> (B, F).
+    fusion:        module {slot: (B, T, D)} -> (B, F). Its `head_dropout`, if it has one, stands before the head.
     head:          module (B, F) -> (B, outputs).
                    Of a dense network, encoders and fusion return maps (B, D, h, w), the head (B, outputs, H, W).
     hallucinators: privileged modality -> module {read slot: (B, T, D)} -> (B, T', D'), which takes its place; one with
@@ -125,10 +126,21 @@ class Network(nn.Module):
         }
         return Reading(features | made, batch, losses)
 
+    def forward_head(self, fused: Tensor) -> Tensor:
+        """The prediction from a fused embedding (B, F), or map, after dropout."""
+        prediction: Tensor = self.head(dropped(self.fusion, fused))
+        return prediction
+
     def forward(self, batch: Batch) -> Output:
         features, _, losses = self.encode(batch)
         fused = self.fusion(features)
-        return Output(self.head(fused), fused, features, losses)
+        return Output(self.forward_head(fused), fused, features, losses)
+
+
+def dropped(fusion: nn.Module, fused: Tensor) -> Tensor:
+    """What a head reads of a fused embedding (B, F), or map: after the fusion's `head_dropout`, if it has one."""
+    dropout = getattr(fusion, "head_dropout", None)
+    return fused if dropout is None else dropout(fused)
 
 
 def encode(

@@ -34,12 +34,11 @@ class PyramidEncoder(nn.Module):
         kind: "resnet34-pyramid" or "resnet50-pyramid".
         shape: (C, H, W) of an image.
         width: channels of a level.
-        dropout: rate at which whole channels are left out.
     """
 
     batch_statistics = True
 
-    def __init__(self, kind: str, shape: Sequence[int], width: int = 64, dropout: float = 0.2):
+    def __init__(self, kind: str, shape: Sequence[int], width: int = 64):
         super().__init__()
         if len(shape) != 3 or min(shape) < 1:
             raise ConfigError(f"encoder {kind!r} reads images of shape (channels, height, width), not {tuple(shape)}")
@@ -47,13 +46,12 @@ class PyramidEncoder(nn.Module):
 
         name = kind.removesuffix("-pyramid")
         self.kind = kind
-        self.settings: dict[str, Any] = {"shape": list(shape), "width": width, "dropout": dropout}
+        self.settings: dict[str, Any] = {"shape": list(shape), "width": width}
         self.grid = (-(-shape[1] // STRIDE), -(-shape[2] // STRIDE))
         self.out_shape = (LEVELS * width, *self.grid)
         self.net: Any = ResNet(name, shape[0], 2)
         wider = self.net.out_channels // WIDTHS[-1]
         self.lateral = nn.ModuleList(norm_relu(nn.Conv2d(w * wider, width, 1, bias=False)) for w in WIDTHS)
-        self.drop = nn.Dropout2d(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         with running_statistics(self.net, self.training and len(x) == 1):
@@ -62,8 +60,7 @@ class PyramidEncoder(nn.Module):
         for level, (lateral, m) in enumerate(zip(self.lateral, maps)):
             repeated = lateral(m).repeat_interleave(2**level, 2).repeat_interleave(2**level, 3)
             stacked.append(repeated[:, :, : self.grid[0], : self.grid[1]])
-        out: Tensor = self.drop(torch.cat(stacked, dim=1))
-        return out
+        return torch.cat(stacked, dim=1)
 
 
 def levels(stacked: Tensor) -> list[Tensor]:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sidelight.errors import ConfigError, unknown
-from sidelight.networks.dropout import Dropout
 from sidelight.networks.names import BACKBONES, ROWS, dimensions, readers
 from sidelight.networks.tokens import resample
 
@@ -54,7 +53,7 @@ class Net:
 class Backbone(nn.Module):
     """A public network as an encoder: (B, *shape) -> (B, width), (B, tokens, width) or (B, width, *grid).
 
-    Features are brought to `width` by a linear layer where the network's own D is another. `dropout` acts on them.
+    Features are brought to `width` by a linear layer where the network's own D is another.
     In training a batch of one row is normalised by the running statistics: one row has no statistics of its own.
     `batch_statistics` tells `networks.network.encode` to leave rows that lack the modality out of a training batch.
 
@@ -63,7 +62,6 @@ class Backbone(nn.Module):
         shape: of one row: (T, C), (C, H, W) or (C, T, H, W).
         width: D of what is returned.
         tokens: how many, where `returns` is "tokens".
-        dropout: rate on the features.
         returns: "vector" (mean over the map), "tokens" or "map".
         config: structure of an `hf:` network as its JSON; read from the folder where it is not given.
     """
@@ -77,7 +75,6 @@ class Backbone(nn.Module):
         shape: Sequence[int],
         width: int = 64,
         tokens: int = 1,
-        dropout: float = 0.2,
         returns: Returns = "vector",
         config: Mapping[str, Any] | None = None,
     ):
@@ -89,7 +86,7 @@ class Backbone(nn.Module):
             raise ConfigError(f"encoder {kind!r} returns a vector; expected network.tokens=1, and no map to be needed")
         self.kind = getattr(self.net, "kind", kind)
         self.settings: dict[str, Any] = {
-            "shape": list(shape), "width": width, "tokens": tokens, "dropout": dropout, "returns": returns,
+            "shape": list(shape), "width": width, "tokens": tokens, "returns": returns,
         }  # fmt: skip
         if config := getattr(self.net, "description", None):
             self.settings["config"] = config
@@ -97,7 +94,6 @@ class Backbone(nn.Module):
         self.out_shape = (self.tokens, width)
         own = self.net.out_channels
         self.project = nn.Identity() if own == width else nn.Linear(own, width)
-        self.drop = Dropout(dropout)
         for p in self.net.unused(returns):
             p.requires_grad_(False)
 
@@ -112,9 +108,9 @@ class Backbone(nn.Module):
                 maps = self.net.pooled(maps, self.tokens, length)
         features: Tensor
         if self.returns == "map":
-            features = self.project(self.drop(maps).movedim(1, -1)).movedim(-1, 1)
+            features = self.project(maps.movedim(1, -1)).movedim(-1, 1)
             return features
-        features = self.project(self.drop(maps))
+        features = self.project(maps)
         return features[:, 0] if self.returns == "vector" else features
 
 
