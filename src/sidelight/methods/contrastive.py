@@ -71,8 +71,8 @@ class CRD(Term):
     holds of it, without gradient, as in all released implementations; `positive=batch` takes the other network's row
     of this step instead, with gradient, so that both maps move towards each other. Each step draws `negatives` rows
     (all, if there are no more) for the whole batch; those of a row's class do not count, nor those that its own teacher
-    says nothing of: rows of another part of a cross-fitted teacher, and rows without its modalities. Our reading: the bank begins
-    with the teacher's embeddings, and the class of an unlabelled row is the teacher's choice.
+    says nothing of: rows of another part of a cross-fitted teacher, and rows without its modalities. Our reading: the
+    bank begins with the teacher's embeddings, and the class of an unlabelled row is the teacher's choice.
     """
 
     tasks = ("classification",)
