@@ -24,8 +24,9 @@ SLACK = 1e-6
 class LabelTrack:
     """Labels over time: (T,) class codes (−1: none) or names ("": none), or (T,) or (T, K) values (NaN: none).
 
-    rate: labels a second. start: time of the first in seconds, on the recordings' clock. Each holds for 1 / rate
-    seconds.
+    rate: labels a second. start: time of the first in seconds, on the recordings' clock. Label k holds from
+    start + k / rate until start + (k + 1) / rate. Raises DataError for labels of another shape or type, a code below
+    −1, an infinite value, and a rate or start that is no finite number.
     """
 
     values: NDArray
@@ -43,12 +44,23 @@ class LabelTrack:
             else x
         )
         object.__setattr__(self, "values", x)
-        if not len(x) or x.ndim not in (1, 2) or x.dtype.kind not in "fiubU" or (x.ndim == 2 and x.dtype.kind == "U"):
+        if not x.size or x.ndim not in (1, 2) or x.dtype.kind not in "fiubU" or (x.ndim == 2 and x.dtype.kind == "U"):
             raise DataError(
                 f"{self.source}: {x.dtype} of shape {x.shape}; expected (T,) classes, or (T,) or (T, K) values"
             )
-        if not 0 < self.rate < np.inf:
-            raise DataError(f"{self.source}: {self.rate} labels a second; expected more than 0")
+        if not (0 < self.rate < np.inf and np.isfinite(self.start)):
+            raise DataError(
+                f"{self.source}: {self.rate} labels a second, the first at {self.start} s; expected a rate above 0 and "
+                "a finite time"
+            )
+        if x.dtype.kind == "i" and x[low := int(x.argmin())] < NONE:
+            raise DataError(
+                f"{self.source}: label {low} is {x[low]}; class codes are 0, 1, …, and −1 means that there is no label. "
+                "Give the classes names, or codes from 0 on"
+            )
+        if x.dtype.kind == "f" and np.isinf(x).any():
+            row = int(np.argwhere(np.isinf(x))[0, 0])
+            raise DataError(f"{self.source}: label {row} is {x[row]}; expected finite values, NaN where there is none")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +69,7 @@ class Windows:
 
     values: modality -> (N, T, C). starts: (N,) seconds. labels: (N,) classes, or (N,) or (N, K) float64 values; None
     where no labels were given. labelled: (N,) bool; of a window without a label, the label is −1, "" or NaN. share:
-    (N,) of its time that has this label (majority), or any (mean). metadata: modality -> rate, unit, channels of its
+    (N,) share of its time for which this label holds (majority), or any label (mean). metadata: modality -> rate, unit, channels of its
     recording.
     """
 
@@ -83,9 +95,10 @@ def cut(
     """All windows of `seconds`, one every `hop` seconds, of the time that every recording covers.
 
     A window's samples are the round(seconds · rate) from the one nearest to its start on, in each modality at its own
-    rate, so modalities do not drift apart. Its label, by `rule`: "majority", the class that holds for the most of it,
+    rate, so modalities do not drift apart. Its label, by `rule`: "majority", the class that holds for most of its time,
     at least for the share `threshold`, ties going to the lower code; "centre", the label at its middle; "mean", the
-    mean of the values that hold in it, which must cover the share `threshold`. Otherwise the window is unlabelled.
+    mean over the time for which a value holds, at least the share `threshold` of the window. Otherwise the window is
+    unlabelled. Labels may be slower or faster than the windows: shares and means are of time, not of labels.
 
     Raises:
         DataError: recordings that do not overlap, or by less than one window.
@@ -93,7 +106,8 @@ def cut(
     """
     start, end = overlap(recordings)
     slowest = min(r.rate for r in recordings.values())
-    if seconds * slowest < 1 - SLACK or hop * slowest < 1 - SLACK or not 0 <= threshold <= 1:
+    least = (1 - SLACK) / slowest
+    if not (least <= seconds < np.inf and least <= hop < np.inf and 0 <= threshold <= 1):
         raise ConfigError(
             f"windows of {seconds:g} s every {hop:g} s, threshold {threshold:g}: expected at least one sample "
             f"({1 / slowest:g} s of the slowest recording) and a threshold of 0 to 1"
@@ -131,9 +145,29 @@ def _fitting(recording: Recording, start: float, seconds: float, hop: float, cou
 def label_windows(
     track: LabelTrack, starts: NDArray, seconds: float, rule: Rule = "majority", threshold: float = 0.5
 ) -> tuple[NDArray, NDArray, NDArray]:
-    """(labels, labelled, share) of the windows that begin at `starts`; see `cut`."""
+    """The labels of windows, by the time for which each label holds in them.
+
+    Args:
+        track: the labels.
+        starts: (N,) seconds at which the windows begin, on the track's clock.
+        seconds: how long each window is.
+        rule, threshold: see `cut`.
+
+    Returns:
+        labels: (N,) or (N, K), `labelled`: (N,) bool and `share`: (N,), as in `Windows`.
+
+    Raises:
+        ConfigError: times that are no finite numbers, a threshold outside 0–1, an unknown rule, or one that does not
+            fit the labels.
+    """
     if rule not in ("majority", "centre", "mean"):
         raise ConfigError(unknown("label rule", rule, ("majority", "centre", "mean")))
+    starts = np.asarray(starts, np.float64)
+    if not (0 < seconds < np.inf and 0 <= threshold <= 1 and starts.ndim == 1 and np.isfinite(starts).all()):
+        raise ConfigError(
+            f"{track.source}: windows of {seconds} s, starts of shape {starts.shape}, threshold {threshold}: expected "
+            "a length above 0, (N,) finite starts in seconds and a threshold of 0 to 1"
+        )
     x = track.values
     if rule == "centre":
         at = np.floor((starts + seconds / 2 - track.start) * track.rate + SLACK).astype(np.int64)
@@ -145,44 +179,57 @@ def label_windows(
             f"{track.source}: label rule {rule!r} on {x.dtype}; 'majority' is for classes (whole numbers, names), "
             "'mean' for values (floating point)"
         )
-    edges = [np.ceil((t - track.start) * track.rate - SLACK).astype(np.int64) for t in (starts, starts + seconds)]
-    expected = np.maximum(edges[1] - edges[0], 1)
-    a, b = (e.clip(0, len(x)) for e in edges)
+    # in labels since the first; a window's edge on that of a label lies on it in spite of rounding
+    edges = [(t - track.start) * track.rate for t in (starts, starts + seconds)]
+    a, b = (np.where(np.abs(e - np.rint(e)) < SLACK, np.rint(e), e).clip(0, len(x)) for e in edges)
     if rule == "mean":
-        return _means(x, a, b, expected, threshold)
-    return _majorities(x, a, b, expected, threshold)
+        return _means(x, a, b, seconds * track.rate, threshold)
+    return _majorities(x, a, b, seconds * track.rate, threshold)
 
 
-def _means(x: NDArray, a: NDArray, b: NDArray, expected: NDArray, threshold: float) -> tuple[NDArray, NDArray, NDArray]:
+def _means(x: NDArray, a: NDArray, b: NDArray, length: float, threshold: float) -> tuple[NDArray, NDArray, NDArray]:
     known = _known(x)
     kept = known if x.ndim == 1 else known[:, None]
     # from the mean on, so that long sums lose no digits
     centre = x[known].mean(0) if known.any() else 0.0
-    total, n = _between(np.where(kept, x - centre, 0), a, b), _between(known, a, b)
-    share = n / expected
-    labelled = (n > 0) & (share >= threshold)
-    mean = total / np.maximum(n, 1).reshape(-1, *[1] * (x.ndim - 1)) + centre
+    total, held = _integral(np.where(kept, x - centre, 0), a, b), _integral(known, a, b)
+    share = _share(held, length)
+    labelled = (share > 0) & (share >= threshold - SLACK)
+    mean = total / np.where(held > 0, held, 1).reshape(-1, *[1] * (x.ndim - 1)) + centre
     return _blank(mean, labelled), labelled, share
 
 
 def _majorities(
-    x: NDArray, a: NDArray, b: NDArray, expected: NDArray, threshold: float
+    x: NDArray, a: NDArray, b: NDArray, length: float, threshold: float
 ) -> tuple[NDArray, NDArray, NDArray]:
     classes = np.unique(x[_known(x)])
     best, share = np.zeros(len(a), np.int64), np.zeros(len(a))
     for code, value in enumerate(classes):  # a loop over classes keeps memory at (T,)
-        here = _between(x == value, a, b) / expected
-        best, share = np.where(here > share, code, best), np.maximum(here, share)
-    labelled = (share > 0) & (share >= threshold)
+        here = _share(_integral(x == value, a, b), length)
+        longer = here > share + SLACK  # by more than rounding: a tie goes to the lower code
+        best, share = np.where(longer, code, best), np.where(longer, here, share)
+    labelled = (share > 0) & (share >= threshold - SLACK)
     labels = classes[best] if len(classes) else np.full(len(a), x[0])
     return _blank(labels, labelled), labelled, share
 
 
-def _between(x: NDArray, a: NDArray, b: NDArray) -> NDArray:
-    """Sums of x over [a, b) along axis 0."""
+def _share(held: NDArray, length: float) -> NDArray[np.float64]:
+    """Overlap as a share of the window; below `SLACK` it is rounding, not an overlap."""
+    share = np.minimum(held / length, 1.0)
+    return np.where(share < SLACK, 0.0, share)
+
+
+def _integral(x: NDArray, a: NDArray, b: NDArray) -> NDArray:
+    """∫ x dt from a to b, (N,) or (N, K), of the step function that has the value x[k] from k to k + 1."""
     running = np.zeros((len(x) + 1, *x.shape[1:]), np.float64)
     np.cumsum(x, axis=0, out=running[1:])
-    return np.asarray(running[b] - running[a])
+
+    def until(t: NDArray) -> NDArray:
+        whole = np.floor(t).astype(np.int64)
+        rest = (t - whole).reshape(-1, *[1] * (x.ndim - 1))
+        return np.asarray(running[whole] + rest * x[whole.clip(max=len(x) - 1)])
+
+    return np.asarray(until(b) - until(a))
 
 
 def _known(x: NDArray) -> NDArray:
