@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sidelight.errors import ConfigError, DataError
 from sidelight.extras import optional
-from sidelight.signals.recording import Recording
+from sidelight.signals.recording import Recording, check_part
 
 STREAMED = (0, 0xFFFFFFFF)
 """Sizes in a header that was written before the length was known."""
+DEPENDENT = ("MP3", "MPEG", "OGG")
+"""Formats whose frames need those before them."""
+LEAD = 64 * 1152
+"""Samples decoded before a part of them: an MP3 frame refers to at most 511 bytes before it, which are 40 of the smallest
+frames."""
+PAGE, LARGEST_PAGE = b"OggS", 65307
+"""What a page of an Ogg file begins with, and its bytes at most."""
 
 
 def read_audio(
@@ -26,16 +36,18 @@ def read_audio(
     """A wav, flac, ogg or mp3 file as one channel, the mean of its channels; unit "1", full scale at ±1.
 
     rate: the declared sampling rate in Hz; a file of another is refused (resample it with `Recording.resampled`).
-    start, seconds: the part to read; the recording's `start` says where it lay. Raises DataError, naming the file, for
-    one that is missing, truncated, empty, of another rate, shorter than asked or not finite; RunError without
-    soundfile.
+    start, seconds: the part to read, None: all that is left; its samples are those that reading the whole file gives,
+    and the recording's `start` says where they lay. Raises DataError, naming the file, for one that is missing,
+    truncated, empty, of another rate, shorter than asked or not finite; ConfigError for a rate or times that are no
+    numbers above 0; RunError without soundfile.
     """
     path = Path(path)
     soundfile = optional("soundfile", "audio", "reading sound files")
     if not path.is_file():
         raise DataError(f"{path} does not exist")
-    if start < 0 or (seconds is not None and seconds <= 0):
-        raise ConfigError(f"{path}: start {start} s, {seconds} seconds; expected start >= 0 and seconds > 0")
+    check_part(str(path), start, seconds)
+    if rate is not None and not 0 < rate < math.inf:
+        raise ConfigError(f"{path}: a declared sampling rate of {rate} Hz; expected more than 0, or None for any")
     _check_whole(path)
     try:
         with soundfile.SoundFile(path) as file:
@@ -43,8 +55,7 @@ def read_audio(
             first = round(start * found)
             count = total - first if seconds is None else round(seconds * found)
             if 0 < count <= total - first:
-                file.seek(first)
-                samples = file.read(count, dtype="float32", always_2d=True)
+                samples = _read(file, path, first, count)
     except soundfile.LibsndfileError as error:
         raise DataError(f"cannot read {path}: truncated or no sound file ({error.error_string})") from None
     if not total:
@@ -62,6 +73,34 @@ def read_audio(
     if len(samples) < count:
         raise DataError(f"{path} is truncated: {first + len(samples)} of {total} samples can be read")
     return Recording(np.mean(samples, 1), found, "1", first / found, (), modality, str(path))
+
+
+def _read(file: Any, path: Path, first: int, count: int) -> NDArray[np.float32]:
+    """(count, C) samples from the first on, as decoding the whole file gives them; fewer where it ends before.
+
+    What a frame of MP3, Vorbis or Opus decodes to depends on those before it: such files are read from `LEAD` samples
+    before the part, which are then cut off.
+    """
+    begin = max(0, int(min(first, _last_page(path))) - LEAD) if file.format in DEPENDENT else first
+    file.seek(begin)
+    # in one call: of Opus, libsndfile (1.2.2) gives wrong samples where a call begins inside the last frame
+    return np.asarray(file.read(first - begin + count, dtype="float32", always_2d=True)[first - begin :])
+
+
+def _last_page(path: Path) -> float:
+    """The first sample of the last page of an Ogg file, infinite in other files.
+
+    libsndfile (1.2.2) lands late when it seeks into that page, by as many samples as the page's count was cut.
+    """
+    with path.open("rb") as file:
+        if file.read(4) != PAGE:
+            return math.inf
+        file.seek(max(0, path.stat().st_size - 2 * LARGEST_PAGE))
+        tail = file.read()
+    last = tail.rfind(PAGE)
+    before = tail.rfind(PAGE, 0, max(0, last))
+    # a page's header counts the samples up to its end; -1: none of its packets ends there
+    return float(max(0, struct.unpack_from("<q", tail, before + 6)[0])) if before >= 0 else 0.0
 
 
 def _check_whole(path: Path) -> None:

@@ -110,6 +110,14 @@ def scale_of(unit: str) -> tuple[float, str]:
     raise ConfigError(unknown("unit", unit, ("uS", "mV", "uV", "g", "m/s2", "Hz", "degC", "1")) + hint)
 
 
+def check_part(where: str, start: float, seconds: float | None) -> None:
+    """Raises ConfigError for a part of a recording that begins before it, or whose length is no number above 0."""
+    if not 0 <= start < math.inf:
+        raise ConfigError(f"{where}: a part from {start} s on; expected start >= 0, in seconds")
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise ConfigError(f"{where}: a part of {seconds} s; expected seconds > 0, or None for all that is left")
+
+
 def check_times(
     times: ArrayLike,
     rate: float | None,
@@ -122,8 +130,7 @@ def check_times(
     """The sampling rate in Hz that timestamps in seconds say; DataError, naming row and value, if they are not sound.
 
     Sound: finite, rising, no step above `largest_gap` sample periods, and a rate that differs from the declared one
-    (`rate`;
-    None: none is declared) by at most the share `tolerance`. first_row: the row, as errors count it, of the first.
+    (`rate`; None: none is declared) by at most the share `tolerance`. first_row: the row, as errors count it, of the first.
     """
     t = np.asarray(times, np.float64)
     if t.size < 2:
