@@ -47,7 +47,7 @@ def test_rounding_neither_loses_a_label_nor_makes_one():
     starts = 0.1 * np.arange(1000)  # 0.30000000000000004 and its like
     for rate in (10, 25, 1 / 0.3):
         track = LabelTrack(np.zeros(int(110 * rate), int), rate)
-        labels, labelled, share = label_windows(track, starts, 0.1, threshold=1.0)
+        _, labelled, share = label_windows(track, starts, 0.1, threshold=1.0)
         assert labelled.all()
         np.testing.assert_allclose(share, 1, atol=1e-6)
     behind = label_windows(LabelTrack([1], 10), np.array([0.1, -0.1]), 0.1, threshold=0.0)

@@ -17,8 +17,9 @@ from sidelight.data.kind import Kind, Part, Size, at_least
 from sidelight.data.picture_files import check_eight_bits, picture_size, read_view
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.video.augment import STATISTICS
-from sidelight.video.decode import Video as VideoFile
-from sidelight.video.decode import clip_frames, probe, read_frames
+from sidelight.video.container import Video as VideoFile
+from sidelight.video.container import probe
+from sidelight.video.decode import clip_frames, read_frames
 from sidelight.video.frames import FrameFolder, frame_folder, read_depth
 from sidelight.video.look import CENTRE, Look, Place, mirrored, nearest
 
@@ -112,7 +113,11 @@ class Video(Clip):
     def probe(self, part: Part) -> Size | None:
         video = video_file(part.path)
         if self.rate and abs(video.rate / self.rate - 1) > RATE_TOLERANCE:
-            raise DataError(f"{part.path} has {video.rate:g} frames a second, but {self.rate:g} are declared (rate)")
+            uneven = abs(video.step * video.rate - 1) > RATE_TOLERANCE
+            raise DataError(
+                f"{part.path} has {video.rate:g} frames a second, but {self.rate:g} are declared (rate)"
+                + f"; frames were dropped or the recording paused: most are {video.step:g} s apart" * uneven
+            )
         self._range(part, video)
         return video.height, video.width
 
@@ -129,7 +134,7 @@ class Video(Clip):
         return mirrored(places[0].cut(frames.transpose(0, 1), self.size), look).contiguous()
 
     def _range(self, part: Part, video: VideoFile) -> tuple[int, int]:
-        half = 0.5 / video.rate
+        half = 0.5 * video.step
         first = 0 if part.start is None else int(np.searchsorted(video.times, part.start - half))
         end = len(video) if part.end is None else int(np.searchsorted(video.times, part.end - half))
         if first < end and part.end is not None and part.end > video.seconds + LATE:

@@ -21,8 +21,8 @@ from sidelight.signals.csv import read_csv
 from sidelight.signals.recording import Recording
 from sidelight.signals.resample import resample
 from sidelight.signals.spectrogram import Spectrogram, preset
-from sidelight.video.decode import read_sound
 from sidelight.video.look import CENTRE, Look, between
+from sidelight.video.sound import read_sound
 
 VIDEOS = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v")
 SLACK = 0.5

@@ -22,6 +22,7 @@ from sidelight.readers.synthetic import noise_frames, write_image, write_text, w
 from sidelight.readers.tables import number, read_lines
 from sidelight.signals.spectrogram import PRESETS
 from sidelight.signals.windows import LabelTrack, label_windows
+from sidelight.video.container import Video as VideoFile
 from sidelight.video.frames import frame_folder
 
 SETS = {"Train_Set": "train", "Validation_Set": "test"}
@@ -116,7 +117,7 @@ class AffWild2(Reader):
         faces = frame_folder(images, PATTERN)
         there = np.zeros(max(len(values), int(faces.numbers[-1])), bool)
         there[faces.numbers[faces.numbers > 0] - 1] = True
-        rate = video_file(sound).rate if sound.suffix.lower() in VIDEOS else self.rate
+        film = video_file(sound) if sound.suffix.lower() in VIDEOS else None
         first = np.arange(0, len(values) - self.window + 1, self.hop)
         if not len(first):
             raise DataError(f"{labels}: {len(values)} frames are labelled; a window has {self.window}")
@@ -130,8 +131,14 @@ class AffWild2(Reader):
                     "video_start": at / self.rate,
                     "video_end": (at + self.window) / self.rate,
                     "audio_file_name": sound,
-                    "audio_start": at / rate,
+                    "audio_start": self._time(at, film),
                 }
+
+    def _time(self, frame: int, film: VideoFile | None) -> float:
+        """Seconds of a frame in the sound: by the video's own times, which dropped frames and pauses make uneven."""
+        if film is None or frame >= len(film):
+            return frame / (film.rate if film else self.rate)
+        return float(film.times[frame])
 
     def _labels(self, source: Path) -> dict[Path, str]:
         """Files of labels and the part that each is of."""

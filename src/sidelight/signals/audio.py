@@ -19,8 +19,7 @@ STREAMED = (0, 0xFFFFFFFF)
 DEPENDENT = ("MP3", "MPEG", "OGG")
 """Formats whose frames need those before them."""
 LEAD = 64 * 1152
-"""Samples decoded before a part of them: an MP3 frame refers to at most 511 bytes before it, which are 40 of the smallest
-frames."""
+"""Samples decoded before a part of them: an MP3 frame refers to at most 511 bytes before it, 40 of the smallest frames."""
 PAGE, LARGEST_PAGE = b"OggS", 65307
 """What a page of an Ogg file begins with, and its bytes at most."""
 

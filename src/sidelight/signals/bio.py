@@ -4,46 +4,81 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
 from sidelight.extras import optional
 from sidelight.signals.recording import Recording, scale_of
 
 UNITS = {"eda": "uS", "ecg": "mV", "emg": "mV", "ppg": None}
 """The unit that each kind's features are given in; the amplitude of PPG has none that is agreed on."""
+LEAST_RATES = {"eda": 2.0, "ecg": 50.0, "emg": 100.0, "ppg": 20.0}
+"""Hz below which a signal of that kind does not show what its features are of.
+
+Skin conductance responses rise within 1 to 3 s. Of simulated ECG (75 beats a minute) neurokit2 0.3 finds all beats from
+40 Hz on, 53 of 74 at 32 Hz and none at 30 Hz; of PPG all from 20 Hz on. EMG has half its power above 50 Hz.
+"""
+CLEANED_FROM = {**LEAST_RATES, "emg": 201.0}
+"""Hz from which `clean` works: the high-pass of EMG lies at 100 Hz, which has to be below half the rate."""
+UNFILTERED = 6.0
+"""Hz up to which EDA has nothing that its low-pass at 3 Hz could remove."""
 
 
 def clean(recording: Recording, kind: str) -> Recording:
     """The recording without drift, mains hum and noise, in the unit of `UNITS`, each channel on its own.
 
-    kind: "eda" (low-pass 3 Hz), "ecg" (high-pass 0.5 Hz, mains), "emg" (high-pass 100 Hz, detrended) or "ppg" (0.5–8
-    Hz): neurokit2's default method of each, zero-phase. Clean the whole recording, then cut windows. Raises ConfigError
-    for an unknown kind or a unit of another quantity, DataError for a recording that is too short, RunError without
-    neurokit2.
+    kind: "eda" (low-pass 3 Hz), "ecg" (high-pass 0.5 Hz, mains of 50 Hz), "emg" (high-pass 100 Hz, detrended) or "ppg"
+    (0.5–8 Hz): neurokit2's default method of each, zero-phase. Clean the whole recording, then cut windows. EDA of 6 Hz
+    or less has nothing above the 3 Hz of its filter: it is returned as it is, with a warning; so is what neurokit2
+    warns of.
+
+    Raises:
+        ConfigError: an unknown kind, a unit of another quantity.
+        DataError: a recording that is too short, or sampled below `CLEANED_FROM`.
+        RunError: neurokit2 is not installed.
     """
     recording = _in_unit(recording, kind)
+    check_rate(recording.name, recording.rate, kind, CLEANED_FROM)
+    if kind == "eda" and recording.rate <= UNFILTERED:
+        warnings.warn(
+            f"{recording.name}: EDA at {recording.rate:g} Hz is not filtered: cleaning removes what is above 3 Hz, "
+            f"which a signal of {UNFILTERED:g} Hz or less does not hold",
+            SidelightWarning,
+            stacklevel=2,
+        )
+        return recording
     nk = _neurokit()
     method: Callable[..., Any] = getattr(nk, f"{kind}_clean")
     columns = []
     for c, x in enumerate(recording.values.T):
+        what = f"{recording.name}: {recording.channel(c)} ({recording.seconds:g} s at {recording.rate:g} Hz)"
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("ignore")
-                columns.append(
-                    np.asarray(method(x.astype(np.float64), sampling_rate=_whole(recording.rate)), np.float64)
-                )
-        except (ValueError, IndexError) as error:
-            raise DataError(
-                f"{recording.name}: {recording.channel(c)} ({recording.seconds:g} s at {recording.rate:g} Hz) cannot "
-                f"be cleaned as {kind}: {' '.join(str(error).split())}"
-            ) from None
+                warnings.filterwarnings("always", category=nk.misc.NeuroKitWarning)
+                cleaned = np.asarray(method(x.astype(np.float64), sampling_rate=_whole(recording.rate)), np.float64)
+        except (ValueError, IndexError, TypeError) as error:
+            raise DataError(f"{what} cannot be cleaned as {kind}: {' '.join(str(error).split())}") from None
+        for warning in said:
+            told = " ".join(str(warning.message).split())
+            warnings.warn(f"{what}, cleaned as {kind}: {told}", SidelightWarning, stacklevel=2)
+        columns.append(cleaned)
     return replace(recording, values=np.stack(columns, 1).astype(recording.values.dtype))
+
+
+def check_rate(name: str, rate: float, kind: str, least: Mapping[str, float] = LEAST_RATES) -> None:
+    """Raises DataError, naming signal, rate and the least rate that works, for one below it or no finite number."""
+    if not least[kind] <= rate < math.inf:
+        raise DataError(
+            f"{name} is sampled at {rate:g} Hz; {kind.upper()} needs at least {least[kind]:g} Hz"
+            + (" to be cleaned" if least[kind] > LEAST_RATES[kind] else "")
+            + ". Is the rate right, or the kind of signal another one?"
+        )
 
 
 def feature_names(kind: str) -> tuple[str, ...]:
@@ -61,12 +96,13 @@ def features(values: NDArray, rate: float, kind: str, unit: str) -> NDArray[np.f
 
     NaN where a window holds too few beats to say (`impute: mean` reads such rows). Peaks are neurokit2's, one signal at
     a time, some milliseconds each; `emg` needs scipy only. Raises ConfigError for an unknown kind or unit, DataError
-    for values that are not (N, T, C) or not finite.
+    for values that are not (N, T, C) or not finite, and for a rate below `LEAST_RATES`.
     """
     names, of_signal = _kind(kind)
     x = np.asarray(values, np.float64)
     if x.ndim != 3 or not x.size or not np.isfinite(x).all():
         raise DataError(f"{kind} windows of shape {x.shape}; expected (N, T, C), not empty and finite")
+    check_rate(f"{kind} windows: each", rate, kind)
     if (target := UNITS[kind]) is not None:
         (have, base), (want, other) = scale_of(unit), scale_of(target)
         if base != other:

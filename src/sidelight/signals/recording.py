@@ -130,7 +130,8 @@ def check_times(
     """The sampling rate in Hz that timestamps in seconds say; DataError, naming row and value, if they are not sound.
 
     Sound: finite, rising, no step above `largest_gap` sample periods, and a rate that differs from the declared one
-    (`rate`; None: none is declared) by at most the share `tolerance`. first_row: the row, as errors count it, of the first.
+    (`rate`; None: none is declared) by at most the share `tolerance`. first_row: the row, as errors count it, of the
+    first.
     """
     t = np.asarray(times, np.float64)
     if t.size < 2:

@@ -55,7 +55,7 @@ class LabelTrack:
             )
         if x.dtype.kind == "i" and x[low := int(x.argmin())] < NONE:
             raise DataError(
-                f"{self.source}: label {low} is {x[low]}; class codes are 0, 1, …, and −1 means that there is no label. "
+                f"{self.source}: label {low} is {x[low]}; class codes are 0, 1, …, and −1 means that there is none. "
                 "Give the classes names, or codes from 0 on"
             )
         if x.dtype.kind == "f" and np.isinf(x).any():
@@ -69,8 +69,8 @@ class Windows:
 
     values: modality -> (N, T, C). starts: (N,) seconds. labels: (N,) classes, or (N,) or (N, K) float64 values; None
     where no labels were given. labelled: (N,) bool; of a window without a label, the label is −1, "" or NaN. share:
-    (N,) share of its time for which this label holds (majority), or any label (mean). metadata: modality -> rate, unit, channels of its
-    recording.
+    (N,) share of its time for which this label holds (majority), or any label (mean). metadata:
+    modality -> rate, unit, channels of its recording.
     """
 
     values: dict[str, NDArray]

@@ -1,0 +1,227 @@
+"""What is in a video file: its frames, counted and timed by its packets (extra `video`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sidelight.errors import DataError
+from sidelight.extras import optional
+
+TICKS = 2
+"""Units of a file's clock by which rounding moves a time."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Video:
+    """What is in a video file, read from its packets; made by `probe`, small and picklable.
+
+    Frames that no player shows are left out of the count, the times and the numbers: those outside the marks of a
+    trimmed video (its edit list), and those before the first that can be decoded.
+
+    rate: frames a second on average, with pauses and dropped frames. step: seconds from one frame to the next, as for
+    most of them. height, width: as stored, before any rotation. times: (N,) seconds of each frame after the first.
+    stamps: (N,) the file's own timestamps, rising; None where it has none to be trusted. keys: (K,) stamps of the
+    frames that decoding can start from, shown or not. audio_rate: in Hz; None without a sound track. origin: seconds
+    of the first frame on the file's own clock.
+    """
+
+    path: Path
+    rate: float
+    step: float
+    height: int
+    width: int
+    times: NDArray
+    audio_rate: float | None
+    origin: float = 0.0
+    stamps: NDArray | None = field(default=None, repr=False)
+    keys: NDArray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    def seconds(self) -> float:
+        """From the first frame to the end of the last."""
+        return float(self.times[-1]) + self.step
+
+
+@dataclass
+class _Packets:
+    """The video packets of a file in decoding order. dts, pts: the shown ones' timestamps. keys: pts of key frames,
+
+    shown or not. found: how many there are, shown or not. first: pts and whether it is a key frame, of the first.
+    end: seconds at which the last shown packet of any stream ends.
+    """
+
+    pts: list[int | None] = field(default_factory=list)
+    dts: list[int | None] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list)
+    found: int = 0
+    first: tuple[int | None, bool] = (None, True)
+    end: float = 0.0
+
+    def add(self, packet: Any) -> None:
+        if not self.found:
+            self.first = packet.pts, packet.is_keyframe
+        self.found += 1
+        if packet.is_keyframe and packet.pts is not None:
+            self.keys.append(packet.pts)
+        if not packet.is_discard:
+            self.pts.append(packet.pts)
+            self.dts.append(packet.dts)
+
+
+def probe(path: str | Path) -> Video:
+    """The frames and sound track of a video file, counted and timed by its packets, not taken from its header.
+
+    Raises DataError, naming the file, for one that is missing, damaged, truncated, without video or without frames;
+    RunError without PyAV.
+    """
+    path = Path(path)
+    with opened(path) as container:
+        if not container.streams.video:
+            raise DataError(f"{path} has no video stream")
+        stream = container.streams.video[0]
+        sound = container.streams.audio[0] if container.streams.audio else None
+        packets = _Packets()
+        for packet in container.demux():
+            at = packet.dts if packet.pts is None else packet.pts
+            if not packet.size:
+                continue
+            if packet.stream.index == stream.index:
+                packets.add(packet)
+            if not packet.is_discard and at is not None:
+                packets.end = max(packets.end, float((at + (packet.duration or 0)) * packet.time_base))
+        nominal = float(stream.average_rate or stream.guessed_rate or 0)
+        tick, avi = float(stream.time_base), "avi" in container.format.name
+        # dropped and hidden frames are declared too: where there are some, it is the end that tells
+        whole = packets.end >= (container.duration or 0) / 1e6 - 1.5 * tick - 1e-3
+        if avi:  # the number of a frame counts those that were dropped before it
+            whole = max((d for d in packets.dts if d is not None), default=-1) + 1 >= stream.frames
+        _check_whole(path, packets, 0 if whole else stream.frames, (container.duration or 0) / 1e6)
+        codec = stream.codec_context
+        about = {
+            "path": path,
+            "height": codec.height,
+            "width": codec.width,
+            "audio_rate": float(sound.rate) if sound else None,
+        }
+    known = np.unique(np.array([p for p in packets.pts if p is not None], np.int64))
+    if avi or len(known) < len(packets.pts):
+        # the order of an AVI's frames is known; its timestamps are those of decoding
+        times = _decoding_times(path, packets.dts, nominal, tick)
+        first = [d for d in packets.dts if d is not None][:1] if avi or not len(known) else known[:1].tolist()
+        return Video(times=times, origin=tick * first[0] if first else 0.0, **about, **_rates(times, nominal, tick))
+    first, is_key = packets.first
+    if not is_key or first is None or known[0] < first:  # what comes before the first key frame may not be decodable
+        known = known[known >= _first_shown(path)]
+    times = (known - known[0]) * tick
+    keys = np.array(sorted(packets.keys), np.int64)
+    return Video(times=times, origin=known[0] * tick, stamps=known, keys=keys, **about, **_rates(times, nominal, tick))
+
+
+def _check_whole(path: Path, packets: _Packets, declared: int, seconds: float) -> None:
+    """Raises DataError for a file without frames, or that ends before its header says."""
+    if not packets.pts:
+        hidden = f": its edit list hides all {packets.found}" if packets.found else ""
+        raise DataError(f"{path} holds no frames{hidden}")
+    if all(at is None for at in (*packets.pts, *packets.dts)):
+        raise DataError(
+            f"{path}: its {len(packets.pts)} frames have no times; it is a bare stream. Put it into a file with times, "
+            "at its true rate: ffmpeg -r RATE -i FILE -c copy OUT.mp4"
+        )
+    if packets.found < declared - max(2, declared // 50):
+        raise DataError(f"{path} is truncated: {packets.found} of {declared} frames are there")
+    if packets.end < seconds - max(0.5, 0.02 * seconds):
+        raise DataError(f"{path} is truncated: {packets.end:.2f} s of {seconds:.2f} s are there")
+
+
+def _rates(times: NDArray, nominal: float, tick: float) -> dict[str, float]:
+    """The average rate and the usual step; the header's rate where the times agree with it to rounding."""
+    if len(times) == 1:
+        rate = nominal or 1.0
+        return {"rate": rate, "step": 1 / rate}
+    step = float(np.median(np.diff(times)))
+    if nominal and abs(step - 1 / nominal) <= TICKS * tick:
+        step = 1 / nominal
+    seconds = float(times[-1] - times[0]) + step
+    if nominal and abs(len(times) / nominal - seconds) <= TICKS * tick:
+        return {"rate": nominal, "step": step}
+    return {"rate": len(times) / seconds, "step": step}
+
+
+def _decoding_times(path: Path, dts: list[int | None], nominal: float, tick: float) -> NDArray[np.float64]:
+    """(N,) seconds after the first of the frames as they are shown, from the times at which packets are decoded.
+
+    The i-th frame comes out with packet i + delay. Where those times do not rise, or are not all known, frames lie
+    evenly at the nominal rate.
+    """
+    stamps = np.array([d for d in dts if d is not None], np.int64)
+    steps = np.diff(stamps)
+    if len(stamps) < len(dts) or not (steps > 0).all():
+        if not nominal:
+            raise DataError(f"{path} has neither the times of its frames nor a number of frames a second")
+        return np.arange(len(dts)) / nominal
+    if nominal and (steps == 1 / (nominal * tick)).all():
+        return np.arange(len(dts)) / nominal
+    step = int(np.median(steps))
+    delay = _delay(path)
+    shown = np.concatenate([stamps[delay:], stamps[-1] + step * np.arange(1, delay + 1)])
+    return np.asarray((shown - shown[0]) * tick, np.float64)
+
+
+def _delay(path: Path) -> int:
+    """How many packets the decoder takes before the one with which the first frame comes out."""
+    with opened(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type, stream.codec_context.thread_count = "SLICE", 1
+        taken = 0
+        for packet in container.demux(stream):
+            if decoded(packet):
+                return taken
+            taken += bool(packet.size)
+    return 0
+
+
+def _first_shown(path: Path) -> int:
+    """The timestamp of the first frame that can be decoded, of a file that does not begin with a key frame."""
+    with opened(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type, stream.codec_context.thread_count = "SLICE", 1
+        for packet in container.demux(stream):
+            for frame in decoded(packet) or ():
+                if frame.pts is not None and not frame.is_corrupt:
+                    return int(frame.pts)
+    raise DataError(f"{path}: no frame can be decoded; it has no key frame, or is damaged")
+
+
+def decoded(packet: Any) -> list[Any] | None:
+    """The frames that a packet completes; None where it cannot be decoded."""
+    errors = optional("av", "video", "reading video").error
+    try:
+        return list(packet.decode())
+    except errors.InvalidDataError:
+        return None
+    except errors.EOFError:  # some sound decoders end so
+        return []
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The file, opened; every error of the decoder becomes a DataError that names it."""
+    av = optional("av", "video", "reading video")
+    if not path.is_file():
+        raise DataError(f"{path} does not exist")
+    try:
+        with av.open(str(path)) as container:
+            yield container
+    except av.error.FFmpegError as error:
+        why = error.strerror or type(error).__name__
+        raise DataError(f"cannot read {path}: truncated, damaged or no video ({why})") from error
