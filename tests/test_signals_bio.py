@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
-from sidelight.errors import ConfigError, DataError
+from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.signals import Recording, cut
-from sidelight.signals.bio import KINDS, UNITS, beat_features, clean, feature_names, features
+from sidelight.signals.bio import (
+    CLEANED_FROM,
+    KINDS,
+    LEAST_RATES,
+    UNITS,
+    beat_features,
+    clean,
+    feature_names,
+    features,
+)
 
 
 @pytest.fixture
@@ -91,5 +102,60 @@ def test_emg_keeps_its_bursts_and_loses_its_offset(nk):
     assert np.abs(cleaned.values.mean(0)).max() < 0.01
     np.testing.assert_allclose(cleaned.values[:, 0], cleaned.values[:, 1], atol=1e-6)
     assert features(cleaned.values[None], 512, "emg", "mV").shape == (1, 10)
-    with pytest.raises(DataError, match=r"'emg': channel 0 \(1 s at 100 Hz\) cannot be cleaned as emg"):
-        clean(Recording(np.ones(100), 100, "mV", modality="emg"), "emg")
+    with pytest.raises(DataError, match=r"'emg': channel 0 \(0.0390625 s at 512 Hz\) cannot be cleaned as emg"):
+        clean(Recording(np.ones(20), 512, "mV", modality="emg"), "emg")
+
+
+@pytest.mark.parametrize(("kind", "least"), [("eda", 2), ("ecg", 50), ("emg", 201), ("ppg", 20)])
+def test_rates_that_make_no_sense_are_refused(kind, least):
+    """Before neurokit2 is asked: it finds no beat in ECG of 30 Hz, and says nothing."""
+    assert CLEANED_FROM[kind] == least
+    for rate in (least * 0.99, least / 10):
+        with pytest.raises(
+            DataError, match=rf"'x' is sampled at {rate:g} Hz; {kind.upper()} needs at least {least} Hz"
+        ):
+            clean(Recording(np.ones(300), rate, UNITS[kind] or "1", modality="x"), kind)
+    for rate in (0.9 * LEAST_RATES[kind], 0, -4, np.nan, np.inf):
+        with pytest.raises(DataError, match=rf"a window of {kind} is sampled at .* needs at least"):
+            features(np.ones((1, 300, 1)), rate, kind, UNITS[kind] or "1")
+
+
+@pytest.mark.parametrize("rate", [2, 4, 6])
+def test_eda_that_is_not_filtered_is_said_to_be(rate):
+    r = Recording(np.random.default_rng(0).normal(3, 1, 100), rate, "uS", modality="eda", source="e4.csv")
+    with pytest.warns(SidelightWarning, match=rf"e4.csv: 'eda': EDA at {rate} Hz is not filtered: .* above 3 Hz"):
+        cleaned = clean(r, "eda")
+    np.testing.assert_array_equal(cleaned.values, r.values)
+
+
+def test_eda_above_that_is_filtered_without_a_word(nk):
+    t = np.arange(400) / 8
+    r = Recording(3 + np.sin(t) + 0.5 * np.sin(2 * np.pi * 3.8 * t), 8, "uS", modality="eda")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SidelightWarning)
+        cleaned = clean(r, "eda")
+    np.testing.assert_allclose(cleaned.values[40:-40, 0], (3 + np.sin(t))[40:-40], atol=0.1)
+
+
+def test_what_neurokit_warns_of_is_passed_on(nk, monkeypatch):
+    def warns(x, sampling_rate):
+        warnings.warn("samples\n are odd", nk.misc.NeuroKitWarning, stacklevel=2)
+        warnings.warn("numpy's business", RuntimeWarning, stacklevel=2)
+        return x
+
+    monkeypatch.setattr(nk, "ecg_clean", warns)
+    with pytest.warns(
+        SidelightWarning, match=r"'ecg': channel 1 \(1 s at 100 Hz\), cleaned as ecg: samples are odd"
+    ) as said:
+        clean(Recording(np.ones((100, 2)), 100, "mV", modality="ecg"), "ecg")
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize("kind", ["ecg", "ppg"])
+def test_beats_are_found_at_the_least_rate(nk, kind):
+    steady = {"frequency_modulation": 0, "ibi_randomness": 0} if kind == "ppg" else {"heart_rate_std": 0}
+    fine = simulated(nk, kind, 1000, heart_rate=75, **steady)
+    r = fine.resampled(LEAST_RATES[kind])
+    found = dict(zip(feature_names(kind), features(clean(r, kind).values[None], r.rate, kind, r.unit)[0]))
+    assert found["heart_rate_per_minute"] == pytest.approx(75, rel=0.02)
+    assert found["beats"] == pytest.approx(37, abs=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from sidelight.errors import ConfigError
+from sidelight.errors import ConfigError, DataError
 from sidelight.video.look import CENTRE, Look
 
 Size = tuple[int, int]
@@ -17,11 +18,20 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Part:
-    """What a row is of: a file or folder, and from which second to which, where it is a part of it (None: its end)."""
+    """What a row is of: a file or folder, and from which second to which, where it is a part of it (None: its end).
+
+    Raises DataError for times that are not 0 <= start < end, or no finite numbers.
+    """
 
     path: Path
     start: float | None = None
     end: float | None = None
+
+    def __post_init__(self) -> None:
+        start = self.start or 0.0
+        if not 0 <= start < math.inf or (self.end is not None and not start < self.end < math.inf):
+            until = "" if self.end is None else f" to {self.end} s"
+            raise DataError(f"{self.path}: a part from {start} s{until}; expected 0 <= start < end, in seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +82,7 @@ class Kind:
 
 
 def at_least(what: str, least: float, **values: float) -> None:
-    """Raises ConfigError naming the first value that is smaller."""
+    """Raises ConfigError naming the first value that is smaller, or no finite number."""
     for name, value in values.items():
-        if not value >= least:
+        if not least <= value < math.inf:
             raise ConfigError(f"{what}: {name} is {value}; expected at least {least:g}")

@@ -19,7 +19,7 @@ STREAMED = (0, 0xFFFFFFFF)
 DEPENDENT = ("MP3", "MPEG", "OGG")
 """Formats whose frames need those before them."""
 LEAD = 64 * 1152
-"""Samples decoded before a part of them: an MP3 frame refers to at most 511 bytes before it, 40 of the smallest frames."""
+"""Samples decoded before a part: an MP3 frame refers to at most 511 bytes before it, which are 40 small frames."""
 PAGE, LARGEST_PAGE = b"OggS", 65307
 """What a page of an Ogg file begins with, and its bytes at most."""
 
@@ -91,23 +91,37 @@ def _last_page(path: Path) -> float:
 
     libsndfile (1.2.2) lands late when it seeks into that page, by as many samples as the page's count was cut.
     """
-    with path.open("rb") as file:
-        if file.read(4) != PAGE:
-            return math.inf
-        file.seek(max(0, path.stat().st_size - 2 * LARGEST_PAGE))
-        tail = file.read()
-    last = tail.rfind(PAGE)
-    before = tail.rfind(PAGE, 0, max(0, last))
+    tail, last, before = _last_pages(path)
+    if last < 0:
+        return math.inf
     # a page's header counts the samples up to its end; -1: none of its packets ends there
     return float(max(0, struct.unpack_from("<q", tail, before + 6)[0])) if before >= 0 else 0.0
 
 
+def _last_pages(path: Path) -> tuple[bytes, int, int]:
+    """The end of an Ogg file, and where in it the last page and the one before begin; −1 where there is none."""
+    with path.open("rb") as file:
+        if file.read(4) != PAGE:
+            return b"", -1, -1
+        file.seek(max(0, path.stat().st_size - 2 * LARGEST_PAGE))
+        tail = file.read()
+    last = tail.rfind(PAGE)
+    return tail, last, tail.rfind(PAGE, 0, max(0, last))
+
+
 def _check_whole(path: Path) -> None:
-    """Raises DataError for a wav file that is shorter than its header says; libsndfile would read what is there."""
+    """Raises DataError for a wav or Ogg file that ends early; libsndfile would read what is there."""
+    there = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)
-        if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
-            return
-        size, there = struct.unpack("<I", head[4:8])[0], path.stat().st_size
+    if head[:4] == PAGE:
+        tail, at, _ = _last_pages(path)
+        segments = tail[at + 26] if at + 26 < len(tail) else 0
+        sizes = tail[at + 27 : at + 27 + segments]
+        if at < 0 or not segments or len(sizes) < segments or at + 27 + segments + sum(sizes) > len(tail):
+            raise DataError(f"{path} is truncated: its last page is cut off")
+    if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return
+    size = struct.unpack("<I", head[4:8])[0]
     if size not in STREAMED and there < size + 8:
         raise DataError(f"{path} is truncated: {there} of {size + 8} bytes are there")

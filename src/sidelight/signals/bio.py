@@ -102,12 +102,12 @@ def features(values: NDArray, rate: float, kind: str, unit: str) -> NDArray[np.f
     x = np.asarray(values, np.float64)
     if x.ndim != 3 or not x.size or not np.isfinite(x).all():
         raise DataError(f"{kind} windows of shape {x.shape}; expected (N, T, C), not empty and finite")
-    check_rate(f"{kind} windows: each", rate, kind)
     if (target := UNITS[kind]) is not None:
         (have, base), (want, other) = scale_of(unit), scale_of(target)
         if base != other:
             raise ConfigError(f"{kind} in {unit}; its features need a unit that converts to {target}")
         x = x * (have / want)
+    check_rate(f"a window of {kind}", rate, kind)
     rows = [of_signal(signal, rate) for window in x for signal in window.T]
     return np.array(rows, np.float64).reshape(len(x), x.shape[2] * len(names))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,9 +23,13 @@ def bandpass(
     from scipy.signal import butter, sosfiltfilt
 
     edges = [e for e in (low, high) if e is not None]
+    if not 0 < rate < math.inf or order < 1:
+        raise ConfigError(f"a filter of order {order} at {rate} Hz; expected a rate above 0 and an order of at least 1")
     if not edges or not all(0 < e < rate / 2 for e in edges) or edges != sorted(set(edges)):
         raise ConfigError(f"a band of {low} to {high} Hz at {rate:g} Hz; expected 0 < low < high < {rate / 2:g}")
     x = np.asarray(values)
+    if x.dtype.kind not in "fiub":
+        raise DataError(f"the signal to be filtered is {x.dtype}; expected numbers")
     if not np.isfinite(x).all():
         raise DataError(
             "the signal to be filtered is not finite; a filter would spread that over all of it: mend it first"

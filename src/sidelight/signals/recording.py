@@ -51,7 +51,8 @@ class Recording:
         object.__setattr__(self, "values", x)
         if not x.size:
             raise DataError(f"{self.name} is empty: shape {x.shape}")
-        if not (math.isfinite(self.rate) and self.rate > 0 and math.isfinite(self.start)):
+        numbers = all(isinstance(v, int | float | np.number) for v in (self.rate, self.start))
+        if not (numbers and 0 < self.rate < math.inf and math.isfinite(self.start)):
             raise DataError(f"{self.name}: sampling rate {self.rate} Hz, start {self.start} s; expected a rate above 0")
         if self.channels and len(self.channels) != x.shape[1]:
             raise DataError(f"{self.name} has {x.shape[1]} channels, but {len(self.channels)} names: {self.channels}")
@@ -131,9 +132,18 @@ def check_times(
 
     Sound: finite, rising, no step above `largest_gap` sample periods, and a rate that differs from the declared one
     (`rate`; None: none is declared) by at most the share `tolerance`. first_row: the row, as errors count it, of the
-    first.
+    first. A rate, tolerance or gap that is no finite number above 0 is a ConfigError.
     """
-    t = np.asarray(times, np.float64)
+    if rate is not None and not 0 < rate < math.inf:
+        raise ConfigError(f"{name}: a declared sampling rate of {rate} Hz; expected more than 0, or None for any")
+    if not (0 <= tolerance < math.inf and 0 < largest_gap < math.inf):
+        raise ConfigError(
+            f"{name}: tolerance {tolerance}, largest_gap {largest_gap}; expected a tolerance >= 0 and a gap above 0"
+        )
+    t = np.asarray(times)
+    if t.ndim != 1 or t.dtype.kind not in "fiu":
+        raise DataError(f"{name}: timestamps of {t.dtype} and shape {t.shape}; expected (T,) seconds")
+    t = t.astype(np.float64)
     if t.size < 2:
         raise DataError(f"{name}: {t.size} timestamps; expected at least two")
     for i in np.flatnonzero(~np.isfinite(t))[:1]:

@@ -73,13 +73,13 @@ class Spectrogram:
             if value not in valid:
                 raise ConfigError(unknown(f"value of {name}", value, valid))
         right = {
-            "rate": self.rate > 0,
+            "rate": 0 < self.rate < math.inf,
             "window": self.window >= 2,
             "hop": self.hop >= 1,
             "n_fft": self.length >= self.window,
             "mels": self.mels >= 0,
-            "floor": self.floor > 0,
-            "std": self.std > 0,
+            "floor": 0 < self.floor < math.inf,
+            "std": 0 < self.std < math.inf,
         }
         for name, good in right.items():
             if not good:

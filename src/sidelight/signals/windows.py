@@ -162,7 +162,10 @@ def label_windows(
     """
     if rule not in ("majority", "centre", "mean"):
         raise ConfigError(unknown("label rule", rule, ("majority", "centre", "mean")))
-    starts = np.asarray(starts, np.float64)
+    starts = np.asarray(starts)
+    if starts.dtype.kind not in "fiu":
+        raise ConfigError(f"{track.source}: starts of windows are {starts.dtype}; expected seconds")
+    starts = starts.astype(np.float64)
     if not (0 < seconds < np.inf and 0 <= threshold <= 1 and starts.ndim == 1 and np.isfinite(starts).all()):
         raise ConfigError(
             f"{track.source}: windows of {seconds} s, starts of shape {starts.shape}, threshold {threshold}: expected "

@@ -107,24 +107,33 @@ def probe(path: str | Path) -> Video:
             whole = max((d for d in packets.dts if d is not None), default=-1) + 1 >= stream.frames
         _check_whole(path, packets, 0 if whole else stream.frames, (container.duration or 0) / 1e6)
         codec = stream.codec_context
-        about = {
-            "path": path,
-            "height": codec.height,
-            "width": codec.width,
-            "audio_rate": float(sound.rate) if sound else None,
-        }
+        height, width, audio_rate = codec.height, codec.width, float(sound.rate) if sound else None
     known = np.unique(np.array([p for p in packets.pts if p is not None], np.int64))
+    stamps: NDArray | None = None
+    keys = np.zeros(0, np.int64)
     if avi or len(known) < len(packets.pts):
         # the order of an AVI's frames is known; its timestamps are those of decoding
-        times = _decoding_times(path, packets.dts, nominal, tick)
-        first = [d for d in packets.dts if d is not None][:1] if avi or not len(known) else known[:1].tolist()
-        return Video(times=times, origin=tick * first[0] if first else 0.0, **about, **_rates(times, nominal, tick))
-    first, is_key = packets.first
-    if not is_key or first is None or known[0] < first:  # what comes before the first key frame may not be decodable
-        known = known[known >= _first_shown(path)]
-    times = (known - known[0]) * tick
-    keys = np.array(sorted(packets.keys), np.int64)
-    return Video(times=times, origin=known[0] * tick, stamps=known, keys=keys, **about, **_rates(times, nominal, tick))
+        begin = [d for d in packets.dts if d is not None] if avi or not len(known) else known.tolist()
+        origin, times = float(begin[0]) * tick if begin else 0.0, _decoding_times(path, packets.dts, nominal, tick)
+    else:
+        first, is_key = packets.first
+        if not is_key or first is None or known[0] < first:  # before its key frame there is nothing to decode from
+            known = known[known >= min(_first_shown(path), known[-1])]
+        stamps, keys = known, np.array(sorted(packets.keys), np.int64)
+        origin, times = float(known[0]) * tick, (known - known[0]) * tick
+    rate, step = _rates(times, nominal, tick)
+    return Video(
+        path=path,
+        rate=rate,
+        step=step,
+        height=height,
+        width=width,
+        times=times,
+        audio_rate=audio_rate,
+        origin=origin,
+        stamps=stamps,
+        keys=keys,
+    )
 
 
 def _check_whole(path: Path, packets: _Packets, declared: int, seconds: float) -> None:
@@ -143,18 +152,18 @@ def _check_whole(path: Path, packets: _Packets, declared: int, seconds: float) -
         raise DataError(f"{path} is truncated: {packets.end:.2f} s of {seconds:.2f} s are there")
 
 
-def _rates(times: NDArray, nominal: float, tick: float) -> dict[str, float]:
+def _rates(times: NDArray, nominal: float, tick: float) -> tuple[float, float]:
     """The average rate and the usual step; the header's rate where the times agree with it to rounding."""
     if len(times) == 1:
         rate = nominal or 1.0
-        return {"rate": rate, "step": 1 / rate}
+        return rate, 1 / rate
     step = float(np.median(np.diff(times)))
     if nominal and abs(step - 1 / nominal) <= TICKS * tick:
         step = 1 / nominal
     seconds = float(times[-1] - times[0]) + step
     if nominal and abs(len(times) / nominal - seconds) <= TICKS * tick:
-        return {"rate": nominal, "step": step}
-    return {"rate": len(times) / seconds, "step": step}
+        return nominal, step
+    return len(times) / seconds, step
 
 
 def _decoding_times(path: Path, dts: list[int | None], nominal: float, tick: float) -> NDArray[np.float64]:

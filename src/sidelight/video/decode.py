@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -32,14 +33,16 @@ def clip_frames(
     last frame repeated. Raises ConfigError for counts below 1, DataError for a video without frames or a start behind
     its end.
     """
-    if frames < 1 or stride < 1:
-        raise ConfigError(f"a clip of {frames} frames, {stride} apart; expected at least 1 of both")
+    if not (isinstance(frames, Integral) and isinstance(stride, Integral)) or frames < 1 or stride < 1:
+        raise ConfigError(f"a clip of {frames} frames, {stride} apart; expected whole numbers of at least 1")
+    if not 0 <= at <= 1:
+        raise ConfigError(f"a clip that lies at {at} of the room that there is; expected 0 to 1")
     if total < 1:
         raise DataError("a video without frames has no clips")
     spare = max(0, total - (frames - 1) * stride - 1)
     if start is None:
         start = between(at if generator is None else float(torch.rand((), generator=generator)), spare + 1)
-    if not 0 <= start < total:
+    if not isinstance(start, Integral) or not 0 <= start < total:
         raise DataError(f"a clip that starts at frame {start} of {total}; frames are counted from 0")
     return np.minimum(start + stride * np.arange(frames), total - 1)
 
@@ -51,7 +54,10 @@ def read_frames(video: Video, frames: Sequence[int] | NDArray, size: Size | None
     scaled while it is decoded, or a function that returns it for a frame's own. Raises DataError, naming file and
     frame, for one that does not exist or cannot be decoded.
     """
-    numbers = np.asarray(frames, np.int64)
+    numbers = np.asarray(frames)
+    if numbers.size and (numbers.dtype.kind not in "iu" or numbers.ndim != 1):
+        raise DataError(f"{video.path}: frames {numbers.tolist()}; expected their numbers, which are whole, in one row")
+    numbers = numbers.astype(np.int64)
     wanted = np.unique(numbers)
     if not len(wanted) or wanted[0] < 0 or wanted[-1] >= len(video):
         raise DataError(f"{video.path} has frames 0–{len(video) - 1}; asked for {numbers.tolist() or 'none'}")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sidelight.errors import DataError, SidelightWarning
 from sidelight.extras import optional
 from sidelight.signals.recording import Recording, check_part
-from sidelight.video.container import Video, decoded, opened
+from sidelight.video.container import TICKS, Video, decoded, opened
 
 LEAD = 2.5
 """Seconds that are decoded before a part: what a frame of sound decodes to depends on those before it."""
@@ -35,10 +35,14 @@ MARK = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """A decoded frame of sound: its time in seconds on the file's clock, and the mean of its channels."""
+    """A decoded frame of sound: its time in seconds on the file's clock, and the mean of its channels.
+
+    resumed: it follows packets that cannot be decoded.
+    """
 
     time: float
     samples: NDArray[np.float32]
+    resumed: bool = False
 
 
 @dataclass(eq=False)
@@ -166,11 +170,13 @@ def _pieces(container: Any, stream: Any, ends: list[float]) -> Iterator[_Piece]:
     """The decoded frames of a sound track; the ends of its packets go to `ends`. Damaged packets leave a gap."""
     av = optional("av", "video", "reading video")
     made: dict[tuple[str, str, int], Any] = {}
-    time = 0.0
+    time, resumed = 0.0, False
     for packet in container.demux(stream):
         if packet.pts is not None and packet.duration and not packet.is_discard:
             ends.append(float((packet.pts + packet.duration) * packet.time_base))
-        for frame in decoded(packet) or ():
+        frames = decoded(packet)
+        resumed = resumed or frames is None
+        for frame in frames or ():
             time = time if frame.time is None else frame.time
             like = frame.format.name, frame.layout.name, frame.sample_rate
             if like not in made:
@@ -178,7 +184,8 @@ def _pieces(container: Any, stream: Any, ends: list[float]) -> Iterator[_Piece]:
             frame.pts = None
             parts = [part.to_ndarray().mean(0) for part in made[like].resample(frame)]
             if parts:
-                yield _Piece(time, np.concatenate(parts).astype(np.float32))
+                yield _Piece(time, np.concatenate(parts).astype(np.float32), resumed)
+                resumed = False
                 time += sum(map(len, parts)) / stream.rate
 
 
@@ -201,8 +208,9 @@ def _landed(track: _Track, rate: float) -> int | None:
 
 def _joined(path: Path, track: _Track, landed: int, rate: float) -> tuple[NDArray[np.float32], Gaps]:
     """The samples from the first piece on, each where its time says, and the gaps, which are silent."""
-    parts, gaps, position, most = [np.zeros(0, np.float32)], Gaps(), landed, GAP * rate
+    parts, gaps, position = [np.zeros(0, np.float32)], Gaps(), landed
     for piece in track.pieces:
+        most = rate * (TICKS * track.tick if piece.resumed else GAP)
         at, samples = round((piece.time - track.head.time) * rate), piece.samples
         if at - position > LONGEST_GAP * rate:
             raise DataError(
