@@ -55,6 +55,17 @@ def test_a_part_is_the_slice_of_the_whole(files, name):
     np.testing.assert_allclose(rest.values[:, 0], whole[-700:], atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["a.ogg", "b.ogg", "a.opus"])
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.9999])
+def test_truncated_ogg_files_are_named(files, tmp_path, name, share):
+    """libsndfile reads what is there, and says nothing."""
+    data = files[name].read_bytes()
+    cut = tmp_path / name
+    cut.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(DataError, match=rf"{name} is truncated: its last page is cut off"):
+        read_audio(cut)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.5])
 def test_times_that_are_none_are_named(files, value):
     with pytest.raises(ConfigError, match=r"a.mp3: a part from .* expected start >= 0"):

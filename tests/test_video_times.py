@@ -12,6 +12,7 @@ import torch
 from sidelight.data.kind import Part
 from sidelight.data.pictures import Video as VideoKind
 from sidelight.errors import ConfigError, DataError, SidelightWarning
+from sidelight.readers.affwild2 import AffWild2
 from sidelight.video import probe, read_frames, read_sound, sound
 
 av = pytest.importorskip("av", reason='video needs PyAV: pip install ".[video]"')
@@ -194,6 +195,28 @@ def test_neither_delay_nor_padding_of_the_encoder_is_left(tmp_path, codec, rate)
     lags = range(-60, 61)
     fit = [float(whole.values[rate // 2 + k : 3 * rate // 2 + k, 0] @ truth[inside]) for k in lags]
     assert lags[int(np.argmax(fit))] == 0
+
+
+def test_an_edit_list_ends_the_sound(tmp_path):
+    """As iTunes writes: the last packet is as long as all, and the list says where the sound ends."""
+    path = talkie(tmp_path / "a.mp4", "aac", 44100, seconds=2.0)
+    data = bytearray(path.read_bytes())
+    at = data.rfind(b"stts") + 12
+    (_, full), (one, rest) = (struct.unpack(">II", data[at + i : at + i + 8]) for i in (0, 8))
+    assert (full, one) == (1024, 1)
+    assert rest < full
+    data[at + 12 : at + 16] = struct.pack(">I", full)
+    other = tmp_path / "padded.mp4"
+    other.write_bytes(data)
+    np.testing.assert_array_equal(read_sound(probe(other)).values, read_sound(probe(path)).values)
+
+
+def test_sound_of_a_reader_begins_at_the_frame_s_own_time(tmp_path):
+    """Frame 20 was filmed after the pause, at 3.8 s; at the average rate it would lie at 2.3 s."""
+    video = probe(film(tmp_path / "a.mp4", "libx264", PAUSE, bf="2"))
+    assert AffWild2()._time(20, video) == pytest.approx(3.8)
+    assert AffWild2()._time(19, video) == pytest.approx(19 / RATE)
+    assert AffWild2(rate=30)._time(60, None) == 2.0
 
 
 def test_a_gap_in_a_sound_track_is_silent_and_what_follows_stays_where_it_was(tmp_path):
