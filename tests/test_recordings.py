@@ -216,7 +216,7 @@ def test_a_missing_frame_may_be_an_error(frames):
     [
         (Video(rate=25), None, None, "has 10 frames a second, but 25 are declared"),
         (Video(), 9.0, None, "has no frames from 9 s on; it lasts 3 s"),
-        (Video(), 1.0, 1.0, "has no frames from 1 s on to 1 s"),
+        (Video(), 1.0, 1.0, "a part from 1.0 s to 1.0 s; expected 0 <= start < end"),
         (Video(), 1.0, 9.0, "lasts 3 s, but a part of it is to end at 9 s"),
     ],
 )

@@ -14,6 +14,7 @@ from sidelight.data.pictures import Video as VideoKind
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.readers.affwild2 import AffWild2
 from sidelight.video import probe, read_frames, read_sound, sound
+from sidelight.video.mpeg4 import EmptyFrames
 
 av = pytest.importorskip("av", reason='video needs PyAV: pip install ".[video]"')
 
@@ -155,6 +156,58 @@ def test_frames_before_the_first_that_can_be_decoded_are_left_out(tmp_path):
     assert 0 < len(cut) == len(shown) < 40
     np.testing.assert_allclose(cut.times, np.array(shown) - shown[0], atol=1e-9)
     assert read_frames(cut, range(len(cut))).shape[0] == len(cut)
+
+
+def without(packet, time_bits=5):
+    """What XviD writes for a frame that was dropped: the packet's header up to its time, and that nothing is coded."""
+    data = bytes(packet)
+    at = data.find(b"\0\0\1\xb6") + 4
+    bits = "".join(f"{byte:08b}" for byte in data[at:])
+    end = bits.index("0", 2) + 1 + 1 + time_bits + 1
+    head = bits[:end] + "0"
+    head += ("0" + "1" * 7)[: -len(head) % 8]
+    empty = av.Packet(data[:at] + int(head, 2).to_bytes(len(head) // 8, "big"))
+    empty.pts, empty.dts, empty.duration, empty.time_base = packet.pts, packet.dts, packet.duration, packet.time_base
+    return empty
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a.mp4"])
+def test_frames_that_mpeg4_says_are_not_there_are_left_out(tmp_path, name):
+    """They were counted: every frame after them had the number of the one before, and the last could not be read."""
+    dropped = (5, 9, 10, 38)
+    whole, path = film(tmp_path / f"whole-{name}", "mpeg4", EVERY, bf="0"), tmp_path / name
+    with av.open(str(whole)) as source, av.open(str(path), "w") as file:
+        stream = file.add_stream_from_template(source.streams.video[0])
+        for i, packet in enumerate(p for p in source.demux(video=0) if p.dts is not None):
+            packet = without(packet) if i in dropped else packet
+            packet.stream = stream
+            file.mux(packet)
+    shown = [i for i in EVERY if i not in dropped]
+    video = probe(path)
+    with av.open(str(path)) as file:
+        assert len(video) == sum(1 for _ in file.decode(video=0)) == len(shown)
+    np.testing.assert_allclose(video.times, np.array(shown) / RATE, atol=1e-9)
+    assert video.rate == pytest.approx(len(shown) / 1.6)
+    everything = read_frames(video, range(len(shown)))
+    assert np.abs(np.array([number(f) for f in everything]) - shown).max() <= 1
+    torch.testing.assert_close(read_frames(video, [35, 20]), everything[[35, 20]], rtol=0, atol=0)
+
+
+def test_the_place_of_a_second_frame_in_a_packet_counts():
+    """A packed bitstream: two frames in a packet, then an empty packet; that is two frames in all."""
+    vop, header = b"\0\0\1\xb6", bytes.fromhex("000001000000012000c48d8800cd0204061443")
+    empty = vop + bytes.fromhex("52cf")
+    frame = vop + bytes.fromhex("5370") + bytes(range(40, 120))
+    told = EmptyFrames(header)
+    assert [told(memoryview(p)) for p in (frame, empty, frame + frame, empty, empty, frame)] == [
+        False,
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert not EmptyFrames(b"")(memoryview(empty))
 
 
 TRACKS = {

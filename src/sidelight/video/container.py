@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sidelight.errors import DataError
 from sidelight.extras import optional
+from sidelight.video.mpeg4 import EmptyFrames
 
 TICKS = 2
 """Units of a file's clock by which rounding moves a time."""
@@ -23,7 +24,7 @@ class Video:
     """What is in a video file, read from its packets; made by `probe`, small and picklable.
 
     Frames that no player shows are left out of the count, the times and the numbers: those outside the marks of a
-    trimmed video (its edit list), and those before the first that can be decoded.
+    trimmed video (its edit list), those before the first that can be decoded, and MPEG-4's empty ones.
 
     rate: frames a second on average, with pauses and dropped frames. step: seconds from one frame to the next, as for
     most of them. height, width: as stored, before any rotation. times: (N,) seconds of each frame after the first.
@@ -67,13 +68,13 @@ class _Packets:
     first: tuple[int | None, bool] = (None, True)
     end: float = 0.0
 
-    def add(self, packet: Any) -> None:
+    def add(self, packet: Any, holds_frame: bool) -> None:
         if not self.found:
             self.first = packet.pts, packet.is_keyframe
         self.found += 1
         if packet.is_keyframe and packet.pts is not None:
             self.keys.append(packet.pts)
-        if not packet.is_discard:
+        if holds_frame and not packet.is_discard:
             self.pts.append(packet.pts)
             self.dts.append(packet.dts)
 
@@ -91,12 +92,14 @@ def probe(path: str | Path) -> Video:
         stream = container.streams.video[0]
         sound = container.streams.audio[0] if container.streams.audio else None
         packets = _Packets()
+        header = stream.codec_context.extradata
+        empty = EmptyFrames(header or b"") if stream.codec_context.name == "mpeg4" else None
         for packet in container.demux():
             at = packet.dts if packet.pts is None else packet.pts
             if not packet.size:
                 continue
             if packet.stream.index == stream.index:
-                packets.add(packet)
+                packets.add(packet, empty is None or not empty(memoryview(packet)))
             if not packet.is_discard and at is not None:
                 packets.end = max(packets.end, float((at + (packet.duration or 0)) * packet.time_base))
         nominal = float(stream.average_rate or stream.guessed_rate or 0)
