@@ -19,6 +19,7 @@ from sidelight.experiment.record import Similarities, examples, measured, predic
 from sidelight.export import Student, load_student
 from sidelight.methods import CONTROLS, Method, Recipe, Supervised, Teacher
 from sidelight.networks.network import Network, gathered
+from sidelight.results.chance import describe_test
 from sidelight.tasks import Task
 from sidelight.training import History, fit
 
@@ -130,6 +131,7 @@ class Cell:
         }
         model = self._model(network, job, task, facts)
         tested = predictions(self.data.dataset, self.data.fold.test, said, task)
+        facts["test"] = describe_test(tested, task.name, task.labels, task.learnt().get("mean")).to_dict()
         shown = examples(self.data.dataset, self.data.fold.test, said, task)
         store_job(self.folder, job, model, history, similar, tested, facts, shown)
 

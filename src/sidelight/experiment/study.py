@@ -13,7 +13,7 @@ import pandas as pd
 
 from sidelight.config import Config, load_config
 from sidelight.errors import RunError
-from sidelight.results import budget, load_results, print_table, sentence, summary, table
+from sidelight.results import budget, compare, load_results, print_table, sentence, summary, table
 from sidelight.results.store import write_atomic, write_folder_atomic
 
 if TYPE_CHECKING:
@@ -67,6 +67,11 @@ class Study:
     def sentence(self, labels: float | None = None) -> str:
         """The answer in words."""
         return sentence(self.results, self.budgets[0] if labels is None else labels)
+
+    def remarks(self, labels: float | None = None) -> list[str]:
+        """What makes the answer say less than its numbers do, e.g. a baseline at chance; empty where nothing does."""
+        c = compare(self.results, self.budgets[0] if labels is None else labels)
+        return [remark.text for remark in c.remarks]
 
     def print(self) -> None:
         """Every table and sentence on the terminal."""

@@ -15,7 +15,8 @@ from sidelight.report.stored import Stored
 from sidelight.report.style import PALETTE, role_colour
 from sidelight.report.subsets import Subsets, subsets
 from sidelight.results import Comparison, Interval, Row, budget, budgets, compare, metric_columns, sentence, verdict
-from sidelight.results.comparison import BASELINE, COUNTED, TEACHER
+from sidelight.results.chance import DESCRIBED
+from sidelight.results.comparison import BASELINE, BLOCKS, COUNTED, TEACHER
 from sidelight.results.units import Unit, labels_phrase, metric_name, number, percent, unit
 from sidelight.results.verdict import span
 
@@ -34,8 +35,8 @@ OVERLAP = (
 )
 PAIRS = {
     "pairs": "A pair is one fold of one seed, trained with and without distillation. " + OVERLAP,
-    "folds": "Each group is tested once per seed, so seeds repeat the test rows: differences are averaged over seeds, "
-    "and n counts folds. " + OVERLAP,
+    "folds": "A fold's test rows are the same with every seed, so seeds repeat them: differences are averaged over "
+    "seeds, and n counts folds. " + OVERLAP,
     "seeds": "There is one official test set, which every seed repeats: intervals ({level:g} %, plain t over {n} "
     "seeds) and probabilities cover initial weights and what else a seed draws, not other test rows. Even a sure gain "
     "may be one of these test rows only.",
@@ -97,6 +98,7 @@ class Section:
     has_gap: bool
     has_effect: bool
     notes: list[str]
+    remarks: list[str]
     counted: str
     dots: str
     wide: Markup
@@ -161,11 +163,12 @@ def question(stored: Stored) -> list[tuple[str, str]]:
     target = target or (", ".join(stored.labels) if stored.task == "regression" else "")
     classes = f"one of {', '.join(stored.labels)}" if stored.task != "regression" and stored.labels else ""
     classes = f"of every pixel {classes}" if stored.task == "segmentation" else classes
-    folds = None if config.get("protocol") in COUNTED else config.get("folds")  # the data say how many, not the setting
+    asked = config.get("protocol") == BLOCKS or config.get("protocol") not in COUNTED
+    folds = config.get("folds") if asked else None  # elsewhere the data say how many, not the setting
     counted = ((folds, "fold"), (config.get("seeds"), "seed"))
     repeated = " × ".join(f"{n} {word}{'s' * (n != 1)}" for n, word in counted if isinstance(n, int))
     protocol = ", ".join(p for p in (names("protocol").replace("auto", ""), repeated) if p)
-    asked = [
+    rows = [
         ("Reads at deployment", names("available")),
         ("In training only", names("privileged")),
         ("Task", _named_task(stored)),
@@ -175,7 +178,7 @@ def question(stored: Stored) -> list[tuple[str, str]]:
         ("Rows", _rows(stored)),
         ("Labels kept", _labels_kept(stored)),
     ]
-    return [(name, value) for name, value in asked if value]
+    return [(name, value) for name, value in rows if value]
 
 
 def _named_task(stored: Stored) -> str:
@@ -238,16 +241,28 @@ def section(results: pd.DataFrame, c: Comparison) -> Section:
         kind=kind,
         verdict=VERDICTS[kind],
         lines=[line(name, row, c, u) for name, row in c.rows.items()],
-        has_gap=any(math.isfinite(r.gap.mean) for r in c.rows.values()),
+        has_gap=any(r.gap.n for r in c.rows.values()),
         has_effect=any(math.isfinite(r.effect.mean) for r in c.rows.values()),
-        notes=([f"{c.note[:1].upper()}{c.note[1:]}."] if c.note else [])
-        + [f"{comparisons.label(name)}: {row.note}." for name, row in c.rows.items() if row.note],
+        notes=_notes(c),
+        remarks=[remark.text for remark in c.remarks],
         counted=c.counted,
         dots={"pairs": "fold and seed", "folds": "fold, averaged over seeds", "seeds": "seed"}[c.counted],
         wide=comparisons.forest(results, c, narrow=False),
         narrow=comparisons.forest(results, c, narrow=True),
         others=[("", [metric_name(m) for m in others])] + [(r[0], r[1:]) for r in table] if others else [],
     )
+
+
+def _notes(c: Comparison) -> list[str]:
+    """What the protocol limits, the chance level, and what limits single rows, each note once."""
+    notes = [f"{c.note[:1].upper()}{c.note[1:]}."] if c.note else []
+    if math.isfinite(c.chance):
+        notes.append(f"Chance is {unit(c.metric).score(c.chance)}: {DESCRIBED.get(c.task, 'no input is read')}.")
+    of_rows: dict[str, list[str]] = {}
+    for name, row in c.rows.items():
+        if row.note:
+            of_rows.setdefault(row.note, []).append(comparisons.label(name))
+    return notes + [f"{', '.join(names)}: {note}." for note, names in of_rows.items()]
 
 
 def evidence(stored: Stored, c: Comparison) -> Evidence:
@@ -277,7 +292,7 @@ def line(name: str, row: Row, c: Comparison, u: Unit) -> Line:
         difference=u.difference(row.difference.mean) if compared else "",
         interval=_bounds(row.difference, u) if compared else "",
         odds=odds if compared and math.isfinite(row.p.equal) else [],
-        gap=percent(gap.mean) if math.isfinite(gap.mean) else "",
+        gap=percent(gap.mean) if gap.n else "",
         gap_interval=f"{percent(gap.low)} to {percent(gap.high)}" if math.isfinite(gap.low + gap.high) else "",
         effect=u.difference(row.effect.mean) if math.isfinite(row.effect.mean) else "",
         effect_interval=_bounds(row.effect, u),

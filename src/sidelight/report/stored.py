@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from sidelight.results import load_results, read_plan
+from sidelight.results.chance import TEXTS
 from sidelight.results.comparison import ALL_LABELS, BASELINE
-
-TEXTS = ("id", "group", "target", "prediction")
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """The store of finished jobs, paired statistics over folds × seeds, and what they say in a table and in words."""
 
+from sidelight.results.chance import TestSet, describe_test
 from sidelight.results.comparison import (
     LEVEL,
     ROPE,
@@ -14,6 +15,7 @@ from sidelight.results.comparison import (
     table,
 )
 from sidelight.results.printing import print_table
+from sidelight.results.remarks import Remark
 from sidelight.results.statistics import Interval, Probabilities, correlated_t, gap_closed, nadeau_bengio
 from sidelight.results.store import load_results, read_plan, remove_leftovers, write_atomic, write_folder_atomic
 from sidelight.results.verdict import sentence, summary, verdict
@@ -25,11 +27,14 @@ __all__ = [
     "Comparison",
     "Interval",
     "Probabilities",
+    "Remark",
     "Row",
+    "TestSet",
     "budget",
     "budgets",
     "compare",
     "correlated_t",
+    "describe_test",
     "gap_closed",
     "load_results",
     "metric_columns",

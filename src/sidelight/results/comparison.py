@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,21 +12,28 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sidelight.errors import RunError, unknown
+from sidelight.results.chance import Pair, TestSet, levels_of
+from sidelight.results.remarks import BASELINE, TEACHER, Remark, remarks
 from sidelight.results.statistics import UNDEFINED, Interval, Probabilities, correlated_t, gap_closed, nadeau_bengio
 from sidelight.results.store import COSTS, KEYS
 from sidelight.results.units import sign
 
-BASELINE, TEACHER, ALL_LABELS = "baseline", "teacher", "all labels"
+ALL_LABELS = "all labels"
 ROPE, LEVEL = 0.01, 0.95
 PAIR = ["fold", "seed"]
 
-OFFICIAL, LEAVE_ONE_OUT = "official", "leave-one-group-out"
-COUNTED = {OFFICIAL: "seeds", LEAVE_ONE_OUT: "folds"}  # what n counts; elsewhere pairs of fold and seed
+OFFICIAL, LEAVE_ONE_OUT, BLOCKS = "official", "leave-one-group-out", "blocks"
+COUNTED = {
+    OFFICIAL: "seeds",
+    LEAVE_ONE_OUT: "folds",
+    BLOCKS: "folds",
+}  # what n counts; elsewhere pairs of fold and seed
+SAME_TEST = "a fold has the same test rows with every seed: seeds are averaged before the interval, n counts folds"
 NOTES = {
     OFFICIAL: "one official test set: intervals cover what a seed draws (initial weights, order of batches; select "
     "rows and kept labels where they are drawn), not other test rows",
-    LEAVE_ONE_OUT: "a fold has the same test rows with every seed: seeds are averaged before the interval, n counts "
-    "folds",
+    LEAVE_ONE_OUT: SAME_TEST,
+    BLOCKS: SAME_TEST,
 }
 
 
@@ -53,8 +61,9 @@ def budgets(results: pd.DataFrame) -> list[float]:
 class Budget:
     """The jobs of one label budget: per row name (`kl`, `kl~placebo`) a frame indexed by (fold, seed).
 
-    protocol: decides what may be counted as one difference. leave-one-group-out: a fold, its seeds averaged, because
-    they share its test rows. official: a seed, without the correction for overlapping training sets.
+    protocol: decides what may be counted as one difference. leave-one-group-out, blocks: a fold, its seeds averaged,
+    because they share its test rows. official: a seed, without the correction for overlapping training sets.
+    tests: what the test rows of each fold and seed give away.
     """
 
     labels: float
@@ -62,6 +71,8 @@ class Budget:
     rows: dict[str, pd.DataFrame]
     protocol: str = ""
     sign: int = 1  # −1 where a lower metric is better
+    task: str = "classification"
+    tests: Mapping[Pair, TestSet] = field(default_factory=dict)
 
     @property
     def methods(self) -> list[str]:
@@ -94,14 +105,15 @@ class Budget:
     def pairs(self, name: str, *others: str) -> pd.DataFrame:
         """Scores side by side, signed so that higher is better, and `n_train`, `n_test`; NaN where one is missing.
 
-        One line per fold and seed; with leave-one-group-out one per fold, averaged over the seeds that have every side.
+        One line per fold and seed; one per fold, averaged over the seeds that have every side, where seeds share its
+        test rows.
         """
         wide = self._side_by_side(name, *others)
         sizes = self.rows[name].reindex(wide.index)[["n_train", "n_test"]]
         wide = wide.assign(**{str(c): sizes[c].fillna(sizes[c].mean()) for c in sizes})
         if self.protocol == OFFICIAL:
             return wide.assign(n_test=0)
-        if self.protocol == LEAVE_ONE_OUT:
+        if COUNTED.get(self.protocol) == "folds":
             folds = wide.index.get_level_values("fold").unique()
             return wide.dropna().groupby(level="fold").mean().reindex(folds)
         return wide
@@ -118,6 +130,16 @@ class Budget:
         pairs = self.pairs(name, other)
         interval = nadeau_bengio(_difference(pairs, name, other), *_sizes(pairs), level=level)
         return interval._replace(dropped=self.missing(name, other))
+
+    def against(self, name: str, scores: pd.Series, level: float = LEVEL) -> Interval:
+        """Mean paired difference of a row to scores of the same folds and seeds, signed so that higher is better."""
+        frame = self.rows[name]
+        d, sizes = frame[self.metric] * self.sign - scores, frame[["n_train", "n_test"]]
+        if COUNTED.get(self.protocol) == "folds":
+            d, sizes = d.groupby(level="fold").mean(), sizes.groupby(level="fold").mean()
+        d = d.reindex(sizes.index)
+        n_test = 0 if self.protocol == OFFICIAL else sizes["n_test"].to_numpy(dtype=np.float64)
+        return nadeau_bengio(d.to_numpy(), sizes["n_train"].to_numpy(dtype=np.float64), n_test, level=level)
 
 
 def budget(results: pd.DataFrame, labels: float | None = None, metric: str | None = None) -> Budget:
@@ -140,7 +162,9 @@ def budget(results: pd.DataFrame, labels: float | None = None, metric: str | Non
     if chosen < 1 and len(full):
         rows[ALL_LABELS] = _indexed(full)
     direction = sign(metric, results.attrs.get("higher_is_better", {}))
-    return Budget(float(chosen), metric, rows, str(results.attrs.get("protocol", "")), direction)
+    said = results.attrs
+    task, tests = str(said.get("task", "classification")), said.get("tests", {})
+    return Budget(float(chosen), metric, rows, str(said.get("protocol", "")), direction, task, tests)
 
 
 @dataclass(frozen=True)
@@ -166,7 +190,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The rows of one label budget, by name, in the order of the table; `note`: what the protocol limits."""
+    """The rows of one label budget, by name, in the order of the table.
+
+    note: what the protocol limits. chance: the metric's mean for answers that read no input, on the same test rows (NaN
+    where it is not known). remarks: what makes the comparison say less than its numbers do.
+    """
 
     metric: str
     labels: float
@@ -177,6 +205,9 @@ class Comparison:
     protocol: str = ""
     note: str = ""
     sign: int = 1
+    task: str = "classification"
+    chance: float = math.nan
+    remarks: tuple[Remark, ...] = ()
 
     @property
     def counted(self) -> str:
@@ -195,7 +226,13 @@ def compare(
     b = budget(results, labels, metric)
     best = b.best
     rows = {name: _row(b, name, name == best, rope, level) for name in b.order}
-    return Comparison(b.metric, b.labels, rope, level, best, rows, b.protocol, NOTES.get(b.protocol, ""), b.sign)
+    chance = float(levels_of(b.tests, b.metric).mean())
+    lead = rows[TEACHER].difference if TEACHER in rows else UNDEFINED
+    doubts = remarks(b, lead, level, b.metric == primary_metric(results))
+    note = NOTES.get(b.protocol, "")
+    return Comparison(
+        b.metric, b.labels, rope, level, best, rows, b.protocol, note, b.sign, b.task, chance, doubts
+    )  # fmt: skip
 
 
 def table(
@@ -210,14 +247,16 @@ def table(
     Rows: baseline; each method with its controls beneath it; `all labels` (the baseline with every label) where
     labels were hidden; teacher. Columns:
     role, method, control, best (highest mean `select` among the methods);
-    n, missing: differences to the baseline (one per fold and seed; per fold with leave-one-group-out, where seeds
-    share test rows and are averaged), and pairs of fold and seed that lack one side;
+    n, missing: differences to the baseline (one per fold and seed; per fold with leave-one-group-out and blocks, where
+    seeds share test rows and are averaged), and pairs of fold and seed that lack one side;
     mean, sd: of the metric as stored;
     difference, low, high: to the baseline, paired, positive = better, with its corrected interval;
     p_worse, p_equal, p_better: equal = the difference is at most `rope` (0.01: one point of accuracy);
-    gap, gap_low, gap_high: share of the teacher's lead over the baseline that is closed;
+    gap, gap_low, gap_high: share of the teacher's lead over the baseline that is closed; NaN where that lead is not
+    larger than its interval;
     effect, effect_low, effect_high: the privileged effect, method − its placebo;
-    select: mean; seconds: median; note: what limits the row. `attrs["note"]`: what the protocol limits.
+    select: mean; seconds: median; note: what limits the row. `attrs`: `note` (what the protocol limits), `chance` (the
+    metric's mean for answers that read no input) and `remarks` (what makes the comparison say less than its numbers).
     """
     c = compare(results, labels, metric, rope, level)
     frame = pd.DataFrame.from_dict({name: flat(row) for name, row in c.rows.items()}, orient="index")

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sidelight.results.chance import DESCRIBED
 from sidelight.results.comparison import BASELINE, LEVEL, OFFICIAL, ROPE, Comparison, Row, compare
 from sidelight.results.statistics import Interval
 from sidelight.results.units import Unit, labels_phrase, metric_name, percent, unit
@@ -30,7 +31,8 @@ def print_table(
     level: float = LEVEL,
     metric: str | None = None,
 ) -> None:
-    """Print one label budget: the table (intervals as ±, the best on select marked ●), its legend and the sentence.
+    """Print one label budget: the table (intervals as ±, the best on select marked ●), its legend, the sentence and
+    the remarks on what makes it say less than its numbers do.
 
     Without any finished job it prints only the sentence, which says so.
     """
@@ -53,6 +55,8 @@ def print_table(
     console.print(out)
     console.print(Text(legend(c, kept), style="dim"))
     console.print(Text(sentence(results, labels, rope, level, metric)))
+    for remark in c.remarks:
+        console.print(Text(f"! {remark.text}"))
 
 
 def _table(c: Comparison, u: Unit, kept: list[str]) -> Table:
@@ -82,7 +86,7 @@ def _cells(name: str, row: Row, u: Unit) -> list[str]:
         u.score(row.sd) if math.isfinite(row.sd) else "",
         "" if name == BASELINE else plus_minus(u, row.difference),
         odds(row),
-        percent(row.gap.mean) if math.isfinite(row.gap.mean) else "",
+        percent(row.gap.mean) if row.gap.n else "",
         plus_minus(u, row.effect),
         f"{row.seconds:.1f}" if row.seconds < 100 else f"{row.seconds:.0f}",
         f"{row.n}" + (f" (−{row.missing})" if row.missing else ""),
@@ -109,12 +113,18 @@ def legend(c: Comparison, kept: Sequence[str] = COLUMNS) -> str:
     text += "" if c.sign > 0 else f" Lower is better; differences are positive where {metric_name(c.metric)} falls."
     if ODDS in kept:
         text += f" better/equal/worse: probability in %, equal means within {u.threshold(c.rope)}."
-    if GAP in kept and any(math.isfinite(r.gap.mean) for r in rows):
-        text += " gap closed: share of the teacher's lead."
+    if GAP in kept and any(r.gap.n for r in rows):
+        text += " gap closed: share of the teacher's lead" + (
+            "."
+            if any(math.isfinite(r.gap.mean) for r in rows)
+            else "; – where that lead is not larger than its interval."
+        )
     if EFFECT in kept and any(math.isfinite(r.effect.mean) for r in rows):
         text += " privileged effect: method − its placebo."
     if SECONDS in kept:
         text += " s: seconds of the network's own training; teachers and T-Nets are shared and not counted."
     if c.best is not None:
         text += " ●: best on the select rows."
+    if math.isfinite(c.chance):
+        text += f" Chance: {u.score(c.chance)}, {DESCRIBED.get(c.task, 'an answer that reads no input')}."
     return text + (f" {c.note[0].upper()}{c.note[1:]}." if c.note else "")

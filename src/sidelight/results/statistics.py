@@ -37,6 +37,8 @@ class Interval(NamedTuple):
 
 UNDEFINED = Interval(math.nan, math.nan, math.nan)
 SAME = "all differences are the same: no variance to judge by"
+NO_GAP = "no gap closed: the teacher is not above the baseline"
+NO_LEAD = "no gap closed: the teacher's lead over the baseline is smaller than its interval"
 
 
 class Probabilities(NamedTuple):
@@ -117,9 +119,9 @@ def gap_closed(
     """Share of the gap between baseline and teacher that the student closes: mean(s − b) / mean(t − b), all paired.
 
     Interval by Fieller's theorem for a ratio of correlated means, with the covariance of the two means corrected as
-    in `nadeau_bengio`. Undefined (NaN, with a note) where the teacher's mean is not above the baseline's; unbounded
-    (with a note) where the gap itself cannot be told from zero, or nothing varies. Scores must be signed so that higher
-    is better.
+    in `nadeau_bengio`. Undefined (NaN, with a note) unless the teacher's mean lead over the baseline is larger than
+    the half width of its own interval: divided by a lead that may be zero, any gain becomes any share. One pair, and
+    leads that are all the same, have no interval and so no share. Scores must be signed so that higher is better.
     Source: Fieller (1954), "Some problems in interval estimation", JRSS B 16.
     """
     (s, b, t, train, test), dropped = _finite(student, baseline, teacher, n_train, n_test)
@@ -128,15 +130,16 @@ def gap_closed(
         return UNDEFINED._replace(dropped=dropped, note="no pairs")
     gain, gap = float((s - b).mean()), float((t - b).mean())
     if gap <= 1e-12:
-        return Interval(math.nan, math.nan, math.nan, n, dropped, "no gap: the teacher is not above the baseline")
+        return UNDEFINED._replace(n=n, dropped=dropped, note=NO_GAP)
+    undefined = UNDEFINED._replace(n=n, dropped=dropped)
     if n == 1:
-        return Interval(gain / gap, -math.inf, math.inf, 1, dropped, "one pair: no interval")
+        return undefined._replace(note="one pair: no interval")
     if _constant(s - b) and _constant(t - b):
-        return Interval(gain / gap, -math.inf, math.inf, n, dropped, SAME)
+        return undefined._replace(note=SAME)
     covariance = np.cov(s - b, t - b) * (1 / n + _ratio(train, test)) * student_quantile(level, n - 1) ** 2
     a = gap**2 - covariance[1, 1]
     if a <= 0:
-        return Interval(gain / gap, -math.inf, math.inf, n, dropped, "the gap itself may be zero: no interval")
+        return undefined._replace(note=NO_LEAD)
     middle = gain * gap - covariance[0, 1]
     root = math.sqrt(max(0.0, middle**2 - a * (gain**2 - covariance[0, 0])))
     return Interval(gain / gap, (middle - root) / a, (middle + root) / a, n, dropped)

@@ -17,6 +17,7 @@ import pandas as pd
 import yaml
 
 from sidelight.errors import DiskError, RunError, SidelightWarning
+from sidelight.results.chance import stored_tests
 
 KEYS = ["method", "control", "labels", "fold", "seed", "select"]
 COSTS = ["seconds", "n_train", "n_test"]
@@ -83,7 +84,8 @@ def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
     Reads `jobs/*/job.json`, in the plan's order where there is one, and rewrites `results.csv` where it differs. A job
     that the plan does not name (of an earlier plan with more methods or seeds) is left out; a job file that cannot be
     read too, named in a warning. `attrs` carries `primary`, `task`, its `kind`, `labels` (names) and
-    `higher_is_better` (of every metric), and `protocol` as config.yaml has it: it decides what a pair is.
+    `higher_is_better` (of every metric), `protocol` as config.yaml has it (it decides what a pair is), and `tests`: the
+    chance levels of every fold and seed's test rows (`TestSet`).
     """
     run = Path(run)
     if not run.is_dir():
@@ -96,7 +98,7 @@ def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
     files.sort(key=lambda f: (order.get(f.parent.name, len(order)), f.parent.name))
     records = [record for file in files if (record := _read_job(file)) is not None]
     results = _frame(records)
-    results.attrs |= _protocol(run)
+    results.attrs |= _protocol(run) | {"tests": stored_tests(run, records)}
     if rebuild:
         store_results(run, results)
     return results

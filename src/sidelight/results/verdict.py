@@ -21,6 +21,7 @@ from sidelight.results.comparison import (
     metric_columns,
     primary_metric,
 )
+from sidelight.results.remarks import brief
 from sidelight.results.statistics import Interval
 from sidelight.results.units import Unit, labels_phrase, metric_name, percent, sign, unit
 
@@ -70,7 +71,8 @@ def say(c: Comparison) -> str:
             f"{c.best} cannot be judged yet: {count} (the same fold and seed, with and without distillation) has "
             "finished, and a single difference may be chance."
         )
-    return f"{_comparison(c, row, kind)}{_controls(c, row, kind)}."
+    doubts = brief(c.remarks)
+    return f"{_comparison(c, row, kind)}{_controls(c, row, kind)}.{f' But {doubts}.' if doubts else ''}"
 
 
 def _comparison(c: Comparison, row: Row, kind: str) -> str:
@@ -151,7 +153,8 @@ def summary(results: pd.DataFrame, rope: float = ROPE, level: float = LEVEL) -> 
         text = sentence(results, labels, rope, level)
         kind = verdict(c.rows[c.best]) if c.best is not None else "unknown"
         out["budgets"].append(
-            {"labels": labels, "best": c.best, "verdict": kind, "sentence": text, "note": c.note, "rows": rows}
+            {"labels": labels, "best": c.best, "verdict": kind, "sentence": text, "note": c.note}
+            | {"chance": _plain(c.chance), "remarks": [r._asdict() for r in c.remarks], "rows": rows}
         )
     return out
 

@@ -1,0 +1,159 @@
+"""What makes a comparison say less than its numbers do: scores at chance, no lead to close, a test set of one class."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from sidelight.results.chance import DESCRIBED, levels_of
+from sidelight.results.statistics import Interval
+from sidelight.results.units import metric_name, unit
+
+if TYPE_CHECKING:
+    from sidelight.results.comparison import Budget
+
+BASELINE, TEACHER = "baseline", "teacher"
+ENOUGH = 3
+"""Pairs from which "not shown to be above chance" is said; with two, an interval holds nearly everything."""
+APART, APART_ONCE = 0.05, 0.1
+"""How far select and test scores may lie apart unremarked; choosing the best epoch alone makes some points of it."""
+SHOWN = 3
+BRIEF = {
+    "baseline_at_chance": "the baseline is not above chance",
+    "teacher_at_chance": "the teacher is not above chance",
+    "teacher_not_above_baseline": "the teacher is not above the baseline",
+    "constant_test": "some test sets have labels of one value only",
+}
+"""The remarks that the sentence names too: with them a comparison is degenerate."""
+
+
+class Remark(NamedTuple):
+    """A doubt about a comparison: a code for machines and one or two sentences for people."""
+
+    code: str
+    text: str
+
+
+def remarks(b: Budget, lead: Interval, level: float, primary: bool) -> tuple[Remark, ...]:
+    """Every doubt about one label budget that its stored scores and test labels raise.
+
+    Args:
+        b: the jobs of one label budget.
+        lead: the teacher's over the baseline.
+        level: of the intervals.
+        primary: whether `b.metric` is the metric of the `select` column.
+    """
+    found = [_constant(b), *(_at_chance(b, name, level) for name in (BASELINE, TEACHER)), _no_lead(b, lead)]
+    found += _apart(b, level) if primary else []
+    return tuple(Remark(code, text) for code, text in found if text)
+
+
+def brief(found: tuple[Remark, ...]) -> str:
+    """The degenerate parts in a sentence's words; "" where there are none."""
+    return ", and ".join(BRIEF[r.code] for r in found if r.code in BRIEF)
+
+
+def _constant(b: Budget) -> Remark:
+    """Test sets whose labels do not vary."""
+    hit = {pair: test.constant for pair, test in b.tests.items() if test.constant}
+    if not hit:
+        return Remark("constant_test", "")
+    share = f"In {len(hit)} of {len(b.tests)} test sets" if len(hit) < len(b.tests) else "In every test set"
+    if b.task == "regression":
+        names = ", ".join(sorted({repr(name) for names in hit.values() for name in names}))
+        says = f"{share} the target {names} has the same value in every row: its CCC is 0 whatever is predicted."
+    else:
+        what = "pixel" if b.task == "segmentation" else "row"
+        first = [f"{names[0]!r} in fold {fold}, seed {seed}" for (fold, seed), names in list(hit.items())[:SHOWN]]
+        more = ", …" if len(hit) > SHOWN else ""
+        says = f"{share} every {what} is of one class ({', '.join(first)}{more}): always answering it is right there."
+    return Remark("constant_test", f"{says} Such test rows cannot tell one network from another.")
+
+
+def _at_chance(b: Budget, name: str, level: float) -> Remark:
+    """Is the row at or below what an answer scores that reads no input, paired over the same test rows?"""
+    code = f"{name}_at_chance"
+    if name not in b.rows:
+        return Remark(code, "")
+    levels = levels_of(b.tests, b.metric)
+    lead = b.against(name, levels * b.sign, level)
+    if not math.isfinite(lead.mean):
+        return Remark(code, "")
+    unsure = lead.n >= ENOUGH and math.isfinite(lead.half) and lead.low <= 0
+    if lead.mean > 1e-9 and not unsure:
+        return Remark(code, "")
+    u = unit(b.metric)
+    verb = "is not shown to be above chance" if lead.mean > 1e-9 else "is at chance or below"
+    score, chance = u.score(b.mean(name, b.metric)), u.score(float(levels.mean()))
+    means = (
+        "A gain over it is easy to have and says little."
+        if name == BASELINE
+        else "It has nothing to teach, whatever the students do."
+    )
+    return Remark(
+        code,
+        f"The {name} {verb}: its {metric_name(b.metric)} is {score}, and {DESCRIBED.get(b.task, 'chance')} has "
+        f"{chance} (difference {_interval(b, lead)}). {means}",
+    )
+
+
+def _no_lead(b: Budget, lead: Interval) -> Remark:
+    """Does the teacher lead the baseline by more than the interval of its lead?"""
+    if math.isfinite(lead.mean) and lead.mean <= 1e-9:
+        return Remark(
+            "teacher_not_above_baseline",
+            f"The teacher is not above the baseline (difference {_interval(b, lead)}): the privileged modalities do "
+            "not help even a network that reads them, so there is no gap to close.",
+        )
+    if math.isfinite(lead.half) and lead.low <= 0:
+        return Remark(
+            "teacher_lead_unclear",
+            f"The teacher's lead over the baseline is smaller than its interval ({_interval(b, lead)}): it may be "
+            "zero, so no share of it can be said to be closed.",
+        )
+    return Remark("", "")
+
+
+def _apart(b: Budget, level: float) -> list[Remark]:
+    """Scores on the select rows that are far from those on the test rows.
+
+    A row is named where the mean of select − test, paired over fold and seed, is larger than the half width of its
+    interval and than `APART`; where there is no interval (one pair), than `APART_ONCE`.
+    """
+    u, found = unit(b.metric), dict[int, list[str]]()
+    if u.factor != 100 and not b.metric.startswith("ccc"):
+        return []  # no scale on which 0.05 means something
+    for name in dict.fromkeys(n for n in (BASELINE, b.best, TEACHER) if n in b.rows):
+        d = b.against(str(name), b.rows[str(name)]["select"], level)  # test − select, both signed
+        floor = max(APART, d.half) if math.isfinite(d.half) else APART_ONCE
+        if d.n and abs(d.mean) > floor:
+            both = b.rows[str(name)][["select", b.metric]].dropna().mean()
+            shown = u.difference(-d.mean) + (f", ±{u.score(d.half)}" if math.isfinite(d.half) else "")
+            text = f"{name} {u.score(both['select'] * b.sign)} and {u.score(both[b.metric])} ({shown})"
+            found.setdefault(int(math.copysign(1, -d.mean)), []).append(text)
+    name = metric_name(b.metric)
+    better = f"{name} on the select rows and on the test rows lie far apart, better on select: "
+    worse = f"{name} on the select rows and on the test rows lie far apart, worse on select: "
+    out = []
+    if 1 in found:
+        why = (
+            "Select rows then resemble the train rows more than test rows do, as when they are drawn between them from "
+            "one time series or one person, and epochs are chosen by what was memorised. Let them be whole groups "
+            "(group=…) or contiguous blocks (protocol=blocks, or time=… beside an official split)."
+        )
+        out.append(Remark("select_above_test", f"{_capital(better)}{'; '.join(found[1])}. {why}"))
+    if -1 in found:
+        why = "Epochs are then chosen on rows that are harder than those tested, or unlike them."
+        out.append(Remark("select_below_test", f"{_capital(worse)}{'; '.join(found[-1])}. {why}"))
+    return out
+
+
+def _interval(b: Budget, d: Interval) -> str:
+    """`+1.2, −0.5 to +2.9`, without the ends where there are none."""
+    u = unit(b.metric)
+    ends = f", {u.difference(d.low)} to {u.difference(d.high)}" if math.isfinite(d.half) else ""
+    return f"{u.amount(d.mean, signed=True)}{ends}"
+
+
+def _capital(text: str) -> str:
+    return text if text[1:2].isupper() else text[0].upper() + text[1:]  # mIoU stays mIoU
