@@ -28,12 +28,14 @@ EXAMPLES = {
   sidelight run phone-watch --label-groups 0.2 --methods kl pkdot --folds 5 --seeds 3 --dry-run
   sidelight run data/manifest.csv --available video --privileged eda ecg --target pain --group subject
   sidelight run experiment.yaml transport.epsilon=0.05 training.epochs=100 options.kl.temperature=2
+  sidelight run data/hours.csv --available cheap --privileged reference --target co --protocol blocks --gap 24
   sidelight run experiment.yaml --resume        go on where an interrupted run stopped
 
 An experiment.yaml holds the same settings, nested at the dots; `--dry-run` prints one to start from.""",
     "inspect": """
   sidelight inspect phone-watch
-  sidelight inspect data/manifest.csv --target pain --group subject""",
+  sidelight inspect data/manifest.csv --target pain --group subject
+  sidelight inspect data/hours.csv --target co --time timestamp""",
     "report": """
   sidelight report runs/phone-watch             works while the run is still going
   sidelight report runs/phone-watch --output report.html""",
@@ -139,10 +141,11 @@ def build_parser() -> Parser:
     look = verb(
         "inspect",
         "show what is in a data set, and how strong each modality is alone",
-        "sidelight inspect SOURCE [--target COLUMN ...] [--group COLUMN] [--split COLUMN] [--task TASK] [--impute HOW]",
+        "sidelight inspect SOURCE [--target COLUMN ...] [--group COLUMN] [--split COLUMN] [--time COLUMN] "
+        "[--task TASK] [--impute HOW]",
     )
     look.add_argument("source", nargs="?", metavar="SOURCE", help="a data set: built-in name, .npz, manifest or folder")
-    add_settings(look, ("target", "group", "split", "task", "impute", "on_error"))
+    add_settings(look, ("target", "group", "split", "time", "task", "impute", "on_error"))
 
     report = verb("report", "write the report of a run, finished or not")
     report.add_argument("run", metavar="RUN", help="run folder")
@@ -210,7 +213,7 @@ def build_parser() -> Parser:
     extract.add_argument("--tokens", type=int, default=1, help="features of a row over time (default: 1)")
     extract.add_argument("--sum-channels", action="store_true", help="sum a file's first convolution over its channels")
     extract.add_argument("--device", default="", help="cpu or cuda (default: a GPU where there is one)")
-    add_settings(extract, ("target", "group", "split", "task", "impute", "on_error"))
+    add_settings(extract, ("target", "group", "split", "time", "task", "impute", "on_error"))
 
     refit = verb("refit", "train a run's best method once more on all rows, for deployment")
     refit.add_argument("run", metavar="RUN", help="run folder")

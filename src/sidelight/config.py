@@ -189,12 +189,17 @@ class Config:
         target: name of the target column or array; several for a regression of several values.
         group: name of the column that says whose rows these are (subject, session).
         split: name of the column with official splits.
+        time: name of the column with each row's time (numbers, or dates and times), or "order" where rows stand in
+            their order in time. Blocks are cut by it, also the select rows beside an official split without groups.
         task: "auto" (as the target is), "classification", "regression", "segmentation" (a class per pixel), or, of
             classes, "retrieval" or "anti-spoofing" (docs/tasks.md).
         live: of anti-spoofing, the label of live faces: data sets differ in what 1 stands for.
         ignore_index: of a segmentation, the class value of pixels that have no class, beside -1.
-        protocol: "auto" (official where a split is given, else group-kfold), "group-kfold", "leave-one-group-out",
-            "official" or "random" (only when asked for by name).
+        protocol: "auto" (official where a split is given, else group-kfold, else blocks where `time` is),
+            "group-kfold", "leave-one-group-out", "official", "blocks" (contiguous blocks of each group's rows, in time
+            or as they stand) or "random" (only when asked for by name).
+        gap: of blocks: no train row is nearer than this to a select or test row; in units of `time` (seconds where it
+            holds dates), in rows where there is none.
         folds: number of folds.
         seeds: number of repetitions; each draws its own folds, labels and initial weights.
         seed: the first seed.
@@ -219,10 +224,12 @@ class Config:
     target: list[str] = field(default_factory=list)
     group: str = ""
     split: str = ""
+    time: str = ""
     task: Literal["auto", "classification", "regression", "segmentation", "retrieval", "anti-spoofing"] = "auto"
     live: str = ""
     ignore_index: int = 255
-    protocol: Literal["auto", "group-kfold", "leave-one-group-out", "official", "random"] = "auto"
+    protocol: Literal["auto", "group-kfold", "leave-one-group-out", "official", "random", "blocks"] = "auto"
+    gap: float = 0.0
     folds: int = 5
     seeds: int = 3
     seed: int = 0
@@ -366,6 +373,7 @@ def _epsilon(value: float | str) -> bool:
 
 _ANCHORS = ("paper", "released", "random", "farthest_point", "k_medoids", "class_balanced")
 _LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "gap": ("0 or more", _not_negative),
     "folds": ("at least 2", lambda v: v >= 2),
     "seeds": ("at least 1", lambda v: v >= 1),
     "seed": ("a number from 0 to 2147483647", lambda v: 0 <= v < 2**31),

@@ -1,6 +1,7 @@
 """Which rows train, which choose epochs, which are read once at the end; and whose labels are hidden.
 
 scikit-learn's splitters do the splitting, over *units*: groups (subjects, sessions), or rows where there are none.
+Rows in time are cut into contiguous blocks instead (`sidelight.blocks`).
 `StratifiedGroupKFold` is not used: it sorts groups by their class counts, so that for most data its folds are the same
 for every seed. Instead several shuffled `KFold`s over groups are drawn, and the one best balanced in class is kept.
 """
@@ -9,21 +10,22 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.dataset import Dataset, row_values
+from sidelight.blocks import block_parts, contiguous, cut, near, ordered
+from sidelight.data.dataset import Dataset
+from sidelight.data.order import ask_for_blocks, sorted_by_class
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
+from sidelight.strata import DRAWS, count_strata, covering_order, imbalance, strata_of, stratified_order
 
-Protocol = Literal["auto", "group-kfold", "leave-one-group-out", "official", "random"]
+Protocol = Literal["auto", "group-kfold", "leave-one-group-out", "official", "random", "blocks"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 WHOLE = -1
 """The number of the fold `whole`."""
-DRAWS = 30
 FOLDS = 5
 """How many there are unless somebody says so."""
 
@@ -39,33 +41,43 @@ class Fold:
 
 
 def resolve(dataset: Dataset, protocol: Protocol) -> Protocol:
-    """What "auto" means for the data: official where they have a split, else group-kfold.
+    """What "auto" means for the data: official where they have a split, else group-kfold, else blocks of rows in time.
 
-    Raises ConfigError where they have neither a split nor groups: that rows are independent has to be said.
+    Raises ConfigError where they have no split, groups or times: that rows are independent has to be said.
     """
     if protocol != "auto":
         return protocol
     if dataset.split is not None:
         return "official"
-    if dataset.group is None:
-        raise ConfigError(
-            f"protocol 'auto' needs groups or a split, and {dataset.name} has neither: name the column that says whose "
-            "row each is (--group, group=…); or, if every row is independent, ask for --protocol random "
-            "(protocol='random')"
-        )
-    return "group-kfold"
+    if dataset.group is not None:
+        return "group-kfold"
+    if dataset.time is not None:
+        return "blocks"
+    raise ConfigError(
+        f"protocol 'auto' needs groups or a split, and {dataset.name} has neither: name the column that says whose "
+        f"row each is (--group, group=…); if rows follow each other in time, {ask_for_blocks(dataset)}; or, if every "
+        "row is independent, ask for --protocol random (protocol='random')"
+    )
 
 
 def split(
-    dataset: Dataset, protocol: Protocol = "auto", folds: int = FOLDS, select: float = 0.25, seed: int = 0
+    dataset: Dataset,
+    protocol: Protocol = "auto",
+    folds: int = FOLDS,
+    select: float = 0.25,
+    seed: int = 0,
+    gap: float = 0.0,
 ) -> list[Fold]:
     """The folds of a protocol, disjoint in groups. Warns where `folds` was chosen and the protocol has its own number.
 
-    auto: official where the data have a split, else group-kfold; never random, which has to be asked for.
-    group-kfold, random: `folds` parts, redrawn with each seed and balanced in class. leave-one-group-out: a fold per
-    group. official: one fold. select: share of a fold's non-test groups that choose epochs (drawn with each seed; the
-    official one is used where it exists). Groups without any label are always in train, unlabelled rows never in
-    select or test.
+    auto: official where the data have a split, else group-kfold, else blocks where rows have times; never random, which
+    has to be asked for. group-kfold, random: `folds` parts, redrawn with each seed and balanced in class.
+    leave-one-group-out: a fold per group. official: one fold. blocks: every group's rows in time (without groups: all
+    rows; without times: as they stand), cut into `folds` contiguous blocks with equally many labelled rows, each tested
+    once. select: share of a fold's non-test groups that choose epochs (drawn with each seed; the official one is used
+    where it exists); with blocks a contiguous run of the rows that are not tested. gap: of blocks, no train row is at
+    most this far from a select or test row, and no select row from a test row: in units of the time, in rows where
+    there is none. Groups without any label are always in train, unlabelled rows never in select or test.
 
     Raises ConfigError (unknown protocol, impossible numbers, "auto" without groups and split) and DataError (too few
     groups, a group in two official splits, a class that no train row has).
@@ -75,6 +87,7 @@ def split(
     if not 0 < select < 1:
         raise ConfigError(f"select={select}: expected a share between 0 and 1 of the non-test groups, e.g. 0.25")
     protocol = resolve(dataset, protocol)
+    _check_gap(dataset, protocol, gap)
     if folds != FOLDS and protocol in ("official", "leave-one-group-out"):
         number = "has one fold" if protocol == "official" else "has a fold per group"
         warnings.warn(
@@ -83,7 +96,9 @@ def split(
             stacklevel=2,
         )
     if protocol == "official":
-        out = [_official(dataset, select, seed)]
+        out = [_official(dataset, select, seed, gap)]
+    elif protocol == "blocks":
+        out = _blocks(dataset, folds, select, seed, gap)
     else:
         units = _units(dataset, protocol)
         if protocol == "leave-one-group-out":
@@ -92,14 +107,20 @@ def split(
             tests = _k_fold(dataset, units, protocol, folds, seed)
         out = [_fold(dataset, name, units, test, select, seed) for name, test in tests]
     for fold in out:
-        _check_fold(dataset, fold)
+        _check_fold(dataset, fold, protocol)
     return out
 
 
-def whole(dataset: Dataset, protocol: str, select: float, seed: int) -> Fold:
+def whole(dataset: Dataset, protocol: str, select: float, seed: int, gap: float = 0.0) -> Fold:
     """All rows for training, but for the share `select` of the groups (of the rows, if there are none) that chooses
     epochs: the official select rows, where there are. Nothing is left to test; `test` repeats `select`.
     """
+    if protocol == "blocks":
+        nothing = np.zeros(len(dataset), bool)
+        train, chosen, _ = block_parts(dataset, "whole", ordered(dataset), nothing, select, seed, gap)
+        fold = Fold("whole", train, chosen, chosen)
+        _check_fold(dataset, fold, protocol)
+        return fold
     alone = dataset.group is None or protocol == "random"
     units = np.arange(len(dataset)) if alone else np.unique(np.asarray(dataset.group), return_inverse=True)[1]
     official = np.asarray(dataset.split) == "select"
@@ -109,7 +130,7 @@ def whole(dataset: Dataset, protocol: str, select: float, seed: int) -> Fold:
         in_select = np.isin(units, _carve(dataset, units, _labelled_units(dataset, units), select, seed))
     chosen = np.flatnonzero(in_select & dataset.labelled)
     fold = Fold("whole", np.flatnonzero(~in_select), chosen, chosen)
-    _check_fold(dataset, fold)
+    _check_fold(dataset, fold, protocol)
     return fold
 
 
@@ -127,14 +148,14 @@ def hide_labels(dataset: Dataset, rows: NDArray, share: float, seed: int = 0) ->
         return kept
     rows = np.asarray(rows)
     rows = rows[dataset.labelled[rows]]
-    strata, rng = _strata(dataset, rows), np.random.default_rng([seed, 1])
+    strata, rng = strata_of(dataset, rows), np.random.default_rng([seed, 1])
     kept[rows] = False
     if dataset.group is None:
-        kept[_stratified_order(rows, strata[rows], rng)[: max(1, round(share * len(rows)))]] = True
+        kept[stratified_order(rows, strata[rows], rng)[: max(1, round(share * len(rows)))]] = True
     else:
         names, unit = np.unique(dataset.group[rows], return_inverse=True)
-        counts = _counts(unit, strata[rows], len(names))
-        chosen = _covering_order(counts, rng)[: max(1, round(share * len(names)))]
+        counts = count_strata(unit, strata[rows], len(names))
+        chosen = covering_order(counts, rng)[: max(1, round(share * len(names)))]
         kept[rows[np.isin(unit, chosen)]] = True
     if dataset.task != "regression":
         lost = dataset.classes(rows) - dataset.classes(rows[kept[rows]])
@@ -165,6 +186,35 @@ def _units(dataset: Dataset, protocol: str) -> NDArray:
             "or ask for protocol 'random'"
         )
     return np.asarray(np.unique(dataset.group, return_inverse=True)[1])
+
+
+def _check_gap(dataset: Dataset, protocol: Protocol, gap: float) -> None:
+    if not 0 <= gap < np.inf:
+        raise ConfigError(f"gap={gap}: expected 0 or more, in units of the time column (in rows where there is none)")
+    in_time = protocol == "official" and dataset.group is None and dataset.time is not None
+    if gap and protocol != "blocks" and not in_time:
+        raise ConfigError(
+            f"gap={gap:g} is a distance between contiguous blocks of rows, and protocol {protocol!r} draws none here; "
+            "leave it out, or ask for --protocol blocks (protocol='blocks')"
+        )
+
+
+def _blocks(dataset: Dataset, folds: int, select: float, seed: int, gap: float) -> list[Fold]:
+    """A fold per contiguous block; of data with groups, per block of every group."""
+    if folds < 2:
+        raise ConfigError(f"folds={folds}: expected at least 2")
+    if dataset.group is not None:
+        warnings.warn(
+            "protocol 'blocks' tests a network on rows of the same groups that it was trained on, at other times; "
+            "scores say nothing about new groups. Use 'group-kfold' for that.",
+            SidelightWarning,
+            stacklevel=3,
+        )
+    _enough(dataset, int(dataset.labelled.sum()), max(folds, 3), "blocks")
+    order = ordered(dataset)
+    block = cut(order, dataset.labelled, folds)
+    names = [f"block-{i + 1}" for i in range(folds)]
+    return [Fold(n, *block_parts(dataset, n, order, block == i, select, seed, gap)) for i, n in enumerate(names)]
 
 
 def _labelled_units(dataset: Dataset, units: NDArray) -> NDArray:
@@ -198,7 +248,7 @@ def _k_fold(dataset: Dataset, units: NDArray, protocol: str, folds: int, seed: i
         raise ConfigError(f"folds={folds}: expected at least 2")
     labelled = _labelled_units(dataset, units)
     _enough(dataset, len(labelled), max(folds, 3), protocol)
-    strata = _strata(dataset)
+    strata = strata_of(dataset)
     if protocol == "random":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # classes rarer than folds: checked per fold below
@@ -207,10 +257,10 @@ def _k_fold(dataset: Dataset, units: NDArray, protocol: str, folds: int, seed: i
             except ValueError:  # no class has as many rows as folds
                 parts = list(KFold(folds, shuffle=True, random_state=seed).split(labelled))
         return [(f"fold-{i + 1}", labelled[test]) for i, (_, test) in enumerate(parts)]
-    counts = _counts(units[dataset.labelled], strata[dataset.labelled], int(units.max()) + 1)[labelled]
+    counts = count_strata(units[dataset.labelled], strata[dataset.labelled], int(units.max()) + 1)[labelled]
     seeds = np.random.default_rng([seed, 2]).integers(2**31, size=DRAWS)
     draws = [[t for _, t in KFold(folds, shuffle=True, random_state=int(s)).split(labelled)] for s in seeds]
-    best = min(draws, key=lambda tests: _imbalance(counts, tests))
+    best = min(draws, key=lambda tests: imbalance(counts, tests))
     return [(f"fold-{i + 1}", labelled[test]) for i, test in enumerate(best)]
 
 
@@ -247,10 +297,10 @@ def _carve(dataset: Dataset, units: NDArray, candidates: NDArray, share: float, 
             "train and select need one each"
         )
     size = min(max(1, round(share * len(candidates))), len(candidates) - 1)
-    strata, labelled = _strata(dataset), dataset.labelled & (units >= 0)
-    counts = _counts(units[labelled], strata[labelled], int(units.max()) + 1)[candidates]
+    strata, labelled = strata_of(dataset), dataset.labelled & (units >= 0)
+    counts = count_strata(units[labelled], strata[labelled], int(units.max()) + 1)[candidates]
     draws = ShuffleSplit(DRAWS, test_size=size, random_state=seed).split(candidates)
-    best = min((chosen for _, chosen in draws), key=lambda chosen: _imbalance(counts, [chosen]))
+    best = min((chosen for _, chosen in draws), key=lambda chosen: imbalance(counts, [chosen]))
     return np.asarray(candidates[best])
 
 
@@ -267,7 +317,7 @@ def straddling(dataset: Dataset) -> str:
     return ""
 
 
-def _official(dataset: Dataset, select: float, seed: int) -> Fold:
+def _official(dataset: Dataset, select: float, seed: int, gap: float) -> Fold:
     if dataset.split is None:
         raise DataError(f"protocol 'official' needs a split column, and {dataset.name} has none: say split=…")
     present = set(dataset.split.tolist())
@@ -280,7 +330,14 @@ def _official(dataset: Dataset, select: float, seed: int) -> Fold:
     chosen = (dataset.split == "select") & dataset.labelled
     if not test.any():
         raise DataError(f"no 'test' row of {dataset.name} has a label, so nothing can be measured")
-    if not chosen.any():
+    if not chosen.any() and dataset.group is None and dataset.time is not None:
+        order = ordered(dataset)
+        at_test, among = near(order, test, gap), train & dataset.labelled
+        run = contiguous(dataset, order, among, select, seed, at_test)
+        train, chosen = train & ~run & ~near(order, among & run, gap), among & run & ~at_test
+        if not chosen.any():
+            raise DataError(f"official: no select row is left with gap={gap:g}; ask for a smaller one")
+    elif not chosen.any():
         units = np.arange(len(dataset)) if dataset.group is None else np.unique(dataset.group, return_inverse=True)[1]
         units = np.where(train, units, -1)
         carved = np.isin(units, _carve(dataset, units, np.unique(units[train & dataset.labelled]), select, seed))
@@ -288,71 +345,23 @@ def _official(dataset: Dataset, select: float, seed: int) -> Fold:
     return Fold("official", np.flatnonzero(train), np.flatnonzero(chosen), np.flatnonzero(test))
 
 
-def _check_fold(dataset: Dataset, fold: Fold) -> None:
+def _check_fold(dataset: Dataset, fold: Fold, protocol: str) -> None:
     rows = fold.train[dataset.labelled[fold.train]]
     if dataset.task == "regression":
         if len(rows) < 2:
-            raise DataError(f"{fold.name}: only {len(rows)} train rows have a label")
+            gap = "; ask for a smaller gap or select" if protocol == "blocks" else ""
+            raise DataError(f"{fold.name}: only {len(rows)} train rows have a label{gap}")
         return
     missing = dataset.classes(np.flatnonzero(dataset.labelled)) - dataset.classes(rows)
     if missing:
         names = ", ".join(repr(dataset.labels[c]) for c in sorted(missing))
+        if protocol == "blocks" and sorted_by_class(dataset):
+            raise DataError(
+                f"{fold.name}: no train row is of class {names}, because the rows of {dataset.name} are sorted by "
+                "class. That is no order in time, and a contiguous block holds whole classes. Name the column with the "
+                "time (--time, time=…) or the group (--group, group=…), or ask for protocol 'random'"
+            )
         raise DataError(
             f"{fold.name}: no train row is of class {names}, so it cannot be learnt; ask for fewer or other folds, "
             "a smaller select, or leave the class out"
         )
-
-
-def _strata(dataset: Dataset, rows: NDArray | slice = slice(None)) -> NDArray:
-    """(N,) int: the class, or the quarter of `row_values`' ranks among `rows`; meaningless where unlabelled."""
-    if dataset.task == "classification":
-        return np.asarray(dataset.target)
-    first = row_values(dataset.target)
-    if not np.isfinite(first[rows]).any():
-        return np.zeros(len(first), np.int64)
-    return np.asarray(np.searchsorted(np.nanquantile(first[rows], [0.25, 0.5, 0.75]), np.nan_to_num(first)))
-
-
-def _counts(unit: NDArray, strata: NDArray, n_units: int) -> NDArray:
-    """(units, classes): labelled rows of each."""
-    counts = np.zeros((n_units, int(strata.max()) + 1))
-    np.add.at(counts, (unit, strata), 1)
-    return counts
-
-
-def _imbalance(counts: NDArray, parts: Iterable[NDArray]) -> tuple[int, int, float]:
-    """Lower is better: classes missing outside a part, classes missing in a part, distance of the class shares."""
-    total = counts.sum(0)
-    real = total > 0
-    outside = inside = 0
-    distance = 0.0
-    for part in parts:
-        held = counts[part].sum(0)
-        outside += int((held[real] == total[real]).sum())
-        inside += int((held[real] == 0).sum())
-        distance += float(np.abs(held / max(held.sum(), 1) - total / total.sum()).sum())
-    return outside, inside, distance
-
-
-def _covering_order(counts: NDArray, rng: np.random.Generator) -> list[int]:
-    """Units in random order, but as long as a class is missing, the next one that brings such a class."""
-    rest = rng.permutation(len(counts)).tolist()
-    seen = np.zeros(counts.shape[1], bool)
-    order: list[int] = []
-    while rest:
-        needed = (counts.sum(0) > 0) & ~seen
-        new = (u for u in rest if (counts[u][needed] > 0).any())
-        unit = next(new, rest[0])
-        rest.remove(unit)
-        order.append(unit)
-        seen |= counts[unit] > 0
-    return order
-
-
-def _stratified_order(rows: NDArray, strata: NDArray, rng: np.random.Generator) -> NDArray:
-    """Rows in random order, every prefix of which holds the classes in proportion, one of each first."""
-    key = np.zeros(len(rows))
-    for c in np.unique(strata):
-        members = rng.permutation(np.flatnonzero(strata == c))
-        key[members] = np.arange(len(members)) / len(members)
-    return np.asarray(rows[np.lexsort((rng.random(len(rows)), key))])

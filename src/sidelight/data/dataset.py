@@ -58,6 +58,7 @@ class Dataset:
     lengths:  modality -> (N,) valid time steps, only for variable-length signals, which are padded with zeros.
     group:    (N,) str, whose rows these are; None: nobody's, rows are independent.
     split:    (N,) "train", "select" or "test": the official split, if there is one.
+    time:     (N,) finite numbers, when each row was, by which blocks are cut; None: nobody said.
     ids:      (N,) str, unique; left out: the row numbers.
     question: the set's own defaults: available, privileged, label_groups.
     about:    citation, licence, source, description; target and group: what reports call them.
@@ -89,6 +90,7 @@ class Dataset:
     standard: dict[str, str] = field(default_factory=dict)
     meaning: dict[str, dict[str, Any]] = field(default_factory=dict)
     skipped: tuple[dict[str, str], ...] = ()
+    time: NDArray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.target)
@@ -96,6 +98,7 @@ class Dataset:
         self.ids = np.arange(n).astype(str) if self.ids is None else np.asarray(self.ids).astype(str)
         self.group = None if self.group is None else np.asarray(self.group).astype(str)
         self.split = None if self.split is None else np.asarray(self.split).astype(str)
+        self.time = None if self.time is None else np.asarray(self.time, np.float64)
         self.inputs = {
             m: x if is_lazy(x) else compact(np.asarray(x)) if np.ndim(x) >= 4 else np.ascontiguousarray(x, np.float32)
             for m, x in self.inputs.items()
@@ -167,6 +170,7 @@ class Dataset:
     def _check_rows(self) -> None:
         n = len(self)
         named = {"labelled": self.labelled, "group": self.group, "split": self.split, "ids": self.ids}
+        named |= {"time": self.time}
         named |= {f"modality {m!r}": x for m, x in self.inputs.items()}
         named |= {f"present[{m!r}]": x for m, x in self.present.items()}
         named |= {f"lengths[{m!r}]": x for m, x in self.lengths.items()}
@@ -177,6 +181,8 @@ class Dataset:
                 raise DataError(f"{self.name}: {what} has shape {x.shape}; expected ({n},), one value per row")
             if len(x) != n:
                 raise DataError(f"{self.name}: {what} has {len(x)} rows, but the target has {n}; rows must be paired")
+        for i in np.flatnonzero(~np.isfinite(self.time)) if self.time is not None else ():
+            raise DataError(f"{self.name}: the time of {self.row(int(i))} is {self.time[i]}; expected a finite number")
         values, counts = np.unique(self.ids, return_counts=True)
         if len(values) != n:
             worst = int(np.argmax(counts > 1))
@@ -313,6 +319,7 @@ class Dataset:
             lengths=of(self.lengths),
             group=None if self.group is None else self.group[rows],
             split=None if self.split is None else self.split[rows],
+            time=None if self.time is None else self.time[rows],
             ids=self.ids[rows],
         )
 

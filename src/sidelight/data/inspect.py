@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
+from sidelight.data.giveaways import suspicious
+from sidelight.data.order import ask_for_blocks, neighbours_alike, sorted_by_class
 from sidelight.data.rows import is_lazy
-from sidelight.data.strength import Strength, strengths
+from sidelight.data.strength import Strength, folds_of, strengths
 
 LOOKED_AT = 500
 """Rows that are decoded where they are files."""
@@ -51,6 +53,7 @@ class Inspection:
     chance: float
     strengths: tuple[Strength, ...]
     remarks: tuple[str, ...] = field(default=())
+    folds: str = "group-kfold"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -72,7 +75,7 @@ def inspect(dataset: Dataset, strength: bool = True, folds: int = 5, seed: int =
     """Counts, shapes, gaps, balance, and (unless strength=False) how well each modality alone and all together predict.
 
     The score comes from a linear model on features or window statistics, standardised, cross-validated with disjoint
-    groups; it shows how far apart the modalities are and is no goal.
+    groups (blocks, of rows in time); it shows how far apart the modalities are and is no goal.
     """
     labelled = dataset.labelled
     classes: dict[str, int] = {}
@@ -107,7 +110,8 @@ def inspect(dataset: Dataset, strength: bool = True, folds: int = 5, seed: int =
         metric=metric,
         chance=chance,
         strengths=found,
-        remarks=(*_remarks(dataset, classes, seen), *sampled, *remarks),
+        remarks=(*_remarks(dataset, classes, seen), *suspicious(dataset, seen, found), *sampled, *remarks),
+        folds=folds_of(dataset),
     )
 
 
@@ -167,6 +171,8 @@ def _remarks(dataset: Dataset, classes: dict[str, int], seen: Dataset) -> list[s
         out.append("every row is its own group")
     if straddles := straddling(dataset):
         out.append(straddles)
+    if dataset.group is None:
+        out += _order(dataset)
     for name, n in classes.items():
         if n == 0:
             out.append(f"class {name!r} has no {'pixel' if dataset.size else 'row'}")
@@ -182,6 +188,18 @@ def _remarks(dataset: Dataset, classes: dict[str, int], seen: Dataset) -> list[s
         if dataset.task == "classification" and m in dataset.lengths:
             out.append(f"{m}: rows differ in length; check that length does not give the class away")
     return out
+
+
+def _order(dataset: Dataset) -> list[str]:
+    """What the order of rows without groups says about how they may be split."""
+    if sorted_by_class(dataset):
+        return ["rows are sorted by class: their order is none in time, and contiguous blocks would hold whole classes"]
+    if dataset.time is None and (alike := neighbours_alike(dataset)) is not None:
+        return [
+            f"neighbouring rows resemble each other: {alike}. Drawn one by one, as here, scores are too good: if rows "
+            f"follow each other in time, {ask_for_blocks(dataset)}"
+        ]
+    return []
 
 
 def _tables(found: Inspection) -> list[Any]:
@@ -224,7 +242,7 @@ def _tables(found: Inspection) -> list[Any]:
         split.add_row(*map(str, found.split.values()))
         out.append(split)
     if found.strengths:
-        how = "disjoint groups" if found.groups else "random folds"
+        how = {"group-kfold": "disjoint groups", "blocks": "contiguous blocks"}.get(found.folds, "random folds")
         strengths = table(f"strength of a linear model ({found.metric}, {how})", "modalities", "mean", "std of folds")
         for s in found.strengths:
             label = "all" if len(s.modalities) > 1 else s.modalities[0]

@@ -13,7 +13,19 @@ from sidelight.data.arrays import read_arrays
 from sidelight.data.builtin import DATASETS
 from sidelight.data.dataset import Dataset
 from sidelight.data.files import load_npz
-from sidelight.data.raw import KINDS_FILE, TABLE_FILE, Raw, Roles, find_roles, groups, row_ids, splits
+from sidelight.data.raw import (
+    KINDS_FILE,
+    ORDER,
+    TABLE_FILE,
+    TIME_NAMES,
+    Raw,
+    Roles,
+    find_roles,
+    groups,
+    row_ids,
+    splits,
+    times,
+)
 from sidelight.data.rows import Rows, is_lazy
 from sidelight.data.target import encode_target
 from sidelight.errors import ConfigError, DataError, unknown
@@ -34,6 +46,7 @@ def load(
     target: str | Sequence[str] | None = None,
     group: str | None = None,
     split: str | None = None,
+    time: str | None = None,
     ids: str | None = None,
     task: str | None = None,
     modalities: Modalities | None = None,
@@ -45,6 +58,7 @@ def load(
     """Paired rows from a built-in name, a dict of arrays, a DataFrame, an .npz, a manifest or a (prepared) folder.
 
     target, group, split, ids: column or array names (default: the usual ones, see docs/data.md).
+    time: column or array of each row's time, numbers or dates, by which blocks are cut; "order": rows stand in order.
     task: "classification", "regression" or "segmentation" (default: read from the target).
     modalities: names (default: all that are found), or name -> column prefix or list of columns.
     impute: "no": NaN is an error; "mean": kept, and replaced by the train rows' mean later.
@@ -55,10 +69,12 @@ def load(
     if isinstance(source, Dataset):
         return source if modalities is None else source.select(list(modalities))
     if isinstance(source, str) and source in DATASETS:
-        return _builtin(source, modalities, target=target, group=group, split=split, ids=ids, task=task)
+        return _builtin(source, modalities, target=target, group=group, split=split, time=time, ids=ids, task=task)
+    names: list[str] = []
 
     def find(columns: Sequence[str]) -> Roles:
-        return find_roles(label, columns, target, group, split, ids)
+        names.extend(columns)
+        return find_roles(label, columns, target, group, split, ids, time=time)
 
     prepared = _prepared(source)
     label = name or (prepared.facts.name if prepared else "") or _label(source)
@@ -74,6 +90,9 @@ def load(
         raw, roles = _read(source, label, find, modalities)
     row_names = row_ids(raw, roles)
     y = encode_target(raw, roles, row_names, task, ignore_index)
+    timed = times(raw, roles, row_names)
+    if timed is None and time == ORDER:
+        timed = np.arange(raw.n, dtype=np.float64)
     try:
         return Dataset(
             name=label,
@@ -86,8 +105,9 @@ def load(
             lengths=raw.lengths,
             group=groups(raw, roles, row_names),
             split=splits(raw, roles, row_names),
+            time=timed,
             ids=row_names,
-            about=_about(source, roles) | (prepared.facts.told if prepared else {}),
+            about=_about(source, roles) | _time_column(roles, names, timed) | (prepared.facts.told if prepared else {}),
             question=prepared.facts.question if prepared else {},
             impute=impute,
             columns=raw.features,
@@ -105,6 +125,14 @@ def _about(source: Any, roles: Roles) -> dict[str, str]:
     return {key: text for key, text in told.items() if text}
 
 
+def _time_column(roles: Roles, names: Sequence[str], timed: Any) -> dict[str, str]:
+    """The column that looks like a time and is not used as one, where it is needed to say how rows belong together."""
+    if roles.group or timed is not None:
+        return {}
+    column = next((c for c in names if c.lower() in TIME_NAMES and c not in roles.names), "")
+    return {"time_column": column} if column else {}
+
+
 def load_for(config: Config, source: Any = None) -> Dataset:
     """The data set that an experiment's settings name, or `source` read as they say."""
     target: list[str] = config.target
@@ -113,6 +141,7 @@ def load_for(config: Config, source: Any = None) -> Dataset:
         target=target[0] if len(target) == 1 else target or None,
         group=config.group or None,
         split=config.split or None,
+        time=config.time or None,
         task={"auto": None, **dict.fromkeys(OF_CLASSES, "classification")}.get(config.task, config.task),
         impute=config.impute,
         ignore_index=config.ignore_index,

@@ -20,6 +20,10 @@ DEFAULT_NAMES = {
     "split": ("split",),
     "ids": ("id", "ids"),
 }
+ORDER = "order"
+"""Instead of a time column: rows stand in their order in time."""
+TIME_NAMES = ("time", "timestamp", "datetime", "date_time", "date", "onset", "start")
+"""What columns of times are often called; none is read as one unless it is named."""
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("select", "val", "valid", "validation", "dev"), "select"),
@@ -35,11 +39,12 @@ class Roles:
     group: str | None = None
     split: str | None = None
     ids: str | None = None
+    time: str | None = None
 
     @property
     def names(self) -> set[str]:
         """All columns that are no feature."""
-        return {*self.target, *(c for c in (self.group, self.split, self.ids) if c)}
+        return {*self.target, *(c for c in (self.group, self.split, self.ids, self.time) if c)}
 
 
 @dataclass
@@ -87,6 +92,7 @@ def find_roles(
     split: str | None,
     ids: str | None,
     target_needed: bool = True,
+    time: str | None = None,
 ) -> Roles:
     """The columns asked for, or those with the usual names; raises DataError where one does not exist."""
     columns = list(columns)
@@ -107,8 +113,10 @@ def find_roles(
             f"{source}: which column is the target? None is called {usual}; say --target (target=…). "
             f"There are: {', '.join(columns[:30])}"
         )
-    roles = Roles(names, find("group", group), find("split", split), find("ids", ids))
-    for role in ("group", "split", "ids"):
+    in_order = time == ORDER and ORDER not in columns
+    timed = find("time", time) if time and not in_order else None
+    roles = Roles(names, find("group", group), find("split", split), find("ids", ids), timed)
+    for role in ("group", "split", "ids", "time"):
         if getattr(roles, role) in roles.target:
             raise ConfigError(f"{source}: column {getattr(roles, role)!r} is the target and cannot be the {role} too")
     return roles
@@ -170,3 +178,35 @@ def splits(raw: Raw, roles: Roles, ids: NDArray) -> NDArray | None:
                 f"{raw.name}: {name_row(i, ids)}, column {roles.split!r}: {unknown('split', v, SPLIT_NAMES)}"
             )
     return np.array([SPLIT_NAMES[v.lower()] for v in values])
+
+
+def times(raw: Raw, roles: Roles, ids: NDArray) -> NDArray | None:
+    """(N,) float64 or None: numbers as they are, dates and times in seconds. Raises DataError for anything else."""
+    if not roles.time:
+        return None
+    import pandas as pd
+
+    values = np.asarray(raw.columns[roles.time])
+    where = f"{raw.name}: {{}}, column {roles.time!r}"
+    if values.shape != (raw.n,):
+        raise DataError(f"{raw.name}: time {roles.time!r} has shape {values.shape}; expected ({raw.n},), one per row")
+    for i in np.flatnonzero(empty(values)):
+        raise DataError(f"{where.format(name_row(int(i), ids))} is empty; every row needs its time")
+    column, kind = pd.Series(values), pd.api.types.infer_dtype(values)
+    if kind.startswith("timedelta"):
+        out = pd.to_timedelta(column).dt.total_seconds().to_numpy(dtype=np.float64)
+    else:
+        dates = kind.startswith("date")
+        numbers = pd.Series(np.nan, column.index) if dates else pd.to_numeric(column, errors="coerce")
+        out = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+        if dates or np.isnan(out).any():
+            parsed = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
+            for i in np.flatnonzero(parsed.isna()):
+                raise DataError(
+                    f"{where.format(name_row(int(i), ids))} is {str(values[i])!r}; expected numbers, or dates and "
+                    "times as in 2024-05-31T14:00:00, in every row"
+                )
+            out = (parsed - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy(dtype=np.float64)
+    for i in np.flatnonzero(~np.isfinite(out)):
+        raise DataError(f"{where.format(name_row(int(i), ids))} is {out[i]}; expected a finite time")
+    return np.asarray(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +35,7 @@ def strengths(dataset: Dataset, folds: int, seed: int) -> tuple[tuple[Strength, 
     units = np.arange(len(dataset)) if dataset.group is None else dataset.group
     n_units = len(np.unique(units[dataset.labelled]))
     try:
-        parts = split(
-            dataset, "random" if dataset.group is None else "group-kfold", max(min(folds, n_units), 2), 0.25, seed
-        )
+        parts = split(dataset, folds_of(dataset), max(min(folds, n_units), 2), 0.25, seed)
     except SidelightError as e:
         return (), [f"no strengths: {e}"]
     row, target, blocks = _looked_at(dataset, seed)
@@ -51,6 +50,11 @@ def strengths(dataset: Dataset, folds: int, seed: int) -> tuple[tuple[Strength, 
             scores.append(_score(dataset, target, x, train[dataset.labelled[row[train]]], test, seed))
         out.append(Strength(tuple(names), float(np.mean(scores)), float(np.std(scores))))
     return tuple(out), []
+
+
+def folds_of(dataset: Dataset) -> Literal["group-kfold", "blocks", "random"]:
+    """How the rows are split for a score: by group, else by time, else at random."""
+    return "group-kfold" if dataset.group is not None else "random" if dataset.time is None else "blocks"
 
 
 def _looked_at(dataset: Dataset, seed: int) -> tuple[NDArray, NDArray, dict[str, NDArray]]:

@@ -76,7 +76,7 @@ def compare(
         }
     )
     if isinstance(data, Dataset):
-        for name in ("target", "group", "split"):
+        for name in ("target", "group", "split", "time"):
             if getattr(config, name):
                 raise ConfigError(f"{name}: a Dataset has its own; say it where the data are loaded.")
     dataset = data if isinstance(data, Dataset) else load_for(config, data)

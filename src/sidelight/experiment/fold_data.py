@@ -28,9 +28,9 @@ class FoldData:
     def __init__(self, config: Config, dataset: Dataset, fold: int, seed: int):
         self.config, self.dataset, self.seed, self.number = config, dataset, seed, fold
         if fold == WHOLE:
-            self.fold = whole(dataset, config.protocol, config.select, seed)
+            self.fold = whole(dataset, config.protocol, config.select, seed, config.gap)
         else:
-            self.fold = split(dataset, config.protocol, config.folds, config.select, seed)[fold]
+            self.fold = split(dataset, config.protocol, config.folds, config.select, seed, config.gap)[fold]
         self._task, self._tasks = asked_task(config, dataset), dict[float, Task]()
         for part in ("select", "test"):
             scored = getattr(self.fold, part)

@@ -22,6 +22,7 @@ import pandas as pd
 
 from sidelight.config import FREE, Config, difference, dump_config, load_config
 from sidelight.data import Dataset
+from sidelight.data.order import warn_of_neighbours
 from sidelight.data.rows import is_lazy
 from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning, unknown
 from sidelight.experiment import sources
@@ -140,7 +141,8 @@ def _check_subsets(config: Config, dataset: Dataset, available: Sequence[str]) -
 
 def jobs_of(config: Config, dataset: Dataset) -> list[Job]:
     """The plan of a settled configuration."""
-    folds = len(split(dataset, config.protocol, config.folds, config.select, config.seed))
+    folds = len(split(dataset, config.protocol, config.folds, config.select, config.seed, config.gap))
+    warn_of_neighbours(dataset, config.protocol)
     return plan(config, folds, list(config.label_groups))
 
 
@@ -289,6 +291,8 @@ def fingerprint(dataset: Dataset) -> str:
             digest.update(f"{name} {array.dtype} {array.shape} ".encode() + content)
     for column in (dataset.ids, dataset.group, dataset.split):
         digest.update(b"-" if column is None else "\0".join(column).encode())
+    if dataset.time is not None:
+        digest.update(b"time " + dataset.time.tobytes())
     return digest.hexdigest()
 
 
