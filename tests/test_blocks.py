@@ -20,6 +20,7 @@ from sidelight.data.order import neighbours_alike, sorted_by_class, warn_of_neig
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.experiment.runner import fingerprint
 from sidelight.protocols import Fold, resolve, split, whole
+from small import cell
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -300,6 +301,14 @@ class TestTimeColumn:
         assert "protocol 'random' draws none here" in capsys.readouterr().err
         assert main(["inspect", str(tmp_path / "hours.csv"), "--target", "y"]) == 0
         assert "neighbouring rows resemble each other: in 'face'" in " ".join(capsys.readouterr().out.split())
+
+
+def test_crossfitted_teachers_are_trained_on_other_blocks(tmp_path: Path) -> None:
+    d = make(inputs={"phone": walk(200), "watch": walk(200, 1)}, labelled=np.arange(200) % 5 != 0)
+    one = cell(tmp_path, d, protocol="blocks", folds=4, gap=2, privileged=["watch"])
+    part, train = one.data.crossfit_parts(1.0, 3), one.data.fold.train
+    assert set(part) == {0, 1, 2}
+    assert (np.diff(part[np.argsort(train)]) >= 0).all()
 
 
 def test_folds_are_named_and_sorted() -> None:

@@ -181,8 +181,9 @@ class Dataset:
                 raise DataError(f"{self.name}: {what} has shape {x.shape}; expected ({n},), one value per row")
             if len(x) != n:
                 raise DataError(f"{self.name}: {what} has {len(x)} rows, but the target has {n}; rows must be paired")
-        for i in np.flatnonzero(~np.isfinite(self.time)) if self.time is not None else ():
-            raise DataError(f"{self.name}: the time of {self.row(int(i))} is {self.time[i]}; expected a finite number")
+        if self.time is not None:
+            for i in np.flatnonzero(~np.isfinite(self.time)):
+                raise DataError(f"{self.name}: the time of {self.row(int(i))} is {self.time[i]}; expected a number")
         values, counts = np.unique(self.ids, return_counts=True)
         if len(values) != n:
             worst = int(np.argmax(counts > 1))

@@ -118,7 +118,7 @@ def _one_value_each(x: NDArray, codes: NDArray) -> tuple[NDArray, NDArray]:
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
     low, high = np.minimum.reduceat(x[order], starts), np.maximum.reduceat(x[order], starts)
     constant = (low == high).all(0) & (low.max(0) > low.min(0))
-    distinct = (np.diff(np.sort(low, 0), axis=0) > 0).all(0)
+    distinct = np.asarray((np.diff(np.sort(low, 0), axis=0) > 0).all(0))
     return constant, distinct
 
 

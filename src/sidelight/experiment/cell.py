@@ -131,7 +131,7 @@ class Cell:
         }
         model = self._model(network, job, task, facts)
         tested = predictions(self.data.dataset, self.data.fold.test, said, task)
-        facts["test"] = describe_test(tested, task.name, task.labels, task.learnt().get("mean")).to_dict()
+        facts["test"] = describe_test(tested, task.name, task.labels, task.learnt().get("mean"))
         shown = examples(self.data.dataset, self.data.fold.test, said, task)
         store_job(self.folder, job, model, history, similar, tested, facts, shown)
 

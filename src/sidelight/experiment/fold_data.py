@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sidelight.blocks import cut, ordered
 from sidelight.config import Config
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
@@ -91,15 +92,20 @@ class FoldData:
         Groups with labelled rows fall into `parts` parts; part p is taught by a teacher trained on the others. Groups
         without are part `parts`: no teacher was trained on them, so the fold's own speaks. With a single labelled group
         there is no teacher that has not seen it: its rows are part −1, about which nobody speaks. Without groups, each
-        row is its own.
+        row is its own; rows in time fall into contiguous blocks, unlabelled ones too.
         """
         train = self.fold.train
         labelled = hide_labels(self.dataset, train, labels, self.seed)[train]
+        in_time = self.config.protocol == "blocks" or self.dataset.time is not None
+        if self.dataset.group is None and in_time and labelled.sum() > 1:
+            known = np.zeros(len(self.dataset), bool)
+            known[train[labelled]] = True
+            return cut(ordered(self.dataset), known, parts)[train]
         rows = np.arange(len(train)).astype(str)
         group = rows if self.dataset.group is None else self.dataset.group[train]
-        known = np.unique(group[labelled])
+        names = np.unique(group[labelled])
         rng = np.random.default_rng(seed_of(self.seed, self.number, "crossfit"))
-        part_of = dict(zip(rng.permutation(known), np.arange(len(known)) % parts if len(known) > 1 else [-1]))
+        part_of = dict(zip(rng.permutation(names), np.arange(len(names)) % parts if len(names) > 1 else [-1]))
         part: NDArray = np.array([part_of.get(g, parts) for g in group])
         return part
 

@@ -257,7 +257,8 @@ def _notes(c: Comparison) -> list[str]:
     """What the protocol limits, the chance level, and what limits single rows, each note once."""
     notes = [f"{c.note[:1].upper()}{c.note[1:]}."] if c.note else []
     if math.isfinite(c.chance):
-        notes.append(f"Chance is {unit(c.metric).score(c.chance)}: {DESCRIBED.get(c.task, 'no input is read')}.")
+        told = DESCRIBED.get(c.task, "no input is read")
+        notes.append(f"Chance on the same test rows is {unit(c.metric).score(c.chance)}: {told}.")
     of_rows: dict[str, list[str]] = {}
     for name, row in c.rows.items():
         if row.note:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,18 @@ Pair = tuple[int, int]
 TEXTS = ("id", "group", "target", "prediction")
 RECALLS = (1, 5, 10)
 DESCRIBED = {
-    "classification": "answering one class for every row, the best such answer for the same test rows",
+    "classification": "answering the most common class for every row",
     "regression": "answering the training mean for every row",
-    "segmentation": "answering one class for every pixel, the best such answer for the same test rows",
-    "retrieval": "ordering the same test rows at random",
+    "segmentation": "answering the most common class for every pixel",
+    "retrieval": "ordering the rows at random",
     "anti-spoofing": "accepting every row, or none",
 }
+Facts = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """The labels of one fold and seed's test rows.
+    """What the labels of one fold and seed's test rows give away.
 
     chance: metric -> its value for an answer that reads no input, as the metric is usually written (not signed).
     constant: the only class that occurs, or the names of the targets that have one value in all rows.
@@ -44,18 +45,17 @@ class TestSet:
     chance: dict[str, float] = field(default_factory=dict)
     constant: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """What job.json holds."""
-        return {"chance": self.chance, "constant": list(self.constant)}
-
     def __deepcopy__(self, memo: dict[int, Any]) -> TestSet:
         return self  # pandas copies `attrs`, deeply, in every step
 
 
 def describe_test(
     predictions: pd.DataFrame, task: str, labels: Sequence[str], mean: Sequence[float] | None = None
-) -> TestSet:
-    """The chance levels and constant targets of test rows, from their stored predictions.
+) -> Facts:
+    """What job.json keeps of its test rows' labels, from their stored predictions.
+
+    `counts`: class -> how many rows, or pixels, are of it. Of a regression `spread`: target -> largest less smallest
+    value, and `errors`: MAE and RMSE of the training mean.
 
     Args:
         predictions: one line per test row, as in predictions.csv. Only the columns of the target are read.
@@ -66,31 +66,56 @@ def describe_test(
     if task == "regression":
         return _of_values(predictions, labels, mean)
     if task == "segmentation":
-        counts = np.array([sum(_pixels(predictions, t, p) for p in labels) for t in labels])
-        return TestSet(_of_pixels(counts, labels), _only(counts, labels))
+        return {"counts": {t: sum(_pixels(predictions, t, p) for p in labels) for t in labels}}
     if "target" not in predictions:
-        return TestSet()
+        return {}
     names = predictions["target"].astype(str)
-    counts = names[names != ""].value_counts().reindex(list(labels), fill_value=0).to_numpy(dtype=np.float64)
-    levels: dict[str, Callable[[NDArray], dict[str, float]]] = {"retrieval": _of_ranking, "anti-spoofing": _of_pairs}
-    return TestSet(levels.get(task, _of_classes)(counts), _only(counts, labels))
+    return {"counts": {name: int((names == name).sum()) for name in labels}}
 
 
-def _of_classes(counts: NDArray) -> dict[str, float]:
-    """The best constant answer has the share p of the most common class: its F1 is 2p / (1 + p), the others' 0."""
-    if not counts.any():
+def judge(facts: Mapping[Pair, Facts], task: str, labels: Sequence[str]) -> dict[Pair, TestSet]:
+    """The chance levels of every fold and seed.
+
+    The class that is answered everywhere is the most common one of all test rows together: each fold's own most common
+    class is known to nobody beforehand, and with a person per fold it may be another one each time.
+    """
+    if task == "regression":
+        return {pair: _judged_values(told, labels) for pair, told in facts.items()}
+    counts = {
+        pair: np.array([float(told.get("counts", {}).get(name, 0)) for name in labels]) for pair, told in facts.items()
+    }
+    counts = {pair: count for pair, count in counts.items() if count.any()}
+    if not counts:
         return {}
-    share, present = float(counts.max() / counts.sum()), int((counts > 0).sum())
-    return {"accuracy": share, "unweighted_accuracy": 1 / present, "macro_f1": 2 * share / (1 + share) / present}
+    common = int(np.sum(list(counts.values()), axis=0).argmax())
+    found = {}
+    for pair, count in counts.items():
+        if task == "retrieval":
+            levels = _of_ranking(count)
+        elif task == "anti-spoofing":
+            levels = _of_pairs(count)
+        else:
+            levels = (_of_pixels if task == "segmentation" else _of_classes)(count, common, labels)
+        there = np.flatnonzero(count)
+        found[pair] = TestSet(levels, (str(labels[int(there[0])]),) if len(there) == 1 else ())
+    return found
 
 
-def _of_pixels(counts: NDArray, labels: Sequence[str]) -> dict[str, float]:
-    """A class that is answered everywhere has its share of the pixels as intersection over union, the others 0."""
-    if not counts.any():
-        return {}
+def _of_classes(counts: NDArray, common: int, labels: Sequence[str]) -> dict[str, float]:
+    """One answer c for all rows, with a share p of them: accuracy p; recall 1 and F1 2p / (1 + p) of c, others 0."""
+    share, present = float(counts[common] / counts.sum()), int((counts > 0).sum())
+    f1 = 2 * share / (1 + share) / (present + (share == 0))  # an answer that does not occur counts as a class too
+    return {"accuracy": share, "unweighted_accuracy": float(share > 0) / present, "macro_f1": f1}
+
+
+def _of_pixels(counts: NDArray, common: int, labels: Sequence[str]) -> dict[str, float]:
+    """One answer for all pixels has its share of them as intersection over union, and the other classes 0.
+
+    The level of one class's own `iou.<class>` is that of answering this class.
+    """
     share = counts / counts.sum()
-    present = int((counts > 0).sum())
-    levels = {"miou": float(share.max()) / present, "pixel_accuracy": float(share.max())}
+    occur = int((counts > 0).sum()) + (share[common] == 0)
+    levels = {"miou": float(share[common]) / occur, "pixel_accuracy": float(share[common])}
     return levels | {f"iou.{name}": float(s) for name, s in zip(labels, share)}
 
 
@@ -129,59 +154,58 @@ def _pixels(predictions: pd.DataFrame, true: str, said: str) -> float:
     return float(predictions[column].sum()) if column in predictions else 0.0
 
 
-def _of_values(predictions: pd.DataFrame, labels: Sequence[str], mean: Sequence[float] | None) -> TestSet:
-    """CCC 0, which every constant answer has, and the errors of the training mean."""
+def _of_values(predictions: pd.DataFrame, labels: Sequence[str], mean: Sequence[float] | None) -> Facts:
     known = [name for name in labels if f"target.{name}" in predictions]
     target = predictions[[f"target.{name}" for name in known]].to_numpy(dtype=np.float64)
     finite = np.isfinite(target)
-    levels = {"ccc": 0.0} | ({f"ccc_{name}": 0.0 for name in known} if len(labels) > 1 else {})
+    columns = {name: values[there] for name, values, there in zip(known, target.T, finite.T) if there.any()}
+    told: Facts = {"spread": {name: float(np.ptp(values)) for name, values in columns.items()}}
     if mean is not None and len(mean) == len(known) and finite.any():
         error = (target - np.asarray(mean, dtype=np.float64))[finite]
-        levels |= {"mae": float(np.abs(error).mean()), "rmse": float(np.sqrt(np.square(error).mean()))}
-    constant = [
-        name for name, values, there in zip(known, target.T, finite.T) if there.any() and not np.ptp(values[there])
-    ]
-    return TestSet(levels, tuple(constant))
+        told["errors"] = {"mae": float(np.abs(error).mean()), "rmse": float(np.sqrt(np.square(error).mean()))}
+    return told
 
 
-def _only(counts: NDArray, labels: Sequence[str]) -> tuple[str, ...]:
-    there = np.flatnonzero(counts)
-    return (str(labels[int(there[0])]),) if len(there) == 1 else ()
+def _judged_values(told: Facts, labels: Sequence[str]) -> TestSet:
+    """CCC 0, which every constant answer has, and the errors of the training mean."""
+    each = {f"ccc_{name}": 0.0 for name in labels} if len(labels) > 1 else {}
+    constant = tuple(name for name, spread in told.get("spread", {}).items() if not spread)
+    return TestSet({"ccc": 0.0} | each | told.get("errors", {}), constant)
 
 
 def stored_tests(run: Path, records: Sequence[Mapping[str, Any]]) -> dict[Pair, TestSet]:
     """The test set of every fold and seed with a finished job; of older runs computed from the stored predictions."""
-    found: dict[Pair, TestSet] = {}
+    facts: dict[Pair, Facts] = {}
+    task, labels = "classification", list[str]()
     for record in records:
         pair = (record["job"]["fold"], record["job"]["seed"])
-        if pair in found:
+        named = record.get("labels")
+        if pair in facts or not isinstance(named, list) or not named:
             continue
-        test = _read(record.get("test")) or _recomputed(run, record)
-        if test is not None:
-            found[pair] = test
-    return found
+        task, labels = str(record.get("task", "classification")), [str(name) for name in named]
+        told = _read(record.get("test")) or _recomputed(run, record, task, labels)
+        if told:
+            facts[pair] = told
+    return judge(facts, task, labels)
 
 
-def _read(stored: Any) -> TestSet | None:
+def _read(stored: Any) -> Facts | None:
     try:
-        chance = {str(metric): float(level) for metric, level in stored["chance"].items()}
-        return TestSet(chance, tuple(str(name) for name in stored["constant"]))
-    except (KeyError, TypeError, ValueError, AttributeError):
+        return {str(k): {str(name): float(value) for name, value in told.items()} for k, told in stored.items()}
+    except (TypeError, ValueError, AttributeError):
         return None
 
 
-def _recomputed(run: Path, record: Mapping[str, Any]) -> TestSet | None:
-    """From the job's predictions.csv; None where it cannot be read or job.json does not name task and labels."""
-    job, labels = record["job"], record.get("labels")
-    if not isinstance(labels, list) or not labels:
-        return None
+def _recomputed(run: Path, record: Mapping[str, Any], task: str, labels: Sequence[str]) -> Facts | None:
+    """From the job's predictions.csv; None where it cannot be read."""
+    job = record["job"]
     control = f"~{job['control']}" if job["control"] else ""
     name = f"{job['method']}{control}-l{job['labels']:g}-f{job['fold']}-s{job['seed']}"
     try:
         frame = pd.read_csv(run / "jobs" / name / "predictions.csv", dtype=str, keep_default_na=False)
         numbers = [c for c in frame if c not in TEXTS]
         frame = frame.assign(**{str(c): pd.to_numeric(frame[c], errors="coerce") for c in numbers})
-        return describe_test(frame, str(record.get("task", "classification")), [str(label) for label in labels])
+        return describe_test(frame, task, labels)
     except (OSError, ValueError):
         return None
 

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from sidelight.errors import RunError, unknown
 from sidelight.results.chance import Pair, TestSet, levels_of
-from sidelight.results.remarks import BASELINE, TEACHER, Remark, remarks
+from sidelight.results.remarks import BASELINE as BASELINE
+from sidelight.results.remarks import TEACHER as TEACHER
+from sidelight.results.remarks import Remark, remarks
 from sidelight.results.statistics import UNDEFINED, Interval, Probabilities, correlated_t, gap_closed, nadeau_bengio
 from sidelight.results.store import COSTS, KEYS
 from sidelight.results.units import sign

@@ -83,18 +83,17 @@ def _at_chance(b: Budget, name: str, level: float) -> Remark:
     if lead.mean > 1e-9 and not unsure:
         return Remark(code, "")
     u = unit(b.metric)
-    verb = "is not shown to be above chance" if lead.mean > 1e-9 else "is at chance or below"
     score, chance = u.score(b.mean(name, b.metric)), u.score(float(levels.mean()))
+    found = f"its {metric_name(b.metric)} is {score}, and {DESCRIBED.get(b.task, 'chance')} gives {chance} on the same "
+    found += f"test rows (difference {_interval(b, lead)})"
+    if lead.mean > 1e-9:
+        return Remark(f"{name}_near_chance", f"The {name} is not shown to be above chance: {found}.")
     means = (
         "A gain over it is easy to have and says little."
         if name == BASELINE
         else "It has nothing to teach, whatever the students do."
     )
-    return Remark(
-        code,
-        f"The {name} {verb}: its {metric_name(b.metric)} is {score}, and {DESCRIBED.get(b.task, 'chance')} has "
-        f"{chance} (difference {_interval(b, lead)}). {means}",
-    )
+    return Remark(code, f"The {name} is at chance or below: {found}. {means}")
 
 
 def _no_lead(b: Budget, lead: Interval) -> Remark:
