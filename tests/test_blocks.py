@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from sidelight.experiment.runner import fingerprint
 from sidelight.protocols import Fold, resolve, split, whole
 from small import cell
 
-SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+SHARED = Path(os.environ.get("SIDELIGHT_SHARED", Path(__file__).parents[1].parent / "shared")) / "data"
 
 
 def make(n: int = 200, seed: int = 0, **changes: Any) -> Dataset:
@@ -134,6 +135,9 @@ class TestBlocks:
         assert distance(fold.select, fold.train) > 3
         assert distance(fold.select, fold.test) > 3
         assert fold.test.tolist() == list(range(150, 200))
+        everything = whole(make(split=parts, time=np.arange(200)), "official", 0.25, 0, gap=3)
+        assert (runs(everything.select), len(everything.select)) == (1, 50)
+        assert distance(everything.select, everything.train) > 3
 
     def test_whole_keeps_a_contiguous_block_for_select(self) -> None:
         fold = whole(make(), "blocks", 0.25, 0, gap=2)
@@ -149,6 +153,7 @@ class TestBlocks:
             (make(), {"protocol": "random", "gap": 2}, "protocol 'random' draws none here.*--protocol blocks"),
             (make(), {"gap": 100}, "no select row is left.*smaller gap|no train row is of class"),
             (make(), {"folds": 1}, "folds=1: expected at least 2"),
+            (make(time=np.arange(200) // 100), {}, "2 different times.*needs at least 5"),
             (make(target=np.repeat([0, 1], 100)), {"folds": 2}, "sorted by class.*no order in time.*'random'"),
         ],
     )

@@ -115,7 +115,9 @@ def whole(dataset: Dataset, protocol: str, select: float, seed: int, gap: float 
     """All rows for training, but for the share `select` of the groups (of the rows, if there are none) that chooses
     epochs: the official select rows, where there are. Nothing is left to test; `test` repeats `select`.
     """
-    if protocol == "blocks":
+    official = np.asarray(dataset.split) == "select"
+    chosen_by_data = protocol == "official" and bool((official & dataset.labelled).any())
+    if protocol == "blocks" or (protocol == "official" and _in_time(dataset) and not chosen_by_data):
         nothing = np.zeros(len(dataset), bool)
         train, chosen, _ = block_parts(dataset, "whole", ordered(dataset), nothing, select, seed, gap)
         fold = Fold("whole", train, chosen, chosen)
@@ -123,8 +125,7 @@ def whole(dataset: Dataset, protocol: str, select: float, seed: int, gap: float 
         return fold
     alone = dataset.group is None or protocol == "random"
     units = np.arange(len(dataset)) if alone else np.unique(np.asarray(dataset.group), return_inverse=True)[1]
-    official = np.asarray(dataset.split) == "select"
-    if protocol == "official" and (official & dataset.labelled).any():
+    if chosen_by_data:
         in_select = official
     else:
         in_select = np.isin(units, _carve(dataset, units, _labelled_units(dataset, units), select, seed))
@@ -188,11 +189,15 @@ def _units(dataset: Dataset, protocol: str) -> NDArray:
     return np.asarray(np.unique(dataset.group, return_inverse=True)[1])
 
 
+def _in_time(dataset: Dataset) -> bool:
+    """Whether rows have times and nothing else that says which belong together."""
+    return dataset.group is None and dataset.time is not None
+
+
 def _check_gap(dataset: Dataset, protocol: Protocol, gap: float) -> None:
     if not 0 <= gap < np.inf:
         raise ConfigError(f"gap={gap}: expected 0 or more, in units of the time column (in rows where there is none)")
-    in_time = protocol == "official" and dataset.group is None and dataset.time is not None
-    if gap and protocol != "blocks" and not in_time:
+    if gap and protocol != "blocks" and not (protocol == "official" and _in_time(dataset)):
         raise ConfigError(
             f"gap={gap:g} is a distance between contiguous blocks of rows, and protocol {protocol!r} draws none here; "
             "leave it out, or ask for --protocol blocks (protocol='blocks')"
@@ -212,6 +217,12 @@ def _blocks(dataset: Dataset, folds: int, select: float, seed: int, gap: float) 
         )
     _enough(dataset, int(dataset.labelled.sum()), max(folds, 3), "blocks")
     order = ordered(dataset)
+    times = len(np.unique(order.first[dataset.labelled[order.rows]]))
+    if times < max(folds, 3):
+        raise DataError(
+            f"the labelled rows of {dataset.name} have {times} different times, and rows of one time are not separated: "
+            f"'blocks' needs at least {max(folds, 3)} here; ask for fewer folds or name another time column"
+        )
     block = cut(order, dataset.labelled, folds)
     names = [f"block-{i + 1}" for i in range(folds)]
     return [Fold(n, *block_parts(dataset, n, order, block == i, select, seed, gap)) for i, n in enumerate(names)]
@@ -330,7 +341,7 @@ def _official(dataset: Dataset, select: float, seed: int, gap: float) -> Fold:
     chosen = (dataset.split == "select") & dataset.labelled
     if not test.any():
         raise DataError(f"no 'test' row of {dataset.name} has a label, so nothing can be measured")
-    if not chosen.any() and dataset.group is None and dataset.time is not None:
+    if not chosen.any() and _in_time(dataset):
         order = ordered(dataset)
         at_test, among = near(order, test, gap), train & dataset.labelled
         run = contiguous(dataset, order, among, select, seed, at_test)

@@ -229,7 +229,8 @@ def _builtin(name: str, modalities: Modalities | None, **given: Any) -> Dataset:
     data = DATASETS[name].load()
     for setting, value in given.items():
         if value and not (setting == "task" and value in ("auto", data.task)):
-            raise ConfigError(f"{name} is built in and has its own {setting}; leave {setting}={value!r} out")
+            own = "no times" if setting == "time" else f"its own {setting}"
+            raise ConfigError(f"{name} is built in and has {own}; leave {setting}={value!r} out")
     return data if modalities is None else data.select(list(modalities))
 
 

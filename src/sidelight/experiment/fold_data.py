@@ -100,7 +100,7 @@ class FoldData:
         if self.dataset.group is None and in_time and labelled.sum() > 1:
             known = np.zeros(len(self.dataset), bool)
             known[train[labelled]] = True
-            return cut(ordered(self.dataset), known, parts)[train]
+            return np.asarray(cut(ordered(self.dataset), known, parts)[train])
         rows = np.arange(len(train)).astype(str)
         group = rows if self.dataset.group is None else self.dataset.group[train]
         names = np.unique(group[labelled])

@@ -205,7 +205,7 @@ def _store_others(data: Dataset, out: Path, modalities: list[str]) -> None:
 
 
 def _table(data: Dataset) -> pd.DataFrame:
-    """The rows: id, target (several under their own names), group, split."""
+    """The rows: id, target (several under their own names), group, split, time."""
     columns: dict[str, NDArray] = {"id": data.ids}
     if data.task == "classification":
         names = np.array([*data.labels, ""], dtype=object)
@@ -217,6 +217,8 @@ def _table(data: Dataset) -> pd.DataFrame:
         columns["group"] = data.group
     if data.split is not None:
         columns["split"] = data.split
+    if data.time is not None:
+        columns["time"] = data.time
     return pd.DataFrame(columns)
 
 
