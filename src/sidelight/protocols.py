@@ -68,7 +68,7 @@ def split(
     seed: int = 0,
     gap: float = 0.0,
 ) -> list[Fold]:
-    """The folds of a protocol, disjoint in groups. Warns where `folds` was chosen and the protocol has its own number.
+    """The folds of a protocol, disjoint in groups but for random and blocks. Warns where `folds` was chosen and the protocol has its own number.
 
     auto: official where the data have a split, else group-kfold, else blocks where rows have times; never random, which
     has to be asked for. group-kfold, random: `folds` parts, redrawn with each seed and balanced in class.
@@ -220,7 +220,7 @@ def _blocks(dataset: Dataset, folds: int, select: float, seed: int, gap: float) 
     times = len(np.unique(order.first[dataset.labelled[order.rows]]))
     if times < max(folds, 3):
         raise DataError(
-            f"the labelled rows of {dataset.name} have {times} different times, and rows of one time are not separated: "
+            f"the labelled rows of {dataset.name} have {times} different times, and rows of one time stay together: "
             f"'blocks' needs at least {max(folds, 3)} here; ask for fewer folds or name another time column"
         )
     block = cut(order, dataset.labelled, folds)
