@@ -68,7 +68,9 @@ def split(
     seed: int = 0,
     gap: float = 0.0,
 ) -> list[Fold]:
-    """The folds of a protocol, disjoint in groups but for random and blocks. Warns where `folds` was chosen and the protocol has its own number.
+    """The folds of a protocol, disjoint in groups but for random and blocks.
+
+    Warns where `folds` was chosen and the protocol has its own number.
 
     auto: official where the data have a split, else group-kfold, else blocks where rows have times; never random, which
     has to be asked for. group-kfold, random: `folds` parts, redrawn with each seed and balanced in class.
