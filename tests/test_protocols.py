@@ -17,6 +17,7 @@ from sidelight.config import Config
 from sidelight.data import Dataset
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.protocols import FOLDS, Fold, hide_labels, resolve, split
+from sidelight.strata import warn_of_one_class
 
 
 def make(n: int = 60, groups: int | None = 12, classes: int = 3, seed: int = 0, **changes: Any) -> Dataset:
@@ -322,3 +323,14 @@ def test_whose_labels_are_kept_depends_on_no_target_outside_of_the_rows(groups: 
 def test_a_share_is_a_share(share: float) -> None:
     with pytest.raises(ConfigError, match=r"label_groups.*0 < share"):
         hide_labels(make(), np.arange(60), share)
+
+
+def test_parts_of_one_class_are_warned_of_once() -> None:
+    d = make(60, groups=6, target=np.arange(60) % 6 % 3)
+    folds = split(d, "leave-one-group-out")
+    with pytest.warns(SidelightWarning, match=r"of one class only: test rows of g00 \('a'\), .* and 3 more"):
+        warn_of_one_class(d, {f"test rows of {f.name}": f.test for f in folds})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_one_class(make(), {"test rows": np.arange(10)})
+        warn_of_one_class(regression(), {"test rows": np.arange(10)})

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset, row_values
+from sidelight.errors import SidelightWarning
 
 DRAWS = 30
 """Of how many random parts the best balanced one is kept."""
+
+
+def warn_of_one_class(dataset: Dataset, parts: Mapping[str, NDArray]) -> None:
+    """Warn, once, where all labelled rows of a part are of one class. parts: how it is called -> row numbers."""
+    held = {name: dataset.classes(rows) for name, rows in parts.items()}
+    found = [f"{name} ({dataset.labels[next(iter(codes))]!r})" for name, codes in held.items() if len(codes) == 1]
+    if found:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        warnings.warn(
+            f"of one class only: {', '.join(found[:3])}{more}. Answering it is always right there: that chooses no "
+            "epoch and tells no network from another. Ask for fewer or other folds, or another select.",
+            SidelightWarning,
+            stacklevel=2,
+        )
 
 
 def strata_of(dataset: Dataset, rows: NDArray | slice = slice(None)) -> NDArray:

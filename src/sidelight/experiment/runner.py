@@ -36,6 +36,7 @@ from sidelight.methods import Recipe, check_options, parse_methods
 from sidelight.places import anchored
 from sidelight.protocols import resolve, split
 from sidelight.results.store import remove_leftovers, write_atomic
+from sidelight.strata import warn_of_one_class
 from sidelight.tasks import asked_task
 
 ELSEWHERE = "Choose another folder with --output (output=…)."
@@ -141,9 +142,12 @@ def _check_subsets(config: Config, dataset: Dataset, available: Sequence[str]) -
 
 def jobs_of(config: Config, dataset: Dataset) -> list[Job]:
     """The plan of a settled configuration."""
-    folds = len(split(dataset, config.protocol, config.folds, config.select, config.seed, config.gap))
+    folds = split(dataset, config.protocol, config.folds, config.select, config.seed, config.gap)
     warn_of_neighbours(dataset, config.protocol)
-    return plan(config, folds, list(config.label_groups))
+    warn_of_one_class(
+        dataset, {f"{part} rows of {f.name}": getattr(f, part) for f in folds for part in ("select", "test")}
+    )
+    return plan(config, len(folds), list(config.label_groups))
 
 
 def execute(
