@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sidelight.data.dataset import Dataset
-from sidelight.data.moments import mask, moments, pixel_moments
+from sidelight.data.moments import mask, moments, pixel_moments, statistics_sizes
 from sidelight.data.pixels import CLIP, standardised
 from sidelight.data.rows import is_lazy
 from sidelight.data.statistics import STANDARD, window_statistics
-from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
 from sidelight.video.augment import STATISTICS
 
 CHUNK = 4096
@@ -148,6 +149,7 @@ class Preprocessor(nn.Module):
         if standardize == "group":
             assert group is not None
             self.calibrate(inputs, lengths, present, group)
+        self._warn_constant(dataset.name)
         return self
 
     def forward(
@@ -170,7 +172,7 @@ class Preprocessor(nn.Module):
                 out[m] = standardised(x, *self.pixels(m, x, here, group), here)
                 continue
             f = self._features(m, x, length)
-            mean, scale = self._statistics_for(m, f, length, here, group)
+            mean, scale = self._statistics_for(m, x, f, length, here, group)
             f = (f - mean) * scale
             f = f if self.plans[m].standard == "none" else f.clamp(-CLIP, CLIP)
             keep = mask(f, length if f.dim() == 3 else None, here)
@@ -182,7 +184,7 @@ class Preprocessor(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(B, C) mean and scale of the images x, (B, C, H, W), by which `standardised` makes of them what is read."""
         f = self._features(m, x, None)
-        mean, scale = self._statistics_for(m, f, None, present, group)
+        mean, scale = self._statistics_for(m, x, f, None, present, group)
         rows = (x.shape[0], self.plans[m].channels)
         return mean.reshape(-1, rows[1]).expand(rows), scale.reshape(-1, rows[1]).expand(rows)
 
@@ -203,7 +205,7 @@ class Preprocessor(nn.Module):
             if m not in inputs:
                 raise ConfigError(f"calibration needs every modality that is read; {m!r} is missing")
             f = self._features(m, inputs[m], lengths.get(m))
-            added = self._group_rows(m, f, lengths.get(m), present.get(m), names, new)
+            added = self._group_rows(m, inputs[m], f, lengths.get(m), present.get(m), names, new)
             for kind, rows in zip(("mean", "scale"), added):
                 self.register_buffer(f"{kind}_{self._index(m)}", torch.cat([self._get(kind, m), rows]))
         self.groups += new
@@ -275,6 +277,20 @@ class Preprocessor(nn.Module):
             x = torch.where(torch.isnan(x), fill, x)
         return window_statistics(x, length, plan.statistics, plan.shape[0]) if plan.statistics else x
 
+    def _warn_constant(self, name: str) -> None:
+        """Says which modalities tell nothing; the sentence is the same in every fold, so it is shown once."""
+        for m, plan in self.plans.items():
+            grouped = self.standardize == "group" and not plan.standard
+            scale = self._get("scale", m)[1 if grouped else 0 :]
+            if plan.standard in ("", "train") and not scale.any():
+                warnings.warn(
+                    f"{name}: modality {m!r} is constant on the training rows{' of every group' * grouped}: it is read "
+                    "as zeros and tells a network nothing. Look at its recordings and their unit (values are kept to "
+                    "7 digits: subtract a large offset before they are stored), or leave the modality out",
+                    SidelightWarning,
+                    stacklevel=4,
+                )
+
     def _fit_one(self, m: str, x: Tensor, length: Tensor | None, present: Tensor) -> None:
         plan, mean, scale = self.plans[m], self._get("mean", m), self._get("scale", m)
         if plan.standard == "none":
@@ -289,10 +305,22 @@ class Preprocessor(nn.Module):
         if self.impute == "mean":
             self._get("fill", m).copy_(moments(x, mask(x, length, present))[0])
         f = torch.cat([self._features(m, *part) for part in _chunks(x, length)])
-        mean[0], scale[0] = moments(f, mask(f, length if f.dim() == 3 else None, present))
+        size = self._sizes(m, x, f, length, present)
+        mean[0], scale[0] = moments(f, mask(f, length if f.dim() == 3 else None, present), size)
+
+    def _sizes(self, m: str, x: Tensor, f: Tensor, length: Tensor | None, present: Tensor | None) -> Tensor | None:
+        """(D,) what the window statistics f of x were computed from is as large as; None of other rows."""
+        parts = self.plans[m].statistics
+        return statistics_sizes(x, mask(x, length, present), f, parts) if parts else None
 
     def _statistics_for(
-        self, m: str, f: Tensor, length: Tensor | None, present: Tensor | None, group: Sequence[str] | NDArray | None
+        self,
+        m: str,
+        x: Tensor,
+        f: Tensor,
+        length: Tensor | None,
+        present: Tensor | None,
+        group: Sequence[str] | NDArray | None,
     ) -> tuple[Tensor, Tensor]:
         """Mean and scale that broadcast over f."""
         mean, scale = self._get("mean", m), self._get("scale", m)
@@ -303,7 +331,7 @@ class Preprocessor(nn.Module):
         names = np.asarray(group).astype(str)
         new = [g for g in np.unique(names).tolist() if g not in self.groups]
         if new:
-            more = self._group_rows(m, f, length, present, names, new)
+            more = self._group_rows(m, x, f, length, present, names, new)
             mean, scale = torch.cat([mean, more[0]]), torch.cat([scale, more[1]])
         code = {g: 1 + i for i, g in enumerate([*self.groups, *new])}
         which = torch.tensor([code[g] for g in names.tolist()], device=f.device)
@@ -311,14 +339,21 @@ class Preprocessor(nn.Module):
         return mean[which].view(shape), scale[which].view(shape)
 
     def _group_rows(
-        self, m: str, f: Tensor, length: Tensor | None, present: Tensor | None, names: NDArray, new: Sequence[str]
+        self,
+        m: str,
+        x: Tensor,
+        f: Tensor,
+        length: Tensor | None,
+        present: Tensor | None,
+        names: NDArray,
+        new: Sequence[str],
     ) -> tuple[Tensor, Tensor]:
         """(G, C) means and scales of the new groups; of one that lacks the modality throughout, the train rows'."""
         if self.plans[m].standard:
             same = [self._get(kind, m)[:1].expand(len(new), -1) for kind in ("mean", "scale")]
             return same[0], same[1]
         keep = mask(f, length if f.dim() == 3 else None, present)
-        of = pixel_moments if self.plans[m].image else moments
+        size = self._sizes(m, x, f, length, present)
         means, scales = [self._get("mean", m)[:0]], [self._get("scale", m)[:0]]
         for g in new:
             rows = torch.from_numpy(np.flatnonzero(names == g)).to(f.device)
@@ -330,8 +365,10 @@ class Preprocessor(nn.Module):
             part = None if keep is None else keep[rows]
             if part is not None and not part.any():
                 mean, scale = self._get("mean", m)[0], self._get("scale", m)[0]
+            elif self.plans[m].image:
+                mean, scale = pixel_moments(f[rows], None if part is None else part.flatten())
             else:
-                mean, scale = of(f[rows], part if part is None or f.dim() < 4 else part.flatten())
+                mean, scale = moments(f[rows], part, size)
             means.append(mean[None])
             scales.append(scale[None])
         return torch.cat(means), torch.cat(scales)
