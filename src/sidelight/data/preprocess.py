@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from sidelight.data.dataset import Dataset
 from sidelight.data.moments import mask, moments, pixel_moments, statistics_sizes
+from sidelight.data.overflow import overflowed
 from sidelight.data.pixels import CLIP, standardised
-from sidelight.data.rows import is_lazy
+from sidelight.data.rows import is_lazy, name_row
+from sidelight.data.seen import Seen
 from sidelight.data.statistics import STANDARD, window_statistics
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
 from sidelight.video.augment import STATISTICS
@@ -30,7 +32,9 @@ class Plan:
     """One modality: its raw row shape, (D,), (T, C), (C, H, W) or (C, T, H, W).
 
     Whether the T of signals varies; which window statistics are taken of them, if any; the names of a vector's columns,
-    where it had them; what it is standardised by, as `Dataset.standard` ("": as the experiment says).
+    where it had them; what it is standardised by, as `Dataset.standard` ("": as the experiment says); the unit of the
+    values ("": not given); samples a second (Hz; 0: not given); how many steps of longer rows are read (0: all); the
+    ranges of the training rows (None: not known).
     """
 
     shape: tuple[int, ...]
@@ -38,6 +42,10 @@ class Plan:
     statistics: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     standard: str = ""
+    unit: str = ""
+    rate: float = 0.0
+    longest: int = 0
+    seen: Seen | None = None
 
     @property
     def image(self) -> bool:
@@ -133,7 +141,8 @@ class Preprocessor(nn.Module):
                 )
             made = tuple(parts) if m in wanted else ()
             columns, standard = dataset.columns.get(m, ()), dataset.standard.get(m, "")
-            plans[m] = Plan(dataset.shape(m), m in dataset.lengths, made, columns, standard)
+            facts = dataset.units.get(m, ""), dataset.rates.get(m, 0.0), dataset.longest.get(m, 0)
+            plans[m] = Plan(dataset.shape(m), m in dataset.lengths, made, columns, standard, *facts)
         if standardize == "group" and dataset.group is None:
             raise ConfigError(
                 f"standardize='group' needs groups, and {dataset.name} has none; say which column (group=…)"
@@ -146,10 +155,16 @@ class Preprocessor(nn.Module):
             if not present[m].any():
                 raise DataError(f"{dataset.name}: modality {m!r} is absent from all {len(rows)} train rows")
             self._fit_one(m, inputs[m], lengths.get(m), present[m])
+            self._check_fitted(dataset.name, m, inputs[m], dataset.ids[rows])
         if standardize == "group":
             assert group is not None
             self.calibrate(inputs, lengths, present, group)
         self._warn_constant(dataset.name)
+        for m, plan in self.plans.items():
+            if plan.standard != "none" and len(inputs[m]):
+                there = present[m].numpy() if len(inputs[m]) == len(present[m]) else np.ones(len(inputs[m]), bool)
+                length = lengths[m].numpy() if m in lengths else None
+                self.plans[m] = replace(plan, seen=Seen.of(inputs[m].numpy(), length, there))
         return self
 
     def forward(
@@ -206,6 +221,8 @@ class Preprocessor(nn.Module):
                 raise ConfigError(f"calibration needs every modality that is read; {m!r} is missing")
             f = self._features(m, inputs[m], lengths.get(m))
             added = self._group_rows(m, inputs[m], f, lengths.get(m), present.get(m), names, new)
+            if not all(rows.isfinite().all() for rows in added):
+                raise DataError(overflowed(f"modality {m!r}", inputs[m], f"the rows of {', '.join(new[:3])}"))
             for kind, rows in zip(("mean", "scale"), added):
                 self.register_buffer(f"{kind}_{self._index(m)}", torch.cat([self._get(kind, m), rows]))
         self.groups += new
@@ -231,6 +248,10 @@ class Preprocessor(nn.Module):
                     "statistics": list(p.statistics),
                     "columns": list(p.columns),
                     "standard": p.standard,
+                    "unit": p.unit,
+                    "rate": p.rate,
+                    "longest": p.longest,
+                    "seen": None if p.seen is None else p.seen.to_config(),
                 }
                 for m, p in self.plans.items()
             },
@@ -249,6 +270,10 @@ class Preprocessor(nn.Module):
                 tuple(p["statistics"]),
                 tuple(p.get("columns", ())),
                 str(p.get("standard", "")),
+                str(p.get("unit", "")),
+                float(p.get("rate", 0)),
+                int(p.get("longest", 0)),
+                Seen.from_config(p.get("seen")),
             )
             for m, p in config["modalities"].items()
         }
@@ -276,6 +301,13 @@ class Preprocessor(nn.Module):
         if self.impute == "mean" and not plan.image:  # an image's gaps are 0 after `standardised`
             x = torch.where(torch.isnan(x), fill, x)
         return window_statistics(x, length, plan.statistics, plan.shape[0]) if plan.statistics else x
+
+    def _check_fitted(self, name: str, m: str, x: Tensor, ids: NDArray) -> None:
+        """Raises DataError where statistics overflowed, naming the row with the largest value."""
+        if self._get("mean", m).isfinite().all() and self._get("scale", m).isfinite().all():
+            return
+        i = int(x.flatten(1).abs().nan_to_num(0).amax(1).argmax())
+        raise DataError(overflowed(f"{name}: modality {m!r}", x[i], name_row(i, ids)))
 
     def _warn_constant(self, name: str) -> None:
         """Says which modalities tell nothing; the sentence is the same in every fold, so it is shown once."""

@@ -58,7 +58,8 @@ class Deployed(nn.Module):
 
         present: modality -> (B,) bool, where not every row has it; whatever stands in the others is not read.
         """
-        present = dict(present or {})
+        present, plans = dict(present or {}), self.preprocessor.plans
+        lengths = {m: n.clamp(max=plans[m].longest) if plans[m].longest else n for m, n in lengths.items()}
         known = {m: x.masked_fill(~_rows(present[m], x), 0) if m in present else x for m, x in inputs.items()}
         padded = {m: _zeros_after(x, lengths[m]) if m in lengths else x for m, x in known.items()}
         if self.preprocessor.impute == "mean":
