@@ -63,10 +63,10 @@ def far_sentence(m: str, plan: Plan, found: Sequence[Far]) -> str:
     others = f" ({more} other {'columns' if len(plan.shape) == 1 else 'channels'} too)" if more else ""
     rate = f" at {plan.rate:g} Hz" if plan.rate else ""
     return (
-        f"{m!r} is far from the training rows: the {what} is {_short(far.given)}{_times(far)} in the rows given, but was "
-        f"{_short(far.low)} to {_short(far.high)}{unit} in training{others}. The student was trained on "
-        f"{plan.unit or 'a unit that was not given'}{rate}, axes {' x '.join(AXES[len(plan.shape)])}: give the rows in the "
-        "same unit, or look for a sensor that stands still; else do not trust these predictions"
+        f"{m!r} is far from the training rows: the {what} is {_short(far.given)}{_times(far)} in the rows given, but "
+        f"was {_short(far.low)} to {_short(far.high)}{unit} in training{others}. The student was trained on "
+        f"{plan.unit or 'a unit that was not given'}{rate}, axes {' x '.join(AXES[len(plan.shape)])}: give the rows in "
+        "the same unit, or look for a sensor that stands still; else do not trust these predictions"
     )
 
 
