@@ -133,7 +133,7 @@ def test_it_is_a_setting_and_a_dataset_has_its_own() -> None:
     assert load_config({"data": "phone-watch", "longest": {"voice": 100}}).longest == {"voice": 100}
     data = load(source(100), longest={"voice": 50})
     with pytest.raises(ConfigError, match="longest: a Dataset has its own"):
-        compare(data, ["voice"], ["voice"], longest={"voice": 5})
+        compare(data, ["voice"], ["face"], longest={"voice": 5})
 
 
 @pytest.mark.parametrize("encoder", ["cnn", "statistics"])
@@ -211,7 +211,7 @@ def load_quietly() -> Dataset:
         return load(source())
 
 
-@pytest.mark.parametrize("encoder", ["cnn", "statistics"])
+@pytest.mark.parametrize("encoder", [pytest.param("cnn", marks=pytest.mark.slow), "statistics"])
 def test_graphs_take_any_length(encoder: str, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     data = load(source(90))

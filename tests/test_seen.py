@@ -21,6 +21,7 @@ from sidelight.export import Student, load_student
 from sidelight.networks.build import build_network
 from sidelight.tasks import Classification
 
+NAMES = ("heat", "rate", "skin", "breath")
 PHONE_WATCH = ("phone_acc", "phone_gyro")
 
 
@@ -116,9 +117,8 @@ def test_a_sensor_that_stands_still_is_said_by_its_channel(phones: Any) -> None:
 
 def vectors(n: int = 400) -> Dataset:
     x = np.random.default_rng(0).normal(size=(n, 4)) * [1, 10, 1, 1] + [0, 50, 0, 0]
-    names = {"body": ("heat", "rate", "skin", "breath")}
     target = np.arange(n) % 2
-    return Dataset("toy", {"body": x}, target, target >= 0, "classification", ("a", "b"), columns=names)
+    return Dataset("toy", {"body": x}, target, target >= 0, "classification", ("a", "b"), columns={"body": NAMES})
 
 
 @pytest.mark.parametrize(
@@ -191,14 +191,17 @@ def test_files_that_do_not_say_still_load_and_do_not_warn(phones: Any) -> None:
     np.testing.assert_array_equal(before.predict_proba(x), expected)
 
 
-def test_graphs_say_the_same(phones: Any, tmp_path: Path) -> None:
+def test_graphs_say_the_same(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    data, train, _ = phones
-    student = make_student(data, train, "phone_acc")
+    data = vectors()
+    data.units["body"], data.rates["body"] = "uS", 4.0
+    student = make_student(data, np.arange(200), "body")
     model = onnx.load(student.export(tmp_path / "student.onnx"))
     (told,) = (json.loads(p.value) for p in model.metadata_props if p.key == "sidelight")
     assert told["inputs"] == student.inputs
-    text = model.graph.input[0].doc_string
-    assert text.startswith("(rows, 64, 3): rows x time x channels. Unit: m/s^2. Sampling rate: 50 Hz. Training rows")
-    assert all(f"{low:.3g} to {high:.3g}" in text for low, high in student.inputs["phone_acc"]["range"])
+    ranges = [f"{name}: {low:.3g} to {high:.3g}" for name, (low, high) in zip(NAMES, student.inputs["body"]["range"])]
+    assert model.graph.input[0].doc_string == (
+        "(rows, 4): rows x columns. Unit: uS. Sampling rate: 4 Hz. Training rows (0.1 % to 99.9 %): "
+        + "; ".join(ranges)
+    )

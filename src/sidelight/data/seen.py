@@ -15,8 +15,10 @@ NEW_ROWS, ROWS, VALUES, PER_ROW = 512, 2**15, 2**23, 1024
 """At most so many new rows, training rows, values of all rows, and time steps or pixels of a row are looked at."""
 FACTOR, SPANS = 3.0, 1.0
 """Far outside: this many times below or above a range of one sign, this many of its widths beyond one of both signs."""
-ALONE = 10.0
+ALONE = 30.0
 """A column of a vector is far outside on its own where it is this many times farther."""
+NOTHING = 1.5
+"""How far 0 is from a range of one sign, at least: many sensors say 0 now and then."""
 SHARE = 0.2
 """Of a vector's columns, more than this share has to be far outside."""
 SEVERAL, COLLAPSED = 20, 0.01
@@ -178,8 +180,9 @@ def _outside(what: str, x: NDArray, ranges: Ranges) -> list[Far]:
     mirrored = high < 0
     size, least, most = np.where(mirrored, (-given, -high, -low), (given, low, high))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        ratio = np.maximum(least / np.maximum(size, 0), size / most) / FACTOR
         apart = np.maximum(low - given, given - high) / (SPANS * (high - low))
+        ratio = np.maximum(least / size, size / most) / FACTOR
+    ratio = np.where(size > 0, ratio, np.fmax(apart, NOTHING))
     distance = np.where(least > 0, ratio, np.where(high > low, apart, 0))  # what was always 0 is not read
     order = [int(i) for i in np.argsort(-np.nan_to_num(distance), kind="stable") if distance[i] > 1]
     return [
