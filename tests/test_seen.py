@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from sidelight import load
 from sidelight.config import NetworkConfig
 from sidelight.data import Dataset, Preprocessor
+from sidelight.data.prepared import Facts, write_prepared
+from sidelight.data.recordings import Signal
 from sidelight.data.seen import Seen
 from sidelight.errors import SidelightWarning
 from sidelight.export import Student, load_student
@@ -102,8 +105,8 @@ def test_predict_names_modality_what_was_given_the_range_and_the_unit(phones: An
     (text,) = said(student, {"phone_acc": x / 9.81})
     assert text.startswith("'phone_acc' is far from the training rows: the norm over the channels is 1.0")
     assert "times less" in text
-    assert "but was 9.58 to 12.1 m/s^2 in training" in text
-    assert "m/s^2 at 50 Hz, axes rows x time x channels: give the rows in the same unit" in text
+    assert "but was 9.58 to 12.1 m/s2 in training" in text
+    assert "m/s2 at 50 Hz, axes rows x time x channels: give the rows in the same unit" in text
 
 
 def test_a_sensor_that_stands_still_is_said_by_its_channel(phones: Any) -> None:
@@ -163,7 +166,7 @@ def test_inputs_say_unit_rate_axes_and_range_and_survive_files(phones: Any, tmp_
     student = make_student(data, train, "phone_acc")
     told = student.inputs["phone_acc"]
     assert (told["shape"], told["axes"]) == (["rows", 64, 3], ["rows", "time", "channels"])
-    assert (told["unit"], told["rate_hz"]) == ("m/s^2", 50.0)
+    assert (told["unit"], told["rate_hz"]) == ("m/s2", 50.0)
     expected = np.quantile(data.inputs["phone_acc"][train].reshape(-1, 3), [0.001, 0.999], axis=0).T
     np.testing.assert_allclose(told["range"], expected, rtol=1e-5)
     again = load_student(student.save(tmp_path))
@@ -205,3 +208,18 @@ def test_graphs_say_the_same(tmp_path: Path) -> None:
         "(rows, 4): rows x columns. Unit: uS. Sampling rate: 4 Hz. Training rows (0.1 % to 99.9 %): "
         + "; ".join(ranges)
     )
+
+
+def test_unit_and_rate_of_a_recording_reach_the_student(tmp_path: Path) -> None:
+    n, rng = 12, np.random.default_rng(0)
+    for i in range(n):
+        pd.DataFrame(rng.normal(9, 2, (50, 2)), columns=["x", "y"]).to_csv(tmp_path / f"{i}.csv", index=False)
+    rows = [{"id": f"r{i}", "target": "ab"[i % 2], "acc_file_name": str(tmp_path / f"{i}.csv")} for i in range(n)]
+    kind = Signal(columns=("x", "y"), rate=50, unit="m/s2", seconds=1, resample_to=25)
+    data = load(write_prepared(tmp_path / "made", rows, {"acc": kind}, Facts("toy")))
+    assert (data.units, data.rates) == ({"acc": "m/s2"}, {"acc": 25.0})
+    student = make_student(data.select(["acc"]), np.arange(n), "acc")
+    assert (student.inputs["acc"]["unit"], student.inputs["acc"]["rate_hz"]) == ("m/s2", 25.0)
+    bare = Signal(columns=("x", "y"), rate=50, seconds=1)
+    data = load(write_prepared(tmp_path / "bare", rows, {"acc": bare}, Facts("toy")))
+    assert (data.units, data.rates) == ({}, {"acc": 50.0})

@@ -80,7 +80,7 @@ class Dataset:
               train rows, all groups alike), "none", or a name of `sidelight.video.STATISTICS`.
     meaning:  modality -> what recordings its rows were made of (`Kind.meaning`), which new rows have to share.
     skipped:  rows that were dropped since a recording cannot be read: their `id`, `modality` and `reason`.
-    units:    modality -> the unit of its values, e.g. "m/s^2", where it is known. The student carries it.
+    units:    modality -> the unit of its values, e.g. "m/s2", where it is known. The student carries it.
     rates:    modality -> samples a second (Hz), where that is known. The student carries it.
     longest:  modality -> how many time steps of a signal's rows are read; longer rows are cut after so many.
 

@@ -184,6 +184,7 @@ def _outside(what: str, x: NDArray, ranges: Ranges) -> list[Far]:
         ratio = np.maximum(least / size, size / most) / FACTOR
     ratio = np.where(size > 0, ratio, np.fmax(apart, NOTHING))
     distance = np.where(least > 0, ratio, np.where(high > low, apart, 0))  # what was always 0 is not read
+    distance = np.where(np.isnan(given), 0, distance)
     order = [int(i) for i in np.argsort(-np.nan_to_num(distance), kind="stable") if distance[i] > 1]
     return [
         Far(what, None if what == NORM else i, float(given[i]), float(low[i]), float(high[i]), float(distance[i]))
