@@ -211,15 +211,33 @@ def load_quietly() -> Dataset:
         return load(source())
 
 
-@pytest.mark.parametrize("encoder", [pytest.param("cnn", marks=pytest.mark.slow), "statistics"])
-def test_graphs_take_any_length(encoder: str, tmp_path: Path) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    data = load(source(90))
-    student = make_student(data, encoder)
-    session = onnxruntime.InferenceSession(student.export(tmp_path / "s.onnx"))
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("encoder", "suffix"),
+    [
+        ("cnn", ".pt2"),
+        pytest.param("statistics", ".pt2", marks=SLOW),
+        pytest.param("cnn", ".onnx", marks=SLOW),
+        pytest.param("statistics", ".onnx", marks=SLOW),
+    ],
+)
+def test_graphs_take_any_length(encoder: str, suffix: str, tmp_path: Path) -> None:
+    student = make_student(load(source(90)), encoder)
+    path = student.export(tmp_path / f"student{suffix}")
     rng = np.random.default_rng(1)
     for steps in (20, 90, 500):
         x = rng.normal(size=(3, steps, 2)).astype(np.float32)
         n = np.array([steps, 10, steps - 5])
-        got = session.run(["probabilities"], {"voice": x, "voice_length": n})[0]
-        np.testing.assert_allclose(got, student.predict_proba({"voice": x}, lengths={"voice": n}), atol=1e-5)
+        expected = student.predict_proba({"voice": x}, lengths={"voice": n})
+        np.testing.assert_allclose(run(path, x, n), expected, atol=1e-5)
+
+
+def run(path: Path, x: np.ndarray, n: np.ndarray) -> np.ndarray:
+    if path.suffix == ".onnx":
+        onnxruntime = pytest.importorskip("onnxruntime")
+        session = onnxruntime.InferenceSession(path)
+        return np.asarray(session.run(["probabilities"], {"voice": x, "voice_length": n})[0])
+    with torch.no_grad():
+        return np.asarray(torch.export.load(path).module()(torch.from_numpy(x), torch.from_numpy(n))[0])

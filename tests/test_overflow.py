@@ -31,7 +31,7 @@ def make_data(**more: Any) -> Dataset:
 
 def make_student(task: str = "classification", standardize: str = "train") -> Student:
     data = make_data()
-    p = Preprocessor.fit(data, np.arange(N), data.modalities, {"acc"}, standardize)
+    p = Preprocessor.fit(data, np.arange(N), data.modalities, {"acc"}, standardize, parts=("moments", "magnitude"))
     torch.manual_seed(0)
     network = build_network(p.shapes, list(data.modalities), 2, NetworkConfig(width=8))
     return Student(network, p, TASKS[task](("a", "b")))
