@@ -211,6 +211,8 @@ class Config:
             methods that need privileged features or have stages of their own.
         impute: "no" (NaN is an error) or "mean" (the train rows' mean).
         on_error: of recordings that cannot be read: "raise", or "skip" to drop their rows and list them in skipped.csv.
+        longest: time steps that are read of a signal's longer rows, e.g. longest.voice=1000, where a few very long rows
+            would pad all others; the student reads as many.
         standardize: "train" (statistics of the train rows) or "group" (each group by its own; new groups need data).
         options: settings of one method by its name, e.g. options.kl.temperature=2; docs/methods.md lists them.
         output: run folder (empty: runs/<data name>).
@@ -240,6 +242,7 @@ class Config:
     self_distillation: list[str] = field(default_factory=lambda: ["none"])
     impute: Literal["no", "mean"] = "no"
     on_error: Literal["raise", "skip"] = "raise"
+    longest: dict[str, int] = field(default_factory=dict)
     standardize: Literal["train", "group"] = "train"
     network: NetworkConfig = field(default_factory=NetworkConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

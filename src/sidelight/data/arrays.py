@@ -17,7 +17,11 @@ RESERVED = ("class_names", "labelled")
 
 
 def read_arrays(
-    source: Mapping[str, Any], name: str, find: Callable[[Sequence[str]], Roles], modalities: Sequence[str] | None
+    source: Mapping[str, Any],
+    name: str,
+    find: Callable[[Sequence[str]], Roles],
+    modalities: Sequence[str] | None,
+    longest: Mapping[str, int] | None = None,
 ) -> tuple[Raw, Roles]:
     """Arrays by name. Beside the role columns: `class_names` (C,), `labelled` (N,) bool, `<modality>_length` and
     `<modality>_present` (N,). A list of (T_i, C) arrays (None: absent) is a variable-length modality.
@@ -34,7 +38,7 @@ def read_arrays(
         names = [m for m in source if m not in roles.names and m not in RESERVED and _is_modality(name, source, m, n)]
     else:
         names = list(modalities)
-    raw = Raw(name, n, {}, columns=columns)
+    raw = Raw(name, n, {}, columns=columns, longest=longest or {})
     for m in names:
         if m not in source:
             raise DataError(f"{name}: {unknown('modality', m, [k for k in source if k not in roles.names])}")
@@ -125,7 +129,9 @@ def _add(raw: Raw, m: str, source: Mapping[str, Any], dense: bool) -> None:
     if isinstance(value, list | tuple) and not np.isscalar(value[0] if value else 0):
         rows = [None if v is None else np.asarray(v) for v in value]
         rows = [r[:, :, None] if dense and r is not None and r.ndim == 2 else r for r in rows]
-        x, present, lengths = stack_rows(raw.name, m, rows, [f"row {i}" for i in range(len(rows))])
+        x, present, lengths = stack_rows(
+            raw.name, m, rows, [f"row {i}" for i in range(len(rows))], raw.longest.get(m, 0)
+        )
     else:
         array = np.asarray(value)
         if array.dtype.kind not in "fiub" or array.ndim == 0:

@@ -31,6 +31,8 @@ class Batch:
               since a whole data set of floating point images is too large; `ready` standardises them.
     files:    modality -> rows that are still files; `ready` decodes them into `inputs`.
     maps:     label maps that are still files, the target being (B, 0, 0); `ready` decodes them into `target`.
+    uneven:   signals of which some rows are far longer than the rest -> least time steps of a batch: `take` pads these
+              to the longest of the rows taken, not to the longest of all.
     """
 
     inputs: dict[str, Tensor]
@@ -42,22 +44,26 @@ class Batch:
     pixels: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     files: dict[str, LazyRows] = field(default_factory=dict)
     maps: LabelMaps | None = None
+    uneven: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
 
     def take(self, rows: Tensor) -> Batch:
         """The given rows, in the given order; `index` keeps pointing at where they came from."""
+        lengths = {m: x[rows] for m, x in self.lengths.items()}
+        steps = {m: max(least, int(lengths[m].max())) for m, least in self.uneven.items() if len(rows)}
         return Batch(
-            {m: x[rows] for m, x in self.inputs.items()},
+            {m: x[rows, : steps[m]] if m in steps else x[rows] for m, x in self.inputs.items()},
             self.target[rows],
             self.labelled[rows],
             {m: x[rows] for m, x in self.present.items()},
             self.index[rows],
-            {m: x[rows] for m, x in self.lengths.items()},
+            lengths,
             {m: (mean[rows], scale[rows]) for m, (mean, scale) in self.pixels.items()},
             {m: x[rows] for m, x in self.files.items()},
             None if self.maps is None else self.maps[rows],
+            self.uneven,
         )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -100,6 +106,7 @@ class Batch:
             lengths={m: x for m, x in self.lengths.items() if m in modalities},
             pixels={m: x for m, x in self.pixels.items() if m in modalities},
             files={m: x for m, x in self.files.items() if m in modalities},
+            uneven={m: steps for m, steps in self.uneven.items() if m in modalities},
         )
 
     def to(self, where: torch.device | torch.dtype | str) -> Batch:
@@ -118,4 +125,5 @@ class Batch:
             {m: (move(mean), move(scale)) for m, (mean, scale) in self.pixels.items()},
             self.files,
             self.maps,
+            self.uneven,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from sidelight.data.images import compact
 from sidelight.data.rows import Rows, in_memory, is_lazy, name_row
-from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
 
 if TYPE_CHECKING:
     from sidelight.data.batch import Batch
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "select", "test")
 TASKS = ("classification", "regression", "segmentation")
+LONG = 10
+"""A row is far longer than the rest from this many times the median length on."""
+
+
+def typical_length(lengths: NDArray) -> int:
+    """The median of (N,) lengths, of the rows that have one."""
+    return int(np.median(lengths[lengths > 0])) if (lengths > 0).any() else 0
+
+
+def far_longer(lengths: NDArray) -> bool:
+    """Whether the longest row has more than `LONG` times the median's time steps."""
+    return bool(lengths.max(initial=0) > LONG * typical_length(lengths))
 
 
 def row_values(target: Any) -> NDArray:
@@ -68,6 +81,9 @@ class Dataset:
               train rows, all groups alike), "none", or a name of `sidelight.video.STATISTICS`.
     meaning:  modality -> what recordings its rows were made of (`Kind.meaning`), which new rows have to share.
     skipped:  rows that were dropped since a recording cannot be read: their `id`, `modality` and `reason`.
+    units:    modality -> the unit of its values, e.g. "m/s2", where it is known. The student carries it.
+    rates:    modality -> samples a second (Hz), where that is known. The student carries it.
+    longest:  modality -> how many time steps of a signal's rows are read; longer rows are cut after so many.
 
     Raises DataError, which names modality, row and column, where the arrays are not that.
     """
@@ -91,6 +107,9 @@ class Dataset:
     meaning: dict[str, dict[str, Any]] = field(default_factory=dict)
     skipped: tuple[dict[str, str], ...] = ()
     time: NDArray | None = None
+    units: dict[str, str] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
+    longest: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.target)
@@ -103,7 +122,7 @@ class Dataset:
             m: x if is_lazy(x) else compact(np.asarray(x)) if np.ndim(x) >= 4 else np.ascontiguousarray(x, np.float32)
             for m, x in self.inputs.items()
         }
-        for kind in ("present", "lengths", "columns", "standard"):
+        for kind in ("present", "lengths", "columns", "standard", "units", "rates", "longest"):
             for m in getattr(self, kind):
                 if m not in self.inputs:
                     raise DataError(f"{kind}: {unknown('modality', m, self.inputs)}")
@@ -120,6 +139,8 @@ class Dataset:
             self.target = np.asarray(self.target, np.float32)
             self.target = self.target.reshape(n, -1) if n else self.target.reshape(0, len(self.labels))
         self.labelled = np.asarray(self.labelled, bool)
+        for m, steps in self.longest.items():
+            self._cut(m, steps)
         self.check()
 
     def __repr__(self) -> str:
@@ -166,6 +187,35 @@ class Dataset:
         rows = Rows(self.name, self.inputs, self.present, self.lengths, self.group, self.ids)
         rows.check(self.impute)
         self.inputs, self.lengths = rows.inputs, rows.lengths
+
+    def _cut(self, m: str, steps: int) -> None:
+        """The first `steps` time steps of every row of a signal."""
+        if steps < 1:
+            raise ConfigError(f"longest: {m!r} is to have {steps} time steps; expected at least 1")
+        if self.inputs[m].ndim != 3:
+            raise ConfigError(f"longest: rows of {m!r} have shape {self.shape(m)}; only signals (T, C) have time steps")
+        if self.inputs[m].shape[1] > steps:
+            self.inputs[m] = np.ascontiguousarray(self.inputs[m][:, :steps])
+            if m in self.lengths:
+                self.lengths[m] = np.minimum(self.lengths[m], steps)
+
+    def warn_long(self) -> None:
+        """Says which rows are so much longer than the rest that padding the rest to their length is a burden."""
+        for m, lengths in self.lengths.items():
+            middle = typical_length(lengths)
+            if not far_longer(lengths):
+                continue
+            rows = np.flatnonzero(lengths > LONG * middle)
+            i = int(lengths.argmax())
+            more = f" ({len(rows)} rows are longer than {LONG} times that)" if len(rows) > 1 else ""
+            rest = int(lengths[lengths <= LONG * middle].max())
+            warnings.warn(
+                f"{self.name}: modality {m!r}: {self.row(i)} has {lengths[i]} time steps, but the median is {middle}"
+                f"{more}. All rows are padded to the longest in memory. Cut it with longest.{m}={rest} "
+                f"(in Python longest={{{m!r}: {rest}}}), which keeps all of the other rows, or leave it out",
+                SidelightWarning,
+                stacklevel=3,
+            )
 
     def _check_rows(self) -> None:
         n = len(self)
@@ -295,6 +345,9 @@ class Dataset:
             lengths={m: self.lengths[m] for m in modalities if m in self.lengths},
             columns={m: self.columns[m] for m in modalities if m in self.columns},
             standard={m: self.standard[m] for m in modalities if m in self.standard},
+            units={m: self.units[m] for m in modalities if m in self.units},
+            rates={m: self.rates[m] for m in modalities if m in self.rates},
+            longest={m: self.longest[m] for m in modalities if m in self.longest},
             question=question,
         )
 
@@ -368,6 +421,7 @@ class Dataset:
         import torch
 
         from sidelight.data.batch import Batch
+        from sidelight.data.overflow import check_read
 
         if modalities is None:
             modalities = self.inputs if preprocessor is None else preprocessor.modalities
@@ -389,7 +443,19 @@ class Dataset:
                 pixels = {m: preprocessor.pixels(m, x, present[m], self.group) for m, x in stored.items()}
                 others = {m: x for m, x in inputs.items() if m not in images}
                 inputs |= preprocessor(others, lengths, present, self.group)
+            for m, raw in others.items():
+                check_read(f"{self.name}: modality {m!r}", inputs[m], raw, self.ids)
             lengths = {m: x for m, x in lengths.items() if inputs[m].dim() == 3}
+        uneven = {m: typical_length(self.lengths[m]) for m in lengths if far_longer(self.lengths[m])}
         return Batch(
-            inputs, target, torch.from_numpy(keep), present, torch.arange(len(self)), lengths, pixels, files, maps
+            inputs,
+            target,
+            torch.from_numpy(keep),
+            present,
+            torch.arange(len(self)),
+            lengths,
+            pixels,
+            files,
+            maps,
+            uneven,
         )

@@ -75,14 +75,17 @@ def unreadable(path: Path, error: BaseException, part: str = "") -> str:
 
 
 def stack_rows(
-    source: str, modality: str, rows: Sequence[NDArray | None], names: Sequence[str]
+    source: str, modality: str, rows: Sequence[NDArray | None], names: Sequence[str], longest: int = 0
 ) -> tuple[NDArray, NDArray, NDArray | None]:
     """One array per row made (N, D), (N, T, C) float32 or images (N, C, H, W) or clips: (values, present, lengths).
 
     (T_i, C) rows of different lengths are padded with zeros and lengths (N,) returned; rows that are None, empty or
     NaN throughout are absent.
-    names: how errors call each row. Raises DataError naming the two rows whose shapes differ.
+    names: how errors call each row. longest: time steps that are kept of a longer row; 0: all.
+    Raises DataError naming the two rows whose shapes differ.
     """
+    if longest > 0:
+        rows = [r[:longest] if r is not None and r.ndim == 2 else r for r in rows]
     present = np.array([r is not None and r.size > 0 and not _all_nan(r) for r in rows])
     kept = [i for i in range(len(rows)) if present[i]]
     if not kept:

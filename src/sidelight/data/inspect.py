@@ -135,6 +135,8 @@ def _range(values: NDArray) -> dict[str, float]:
 
 def _modality(dataset: Dataset, m: str, whole: Dataset) -> ModalityInfo:
     """dataset: `whole`, or rows of it that were decoded."""
+    from sidelight.data.moments import varies
+
     x, present = dataset.inputs[m], dataset.present[m]
     here = x[present]
     channels = np.moveaxis(here, 1, -1) if here.ndim >= 4 else here
@@ -157,7 +159,7 @@ def _modality(dataset: Dataset, m: str, whole: Dataset) -> ModalityInfo:
             lengths=lengths,
             minimum=float(np.nanmin(low)),
             maximum=float(np.nanmax(high)),
-            constant=int((~(high > low)).sum()),
+            constant=int((~varies(here, None if length is None else length[present])).sum()),
         )
 
 

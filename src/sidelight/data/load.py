@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -54,6 +55,7 @@ def load(
     ignore_index: int = 255,
     name: str | None = None,
     on_error: OnError = "raise",
+    longest: Mapping[str, int] | None = None,
 ) -> Dataset:
     """Paired rows from a built-in name, a dict of arrays, a DataFrame, an .npz, a manifest or a (prepared) folder.
 
@@ -64,12 +66,15 @@ def load(
     impute: "no": NaN is an error; "mean": kept, and replaced by the train rows' mean later.
     ignore_index: of a segmentation, the class value of pixels that have none, beside −1 (prepared folders: their own).
     on_error: of a prepared folder's recordings that cannot be read: "raise", or "skip" their rows.
+    longest: modality -> time steps that are kept of a signal's longer rows, e.g. where one pads all others.
     Raises DataError naming file, row, modality and value; ConfigError for a setting that cannot be.
     """
     if isinstance(source, Dataset):
-        return source if modalities is None else source.select(list(modalities))
+        chosen = source if modalities is None else source.select(list(modalities))
+        return replace(chosen, longest=chosen.longest | dict(longest)) if longest else chosen
     if isinstance(source, str) and source in DATASETS:
-        return _builtin(source, modalities, target=target, group=group, split=split, time=time, ids=ids, task=task)
+        data = _builtin(source, modalities, target=target, group=group, split=split, time=time, ids=ids, task=task)
+        return replace(data, longest=dict(longest)) if longest else data
     names: list[str] = []
 
     def find(columns: Sequence[str]) -> Roles:
@@ -85,16 +90,16 @@ def load(
         target, group, split = target or facts.target, group or facts.group, split or facts.split
         task = task or ("classification" if facts.task in OF_CLASSES else facts.task)
         wanted = None if modalities is None else list(modalities)
-        raw, roles = read_recordings(prepared, find, wanted, on_error)
+        raw, roles = read_recordings(prepared, find, wanted, on_error, longest)
     else:
-        raw, roles = _read(source, label, find, modalities)
+        raw, roles = _read(source, label, find, modalities, longest)
     row_names = row_ids(raw, roles)
     y = encode_target(raw, roles, row_names, task, ignore_index)
     timed = times(raw, roles, row_names)
     if timed is None and time == ORDER:
         timed = np.arange(raw.n, dtype=np.float64)
     try:
-        return Dataset(
+        data = Dataset(
             name=label,
             inputs=raw.inputs,
             target=y.values,
@@ -114,9 +119,14 @@ def load(
             standard=raw.standard,
             meaning=raw.meaning,
             skipped=raw.skipped,
+            units={m: told["unit"] for m, told in raw.meaning.items() if told.get("unit", "1") != "1"},
+            rates={m: float(told["final_rate"]) for m, told in raw.meaning.items() if told.get("final_rate")},
+            longest=dict(longest or {}),
         )
     except DataError as e:
         raise DataError(str(e).replace(f"{label}: ", f"{raw.name}: ", 1)) from None
+    data.warn_long()
+    return data
 
 
 def _about(source: Any, roles: Roles) -> dict[str, str]:
@@ -146,6 +156,7 @@ def load_for(config: Config, source: Any = None) -> Dataset:
         impute=config.impute,
         ignore_index=config.ignore_index,
         on_error=config.on_error,
+        longest=config.longest,
     )
 
 
@@ -157,6 +168,7 @@ def load_rows(
     ids: str | None = None,
     impute: str = "no",
     on_error: OnError = "raise",
+    longest: Mapping[str, int] | None = None,
 ) -> Rows:
     """The features of new rows, for prediction: as `load`, but no target is needed and only `modalities` are read."""
 
@@ -168,9 +180,9 @@ def load_rows(
         from sidelight.data.recorded import read_recordings
 
         group = group or (prepared.facts.group if prepared.facts.group in prepared.table.columns else None)
-        raw, roles = read_recordings(prepared, find, list(modalities), on_error)
+        raw, roles = read_recordings(prepared, find, list(modalities), on_error, longest)
     else:
-        raw, roles = _read(source, label, find, modalities)
+        raw, roles = _read(source, label, find, modalities, longest)
     row_names = row_ids(raw, roles)
     present = _present(raw)
     whole = {m: present.get(m, np.ones(raw.n, bool)) for m in raw.inputs}
@@ -181,21 +193,27 @@ def load_rows(
 
 
 def _read(
-    source: Any, label: str, find: Callable[[Sequence[str]], Roles], modalities: Modalities | None
+    source: Any,
+    label: str,
+    find: Callable[[Sequence[str]], Roles],
+    modalities: Modalities | None,
+    longest: Mapping[str, int] | None,
 ) -> tuple[Raw, Roles]:
     if isinstance(source, Mapping):
-        return read_arrays(source, label, find, None if modalities is None else list(modalities))
+        return read_arrays(source, label, find, None if modalities is None else list(modalities), longest)
     if isinstance(source, str | Path):
         path = locate(source)
         if path.suffix == ".npz":
-            return read_arrays(load_npz(path), str(path), find, None if modalities is None else list(modalities))
+            return read_arrays(
+                load_npz(path), str(path), find, None if modalities is None else list(modalities), longest
+            )
         from sidelight.data.tables import read_frame, read_table
 
-        return read_table(read_frame(path), str(path), path.parent, find, modalities)
+        return read_table(read_frame(path), str(path), path.parent, find, modalities, longest)
     if hasattr(source, "columns") and hasattr(source, "iloc"):
         from sidelight.data.tables import read_table
 
-        return read_table(source, label, None, find, modalities)
+        return read_table(source, label, None, find, modalities, longest)
     raise DataError(
         f"cannot load a {type(source).__name__}; expected a built-in name, a path, a dict of arrays or a DataFrame"
     )

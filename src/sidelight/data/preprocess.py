@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sidelight.data.dataset import Dataset
-from sidelight.data.moments import mask, moments, pixel_moments
+from sidelight.data.moments import mask, moments, pixel_moments, statistics_sizes
+from sidelight.data.overflow import overflowed
 from sidelight.data.pixels import CLIP, standardised
-from sidelight.data.rows import is_lazy
+from sidelight.data.rows import is_lazy, name_row
+from sidelight.data.seen import Seen
 from sidelight.data.statistics import STANDARD, window_statistics
-from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
 from sidelight.video.augment import STATISTICS
 
 CHUNK = 4096
@@ -29,7 +32,9 @@ class Plan:
     """One modality: its raw row shape, (D,), (T, C), (C, H, W) or (C, T, H, W).
 
     Whether the T of signals varies; which window statistics are taken of them, if any; the names of a vector's columns,
-    where it had them; what it is standardised by, as `Dataset.standard` ("": as the experiment says).
+    where it had them; what it is standardised by, as `Dataset.standard` ("": as the experiment says); the unit of the
+    values ("": not given); samples a second (Hz; 0: not given); how many steps of longer rows are read (0: all); the
+    ranges of the training rows (None: not known).
     """
 
     shape: tuple[int, ...]
@@ -37,6 +42,10 @@ class Plan:
     statistics: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     standard: str = ""
+    unit: str = ""
+    rate: float = 0.0
+    longest: int = 0
+    seen: Seen | None = None
 
     @property
     def image(self) -> bool:
@@ -132,7 +141,8 @@ class Preprocessor(nn.Module):
                 )
             made = tuple(parts) if m in wanted else ()
             columns, standard = dataset.columns.get(m, ()), dataset.standard.get(m, "")
-            plans[m] = Plan(dataset.shape(m), m in dataset.lengths, made, columns, standard)
+            facts = dataset.units.get(m, ""), dataset.rates.get(m, 0.0), dataset.longest.get(m, 0)
+            plans[m] = Plan(dataset.shape(m), m in dataset.lengths, made, columns, standard, *facts)
         if standardize == "group" and dataset.group is None:
             raise ConfigError(
                 f"standardize='group' needs groups, and {dataset.name} has none; say which column (group=…)"
@@ -145,9 +155,16 @@ class Preprocessor(nn.Module):
             if not present[m].any():
                 raise DataError(f"{dataset.name}: modality {m!r} is absent from all {len(rows)} train rows")
             self._fit_one(m, inputs[m], lengths.get(m), present[m])
+            self._check_fitted(dataset.name, m, inputs[m], dataset.ids[rows])
         if standardize == "group":
             assert group is not None
             self.calibrate(inputs, lengths, present, group)
+        self._warn_constant(dataset.name)
+        for m, plan in self.plans.items():
+            if plan.standard != "none" and len(inputs[m]):
+                there = present[m].numpy() if len(inputs[m]) == len(present[m]) else np.ones(len(inputs[m]), bool)
+                length = lengths[m].numpy() if m in lengths else None
+                self.plans[m] = replace(plan, seen=Seen.of(inputs[m].numpy(), length, there))
         return self
 
     def forward(
@@ -170,7 +187,7 @@ class Preprocessor(nn.Module):
                 out[m] = standardised(x, *self.pixels(m, x, here, group), here)
                 continue
             f = self._features(m, x, length)
-            mean, scale = self._statistics_for(m, f, length, here, group)
+            mean, scale = self._statistics_for(m, x, f, length, here, group)
             f = (f - mean) * scale
             f = f if self.plans[m].standard == "none" else f.clamp(-CLIP, CLIP)
             keep = mask(f, length if f.dim() == 3 else None, here)
@@ -182,7 +199,7 @@ class Preprocessor(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(B, C) mean and scale of the images x, (B, C, H, W), by which `standardised` makes of them what is read."""
         f = self._features(m, x, None)
-        mean, scale = self._statistics_for(m, f, None, present, group)
+        mean, scale = self._statistics_for(m, x, f, None, present, group)
         rows = (x.shape[0], self.plans[m].channels)
         return mean.reshape(-1, rows[1]).expand(rows), scale.reshape(-1, rows[1]).expand(rows)
 
@@ -203,7 +220,9 @@ class Preprocessor(nn.Module):
             if m not in inputs:
                 raise ConfigError(f"calibration needs every modality that is read; {m!r} is missing")
             f = self._features(m, inputs[m], lengths.get(m))
-            added = self._group_rows(m, f, lengths.get(m), present.get(m), names, new)
+            added = self._group_rows(m, inputs[m], f, lengths.get(m), present.get(m), names, new)
+            if not all(rows.isfinite().all() for rows in added):
+                raise DataError(overflowed(f"modality {m!r}", inputs[m], f"the rows of {', '.join(new[:3])}"))
             for kind, rows in zip(("mean", "scale"), added):
                 self.register_buffer(f"{kind}_{self._index(m)}", torch.cat([self._get(kind, m), rows]))
         self.groups += new
@@ -229,6 +248,10 @@ class Preprocessor(nn.Module):
                     "statistics": list(p.statistics),
                     "columns": list(p.columns),
                     "standard": p.standard,
+                    "unit": p.unit,
+                    "rate": p.rate,
+                    "longest": p.longest,
+                    "seen": None if p.seen is None else p.seen.to_config(),
                 }
                 for m, p in self.plans.items()
             },
@@ -247,6 +270,10 @@ class Preprocessor(nn.Module):
                 tuple(p["statistics"]),
                 tuple(p.get("columns", ())),
                 str(p.get("standard", "")),
+                str(p.get("unit", "")),
+                float(p.get("rate", 0)),
+                int(p.get("longest", 0)),
+                Seen.from_config(p.get("seen")),
             )
             for m, p in config["modalities"].items()
         }
@@ -275,6 +302,27 @@ class Preprocessor(nn.Module):
             x = torch.where(torch.isnan(x), fill, x)
         return window_statistics(x, length, plan.statistics, plan.shape[0]) if plan.statistics else x
 
+    def _check_fitted(self, name: str, m: str, x: Tensor, ids: NDArray) -> None:
+        """Raises DataError where statistics overflowed, naming the row with the largest value."""
+        if self._get("mean", m).isfinite().all() and self._get("scale", m).isfinite().all():
+            return
+        i = int(x.flatten(1).abs().nan_to_num(0).amax(1).argmax())
+        raise DataError(overflowed(f"{name}: modality {m!r}", x[i], name_row(i, ids)))
+
+    def _warn_constant(self, name: str) -> None:
+        """Says which modalities tell nothing; the sentence is the same in every fold, so it is shown once."""
+        for m, plan in self.plans.items():
+            grouped = self.standardize == "group" and not plan.standard
+            scale = self._get("scale", m)[1 if grouped else 0 :]
+            if plan.standard in ("", "train") and not scale.any():
+                warnings.warn(
+                    f"{name}: modality {m!r} is constant on the training rows{' of every group' * grouped}: it is read "
+                    "as zeros and tells a network nothing. Look at its recordings and their unit (values are kept to "
+                    "7 digits: subtract a large offset before they are stored), or leave the modality out",
+                    SidelightWarning,
+                    stacklevel=4,
+                )
+
     def _fit_one(self, m: str, x: Tensor, length: Tensor | None, present: Tensor) -> None:
         plan, mean, scale = self.plans[m], self._get("mean", m), self._get("scale", m)
         if plan.standard == "none":
@@ -289,10 +337,22 @@ class Preprocessor(nn.Module):
         if self.impute == "mean":
             self._get("fill", m).copy_(moments(x, mask(x, length, present))[0])
         f = torch.cat([self._features(m, *part) for part in _chunks(x, length)])
-        mean[0], scale[0] = moments(f, mask(f, length if f.dim() == 3 else None, present))
+        size = self._sizes(m, x, f, length, present)
+        mean[0], scale[0] = moments(f, mask(f, length if f.dim() == 3 else None, present), size)
+
+    def _sizes(self, m: str, x: Tensor, f: Tensor, length: Tensor | None, present: Tensor | None) -> Tensor | None:
+        """(D,) what the window statistics f of x were computed from is as large as; None of other rows."""
+        parts = self.plans[m].statistics
+        return statistics_sizes(x, mask(x, length, present), f, parts) if parts else None
 
     def _statistics_for(
-        self, m: str, f: Tensor, length: Tensor | None, present: Tensor | None, group: Sequence[str] | NDArray | None
+        self,
+        m: str,
+        x: Tensor,
+        f: Tensor,
+        length: Tensor | None,
+        present: Tensor | None,
+        group: Sequence[str] | NDArray | None,
     ) -> tuple[Tensor, Tensor]:
         """Mean and scale that broadcast over f."""
         mean, scale = self._get("mean", m), self._get("scale", m)
@@ -303,7 +363,7 @@ class Preprocessor(nn.Module):
         names = np.asarray(group).astype(str)
         new = [g for g in np.unique(names).tolist() if g not in self.groups]
         if new:
-            more = self._group_rows(m, f, length, present, names, new)
+            more = self._group_rows(m, x, f, length, present, names, new)
             mean, scale = torch.cat([mean, more[0]]), torch.cat([scale, more[1]])
         code = {g: 1 + i for i, g in enumerate([*self.groups, *new])}
         which = torch.tensor([code[g] for g in names.tolist()], device=f.device)
@@ -311,14 +371,21 @@ class Preprocessor(nn.Module):
         return mean[which].view(shape), scale[which].view(shape)
 
     def _group_rows(
-        self, m: str, f: Tensor, length: Tensor | None, present: Tensor | None, names: NDArray, new: Sequence[str]
+        self,
+        m: str,
+        x: Tensor,
+        f: Tensor,
+        length: Tensor | None,
+        present: Tensor | None,
+        names: NDArray,
+        new: Sequence[str],
     ) -> tuple[Tensor, Tensor]:
         """(G, C) means and scales of the new groups; of one that lacks the modality throughout, the train rows'."""
         if self.plans[m].standard:
             same = [self._get(kind, m)[:1].expand(len(new), -1) for kind in ("mean", "scale")]
             return same[0], same[1]
         keep = mask(f, length if f.dim() == 3 else None, present)
-        of = pixel_moments if self.plans[m].image else moments
+        size = self._sizes(m, x, f, length, present)
         means, scales = [self._get("mean", m)[:0]], [self._get("scale", m)[:0]]
         for g in new:
             rows = torch.from_numpy(np.flatnonzero(names == g)).to(f.device)
@@ -330,8 +397,10 @@ class Preprocessor(nn.Module):
             part = None if keep is None else keep[rows]
             if part is not None and not part.any():
                 mean, scale = self._get("mean", m)[0], self._get("scale", m)[0]
+            elif self.plans[m].image:
+                mean, scale = pixel_moments(f[rows], None if part is None else part.flatten())
             else:
-                mean, scale = of(f[rows], part if part is None or f.dim() < 4 else part.flatten())
+                mean, scale = moments(f[rows], part, size)
             means.append(mean[None])
             scales.append(scale[None])
         return torch.cat(means), torch.cat(scales)

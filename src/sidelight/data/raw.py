@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,7 @@ class Raw:
     columns: role column -> (N,) values, (N, H, W) class values of pixels, or `LabelMaps`.
     features: modality -> names of its feature columns.
     class_names: names of integer class codes, if the source has them.
+    longest: modality -> time steps that are kept of a longer row of a signal.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Raw:
     standard: dict[str, str] = field(default_factory=dict)
     skipped: tuple[dict[str, str], ...] = ()
     meaning: dict[str, dict[str, Any]] = field(default_factory=dict)
+    longest: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.n:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ def read_recordings(
     find: Callable[[Sequence[str]], Roles],
     modalities: Sequence[str] | None,
     on_error: OnError = "raise",
+    longest: Mapping[str, int] | None = None,
 ) -> tuple[Raw, Roles]:
     """The rows of a prepared folder: modalities as arrays or, where their rows stay files, as `LazyRows`.
 
@@ -69,7 +70,7 @@ def read_recordings(
         raise DataError(f"{prepared.source}: no row can be read; {first['modality']!r}: {first['reason']}")
     rows = {m: x[kept] for m, x in rows.items()}
     ids = table["id"].to_numpy()
-    raw = Raw(prepared.source, len(kept), {}, class_names=tuple(prepared.facts.classes))
+    raw = Raw(prepared.source, len(kept), {}, class_names=tuple(prepared.facts.classes), longest=longest or {})
     raw.skipped = tuple({"id": str(ids[i]), **told} for i, told in sorted(skipped.items()))
     raw.columns = {c: table[c].to_numpy(object)[kept] for c in roles.names if c not in dense}
     raw.meaning = {m: kinds[m].meaning() for m in wanted}
@@ -201,7 +202,7 @@ def _add(raw: Raw, x: LazyRows, decoded: list[Tensor | None] | None) -> None:
         return
     arrays = [None if row is None else row.numpy() for row in decoded]
     names = [f"{name} ({file})" for name, file in zip(x.names, x.files)]
-    values, present, lengths = stack_rows(raw.name, m, arrays, names)
+    values, present, lengths = stack_rows(raw.name, m, arrays, names, raw.longest.get(m, 0))
     raw.inputs[m], raw.present[m] = values, present
     if lengths is not None:
         raw.lengths[m] = lengths

@@ -11,6 +11,8 @@ from torch import Tensor
 from sidelight.errors import ConfigError, unknown
 
 STANDARD = ("moments", "range", "change", "trend", "quartiles", "spectrum", "magnitude")
+BINS = 8
+"""Frequencies of a spectrum."""
 
 
 def _moments(x: Tensor, mask: Tensor, n: Tensor) -> Tensor:
@@ -56,7 +58,7 @@ def _quartiles(x: Tensor, mask: Tensor, n: Tensor) -> Tensor:
     return torch.stack(picks, -1)
 
 
-def _spectrum(x: Tensor, mask: Tensor, n: Tensor, window: int, bins: int = 8) -> Tensor:
+def _spectrum(x: Tensor, mask: Tensor, n: Tensor, window: int, bins: int = BINS) -> Tensor:
     """log(1 + amplitude) of the lowest `bins` frequencies (k cycles in `window` steps) of the centred signal."""
     centred = (x - ((x * mask).sum(1) / n)[:, None]) * mask
     time = torch.arange(x.shape[1], dtype=torch.float64)

@@ -93,26 +93,27 @@ def _pixel_features(x: NDArray, at: NDArray) -> NDArray:
 def features(dataset: Dataset, m: str) -> NDArray:
     """(N, D) float: vectors as they are, signals as window statistics, images as the means of a coarse grid.
 
-    NaN where a value or the row is missing.
+    NaN where a value or the row is missing; 0 in columns that a run reads as constant (`moments.is_constant`).
     """
-    x = dataset.inputs[m]
+    import torch
+
+    from sidelight.data.moments import mask, moments, statistics_sizes
+    from sidelight.data.statistics import STANDARD, window_statistics
+
+    x, size, present = dataset.inputs[m], None, torch.from_numpy(dataset.present[m])
     if x.ndim == 3:
-        import torch
-
-        from sidelight.data.statistics import window_statistics
-
-        length = dataset.lengths.get(m)
-        chunks = [
-            window_statistics(
-                torch.from_numpy(np.nan_to_num(x[i : i + 4096])),
-                None if length is None else torch.from_numpy(length[i : i + 4096]),
-            )
-            for i in range(0, len(x), 4096)
-        ]
-        x = torch.cat(chunks).numpy()
+        signal = torch.from_numpy(np.nan_to_num(x))
+        length = torch.from_numpy(dataset.lengths[m]) if m in dataset.lengths else None
+        starts = range(0, len(x), 4096)
+        parts = [(signal[i : i + 4096], None if length is None else length[i : i + 4096]) for i in starts]
+        f = torch.cat([window_statistics(*part) for part in parts])
+        size = statistics_sizes(signal, mask(signal, length, present), f, STANDARD)
     elif x.ndim >= 4:
-        x = np.stack([_grid(np.nan_to_num(row.astype(np.float32))) for row in x])
-    return np.where(dataset.present[m][:, None], x, np.float32(np.nan))
+        f = torch.from_numpy(np.stack([_grid(np.nan_to_num(row.astype(np.float32))) for row in x]))
+    else:
+        f = torch.from_numpy(x)
+    varies = moments(f, mask(f, None, present), size)[1] != 0
+    return np.where(dataset.present[m][:, None], (f * varies).numpy(), np.float32(np.nan))
 
 
 def _grid(image: NDArray) -> NDArray:

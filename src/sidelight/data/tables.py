@@ -66,6 +66,7 @@ def read_table(
     folder: Path | None,
     find: Callable[[Sequence[str]], Roles],
     modalities: Sequence[str] | Mapping[str, str | Sequence[str] | None] | None,
+    longest: Mapping[str, int] | None = None,
 ) -> tuple[Raw, Roles]:
     """Rows of a table. `folder`: where file names start from and where `<modality>.npy` files lie; None: in memory."""
     frame = frame.rename(columns=str)
@@ -77,7 +78,7 @@ def read_table(
         if frame[c].dtype.kind == "c":
             raise DataError(f"{name}: column {c!r} holds {frame[c].dtype}; expected real numbers")
     roles = find(columns)
-    raw = Raw(name, len(frame), {}, columns={c: _values(frame[c]) for c in roles.names})
+    raw = Raw(name, len(frame), {}, columns={c: _values(frame[c]) for c in roles.names}, longest=longest or {})
     names = text(raw.columns[roles.ids]) if roles.ids else np.arange(len(frame)).astype(str)
     rows = [f"row {i}" if names[i] == str(i) else f"row {i} (id {str(names[i])!r})" for i in range(len(frame))]
     dense = [t for t in roles.target if t.endswith(FILE_COLUMN)]
@@ -231,7 +232,7 @@ def _add_files(raw: Raw, m: str, column: pd.Series, folder: Path | None, rows: S
     arrays = _read_each(values, f"{raw.name}: modality {m!r}", folder, rows, lambda path: load_array(path, m))
     arrays = [a[:, :, None] if dense and a is not None and a.ndim == 2 else a for a in arrays]
     labels = [f"{row} ({value})" for row, value in zip(rows, values)]
-    x, present, lengths = stack_rows(raw.name, m, arrays, labels)
+    x, present, lengths = stack_rows(raw.name, m, arrays, labels, raw.longest.get(m, 0))
     raw.inputs[m], raw.present[m] = x, present
     if lengths is not None:
         raw.lengths[m] = lengths

@@ -76,9 +76,10 @@ def compare(
         }
     )
     if isinstance(data, Dataset):
-        for name in ("target", "group", "split", "time"):
+        for name in ("target", "group", "split", "time", "longest"):
             if getattr(config, name):
                 raise ConfigError(f"{name}: a Dataset has its own; say it where the data are loaded.")
+        data.warn_long()
     dataset = data if isinstance(data, Dataset) else load_for(config, data)
     if not named:
         config = replace(config, data=dataset.name)

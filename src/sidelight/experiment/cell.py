@@ -7,18 +7,20 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sidelight.config import FREE, Config
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
+from sidelight.data.overflow import check_answer
 from sidelight.experiment.fold_data import FoldData
 from sidelight.experiment.jobs import Job, seed_of
 from sidelight.experiment.parts import Parts
 from sidelight.experiment.record import Similarities, examples, measured, predictions, store_job, subsets
 from sidelight.export import Student, load_student
 from sidelight.methods import CONTROLS, Method, Recipe, Supervised, Teacher
-from sidelight.networks.network import Network, gathered
+from sidelight.networks.network import Network, Output, gathered
 from sidelight.results.chance import describe_test
 from sidelight.tasks import Task
 from sidelight.training import History, fit
@@ -112,9 +114,9 @@ class Cell:
         network = method.export()
         similar.add(network, history.best_epoch)
         task = self.data.task_of(job.labels)
-        chosen = gathered(network, select, select.index, task.kept)
+        chosen = gathered(network, select, select.index, self._finite(task, self.data.fold.select))
         task = task.calibrated(chosen, select.target, select.labelled)
-        said = gathered(network, test, test.index, task.kept)
+        said = gathered(network, test, test.index, self._finite(task, self.data.fold.test))
         facts = {
             "metrics": measured(task, said, test),
             "seconds": history.seconds,
@@ -134,6 +136,19 @@ class Cell:
         facts["test"] = describe_test(tested, task.name, task.labels, task.learnt().get("mean"))
         shown = examples(self.data.dataset, self.data.fold.test, said, task)
         store_job(self.folder, job, model, history, similar, tested, facts, shown)
+
+    def _finite(self, task: Task, rows: NDArray) -> Callable[[Output], Tensor]:
+        """`task.kept` of outputs on these rows, one chunk after the other; refuses an answer that is not finite."""
+        done = 0
+
+        def kept(said: Output) -> Tensor:
+            nonlocal done
+            answer = task.answer(said)
+            check_answer(answer, self.data.dataset.ids[rows], ", ".join(self.data.modalities), done)
+            done += len(answer)
+            return task.kept(said)
+
+        return kept
 
     def _model(self, network: Network, job: Job, task: Task, facts: dict[str, object]) -> Student:
         meta = {

@@ -109,6 +109,8 @@ def _array(m: str, value: Any, plan: Plan) -> NDArray:
             x = np.require(x, kept, ["C", "W"])  # what torch can share memory with
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{m!r} is not an array of numbers: {error}") from None
+    if plan.longest and x.ndim == 3 and not plan.variable and x.shape[1] > plan.shape[0]:
+        x = np.ascontiguousarray(x[:, : plan.shape[0]])
     expected = ("rows", "steps" if plan.variable else plan.shape[0], *plan.shape[1:])
     fits = x.ndim == len(expected) and all(e in (s, "rows", "steps") for e, s in zip(expected, x.shape))
     if not fits or (plan.variable and x.shape[1] == 0):
@@ -126,6 +128,7 @@ def _lengths(arrays: Arrays, given: Mapping[str, Any], plans: Mapping[str, Plan]
     for m, plan in plans.items():
         full = arrays[m].shape[1]
         n = np.full(len(arrays[m]), full) if given.get(m) is None else np.asarray(given[m])
+        n = np.minimum(n, full) if plan.longest and not plan.variable else n
         if n.shape != arrays[m].shape[:1]:
             raise DataError(f"lengths of {m!r} have shape {n.shape}; expected ({len(arrays[m])},), one per row")
         if plan.variable:

@@ -45,7 +45,20 @@ class Deployed(nn.Module):
         present = {m: given[f"present_{m}"] for m in self.network.reads} if self.completes else {}
         batch = self.prepare(inputs, {m: given[f"{m}_length"] for m in self.variable}, present=present)
         prediction = self.respond(batch)
+        if not self.completes and self.preprocessor.impute != "mean":
+            prediction = prediction + _rows(self._marks(inputs, given), prediction)
         return (prediction.softmax(1), prediction) if self.classes else (self.task.express(prediction),)
+
+    def _marks(self, inputs: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Tensor:
+        """(B,) 0, or NaN of rows with a value that is NaN or infinite, which `predict` refuses.
+
+        A graph cannot refuse a row, and a runtime's maximum or clipping may lose its NaN on the way.
+        """
+        marks = []
+        for m, x in inputs.items():
+            read = _zeros_after(x, given[f"{m}_length"]) if m in self.variable else x
+            marks.append((read * 0).flatten(1).sum(1))
+        return torch.stack(marks).sum(0)
 
     def prepare(
         self,
@@ -58,7 +71,8 @@ class Deployed(nn.Module):
 
         present: modality -> (B,) bool, where not every row has it; whatever stands in the others is not read.
         """
-        present = dict(present or {})
+        present, plans = dict(present or {}), self.preprocessor.plans
+        lengths = {m: n.clamp(max=plans[m].longest) if plans[m].longest else n for m, n in lengths.items()}
         known = {m: x.masked_fill(~_rows(present[m], x), 0) if m in present else x for m, x in inputs.items()}
         padded = {m: _zeros_after(x, lengths[m]) if m in lengths else x for m, x in known.items()}
         if self.preprocessor.impute == "mean":

@@ -37,6 +37,7 @@ def description(student: Student) -> dict[str, Any]:
             "task": describe_task(student.task),
             "reads": student.reads,
             "privileged": student.privileged,
+            "inputs": student.inputs,
             "network": describe(student.network),
             "preprocessor": student.preprocessor.to_config(),
             "meta": {"versions": versions(), **student.meta},

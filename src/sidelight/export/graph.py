@@ -19,6 +19,7 @@ from torch import Tensor
 from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import ConfigError, RunError, unknown
 from sidelight.export.deployed import Deployed, fixed_to_group
+from sidelight.export.facts import doc_string
 from sidelight.export.file import KEY, description
 from sidelight.extras import install
 from sidelight.results.store import write_atomic
@@ -92,6 +93,9 @@ def _write_onnx(deployed: Deployed, told: str) -> tuple[bytes, Runner]:
             verbose=False,
         )
         assert program is not None
+        for value in program.model.graph.inputs:
+            if value.name in deployed.network.reads:
+                value.doc_string = doc_string(deployed.preprocessor.plans[value.name])
         labels = json.dumps(json.loads(told)["task"]["labels"], ensure_ascii=False)
         program.model.metadata_props.update({KEY: told, "task": deployed.task.name, "labels": labels})
         content = program.model_proto.SerializeToString()
@@ -128,16 +132,20 @@ def _write_pt2(deployed: Deployed, told: str) -> tuple[bytes, Runner]:
 
 
 def _dynamic(deployed: Deployed) -> Any:
-    """One number of rows, shared by all inputs."""
-    rows = torch.export.Dim("rows")
-    return {"tensors": tuple({0: rows} for _ in deployed.inputs)}
+    """One number of rows, shared by all inputs, and of a signal of varying length any number of time steps."""
+    rows, any_length = torch.export.Dim("rows"), torch.export.Dim.DYNAMIC
+    shapes = ({0: rows, 1: any_length} if n in deployed.variable else {0: rows} for n in deployed.inputs)
+    return {"tensors": tuple(shapes)}
 
 
 @torch.no_grad()
 def _compare(deployed: Deployed, run: Runner, path: Path) -> None:
-    """Random rows, one and then several, through torch and through the file; raises RunError where they differ."""
-    for n in (1, 7):
-        rows = typical_rows(deployed, n, seed=n)
+    """Random rows, one and then several, through torch and through the file; raises RunError where they differ.
+
+    Signals of varying length have the longest training length, and then twice that.
+    """
+    for n, stretch in ((1, 1.0), (7, 2.0)):
+        rows = typical_rows(deployed, n, n, stretch)
         try:
             got = run(rows)
         except Exception as error:  # onnxruntime has its own
@@ -156,12 +164,17 @@ def _compare(deployed: Deployed, run: Runner, path: Path) -> None:
                 )
 
 
-def typical_rows(deployed: Deployed, rows: int, seed: int = 0) -> list[Tensor]:
-    """Random inputs of the train rows' size, one tensor per name in `deployed.inputs`."""
+def typical_rows(deployed: Deployed, rows: int, seed: int = 0, stretch: float = 1.0) -> list[Tensor]:
+    """Random inputs of the train rows' size, one tensor per name in `deployed.inputs`.
+
+    stretch: signals of varying length have so many times the longest training length.
+    """
     generator = torch.Generator().manual_seed(seed)
     tensors = []
     for m in deployed.network.reads:
         shape = deployed.preprocessor.plans[m].shape
+        if m in deployed.variable:
+            shape = (round(stretch * shape[0]), *shape[1:])
         centre, spread = _size(deployed.preprocessor, m)
         if deployed.preprocessor.plans[m].image:
             centre, spread = (x.view(-1, *[1] * (len(shape) - 1)) for x in (centre, spread))

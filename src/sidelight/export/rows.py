@@ -60,7 +60,15 @@ def predict_file(
         raise DataError(f"{out}: {unknown('suffix for predictions', Path(out).suffix, written)}")
     if not ignore_privileged:
         refuse_privileged(student, source)
-    rows = load_rows(source, wanted(student, source), group=group, ids=ids, impute="mean", on_error=on_error)
+    rows = load_rows(
+        source,
+        wanted(student, source),
+        group=group,
+        ids=ids,
+        impute="mean",
+        on_error=on_error,
+        longest=_longest(student),
+    )
     for told in rows.skipped:
         text = f"{told['id']!r} gets no prediction: {told['modality']!r}: {told['reason']}"
         warnings.warn(text, SidelightWarning, stacklevel=2)
@@ -85,6 +93,11 @@ def predict_file(
     if out is not None:
         _write(frame, Path(out))
     return frame
+
+
+def _longest(student: Student) -> dict[str, int]:
+    plans = student.preprocessor.plans
+    return {m: plans[m].longest for m in student.reads if plans[m].longest}
 
 
 def _check_meaning(student: Student, rows: Rows) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sidelight.data.overflow import check_answer, check_read
 from sidelight.data.pixels import rows_at_once
 from sidelight.data.preprocess import Preprocessor
-from sidelight.errors import ConfigError, unknown
+from sidelight.errors import ConfigError, SidelightWarning, unknown
 from sidelight.export.checks import checked
 from sidelight.export.deployed import Deployed, without_groups
+from sidelight.export.facts import facts, far_sentence
 from sidelight.networks.network import Network, Output
 from sidelight.tasks import Task
 
@@ -72,6 +75,15 @@ class Student:
         return self.task.labels
 
     @property
+    def inputs(self) -> dict[str, dict[str, Any]]:
+        """Modality -> what its rows have to be: shape and axes, unit, sampling rate, and the ranges seen in training.
+
+        `unit`, `rate_hz` and `range` are "not given" where they are not known. `range` holds the 0.1 % and the 99.9 %
+        quantile of every channel (of a vector: column) over the training rows.
+        """
+        return {m: facts(self.preprocessor.plans[m]) for m in self.reads}
+
+    @property
     def completes(self) -> bool:
         """Whether it takes any subset of its modalities (`student.drop`)."""
         return self.network.completion is not None
@@ -100,7 +112,10 @@ class Student:
             group: (N,) whose rows these are; needed only where each group is standardised by its own rows.
             probabilities: (N, C) instead of class names.
 
-        Raises DataError, which names the modality (and row) that cannot be read.
+        Rows in another unit than those of training are answered as if nothing were wrong. A SidelightWarning says where
+        values are far outside of what training saw (`inputs`); it cannot tell every change of unit.
+
+        Raises DataError, which names the modality (and row) that cannot be read, or whose answer is not finite.
         """
         if probabilities:
             return self.predict_proba(inputs, lengths=lengths, group=group)
@@ -133,6 +148,8 @@ class Student:
     ) -> Iterator[Tensor]:
         """`respond` a few rows at a time: what is decided of a class per pixel is far smaller than the answers."""
         x, n, here, names = self._read(inputs, lengths, group, ids)
+        self._warn_far(x, n, here)
+        ids = np.arange(len(next(iter(x.values())))) if ids is None else ids
         at_once = rows_at_once([a.shape[1:] for a in x.values()], CHUNK)
         chunks = torch.split(torch.arange(len(next(iter(x.values())))), at_once)
         deployed = self.deployed
@@ -146,8 +163,20 @@ class Student:
         else:
             whole = deployed.prepare(x, n, names, here)  # a new group's statistics need all its rows
             batches = (whole.take(i) for i in chunks)
-        for batch in batches:
-            yield deployed.respond(batch)
+        for i, batch in zip(chunks, batches):
+            for m, read in batch.inputs.items():
+                check_read(repr(m), read, x[m], ids, int(i[0]))
+            answer = deployed.respond(batch)
+            check_answer(answer, ids, ", ".join(x), int(i[0]))
+            yield answer
+
+    def _warn_far(self, x: Tensors, lengths: Tensors, present: Tensors) -> None:
+        """Says what of the rows is far outside of what training saw."""
+        for m, rows in x.items():
+            plan = self.preprocessor.plans[m]
+            length, here = (None if t is None else t.numpy() for t in (lengths.get(m), present.get(m)))
+            if plan.seen is not None and (found := plan.seen.far(rows.numpy(), length, here)):
+                warnings.warn(far_sentence(m, plan, found), SidelightWarning, stacklevel=4)
 
     def calibrate(
         self, inputs: Mapping[str, Any], group: Any, *, lengths: Mapping[str, Any] | None = None

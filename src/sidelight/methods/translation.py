@@ -56,7 +56,9 @@ class Translated(Method):
 
 def _difference(made: Tensor, batch: Batch, m: str) -> Tensor:
     """Mean absolute difference over the rows that have the modality and their valid steps."""
-    apart = (made - batch.inputs[m]).abs()
+    real = batch.inputs[m]
+    made = made[:, : real.shape[1]]  # a batch may be padded to its own longest row
+    apart = (made - real).abs()
     if m in batch.lengths:
         valid = torch.arange(made.shape[1], device=made.device) < batch.lengths[m].unsqueeze(1)
         each = (apart.mean(2) * valid).sum(1) / valid.sum(1).clamp(min=1)

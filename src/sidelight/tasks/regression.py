@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight import metrics
+from sidelight.data.moments import is_constant
 from sidelight.metrics import Metric
 from sidelight.tasks.base import Task
 
@@ -36,8 +37,11 @@ class Regression(Task):
         """The same task in units of these rows' mean and standard deviation (1 for a constant target)."""
         known = [column[column.isfinite()].double() for column in target[labelled].T]
         mean = [float(c.mean()) if len(c) else 0.0 for c in known]
-        spread = [float(c.std(correction=0)) if len(c) else 1.0 for c in known]
-        return Regression(self.labels, mean, [s if s > 1e-12 * max(1.0, abs(m)) else 1.0 for s, m in zip(spread, mean)])
+        spread = [float(c.std(correction=0)) if len(c) else 0.0 for c in known]
+        constant = is_constant(
+            torch.tensor(spread, dtype=torch.float64), torch.tensor(mean, dtype=torch.float64).abs()
+        ).tolist()
+        return Regression(self.labels, mean, [1.0 if same else s for s, same in zip(spread, constant)])
 
     def learnt(self) -> dict[str, Any]:
         return {"mean": self.mean, "scale": self.scale}

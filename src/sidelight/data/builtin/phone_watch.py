@@ -32,6 +32,8 @@ def load() -> Dataset:
         labels=tuple(arrays["class_names"].tolist()),
         group=np.array([f"s{s:02d}" for s in arrays["subject"].tolist()]),
         ids=np.array(ids),
+        units={m: "m/s2" if m.endswith("_acc") else "rad/s" for m in MODALITIES},
+        rates=dict.fromkeys(MODALITIES, 50.0),
         question={
             "available": ["phone_acc"],
             "privileged": ["phone_gyro", "watch_acc", "watch_gyro"],
