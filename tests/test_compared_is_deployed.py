@@ -75,7 +75,7 @@ def as_student(source: Network) -> Network:
 
 
 class DroppedOut(Network):
-    """A network whose fused embedding and features stand after dropout, as version 0.1.0 had them."""
+    """A network whose fused embedding and features stand after dropout, as they once did."""
 
     def forward(self, batch: Batch) -> Output:
         said = super().forward(batch)
@@ -219,8 +219,8 @@ def test_of_methods_of_their_own_stages_only_terms_on_predictions_meet_dropout(m
     assert moved == dropped
 
 
-def test_a_network_of_version_0_1_0_is_built_from_its_description():
-    """There encoders had a dropout of their own; their layers keep the numbers under which its files hold weights."""
+def test_a_network_from_before_is_built_from_its_description():
+    """Encoders once had a dropout of their own; their layers keep the numbers under which files from then hold weights."""
     net = network(0)
     described = describe(net)
     for entry in described["encoders"]:

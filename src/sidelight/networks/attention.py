@@ -47,7 +47,7 @@ class TransformerLayer(nn.Module):
             nn.LayerNorm(width),
             nn.Linear(width, 2 * width),
             nn.ReLU(),
-            nn.Identity(),  # where version 0.1.0 had dropout: the layers keep the numbers under which files hold them
+            nn.Identity(),  # where dropout once stood: layers keep the numbers under which files hold them
             nn.Linear(2 * width, width),
         )
 

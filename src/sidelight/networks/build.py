@@ -243,7 +243,7 @@ def make(kind: str, settings: Mapping[str, Any]) -> nn.Module:
         return HallucinationNetwork(encoders, shapes_of(tnet["sources"]), tnet["target"], tnet["slot"])
     if kind == TNet.kind:
         return TNet(shapes_of(settings["sources"]), settings["target"], settings["hidden"], settings["slot"])
-    # version 0.1.0 had dropout in encoders too, and its files say so
+    # encoders once had dropout of their own, and files from then name its rate
     settings = {name: value for name, value in settings.items() if name != "dropout"}
     if kind in PYRAMIDS:
         return PyramidEncoder(kind, **settings)

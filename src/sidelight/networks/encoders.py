@@ -27,7 +27,7 @@ class MLPEncoder(nn.Module):
         self.settings: dict[str, Any] = {"shape": list(shape), "width": width}
         self.out_shape = (1, width)
         size = int(torch.Size(shape).numel())
-        # nn.Identity is where version 0.1.0 had dropout: the layers keep the numbers under which files hold them
+        # nn.Identity is where dropout once stood: the layers keep the numbers under which student files hold them
         self.layers = nn.Sequential(
             nn.Linear(size, 2 * width), nn.ReLU(), nn.Identity(), nn.Linear(2 * width, width), nn.ReLU()
         )
