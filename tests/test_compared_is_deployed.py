@@ -220,7 +220,7 @@ def test_of_methods_of_their_own_stages_only_terms_on_predictions_meet_dropout(m
 
 
 def test_a_network_from_before_is_built_from_its_description():
-    """Encoders once had a dropout of their own; their layers keep the numbers under which files from then hold weights."""
+    """Encoders once had dropout of their own: layers keep the numbers under which files from then hold weights."""
     net = network(0)
     described = describe(net)
     for entry in described["encoders"]:
