@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sidelight.errors import ConfigError, unknown
+from sidelight.names import check_modality
 from sidelight.networks.names import PARTS, check_encoder
 from sidelight.places import found_from
 from sidelight.settings import build, find, flatten, read_yaml, write_yaml
@@ -337,6 +338,11 @@ def check(config: Config) -> None:
             raise ConfigError(unknown("part of training.learning_rates", part, PARTS))
         if not _positive(rate):
             raise ConfigError(f"training.learning_rates.{part}: expected a number above 0, not {rate!r}.")
+    for m in (*config.available, *config.privileged):
+        check_modality(m, error=ConfigError)
+    for setting in ("encoders", "weights"):
+        for m in getattr(config.network, setting):
+            check_modality(m, f"network.{setting}", ConfigError)
     check_encoder(config.network.encoder)
     for m, name in config.network.encoders.items():
         check_encoder(name, f"network.encoders.{m}")

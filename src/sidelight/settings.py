@@ -86,6 +86,9 @@ def find(schema: type, name: str) -> Setting:
         return known[name]
     for setting in known.values():
         if setting.free and name.startswith(f"{setting.name}."):
+            rest = name.removeprefix(f"{setting.name}.")
+            if not rest or "" in rest.split(".") or ("." in rest and get_args(setting.type)[1] is not Any):
+                raise ConfigError(f"{setting.name}: {rest!r} is no name of one of them; expected a name without a dot.")
             return Setting(name, get_args(setting.type)[1], None, setting.help)
     if name in known:
         raise ConfigError(f"{name!r} is a group of settings; {known[name].help}")

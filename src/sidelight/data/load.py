@@ -30,6 +30,7 @@ from sidelight.data.raw import (
 from sidelight.data.rows import Rows, is_lazy
 from sidelight.data.target import encode_target
 from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.names import check_modality
 from sidelight.places import looked_for
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def load(
     longest: modality -> time steps that are kept of a signal's longer rows, e.g. where one pads all others.
     Raises DataError naming file, row, modality and value; ConfigError for a setting that cannot be.
     """
+    for m in modalities or ():
+        check_modality(m, "modalities", ConfigError)
     if isinstance(source, Dataset):
         chosen = source if modalities is None else source.select(list(modalities))
         return replace(chosen, longest=chosen.longest | dict(longest)) if longest else chosen

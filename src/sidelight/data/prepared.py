@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sidelight.data.raw import KINDS_FILE, TABLE_FILE
 from sidelight.data.recordings import Kind, Labels, kind_of
 from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.names import check_modality
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,8 +181,7 @@ def _check(
     columns = [str(c) for c in table.columns]
     needed = ["id", *(c for c in (facts.group, facts.split) if c and target_needed)]
     for m in modalities:
-        if not re.fullmatch(r"[^.\s/]+", m):
-            raise ConfigError(f"{source}: modality name {m!r} is empty or holds a dot, slash or space; rename it")
+        check_modality(m, source, ConfigError)
         needed += [m + FILE] if target_needed else []
     dense = [t for t in facts.target if isinstance(modalities.get(t), Labels)]
     if dense and len(facts.target) > 1:

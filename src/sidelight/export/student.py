@@ -20,6 +20,7 @@ from sidelight.errors import ConfigError, SidelightWarning, unknown
 from sidelight.export.checks import checked
 from sidelight.export.deployed import Deployed, without_groups
 from sidelight.export.facts import facts, far_sentence
+from sidelight.names import check_modality
 from sidelight.networks.network import Network, Output
 from sidelight.tasks import Task
 
@@ -54,6 +55,8 @@ class Student:
     ):
         self.meta: dict[str, Any] = dict(meta or {})
         self.reads = network.reads
+        for m in (*self.reads, *self.meta.get("privileged", ())):
+            check_modality(m, "a student", ConfigError)
         self.privileged = tuple(dict.fromkeys([*self.meta.get("privileged", ()), *network.hallucinators]))
         for m in self.reads:
             if m in self.privileged:

@@ -27,6 +27,7 @@ from sidelight.data.raw import TABLE_FILE
 from sidelight.data.rows import is_lazy
 from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning, unknown
 from sidelight.extract.shards import Shards
+from sidelight.names import check_modality
 from sidelight.networks.backbones.base import make_net
 from sidelight.networks.backbones.hf import WEIGHTS
 from sidelight.networks.backbones.weights import load_weights
@@ -104,6 +105,8 @@ def _check(data: Dataset, out: Path, encoders: Mapping[str, str], weights: Mappi
         raise ConfigError("extract needs an encoder: --encoder modality=r3d18 (encoders={'modality': 'r3d18'})")
     if tokens < 1:
         raise ConfigError(f"tokens is {tokens}; expected at least 1")
+    for m in data.modalities:
+        check_modality(m, data.name)
     for kind, given, known in (("encoder", encoders, data.inputs), ("weights", weights, encoders)):
         for m in given:
             if m not in known:
