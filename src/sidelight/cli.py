@@ -50,7 +50,7 @@ def experiment_of(args: argparse.Namespace) -> Config:
     try:
         of_file = read_experiment(Path(source))
     except ConfigError as error:
-        raise ConfigError(f"{source}: {error}") from None
+        raise ConfigError(str(error) if str(error).startswith(source) else f"{source}: {error}") from None
     return load_config({**of_file, **given}, args.overrides)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from sidelight.errors import DataError, SidelightError
+from sidelight.errors import DataError, SidelightError, shown
 
 LONGEST = 100
 """Characters of a name."""
@@ -42,8 +42,7 @@ def check_modality(name: object, where: str = "", error: type[SidelightError] = 
             backslash, a blank or a control character, or is a word that PyTorch keeps for itself.
     """
     if wrong := fault(name):
-        shown = repr(name) if len(repr(name)) <= LONGEST else f"{repr(name)[:LONGEST]}…"
-        raise error(f"{where}{': ' if where else ''}modality name {shown} {wrong}; rename it")
+        raise error(f"{where}{': ' if where else ''}modality name {shown(name)} {wrong}; rename it")
     return str(name)
 
 
