@@ -28,28 +28,34 @@ POINTERS = {
     b"/annex/objects/": "a git-annex pointer, not the file itself: fetch it with `git annex get`",
 }
 FORMATS = {
-    b"\x93NUMPY": "an .npy file",
-    b"PK\x03\x04": "a zip archive (as .npz, or what torch.save writes)",
-    b"PAR1": "a Parquet file",
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"\x89HDF\r\n": "an HDF5 file (as MATLAB's -v7.3)",
-    b"MATLAB 5.0": "a MATLAB file",
-    b"\x1f\x8b": "compressed by gzip",
-    b"BZh": "compressed by bzip2",
-    b"\xfd7zXZ": "compressed by xz",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd",
-    b"7z\xbc\xaf": "a 7z archive",
-    b"Rar!": "a RAR archive",
-    b"%PDF": "a PDF",
-    b"SQLite format 3": "an SQLite database",
-    b"RIFF": "a RIFF file (.wav or .avi)",
-    b"fLaC": "a FLAC sound file",
-    b"OggS": "an Ogg file",
-    b"ID3": "an MP3 sound file",
-    b"\x1aE\xdf\xa3": "a Matroska or WebM video",
+    b"\x93NUMPY": "an array file (.npy)",
+    b"PK\x03\x04": "a zip archive (.zip, .npz, .pt, .pth, .xlsx)",
+    b"PAR1": "a table (.parquet)",
+    b"\x89PNG": "an image (.png)",
+    b"\xff\xd8\xff": "an image (.jpg, .jpeg)",
+    b"GIF8": "an image (.gif)",
+    b"BM": "an image (.bmp)",
+    b"II*\0": "an image (.tif, .tiff)",
+    b"\x89HDF\r\n": "an HDF5 file (.h5, .hdf5, or MATLAB's .mat)",
+    b"MATLAB 5.0": "a MATLAB file (.mat)",
+    b"\x1f\x8b": "compressed (.gz)",
+    b"BZh": "compressed (.bz2)",
+    b"\xfd7zXZ": "compressed (.xz)",
+    b"\x28\xb5\x2f\xfd": "compressed (.zst)",
+    b"7z\xbc\xaf": "an archive (.7z)",
+    b"Rar!": "an archive (.rar)",
+    b"%PDF": "a document (.pdf)",
+    b"SQLite format 3": "a database (.sqlite)",
+    b"RIFF": "a sound or video file (.wav, .avi)",
+    b"fLaC": "a sound file (.flac)",
+    b"OggS": "a sound file (.ogg, .oga, .opus)",
+    b"ID3": "a sound file (.mp3)",
+    b"\x1aE\xdf\xa3": "a video (.mkv, .webm)",
+    b"\x80\x02": "a Python pickle, which can execute code and is never loaded",
+    b"\x80\x04": "a Python pickle, which can execute code and is never loaded",
+    b"\x80\x05": "a Python pickle, which can execute code and is never loaded",
 }
-"""First bytes -> what such a file is."""
+"""First bytes -> what such a file is, with its suffixes."""
 
 
 def check_file(path: str | os.PathLike[str], error: type[SidelightError] = DataError, missing: str = "") -> Path:
@@ -114,10 +120,11 @@ def exists(path: str | os.PathLike[str]) -> bool:
     return not path_fault(os.fspath(path)) and os.path.exists(path)
 
 
-def told_by_content(path: Path, of_text: bool = False) -> str:
+def told_by_content(path: Path, expected: str = "", of_text: bool = False) -> str:
     """What a file is by its first bytes, where that explains why it cannot be read; "" where they say nothing.
 
-    of_text: a text was expected, so that it is one says nothing.
+    expected: the suffix of the kind that it should be; first bytes of that kind say nothing. of_text: a text was
+    expected, so that it is one says nothing.
     """
     try:
         with path.open("rb") as file:
@@ -130,7 +137,7 @@ def told_by_content(path: Path, of_text: bool = False) -> str:
         if head.startswith(start):
             return f"it is {what}"
     for start, what in FORMATS.items():
-        if head.startswith(start):
+        if head.startswith(start) and not (expected and expected.lower() in what):
             return f"by its first bytes it is {what}"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head")) or b"<html" in text:
@@ -164,18 +171,23 @@ def read_text(path: Path, error: type[SidelightError] = DataError) -> str:
         raise error(f"cannot read {path}: {told}") from None
 
 
-def read_json(path: Path, error: type[SidelightError] = DataError) -> Any:
-    """What a JSON file holds; raises `error` for one that cannot be opened, is no JSON, or is nested thousands deep."""
+def read_json(path: Path, error: type[SidelightError] = DataError, once: Callable[..., Any] | None = None) -> Any:
+    """What a JSON file holds; raises `error` for one that cannot be opened, is no JSON, or is nested thousands deep.
+
+    once: makes an object of its pairs of names and values, as `object_pairs_hook` of json.loads.
+    """
     text = read_text(path, error)
     try:
-        return parse_json(text)
+        return parse_json(text, once)
+    except SidelightError:
+        raise
     except ValueError as why:
         raise error(f"cannot read {path}: {told_by_content(path, of_text=True) or f'it is no JSON ({why})'}") from None
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, once: Callable[..., Any] | None = None) -> Any:
     """`json.loads`, whose every complaint is a ValueError: also that of brackets nested thousands deep."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=once)
     except RecursionError:
         raise ValueError("brackets are nested too deep") from None

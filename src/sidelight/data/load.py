@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,8 @@ from sidelight.data.raw import (
 )
 from sidelight.data.rows import Rows, is_lazy
 from sidelight.data.target import encode_target
-from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.errors import ConfigError, DataError, shown, unknown
+from sidelight.files import check_file, exists, path_fault
 from sidelight.names import check_modality
 from sidelight.places import looked_for
 
@@ -226,8 +228,10 @@ def _prepared(source: Any, target_needed: bool = True) -> Prepared | None:
     """A prepared folder, named itself or by its table; None for any other source."""
     if not isinstance(source, str | Path):
         return None
+    if wrong := path_fault(str(source)):
+        raise DataError(f"{shown(str(source))} {wrong}")
     folder = Path(source).parent if Path(source).name == TABLE_FILE else Path(source)
-    if not (folder / KINDS_FILE).is_file():
+    if not exists(folder / KINDS_FILE):
         return None
     from sidelight.data.prepared import read_prepared
 
@@ -266,16 +270,15 @@ def _label(source: Any) -> str:
 def locate(source: str | Path) -> Path:
     """The file to read: the path itself, or the manifest of a folder. Raises DataError where there is none."""
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         for name in MANIFESTS:
-            if (path / name).is_file():
-                return path / name
+            if exists(path / name):
+                return check_file(path / name)
         raise DataError(f"folder {path} has no manifest; expected one of {', '.join(MANIFESTS)} in it")
-    if not path.exists():
-        if not path.suffix and len(path.parts) == 1:
-            missing = f"no such file or folder, and {unknown('built-in data set', source, DATASETS)}"
-            raise DataError(missing + looked_for(source))
-        raise DataError(f"{path} does not exist{looked_for(source)}")
+    if not (os.path.lexists(path) or path.suffix or len(path.parts) > 1 or "\\" in str(source)):
+        missing = f"no such file or folder, and {unknown('built-in data set', source, DATASETS)}"
+        raise DataError(missing + looked_for(source))
+    check_file(path, missing=looked_for(source))
     if path.suffix not in SUFFIXES:
         raise DataError(f"{path}: cannot read {path.suffix or 'a file without suffix'}; expected {', '.join(SUFFIXES)}")
     return path

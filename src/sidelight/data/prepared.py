@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sidelight.data.raw import KINDS_FILE, TABLE_FILE
 from sidelight.data.recordings import Kind, Labels, kind_of
 from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.files import read_json
 from sidelight.names import check_modality
 
 if TYPE_CHECKING:
@@ -145,11 +146,11 @@ def read_prepared(folder: str | Path, target_needed: bool = True) -> Prepared:
     folder = Path(folder)
     path = folder / KINDS_FILE
     try:
-        told = json.loads(path.read_text("utf-8"))
+        told = read_json(path)
         kinds = dict(told.pop("modalities"))
         version, rows = told.pop("format"), told.pop("rows", None)
-    except OSError as error:
-        raise DataError(f"{folder} is no prepared folder: cannot read {KINDS_FILE} ({error.strerror})") from None
+    except DataError as error:
+        raise DataError(f"{folder} is no prepared folder: {error}") from None
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(f"cannot read {path}: {type(error).__name__}: {error}") from None
     if version != FORMAT:

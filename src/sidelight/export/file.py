@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import platform
 from collections.abc import Mapping
 from functools import cache
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import ConfigError, RunError
 from sidelight.export.student import Student
+from sidelight.files import check_file, exists, parse_json, told_by_content
 from sidelight.networks.build import describe, rebuild
 from sidelight.results.store import write_atomic
 from sidelight.tasks import describe_task, make_task
@@ -137,13 +139,14 @@ MEND = "Copy it again, or export the student again from its run folder."
 
 
 def _locate(path: Path) -> Path:
-    places = [path, path / "student.safetensors", path / "student" / "student.safetensors"]
-    for place in places if path.is_dir() else places[:1]:
-        if place.is_file():
-            return place
-    if path.is_dir():
-        raise RunError(f"{path} holds no student.safetensors; name the file, its folder, or a run folder that finished")
-    raise RunError(f"{path} does not exist; expected a student.safetensors, as `sidelight run` leaves in <run>/student")
+    if not os.path.isdir(path):
+        return check_file(
+            path, RunError, "; expected a student.safetensors, as `sidelight run` leaves in <run>/student"
+        )
+    for place in (path / "student.safetensors", path / "student" / "student.safetensors"):
+        if exists(place):
+            return check_file(place, RunError)
+    raise RunError(f"{path} holds no student.safetensors; name the file, its folder, or a run folder that finished")
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -155,7 +158,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (SafetensorError, OSError) as error:
         raise RunError(f"cannot read {path}: {_reason(path, error)}") from error
     try:
-        told = json.loads(text) if text else None
+        told = parse_json(text) if text else None
     except ValueError as error:
         raise RunError(f"{path} is damaged: its description is no JSON ({error}). {MEND}") from error
     if not isinstance(told, dict) or told.get("format") != FORMAT:
@@ -169,14 +172,16 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, OSError):
         return str(error.strerror or error)
-    start = path.read_bytes()[:9]
+    with path.open("rb") as file:
+        start = file.read(9)
     header = start[8:] == b"{"  # after its length, whose first byte may be any
     if (start[:1] == b"\x80" and not header) or start[:4] == b"PK\x03\x04":
         return (
             "it is a pickle or a torch.save file under another name; those can execute code and are never loaded. "
             "Expected a file that Student.save wrote"
         )
-    return f"truncated, or not a safetensors file ({error}). {MEND}"
+    told = "" if header else told_by_content(path)
+    return f"{told}. {MEND}" if told else f"truncated, or not a safetensors file ({error}). {MEND}"
 
 
 def _refuse_version(path: Path, found: Any) -> None:

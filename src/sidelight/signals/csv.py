@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.files import check_file
 from sidelight.signals.recording import Recording, check_times
 
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -68,8 +69,7 @@ def _read(path: Path, separator: str) -> Any:
     """The table, every cell as text."""
     import pandas as pd
 
-    if not path.is_file():
-        raise DataError(f"{path} does not exist")
+    check_file(path)
     try:
         table = pd.read_csv(
             path, sep=separator, dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False
