@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable
@@ -136,17 +138,18 @@ def told_by_content(path: Path, expected: str = "", of_text: bool = False) -> st
     for start, what in POINTERS.items():
         if head.startswith(start):
             return f"it is {what}"
+    is_text = _is_text(head)
     for start, what in FORMATS.items():
-        if head.startswith(start) and not (expected and expected.lower() in what):
+        if head.startswith(start) and not is_text and not (expected and expected.lower() in what):
             return f"by its first bytes it is {what}"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype html", b"<html", b"<head")) or b"<html" in text:
+    if re.match(rb"<!doctype html|<html|<head|<[^>]*>\s*<html", text):
         return "it is a web page (HTML): a download that ended in a login or an error page? Download it again"
     if text.startswith(b"<?xml"):
         return "it is XML, perhaps a server's error message: download it again"
     if not head.strip(b"\0"):
         return "it begins with nothing but zeros: was a download or a copy interrupted?"
-    if not of_text and _is_text(head):
+    if is_text and not of_text:
         first = " ".join(head.decode("utf-8", "ignore").split())[:40]
         return f"it is text, beginning with {first!r}"
     return ""
@@ -154,7 +157,7 @@ def told_by_content(path: Path, expected: str = "", of_text: bool = False) -> st
 
 def _is_text(head: bytes) -> bool:
     try:
-        text = head[: len(head) - 3 if len(head) == HEAD else None].decode("utf-8")
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
     except UnicodeDecodeError:
         return False
     return all(c.isprintable() or c in "\t\r\n" for c in text)

@@ -6,7 +6,6 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import PurePath
@@ -193,8 +192,12 @@ def _check_value(setting: Setting, value: Any) -> None:
         return
     if len(value) > LONGEST_TEXT or re.search(r"[&*]", value):
         raise _wrong(setting, value)
-    with suppress(ValueError):
-        check_finite_setting(setting.name, float(value))
+    try:
+        number = float(value)
+    except ValueError:
+        return
+    if not math.isnan(number) and not math.isinf(number):  # those are words here, which the parser refuses
+        check_finite_setting(setting.name, number)
 
 
 LONGEST_TEXT = 200

@@ -26,7 +26,8 @@ def read_yaml(path: Path) -> Mapping[Any, Any]:
     """The mapping that a YAML file holds; raises ConfigError for everything else."""
     tree = parse_yaml(read_text(path, ConfigError), path)
     if tree is not None and not isinstance(tree, Mapping):
-        raise ConfigError(f"expected settings, one `name: value` a line, not {shown(tree, 60)}.")
+        told = told_by_content(path, of_text=True) or shown(tree, 60)
+        raise ConfigError(f"expected settings, one `name: value` a line, not {told}.")
     return tree or {}
 
 

@@ -32,6 +32,7 @@ from sidelight.data.rows import Rows, is_lazy
 from sidelight.data.target import encode_target
 from sidelight.errors import ConfigError, DataError, shown, unknown
 from sidelight.files import check_file, exists, path_fault
+from sidelight.keywords import known_keywords
 from sidelight.names import check_modality
 from sidelight.places import looked_for
 
@@ -44,6 +45,7 @@ OnError = Literal["raise", "skip"]
 Modalities = Sequence[str] | Mapping[str, str | Sequence[str] | None]
 
 
+@known_keywords
 def load(
     source: Any,
     *,
@@ -165,6 +167,7 @@ def load_for(config: Config, source: Any = None) -> Dataset:
     )
 
 
+@known_keywords
 def load_rows(
     source: Any,
     modalities: Modalities,

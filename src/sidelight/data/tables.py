@@ -38,6 +38,8 @@ def read_frame(path: Path) -> pd.DataFrame:
     try:
         if not path.stat().st_size:
             raise DataError(nothing_in(path))
+        if told := told_by_content(path, path.suffix, of_text=True):
+            raise DataError(f"cannot read {path}: {told}")
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
         # Cells as they are written: "01" stays a name, and 3 stays different from 3.0.

@@ -16,6 +16,7 @@ from sidelight.experiment.jobs import Job
 from sidelight.experiment.parts import Parts
 from sidelight.experiment.runner import execute, jobs_of, settle
 from sidelight.experiment.study import Study
+from sidelight.keywords import known_keywords
 
 
 def plan(config: Config) -> tuple[Config, list[Job]]:
@@ -33,6 +34,7 @@ def plan(config: Config) -> tuple[Config, list[Job]]:
     return config, jobs
 
 
+@known_keywords
 def run(config: Config, *, resume: bool = False, quiet: bool = False) -> Study:
     """Run (or resume) an experiment; its folder is `config.output`, by default `runs/<data name>`."""
     return execute(config, load_for(config), resume=resume, quiet=quiet)

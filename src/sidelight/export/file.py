@@ -22,6 +22,7 @@ from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import ConfigError, RunError
 from sidelight.export.student import Student
 from sidelight.files import check_file, exists, parse_json, told_by_content
+from sidelight.keywords import known_keywords
 from sidelight.networks.build import describe, rebuild
 from sidelight.results.store import write_atomic
 from sidelight.tasks import describe_task, make_task
@@ -88,6 +89,7 @@ def save_student(student: Student, path: str | Path) -> Path:
     return path
 
 
+@known_keywords
 def load_student(
     path: str | Path,
     *,

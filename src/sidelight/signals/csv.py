@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.errors import ConfigError, DataError, unknown
-from sidelight.files import check_file
+from sidelight.files import check_file, told_by_content
 from sidelight.signals.recording import Recording, check_times
 
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -70,6 +70,8 @@ def _read(path: Path, separator: str) -> Any:
     import pandas as pd
 
     check_file(path)
+    if path.stat().st_size and (told := told_by_content(path, of_text=True)):
+        raise DataError(f"cannot read {path}: {told}")
     try:
         table = pd.read_csv(
             path, sep=separator, dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False

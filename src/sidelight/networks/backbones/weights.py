@@ -110,6 +110,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        told = told_by_content(path)
+        if told and not told.endswith((".pth, .xlsx)", "never loaded")):
+            raise RunError(f"{path} is no weights file: {told}") from None
         raise RunError(
             f"{path} holds more than tensors and is not loaded, since it could execute code. Where you trust it, save "
             f"its state_dict anew with safetensors ({str(error).splitlines()[0][:120]})"
