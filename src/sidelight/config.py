@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sidelight.errors import ConfigError, shown, unknown
+from sidelight.files import path_fault
 from sidelight.limits import LIMITS, positive
 from sidelight.names import check_modality
 from sidelight.networks.names import PARTS, check_encoder
@@ -357,6 +358,9 @@ def check(config: Config) -> None:
         raise ConfigError(f"live: {config.live!r} is the label of live faces, which only task=anti-spoofing has.")
     if not config.teacher.sets:
         raise ConfigError("teacher.sets: expected all, each, or sets of privileged modalities such as eda, ecg+emg.")
+    for setting, path in (("output", config.output), ("data", config.data)):
+        if path and (wrong := path_fault(path)):
+            raise ConfigError(f"{setting}: {shown(path)} {wrong}.")
     if not config.data:
         raise ConfigError("data: expected a data set's name or a path, not an empty text.")
     for name in ("placebo", "self_distillation"):

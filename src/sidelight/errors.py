@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sidelight.synonyms import meant
 
@@ -36,7 +36,14 @@ def unknown(kind: str, name: object, valid: Iterable[object]) -> str:
     names = [str(v) for v in valid]
     found = meant(str(name), names)
     hint = f" Did you mean {found!r}?" if found else ""
-    return f"unknown {kind} {shown(str(name))}.{hint} Valid: {', '.join(names) or '(none)'}."
+    return f"unknown {kind} {shown(str(name))}.{hint} Valid: {listed(names)}."
+
+
+def listed(names: Sequence[object], most: int = 40) -> str:
+    """Names for the end of a sentence; of many only the first."""
+    shorter = [str(name) if len(str(name)) <= 100 else f"{str(name)[:100]}…" for name in names[:most]]
+    more = f", … ({len(names)} in all)" if len(names) > most else ""
+    return (", ".join(shorter) or "(none)") + more
 
 
 def shown(value: object, limit: int = 100) -> str:

@@ -89,6 +89,13 @@ def check_file(path: str | os.PathLike[str], error: type[SidelightError] = DataE
     return Path(text)
 
 
+def check_place(path: str | os.PathLike[str], error: type[SidelightError] = DataError) -> Path:
+    """The path of something to write, or of a folder to read, where the text can be a path at all."""
+    if fault := path_fault(os.fspath(path)):
+        raise error(f"{shown(os.fspath(path))} {fault}")
+    return Path(path)
+
+
 def path_fault(text: str) -> str:
     """Why a text cannot be a path, to follow it in a sentence; "" where it can."""
     if not text:

@@ -218,6 +218,8 @@ def read_arguments(function: Callable[..., Any], values: Mapping[str, Any], wher
     for name in values:
         if name not in names:
             raise ConfigError(unknown(f"setting of {where}", name, names))
+    if not values:
+        return {}
     parser.add_function_arguments(function, skip={p.name for p in taken if p.name not in names})
     try:
         made = vars(parser.parse_object(dict(values)))
@@ -251,6 +253,9 @@ def _prepare(setting: Setting, value: Any) -> Any:
     if setting.many and isinstance(value, str):
         text = re.sub(r"^\[(.*)\]$", r"\1", value.strip())
         return [part.strip().strip("'\"") for part in text.split(",") if part.strip()]
+    whole = int in (setting.type, *get_args(setting.type)) and not setting.many
+    if whole and isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]+", value):
+        return int(value)  # the parser would read 010 as eight
     return [value] if setting.many and isinstance(value, int | float) else value
 
 

@@ -74,7 +74,7 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2's idea of words and numbers (`impute: no` is a word, `1e-3` a number), no key twice, within limits."""
 
     yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in found if tag.rpartition(":")[2] in ("int", "null", "merge")]
+        first: [(tag, pattern) for tag, pattern in found if tag.rpartition(":")[2] in ("null", "merge")]
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -102,6 +102,11 @@ class _Loader(yaml.SafeLoader):
         self.sizes.setdefault(id(node), self.nodes - before)
         return node
 
+    def construct_whole(self, node: yaml.ScalarNode) -> int:
+        """A whole number: 010 is ten, as in YAML 1.2, and 1:30 no number at all."""
+        text = self.construct_scalar(node)
+        return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         for key, count in keys.items():
@@ -122,6 +127,8 @@ def _resolve(readers: Iterable[Any], tag: str, pattern: str, first: str) -> None
         reader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list(first))
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_whole)
+_resolve([_Loader], "int", r"([-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+)$", "-+0123456789")
 _resolve([_Loader], "bool", r"(true|True|TRUE|false|False|FALSE)$", "tTfF")
 _FLOAT = r"([-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
 _resolve([_Loader, _Dumper], "float", _FLOAT, "-+.0123456789")

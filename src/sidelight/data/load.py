@@ -74,8 +74,11 @@ def load(
     longest: modality -> time steps that are kept of a signal's longer rows, e.g. where one pads all others.
     Raises DataError naming file, row, modality and value; ConfigError for a setting that cannot be.
     """
-    for m in modalities or ():
-        check_modality(m, "modalities", ConfigError)
+    modalities = _checked_modalities(modalities)
+    given = {"group": group, "split": split, "ids": ids, "task": task, "name": name, "impute": impute}
+    _check_texts(given, target)
+    if on_error not in ("raise", "skip"):
+        raise ConfigError(unknown("value of on_error", on_error, ("raise", "skip")))
     if isinstance(source, Dataset):
         chosen = source if modalities is None else source.select(list(modalities))
         return replace(chosen, longest=chosen.longest | dict(longest)) if longest else chosen
@@ -136,6 +139,35 @@ def load(
     return data
 
 
+def _checked_modalities(given: Any) -> Modalities | None:
+    """Names, or a mapping from names to columns, all of which may name a modality; raises ConfigError."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        given = [given]
+    if not isinstance(given, Mapping | Sequence):
+        raise ConfigError(f"modalities: expected names, or a mapping from names to columns, not {shown(given)}")
+    for m in given:
+        check_modality(m, "modalities", ConfigError)
+    for m, columns in given.items() if isinstance(given, Mapping) else ():
+        if not (columns is None or isinstance(columns, str) or _are_texts(columns)):
+            raise ConfigError(f"modalities: expected a prefix or columns of {m!r}, not {shown(columns)}")
+    return given
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, Sequence) and all(isinstance(v, str) for v in value)
+
+
+def _check_texts(given: Mapping[str, object], target: object) -> None:
+    """Raises ConfigError for an argument that names something and is no text."""
+    for argument, value in given.items():
+        if value is not None and not isinstance(value, str):
+            raise ConfigError(f"{argument}: expected a text, not {shown(value)}")
+    if target is not None and not isinstance(target, str) and not _are_texts(target):
+        raise ConfigError(f"target: expected the name of a column, or several, not {shown(target)}")
+
+
 def _about(source: Any, roles: Roles) -> dict[str, str]:
     told = {"source": str(source) if isinstance(source, str | Path) else ""}
     told |= {"target": ", ".join(roles.target), "group": roles.group or ""}
@@ -183,7 +215,9 @@ def load_rows(
     def find(columns: Sequence[str]) -> Roles:
         return find_roles(label, columns, None, group, None, ids, target_needed=False)
 
-    label = _label(source)
+    checked = _checked_modalities(modalities)
+    assert checked is not None
+    modalities, label = checked, _label(source)
     if prepared := _prepared(source, target_needed=False):
         from sidelight.data.recorded import read_recordings
 
@@ -265,6 +299,8 @@ def _builtin(name: str, modalities: Modalities | None, **given: Any) -> Dataset:
 def _label(source: Any) -> str:
     if not isinstance(source, str | Path):
         return "data"
+    if wrong := path_fault(str(source)):
+        raise DataError(f"{shown(str(source))} {wrong}")
     path = Path(source)
     named = path.suffix and path.stem not in ("metadata", "data")
     return (path.stem if named else path.resolve().parent.name) if path.suffix else path.resolve().name

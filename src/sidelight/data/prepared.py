@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidelight.data.raw import KINDS_FILE, TABLE_FILE
 from sidelight.data.recordings import Kind, Labels, kind_of
-from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.errors import ConfigError, DataError, shown, unknown
 from sidelight.files import read_json
 from sidelight.names import check_modality
 
@@ -159,8 +159,7 @@ def read_prepared(folder: str | Path, target_needed: bool = True) -> Prepared:
     for key in told:
         if key not in names:
             raise ConfigError(f"{path}: {unknown('fact', key, ('format', 'rows', 'modalities', *names))}")
-    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
-    facts = Facts(**given)
+    facts = Facts(**{key: _fact(path, key, value) for key, value in told.items()})
     modalities = {m: kind_of(config, f"{path}: modality {m!r}") for m, config in kinds.items()}
     table = read_frame(folder / TABLE_FILE)
     if rows not in (None, len(table)):
@@ -170,6 +169,18 @@ def read_prepared(folder: str | Path, target_needed: bool = True) -> Prepared:
         )
     _check(str(folder / TABLE_FILE), table, modalities, facts, target_needed)
     return Prepared(folder, table, modalities, facts)
+
+
+def _fact(path: Path, key: str, value: Any) -> Any:
+    """A fact as `Facts` holds it: a text, or texts; raises DataError for anything else."""
+    if not isinstance(getattr(Facts("", ""), key, None), tuple):
+        if isinstance(value, str):
+            return value
+        raise DataError(f"{path}: {key!r} is {shown(value)}; expected a text")
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not all(isinstance(v, str | int | float) for v in values):
+        raise DataError(f"{path}: {key!r} is {shown(value)}; expected a list of texts")
+    return tuple(str(v) for v in values)
 
 
 def _check(

@@ -235,6 +235,9 @@ class Text(Kind):
     tokenizer: str = ""
     longest: int = 512
 
+    def __post_init__(self) -> None:
+        at_least(f"kind {self.kind!r}", 1, longest=self.longest)
+
     @property
     def shape(self) -> tuple[int, ...] | None:
         return None

@@ -24,6 +24,7 @@ from sidelight.export.student import Student
 from sidelight.files import check_file, exists, parse_json, told_by_content
 from sidelight.keywords import known_keywords
 from sidelight.networks.build import describe, rebuild
+from sidelight.networks.fusions import Fusion
 from sidelight.results.store import write_atomic
 from sidelight.tasks import describe_task, make_task
 
@@ -118,6 +119,7 @@ def load_student(
             raise RunError(
                 f"{path} holds a {name} student ({', '.join(labels)}), not one for {task}; give another file"
             )
+        _check_sizes(told, tensors, encoders, hallucinators)
         network = rebuild(told["network"], encoders, hallucinators)
         preprocessor = Preprocessor.from_config(told["preprocessor"])
         for part, module in (("network", network), ("preprocessor", preprocessor)):
@@ -135,6 +137,23 @@ def load_student(
         why = f"{type(error).__name__}: {str(error).strip()}"
         raise RunError(f"{path} is damaged: its weights and its description do not agree ({why}). {MEND}") from error
     return student
+
+
+def _check_sizes(told: Mapping[str, Any], tensors: Mapping[str, Tensor], *modules: Any) -> None:
+    """Raises ValueError where the description would make other tensors than the file has; takes no memory for them."""
+    try:
+        with torch.device("meta"):
+            network = rebuild(told["network"], *modules)
+            preprocessor = Preprocessor.from_config(told["preprocessor"])
+    except NotImplementedError:  # a part that cannot be made without its numbers
+        return
+    if isinstance(network.fusion, Fusion) and {*network.fusion.shapes} != {*network.encoders, *network.hallucinators}:
+        raise ValueError(f"it fuses {list(network.fusion.shapes)}, and its network makes {list(network.encoders)}")
+    for part, module in (("network", network), ("preprocessor", preprocessor)):
+        for name, tensor in module.state_dict().items():
+            found = tensors.get(f"{part}.{name}")
+            if found is not None and found.shape != tensor.shape:
+                raise ValueError(f"{name} has shape {tuple(found.shape)}, and should have {tuple(tensor.shape)}")
 
 
 MEND = "Copy it again, or export the student again from its run folder."
@@ -163,12 +182,26 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         told = parse_json(text) if text else None
     except ValueError as error:
         raise RunError(f"{path} is damaged: its description is no JSON ({error}). {MEND}") from error
+    if isinstance(told, dict) and told.get("format") == FORMAT and not _sound_meta(told.get("meta")):
+        raise RunError(f"{path} is damaged: its description says nothing sound of where it comes from. {MEND}")
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         raise RunError(
             f"{path} is a safetensors file, but not a sidelight student: it has weights and no description. "
             "Expected a file that Student.save or `sidelight run` wrote"
         )
     return told, tensors
+
+
+def _sound_meta(meta: Any) -> bool:
+    """Whether what predictions read of it is of the right kinds."""
+    if not isinstance(meta, dict):
+        return False
+    recordings, privileged = meta.get("recordings", {}), meta.get("privileged", [])
+    return (
+        isinstance(recordings, dict)
+        and all(isinstance(told, dict) for told in recordings.values())
+        and isinstance(privileged, list)
+    )
 
 
 def _reason(path: Path, error: Exception) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 from sidelight.data.overflow import check_answer, check_read
 from sidelight.data.pixels import rows_at_once
 from sidelight.data.preprocess import Preprocessor
-from sidelight.errors import ConfigError, SidelightWarning, unknown
+from sidelight.errors import ConfigError, SidelightWarning, listed, unknown
 from sidelight.export.checks import checked
 from sidelight.export.deployed import Deployed, without_groups
 from sidelight.export.facts import facts, far_sentence
@@ -65,7 +65,7 @@ class Student:
                 raise ConfigError(f"the preprocessor: {unknown('modality', m, preprocessor.modalities)}")
         width = getattr(network.head, "out_features", task.outputs)
         if width != task.outputs:
-            raise ConfigError(f"the network has {width} outputs, but the task {task.outputs}: {', '.join(task.labels)}")
+            raise ConfigError(f"the network has {width} outputs, but the task {task.outputs}: {listed(task.labels)}")
         self.network: Network = copy.deepcopy(network).to("cpu", torch.float32)
         self.network.eval().requires_grad_(False)
         preprocessor = preprocessor.subset(self.reads).to("cpu")
