@@ -219,9 +219,9 @@ def test_arrays_in_memory(arrays: dict[str, Any]) -> None:
 TOKENS = st.one_of(
     st.sampled_from(
         ["data", "folds", "training", "epochs", "options", "kl", "network", "weights", "methods", "select", ":", ": ",
-         "\n", "\n  ", "- ", "[", "]", "{", "}", ",", "&a ", "*a", "<<: ", "!!int ", "!!python/name:os ", "? ", "|\n ", ">",
-         "#", '"', "'", "1", "1e39", ".nan", ".inf", "-1", "0x1", "010", "1:30", "null", "~", "true", "2020-01-01", "%", "@",
-         "---", "...", "\t", "9" * 60, "x"]
+         "\n", "\n  ", "- ", "[", "]", "{", "}", ",", "&a ", "*a", "<<: ", "!!int ", "!!python/name:os ", "? ",
+         "|\n ", ">", "#", '"', "'", "1", "1e39", ".nan", ".inf", "-1", "0x1", "010", "1:30", "null", "~", "true",
+         "2020-01-01", "%", "@", "---", "...", "\t", "9" * 60, "x"]
     ),
     st.text(max_size=3),
 )  # fmt: skip

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from sidelight.data.preprocess import Preprocessor
-from sidelight.errors import ConfigError, RunError
+from sidelight.errors import ConfigError, RunError, shown
 from sidelight.export.student import Student
 from sidelight.files import check_file, exists, parse_json, told_by_content
 from sidelight.keywords import known_keywords
@@ -115,6 +115,8 @@ def load_student(
     try:
         learnt = dict(told["task"])
         name, labels = learnt.pop("name"), tuple(learnt.pop("labels"))
+        if not all(isinstance(label, str) for label in labels):
+            raise ValueError(f"labels are {shown(labels)}, which are no texts")
         if task is not None and task != name:
             raise RunError(
                 f"{path} holds a {name} student ({', '.join(labels)}), not one for {task}; give another file"
@@ -149,6 +151,9 @@ def _check_sizes(told: Mapping[str, Any], tensors: Mapping[str, Tensor], *module
         return
     if isinstance(network.fusion, Fusion) and {*network.fusion.shapes} != {*network.encoders, *network.hallucinators}:
         raise ValueError(f"it fuses {list(network.fusion.shapes)}, and its network makes {list(network.encoders)}")
+    for m, plan in preprocessor.plans.items():
+        if plan.variable and len(plan.shape) != 2:
+            raise ValueError(f"rows of {m!r} have shape {plan.shape}, and only signals (T, C) vary in length")
     for part, module in (("network", network), ("preprocessor", preprocessor)):
         for name, tensor in module.state_dict().items():
             found = tensors.get(f"{part}.{name}")
