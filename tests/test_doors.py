@@ -130,7 +130,7 @@ def test_media_say_the_same(tmp_path):
     pytest.importorskip("soundfile")
     pytest.importorskip("av")
     from sidelight.signals.audio import read_audio
-    from sidelight.video.decode import probe
+    from sidelight.video.container import probe
 
     for name, read in (("a.wav", read_audio), ("a.mp4", probe)):
         path = tmp_path / name
