@@ -168,7 +168,7 @@ def test_an_experiment_file_is_changed_by_flags_and_overrides(tmp_path):
         (["run", "--folds", "3"], "run needs a data set"),
         (["run", "--methods", "kl", "mse"], "run needs a data set"),
         (["inspect"], "inspect needs a data set: sidelight inspect"),
-        (["run", "nowhere.yaml"], "nowhere.yaml: cannot read the experiment: No such file"),
+        (["run", "nowhere.yaml"], "nowhere.yaml does not exist"),
         (["inspect", "x.csv", "--taget", "pain"], "unknown flag '--taget'. Did you mean '--target'?"),
         (["report"], "the following arguments are required: RUN"),
         (["export", "runs/x"], "say what to write: --onnx"),

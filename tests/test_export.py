@@ -290,7 +290,8 @@ def test_damaged_and_foreign_files_are_named(tmp_path):
     whole = file.read_bytes()
     for size in (0, 5, 200, len(whole) - 1):
         file.write_bytes(whole[:size])
-        with pytest.raises(RunError, match=r"cannot read .*student.safetensors: truncated, or not a safetensors"):
+        why = "truncated, or not a safetensors" if size else "it is empty"
+        with pytest.raises(RunError, match=f"cannot read .*student.safetensors: {why}"):
             load_student(file)
     foreign = tmp_path / "foreign.safetensors"
     save_file({"weight": torch.zeros(2)}, foreign)

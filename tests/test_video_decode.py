@@ -154,8 +154,8 @@ def test_damaged_files_are_named(files, tmp_path):
         probe(damaged("cut.mkv", mkv[: len(mkv) // 2]))
     with pytest.raises(DataError, match=r"cut.avi is truncated: \d+ of 40 frames are there"):
         probe(damaged("cut.avi", avi[: len(avi) // 2]))
-    for data in (b"", b"not a video" * 100):
-        with pytest.raises(DataError, match=r"no.mp4: truncated, damaged or no video"):
+    for data, why in ((b"", "it is empty"), (b"not a video" * 100, "it is text, beginning with")):
+        with pytest.raises(DataError, match=f"no.mp4: {why}"):
             probe(damaged("no.mp4", data))
     with pytest.raises(DataError, match=r"none.mp4 does not exist"):
         probe(tmp_path / "none.mp4")

@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 from sidelight.config import Config
 from sidelight.errors import ConfigError, unknown
 from sidelight.settings import Setting, settings
+from sidelight.synonyms import instead
 
-OVERRIDE = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*=")
+OVERRIDE = re.compile(r"(?!-)[\w.-]*=")
 """What a dotted override looks like: key=value, without a dash."""
 
 ABOUT = "Train with every sensor. Deploy with the ones you keep."
@@ -244,6 +245,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for text in rest:
         name = text.partition("=")[0]
         if re.match(r"--?[A-Za-z]", name) and name not in actions:
+            if told := instead(name):
+                raise ConfigError(f"there is no flag {name}: {told}.")
             raise ConfigError(unknown("flag", name, [known for known in actions if known.startswith("--")]))
     args = parser.parse_args(rest)
     args.overrides = [*getattr(args, "overrides", []), *overrides]

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from sidelight.arguments import build_parser, flag, parse
 from sidelight.config import Config, dump_config, load_config, read_experiment
-from sidelight.errors import ConfigError, DiskError, SidelightError, SidelightWarning, unknown
+from sidelight.errors import ConfigError, DiskError, SidelightError, SidelightWarning, shown, unknown
+from sidelight.names import check_modality
 from sidelight.settings import settings
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def experiment_of(args: argparse.Namespace) -> Config:
     try:
         of_file = read_experiment(Path(source))
     except ConfigError as error:
-        raise ConfigError(f"{source}: {error}") from None
+        raise ConfigError(str(error) if str(error).startswith(source) else f"{source}: {error}") from None
     return load_config({**of_file, **given}, args.overrides)
 
 
@@ -139,7 +140,7 @@ def prepare_verb(args: argparse.Namespace) -> int:
         for name in readers.READERS:
             entry(name, readers.reader_class(name).summary)
         return 0
-    options = dict(text.split("=", 1) for text in args.overrides)
+    options = _options(args.overrides)
     reader = readers.make_reader(args.name, options)
     if args.synthetic is not None:
         from sidelight.readers.base import synthesize
@@ -166,6 +167,14 @@ def prepare_verb(args: argparse.Namespace) -> int:
     return 0
 
 
+def _options(words: Sequence[str]) -> dict[str, str]:
+    """["part=A"] -> {"part": "A"}"""
+    for word in words:
+        if not word.partition("=")[0] or "=" not in word:
+            raise ConfigError(f"cannot read {shown(word)}: expected an option as name=value, e.g. part=A.")
+    return {name: value for name, _, value in (word.partition("=") for word in words)}
+
+
 def extract_verb(args: argparse.Namespace) -> None:
     config = load_config({"data": source_of(args), **flags_of(args)})
     if args.out is None:
@@ -181,8 +190,10 @@ def extract_verb(args: argparse.Namespace) -> None:
 def _by_modality(flag: str, words: Sequence[str]) -> dict[str, str]:
     """["rgb=r3d18"] -> {"rgb": "r3d18"}"""
     for word in words:
-        if "=" not in word:
-            raise ConfigError(f"--{flag} {word}: expected MODALITY=VALUE, e.g. --{flag} rgb=…")
+        m, _, value = word.partition("=")
+        if not value:
+            raise ConfigError(f"--{flag} {shown(word)}: expected MODALITY=VALUE, e.g. --{flag} rgb=…")
+        check_modality(m, f"--{flag}", ConfigError)
     return {m: value for m, _, value in (word.partition("=") for word in words)}
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from sidelight.errors import ConfigError, unknown
+from sidelight.errors import ConfigError, shown, unknown
+from sidelight.files import path_fault
+from sidelight.limits import LIMITS, positive
+from sidelight.names import check_modality
 from sidelight.networks.names import PARTS, check_encoder
 from sidelight.places import found_from
-from sidelight.settings import build, find, flatten, read_yaml, write_yaml
+from sidelight.settings import build, find, flatten
+from sidelight.yaml12 import read_yaml, write_yaml
 
 
 @dataclass
@@ -278,13 +281,15 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides:
         for override in overrides:
             name, equals, text = override.partition("=")
             if not equals:
-                raise ConfigError(f"cannot read {override!r}: expected setting=value, e.g. transport.epsilon=0.05.")
+                raise ConfigError(
+                    f"cannot read {shown(override)}: expected setting=value, e.g. transport.epsilon=0.05."
+                )
             flat[find(Config, name.strip()).name] = text.strip()
         config = build(Config, flat)
         check(config)
         return config
     except ConfigError as error:
-        of_file = path is not None and not (flat and overrides)
+        of_file = path is not None and not (flat and overrides) and not str(error).startswith(str(path))
         raise ConfigError(f"{path}: {error}" if of_file else str(error)) from None
 
 
@@ -323,20 +328,25 @@ def check(config: Config) -> None:
     """Refuse settings that are out of range or contradict each other; names the setting."""
     flat = dict(flatten(Config, asdict(config)))
     for name, value in flat.items():
-        expected, good = _LIMITS.get(name, ("", None))
+        expected, good = LIMITS.get(name, ("", None))
         for item in value if isinstance(value, list) else [value]:
             if item == "" and isinstance(value, list):
                 raise ConfigError(f"{name}: an item is empty.")
             if good and item is not None and not good(item):
-                raise ConfigError(f"{name}: expected {expected}, not {item!r}.")
+                raise ConfigError(f"{name}: expected {expected}, not {shown(item)}.")
         same = [f"{v:g}" if isinstance(v, float) else v for v in value] if isinstance(value, list) else []
         if len(set(same)) < len(same):
             raise ConfigError(f"{name}: {next(v for v in same if same.count(v) > 1)} is given twice.")
     for part, rate in config.training.learning_rates.items():
         if part not in PARTS:
             raise ConfigError(unknown("part of training.learning_rates", part, PARTS))
-        if not _positive(rate):
+        if not positive(rate):
             raise ConfigError(f"training.learning_rates.{part}: expected a number above 0, not {rate!r}.")
+    for m in (*config.available, *config.privileged):
+        check_modality(m, error=ConfigError)
+    for setting in ("encoders", "weights"):
+        for m in getattr(config.network, setting):
+            check_modality(m, f"network.{setting}", ConfigError)
     check_encoder(config.network.encoder)
     for m, name in config.network.encoders.items():
         check_encoder(name, f"network.encoders.{m}")
@@ -348,6 +358,9 @@ def check(config: Config) -> None:
         raise ConfigError(f"live: {config.live!r} is the label of live faces, which only task=anti-spoofing has.")
     if not config.teacher.sets:
         raise ConfigError("teacher.sets: expected all, each, or sets of privileged modalities such as eda, ecg+emg.")
+    for setting, path in (("output", config.output), ("data", config.data)):
+        if path and (wrong := path_fault(path)):
+            raise ConfigError(f"{setting}: {shown(path)} {wrong}.")
     if not config.data:
         raise ConfigError("data: expected a data set's name or a path, not an empty text.")
     for name in ("placebo", "self_distillation"):
@@ -357,53 +370,3 @@ def check(config: Config) -> None:
                 raise ConfigError(unknown(f"method of {name}", item, [*words, *config.methods]))
             if item in ("all", "none") and len(chosen) > 1:
                 raise ConfigError(f"{name}: {item!r} stands alone; it cannot be combined with other names.")
-
-
-def _positive(value: float) -> bool:
-    return 0 < value < math.inf
-
-
-def _not_negative(value: float) -> bool:
-    return 0 <= value < math.inf
-
-
-def _epsilon(value: float | str) -> bool:
-    try:
-        return _positive(float(value.removeprefix("relative:") if isinstance(value, str) else value))
-    except ValueError:
-        return False
-
-
-_ANCHORS = ("paper", "released", "random", "farthest_point", "k_medoids", "class_balanced")
-_LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "gap": ("0 or more", _not_negative),
-    "folds": ("at least 2", lambda v: v >= 2),
-    "seeds": ("at least 1", lambda v: v >= 1),
-    "seed": ("a number from 0 to 2147483647", lambda v: 0 <= v < 2**31),
-    "select": ("a share between 0 and 1", lambda v: 0 < v < 1),
-    "label_groups": ("shares above 0 and at most 1", lambda v: 0 < v <= 1),
-    "jobs": ("0 (as many as there are cores) or more", lambda v: v >= 0),
-    "checkpoint_seconds": ("0 or more", _not_negative),
-    "network.width": ("at least 1", lambda v: v >= 1),
-    "network.tokens": ("at least 1", lambda v: v >= 1),
-    "network.dropout": ("at least 0 and below 1", lambda v: 0 <= v < 1),
-    "training.epochs": ("at least 1", lambda v: v >= 1),
-    "training.patience": ("at least 1", lambda v: v >= 1),
-    "training.batch_size": ("at least 2", lambda v: v >= 2),
-    "training.learning_rate": ("a number above 0", _positive),
-    "training.weight_decay": ("0 or more", _not_negative),
-    "training.momentum": ("at least 0 and below 1", lambda v: 0 <= v < 1),
-    "augment.crop": ("a share above 0 and at most 1", lambda v: 0 < v <= 1),
-    "teacher.crossfit": ("0 (no) or at least 2", lambda v: v == 0 or v >= 2),
-    "student.drop": ("at least 0 and below 1", lambda v: 0 <= v < 1),
-    "transport.epsilon": ("a number above 0 or e.g. relative:0.05", _epsilon),
-    "transport.k": ("at least 1", lambda v: v >= 1),
-    "transport.objective": ("plain or divergence", ("plain", "divergence").__contains__),
-    "transport.anchors": (f"one of {', '.join(_ANCHORS)}", _ANCHORS.__contains__),
-    "transport.alignment": ("row, index or label", ("row", "index", "label").__contains__),
-    "transport.identity": ("0 or more", _not_negative),
-    "transport.weight": ("0 or more", _not_negative),
-    "balance.warmup": ("0 or more", _not_negative),
-    "balance.ratio": ("a number above 0", _positive),
-    "balance.alpha": ("0 or more", _not_negative),
-}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from sidelight.synonyms import meant
 
 
 class SidelightError(Exception):
@@ -31,8 +32,24 @@ class SidelightWarning(UserWarning):
 
 
 def unknown(kind: str, name: object, valid: Iterable[object]) -> str:
-    """The sentence for a name that does not exist: what was given, the nearest valid name, and all of them."""
+    """The sentence for a name that does not exist: what was given, the name that was meant, and all valid ones."""
     names = [str(v) for v in valid]
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {str(name)!r}.{hint} Valid: {', '.join(names) or '(none)'}."
+    found = meant(str(name), names)
+    hint = f" Did you mean {found!r}?" if found else ""
+    return f"unknown {kind} {shown(str(name))}.{hint} Valid: {listed(names)}."
+
+
+def listed(names: Sequence[object], most: int = 40) -> str:
+    """Names for the end of a sentence; of many only the first."""
+    shorter = [str(name) if len(str(name)) <= 100 else f"{str(name)[:100]}…" for name in names[:most]]
+    more = f", … ({len(names)} in all)" if len(names) > most else ""
+    return (", ".join(shorter) or "(none)") + more
+
+
+def shown(value: object, limit: int = 100) -> str:
+    """A value as Python writes it, cut where it is long: errors stay readable whatever they are about."""
+    try:
+        text = repr(value)
+    except Exception:  # e.g. a number of more digits than Python writes, a list that holds itself
+        return f"a {type(value).__name__}"
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"

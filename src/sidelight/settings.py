@@ -1,20 +1,20 @@
-"""From a tree of dataclasses to flat dotted settings, and from YAML and `key=value` texts back; strict about both."""
+"""From a tree of dataclasses to flat dotted settings, and from typed values and `key=value` texts back; strict."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
+import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from types import NoneType
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
-import yaml
-
-from sidelight.errors import ConfigError, unknown
+from sidelight.errors import ConfigError, shown, unknown
+from sidelight.synonyms import instead, meant
+from sidelight.yaml12 import parse_yaml
 
 T = TypeVar("T")
 
@@ -82,10 +82,15 @@ def flatten(schema: type, tree: Mapping[Any, Any], prefix: str = "") -> Iterator
 def find(schema: type, name: str) -> Setting:
     """The setting of that dotted name."""
     known = settings(schema)
+    if "" in name.split("."):
+        raise ConfigError(f"{shown(name)} is no name of a setting; expected e.g. transport.epsilon or folds.")
     if name in known and not known[name].free:
         return known[name]
     for setting in known.values():
         if setting.free and name.startswith(f"{setting.name}."):
+            rest = name.removeprefix(f"{setting.name}.")
+            if not rest or "" in rest.split(".") or ("." in rest and get_args(setting.type)[1] is not Any):
+                raise ConfigError(f"{setting.name}: {rest!r} is no name of one of them; expected a name without a dot.")
             return Setting(name, get_args(setting.type)[1], None, setting.help)
     if name in known:
         raise ConfigError(f"{name!r} is a group of settings; {known[name].help}")
@@ -93,9 +98,13 @@ def find(schema: type, name: str) -> Setting:
         raise ConfigError(f"{name!r} is a group of settings: {', '.join(inside)}.")
     section, _, leaf = name.rpartition(".")
     same = [other for other in known if other.rpartition(".")[2] == leaf]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if told := instead(name):
+        raise ConfigError(f"there is no setting {name!r}: {told}.")
+    likely = meant(name, [*known])
     plain = [other for other in known if "." not in other]
-    raise ConfigError(unknown("setting", name, same or _inside(schema, section) or dict.fromkeys(plain + near)))
+    inside = _inside(schema, section) if section else []
+    candidates = same or inside or dict.fromkeys([*plain, *([likely] if likely else [])])
+    raise ConfigError(unknown("setting", name, candidates))
 
 
 def _inside(schema: type, section: str) -> list[str]:
@@ -107,15 +116,18 @@ def build(schema: type[T], flat: Mapping[str, Any]) -> T:
     import jsonargparse
 
     known = settings(cast(type, schema))
+    for name, value in flat.items():
+        if name in known:
+            _check_value(known[name], value)
     values = {name: _prepare(known[name], value) for name, value in flat.items() if name in known}
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(schema)
     try:
         made = schema(**vars(parser.instantiate(parser.parse_object(values))))
-    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+    except (jsonargparse.ArgumentError, TypeError, ValueError, OverflowError, RecursionError) as error:
         found = re.search(r'key "([\w.]+)"', str(error))
         if not found or found[1] not in values:
-            raise ConfigError(" ".join(str(error).split())) from None
+            raise ConfigError(" ".join(str(error).split())[:300]) from None
         raise _wrong(known[found[1]], flat[found[1]]) from None
     for name, value in flat.items():
         if name not in known:
@@ -131,16 +143,65 @@ def _put(made: Any, setting: Setting, value: Any) -> None:
     *sections, leaf = setting.name.split(".")
     place = made
     for section in sections:
-        place = place.setdefault(section, {}) if isinstance(place, dict) else getattr(place, section)
-    if setting.type is Any or (setting.type is float and isinstance(value, str)):
-        value = yaml.load(value, Loader=_Loader) if isinstance(value, str) else value
+        place = place.setdefault(section, {}) if isinstance(place, dict) else getattr(place, section, None)
+        if place is None or isinstance(place, bool | int | float | str | list):
+            raise ConfigError(f"{setting.name}: {section!r} is a value here, and a group of settings elsewhere.")
+    if isinstance(value, str) and setting.type is not str:
+        try:
+            value = parse_yaml(value)
+        except ConfigError as error:
+            raise ConfigError(f"{setting.name}: cannot read {shown(value)}: {error}") from None
     elif isinstance(value, PurePath):
         value = str(value)
     if setting.type is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = _as_float(value)
     if setting.type is not Any and not isinstance(value, setting.type):
         raise _wrong(setting, value)
+    check_finite_setting(setting.name, value)
     place[leaf] = value
+
+
+def _as_float(value: int) -> float:
+    """A whole number as floating point; infinity where it is too large."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+LARGEST_FLOAT = 3.4028235e38
+"""Of float32, in which networks are trained."""
+
+
+def check_finite_setting(name: str, value: Any) -> None:
+    """Raises ConfigError for a number, or one in a list, that is NaN, infinite, or too large for float32."""
+    for item in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(item, bool) or not isinstance(item, int | float):
+            continue
+        if isinstance(item, float) and math.isnan(item):
+            raise ConfigError(f"{name}: expected a number, not NaN.")
+        if abs(item) > LARGEST_FLOAT:
+            told = "infinity" if item in (math.inf, -math.inf) else f"{shown(item, 20)}, which is too large for float32"
+            raise ConfigError(f"{name}: expected a finite number, not {told}.")
+
+
+def _check_value(setting: Setting, value: Any) -> None:
+    """Raises ConfigError for what the parser would read for long, or take for a number that is none."""
+    check_finite_setting(setting.name, value)
+    if not isinstance(value, str) or setting.many or setting.type is str:
+        return
+    if len(value) > LONGEST_TEXT or re.search(r"[&*]", value):
+        raise _wrong(setting, value)
+    try:
+        number = float(value)
+    except ValueError:
+        return
+    if not math.isnan(number) and not math.isinf(number):  # those are words here, which the parser refuses
+        check_finite_setting(setting.name, number)
+
+
+LONGEST_TEXT = 200
+"""Characters of a text that is read as a number or a word."""
 
 
 def read_arguments(function: Callable[..., Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -157,24 +218,29 @@ def read_arguments(function: Callable[..., Any], values: Mapping[str, Any], wher
     for name in values:
         if name not in names:
             raise ConfigError(unknown(f"setting of {where}", name, names))
+    if not values:
+        return {}
     parser.add_function_arguments(function, skip={p.name for p in taken if p.name not in names})
     try:
-        return {name: vars(parser.parse_object(dict(values)))[name] for name in values}
-    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        made = vars(parser.parse_object(dict(values)))
+    except (jsonargparse.ArgumentError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise _wrong_argument(where, " ".join(str(error).split()), values) from None
+    for name in values:
+        check_finite_setting(f"{where}.{name}", made[name])
+    return {name: made[name] for name in values}
 
 
 def _wrong_argument(where: str, said: str, values: Mapping[str, Any]) -> ConfigError:
     """The parser's complaint in the words of the other settings."""
     found = re.search(r'key "(\w+)": Expected an? (.*?)\. Got value', said)
     if not found or found[1] not in values:
-        return ConfigError(f"{where}: {said}")
+        return ConfigError(f"{where}: {said[:300]}")
     name, value = f"{where}.{found[1]}", values[found[1]]
     if "Literal[" in found[2] and isinstance(value, str):
         return ConfigError(unknown(f"value of {name}", value, re.findall(r"'([^']*)'", found[2])))
     words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
     kind = next((words[kind] for kind in re.findall(r"\w+", found[2]) if kind in words), found[2])
-    return ConfigError(f"{name}: expected {kind}, not {value!r}.")
+    return ConfigError(f"{name}: expected {kind}, not {shown(value)}.")
 
 
 def _prepare(setting: Setting, value: Any) -> Any:
@@ -187,6 +253,9 @@ def _prepare(setting: Setting, value: Any) -> Any:
     if setting.many and isinstance(value, str):
         text = re.sub(r"^\[(.*)\]$", r"\1", value.strip())
         return [part.strip().strip("'\"") for part in text.split(",") if part.strip()]
+    whole = int in (setting.type, *get_args(setting.type)) and not setting.many
+    if whole and isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]+", value):
+        return int(value)  # the parser would read 010 as eight
     return [value] if setting.many and isinstance(value, int | float) else value
 
 
@@ -194,55 +263,4 @@ def _wrong(setting: Setting, value: Any) -> ConfigError:
     if get_origin(setting.type) is Literal and isinstance(value, str):
         return ConfigError(unknown(f"value of {setting.name}", value, get_args(setting.type)))
     hint = " Put it in quotes if it is a text." if "text" in setting.expected and value is not None else ""
-    return ConfigError(f"{setting.name}: expected {setting.expected}, not {value!r}.{hint}")
-
-
-def read_yaml(path: Path) -> Mapping[Any, Any]:
-    """The mapping that a YAML file holds."""
-    try:
-        tree = yaml.load(path.read_text("utf-8"), Loader=_Loader)
-    except OSError as error:
-        raise ConfigError(f"cannot read the experiment: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"this is not YAML: {' '.join(str(error).split())}") from None
-    if tree is not None and not isinstance(tree, Mapping):
-        raise ConfigError(f"expected settings, one `name: value` a line, not {tree!r:.60}.")
-    return tree or {}
-
-
-def write_yaml(value: Any) -> str:
-    """A dataclass as YAML that every reader understands alike."""
-    return yaml.dump(asdict(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's idea of words and numbers (`impute: no` is a word, `1e-3` a number), and no key twice."""
-
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in found if tag.rpartition(":")[2] in ("int", "null", "merge")]
-        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ConfigError(f"the setting {key!r} is given twice.")
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes every text that some YAML reader would take for a number, a truth value or a date."""
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)
-
-
-def _resolve(readers: Iterable[Any], tag: str, pattern: str, first: str) -> None:
-    for reader in readers:
-        reader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list(first))
-
-
-_resolve([_Loader], "bool", r"(true|True|TRUE|false|False|FALSE)$", "tTfF")
-_FLOAT = r"([-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
-_resolve([_Loader, _Dumper], "float", _FLOAT, "-+.0123456789")
+    return ConfigError(f"{setting.name}: expected {setting.expected}, not {shown(value)}.{hint}")

@@ -2,32 +2,76 @@
 
 from __future__ import annotations
 
+import math
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.images import IMAGE_FILES, channels_first, read_image, stack_images
 from sidelight.errors import DataError
+from sidelight.files import check_file, told_by_content
+from sidelight.machine import memory
+
+MAGIC = b"\x93NUMPY"
+NUMPY_KINDS = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64")
+TORCH_KINDS = ("BF16", "F8_E4M3", "F8_E5M2")
+"""Kinds of numbers in a .safetensors that numpy has, and those that only torch has."""
 
 
 def load_npz(path: Path) -> dict[str, NDArray]:
     """Every array of an .npz, nothing of which is executed; raises DataError naming file and array."""
+    check_file(path)
     key = ""
     try:
-        with np.load(path, allow_pickle=False) as z:
-            if not hasattr(z, "files"):
-                raise ValueError("it holds a single array, as an .npy does")
+        with zipfile.ZipFile(path) as archive:
+            check_members(path, archive)
             arrays = {}
-            for key in z.files:
-                arrays[key] = z[key]
+            for member in archive.infolist():
+                key = member.filename.removesuffix(".npy")
+                with archive.open(member) as file:
+                    if file.read(len(MAGIC)) != MAGIC:
+                        continue  # a text or another file that lies in the archive, as numpy itself reads past it
+                with archive.open(member) as file:
+                    check_header(file, member.file_size)
+                with archive.open(member) as file:
+                    arrays[key] = np.asarray(np.lib.format.read_array(file, allow_pickle=False))
             return arrays
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
+    except DataError:
+        raise
     except Exception as e:  # a damaged header raises anything: zlib, tokenize, memory, …
         raise DataError(unreadable(path, e, f"array {key!r}" if key else "")) from e
+
+
+def check_members(path: Path, archive: zipfile.ZipFile) -> None:
+    """Raises DataError where a zip archive declares more than this machine could hold; nothing is read."""
+    whole = sum(member.file_size for member in archive.infolist())
+    if whole > memory():
+        raise DataError(
+            f"{path} declares {whole:,} bytes of content (in a file of {path.stat().st_size:,}), more than this "
+            f"machine's memory of {memory():,}; is it damaged?"
+        )
+
+
+def check_header(file: IO[bytes], size: int) -> None:
+    """Raises ValueError where an .npy, open at its start, declares a shape that its `size` bytes cannot hold.
+
+    Read before its array is: numpy makes room for the whole declared array first.
+    """
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    if dtype.hasobject:
+        return  # refused by read_array, in its own words
+    if any(isinstance(n, bool) or n < 0 for n in shape):
+        raise ValueError(f"its header declares the shape {shape}")
+    declared = math.prod(shape) * dtype.itemsize
+    there = size - file.tell()
+    if declared > there:
+        raise ValueError(f"its header declares the shape {shape}, {declared} bytes, where {there} are there")
 
 
 def load_array(path: Path, name: str) -> NDArray:
@@ -45,17 +89,18 @@ def load_array(path: Path, name: str) -> NDArray:
 
 def load_arrays(path: Path) -> dict[str, NDArray]:
     """All arrays of an .npy (called ''), .npz or .safetensors; raises DataError for an unreadable file."""
+    check_file(path)
     if path.suffix == ".npz":
         return load_npz(path)
-    if not path.is_file():
-        raise DataError(f"{path} does not exist")
     try:
         if path.suffix == ".npy":
+            with path.open("rb") as file:
+                check_header(file, path.stat().st_size)
             return {"": np.load(path, allow_pickle=False)}
         if path.suffix == ".safetensors":
-            from safetensors.numpy import load_file
-
-            return dict(load_file(path))
+            return load_safetensors(path)
+    except DataError:
+        raise
     except Exception as e:  # as above, and safetensors has its own exception types
         raise DataError(unreadable(path, e)) from e
     raise DataError(
@@ -63,14 +108,34 @@ def load_arrays(path: Path) -> dict[str, NDArray]:
     )
 
 
+def load_safetensors(path: Path) -> dict[str, NDArray]:
+    """All arrays of a .safetensors; BF16, which numpy has not, as float32."""
+    from safetensors import safe_open
+
+    arrays = {}
+    with safe_open(path, framework="np") as file:
+        names = list(file.keys())
+        kinds = {name: file.get_slice(name).get_dtype() for name in names}
+        arrays = {name: file.get_tensor(name) for name in names if kinds[name] in NUMPY_KINDS}
+    others = [name for name in names if name not in arrays]
+    for name in others:
+        if kinds[name] not in TORCH_KINDS:
+            raise DataError(f"{path}: array {name!r} holds {kinds[name]}; expected integers or floating point")
+    if others:
+        with safe_open(path, framework="pt") as file:
+            arrays |= {name: file.get_tensor(name).float().numpy() for name in others}
+    return {name: arrays[name] for name in names}
+
+
 def unreadable(path: Path, error: BaseException, part: str = "") -> str:
     """The sentence for a file that exists and cannot be read."""
     if "allow_pickle" in str(error) or "Object arrays" in str(error):
         why = "it holds Python objects, which can execute code and are never loaded; store plain numbers"
+    elif told := told_by_content(path, expected=path.suffix):
+        why = told
     else:
-        why = (
-            f"truncated or not such a file ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
-        )
+        said = str(error).splitlines()[0][:200] if str(error) else ""
+        why = f"truncated or not such a file ({type(error).__name__}: {said})"
     return f"cannot read {path}{', ' + part if part else ''}: {why}"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.errors import DataError
+from sidelight.files import check_file
 
 IMAGE_FILES = (".png", ".jpg", ".jpeg")
 MOST_CHANNELS = 4
@@ -52,8 +53,7 @@ def _open(path: Path, modes: dict[str, str]) -> NDArray:
 
     from sidelight.data.files import unreadable
 
-    if not path.is_file():
-        raise DataError(f"{path} does not exist")
+    check_file(path)
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as image:
             return np.asarray(image.convert(modes[image.mode]) if image.mode in modes else image)

@@ -16,6 +16,7 @@ from sidelight.data.giveaways import suspicious
 from sidelight.data.order import ask_for_blocks, neighbours_alike, sorted_by_class
 from sidelight.data.rows import is_lazy
 from sidelight.data.strength import Strength, folds_of, strengths
+from sidelight.keywords import known_keywords
 
 LOOKED_AT = 500
 """Rows that are decoded where they are files."""
@@ -71,6 +72,7 @@ class Inspection:
         return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 
+@known_keywords
 def inspect(dataset: Dataset, strength: bool = True, folds: int = 5, seed: int = 0) -> Inspection:
     """Counts, shapes, gaps, balance, and (unless strength=False) how well each modality alone and all together predict.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,10 @@ from sidelight.data.raw import (
 )
 from sidelight.data.rows import Rows, is_lazy
 from sidelight.data.target import encode_target
-from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.errors import ConfigError, DataError, shown, unknown
+from sidelight.files import check_file, exists, path_fault
+from sidelight.keywords import known_keywords
+from sidelight.names import check_modality
 from sidelight.places import looked_for
 
 if TYPE_CHECKING:
@@ -41,6 +45,7 @@ OnError = Literal["raise", "skip"]
 Modalities = Sequence[str] | Mapping[str, str | Sequence[str] | None]
 
 
+@known_keywords
 def load(
     source: Any,
     *,
@@ -69,6 +74,11 @@ def load(
     longest: modality -> time steps that are kept of a signal's longer rows, e.g. where one pads all others.
     Raises DataError naming file, row, modality and value; ConfigError for a setting that cannot be.
     """
+    modalities = _checked_modalities(modalities)
+    given = {"group": group, "split": split, "ids": ids, "task": task, "name": name, "impute": impute}
+    _check_texts(given, target)
+    if on_error not in ("raise", "skip"):
+        raise ConfigError(unknown("value of on_error", on_error, ("raise", "skip")))
     if isinstance(source, Dataset):
         chosen = source if modalities is None else source.select(list(modalities))
         return replace(chosen, longest=chosen.longest | dict(longest)) if longest else chosen
@@ -129,6 +139,35 @@ def load(
     return data
 
 
+def _checked_modalities(given: Any) -> Modalities | None:
+    """Names, or a mapping from names to columns, all of which may name a modality; raises ConfigError."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        given = [given]
+    if not isinstance(given, Mapping | Sequence):
+        raise ConfigError(f"modalities: expected names, or a mapping from names to columns, not {shown(given)}")
+    for m in given:
+        check_modality(m, "modalities", ConfigError)
+    for m, columns in given.items() if isinstance(given, Mapping) else ():
+        if not (columns is None or isinstance(columns, str) or _are_texts(columns)):
+            raise ConfigError(f"modalities: expected a prefix or columns of {m!r}, not {shown(columns)}")
+    return given
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, Sequence) and all(isinstance(v, str) for v in value)
+
+
+def _check_texts(given: Mapping[str, object], target: object) -> None:
+    """Raises ConfigError for an argument that names something and is no text."""
+    for argument, value in given.items():
+        if value is not None and not isinstance(value, str):
+            raise ConfigError(f"{argument}: expected a text, not {shown(value)}")
+    if target is not None and not isinstance(target, str) and not _are_texts(target):
+        raise ConfigError(f"target: expected the name of a column, or several, not {shown(target)}")
+
+
 def _about(source: Any, roles: Roles) -> dict[str, str]:
     told = {"source": str(source) if isinstance(source, str | Path) else ""}
     told |= {"target": ", ".join(roles.target), "group": roles.group or ""}
@@ -160,6 +199,7 @@ def load_for(config: Config, source: Any = None) -> Dataset:
     )
 
 
+@known_keywords
 def load_rows(
     source: Any,
     modalities: Modalities,
@@ -175,7 +215,9 @@ def load_rows(
     def find(columns: Sequence[str]) -> Roles:
         return find_roles(label, columns, None, group, None, ids, target_needed=False)
 
-    label = _label(source)
+    checked = _checked_modalities(modalities)
+    assert checked is not None
+    modalities, label = checked, _label(source)
     if prepared := _prepared(source, target_needed=False):
         from sidelight.data.recorded import read_recordings
 
@@ -223,8 +265,10 @@ def _prepared(source: Any, target_needed: bool = True) -> Prepared | None:
     """A prepared folder, named itself or by its table; None for any other source."""
     if not isinstance(source, str | Path):
         return None
+    if wrong := path_fault(str(source)):
+        raise DataError(f"{shown(str(source))} {wrong}")
     folder = Path(source).parent if Path(source).name == TABLE_FILE else Path(source)
-    if not (folder / KINDS_FILE).is_file():
+    if not exists(folder / KINDS_FILE):
         return None
     from sidelight.data.prepared import read_prepared
 
@@ -255,6 +299,8 @@ def _builtin(name: str, modalities: Modalities | None, **given: Any) -> Dataset:
 def _label(source: Any) -> str:
     if not isinstance(source, str | Path):
         return "data"
+    if wrong := path_fault(str(source)):
+        raise DataError(f"{shown(str(source))} {wrong}")
     path = Path(source)
     named = path.suffix and path.stem not in ("metadata", "data")
     return (path.stem if named else path.resolve().parent.name) if path.suffix else path.resolve().name
@@ -263,16 +309,15 @@ def _label(source: Any) -> str:
 def locate(source: str | Path) -> Path:
     """The file to read: the path itself, or the manifest of a folder. Raises DataError where there is none."""
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         for name in MANIFESTS:
-            if (path / name).is_file():
-                return path / name
+            if exists(path / name):
+                return check_file(path / name)
         raise DataError(f"folder {path} has no manifest; expected one of {', '.join(MANIFESTS)} in it")
-    if not path.exists():
-        if not path.suffix and len(path.parts) == 1:
-            missing = f"no such file or folder, and {unknown('built-in data set', source, DATASETS)}"
-            raise DataError(missing + looked_for(source))
-        raise DataError(f"{path} does not exist{looked_for(source)}")
+    if not (os.path.lexists(path) or path.suffix or len(path.parts) > 1 or "\\" in str(source)):
+        missing = f"no such file or folder, and {unknown('built-in data set', source, DATASETS)}"
+        raise DataError(missing + looked_for(source))
+    check_file(path, missing=looked_for(source))
     if path.suffix not in SUFFIXES:
         raise DataError(f"{path}: cannot read {path.suffix or 'a file without suffix'}; expected {', '.join(SUFFIXES)}")
     return path

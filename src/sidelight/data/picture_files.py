@@ -13,6 +13,7 @@ from torch import Tensor
 from sidelight.data.files import unreadable
 from sidelight.data.kind import Size
 from sidelight.errors import DataError
+from sidelight.files import check_file
 from sidelight.video.look import Look, Place
 
 ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
@@ -25,8 +26,7 @@ COLOURS = ("LA", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 def _opened(path: Path) -> Any:
     from PIL import Image as Pillow
 
-    if not path.is_file():
-        raise DataError(f"{path} does not exist")
+    check_file(path)
     return Pillow.open(path, formats=tuple(ENDS))
 
 

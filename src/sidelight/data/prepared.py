@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -13,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from sidelight.data.raw import KINDS_FILE, TABLE_FILE
 from sidelight.data.recordings import Kind, Labels, kind_of
-from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.errors import ConfigError, DataError, shown, unknown
+from sidelight.files import read_json
+from sidelight.names import check_modality
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,11 +146,11 @@ def read_prepared(folder: str | Path, target_needed: bool = True) -> Prepared:
     folder = Path(folder)
     path = folder / KINDS_FILE
     try:
-        told = json.loads(path.read_text("utf-8"))
+        told = read_json(path)
         kinds = dict(told.pop("modalities"))
         version, rows = told.pop("format"), told.pop("rows", None)
-    except OSError as error:
-        raise DataError(f"{folder} is no prepared folder: cannot read {KINDS_FILE} ({error.strerror})") from None
+    except DataError as error:
+        raise DataError(f"{folder} is no prepared folder: {error}") from None
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(f"cannot read {path}: {type(error).__name__}: {error}") from None
     if version != FORMAT:
@@ -158,8 +159,7 @@ def read_prepared(folder: str | Path, target_needed: bool = True) -> Prepared:
     for key in told:
         if key not in names:
             raise ConfigError(f"{path}: {unknown('fact', key, ('format', 'rows', 'modalities', *names))}")
-    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
-    facts = Facts(**given)
+    facts = Facts(**{key: _fact(path, key, value) for key, value in told.items()})
     modalities = {m: kind_of(config, f"{path}: modality {m!r}") for m, config in kinds.items()}
     table = read_frame(folder / TABLE_FILE)
     if rows not in (None, len(table)):
@@ -169,6 +169,18 @@ def read_prepared(folder: str | Path, target_needed: bool = True) -> Prepared:
         )
     _check(str(folder / TABLE_FILE), table, modalities, facts, target_needed)
     return Prepared(folder, table, modalities, facts)
+
+
+def _fact(path: Path, key: str, value: Any) -> Any:
+    """A fact as `Facts` holds it: a text, or texts; raises DataError for anything else."""
+    if not isinstance(getattr(Facts("", ""), key, None), tuple):
+        if isinstance(value, str):
+            return value
+        raise DataError(f"{path}: {key!r} is {shown(value)}; expected a text")
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not all(isinstance(v, str | int | float) for v in values):
+        raise DataError(f"{path}: {key!r} is {shown(value)}; expected a list of texts")
+    return tuple(str(v) for v in values)
 
 
 def _check(
@@ -181,8 +193,7 @@ def _check(
     columns = [str(c) for c in table.columns]
     needed = ["id", *(c for c in (facts.group, facts.split) if c and target_needed)]
     for m in modalities:
-        if not re.fullmatch(r"[^.\s/]+", m):
-            raise ConfigError(f"{source}: modality name {m!r} is empty or holds a dot, slash or space; rename it")
+        check_modality(m, source, ConfigError)
         needed += [m + FILE] if target_needed else []
     dense = [t for t in facts.target if isinstance(modalities.get(t), Labels)]
     if dense and len(facts.target) > 1:

@@ -62,7 +62,7 @@ class Plan:
         """A row's shape afterwards."""
         if not self.statistics:
             return self.shape
-        return tuple(window_statistics(torch.zeros(1, *self.shape), None, self.statistics).shape[1:])
+        return tuple(window_statistics(torch.zeros(1, *self.shape, device="meta"), None, self.statistics).shape[1:])
 
 
 class Preprocessor(nn.Module):

@@ -9,7 +9,7 @@ from sidelight.data.kind import Kind, Part, Size
 from sidelight.data.maps import Labels
 from sidelight.data.pictures import Depth, Frames, Image, Video
 from sidelight.data.series import Array, Audio, Signal, Text
-from sidelight.errors import ConfigError, unknown
+from sidelight.errors import ConfigError, shown, unknown
 from sidelight.settings import read_arguments
 
 __all__ = [
@@ -36,9 +36,11 @@ KINDS: dict[str, type[Kind]] = {
 
 def kind_of(config: Mapping[str, Any], where: str = "") -> Kind:
     """The kind that `to_config` wrote; raises ConfigError naming the setting that is unknown, missing or wrong."""
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"{where or 'a recording'} is {shown(config)}; expected its kind and settings")
     given = dict(config)
     name = given.pop("kind", None)
-    if name not in KINDS:
+    if not isinstance(name, str) or name not in KINDS:
         raise ConfigError(f"{where}: {unknown('kind', name, KINDS)}" if where else unknown("kind", name, KINDS))
     what = f"{where or 'a recording'} of kind {name!r}"
     try:

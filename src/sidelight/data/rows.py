@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.errors import DataError
+from sidelight.names import check_modality
 
 
 def name_row(i: int, ids: NDArray) -> str:
@@ -102,8 +102,7 @@ class Rows:
 
     def _check_shape(self, m: str) -> None:
         x = self.inputs[m]
-        if not re.fullmatch(r"[^.\s]+", m):
-            raise DataError(f"{self.name}: modality name {m!r} is empty or holds a dot or a space; rename it")
+        check_modality(m, self.name)
         if x.ndim not in (2, 3, 4, 5):
             raise DataError(
                 f"{self.name}: modality {m!r} has shape {x.shape}; expected (N, D) vectors, (N, T, C) signals, "

@@ -16,6 +16,7 @@ from sidelight.data.kind import Kind, Part, at_least
 from sidelight.data.pictures import video_file
 from sidelight.errors import ConfigError, DataError
 from sidelight.extras import optional
+from sidelight.files import read_text
 from sidelight.signals.audio import read_audio
 from sidelight.signals.csv import read_csv
 from sidelight.signals.recording import Recording
@@ -234,6 +235,9 @@ class Text(Kind):
     tokenizer: str = ""
     longest: int = 512
 
+    def __post_init__(self) -> None:
+        at_least(f"kind {self.kind!r}", 1, longest=self.longest)
+
     @property
     def shape(self) -> tuple[int, ...] | None:
         return None
@@ -251,9 +255,7 @@ class Text(Kind):
     def _tokens(self, path: Path) -> np.ndarray:
         if not self.tokenizer:
             raise ConfigError(f"{path} is text: name its tokenizer's local folder (tokenizer), or store .npy files")
-        if not path.is_file():
-            raise DataError(f"{path} does not exist")
-        return np.array(_tokenizer(self.tokenizer)(path.read_text("utf-8"))["input_ids"])
+        return np.array(_tokenizer(self.tokenizer)(read_text(path))["input_ids"])
 
 
 @lru_cache(maxsize=4)

@@ -17,6 +17,7 @@ from sidelight.data.files import load_array, load_arrays, stack_rows
 from sidelight.data.images import IMAGE_FILES, read_labels, stack_images
 from sidelight.data.raw import Raw, Roles, empty, text
 from sidelight.errors import DataError, unknown
+from sidelight.files import check_file, told_by_content
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,9 +34,12 @@ def read_frame(path: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
+    check_file(path)
     try:
         if not path.stat().st_size:
             raise DataError(nothing_in(path))
+        if told := told_by_content(path, path.suffix, of_text=True):
+            raise DataError(f"cannot read {path}: {told}")
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
         # Cells as they are written: "01" stays a name, and 3 stays different from 3.0.
@@ -52,7 +56,8 @@ def read_frame(path: Path) -> pd.DataFrame:
         raise
     except Exception as e:  # pandas, pyarrow and codecs each raise their own
         first = (str(e).splitlines() or [""])[0]
-        raise DataError(f"cannot read {path}: {type(e).__name__}: {first}") from e
+        told = told_by_content(path, path.suffix, of_text=path.suffix != ".parquet")
+        raise DataError(f"cannot read {path}: {told or f'{type(e).__name__}: {first}'}") from e
 
 
 def nothing_in(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,13 @@ from typing import Any
 from sidelight.config import Config, load_config
 from sidelight.data import Dataset
 from sidelight.data.load import load_for
-from sidelight.errors import ConfigError
+from sidelight.errors import ConfigError, shown
 from sidelight.experiment.cell import Cell, Encoders
 from sidelight.experiment.jobs import Job
 from sidelight.experiment.parts import Parts
 from sidelight.experiment.runner import execute, jobs_of, settle
 from sidelight.experiment.study import Study
+from sidelight.keywords import known_keywords
 
 
 def plan(config: Config) -> tuple[Config, list[Job]]:
@@ -33,6 +34,7 @@ def plan(config: Config) -> tuple[Config, list[Job]]:
     return config, jobs
 
 
+@known_keywords
 def run(config: Config, *, resume: bool = False, quiet: bool = False) -> Study:
     """Run (or resume) an experiment; its folder is `config.output`, by default `runs/<data name>`."""
     return execute(config, load_for(config), resume=resume, quiet=quiet)
@@ -80,14 +82,17 @@ def compare(
             if getattr(config, name):
                 raise ConfigError(f"{name}: a Dataset has its own; say it where the data are loaded.")
         data.warn_long()
+    if encoders is not None and not (isinstance(encoders, Mapping) and all(map(callable, encoders.values()))):
+        raise ConfigError(f"encoders: expected a mapping from modalities to functions, not {shown(encoders)}.")
     dataset = data if isinstance(data, Dataset) else load_for(config, data)
     if not named:
         config = replace(config, data=dataset.name)
     return execute(config, dataset, resume=resume, quiet=quiet, encoders=encoders)
 
 
-def _names(given: Sequence[str]) -> str | list[str]:
-    return given if isinstance(given, str) else list(given)
+def _names(given: Any) -> Any:
+    """Names as settings take them; anything else is for `load_config` to refuse."""
+    return list(given) if isinstance(given, Iterable) and not isinstance(given, str | Mapping) else given
 
 
 __all__ = ["Config", "Job", "Study", "compare", "execute", "plan", "run"]

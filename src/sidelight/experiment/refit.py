@@ -19,6 +19,7 @@ from sidelight.experiment.progress import Progress
 from sidelight.experiment.runner import fingerprint
 from sidelight.experiment.study import Study
 from sidelight.export import load_student
+from sidelight.keywords import known_keywords
 from sidelight.machine import claim
 from sidelight.protocols import WHOLE
 from sidelight.results import metric_columns
@@ -27,6 +28,7 @@ from sidelight.results.store import write_folder_atomic
 NO_TEST = "Trained on all rows, so that no row is left to test it: its figures are those of the cross-validation."
 
 
+@known_keywords
 def refit(run: str | Path, data: Dataset | None = None, *, encoders: Encoders | None = None) -> Path:
     """Train a run's best method once more, its teacher too, on the rows of all folds; returns `<run>/refit`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import platform
 from collections.abc import Mapping
 from functools import cache
@@ -18,9 +19,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from sidelight.data.preprocess import Preprocessor
-from sidelight.errors import ConfigError, RunError
+from sidelight.errors import ConfigError, RunError, shown
 from sidelight.export.student import Student
+from sidelight.files import check_file, exists, parse_json, told_by_content
+from sidelight.keywords import known_keywords
 from sidelight.networks.build import describe, rebuild
+from sidelight.networks.fusions import Fusion
 from sidelight.results.store import write_atomic
 from sidelight.tasks import describe_task, make_task
 
@@ -86,6 +90,7 @@ def save_student(student: Student, path: str | Path) -> Path:
     return path
 
 
+@known_keywords
 def load_student(
     path: str | Path,
     *,
@@ -110,10 +115,13 @@ def load_student(
     try:
         learnt = dict(told["task"])
         name, labels = learnt.pop("name"), tuple(learnt.pop("labels"))
+        if not all(isinstance(label, str) for label in labels):
+            raise ValueError(f"labels are {shown(labels)}, which are no texts")
         if task is not None and task != name:
             raise RunError(
                 f"{path} holds a {name} student ({', '.join(labels)}), not one for {task}; give another file"
             )
+        _check_sizes(told, tensors, encoders, hallucinators)
         network = rebuild(told["network"], encoders, hallucinators)
         preprocessor = Preprocessor.from_config(told["preprocessor"])
         for part, module in (("network", network), ("preprocessor", preprocessor)):
@@ -133,17 +141,38 @@ def load_student(
     return student
 
 
+def _check_sizes(told: Mapping[str, Any], tensors: Mapping[str, Tensor], *modules: Any) -> None:
+    """Raises ValueError where the description would make other tensors than the file has; takes no memory for them."""
+    try:
+        with torch.device("meta"):
+            network = rebuild(told["network"], *modules)
+            preprocessor = Preprocessor.from_config(told["preprocessor"])
+    except NotImplementedError:  # a part that cannot be made without its numbers
+        return
+    if isinstance(network.fusion, Fusion) and {*network.fusion.shapes} != {*network.encoders, *network.hallucinators}:
+        raise ValueError(f"it fuses {list(network.fusion.shapes)}, and its network makes {list(network.encoders)}")
+    for m, plan in preprocessor.plans.items():
+        if plan.variable and len(plan.shape) != 2:
+            raise ValueError(f"rows of {m!r} have shape {plan.shape}, and only signals (T, C) vary in length")
+    for part, module in (("network", network), ("preprocessor", preprocessor)):
+        for name, tensor in module.state_dict().items():
+            found = tensors.get(f"{part}.{name}")
+            if found is not None and found.shape != tensor.shape:
+                raise ValueError(f"{name} has shape {tuple(found.shape)}, and should have {tuple(tensor.shape)}")
+
+
 MEND = "Copy it again, or export the student again from its run folder."
 
 
 def _locate(path: Path) -> Path:
-    places = [path, path / "student.safetensors", path / "student" / "student.safetensors"]
-    for place in places if path.is_dir() else places[:1]:
-        if place.is_file():
-            return place
-    if path.is_dir():
-        raise RunError(f"{path} holds no student.safetensors; name the file, its folder, or a run folder that finished")
-    raise RunError(f"{path} does not exist; expected a student.safetensors, as `sidelight run` leaves in <run>/student")
+    if not os.path.isdir(path):
+        return check_file(
+            path, RunError, "; expected a student.safetensors, as `sidelight run` leaves in <run>/student"
+        )
+    for place in (path / "student.safetensors", path / "student" / "student.safetensors"):
+        if exists(place):
+            return check_file(place, RunError)
+    raise RunError(f"{path} holds no student.safetensors; name the file, its folder, or a run folder that finished")
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -155,9 +184,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (SafetensorError, OSError) as error:
         raise RunError(f"cannot read {path}: {_reason(path, error)}") from error
     try:
-        told = json.loads(text) if text else None
+        told = parse_json(text) if text else None
     except ValueError as error:
         raise RunError(f"{path} is damaged: its description is no JSON ({error}). {MEND}") from error
+    if isinstance(told, dict) and told.get("format") == FORMAT and not _sound_meta(told.get("meta")):
+        raise RunError(f"{path} is damaged: its description says nothing sound of where it comes from. {MEND}")
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         raise RunError(
             f"{path} is a safetensors file, but not a sidelight student: it has weights and no description. "
@@ -166,17 +197,31 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return told, tensors
 
 
+def _sound_meta(meta: Any) -> bool:
+    """Whether what predictions read of it is of the right kinds."""
+    if not isinstance(meta, dict):
+        return False
+    recordings, privileged = meta.get("recordings", {}), meta.get("privileged", [])
+    return (
+        isinstance(recordings, dict)
+        and all(isinstance(told, dict) for told in recordings.values())
+        and isinstance(privileged, list)
+    )
+
+
 def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, OSError):
         return str(error.strerror or error)
-    start = path.read_bytes()[:9]
+    with path.open("rb") as file:
+        start = file.read(9)
     header = start[8:] == b"{"  # after its length, whose first byte may be any
     if (start[:1] == b"\x80" and not header) or start[:4] == b"PK\x03\x04":
         return (
             "it is a pickle or a torch.save file under another name; those can execute code and are never loaded. "
             "Expected a file that Student.save wrote"
         )
-    return f"truncated, or not a safetensors file ({error}). {MEND}"
+    told = "" if header else told_by_content(path)
+    return f"{told}. {MEND}" if told else f"truncated, or not a safetensors file ({error}). {MEND}"
 
 
 def _refuse_version(path: Path, found: Any) -> None:

@@ -22,6 +22,7 @@ from sidelight.export.deployed import Deployed, fixed_to_group
 from sidelight.export.facts import doc_string
 from sidelight.export.file import KEY, description
 from sidelight.extras import install
+from sidelight.files import check_place
 from sidelight.results.store import write_atomic
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ Runner = Callable[[list[Tensor]], list[NDArray]]
 
 def export_graph(student: Student, path: str | Path, group: str | None = None) -> Path:
     """See `Student.export`."""
-    path = Path(path)
+    path = check_place(path)
     writers = {".onnx": _write_onnx, ".pt2": _write_pt2}
     if path.suffix not in writers:
         raise ConfigError(f"{path}: {unknown('suffix for an export', path.suffix, [*writers, '.safetensors'])}")

@@ -20,6 +20,7 @@ from sidelight.data.rows import Rows, is_lazy, name_row
 from sidelight.errors import DataError, SidelightWarning, unknown
 from sidelight.export.source import refuse_privileged, wanted
 from sidelight.export.student import Student
+from sidelight.keywords import known_keywords
 from sidelight.results.store import write_atomic
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 WRITTEN = (".csv", ".tsv", ".parquet")
 
 
+@known_keywords
 def predict_file(
     student: Student,
     source: Any,

@@ -17,6 +17,7 @@ from sidelight.data.tables import ARRAY_FILES, FILE_COLUMN
 from sidelight.errors import DataError, SidelightWarning
 from sidelight.export.checks import refused
 from sidelight.export.student import Student
+from sidelight.files import check_file
 
 
 def wanted(student: Student, source: Any) -> dict[str, Sequence[str] | None]:
@@ -71,7 +72,7 @@ def names_in(source: Any) -> list[str]:
     if isinstance(source, Mapping):
         return [str(c) for c in source]
     try:
-        path = locate(source)
+        path = check_file(locate(source))
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:
                 return list(file.files)

@@ -16,10 +16,11 @@ from torch import Tensor
 from sidelight.data.overflow import check_answer, check_read
 from sidelight.data.pixels import rows_at_once
 from sidelight.data.preprocess import Preprocessor
-from sidelight.errors import ConfigError, SidelightWarning, unknown
+from sidelight.errors import ConfigError, SidelightWarning, listed, unknown
 from sidelight.export.checks import checked
 from sidelight.export.deployed import Deployed, without_groups
 from sidelight.export.facts import facts, far_sentence
+from sidelight.names import check_modality
 from sidelight.networks.network import Network, Output
 from sidelight.tasks import Task
 
@@ -54,6 +55,8 @@ class Student:
     ):
         self.meta: dict[str, Any] = dict(meta or {})
         self.reads = network.reads
+        for m in (*self.reads, *self.meta.get("privileged", ())):
+            check_modality(m, "a student", ConfigError)
         self.privileged = tuple(dict.fromkeys([*self.meta.get("privileged", ()), *network.hallucinators]))
         for m in self.reads:
             if m in self.privileged:
@@ -62,7 +65,7 @@ class Student:
                 raise ConfigError(f"the preprocessor: {unknown('modality', m, preprocessor.modalities)}")
         width = getattr(network.head, "out_features", task.outputs)
         if width != task.outputs:
-            raise ConfigError(f"the network has {width} outputs, but the task {task.outputs}: {', '.join(task.labels)}")
+            raise ConfigError(f"the network has {width} outputs, but the task {task.outputs}: {listed(task.labels)}")
         self.network: Network = copy.deepcopy(network).to("cpu", torch.float32)
         self.network.eval().requires_grad_(False)
         preprocessor = preprocessor.subset(self.reads).to("cpu")

@@ -25,8 +25,10 @@ from sidelight.data.prefetch import ready_batches
 from sidelight.data.preprocess import Preprocessor
 from sidelight.data.raw import TABLE_FILE
 from sidelight.data.rows import is_lazy
-from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning, unknown
+from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning, shown, unknown
 from sidelight.extract.shards import Shards
+from sidelight.files import check_place
+from sidelight.names import check_modality
 from sidelight.networks.backbones.base import make_net
 from sidelight.networks.backbones.hf import WEIGHTS
 from sidelight.networks.backbones.weights import load_weights
@@ -34,6 +36,7 @@ from sidelight.results.store import write_atomic
 from sidelight.video.augment import STATISTICS
 
 FORMAT = 1
+MOST_TOKENS = 4096
 FACTS = "extract.json"
 
 
@@ -74,10 +77,10 @@ def extract(
         ConfigError: an encoder without weights, or that does not fit; a segmentation.
         DataError: a recording that cannot be read; an `out` that holds something else.
     """
-    out, data = Path(out), load(source, **options)
+    out, data = check_place(out), load(source, **options)
     _check(data, out, encoders, dict(weights or {}), tokens)
+    where = _device(device)
     out.mkdir(parents=True, exist_ok=True)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     nets = {m: _frozen(m, name, data.shape(m), (weights or {}).get(m), sum_channels) for m, name in encoders.items()}
     told: dict[str, Any] = {"format": FORMAT, "source": {"name": data.name, **data.about}, "modalities": {}}
     todo: dict[str, tuple[Shards, Callable[[slice], Tensor]]] = {}
@@ -99,11 +102,24 @@ def extract(
     return out
 
 
+def _device(name: str) -> torch.device:
+    """Where the encoders run; raises ConfigError for a device that is not there."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device).cpu()
+    except Exception as error:  # a driver raises whatever it likes
+        said = str(error).strip().partition("\n")[0][:200]
+        raise ConfigError(f"device: {shown(name)} cannot be used ({said}); expected cpu or cuda") from None
+    return device
+
+
 def _check(data: Dataset, out: Path, encoders: Mapping[str, str], weights: Mapping[str, str], tokens: int) -> None:
     if not encoders:
         raise ConfigError("extract needs an encoder: --encoder modality=r3d18 (encoders={'modality': 'r3d18'})")
-    if tokens < 1:
-        raise ConfigError(f"tokens is {tokens}; expected at least 1")
+    if not 1 <= tokens <= MOST_TOKENS:
+        raise ConfigError(f"tokens is {tokens}; expected 1 to {MOST_TOKENS}")
+    for m in data.modalities:
+        check_modality(m, data.name)
     for kind, given, known in (("encoder", encoders, data.inputs), ("weights", weights, encoders)):
         for m in given:
             if m not in known:

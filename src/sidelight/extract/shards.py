@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import time
@@ -91,7 +92,7 @@ class Shards:
 
     def clear(self) -> None:
         """Remove pieces of other contents of this array, once its own is made."""
-        for folder in self.file.parent.glob(f".{self.name}-*"):
+        for folder in self.file.parent.glob(f".{glob.escape(self.name)}-*"):
             if folder.is_dir():
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -76,8 +76,8 @@ class Recipe:
         Raises:
             ConfigError: an unknown term or suffix, a term given twice, or a control.
         """
-        body, _, suffix = name.partition("@")
-        if suffix not in ("", "crossfit"):
+        body, at, suffix = name.partition("@")
+        if at and suffix != "crossfit":
             raise ConfigError(unknown("method suffix", "@" + suffix, ["@crossfit"]))
         terms = tuple(body.split("+"))
         for term in terms:

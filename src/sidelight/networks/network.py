@@ -13,6 +13,7 @@ from sidelight.data.batch import Batch
 from sidelight.data.pixels import rows_at_once
 from sidelight.data.prefetch import ready_batches
 from sidelight.errors import ConfigError
+from sidelight.names import check_modality
 from sidelight.networks.tokens import pooled
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ class Network(nn.Module):
         if not encoders:
             raise ConfigError("a network needs at least one modality to read")
         for m in (*encoders, *(hallucinators or {})):
-            if not m or "." in m or hasattr(nn.ModuleDict(), m):
+            check_modality(m, error=ConfigError)
+            if hasattr(nn.ModuleDict(), m):  # a word that a newer torch keeps
                 raise ConfigError(f"a modality cannot be named {m!r}: torch keeps the name for itself; rename it")
         both = set(encoders) & set(hallucinators or {})
         if both:

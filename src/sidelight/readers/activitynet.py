@@ -15,6 +15,7 @@ from sidelight.data.prepared import Facts
 from sidelight.data.recordings import Audio, Video
 from sidelight.data.series import VIDEOS
 from sidelight.errors import DataError
+from sidelight.files import read_json
 from sidelight.readers.base import Contents, Faults, Reader, Row
 from sidelight.readers.synthetic import noise_frames, write_text, write_video
 from sidelight.signals.spectrogram import PRESETS
@@ -155,12 +156,7 @@ def _database(path: Path) -> dict[str, Any]:
             out[key] = value
         return out
 
-    try:
-        told = json.loads(path.read_text("utf-8"), object_pairs_hook=once)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise DataError(f"cannot read {path}: it is no JSON ({error})") from None
+    told = read_json(path, once=once)
     database = told.get("database") if isinstance(told, dict) else None
     if not isinstance(database, dict) or not database:
         raise DataError(f"{path} has no database of videos")

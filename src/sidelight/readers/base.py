@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from sidelight.data.kind import Kind, Part, Size
 from sidelight.data.prepared import END, FILE, START, Facts, write_prepared
 from sidelight.errors import DataError
+from sidelight.files import check_file, check_place, exists
 from sidelight.settings import arguments_help
 
 Row = dict[str, Any]
@@ -104,10 +105,10 @@ class Reader(ABC):
 
 def check(reader: Reader, source: str | Path) -> list[str]:
     """What is missing in the source, before any work; raises DataError where there is no such folder."""
-    source = Path(source)
-    if not source.is_dir() and not (reader.takes_file and source.is_file()):
+    source = check_place(source)
+    if not os.path.isdir(source) and not (reader.takes_file and exists(source)):
         raise DataError(f"{source} is no folder; expected the unpacked {reader.name} data. {reader.obtain}")
-    return reader.missing(source)
+    return reader.missing(source if os.path.isdir(source) else check_file(source))
 
 
 def prepare(
@@ -126,7 +127,7 @@ def prepare(
 
     Raises DataError naming file and row: something is missing, damaged, out of order, twice, or not as declared.
     """
-    source, out = Path(source).resolve(), Path(out)
+    source, out = check_place(source).resolve(), check_place(out)
     absent = check(reader, source)
     if absent and not skip:
         raise DataError(
@@ -218,7 +219,7 @@ def _probe(row: Row, modality: str, kind: Kind) -> Size | None:
 
 def synthesize(reader: Reader, out: str | Path, seed: int = 0) -> Path:
     """Write the reader's tiny synthetic copy into a new or empty folder; raises DataError where something is."""
-    out = Path(out)
+    out = check_place(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} exists and is not empty; choose another name")
     out.mkdir(parents=True, exist_ok=True)

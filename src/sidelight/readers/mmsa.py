@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sidelight.data.files import load_npz
 from sidelight.data.prepared import Facts
 from sidelight.errors import DataError, unknown
+from sidelight.files import check_file
 from sidelight.readers.base import Contents, Faults, Reader
 from sidelight.readers.sequences import Part, sequence_rows
 
@@ -139,6 +140,7 @@ class _Arrays(pickle.Unpickler):
 
 def unpickle(path: Path) -> Any:
     """What a trusted pickle of arrays holds; raises DataError for a damaged one, or one that names anything else."""
+    check_file(path)
     try:
         return _Arrays(io.BytesIO(path.read_bytes())).load()
     except Exception as error:  # damaged pickles raise anything

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sidelight.data.prepared import Facts, write_prepared
 from sidelight.errors import ConfigError, DataError
+from sidelight.files import check_file
 from sidelight.readers.base import Contents, Faults, Reader
 from sidelight.readers.sequences import Part, sequence_rows
 
@@ -141,6 +142,7 @@ def _names(text: str) -> list[str]:
 
 def _saved(path: Path) -> list[Any]:
     """The batches of one file; raises DataError where it holds anything but a list of tensors."""
+    check_file(path)
     try:
         batches = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise anything

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sidelight.errors import DataError, unknown
+from sidelight.files import check_file
 
 
 def read_lines(path: Path, encoding: str = "utf-8-sig") -> list[str]:
     """The lines of a text file, without trailing blank ones; raises DataError naming it."""
+    check_file(path)
     try:
         lines = path.read_text(encoding).splitlines()
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:

@@ -17,6 +17,7 @@ import pandas as pd
 import yaml
 
 from sidelight.errors import DiskError, RunError, SidelightWarning
+from sidelight.files import check_place
 from sidelight.results.chance import stored_tests
 
 KEYS = ["method", "control", "labels", "fold", "seed", "select"]
@@ -26,7 +27,7 @@ PLAN = "plan.json"
 
 def write_atomic(path: str | Path, content: bytes | str) -> None:
     """Write a file under a temporary name beside `path`, then rename it: readers see the old file or the new, whole."""
-    path = Path(path)
+    path = check_place(path, DiskError)
     temporary = _temporary(path)
     with _writing(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)

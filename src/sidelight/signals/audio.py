@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sidelight.errors import ConfigError, DataError
 from sidelight.extras import optional
+from sidelight.files import check_file, told_by_content
 from sidelight.signals.recording import Recording, check_part
 
 STREAMED = (0, 0xFFFFFFFF)
@@ -42,8 +43,7 @@ def read_audio(
     """
     path = Path(path)
     soundfile = optional("soundfile", "audio", "reading sound files")
-    if not path.is_file():
-        raise DataError(f"{path} does not exist")
+    check_file(path)
     check_part(str(path), start, seconds)
     if rate is not None and not 0 < rate < math.inf:
         raise ConfigError(f"{path}: a declared sampling rate of {rate} Hz; expected more than 0, or None for any")
@@ -56,7 +56,8 @@ def read_audio(
             if 0 < count <= total - first:
                 samples = _read(file, path, first, count)
     except soundfile.LibsndfileError as error:
-        raise DataError(f"cannot read {path}: truncated or no sound file ({error.error_string})") from None
+        told = told_by_content(path, path.suffix) or f"truncated or no sound file ({error.error_string})"
+        raise DataError(f"cannot read {path}: {told}") from None
     if not total:
         raise DataError(f"{path} holds no samples")
     if rate is not None and found != rate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.errors import ConfigError, DataError, unknown
-from sidelight.signals.recording import Recording, check_times
+from sidelight.files import check_file, told_by_content
+from sidelight.signals.recording import Recording, check_rate, check_times
 
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
@@ -41,6 +43,17 @@ def read_csv(
     path = Path(path)
     if time_unit not in SECONDS:
         raise ConfigError(unknown("unit of time", time_unit, SECONDS))
+    if not columns:
+        raise ConfigError(f"{path}: name at least one column (columns=…)")
+    if not isinstance(separator, str) or not separator:
+        raise ConfigError(
+            f"{path}: separator is {separator!r}; expected what stands between cells, such as ',' or '\\t'"
+        )
+    if rate is not None:
+        check_rate(rate, str(path))
+    for name, value in (("tolerance", tolerance), ("largest_gap", largest_gap)):
+        if not 0 <= value < math.inf:
+            raise ConfigError(f"{path}: {name} is {value}; expected a number from 0 on")
     if rate is None and time is None:
         raise ConfigError(f"{path}: name the sampling rate (rate=…) or the column of timestamps (time=…)")
     wanted = [*columns, *([time] if time else [])]
@@ -68,8 +81,9 @@ def _read(path: Path, separator: str) -> Any:
     """The table, every cell as text."""
     import pandas as pd
 
-    if not path.is_file():
-        raise DataError(f"{path} does not exist")
+    check_file(path)
+    if path.stat().st_size and (told := told_by_content(path, of_text=True)):
+        raise DataError(f"cannot read {path}: {told}")
     try:
         table = pd.read_csv(
             path, sep=separator, dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False

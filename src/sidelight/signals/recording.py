@@ -6,12 +6,13 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.errors import ConfigError, DataError, SidelightError, unknown
 from sidelight.signals.resample import resample
 
 PREFIXES = {"": 1.0, "k": 1e3, "m": 1e-3, "u": 1e-6, "n": 1e-9}
@@ -86,6 +87,7 @@ class Recording:
 
     def resampled(self, rate: float) -> Recording:
         """The same signal at another sampling rate."""
+        check_rate(rate, f"{self.name}: resampled")
         return replace(self, values=resample(self.values, self.rate, rate), rate=rate)
 
     def to(self, unit: str) -> Recording:
@@ -98,6 +100,12 @@ class Recording:
     def metadata(self) -> dict[str, Any]:
         """What a manifest or a network has to know of it, JSON-able."""
         return {"rate": self.rate, "unit": self.unit, "start": self.start, "channels": list(self.channels)}
+
+
+def check_rate(rate: object, name: str, error: type[SidelightError] = ConfigError) -> None:
+    """Raises `error` for a sampling rate in Hz that is no finite number above 0."""
+    if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 < float(rate) < math.inf:
+        raise error(f"{name}: sampling rate {rate!r} Hz; expected a finite number above 0")
 
 
 def scale_of(unit: str) -> tuple[float, str]:

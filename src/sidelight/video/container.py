@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sidelight.errors import DataError
 from sidelight.extras import optional
+from sidelight.files import check_file, told_by_content
 from sidelight.video.mpeg4 import EmptyFrames
 
 TICKS = 2
@@ -229,11 +230,11 @@ def decoded(packet: Any) -> list[Any] | None:
 def opened(path: Path) -> Iterator[Any]:
     """The file, opened; every error of the decoder becomes a DataError that names it."""
     av = optional("av", "video", "reading video")
-    if not path.is_file():
-        raise DataError(f"{path} does not exist")
+    check_file(path)
     try:
         with av.open(str(path)) as container:
             yield container
     except av.error.FFmpegError as error:
-        why = error.strerror or type(error).__name__
-        raise DataError(f"cannot read {path}: truncated, damaged or no video ({why})") from error
+        told = told_by_content(path, path.suffix)
+        why = told or f"truncated, damaged or no video ({error.strerror or type(error).__name__})"
+        raise DataError(f"cannot read {path}: {why}") from error

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sidelight.errors import ConfigError, DataError
+from sidelight.files import check_file, told_by_content
 
 SIZE = 112
 TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
@@ -52,8 +53,9 @@ def read_faces(path: str | Path) -> Faces:
     import pandas as pd
 
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path} does not exist")
+    check_file(path)
+    if path.stat().st_size and (told := told_by_content(path, of_text=True)):
+        raise DataError(f"cannot read {path}: {told}")
     try:
         table = pd.read_csv(path, skipinitialspace=True, index_col=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

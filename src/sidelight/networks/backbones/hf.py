@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sidelight.errors import ConfigError, DataError, SidelightError
 from sidelight.extras import install
+from sidelight.files import check_file, read_json
 from sidelight.networks.backbones.base import Net, Returns
 from sidelight.networks.tokens import stretches
 
@@ -145,15 +146,11 @@ def _transformers() -> Any:
 
 def _read(folder: Path) -> dict[str, Any]:
     file = folder if folder.suffix == ".json" else folder / "config.json"
+    mend = ". Name a local folder with a config.json; nothing is downloaded: `hf download NAME --local-dir FOLDER` does"
     try:
-        told = json.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"encoder 'hf:{folder}': cannot read {file} ({error.strerror}). Name a local folder with a config.json; "
-            "sidelight downloads nothing: `hf download NAME --local-dir FOLDER` does"
-        ) from None
-    except ValueError as error:
-        raise ConfigError(f"encoder 'hf:{folder}': {file} is not JSON ({error})") from None
+        told = read_json(check_file(file, ConfigError, mend), ConfigError)
+    except ConfigError as error:
+        raise ConfigError(f"encoder 'hf:{folder}': {error}") from None
     if not isinstance(told, dict):
         raise ConfigError(f"encoder 'hf:{folder}': {file} holds no settings")
     return told

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from sidelight.errors import RunError, SidelightWarning
+from sidelight.files import check_file, told_by_content
 from sidelight.networks.backbones.base import Backbone
 from sidelight.networks.rgbd import PyramidEncoder
 from sidelight.places import looked_for
@@ -104,21 +104,22 @@ def _warn(text: str) -> None:
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The named tensors of a file, on the CPU."""
-    if not path.is_file():
-        raise RunError(
-            f"weights file {path} does not exist{looked_for(path)}; give a local .safetensors, .pt or .pth file"
-        )
+    check_file(path, RunError, f"{looked_for(path)}; give a local .safetensors, .pt or .pth file of weights")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        told = told_by_content(path)
+        if told and not told.endswith((".pth, .xlsx)", "never loaded")):
+            raise RunError(f"{path} is no weights file: {told}") from None
         raise RunError(
             f"{path} holds more than tensors and is not loaded, since it could execute code. Where you trust it, save "
             f"its state_dict anew with safetensors ({str(error).splitlines()[0][:120]})"
         ) from None
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
-        raise RunError(f"{path} is no weights file, or it is damaged: {str(error).splitlines()[0][:160]}") from None
+    except Exception as error:
+        told = told_by_content(path, path.suffix) or (str(error).splitlines() or [""])[0][:160]
+        raise RunError(f"{path} is no weights file, or it is damaged: {told}") from None
     return _tensors(path, found)
 
 

@@ -1,0 +1,77 @@
+"""The range of every setting, checked before anything is read: a plan (`--dry-run`) knows it too.
+
+What a study could not hold in memory, or end within a lifetime, is out of range: a network of width 8192 has a quarter
+of a gigabyte of weights in each of its square layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+
+def positive(value: float) -> bool:
+    return 0 < value < math.inf
+
+
+def _not_negative(value: float) -> bool:
+    return 0 <= value < math.inf
+
+
+def whole(name: str, least: int, most: int, said: str = "") -> dict[str, tuple[str, Callable[[Any], bool]]]:
+    """The limits of a whole number."""
+    return {name: (said or f"a whole number from {least} to {most}", lambda v: least <= v <= most)}
+
+
+def number(name: str, most: float = math.inf) -> dict[str, tuple[str, Callable[[Any], bool]]]:
+    """The limits of a number that is not negative."""
+    said = "0 or more" + (f", at most {most:g}" if most < math.inf else "")
+    return {name: (said, lambda v: _not_negative(v) and v <= most)}
+
+
+YEAR = 365 * 24 * 3600.0
+
+
+def _epsilon(value: float | str) -> bool:
+    try:
+        return positive(float(value.removeprefix("relative:") if isinstance(value, str) else value))
+    except ValueError:
+        return False
+
+
+_ANCHORS = ("paper", "released", "random", "farthest_point", "k_medoids", "class_balanced")
+LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **number("gap"),
+    **whole("folds", 2, 10_000),
+    **whole("seeds", 1, 10_000),
+    **whole("seed", 0, 2**31 - 1),
+    "select": ("a share between 0 and 1", lambda v: 0 < v < 1),
+    "label_groups": ("shares above 0 and at most 1", lambda v: 0 < v <= 1),
+    **whole("ignore_index", -(2**31), 2**31 - 1),
+    **whole("jobs", 0, 4096, "0 (as many as there are cores) or more, at most 4096"),
+    **number("checkpoint_seconds", YEAR),
+    **whole("network.width", 1, 8192),
+    **whole("network.tokens", 1, 4096),
+    "network.dropout": ("at least 0 and below 1", lambda v: 0 <= v < 1),
+    **whole("training.epochs", 1, 1_000_000),
+    **whole("training.patience", 1, 1_000_000),
+    **whole("training.batch_size", 2, 1_000_000),
+    "training.learning_rate": ("a number above 0", positive),
+    **number("training.weight_decay"),
+    "training.momentum": ("at least 0 and below 1", lambda v: 0 <= v < 1),
+    "augment.crop": ("a share above 0 and at most 1", lambda v: 0 < v <= 1),
+    "teacher.crossfit": ("0 (no) or from 2 to 1000", lambda v: v == 0 or 2 <= v <= 1000),
+    "student.drop": ("at least 0 and below 1", lambda v: 0 <= v < 1),
+    "transport.epsilon": ("a number above 0 or e.g. relative:0.05", _epsilon),
+    **whole("transport.k", 1, 100_000),
+    "transport.objective": ("plain or divergence", ("plain", "divergence").__contains__),
+    "transport.anchors": (f"one of {', '.join(_ANCHORS)}", _ANCHORS.__contains__),
+    "transport.alignment": ("row, index or label", ("row", "index", "label").__contains__),
+    **number("transport.identity"),
+    **number("transport.weight"),
+    **whole("balance.warmup", 0, 1_000_000),
+    "balance.ratio": ("a number above 0", positive),
+    **number("balance.alpha"),
+}
+"""Dotted name -> what is expected, in words, and whether a value is that."""

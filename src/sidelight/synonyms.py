@@ -1,0 +1,140 @@
+"""What other libraries call a setting, flag, verb or value: asked where a name is unknown, before its spelling is."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+
+WORDS = {
+    # settings of an experiment
+    "data": "dataset data_path data_dir datadir source input_file manifest csv root",
+    "available": "inputs input features modality sensors student_modalities test_modalities deployed x",
+    "privileged": "teacher_modalities privileged_information lupi extra side_information x_star train_only",
+    "target": "label labels y class classes outcome response dependent ground_truth gt targets label_column",
+    "group": "groups subject subjects participant participants patient person people user speaker session stratify",
+    "split": "partition fold_column predefined_split",
+    "time": "timestamp timestamps time_column datetime date when",
+    "gap": "purge embargo purge_gap margin",
+    "longest": "max_length max_len maxlen truncate truncation max_steps",
+    "task": "problem objective_type problem_type target_type",
+    "ignore_index": "void ignore_label ignore_value",
+    "protocol": "cv cross_validation validation_scheme splitter",
+    "folds": "n_folds num_folds nfolds k_folds kfold kfolds n_splits splits cv_folds",
+    "seeds": "n_seeds num_seeds repeats n_repeats repetitions runs n_runs trials restarts",
+    "seed": "random_state random_seed rng manual_seed",
+    "select": "validation val valid dev val_size val_split validation_split validation_fraction val_fraction val_ratio",
+    "label_groups": "label_fraction label_share label_ratio labelled labeled labels_fraction label_budget few_shot",
+    "methods": "method loss losses distillation kd algorithms terms",
+    "placebo": "placebos control controls permuted shuffle shuffled sanity_check",
+    "self_distillation": "self born_again selfdistillation",
+    "impute": "imputer imputation fillna fill missing nan",
+    "on_error": "errors bad_rows on_bad_lines ignore_errors skip",
+    "standardize": "normalize normalise normalization standardise scaler scaling zscore z_score norm",
+    "network.encoder": "backbone model arch architecture encoder_name model_name net",
+    "network.encoders": "backbones",
+    "network.weights": "pretrained checkpoint ckpt pretrained_weights init_from state_dict",
+    "network.width": "hidden hidden_size hidden_dim hidden_units dim embed_dim embedding embedding_dim d_model units",
+    "network.fusion": "fuse fuser merge aggregation",
+    "network.tokens": "n_tokens num_tokens sequence_length",
+    "network.dropout": "drop_rate dropout_rate p_drop dropout_p",
+    "training.epochs": "epoch n_epochs num_epochs max_epochs nb_epoch iterations max_iter n_iter",
+    "training.patience": "early_stopping early_stop earlystopping n_iter_no_change",
+    "training.batch_size": "batch batchsize bs minibatch mini_batch batch_sz train_batch_size",
+    "training.learning_rate": "lr learningrate step_size eta eta0 learning_rate_init base_lr max_lr",
+    "training.weight_decay": "wd decay l2 l2_reg regularization weightdecay",
+    "training.optimizer": "optim optimiser opt solver",
+    "training.schedule": "scheduler lr_scheduler lr_schedule lr_policy lr_decay",
+    "training.momentum": "beta beta1 nesterov",
+    "augment.crop": "random_crop resized_crop cropping",
+    "augment.flip": "hflip horizontal_flip mirror random_flip",
+    "augment.time": "jitter time_jitter temporal_jitter",
+    "teacher.crossfit": "cross_fit crossfitting cross_fitting",
+    "student.drop": "modality_dropout moddrop modality_drop missing_modality",
+    "student.freeze": "frozen freeze_encoder",
+    "transport.epsilon": "eps reg regularisation blur entropic",
+    "transport.k": "n_anchors num_anchors prototypes n_prototypes",
+    "balance.kind": "balancing weighting loss_weighting",
+    "output": "out outdir out_dir output_dir output_folder save_dir savedir save_to log_dir logdir run_dir folder name",
+    "jobs": "workers num_workers n_workers n_jobs njobs processes n_processes threads parallel cores cpus nproc",
+    "checkpoint_seconds": "checkpoint_every save_every checkpoint_interval save_interval",
+    # settings of methods, of recordings, and columns
+    "temperature": "t tau temp",
+    "weight": "lambda lam coef coefficient loss_weight",
+    "rate": "sampling_rate sample_rate samplerate fs hz frequency sr",
+    "seconds": "duration length window window_size secs",
+    "unit": "units",
+    "ids": "id index name names row_id key",
+    "modalities": "modality inputs features sensors columns",
+    "encoders": "encoder backbone backbones model models",
+    # verbs
+    "run": "train fit experiment compare study start launch distill",
+    "inspect": "show info describe summary look head view",
+    "report": "results evaluate eval plot html",
+    "predict": "infer inference apply test score",
+    "export": "deploy convert onnx save",
+    "prepare": "download preprocess import ingest",
+    "extract": "embed features featurize encode",
+    "doctor": "check version env diagnose status",
+    # values
+    "regression": "regressor continuous real",
+    "classification": "classifier binary multiclass categorical discrete",
+    "segmentation": "dense pixels semantic",
+    "retrieval": "ranking search metric_learning",
+    "leave-one-group-out": "loso louo logo leave_one_out leave_one_subject_out",
+    "group-kfold": "kfold groupkfold cv",
+    "official": "predefined fixed given benchmark",
+    "kl": "kd hinton soft_targets softmax distillation",
+    "fitnet": "fitnets hint hints",
+    "pkdot": "ot sinkhorn wasserstein optimal_transport emd",
+    "constant": "none no fixed off",
+    "onecycle": "1cycle one_cycle_lr",
+    "mean": "average avg",
+    "skip": "ignore drop omit continue warn",
+}
+"""A name of ours -> what it is called elsewhere."""
+
+ABSENT = {
+    "device devices gpu gpus cuda accelerator": "studies train on the CPU's cores (jobs=… says on how many at once)",
+    "resume restart continue": "to go on with a stored run is a flag, --resume (in Python: resume=True)",
+    "quiet verbose verbosity progress": "how much is shown is a flag, --quiet (in Python: quiet=True)",
+    "dry_run dryrun plan": "to see the plan alone is a flag, --dry-run",
+    "metric metrics score scoring": "every metric of the task is reported; `select` is decided by the task's first",
+    "test_size test_split test_ratio test_fraction": "test rows are those of each fold: folds=5 tests on a fifth",
+    "amp fp16 bf16 half precision mixed_precision": "networks train in float32, so that results repeat to the bit",
+    "download": "nothing is ever downloaded; data and weights are local files",
+}
+"""Words for settings that there are not -> what to do instead."""
+
+
+def plain(name: str) -> str:
+    """A name without case, dashes, underscores and blanks: "--Batch-Size" -> "batchsize"; dots stay."""
+    return re.sub(r"[-_\s]", "", name).lower()
+
+
+MEANT: dict[str, list[str]] = {}
+"""A plain word -> the names of ours that it may stand for."""
+for _name, _words in WORDS.items():
+    for _word in _words.split():
+        MEANT.setdefault(plain(_word), []).append(plain(_name))
+INSTEAD = {plain(word): told for words, told in ABSENT.items() for word in words.split()}
+
+
+def meant(name: str, valid: Sequence[str]) -> str | None:
+    """The valid name that an unknown one most likely stands for: another spelling, a synonym, or a near miss."""
+    given = plain(name[:200])
+    leaf = given.rpartition(".")[2]
+    forms = {plain(v): v for v in reversed(valid)}
+    leaves = {form.rpartition(".")[2]: v for form, v in forms.items() if "." in form}
+    if found := forms.get(given) or leaves.get(leaf):
+        return found
+    for word in MEANT.get(given, []) + MEANT.get(leaf, []):
+        if found := forms.get(word) or leaves.get(word):
+            return found
+    near = difflib.get_close_matches(name[:200], valid, n=1, cutoff=0.5)
+    return near[0] if near else None
+
+
+def instead(name: str) -> str:
+    """What to do instead of a setting that no experiment has, to follow its name; "" where nothing is known of it."""
+    return INSTEAD.get(plain(name).rpartition(".")[2], "")
