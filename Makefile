@@ -46,11 +46,12 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(RUN)/mypy
 
+# Neighbouring tests stay with one worker, which trains what they share once.
 test: lint
-	@$(RUN)/pytest -n auto
+	@$(RUN)/pytest -n auto --dist worksteal
 
 test-all: lint
-	@$(RUN)/pytest -n auto -m ""
+	@$(RUN)/pytest -n auto --dist worksteal -m ""
 
 # The lock names no index and no folder, so any machine with uv makes the same one. Pins stay where they still fit.
 COMPILE = $(UV) pip compile --quiet --python-version 3.11 --annotation-style line \
