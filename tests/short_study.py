@@ -19,7 +19,19 @@ import torch
 
 import sidelight as sl
 
-SETTINGS = ["--folds", "2", "--seeds", "1", "--methods", "kl", "pkdot", "--jobs", "1", "training.epochs=8"]
+SETTINGS = [
+    "--folds",
+    "2",
+    "--seeds",
+    "1",
+    "--methods",
+    "kl",
+    "pkdot",
+    "--jobs",
+    "1",
+    "label_groups=[0.2]",
+    "training.epochs=6",
+]
 SHOWN = ("torch", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "matplotlib", "monai", "onnx", "onnxruntime")
 
 
