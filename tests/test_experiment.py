@@ -142,15 +142,20 @@ def test_a_pool_of_processes_leaves_the_same_bits(whole, tmp_path):
         "made = study(Path(sys.argv[2]), make_data(), jobs=2, **json.loads(sys.argv[3]))\n"
         "print(torch.get_num_threads())\n"
     )
-    asked = METHODS | {"methods": [*METHODS["methods"], "nearer"]}
+    asked = METHODS | {"methods": ["kl", "pkdot+kl@crossfit", "nearer"], "label_groups": [1.0]}
     words = [sys.executable, str(script), str(Path(__file__).parent), str(tmp_path / "run"), json.dumps(asked)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert done.stdout == "begun\n2\n", done.stderr
-    left = outcome(tmp_path / "run")
-    assert differing({k: v for k, v in left.items() if not k.startswith("nearer")}, outcome(whole)) == []
-    results = table(tmp_path / "run")
-    assert len(results[results["method"] == "nearer"]) == 8  # two budgets, two folds, with a placebo each
-    assert results[results["method"] != "nearer"].reset_index(drop=True).equals(table(whole))
+    left, right = outcome(tmp_path / "run"), outcome(whole)
+    own, known = set(left) - set(right), set(left) & set(right)
+    assert own
+    assert all(name.startswith("nearer") for name in own)
+    assert {name.split("-l1")[0] for name in known} >= {"kl", "kl~self", "kl~placebo", "pkdot+kl@crossfit", "teacher"}
+    assert differing({name: left[name] for name in known}, {name: right[name] for name in known}) == []
+    results, same = table(tmp_path / "run"), table(whole)
+    assert len(results[results["method"] == "nearer"]) == 4  # two folds, with a placebo each
+    there = same[(same["labels"] == 1) & (same["method"] != "pkdot")]
+    assert results[results["method"] != "nearer"].reset_index(drop=True).equals(there.reset_index(drop=True))
 
 
 def test_twice_the_same_and_another_seed_another(tmp_path, data):
