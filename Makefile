@@ -2,6 +2,8 @@
 # make test     install into .venv, then every check, and every test that is not marked slow
 # make test-all the same with the slow tests
 # make lint     the checks alone (ruff, mypy)
+# make test-lowest   a short study, its predictions, exports and report, in a venv of the lowest versions we allow (by hand)
+# make lock     requirements.lock and requirements.lowest anew from pyproject.toml (UPGRADE=--upgrade: newest releases)
 # make results DATA=folder   the results page (docs/results.md) over the data sets of that folder; resumable, hours
 # Needs Python >= 3.11 with pip; another interpreter: make demo PYTHON=python3.12
 
@@ -9,9 +11,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+UV := .venv-uv/bin/uv
+LOWEST := .venv-lowest
+QUIETLY := --quiet --disable-pip-version-check
 RUN := OMP_NUM_THREADS=1 $(BIN)
 
-.PHONY: help install demo test test-all lint format results clean
+.PHONY: help install demo test test-all test-lowest lint lock format results clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,7 +24,7 @@ help:
 
 install: $(STAMP)
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock requirements-torch.txt pyproject.toml
 	@command -v "$(PYTHON)" > /dev/null || { \
 		echo "make: $(PYTHON) is not there; name a Python >= 3.11: make PYTHON=python3.12" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -27,8 +32,10 @@ $(STAMP): requirements.lock pyproject.toml
 	@"$(PYTHON)" -c 'import venv, ensurepip' 2> /dev/null || test -x $(BIN)/python || { \
 		echo "make: $(PYTHON) cannot make virtual environments; install its venv package (python3-venv)" >&2; exit 1; }
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install $(QUIETLY) --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install $(QUIETLY) -r requirements-torch.txt
+	$(BIN)/python -m pip install $(QUIETLY) --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip check --disable-pip-version-check
 	@touch $(STAMP)
 
 demo: $(STAMP)
@@ -39,11 +46,39 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(RUN)/mypy
 
+# Neighbouring tests stay with one worker, which trains what they share once.
 test: lint
-	@$(RUN)/pytest -n auto
+	@$(RUN)/pytest -n auto --dist worksteal
 
 test-all: lint
-	@$(RUN)/pytest -n auto -m ""
+	@$(RUN)/pytest -n auto --dist worksteal -m ""
+
+# The lock names no index and no folder, so any machine with uv makes the same one. Pins stay where they still fit.
+COMPILE = $(UV) pip compile --quiet --python-version 3.11 --annotation-style line \
+	--custom-compile-command "make lock"
+
+$(UV):
+	"$(PYTHON)" -m venv .venv-uv
+	.venv-uv/bin/python -m pip install $(QUIETLY) uv==0.13.9
+
+# On Python 3.11: some of the lowest versions have no wheels for later ones. torch brings its own libraries, with a CUDA
+# build several GB, so that this is no part of `make test`.
+$(LOWEST)/.installed: requirements.lowest
+	"$(PYTHON)" -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install $(QUIETLY) -r requirements.lowest
+	$(LOWEST)/bin/python -m pip install $(QUIETLY) --no-deps --no-build-isolation -e .
+	$(LOWEST)/bin/python -m pip check --disable-pip-version-check
+	@touch $@
+
+test-lowest: $(LOWEST)/.installed
+	rm -rf runs/lowest
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python tests/short_study.py runs/lowest
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -n auto $(TESTS)
+
+lock: $(UV)
+	$(COMPILE) $(UPGRADE) pyproject.toml --all-extras --universal --fork-strategy fewest --generate-hashes \
+		--constraint requirements-torch.txt --no-emit-package torch --output-file requirements.lock
+	$(COMPILE) --upgrade pyproject.toml --all-extras --resolution lowest-direct --output-file requirements.lowest
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
@@ -55,4 +90,4 @@ results: $(STAMP)
 	$(BIN)/python benchmarks/results.py "$(DATA)" --output runs/results --page
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) .venv-uv build dist .pytest_cache .mypy_cache .ruff_cache

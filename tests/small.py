@@ -12,13 +12,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from safetensors import safe_open
+from torch import Tensor
 
 from sidelight.config import load_config
 from sidelight.data import Dataset
+from sidelight.data.batch import Batch
 from sidelight.experiment import Study, compare
 from sidelight.experiment.cell import Cell
 from sidelight.experiment.jobs import Job
 from sidelight.experiment.runner import jobs_of, settle
+from sidelight.methods import Term
+from sidelight.networks.network import Output
+from sidelight.tasks import Task
 
 AVAILABLE, PRIVILEGED = ["phone"], ["watch", "pulse"]
 BASE: dict[str, Any] = {
@@ -81,6 +86,13 @@ def make_data(task: str = "classification", n: int = 144, groups: int = 16, seed
         "ids": np.array([f"row{i}" for i in range(n)]),
     }
     return Dataset(**(made | changes))
+
+
+class Nearer(Term):
+    """A user's own method, known to the process that compares alone."""
+
+    def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
+        return (student.prediction - teacher.prediction).abs().mean()
 
 
 def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

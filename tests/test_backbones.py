@@ -456,14 +456,13 @@ def test_the_method_contract_accepts_batch_normalisation(check):
     check(Subject(factory, rows, tuple(shapes), ()))
 
 
-def test_a_run_with_encoders_by_modality_and_local_weights(tmp_path, monkeypatch):
+def test_a_run_with_encoders_by_modality_and_local_weights(tmp_path):
     """From arrays to a stored student, which needs neither the weights file nor a word about its encoders."""
     import sidelight as sl
 
     generator = np.random.default_rng(0)
     target = np.tile(["no", "yes"], 12)
     pulse = generator.normal(size=(24, 16, 2)).astype("float32") + (target == "yes")[:, None, None]
-    monkeypatch.setattr(sl.Study, "report", lambda self, path=None: self.folder / "report.html")
     split = np.repeat(["train", "select", "test"], 8)
     data = sl.load({"pulse": pulse, "age": pulse[:, 0], "swing": pulse[:, ::2], "target": target, "split": split})
     torch.manual_seed(5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,6 +50,16 @@ def test_a_missing_dependency_is_named_and_changes_the_exit_code(quick, monkeypa
     assert "missing  surely-not-installed" in said
     assert 'pip install "surely-not-installed>=3"' in said
     assert "other" not in said
+
+
+def test_a_dependency_older_than_its_bound_is_named(quick, monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "requires", lambda name: ["numpy>=2.0", "torch>=999", 'scipy>=999; extra == "dev"'])
+    assert main(["doctor"]) == 1
+    said = capsys.readouterr().out
+    assert f"missing  torch        {version('torch')} is installed; sidelight needs >=999" in said
+    assert 'pip install "torch>=999"' in said
+    assert "numpy>=" not in said
+    assert "scipy" not in said
 
 
 def test_absent_extras_say_how_to_get_them(monkeypatch):

@@ -24,7 +24,6 @@ from torch import nn
 
 import sidelight as sl
 from sidelight.config import load_config
-from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning
 from sidelight.experiment import cell as cell_module
 from sidelight.experiment import execute
@@ -35,11 +34,8 @@ from sidelight.experiment.progress import Progress
 from sidelight.experiment.runner import environment, fingerprint, settle
 from sidelight.experiment.study import Study
 from sidelight.methods import METHODS as REGISTRY
-from sidelight.methods import Term
-from sidelight.networks.network import Output
 from sidelight.report import write_report
-from sidelight.tasks import Task
-from small import BASE, cell, curves, differing, make_data, merged, outcome, plan, study, table, tensors
+from small import BASE, Nearer, cell, curves, differing, make_data, merged, outcome, plan, study, table, tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 METHODS = {
@@ -51,17 +47,6 @@ METHODS = {
 TINY = {"methods": ["mse"], "training": {"epochs": 1}}
 
 
-@pytest.fixture
-def drawn():
-    """The page is drawn, at half a second each, only where a test asks for it by this name."""
-
-
-@pytest.fixture(autouse=True)
-def _undrawn(monkeypatch, request):
-    if "drawn" not in request.fixturenames:
-        monkeypatch.setattr(Study, "report", lambda self, path=None: self.folder / "report.html")
-
-
 @pytest.fixture(scope="module")
 def data():
     return make_data()
@@ -70,9 +55,7 @@ def data():
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory) -> Path:
     """Two folds of one seed, every kind of job, in one go."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Study, "report", lambda self, path=None: self.folder / "report.html")
-        return study(tmp_path_factory.mktemp("whole") / "run", data, **METHODS).folder
+    return study(tmp_path_factory.mktemp("whole") / "run", data, **METHODS).folder
 
 
 # the same result by every way ---------------------------------------------------------------------------------------
@@ -142,25 +125,37 @@ def test_a_job_does_not_depend_on_the_others_nor_on_the_order(whole, data, tmp_p
 
 
 def test_a_pool_of_processes_leaves_the_same_bits(whole, tmp_path):
-    """From a script as a newcomer writes it: without a main guard, which workers would begin anew, and with threads."""
+    """From a script as a newcomer writes it: without a main guard, which workers would begin anew, with threads, and
+    with a method of one's own, which the workers learn of."""
     script = tmp_path / "script.py"
     script.write_text(
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import json, torch\n"
         "from pathlib import Path\n"
-        "from small import make_data, study\n"
+        "from small import Nearer, make_data, study\n"
+        "from sidelight.methods import METHODS\n"
         "from sidelight.experiment.study import Study\n"
         "print('begun')\n"
         "torch.set_num_threads(2)\n"
         "Study.report = lambda self, path=None: None\n"
+        "METHODS['nearer'] = Nearer\n"
         "made = study(Path(sys.argv[2]), make_data(), jobs=2, **json.loads(sys.argv[3]))\n"
         "print(torch.get_num_threads())\n"
     )
-    words = [sys.executable, str(script), str(Path(__file__).parent), str(tmp_path / "run"), json.dumps(METHODS)]
+    asked = METHODS | {"methods": ["kl", "pkdot+kl@crossfit", "nearer"], "label_groups": [1.0]}
+    words = [sys.executable, str(script), str(Path(__file__).parent), str(tmp_path / "run"), json.dumps(asked)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert done.stdout == "begun\n2\n", done.stderr
-    assert differing(outcome(tmp_path / "run"), outcome(whole)) == []
-    assert table(tmp_path / "run").equals(table(whole))
+    left, right = outcome(tmp_path / "run"), outcome(whole)
+    own, known = set(left) - set(right), set(left) & set(right)
+    assert own
+    assert all(name.startswith("nearer") for name in own)
+    assert {name.split("-l1")[0] for name in known} >= {"kl", "kl~self", "kl~placebo", "pkdot+kl@crossfit", "teacher"}
+    assert differing({name: left[name] for name in known}, {name: right[name] for name in known}) == []
+    results, same = table(tmp_path / "run"), table(whole)
+    assert len(results[results["method"] == "nearer"]) == 4  # two folds, with a placebo each
+    there = same[(same["labels"] == 1) & (same["method"] != "pkdot")]
+    assert results[results["method"] != "nearer"].reset_index(drop=True).equals(there.reset_index(drop=True))
 
 
 def test_twice_the_same_and_another_seed_another(tmp_path, data):
@@ -846,18 +841,9 @@ def test_encoders_of_ones_own(tmp_path, data):
         )  # fmt: skip
 
 
-class Nearer(Term):
-    """A user's own method, known to the process that compares alone."""
-
-    def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> torch.Tensor:
-        return (student.prediction - teacher.prediction).abs().mean()
-
-
-def test_methods_of_ones_own_reach_the_workers(tmp_path, data, monkeypatch):
-    monkeypatch.setitem(REGISTRY, "nearer", Nearer)
-    names = {"methods": ["nearer"], "training": {"epochs": 2}, "jobs": 2, "seeds": 2}
+def test_methods_of_ones_own_that_workers_cannot_import_are_refused(tmp_path, data, monkeypatch):
+    names = {"methods": ["local"], "training": {"epochs": 2}, "jobs": 2, "seeds": 2}
     config = load_config(merged(BASE | {"data": "small", "output": str(tmp_path / "run")}, names))
-    assert "nearer" in set(execute(config, data, quiet=True).results["method"])
     monkeypatch.setitem(REGISTRY, "local", type("Local", (Nearer,), {}))
     with pytest.raises(ConfigError, match=r"methods: that of 'local' cannot be sent to a worker process.*jobs=1"):
         execute(replace(config, output=str(tmp_path / "local")), data, quiet=True)

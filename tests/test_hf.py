@@ -279,3 +279,12 @@ def test_absent_and_broken_providers_are_explained(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ConfigError, match=r"needs timm, which is not installed.*sidelight doctor"):
         Backbone("timm:resnet18", (3, 32, 32), 8)
+
+
+@pytest.mark.parametrize("name", ["attn_implementation", "_attn_implementation", "_attn_implementation_internal"])
+def test_a_configuration_cannot_name_code_to_fetch(folder, name):
+    """transformers takes such a value as a repository, whose kernels it would download and run."""
+    network = folder("bert", **{name: "someone/kernels"})
+    net = Backbone(network, SHAPES["bert"], 8).net
+    assert net.config._attn_implementation in ("eager", "sdpa")
+    assert "someone" not in json.dumps(net.description)

@@ -27,6 +27,7 @@ from sidelight.experiment.runner import environment, fingerprint
 from sidelight.export import load_student, predict_file
 from sidelight.methods import Supervised
 from sidelight.networks.build import build_network
+from sidelight.report import write_report
 from sidelight.tasks import make_task
 from sidelight.video.augment import STATISTICS
 from sidelight.video.look import CENTRE, Looks
@@ -303,7 +304,7 @@ def run(tmp_path_factory) -> Path:
 
 def test_a_run_lists_what_it_skipped(run):
     assert pd.read_csv(run / "skipped.csv")["id"].tolist() == list(REASONS)
-    report = (run / "report.html").read_text()
+    report = write_report(run).read_text()
     assert "43; 6 lack depth; 5 more were skipped, whose recordings cannot be read: r3 (rgb), r5 (depth), r8" in report
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -34,6 +35,7 @@ from sidelight.tasks import TASKS
 from sidelight.testing import (
     CHECKS,
     Subject,
+    check_learns,
     check_method,
     check_resume_is_exact,
     check_terms_are_finite_scalars,
@@ -112,24 +114,57 @@ def subject_of(name: str) -> Subject:
     return make(*given)
 
 
-def quick(name: str) -> bool:
-    """Whether the default run has it: each kind of rows for classes and values, rows with every fault for the others.
+TRAIN = (check_learns, check_resume_is_exact)
+"""The checks that train; together they take as long as all others."""
 
-    The rest is run with `-m slow`: also classes and values with one fault and the method's own student and teacher.
+
+def quick(name: str, check: Callable[[Subject], None]) -> bool:
+    """Whether the default run has it: each kind of rows for classes, privileged gaps and a cross-fitted teacher for
+    values, rows with every fault for the others.
+
+    Of each method on each task, the checks that train have one subject: of classes the complete rows, of values those
+    with a cross-fitted teacher and privileged gaps, of every other task the rows with every fault. The rest is run
+    with `-m slow`: also classes and values with one fault and the method's own student and teacher.
     """
     make, *given = SUBJECTS[name]
+    if check in TRAIN and make in TAUGHT:
+        method, task, kind = given[:3]
+        taught_by_own = Recipe.parse(method).alone or (task == "regression") is (given[-1] is True)
+        wanted = {"classification": "complete", "regression": "privileged partly present"}.get(task, "both")
+        if kind != wanted or not (taught_by_own or wanted == "both"):
+            return False
     if make is distillation_subject:
         method, _, kind, student, crossfit = given
         if kind in KINDS[1:3] and student == Recipe.parse(method).hallucinates(Config()) and not crossfit:
             return False
     faulty = "-both" in name
+    if "-regression-" in name and make is distillation_subject:
+        return kind == "privileged partly present"
     return not faulty if "-classification-" in name or "-regression-" in name else faulty or name.startswith("t-net")
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
-@pytest.mark.parametrize("name", [n if quick(n) else pytest.param(n, marks=pytest.mark.slow) for n in SUBJECTS])
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [
+        pytest.param(
+            name, check, id=f"{name}-{check.__name__.removeprefix('check_')}",
+            marks=() if quick(name, check) else pytest.mark.slow,
+        )
+        for name in SUBJECTS
+        for check in CHECKS
+    ],
+)  # fmt: skip
 def test_contract(name, check):
     check(subject_of(name))
+
+
+def test_the_default_run_trains_every_method_on_every_task_it_is_for():
+    for check in TRAIN:
+        trained = [
+            tuple(given[:2]) for name, (make, *given) in SUBJECTS.items() if make in TAUGHT and quick(name, check)
+        ]
+        wanted = {(m, t) for m in (*METHODS, *SUMS) for t in TASKS if means_something(m, t)}
+        assert sorted(trained) == sorted(wanted)
 
 
 def test_check_method_runs_every_check(monkeypatch):

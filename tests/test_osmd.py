@@ -415,8 +415,8 @@ def test_vectors_are_compared_in_every_row():
     ("task", "available", "privileged"),
     [
         ("classification", ["phone", "pulse"], ["watch"]),  # a vector and tokens, a vector that some rows lack
-        ("regression", ["pulse"], ["watch", "phone"]),
-        ("classification", ["phone"], ["pulse"]),
+        pytest.param("regression", ["pulse"], ["watch", "phone"], marks=pytest.mark.slow),
+        pytest.param("classification", ["phone"], ["pulse"], marks=pytest.mark.slow),
         ("segmentation", ["phone", "pulse"], ["watch"]),  # a map and tokens, a map
     ],
 )

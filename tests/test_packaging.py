@@ -7,9 +7,12 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 import sidelight
 
@@ -37,17 +40,55 @@ def test_one_version():
     assert f"## [{PROJECT['version']}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_the_lock_pins_everything_that_is_declared_and_names_no_place():
-    lock = (ROOT / "requirements.lock").read_text()
-    lines = [line for line in lock.splitlines() if not line.startswith("#")]
-    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
-    pinned = {line.partition("==")[0].lower().replace("_", "-") for line in lines}
-    declared = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"], "hatchling"]
-    assert [need for need in declared if re.split(r"[^\w.-]", need)[0].lower().replace("_", "-") not in pinned] == []
-    assert "torch==2.13.0" in lines
+def _requirements(name: str) -> dict[str, str]:
+    """Package -> what follows its name: the version, any marker, and the hashes."""
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / name).read_text(), flags=re.M).replace("\\\n", " ")
+    found = [re.fullmatch(r"([\w.-]+)(==.*)", line.strip()) for line in text.splitlines()]
+    assert all(found), name
+    return {_spelling(match[1]): match[2] for match in found if match}
+
+
+def _spelling(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _declared(extras: Iterable[str]) -> dict[str, str]:
+    """Package -> its bounds, of the dependencies and those extras; the project's own name is left out."""
+    needs = [*PROJECT["dependencies"], *(need for e in extras for need in PROJECT["optional-dependencies"][e])]
+    parts = [re.fullmatch(r"([\w.-]+)(\[.*\])?(.*)", need) for need in needs]
+    return {_spelling(part[1]): part[3] for part in parts if part and part[1] != "sidelight"}
+
+
+def test_the_lock_pins_everything_that_is_declared_by_hash_and_names_no_place():
+    pinned, torch = _requirements("requirements.lock"), _requirements("requirements-torch.txt")
+    hashed = r"==[\w.]+( ; [^#]+?)?( +--hash=sha256:[0-9a-f]{64})+ *"
+    assert [name for name, rest in pinned.items() if not re.fullmatch(hashed, rest)] == []
+    assert torch == {"torch": "==2.13.0"}
+    assert set(_declared(PROJECT["optional-dependencies"])) - set(pinned) == {"torch"}
+    strangers = [name for name in pinned if re.match("nvidia|cuda|triton|torch", name)]  # of one kind of machine
+    assert strangers == []
+    for name in ("requirements.lock", "requirements.lowest", "requirements-torch.txt"):
+        text = (ROOT / name).read_text()
+        assert not re.search(r"https?:|file:|--(extra-)?index|--find-links|--trusted|(^|\s)/\w", text), name
+
+
+def test_the_lock_keeps_to_the_bounds_and_the_lowest_versions_are_the_bounds():
+    extras = [name for name in PROJECT["optional-dependencies"] if name != "dev"]
+    pinned = _requirements("requirements.lock") | _requirements("requirements-torch.txt")
+    lowest = _requirements("requirements.lowest")
+    for name, bounds in _declared(extras).items():
+        allowed = SpecifierSet(bounds)
+        assert allowed.contains(_version(pinned[name])), name
+        assert allowed.contains(_version(lowest[name])), name
+        least = Version(re.search(r">=?([\w.]+)", bounds)[1])
+        assert Version(_version(lowest[name])).release[:2] == (*least.release, 0)[:2], name
+
+
+def _version(rest: str) -> str:
+    return re.match(r"==([\w.]+)", rest)[1]
 
 
 def test_the_readme_links_to_files_of_the_repository():
-    for name in ("README.md", "CONTRIBUTING.md"):
+    for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"):
         links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text())
         assert [link for link in links if not (ROOT / link).exists()] == []

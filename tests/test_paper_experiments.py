@@ -27,6 +27,8 @@ pytest.importorskip("av")
 pytest.importorskip("soundfile")
 PAPER = Path(__file__).parents[1] / "examples" / "paper"
 EXPERIMENTS = sorted(PAPER.glob("*.yaml"))
+QUICK = ("amid_ucf51", "osmd_surf", "pkdot_affwild2")
+"""The quickest experiment of each paper, which the default run carries through; the others are run with `-m slow`."""
 TINY = {
     "": ["frames=4", "size=16"],
     "iemocap": ["seconds=0.5"],
@@ -120,9 +122,12 @@ def say(monkeypatch, tmp_path, capsys):
     return run
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "experiment",
+    [pytest.param(p, marks=() if p.stem in QUICK else pytest.mark.slow, id=p.stem) for p in EXPERIMENTS],
+)
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.usefixtures("narrow_residual_networks")
+@pytest.mark.usefixtures("narrow_residual_networks", "drawn")
 def test_it_runs_on_the_synthetic_copy_from_files_to_an_exported_student(experiment, say):
     folder = prepared(experiment, say)
     config = load_config(experiment)

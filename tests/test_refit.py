@@ -31,9 +31,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def compared(data, tmp_path_factory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Study, "report", lambda self, path=None: self.folder / "report.html")
-        return study(tmp_path_factory.mktemp("compared") / "run", data, **CHANGES).folder
+    return study(tmp_path_factory.mktemp("compared") / "run", data, **CHANGES).folder
 
 
 @pytest.fixture
@@ -122,7 +120,6 @@ def test_other_data_data_that_are_gone_and_a_busy_run_are_refused(run, data):
 
 
 def test_on_the_command_line(tmp_path, data, capsys, monkeypatch):
-    monkeypatch.setattr(Study, "report", lambda self, path=None: self.folder / "report.html")
     np.savez(tmp_path / "rows.npz", phone=data.inputs["phone"], watch=data.inputs["watch"], y=data.target % 3)
     settings = {"privileged": ["watch"], "protocol": "random", "methods": ["mse"], "training": {"epochs": 1}}
     folder = study(tmp_path / "run", str(tmp_path / "rows.npz"), **settings).folder

@@ -21,7 +21,7 @@ from sidelight.report import write_report
 from sidelight.report.outcomes import group_facts, group_scores
 from sidelight.report.stored import Stored
 from sidelight.report.structure import correlation
-from sidelight.report.training import average
+from sidelight.report.training import _line, average
 from sidelight.results import load_results, sentence
 from synthetic_run import make_run
 
@@ -346,6 +346,13 @@ class TestNumbers:
         curve = average(frames, "kl")
         assert curve["low"].tolist() == [0.001, 0.0005]
         assert curve["high"].tolist() == [0.9, 0.45]
+
+    @pytest.mark.parametrize("epochs", [[1, 2, 3], [1.0, 2.0, 3.0], [5.0, 10.0, 15.0]])
+    def test_the_dot_of_a_curve_is_its_last_epoch_whatever_the_index(self, epochs):
+        curve = pd.DataFrame({"mean": [3.0, 2.0, 1.0], "low": 0.0, "high": 4.0}, index=epochs)
+        axes = Figure().add_subplot()
+        _line(axes, curve, "kl", None)
+        assert [line.get_xydata().tolist() for line in axes.lines][1:] == [[[epochs[-1], 1.0]]]
 
     def test_agreement(self, run):
         teacher = Stored(run).similarity(run / "jobs" / "teacher-l0.2-f0-s0")

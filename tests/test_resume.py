@@ -189,7 +189,7 @@ def wait_for_jobs(folder: Path, count: int, pool: subprocess.Popen) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("kills", [1, pytest.param(4, marks=pytest.mark.slow)])
-def test_a_killed_pool_leaves_no_worker_and_is_resumed_to_the_bit(kills, whole, tmp_path):
+def test_a_killed_pool_leaves_no_worker_and_is_resumed_to_the_bit(kills, whole, tmp_path, drawn):
     folder, rng = tmp_path / "run", random.Random(kills)
     for kill in range(kills):
         before = len(list(folder.glob("jobs/[!.]*")))
@@ -216,7 +216,7 @@ def test_a_killed_pool_leaves_no_worker_and_is_resumed_to_the_bit(kills, whole, 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_worker_that_dies_and_a_run_that_is_stopped(blow, whole, tmp_path):
+def test_a_worker_that_dies_and_a_run_that_is_stopped(blow, whole, tmp_path, drawn):
     """A dead worker ends the run with a word; Ctrl-C and a polite kill end the workers too."""
     folder = tmp_path / "run"
     pool = subprocess.Popen(script("pool", folder, 0), stderr=subprocess.PIPE, text=True)

@@ -16,6 +16,7 @@ from sidelight.data import load
 from sidelight.errors import ConfigError, DataError
 from sidelight.export import load_student, predict_file
 from sidelight.metrics import mean_iou
+from sidelight.report import write_report
 from sidelight.tasks import Segmentation
 from small import cell, differing, make_data, outcome, study
 
@@ -77,7 +78,7 @@ def test_a_few_test_rows_are_stored_whole(run, data):
 
 
 def test_the_report_shows_miou_and_maps(run):
-    page = run.report().read_text()
+    page = write_report(run.folder).read_text()
     for said in ("mIoU", "IoU of middle", "Test rows, pixel by pixel", "What is confused with what", "Who gains",
                  "the share of pixels of the rarer classes", "of every pixel one of low, middle, high"):  # fmt: skip
         assert said in page

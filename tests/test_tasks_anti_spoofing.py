@@ -23,6 +23,7 @@ from sidelight.experiment.cell import Cell
 from sidelight.experiment.jobs import Job
 from sidelight.export import load_student, predict_file
 from sidelight.networks.network import outputs
+from sidelight.report import write_report
 from sidelight.tasks import AntiSpoofing, asked_task, describe_task, make_task
 
 FACES = ("attack", "real")
@@ -222,7 +223,7 @@ def test_a_study_reports_errors_of_which_lower_is_better(study):
     means = results.groupby("method")["acer"].mean()
     assert table.loc["kl", "difference"] == pytest.approx(means["baseline"] - means["kl"])
     assert (results["select"] <= 0).all()
-    page = (study.folder / "report.html").read_text()
+    page = write_report(study.folder).read_text()
     assert "ACER" in page
     assert "anti-spoofing, live: real" in page
 

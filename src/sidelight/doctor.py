@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from typing import Literal
 
+from packaging.requirements import Requirement
+
 from sidelight.extras import install
 from sidelight.machine import usable_cores
 
@@ -80,14 +82,18 @@ def _packages() -> Iterator[Check]:
     except PackageNotFoundError:
         yield Check("sidelight", "warning", "imported from a folder, not installed", "pip install -e .")
         return
-    for need in needed:
-        name = re.split(r"[^\w.-]", need)[0]
-        if "extra ==" in need:
+    for need in map(Requirement, needed):
+        if need.marker is not None and not need.marker.evaluate({"extra": ""}):
             continue
+        mend = f'pip install "{need.name}{need.specifier}"'
         try:
-            found.append(f"{name} {version(name)}")
+            installed = version(need.name)
         except PackageNotFoundError:
-            yield Check(name, "missing", "not installed", f'pip install "{need}"')
+            yield Check(need.name, "missing", "not installed", mend)
+            continue
+        found.append(f"{need.name} {installed}")
+        if not need.specifier.contains(installed, prereleases=True):
+            yield Check(need.name, "missing", f"{installed} is installed; sidelight needs {need.specifier}", mend)
     yield Check("sidelight", "ok", f"{version('sidelight')} with {', '.join(found)}")
 
 
@@ -95,7 +101,7 @@ def _torch() -> Iterator[Check]:
     try:
         import torch
     except Exception as error:
-        yield Check("torch", "missing", f"cannot be imported: {_first(str(error))}", 'pip install "torch>=2.4"')
+        yield Check("torch", "missing", f"cannot be imported: {_first(str(error))}", 'pip install "torch>=2.10"')
         return
     yield Check("torch", "ok", str(torch.__version__))
     if torch.cuda.is_available():

@@ -54,4 +54,5 @@ def _line(axes: Axes, curve: pd.DataFrame, name: str, best: str | None) -> None:
     colour, style = role_colour(name, best), "--" if "~" in name else "-"
     axes.fill_between(curve.index, curve["low"], curve["high"], color=colour, alpha=0.14, linewidth=0)
     axes.plot(curve.index, curve["mean"], style, color=colour, label=label(name))
-    axes.plot(curve.index[-1:], curve["mean"][-1:], "o", color=colour, markersize=3.5, markeredgecolor=COLOUR["panel"])
+    last = curve.iloc[-1:]  # by position: in pandas 2 a slice of a float index goes by its labels
+    axes.plot(last.index, last["mean"], "o", color=colour, markersize=3.5, markeredgecolor=COLOUR["panel"])

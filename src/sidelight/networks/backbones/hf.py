@@ -22,8 +22,12 @@ FAMILIES = {
     "videomae": "clips (channels, time, height, width)",
 }
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-PRIVATE = ("_name_or_path", "auto_map", "quantization_config", "transformers_version", "architectures", "model_type")
-"""What is left out of a configuration: where it lay, code of its own, and what would need other packages."""
+PRIVATE = ("auto_map", "quantization_config", "transformers_version", "architectures", "model_type")
+"""What is left out of a configuration: code of its own, and what would need other packages.
+
+Left out as well (`_public`): names that begin with "_", such as where the folder lay, and which implementation computes
+the attention or the experts. transformers takes the latter as the name of a repository whose code it fetches and runs.
+"""
 
 
 class HFNet(Net, nn.Module):
@@ -98,7 +102,7 @@ class HFNet(Net, nn.Module):
 def _plain(config: Any) -> dict[str, Any]:
     """The configuration as JSON, without what belongs to the machine that it came from."""
     told: dict[str, Any] = json.loads(config.to_json_string(use_diff=True))
-    return {name: value for name, value in told.items() if name not in PRIVATE}
+    return _public(told)
 
 
 def make_hf(name: str, shape: tuple[int, ...], config: Mapping[str, Any] | None = None) -> HFNet:
@@ -117,7 +121,7 @@ def make_hf(name: str, shape: tuple[int, ...], config: Mapping[str, Any] | None 
     if family not in FAMILIES:
         raise ConfigError(f"encoder 'hf:{name}' is of the type {family!r}; these are read: {', '.join(FAMILIES)}")
     quiet = {"apply_spec_augment": False, "layerdrop": 0.0} if family == "wav2vec2" else {}
-    given = {key: value for key, value in told.items() if key not in PRIVATE}
+    given = _public(told)
     try:
         settings = transformers.AutoConfig.for_model(family, **given | quiet)
     except Exception as error:  # transformers' own checks of the values
@@ -132,6 +136,15 @@ def make_hf(name: str, shape: tuple[int, ...], config: Mapping[str, Any] | None 
         raise
     except Exception as error:
         raise ConfigError(f"encoder 'hf:{name}': transformers cannot build it: {error}") from error
+
+
+def _public(told: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without what `PRIVATE` names."""
+    return {
+        key: value
+        for key, value in told.items()
+        if key not in PRIVATE and not key.startswith("_") and not key.endswith("_implementation")
+    }
 
 
 def _transformers() -> Any:
