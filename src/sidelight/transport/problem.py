@@ -225,7 +225,7 @@ class Problem:
                 own, masses, start = support.ground(ground), support.masses, support.start(potentials)
             solution = self._solution(own, *masses, settings, start)
             if of_masses and solution.converged:
-                solution = settle.settled(solution, own, *masses, *settings, self.symmetric)
+                solution = settle.settled(solution, own, masses, settings, self.symmetric)
             if support is not None:
                 solution = support.restored(solution, ground, epsilon)
         return self.result(solution, mass, epsilon, attach)

@@ -33,11 +33,8 @@ SHARE = 1e-4  # residual of conjugate gradients on noise of norm 1, in which a m
 def settled(
     solution: Solution | online.Solution,
     ground: Ground,
-    a: Array,
-    b: Array,
-    epsilon: float,
-    tolerance: float,
-    max_iterations: int,
+    masses: tuple[Array, Array],
+    settings: tuple[float, float, int],
     symmetric: bool,
 ) -> Solution | online.Solution:
     """The solution of a problem, or of a stack, in float64 with potentials that meet the tolerance.
@@ -45,29 +42,31 @@ def settled(
     Its `settled` is False where they do not. ``symmetric``: of a side with itself; only the sum of both potentials is
     a gradient then, and one potential tells it.
     """
+    epsilon, tolerance, max_iterations = settings
     limit = int(max_iterations) - solution.iterations
     f, g = (tensor(z).double() for z in solution.potentials)
     if isinstance(solution, online.Solution):
         f, g, steps, known = _matrix_free(solution.blocks, f, g, tolerance, limit, symmetric)
         return _online(solution, f, g, steps, known)
-    masses = tensor(a).double(), tensor(b).double()
+    array = masses[0]
+    a, b = (tensor(z).double() for z in masses)
     cost = tensor(ground.cost()).double()
     if min(cost.shape[-2:]) > DIRECT_LIMIT:
-        f, g, steps, known = _matrix_free(MatrixBlocks(cost, *masses, epsilon), f, g, tolerance, limit, symmetric)
+        f, g, steps, known = _matrix_free(MatrixBlocks(cost, a, b, epsilon), f, g, tolerance, limit, symmetric)
     else:
-        f, g, steps, known = _direct(cost, *masses, epsilon, f, g, tolerance, limit, symmetric)
+        f, g, steps, known = _direct(cost, a, b, epsilon, f, g, tolerance, limit, symmetric)
     kernel = _exponents(cost, f, g, epsilon).exp_()
-    plan = kernel * masses[0].unsqueeze(-1) * masses[1].unsqueeze(-2)
+    plan = kernel * a.unsqueeze(-1) * b.unsqueeze(-2)
     marginals = plan.sum(-1), plan.sum(-2)
-    error = (marginals[0] - masses[0]).abs().sum(-1) + (marginals[1] - masses[1]).abs().sum(-1)
-    factors, sides, sums = ([like(a, z) for z in part] for part in ((masses[0], kernel, masses[1]), (f, g), marginals))
+    error = (marginals[0] - a).abs().sum(-1) + (marginals[1] - b).abs().sum(-1)
+    factors, sides, sums = ([like(array, z) for z in part] for part in ((a, kernel, b), (f, g), marginals))
     result = Solution(
         (factors[0], factors[1], factors[2]),
         (sums[0], sums[1]),
         (factors[0], factors[2]),
         (sides[0], sides[1]),
         epsilon,
-        like(a, error) if error.ndim else error.item(),
+        like(array, error) if error.ndim else error.item(),
         solution.iterations + steps,
         solution.tolerance,
     )
