@@ -303,7 +303,7 @@ def test_predict_prints_csv_or_writes_a_file(fake, capsys):
 )
 def test_export_writes_beside_the_student_or_where_it_is_told(fake, capsys, tmp_path, words, written):
     (tmp_path / "one.safetensors").touch()
-    student = SimpleNamespace(export=lambda path, group: path)
+    student = SimpleNamespace(export=lambda path, group, max_batch: path)
     fake("sidelight.export", load_student=student)
     assert main(["export", *(word.format(tmp_path) for word in words)]) == 0
     assert capsys.readouterr().out == written.format(tmp_path) + "\n"

@@ -179,6 +179,9 @@ def build_parser() -> Parser:
     export.add_argument(
         "--group", metavar="NAME", help="the group whose file it is, if the student standardises by group"
     )
+    export.add_argument(
+        "--max-batch", type=int, metavar="N", help="of a .pt2 file: the most rows of a call (ExecuTorch needs to know)"
+    )
 
     prepare = verb(
         "prepare",

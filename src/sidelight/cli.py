@@ -130,7 +130,7 @@ def export_verb(args: argparse.Namespace) -> None:
 
     given = Path(args.student)
     beside = given.with_suffix(".onnx") if given.is_file() else given / "student.onnx"
-    print(load_student(given).export(args.output or beside, group=args.group))
+    print(load_student(given).export(args.output or beside, group=args.group, max_batch=args.max_batch))
 
 
 def prepare_verb(args: argparse.Namespace) -> int:

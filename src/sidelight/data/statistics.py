@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.errors import ConfigError, unknown
@@ -49,8 +52,12 @@ def _trend(x: Tensor, mask: Tensor, n: Tensor) -> Tensor:
 
 
 def _quartiles(x: Tensor, mask: Tensor, n: Tensor) -> Tensor:
-    """The values at a quarter, a half and three quarters of the sorted valid steps (lower neighbour)."""
-    ordered = x.masked_fill(mask == 0, math.inf).sort(dim=1).values
+    """The values at a quarter, a half and three quarters of the sorted valid steps (lower neighbour).
+
+    By topk of the lower three quarters, since some runtimes have no sort (ExecuTorch).
+    """
+    needed = 1 + 3 * (x.shape[1] - 1) // 4
+    ordered = x.masked_fill(mask == 0, math.inf).topk(needed, dim=1, largest=False, sorted=True).values
     picks = []
     for q in (0.25, 0.5, 0.75):
         at = (q * (n - 1)).floor().long().expand(-1, x.shape[2])
@@ -58,13 +65,27 @@ def _quartiles(x: Tensor, mask: Tensor, n: Tensor) -> Tensor:
     return torch.stack(picks, -1)
 
 
+@lru_cache(maxsize=64)
+def _circle(window: int, double: bool) -> NDArray:
+    """(2, window) cosines and sines of one cycle in `window` steps, computed in float64.
+
+    Made outside of torch, so that a traced graph holds their float32 values and no float64 operation.
+    """
+    angle = 2 * math.pi * np.arange(window) / window
+    return np.stack([np.cos(angle), np.sin(angle)]).astype(np.float64 if double else np.float32)
+
+
+def _waves(steps: int, window: int, bins: int, like: Tensor) -> Tensor:
+    """(2 bins, steps) cosines, then sines, of 1 to `bins` cycles in `window` steps."""
+    circle = torch.from_numpy(_circle(window, like.dtype == torch.float64)).to(like)
+    place = torch.arange(1, bins + 1, device=like.device)[:, None] * torch.arange(steps, device=like.device) % window
+    return torch.cat([circle[0][place], circle[1][place]])
+
+
 def _spectrum(x: Tensor, mask: Tensor, n: Tensor, window: int, bins: int = BINS) -> Tensor:
     """log(1 + amplitude) of the lowest `bins` frequencies (k cycles in `window` steps) of the centred signal."""
     centred = (x - ((x * mask).sum(1) / n)[:, None]) * mask
-    time = torch.arange(x.shape[1], dtype=torch.float64)
-    k = torch.arange(1, bins + 1, dtype=torch.float64)[:, None]
-    angle = 2 * math.pi * k * time / window
-    wave = torch.cat([angle.cos(), angle.sin()]).to(x)
+    wave = _waves(x.shape[1], window, bins, x)
     parts = torch.einsum("kt,btc->bck", wave, centred) * (2 / n.unsqueeze(-1))
     amplitude = (parts[..., :bins].square() + parts[..., bins:].square()).sqrt()
     return torch.log1p(amplitude)

@@ -30,24 +30,25 @@ if TYPE_CHECKING:
 
 OPSET = 18
 TOLERANCE = 1e-4
+LARGEST_BATCH = 1 << 24
 Runner = Callable[[list[Tensor]], list[NDArray]]
 
 
-def export_graph(student: Student, path: str | Path, group: str | None = None) -> Path:
+def export_graph(student: Student, path: str | Path, group: str | None = None, max_batch: int | None = None) -> Path:
     """See `Student.export`."""
     path = check_place(path)
-    writers = {".onnx": _write_onnx, ".pt2": _write_pt2}
-    if path.suffix not in writers:
-        raise ConfigError(f"{path}: {unknown('suffix for an export', path.suffix, [*writers, '.safetensors'])}")
+    if path.suffix not in (".onnx", ".pt2"):
+        raise ConfigError(f"{path}: {unknown('suffix for an export', path.suffix, ['.onnx', '.pt2', '.safetensors'])}")
     deployed = _self_contained(student, group)
     names = [*deployed.inputs, *deployed.outputs]
     twice = {n for n in names if names.count(n) > 1}
     if twice:
         raise RunError(f"{sorted(twice)} would name two inputs or outputs of the graph; rename the modality")
+    _check_max_batch(max_batch, path)
     told = json.dumps({**description(student), **({"group": group} if group else {})}, ensure_ascii=False)
     with _quiet():
-        content, run = writers[path.suffix](deployed, told)
-    _compare(deployed, run, path)
+        content, run = _write_onnx(deployed, told) if path.suffix == ".onnx" else _write_pt2(deployed, told, max_batch)
+    _compare(deployed, run, path, max_batch)
     write_atomic(path, content)
     return path
 
@@ -114,10 +115,14 @@ def _write_onnx(deployed: Deployed, told: str) -> tuple[bytes, Runner]:
     return content, run
 
 
-def _write_pt2(deployed: Deployed, told: str) -> tuple[bytes, Runner]:
-    """A torch.export program with dynamic rows and the description as `sidelight.json`, and what runs it."""
+def _write_pt2(deployed: Deployed, told: str, max_batch: int | None = None) -> tuple[bytes, Runner]:
+    """A torch.export program with dynamic rows and the description as `sidelight.json`, and what runs it.
+
+    max_batch: the most rows of a call, for runtimes that plan their memory ahead; 1 fixes the number of rows to 1.
+    """
     try:
-        program = torch.export.export(deployed, tuple(typical_rows(deployed, 3)), dynamic_shapes=_dynamic(deployed))
+        rows = typical_rows(deployed, min(3, max_batch or 3))
+        program = torch.export.export(deployed, tuple(rows), dynamic_shapes=_dynamic(deployed, max_batch))
         file = io.BytesIO()  # in memory: on a full disk the writer of torch ends the process
         torch.export.save(program, file, extra_files={f"{KEY}.json": told})
         file.seek(0)
@@ -132,20 +137,35 @@ def _write_pt2(deployed: Deployed, told: str) -> tuple[bytes, Runner]:
     return file.getvalue(), run
 
 
-def _dynamic(deployed: Deployed) -> Any:
-    """One number of rows, shared by all inputs, and of a signal of varying length any number of time steps."""
-    rows, any_length = torch.export.Dim("rows"), torch.export.Dim.DYNAMIC
-    shapes = ({0: rows, 1: any_length} if n in deployed.variable else {0: rows} for n in deployed.inputs)
+def _check_max_batch(max_batch: int | None, path: Path) -> None:
+    if max_batch is None:
+        return
+    if path.suffix != ".pt2":
+        raise ConfigError(f"max_batch is for .pt2 files; {path.suffix} takes any number of rows, so leave it out")
+    if not isinstance(max_batch, int) or isinstance(max_batch, bool) or not 1 <= max_batch <= LARGEST_BATCH:
+        raise ConfigError(f"max_batch must be a whole number from 1 to {LARGEST_BATCH:,}, not {max_batch!r}")
+
+
+def _dynamic(deployed: Deployed, max_batch: int | None = None) -> Any:
+    """One number of rows, shared by all inputs, and of a signal of varying length any number of time steps.
+
+    With `max_batch` no more rows than that, and signals of the longest training length: nothing is without a bound.
+    """
+    if max_batch == 1:
+        return None
+    rows, any_length = torch.export.Dim("rows", max=max_batch), torch.export.Dim.DYNAMIC
+    long = deployed.variable if max_batch is None else ()
+    shapes = ({0: rows, 1: any_length} if n in long else {0: rows} for n in deployed.inputs)
     return {"tensors": tuple(shapes)}
 
 
 @torch.no_grad()
-def _compare(deployed: Deployed, run: Runner, path: Path) -> None:
+def _compare(deployed: Deployed, run: Runner, path: Path, max_batch: int | None = None) -> None:
     """Random rows, one and then several, through torch and through the file; raises RunError where they differ.
 
-    Signals of varying length have the longest training length, and then twice that.
+    Signals of varying length have the longest training length, and then twice that where the graph takes it.
     """
-    for n, stretch in ((1, 1.0), (7, 2.0)):
+    for n, stretch in ((1, 1.0), (min(7, max_batch or 7), 2.0 if max_batch is None else 1.0)):
         rows = typical_rows(deployed, n, n, stretch)
         try:
             got = run(rows)

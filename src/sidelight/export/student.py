@@ -212,18 +212,21 @@ class Student:
 
         return save_student(self, path)
 
-    def export(self, path: str | Path, *, group: str | None = None) -> Path:
+    def export(self, path: str | Path, *, group: str | None = None, max_batch: int | None = None) -> Path:
         """Write the student for another runtime, by suffix: .onnx, .pt2 (torch.export) or .safetensors.
 
         Preprocessing is inside; the inputs are `reads`, nothing else. The file is run and compared with torch to 1e-4
         before it gets its name. group: of a student that standardises each group by its own rows, the known group that
-        the file is for.
+        the file is for. max_batch: of a .pt2 file, the most rows of a call, which runtimes that plan their memory ahead
+        have to know (ExecuTorch); None leaves it open.
         """
         if Path(path).suffix == ".safetensors":
+            if max_batch is not None:
+                raise ConfigError("max_batch is for .pt2 files; .safetensors takes any number of rows, so leave it out")
             return self.save(path)
         from sidelight.export.graph import export_graph
 
-        return export_graph(self, path, group)
+        return export_graph(self, path, group, max_batch)
 
     def __repr__(self) -> str:
         method = f", method={self.meta['method']!r}" if "method" in self.meta else ""

@@ -290,7 +290,7 @@ def reach(scaling: Scaling, newton: Newton, tolerance: float, limit: int) -> tup
         error = scaling.sweep(length, momentum) if steady else scaling.sweep(1.0, 0.0)
         used += 1
         steady += 1
-        rate, last = min(1.0, error / last) if last < math.inf else 1.0, error
+        rate, last = min(1.0, error / last) if 0.0 < last < math.inf else 1.0, error  # 0: only rounding is left
         if used > 1:  # the start's columns were not exact
             best, idle = (error, 0) if error < 0.97 * best else (best, idle + 1)
         if steady > 2:

@@ -29,6 +29,7 @@ class Solution:
     """A solved problem; products with the plan cost one pass each."""
 
     path = "online"
+    settled = True  # as in solution.Solution
 
     def __init__(
         self, blocks: Blocks, f: Tensor, g: Tensor, columns: Tensor, error: float, passes: int, tolerance: float
@@ -38,9 +39,12 @@ class Solution:
         left, right = torch.dot(a, f).item(), torch.dot(b, g).item()
         self.marginals = a, columns
         self.value = left + right - blocks.epsilon * (columns.sum().item() - 1.0)
-        self.converged = error <= tolerance and math.isfinite(self.value)
         gap = 0.5 * (right - left)
         self.potentials = f + gap, g - gap
+
+    @property
+    def converged(self) -> bool:
+        return self.worst <= self.tolerance and math.isfinite(self.value) and self.settled
 
     def plan(self) -> Tensor:
         parts = [kernel.clone() for _, kernel in self.blocks.kernels(*self.potentials)]

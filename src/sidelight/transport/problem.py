@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from sidelight.transport import checks, dense, implicit, online, stacked, symmetric
-from sidelight.transport.arrays import Array, alike, full, suits_numpy, tensor, variant, wide
+from sidelight.transport import checks, dense, implicit, online, settle, stacked, symmetric
+from sidelight.transport.arrays import Array, alike, full, is_double, suits_numpy, tensor, variant, wide
 from sidelight.transport.costs import SQUARED, Cost, cost_matrix
 from sidelight.transport.dense import Ground
 from sidelight.transport.once import once
@@ -22,6 +22,7 @@ from sidelight.transport.support import TINY, Support
 
 Path = Literal["auto", "dense", "online"]
 
+FINEST = 2e-7  # tolerance below which float32 is not tried: the sums of its masses already differ by as much
 LARGE = 1 << 27  # elements of the cost above which it is never formed
 
 
@@ -45,6 +46,11 @@ class _WithGradients(Function):
 def as_value(number: Any, like: Tensor) -> Tensor:
     """A number, or one for each problem of a stack, as a tensor."""
     return like.new_tensor(number) if isinstance(number, float) else tensor(number).to(like)
+
+
+def _of_sum_1(masses: Array) -> Array:
+    """What float32 has normalised, to the last digit of float64."""
+    return masses / masses.sum(-1)[..., None]
 
 
 def _scaled(array: Any, by: Any) -> Any:
@@ -165,7 +171,10 @@ class Problem:
         return cost
 
     def masses(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Positive ``a`` and ``b`` of sum 1 (differentiable where given), and the total mass if it is not 1."""
+        """Positive ``a`` and ``b`` of sum 1 (differentiable where given), and the total mass where they are given.
+
+        That is the geometric mean of both sums, so that neither side counts more than the other.
+        """
         n, m = self.shape
         if self.a is None or self.b is None:  # both: where one is given, the caller made the other
             return like.new_full((n,), 1 / n), like.new_full((m,), 1 / m), None
@@ -175,7 +184,7 @@ class Problem:
             one, two = (z.reshape(-1)[wrong][0].item() for z in (mass, other))
             raise ValueError(f"a and b must have the same mass, got {one} and {two}")
         a, b = ((z / total.unsqueeze(-1)).clamp_min(TINY) for z, total in ((self.a, mass), (self.b, other)))
-        return a, b, mass
+        return a, b, mass * (other / mass).sqrt()
 
     def arrays(self, array: Array, like: Tensor) -> tuple[Array, Array, Array]:
         """``a``, ``b`` and the total mass (1 where none is given) in the solver's arithmetic."""
@@ -184,7 +193,7 @@ class Problem:
             mass: Array = 1.0
         else:
             *both, total = self.masses(like)
-            a, b = (alike(z, array) for z in both)
+            a, b = (_of_sum_1(alike(z, array)) if is_double(array) else alike(z, array) for z in both)
             assert total is not None
             mass = alike(total, array) if total.ndim else total.item()
         return a, b, mass
@@ -200,22 +209,25 @@ class Problem:
         attach: bool = True,
     ) -> Transport:
         """Solve; without ``attach`` the gradients stay in the result for the caller to combine."""
+        of_masses = torch.is_grad_enabled() and any(z is not None and z.requires_grad for z in (self.a, self.b))
         with torch.no_grad():
             settings = (epsilon, tolerance, limit)
-            ground = self.ground
+            ground = self.ground if tolerance >= FINEST and not of_masses else self.ground.double()
             array = ground.x if isinstance(ground, Points) else ground.given
             a, b, mass = self.arrays(array, self.like)
             if array.ndim == 3 and not self.symmetric:
                 a, b = (wide(z, len(array)) for z in (a, b))
             support = None if self.a is None else Support.of(a, b)
             if support is None:
-                solution = self._solution(ground, a, b, settings, potentials)
+                own, masses, start = ground, (a, b), potentials
             else:
                 self._finite(ground.bound())  # of all points
-                start = support.start(potentials)
-                solution = support.restored(
-                    self._solution(support.ground(ground), *support.masses, settings, start), ground, epsilon
-                )
+                own, masses, start = support.ground(ground), support.masses, support.start(potentials)
+            solution = self._solution(own, *masses, settings, start)
+            if of_masses and solution.converged:
+                solution = settle.settled(solution, own, masses, settings, self.symmetric)
+            if support is not None:
+                solution = support.restored(solution, ground, epsilon)
         return self.result(solution, mass, epsilon, attach)
 
     def _solution(

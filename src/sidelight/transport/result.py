@@ -50,7 +50,7 @@ class Transport:
 
     @cached_property
     def objective(self) -> Tensor:
-        """``<P, C> + epsilon KL(P | a b')``, differentiable in points, cost and weights."""
+        """``<P, C> + epsilon KL(P | a b' / M)``, differentiable in points, cost and masses; M is the total mass."""
         return self._objective()
 
     @cached_property
@@ -130,10 +130,17 @@ def report_failure(error: float, tolerance: float, iterations: int, on_failure: 
     global _already_warned
     if on_failure == "ignore" or (on_failure == "warn" and _already_warned):
         return
-    message = (
-        f"Entropic transport stopped after {iterations} iterations at a marginal error of {error:.1e}, above the "
-        f"tolerance {tolerance:.1e}. Raise epsilon, max_iterations or the tolerance, or use float64."
-    )
+    if error <= tolerance:
+        message = (
+            f"Entropic transport met the tolerance {tolerance:.1e}, but the gradient of the masses is not known to it: "
+            "almost no mass joins some parts of the plan, so that float64 cannot tell what it costs to move mass from "
+            "one part to another. Raise epsilon or the tolerance, or ask for no gradient of a and b."
+        )
+    else:
+        message = (
+            f"Entropic transport stopped after {iterations} iterations at a marginal error of {error:.1e}, above the "
+            f"tolerance {tolerance:.1e}. Raise epsilon, max_iterations or the tolerance, or use float64."
+        )
     if on_failure == "raise":
         raise ConvergenceError(message)
     _already_warned = True

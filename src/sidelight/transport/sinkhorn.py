@@ -38,12 +38,13 @@ def sinkhorn(
     second_order: bool = False,
     path: Path = "auto",
 ) -> Transport:
-    """Entropic transport ``min_P <P, C> + epsilon KL(P | a b')`` over plans with marginals ``a`` and ``b``.
+    """Entropic transport ``min_P <P, C> + epsilon KL(P | a b' / M)`` over plans with marginals ``a`` and ``b``.
 
     ``x`` (..., n, d) and ``y`` (..., m, d) are clouds, leading dimensions are independent problems; or leave both out
     and pass ``cost`` as a matrix (..., n, m). ``a`` (..., n) and ``b`` (..., m) are non-negative masses of equal sum
-    (default: uniform, of the other's sum, or 1); for a total mass M the objective is M times that of the normalised
-    masses. ``offset`` (..., n, m) is added to the cost without gradient. ``epsilon`` is in units of the cost, or
+    (default: uniform, of the other's sum, or 1); for a total mass M the plan and the objective are M times those of the
+    normalised masses. Where a mass requires a gradient the potentials are solved for in float64 until they too meet
+    the tolerance. ``offset`` (..., n, m) is added to the cost without gradient. ``epsilon`` is in units of the cost, or
     ``"relative:r"`` for r times the mean cost, over the batch. Iterates until the L1 marginal error is at most
     ``tolerance`` (relative to the mass), and says so (``on_failure``) if ``max_iterations`` did not suffice.
     ``second_order`` makes the gradient differentiable, and with it plan, cost and potentials (implicit

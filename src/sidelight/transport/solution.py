@@ -16,6 +16,7 @@ class Solution:
     """
 
     path = "dense"
+    settled = True  # False where a gradient of the masses is asked for, and the potentials are not known well enough
 
     def __init__(
         self,
@@ -37,7 +38,7 @@ class Solution:
     @property
     def converged(self) -> bool:
         finite = math.isfinite(self.value if isinstance(self.value, float) else float(self.value.sum()))
-        return bool(self.worst <= self.tolerance and finite)
+        return bool(self.worst <= self.tolerance and finite and self.settled)
 
     @property
     def worst(self) -> float:

@@ -16,6 +16,7 @@ from sidelight.transport.solution import Solution
 
 PATIENCE = 300.0  # remaining sweeps above which a problem is solved alone: a sweep of all costs less than that
 WINDOW = 16  # sweeps over which progress is measured: relaxed sweeps may raise the error for a few
+SMALLEST = 1e-30  # stands for an error of zero where a later one is divided by it
 LARGEST = 1 << 16  # elements of a problem above which the price of a call no longer matters
 
 
@@ -77,7 +78,7 @@ def reach(stack: Stack, tolerance: float, limit: int) -> tuple[Array, Array, int
         relaxed = active & (steady > 0)
         error = stack.sweep_each(xp.where(relaxed, length, active * one), xp.where(relaxed, momentum, none))
         used, steady = used + 1, steady + 1.0
-        rate, last = (xp.clip(error / last, None, 1.0) if used > 1 else one), error
+        rate, last = (xp.clip(error / xp.clip(last, SMALLEST, None), None, 1.0) if used > 1 else one), error
         shown = active & (steady > 2)
         seen = 1.0 - (1.0 + momentum - rate - momentum / rate) / length
         slower = shown & (momentum < rate * rate) & (rate < 1.0) & (seen > slowest)
@@ -88,6 +89,7 @@ def reach(stack: Stack, tolerance: float, limit: int) -> tuple[Array, Array, int
         arrived = error * rate <= enough
         active = active & ~arrived
         if used % WINDOW == 0:
+            mark = xp.clip(mark, SMALLEST, None)
             hard = hard | (active & ~((error / mark) ** (PATIENCE / WINDOW) * error <= enough))
             active, mark = active & ~hard, error
         if used >= limit or not active.any():
