@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from sidelight.data.arrays import as_modality
 from sidelight.data.files import load_array, load_arrays, stack_rows
 from sidelight.data.images import IMAGE_FILES, read_labels, stack_images
 from sidelight.data.raw import Raw, Roles, empty, text
+from sidelight.delimited import read_delimited
 from sidelight.errors import DataError, unknown
 
 if TYPE_CHECKING:
@@ -29,35 +28,36 @@ EMPTY = ["", "NaN", "nan", "NA", "N/A", "null", "None", "none"]
 def read_frame(path: Path) -> pd.DataFrame:
     """A .csv, .tsv or .parquet file. In text columns only an empty cell is empty: a class may be called "None".
 
-    Raises DataError for an unreadable file, and for two columns of one name.
+    Raises DataError for an unreadable file, two columns of one name, and a line that is wider or narrower than the
+    header.
     """
+    if path.suffix == ".parquet":
+        return _read_parquet(path)
+    # Cells as they are written: "01" stays a name, and 3 stays different from 3.0.
+    table = read_delimited(path, separator_of(path))
+    for name in filter(None, table.names):
+        table.check_once(name)
+    columns = [name or f"Unnamed: {k}" for k, name in enumerate(table.names)]  # as pandas calls them
+    return table.cells.set_axis(columns, axis=1)
+
+
+def separator_of(path: Path) -> str:
+    """What stands between the cells of a text file of this name."""
+    return "\t" if path.suffix == ".tsv" else ","
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
         if not path.stat().st_size:
-            raise DataError(nothing_in(path))
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        # Cells as they are written: "01" stays a name, and 3 stays different from 3.0.
-        sep = "\t" if path.suffix == ".tsv" else ","
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = Counter(next(filter(None, csv.reader(file, delimiter=sep)), []))
-        if not header:
-            raise DataError(nothing_in(path))
-        for c, n in header.items():
-            if c and n > 1:  # pandas would call the second one c.1
-                raise DataError(f"{path}: column {c!r} occurs {n} times; every column needs a name of its own")
-        return pd.read_csv(path, sep=sep, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+            raise DataError(f"{path} is empty; expected the names of the columns and the rows of a Parquet file")
+        return pd.read_parquet(path)
     except DataError:
         raise
-    except Exception as e:  # pandas, pyarrow and codecs each raise their own
+    except Exception as e:  # pandas and pyarrow each raise their own
         first = (str(e).splitlines() or [""])[0]
         raise DataError(f"cannot read {path}: {type(e).__name__}: {first}") from e
-
-
-def nothing_in(path: Path) -> str:
-    """The sentence for a table without a header."""
-    return f"{path} is empty; expected the names of the columns in its first line, then a line for each row"
 
 
 def read_table(
