@@ -97,8 +97,8 @@ def read_header(path: str | Path, separator: str = ",") -> list[str]:
 
 
 def missing(cells: pd.Series) -> NDArray[np.bool_]:
-    """(N,) bool: which cells of a column of numbers say that they have no value; cells that are no text do not."""
-    return np.asarray(cells.astype(str).str.strip().str.lower().isin(MISSING), bool)
+    """(N,) bool: which cells of a column of numbers have no value."""
+    return np.asarray(cells.isna() | cells.astype(str).str.strip().str.lower().isin(MISSING), bool)
 
 
 def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.images import IMAGE_FILES, channels_first, read_image, stack_images
+from sidelight.data.rows import float32
 from sidelight.errors import DataError
 
 
@@ -121,7 +122,7 @@ def stack_rows(
     for i in kept:
         r = rows[i]
         lengths[i] = len(r)
-        x[i, : len(r)] = r
+        x[i, : len(r)] = float32(r, f"{source}: modality {modality!r}, {names[i]}")
     variable = first.ndim == 2 and bool((lengths[kept] != x.shape[1]).any())
     return x, present, lengths if variable else None
 

@@ -28,6 +28,7 @@ from sidelight.data.raw import (
     times,
 )
 from sidelight.data.rows import Rows, is_lazy
+from sidelight.data.sessions import session_arrays, sessions_of
 from sidelight.data.target import encode_target
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.places import looked_for
@@ -58,6 +59,8 @@ def load(
     longest: Mapping[str, int] | None = None,
 ) -> Dataset:
     """Paired rows from a built-in name, a dict of arrays, a DataFrame, an .npz, a manifest or a (prepared) folder.
+
+    `Windows` that `signals.cut` made are rows too: of one session, or a list or dict of several, each a group.
 
     target, group, split, ids: column or array names (default: the usual ones, see docs/data.md).
     time: column or array of each row's time, numbers or dates, by which blocks are cut; "order": rows stand in order.
@@ -199,6 +202,8 @@ def _read(
     modalities: Modalities | None,
     longest: Mapping[str, int] | None,
 ) -> tuple[Raw, Roles]:
+    if (sessions := sessions_of(source)) is not None:
+        source = session_arrays(sessions)
     if isinstance(source, Mapping):
         return read_arrays(source, label, find, None if modalities is None else list(modalities), longest)
     if isinstance(source, str | Path):
@@ -215,7 +220,8 @@ def _read(
 
         return read_table(source, label, None, find, modalities, longest)
     raise DataError(
-        f"cannot load a {type(source).__name__}; expected a built-in name, a path, a dict of arrays or a DataFrame"
+        f"cannot load a {type(source).__name__}; expected a built-in name, a path, a dict of arrays, a DataFrame, or "
+        "Windows of one or several sessions"
     )
 
 

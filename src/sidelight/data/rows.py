@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,30 @@ from sidelight.errors import DataError
 def name_row(i: int, ids: NDArray) -> str:
     """How errors name a row: its number, and its id if it has another one."""
     return f"row {i}" if str(ids[i]) == str(i) else f"row {i} (id {str(ids[i])!r})"
+
+
+def float32(x: NDArray, what: str, rows: Sequence[str] | None = None) -> NDArray[np.float32]:
+    """The same numbers in float32.
+
+    Args:
+        x: (N, …) real numbers.
+        what: how errors call the array.
+        rows: (N,) how they call each row; left out: by its number.
+
+    Raises:
+        DataError: a finite number is larger than any of float32.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        y = np.asarray(x).astype(np.float32)
+    if x.dtype.kind == "f" and x.dtype.itemsize > 4:
+        for where in np.argwhere(np.isinf(y) & np.isfinite(x))[:1].tolist():
+            row = rows[where[0]] if rows is not None else f"row {where[0]}"
+            place = f", column {where[1]}" if x.ndim == 2 else f", at {where[1:]}" if x.ndim > 2 else ""
+            raise DataError(
+                f"{what}, {row}{place}: {x[tuple(where)]:g} is too large for float32, which ends at "
+                f"{np.finfo(np.float32).max:.3g}; give the column in another unit, or its logarithm"
+            )
+    return y
 
 
 def check_finite(
