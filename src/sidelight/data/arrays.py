@@ -130,14 +130,20 @@ def as_modality(x: NDArray, what: str, dense: bool = False) -> NDArray:
 def _rows_of(name: str, key: str, value: Any) -> NDArray | list[Any]:
     """An array over all rows, or an array (or None) for each row where they are given so."""
     where = f"{name}: modality {key!r}"
+    cells = value if isinstance(value, list | tuple) else ()
     if isinstance(value, np.ndarray) and value.dtype == object and value.ndim == 1:
-        value = list(value)
-    if isinstance(value, list | tuple):
-        first = next((v for v in value if v is not None), None)
-        if isinstance(first, list | tuple) or getattr(first, "ndim", 0):
-            return [None if v is None else as_array(v, f"{where}, row {i}") for i, v in enumerate(value)]
+        cells = list(value)
+    if cells:
+        first = next((v for v in cells if v is not None), None)
+        if isinstance(first, list | tuple) or getattr(first, "ndim", False):
+            return [None if v is None else as_array(v, f"{where}, row {i}") for i, v in enumerate(cells)]
     array = as_array(value, where)
-    if array.dtype == object and array.size and not isinstance(first_cell(array.ravel()), str | bytes | None):
+    if (
+        array.dtype == object
+        and array.size
+        and array.ndim
+        and not isinstance(first_cell(array.ravel()), str | bytes | None)
+    ):
         return object_numbers(array, where)
     return array
 

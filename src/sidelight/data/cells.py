@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import numbers
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -39,13 +38,13 @@ def first_cell(column: Any) -> Any:
 
 
 def holds_lists(column: pd.Series) -> bool:
-    """Whether the cells of a column are lists or arrays."""
+    """Whether some cell of a column is a list or an array."""
     import pandas as pd
 
     dtype = column.dtype
     if not isinstance(dtype, pd.ArrowDtype) and dtype.kind != "O":
         return False
-    return isinstance(first_cell(column), list | tuple | np.ndarray)
+    return any(issubclass(t, list | tuple | np.ndarray) for t in set(map(type, column)))
 
 
 # features ------------------------------------------------------------------------------------------------------------
@@ -112,7 +111,7 @@ def check_plain(values: NDArray, where: str, named: str, rows: Sequence[str]) ->
     """Raises DataError for the first cell that is neither text, a real number nor missing."""
     import pandas as pd
 
-    plain = (str, numbers.Real, Decimal, np.bool_, type(None), type(pd.NA), type(pd.NaT))
+    plain = (str, int, float, np.integer, np.floating, np.bool_, Decimal, type(None), type(pd.NA), type(pd.NaT))
     odd = {t for t in set(map(type, values)) if not issubclass(t, plain)}
     for i in (i for i, v in enumerate(values if odd else ()) if type(v) in odd):
         if is_time(values[i]):
@@ -187,7 +186,7 @@ def role_values(values: NDArray, where: str, target: bool = False) -> NDArray:
     if values.dtype.kind not in "mMSOT":
         raise DataError(f"{where} holds {values.dtype}; expected one value per row, a number or text")
     if values.dtype.kind in "mM":
-        objects = np.array([None if np.isnat(v) else v for v in values.ravel()], object).reshape(values.shape)
+        objects = pd.Series(values.ravel()).to_numpy(object).reshape(values.shape)
     else:
         objects = values.astype(object)
     flat = objects.ravel()
@@ -250,6 +249,8 @@ def as_array(value: Any, where: str) -> NDArray:
         value = value.to_numpy(np.float64, na_value=np.nan)
     try:
         array = np.asarray(value)
+        if array.dtype.kind in "US" and array.ndim == 1 and not all(isinstance(v, str | bytes) for v in value):
+            array = np.array(list(value), object)  # numpy would write numbers and gaps as text
     except (ValueError, TypeError, OverflowError, RuntimeError) as e:  # rows of different lengths, odd tensors
         raise DataError(f"{where} is no array: {e}") from None
     if array.dtype.kind == "c":
@@ -266,8 +267,11 @@ def _tensor(x: Any, where: str) -> NDArray:
         raise DataError(f"{where} is a sparse or quantized tensor; give its .to_dense() or .dequantize()")
     if x.is_complex():
         raise DataError(f"{where} holds {x.dtype}; expected real numbers")
-    x = x.detach().cpu().resolve_neg()
-    return np.asarray((x.float() if str(x.dtype) == "torch.bfloat16" else x).numpy())
+    try:
+        x = x.detach().cpu().resolve_neg()
+        return np.asarray((x.float() if str(x.dtype) == "torch.bfloat16" else x).numpy())
+    except (RuntimeError, TypeError) as e:  # a tensor without storage, or of a type that numpy has not
+        raise DataError(f"{where} is a tensor that has no values as an array: {e}") from None
 
 
 def object_numbers(array: NDArray, where: str) -> NDArray[np.float64]:

@@ -22,9 +22,9 @@ def float32(x: NDArray, what: str, rows: Sequence[str] | None = None) -> NDArray
     """The same numbers in float32.
 
     Args:
-        x: (N, …) real numbers.
+        x: (N, …) real numbers; of one row alone, of any shape.
         what: how errors call the array.
-        rows: (N,) how they call each row; left out: by its number.
+        rows: (N,) how they call each row; left out: by its number; (): x is one row.
 
     Raises:
         DataError: a finite number is larger than any of float32.
@@ -33,10 +33,11 @@ def float32(x: NDArray, what: str, rows: Sequence[str] | None = None) -> NDArray
         y = np.asarray(x).astype(np.float32)
     if x.dtype.kind == "f" and x.dtype.itemsize > 4:
         for where in np.argwhere(np.isinf(y) & np.isfinite(x))[:1].tolist():
-            row = rows[where[0]] if rows is not None else f"row {where[0]}"
-            place = f", column {where[1]}" if x.ndim == 2 else f", at {where[1:]}" if x.ndim > 2 else ""
+            row = f", row {where[0]}" if rows is None else f", {rows[where[0]]}" if rows else ""
+            inside = where if rows is not None and not rows else where[1:]
+            place = f", place {inside[0] if len(inside) == 1 else inside}" if inside else ""
             raise DataError(
-                f"{what}, {row}{place}: {x[tuple(where)]:g} is too large for float32, which ends at "
+                f"{what}{row}{place}: {x[tuple(where)]:g} is too large for float32, which ends at "
                 f"{np.finfo(np.float32).max:.3g}; give the column in another unit, or its logarithm"
             )
     return y

@@ -101,7 +101,9 @@ def _guess_task(raw: Raw, columns: Mapping[str, NDArray], ids: NDArray) -> str:
         return "classification"
     known = numbers[~np.isnan(numbers)]
     whole = bool(np.all(known == np.round(known)))
-    fraction = values.dtype.kind == "f" or any("." in str(v) or "e" in str(v).lower() for v in kept.tolist())
+    fraction = values.dtype.kind == "f" or any(
+        "." in str(v) or "e" in str(v).lower() for v in kept.tolist() if not isinstance(v, bool | np.bool_)
+    )
     if whole and not fraction:
         return _integers(raw, known)
     if whole and len(known) < len(values) and len(np.unique(known)) <= 20:
