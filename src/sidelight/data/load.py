@@ -28,7 +28,6 @@ from sidelight.data.raw import (
     times,
 )
 from sidelight.data.rows import Rows, is_lazy
-from sidelight.data.sessions import session_arrays, sessions_of
 from sidelight.data.target import encode_target
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.places import looked_for
@@ -202,8 +201,10 @@ def _read(
     modalities: Modalities | None,
     longest: Mapping[str, int] | None,
 ) -> tuple[Raw, Roles]:
-    if (sessions := sessions_of(source)) is not None:
-        source = session_arrays(sessions)
+    if _holds_windows(source):
+        from sidelight.data.sessions import session_arrays, sessions_of
+
+        source = session_arrays(sessions_of(source))
     if isinstance(source, Mapping):
         return read_arrays(source, label, find, None if modalities is None else list(modalities), longest)
     if isinstance(source, str | Path):
@@ -223,6 +224,12 @@ def _read(
         f"cannot load a {type(source).__name__}; expected a built-in name, a path, a dict of arrays, a DataFrame, or "
         "Windows of one or several sessions"
     )
+
+
+def _holds_windows(source: Any) -> bool:
+    """Whether it is `Windows` or some of them, asked without importing signals, which need torch."""
+    each = source.values() if isinstance(source, Mapping) else source if isinstance(source, list | tuple) else [source]
+    return any(hasattr(w, "starts") and hasattr(w, "labelled") for w in each)
 
 
 def _prepared(source: Any, target_needed: bool = True) -> Prepared | None:

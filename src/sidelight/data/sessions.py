@@ -11,18 +11,15 @@ from sidelight.errors import DataError
 from sidelight.signals.windows import Windows
 
 
-def sessions_of(source: Any) -> dict[str, Windows] | None:
-    """Name -> windows, of `Windows`, a list of them or a mapping; None for anything else."""
+def sessions_of(source: Any) -> dict[str, Windows]:
+    """Name -> windows, of `Windows`, a list of them or a mapping; raises DataError where one is something else."""
     if isinstance(source, Windows):
         return {"": source}
-    if isinstance(source, list | tuple):
-        source = dict(enumerate(source))
-    if not isinstance(source, Mapping) or not any(isinstance(w, Windows) for w in source.values()):
-        return None
-    for name, w in source.items():
+    named: dict[Any, Any] = dict(source if isinstance(source, Mapping) else enumerate(source))
+    for name, w in named.items():
         if not isinstance(w, Windows):
             raise DataError(f"session {name!r} is a {type(w).__name__}; where one is Windows, all have to be")
-    return {str(name): w for name, w in source.items()}
+    return {str(name): w for name, w in named.items()}
 
 
 def session_arrays(sessions: Mapping[str, Windows]) -> dict[str, Any]:
