@@ -33,28 +33,7 @@ def session_arrays(sessions: Mapping[str, Windows]) -> dict[str, Any]:
     """
     first_name, first = next(iter(sessions.items()))
     for name, w in sessions.items():
-        where = f"session {name!r}"
-        if set(w.values) != set(first.values):
-            raise DataError(f"{where} has {', '.join(w.values)}, but {first_name!r} has {', '.join(first.values)}")
-        for m, x in w.values.items():
-            if x.shape[1:] != first.values[m].shape[1:]:
-                raise DataError(
-                    f"{where}: windows of {m!r} have shape {x.shape[1:]}, but those of {first_name!r} have "
-                    f"{first.values[m].shape[1:]}; cut them to one length"
-                )
-            for fact in ("rate", "unit"):
-                has, had = (of.metadata.get(m, {}).get(fact) for of in (w, first))
-                if has != had:
-                    raise DataError(f"{where}: the {fact} of {m!r} is {has}, but in {first_name!r} it is {had}")
-        if (w.labels is None) != (first.labels is None):
-            raise DataError(f"{where} has {'no ' * (w.labels is None)}labels, unlike {first_name!r}")
-        if w.labels is not None and first.labels is not None:
-            kinds = [of.dtype.kind.replace("u", "i") for of in (w.labels, first.labels)]
-            if kinds[0] != kinds[1] or w.labels.shape[1:] != first.labels.shape[1:]:
-                raise DataError(
-                    f"{where} has labels {w.labels.dtype} of shape {w.labels.shape}, but {first_name!r} has "
-                    f"{first.labels.dtype} of shape {first.labels.shape}; give all the same kind"
-                )
+        _check_like(first, repr(first_name), w, f"session {name!r}")
     for m in first.values:
         if m in ("target", "labelled", "group", "id"):
             raise DataError(f"a modality of windows cannot be called {m!r}; rename it")
@@ -67,3 +46,29 @@ def session_arrays(sessions: Mapping[str, Windows]) -> dict[str, Any]:
         if all(w.labelled is not None for w in sessions.values()):
             out["labelled"] = np.concatenate([np.asarray(w.labelled, bool) for w in sessions.values()])
     return out
+
+
+def _check_like(first: Windows, first_name: str, w: Windows, where: str) -> None:
+    """Raises DataError where two sessions cannot be rows of one data set."""
+    if set(w.values) != set(first.values):
+        raise DataError(f"{where} has {', '.join(w.values)}, but {first_name} has {', '.join(first.values)}")
+    for m, x in w.values.items():
+        if x.shape[1:] != first.values[m].shape[1:]:
+            raise DataError(
+                f"{where}: windows of {m!r} have shape {x.shape[1:]}, but those of {first_name} have "
+                f"{first.values[m].shape[1:]}; cut them to one length"
+            )
+        for fact in ("rate", "unit"):
+            has, had = (of.metadata.get(m, {}).get(fact) for of in (w, first))
+            if has != had:
+                raise DataError(f"{where}: the {fact} of {m!r} is {has}, but in {first_name} it is {had}")
+    if w.labels is None or first.labels is None:
+        if w.labels is not first.labels:
+            raise DataError(f"{where} has {'no ' * (w.labels is None)}labels, unlike {first_name}")
+        return
+    kinds = [of.dtype.kind.replace("u", "i") for of in (w.labels, first.labels)]
+    if kinds[0] != kinds[1] or w.labels.shape[1:] != first.labels.shape[1:]:
+        raise DataError(
+            f"{where} has labels {w.labels.dtype} of shape {w.labels.shape}, but {first_name} has "
+            f"{first.labels.dtype} of shape {first.labels.shape}; give all the same kind"
+        )

@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 
 from sidelight.data.cells import is_decimal_comma
 from sidelight.data.dataset import TASKS
+from sidelight.data.doubts import check_class_names, check_words, numbers_of, refuse_one_hot, without_none
 from sidelight.data.images import LARGEST
 from sidelight.data.raw import Raw, Roles, empty, text
 from sidelight.data.rows import float32, is_lazy, name_row
 from sidelight.data.spellings import warn_of_names
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
-
-MOSTLY = 0.5
-"""The share of numbers from which on words in a target are looked at."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def encode_target(raw: Raw, roles: Roles, ids: NDArray, task: str | None, ignore
     if dense:
         target = _pixels(raw, dense[0], ids, ignore_index)
         return target if raw.labelled is None else replace(target, labelled=target.labelled & raw.labelled)
-    _check_class_names(raw)
+    check_class_names(raw)
     columns: dict[str, NDArray] = {}
     for t in roles.target:
         column = raw.columns[t]
@@ -65,38 +63,17 @@ def encode_target(raw: Raw, roles: Roles, ids: NDArray, task: str | None, ignore
     return replace(target, labelled=target.labelled & raw.labelled)  # Dataset blanks the others' target
 
 
-def _check_class_names(raw: Raw) -> None:
-    """Raises DataError for a name that is empty or occurs twice; warns of those that are nearly the same."""
-    for code, c in enumerate(raw.class_names):
-        if not c.strip():
-            raise DataError(f"{raw.name}: class {code} has an empty name in class_names; every class needs one")
-        if (n := raw.class_names.count(c)) > 1:
-            raise DataError(f"{raw.name}: class name {c!r} occurs {n} times in class_names; every class needs its own")
-    warn_of_names(raw.name, "class_names", raw.class_names, "class", "")
-
-
-def _numbers(values: NDArray) -> NDArray | None:
-    """The non-empty values as float64, NaN elsewhere; None if one is not a number."""
-    missing = empty(values)
-    out = np.full(len(values), np.nan)
-    try:
-        out[~missing] = np.asarray(values[~missing]).astype(np.float64)
-    except (TypeError, ValueError):
-        return None
-    return out
-
-
 def _guess_task(raw: Raw, columns: Mapping[str, NDArray], ids: NDArray) -> str:
     if raw.class_names:
         return "classification"
     if len(columns) > 1:
-        _refuse_one_hot(raw, columns)
+        refuse_one_hot(raw, columns)
         return "regression"
     ((name, values),) = columns.items()
     kept = values[~empty(values)]
-    numbers = _numbers(values)
+    numbers = numbers_of(values)
     if numbers is None:
-        _check_words(raw, name, values, ids)
+        check_words(raw, name, values, ids)
     if numbers is None or all(isinstance(v, bool | np.bool_) for v in kept.tolist()):
         return "classification"
     known = numbers[~np.isnan(numbers)]
@@ -117,61 +94,6 @@ def _guess_task(raw: Raw, columns: Mapping[str, NDArray], ids: NDArray) -> str:
     return "regression"
 
 
-def _refuse_one_hot(raw: Raw, columns: Mapping[str, NDArray]) -> None:
-    """Several targets of zeros and a single one per row are classes, and no quantities to predict."""
-    numbers = [_numbers(values) for values in columns.values()]
-    if any(x is None for x in numbers):
-        return  # which `_values` names
-    x = np.stack(numbers, 1)  # type: ignore[arg-type]
-    x = x[~np.isnan(x).any(1)]
-    if len(x) and np.isin(x, (0, 1)).all():
-        if (x.sum(1) == 1).all():
-            raise DataError(
-                f"{raw.name}: the targets {', '.join(columns)} are one-hot, a single 1 in each row; give one column of "
-                "class codes or names, for example y.argmax(1). If they are quantities, say task='regression'"
-            )
-        warnings.warn(
-            f"{raw.name}: the targets {', '.join(columns)} hold only 0 and 1 and are read as quantities (regression); "
-            "several classes at once are not supported.",
-            SidelightWarning,
-            stacklevel=2,
-        )
-
-
-def _check_words(raw: Raw, name: str, values: NDArray, ids: NDArray) -> None:
-    """A target of numbers with a few words is no list of classes: refused where numbers have a fraction.
-
-    Whole numbers beside a word ("0", "1", "other") may be classes; that is said.
-    """
-    known = np.flatnonzero(~empty(values))
-    cells = [str(values[i]).strip() for i in known]
-    commas = [is_decimal_comma(c) for c in cells]
-    parsed = [_numbers(values[i : i + 1]) for i in known]
-    is_number = np.array([x is not None for x in parsed]) | commas
-    truth = np.array([isinstance(values[i], bool | np.bool_) for i in known])
-    share = float((is_number & ~truth).mean())
-    first = int(known[np.flatnonzero(~is_number | commas)[0]]) if (~is_number | commas).any() else -1
-    if share < MOSTLY or first < 0:
-        return
-    numeric = [float(x[0]) for x in parsed if x is not None]
-    fraction = any(commas) or any(v != round(v) for v in numeric if np.isfinite(v)) or len(set(numeric)) > 30
-    cell = f"{raw.name}: {name_row(first, ids)}: target {name!r} is {values[first]!r}"
-    if fraction:
-        mend = (
-            "write decimals with a point" if is_decimal_comma(values[first]) else "leave the cell empty if it has none"
-        )
-        raise DataError(
-            f"{cell}, but {share:.0%} of its cells are numbers; {mend}. If all of them are classes, say "
-            "task='classification'"
-        )
-    warnings.warn(
-        f"{cell} and is read as a class, but {share:.0%} of its cells are whole numbers. If it says that there is no "
-        "label, leave the cell empty.",
-        SidelightWarning,
-        stacklevel=2,
-    )
-
-
 def _integers(raw: Raw, values: NDArray) -> str:
     n = len(np.unique(values))
     if n > 30:
@@ -187,9 +109,9 @@ def _integers(raw: Raw, values: NDArray) -> str:
 def _values(raw: Raw, columns: Mapping[str, NDArray], ids: NDArray) -> Target:
     out = []
     for name, values in columns.items():
-        numbers = _numbers(values)
+        numbers = numbers_of(values)
         if numbers is None:
-            i = next(i for i, v in enumerate(values) if _numbers(values[i : i + 1]) is None)
+            i = next(i for i, v in enumerate(values) if numbers_of(values[i : i + 1]) is None)
             raise DataError(
                 f"{raw.name}: {name_row(i, ids)}: target {name!r} is {values[i]!r}; regression needs a number "
                 + ("with a decimal point" if is_decimal_comma(values[i]) else "(or an empty cell: unlabelled)")
@@ -205,7 +127,7 @@ def _classes(raw: Raw, columns: Mapping[str, NDArray], ids: NDArray) -> Target:
     if len(columns) != 1:
         raise DataError(f"{raw.name}: classification needs one target column, but got {len(columns)}: {list(columns)}")
     ((name, values),) = columns.items()
-    numbers = _numbers(values)
+    numbers = numbers_of(values)
     if raw.class_names:
         return _named_codes(raw, name, numbers, values, ids)
     labelled = ~empty(values) if raw.labelled is None else ~empty(values) & raw.labelled
@@ -215,7 +137,7 @@ def _classes(raw: Raw, columns: Mapping[str, NDArray], ids: NDArray) -> Target:
             raise DataError(f"{raw.name}: {name_row(int(i), ids)}: target {name!r} is {values[i]}; expected a class")
         if all(float(v).is_integer() for v in numbers[labelled]):  # "1.0" is class "1"; "01" stays "01"
             words = np.array([w.split(".")[0] if "." in w else w for w in words])
-            labelled = _without_none(raw, name, numbers, labelled)
+            labelled = without_none(raw, name, numbers, labelled)
         order = {words[i]: numbers[i] for i in np.flatnonzero(labelled)}
         labels = sorted(order, key=lambda w: (order[w], w))
     else:
@@ -223,32 +145,6 @@ def _classes(raw: Raw, columns: Mapping[str, NDArray], ids: NDArray) -> Target:
     warn_of_names(raw.name, f"target {name!r}", map(str, labels), "class", "")
     codes = {w: c for c, w in enumerate(labels)}
     return Target(np.array([codes.get(w, -1) for w in words]), labelled, "classification", tuple(map(str, labels)))
-
-
-def _without_none(raw: Raw, name: str, numbers: NDArray, labelled: NDArray) -> NDArray:
-    """`labelled` less the rows of −1 where −1 is the code of no label: beside the class codes 0, 1, … without a gap.
-
-    As in `Dataset`, `signals.cut` and beside `class_names`. `Raw.labelled` says otherwise. Warns whenever −1 is seen,
-    but for the two classes −1 and 1.
-    """
-    codes = np.unique(numbers[labelled])
-    if raw.labelled is not None or -1 not in codes or codes[0] < -1 or codes.tolist() == [-1, 1]:
-        return labelled
-    rest, n = codes[1:], int((numbers[labelled] == -1).sum())
-    none = len(rest) > 1 and np.array_equal(rest, np.arange(len(rest)))
-    warnings.warn(
-        f"{raw.name}: target {name!r}: −1 is read as "
-        + ("'no label'" if none else "a class")
-        + f" in {n} rows, beside {', '.join(f'{c:g}' for c in rest[:8])}. "
-        + (
-            "If it is a class, write names in the place of numbers, or say labelled=all True beside the arrays."
-            if none
-            else "If it means 'no label', leave the cell empty."
-        ),
-        SidelightWarning,
-        stacklevel=2,
-    )
-    return labelled & (numbers != -1) if none else labelled
 
 
 def _named_codes(raw: Raw, name: str, numbers: NDArray | None, values: NDArray, ids: NDArray) -> Target:
