@@ -351,5 +351,5 @@ def test_sessions_that_do_not_fit_are_named() -> None:
 @pytest.mark.parametrize("setting", ["rate", "seconds", "resample_to"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1, "4"])
 def test_seconds_and_rates_are_finite(setting: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"{setting} is .*expected (a finite number|at least 0)"):
+    with pytest.raises(ConfigError, match=f"{setting} is .*expected at least 0"):
         Signal(columns=("a",), **({"rate": 4.0} | {setting: value}))
