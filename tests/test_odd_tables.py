@@ -333,6 +333,7 @@ def test_windows_of_one_session_and_of_several() -> None:
     np.testing.assert_array_equal(several.inputs["eda"], expected.astype(np.float32))
     assert quietly([windows(0), windows(1)]).group.tolist() == ["0"] * 10 + ["1"] * 10
     assert len(load_rows(windows(), ["eda"])) == 10
+    assert (several.units, several.rates) == ({"eda": "uS"}, {"eda": 4.0})
 
 
 def test_sessions_that_do_not_fit_are_named() -> None:

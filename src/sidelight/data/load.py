@@ -202,9 +202,12 @@ def _read(
     longest: Mapping[str, int] | None,
 ) -> tuple[Raw, Roles]:
     if _holds_windows(source):
-        from sidelight.data.sessions import session_arrays, sessions_of
+        from sidelight.data.sessions import meaning_of, session_arrays, sessions_of
 
-        source = session_arrays(sessions_of(source))
+        sessions, chosen = sessions_of(source), None if modalities is None else list(modalities)
+        raw, roles = read_arrays(session_arrays(sessions), label, find, chosen, longest)
+        raw.meaning = {m: told for m, told in meaning_of(sessions).items() if m in raw.inputs}
+        return raw, roles
     if isinstance(source, Mapping):
         return read_arrays(source, label, find, None if modalities is None else list(modalities), longest)
     if isinstance(source, str | Path):

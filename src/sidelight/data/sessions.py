@@ -48,6 +48,12 @@ def session_arrays(sessions: Mapping[str, Windows]) -> dict[str, Any]:
     return out
 
 
+def meaning_of(sessions: Mapping[str, Windows]) -> dict[str, dict[str, Any]]:
+    """Modality -> unit and rate of its recordings, which new rows have to share."""
+    facts = next(iter(sessions.values())).metadata
+    return {m: {"unit": told["unit"], "final_rate": float(told["rate"])} for m, told in facts.items()}
+
+
 def _check_like(first: Windows, first_name: str, w: Windows, where: str) -> None:
     """Raises DataError where two sessions cannot be rows of one data set."""
     if set(w.values) != set(first.values):
