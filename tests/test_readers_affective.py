@@ -247,7 +247,7 @@ DIVX = "Session2/dialog/avi/DivX/Ses02F_impro01.avi"
 WAV = "Session2/sentences/wav/Ses02F_impro01/Ses02F_impro01_F004.wav"
 RATED = "RECOLA-Annotation/emotional_behaviour/arousal/P18.csv"
 FAULTS: dict[str, tuple[str, str, Damage, str]] = {
-    "csv cut in a row": ("biovid", BIO, cut_in_a_row, r"PA4-005_bio.csv: row \d+, .*truncated"),
+    "csv cut in a row": ("biovid", BIO, cut_in_a_row, r"PA4-005_bio.csv: line \d+ has .*truncated"),
     "csv without its end": ("biovid", BIO, lines(lambda x: x[:1500]), r"PA4-005_bio.csv: .* s are there"),
     "empty csv": ("biovid", BIO, empty, r"PA4-005_bio.csv is empty"),
     "header alone": ("biovid", BIO, lines(lambda x: x[:1]), r"has a header and no rows"),
@@ -281,7 +281,12 @@ FAULTS: dict[str, tuple[str, str, Damage, str]] = {
     "no film": ("iemocap", DIVX, Path.unlink, r"Ses02F_impro01.avi"),
     "rating is a word": ("recola", RATED, line(4, "0.080;x;0;0;0;0;0"), r"P18.csv: row 4, FM1 is 'x'"),
     "ratings out of order": ("recola", RATED, swap(21), r"P18.csv: row 22: .*rising times"),
-    "short rating": ("recola", RATED, line(4, "0.080;0;0"), r"P18.csv: row 4 has 3 cells; expected 7"),
+    "short rating": (
+        "recola",
+        RATED,
+        line(4, "0.080;0;0"),
+        r"P18.csv: line 4 has 3 cells, but the header names 7 columns",
+    ),
     "no biosignals": ("recola", "RECOLA-Biosignals-recordings/P18.csv", Path.unlink, r"P18.csv"),
     "sound too short": ("recola", "RECOLA-Audio-recordings/P18.wav", halve, r"P18.wav is truncated"),
 }

@@ -193,7 +193,7 @@ class TestFaces:
             ("frame,x1,y1,x2,y2\n1,,,,\n", "has no faces"),
             ("image,x1,y1,x2,y2\n1,1,1,5,9\n", "expected frame, and"),
             ("frame,x_0\n1,1\n", "expected frame, and"),
-            ("", "cannot read"),
+            ("", "is empty"),
         ],
     )
     def test_bad_csv_is_named(self, tmp_path, text, says):

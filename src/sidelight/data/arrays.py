@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sidelight.data.cells import as_array, first_cell, object_numbers, role_values
 from sidelight.data.files import stack_rows
 from sidelight.data.images import channels_first, compact
 from sidelight.data.raw import Raw, Roles
+from sidelight.data.rows import float32
 from sidelight.errors import DataError, unknown
 
 RESERVED = ("class_names", "labelled")
@@ -30,6 +32,10 @@ def read_arrays(
     `channels_first`). Where the target has a class per pixel, (N, H, W), an array with three axes holds images of one
     channel; elsewhere it holds signals.
     """
+    keys = [str(k) for k in source]
+    for k in keys:
+        if keys.count(k) > 1:
+            raise DataError(f"{name}: {k!r} occurs {keys.count(k)} times, as text and as a number; keep one")
     source = {str(k): v for k, v in source.items()}
     roles = find(list(source))
     columns = {c: _column(name, c, source[c], c in roles.target) for c in roles.names}
@@ -54,22 +60,16 @@ def read_arrays(
 
 
 def _array(name: str, key: str, value: Any) -> NDArray:
-    try:
-        array = np.asarray(value)
-    except ValueError as e:  # rows of different lengths
-        raise DataError(f"{name}: {key!r} is no array: {e}") from None
-    if array.dtype.kind == "c":
-        raise DataError(f"{name}: {key!r} holds {array.dtype}; expected real numbers")
-    return array
+    return as_array(value, f"{name}: {key!r}")
 
 
 def _column(name: str, key: str, value: Any, several: bool) -> NDArray:
-    array = _array(name, key, value)
+    array = role_values(_array(name, key, value), f"{name}: {key!r}", several)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if several and array.ndim == 4 and 1 in (array.shape[1], array.shape[3]):
         array = array[:, 0] if array.shape[1] == 1 else array[..., 0]
-    if array.ndim not in ((1, 2, 3) if several else (1,)):
+    if array.ndim not in ((1, 2, 3) if several else (1,)) or 0 in array.shape[1:]:
         raise DataError(f"{name}: column {key!r} has shape {array.shape}; expected one value per row")
     return array
 
@@ -101,11 +101,10 @@ def _is_modality(name: str, source: Mapping[str, Any], key: str, n: int) -> bool
     for end in ("_length", "_present"):
         if key.endswith(end) and key.removesuffix(end) in source:
             return False
-    value = source[key]
-    if isinstance(value, list | tuple):
-        return len(value) == n
-    array = _array(name, key, value)
-    if array.dtype.kind not in "fiub" or array.ndim == 0:
+    array = _rows_of(name, key, source[key])
+    if isinstance(array, list):
+        return len(array) == n
+    if array.ndim == 0 or array.dtype.kind not in "fiub":
         return False
     if len(array) != n:
         raise DataError(
@@ -115,29 +114,52 @@ def _is_modality(name: str, source: Mapping[str, Any], key: str, n: int) -> bool
     return True
 
 
-def as_modality(x: NDArray, dense: bool = False) -> NDArray:
-    """(N, D) or (N, T, C) float32, or images or clips as they are stored, channels first, of an array by rows."""
+def as_modality(x: NDArray, what: str, dense: bool = False) -> NDArray:
+    """(N, D) or (N, T, C) float32, or images or clips as they are stored, channels first, of an array by rows.
+
+    what: how errors call it.
+    """
     if x.ndim == 3 and dense:
         return compact(x[:, None])
     if x.ndim >= 4:
+        float32(x, what)
         return compact(channels_first(x))
-    return (x[:, None] if x.ndim == 1 else x).astype(np.float32)
+    return float32(x[:, None] if x.ndim == 1 else x, what)
+
+
+def _rows_of(name: str, key: str, value: Any) -> NDArray | list[Any]:
+    """An array over all rows, or an array (or None) for each row where they are given so."""
+    where = f"{name}: modality {key!r}"
+    cells = value if isinstance(value, list | tuple) else ()
+    if isinstance(value, np.ndarray) and value.dtype == object and value.ndim == 1:
+        cells = list(value)
+    if cells:
+        first = next((v for v in cells if v is not None), None)
+        if isinstance(first, list | tuple) or getattr(first, "ndim", False):
+            return [None if v is None else as_array(v, f"{where}, row {i}") for i, v in enumerate(cells)]
+    array = as_array(value, where)
+    if (
+        array.dtype == object
+        and array.size
+        and array.ndim
+        and not isinstance(first_cell(array.ravel()), str | bytes | None)
+    ):
+        return object_numbers(array, where)
+    return array
 
 
 def _add(raw: Raw, m: str, source: Mapping[str, Any], dense: bool) -> None:
-    value = source[m]
-    if isinstance(value, list | tuple) and not np.isscalar(value[0] if value else 0):
-        rows = [None if v is None else np.asarray(v) for v in value]
-        rows = [r[:, :, None] if dense and r is not None and r.ndim == 2 else r for r in rows]
+    array = _rows_of(raw.name, m, source[m])
+    if isinstance(array, list):
+        rows = [r[:, :, None] if dense and r is not None and r.ndim == 2 else r for r in array]
         x, present, lengths = stack_rows(
             raw.name, m, rows, [f"row {i}" for i in range(len(rows))], raw.longest.get(m, 0)
         )
     else:
-        array = np.asarray(value)
         if array.dtype.kind not in "fiub" or array.ndim == 0:
             what = array.dtype if array.ndim else "a single value"
             raise DataError(f"{raw.name}: modality {m!r} holds {what}; expected numbers, one or more per row")
-        x = as_modality(array, dense)
+        x = as_modality(array, f"{raw.name}: modality {m!r}", dense)
         present, lengths = None, None
     if len(x) != raw.n:
         raise DataError(f"{raw.name}: modality {m!r} has {len(x)} rows, but there are {raw.n}; rows must be paired")

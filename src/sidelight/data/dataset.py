@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.images import compact
-from sidelight.data.rows import Rows, in_memory, is_lazy, name_row
+from sidelight.data.rows import Rows, float32, in_memory, is_lazy, name_row
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
 
 if TYPE_CHECKING:
@@ -119,7 +119,11 @@ class Dataset:
         self.split = None if self.split is None else np.asarray(self.split).astype(str)
         self.time = None if self.time is None else np.asarray(self.time, np.float64)
         self.inputs = {
-            m: x if is_lazy(x) else compact(np.asarray(x)) if np.ndim(x) >= 4 else np.ascontiguousarray(x, np.float32)
+            m: x
+            if is_lazy(x)
+            else compact(np.asarray(x))
+            if np.ndim(x) >= 4
+            else np.ascontiguousarray(float32(np.asarray(x), f"{self.name}: modality {m!r}"))
             for m, x in self.inputs.items()
         }
         for kind in ("present", "lengths", "columns", "standard", "units", "rates", "longest"):
@@ -136,7 +140,7 @@ class Dataset:
         elif self.task == "classification":
             self.target = np.asarray(self.target, np.int64)
         elif self.task != "segmentation":
-            self.target = np.asarray(self.target, np.float32)
+            self.target = float32(np.asarray(self.target), f"{self.name}: the target")
             self.target = self.target.reshape(n, -1) if n else self.target.reshape(0, len(self.labels))
         self.labelled = np.asarray(self.labelled, bool)
         for m, steps in self.longest.items():

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.images import IMAGE_FILES, channels_first, read_image, stack_images
+from sidelight.data.rows import float32
 from sidelight.errors import DataError
 from sidelight.files import check_file, told_by_content
 from sidelight.machine import memory
@@ -157,7 +158,8 @@ def stack_rows(
         raise DataError(f"{source}: modality {modality!r} is absent from every row")
     first: Any = rows[kept[0]]
     if first.ndim >= 3:
-        found = [r if here else None for r, here in zip(rows, present)]
+        what = f"{source}: modality {modality!r}"
+        found = [_at_most_float32(r, f"{what}, {n}") if here else None for r, here, n in zip(rows, present, names)]
         x, present = stack_images(source, f"modality {modality!r}", found, names)
         return channels_first(x), present, None
     for i in kept:
@@ -186,9 +188,14 @@ def stack_rows(
     for i in kept:
         r = rows[i]
         lengths[i] = len(r)
-        x[i, : len(r)] = r
+        x[i, : len(r)] = float32(r, f"{source}: modality {modality!r}, {names[i]}", ())
     variable = first.ndim == 2 and bool((lengths[kept] != x.shape[1]).any())
     return x, present, lengths if variable else None
+
+
+def _at_most_float32(x: Any, what: str) -> NDArray:
+    wide = x.dtype.kind == "f" and x.dtype.itemsize > 4
+    return float32(x, what, ()) if wide else np.asarray(x)
 
 
 def _all_nan(x: NDArray) -> bool:

@@ -84,5 +84,5 @@ class Kind:
 def at_least(what: str, least: float, **values: float) -> None:
     """Raises ConfigError naming the first value that is smaller, or no finite number."""
     for name, value in values.items():
-        if not least <= value < math.inf:
-            raise ConfigError(f"{what}: {name} is {value}; expected at least {least:g}")
+        if not isinstance(value, int | float) or not least <= value < math.inf:
+            raise ConfigError(f"{what}: {name} is {value!r}; expected at least {least:g}")

@@ -64,6 +64,8 @@ def load(
 ) -> Dataset:
     """Paired rows from a built-in name, a dict of arrays, a DataFrame, an .npz, a manifest or a (prepared) folder.
 
+    `Windows` that `signals.cut` made are rows too: of one session, or a list or dict of several, each a group.
+
     target, group, split, ids: column or array names (default: the usual ones, see docs/data.md).
     time: column or array of each row's time, numbers or dates, by which blocks are cut; "order": rows stand in order.
     task: "classification", "regression" or "segmentation" (default: read from the target).
@@ -241,6 +243,13 @@ def _read(
     modalities: Modalities | None,
     longest: Mapping[str, int] | None,
 ) -> tuple[Raw, Roles]:
+    if _holds_windows(source):
+        from sidelight.data.sessions import meaning_of, session_arrays, sessions_of
+
+        sessions, chosen = sessions_of(source), None if modalities is None else list(modalities)
+        raw, roles = read_arrays(session_arrays(sessions), label, find, chosen, longest)
+        raw.meaning = {m: told for m, told in meaning_of(sessions).items() if m in raw.inputs}
+        return raw, roles
     if isinstance(source, Mapping):
         return read_arrays(source, label, find, None if modalities is None else list(modalities), longest)
     if isinstance(source, str | Path):
@@ -257,8 +266,15 @@ def _read(
 
         return read_table(source, label, None, find, modalities, longest)
     raise DataError(
-        f"cannot load a {type(source).__name__}; expected a built-in name, a path, a dict of arrays or a DataFrame"
+        f"cannot load a {type(source).__name__}; expected a built-in name, a path, a dict of arrays, a DataFrame, or "
+        "Windows of one or several sessions"
     )
+
+
+def _holds_windows(source: Any) -> bool:
+    """Whether it is `Windows` or some of them, asked without importing signals, which need torch."""
+    each = source.values() if isinstance(source, Mapping) else source if isinstance(source, list | tuple) else [source]
+    return any(hasattr(w, "starts") and hasattr(w, "labelled") for w in each)
 
 
 def _prepared(source: Any, target_needed: bool = True) -> Prepared | None:

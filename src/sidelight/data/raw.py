@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.rows import name_row
+from sidelight.data.spellings import warn_of_names
 from sidelight.errors import ConfigError, DataError, unknown
 
 KINDS_FILE, TABLE_FILE = "modalities.json", "metadata.csv"
@@ -166,6 +167,8 @@ def groups(raw: Raw, roles: Roles, ids: NDArray) -> NDArray | None:
             f"{raw.name}: {name_row(int(i), ids)} has no value in the group column {roles.group!r}; "
             "every row needs to say whose it is"
         )
+    what = f"group column {roles.group!r}"
+    warn_of_names(raw.name, what, values.tolist(), "group", ", so that one person may be on both sides of a fold")
     return values
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,31 @@ from sidelight.names import check_modality
 def name_row(i: int, ids: NDArray) -> str:
     """How errors name a row: its number, and its id if it has another one."""
     return f"row {i}" if str(ids[i]) == str(i) else f"row {i} (id {str(ids[i])!r})"
+
+
+def float32(x: NDArray, what: str, rows: Sequence[str] | None = None) -> NDArray[np.float32]:
+    """The same numbers in float32.
+
+    Args:
+        x: (N, …) real numbers; of one row alone, of any shape.
+        what: how errors call the array.
+        rows: (N,) how they call each row; left out: by its number; (): x is one row.
+
+    Raises:
+        DataError: a finite number is larger than any of float32.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        y = np.asarray(x).astype(np.float32)
+    if x.dtype.kind == "f" and x.dtype.itemsize > 4:
+        for where in np.argwhere(np.isinf(y) & np.isfinite(x))[:1].tolist():
+            row = f", row {where[0]}" if rows is None else f", {rows[where[0]]}" if rows else ""
+            inside = where if rows is not None and not rows else where[1:]
+            place = f", place {inside[0] if len(inside) == 1 else inside}" if inside else ""
+            raise DataError(
+                f"{what}{row}{place}: {x[tuple(where)]:g} is too large for float32, which ends at "
+                f"{np.finfo(np.float32).max:.3g}; give the column in another unit, or its logarithm"
+            )
+    return y
 
 
 def check_finite(

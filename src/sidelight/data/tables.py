@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.arrays import as_modality
+from sidelight.data.cells import column_numbers, holds_lists, list_rows, role_values, series_values
 from sidelight.data.files import load_array, load_arrays, stack_rows
 from sidelight.data.images import IMAGE_FILES, read_labels, stack_images
 from sidelight.data.raw import Raw, Roles, empty, text
+from sidelight.data.rows import float32
+from sidelight.delimited import read_delimited
 from sidelight.errors import DataError, unknown
 from sidelight.files import check_file, told_by_content
 
@@ -24,45 +25,43 @@ if TYPE_CHECKING:
 
 FILE_COLUMN = "_file_name"
 ARRAY_FILES = (".safetensors", ".npy", ".npz")
-EMPTY = ["", "NaN", "nan", "NA", "N/A", "null", "None", "none"]
 
 
 def read_frame(path: Path) -> pd.DataFrame:
     """A .csv, .tsv or .parquet file. In text columns only an empty cell is empty: a class may be called "None".
 
-    Raises DataError for an unreadable file, and for two columns of one name.
+    Raises DataError for an unreadable file, two columns of one name, and a line that is wider or narrower than the
+    header.
     """
+    if path.suffix == ".parquet":
+        return _read_parquet(path)
+    # Cells as they are written: "01" stays a name, and 3 stays different from 3.0.
+    table = read_delimited(path, separator_of(path))
+    for name in filter(None, table.names):
+        table.check_once(name)
+    columns = [name or f"Unnamed: {k}" for k, name in enumerate(table.names)]  # as pandas calls them
+    return table.cells.set_axis(columns, axis=1)
+
+
+def separator_of(path: Path) -> str:
+    """What stands between the cells of a text file of this name."""
+    return "\t" if path.suffix == ".tsv" else ","
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     check_file(path)
     try:
         if not path.stat().st_size:
-            raise DataError(nothing_in(path))
-        if told := told_by_content(path, path.suffix, of_text=True):
-            raise DataError(f"cannot read {path}: {told}")
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        # Cells as they are written: "01" stays a name, and 3 stays different from 3.0.
-        sep = "\t" if path.suffix == ".tsv" else ","
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = Counter(next(filter(None, csv.reader(file, delimiter=sep)), []))
-        if not header:
-            raise DataError(nothing_in(path))
-        for c, n in header.items():
-            if c and n > 1:  # pandas would call the second one c.1
-                raise DataError(f"{path}: column {c!r} occurs {n} times; every column needs a name of its own")
-        return pd.read_csv(path, sep=sep, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+            raise DataError(f"{path} is empty; expected the names of the columns and the rows of a Parquet file")
+        return pd.read_parquet(path)
     except DataError:
         raise
-    except Exception as e:  # pandas, pyarrow and codecs each raise their own
+    except Exception as e:  # pandas and pyarrow each raise their own
         first = (str(e).splitlines() or [""])[0]
-        told = told_by_content(path, path.suffix, of_text=path.suffix != ".parquet")
+        told = told_by_content(path, path.suffix)
         raise DataError(f"cannot read {path}: {told or f'{type(e).__name__}: {first}'}") from e
-
-
-def nothing_in(path: Path) -> str:
-    """The sentence for a table without a header."""
-    return f"{path} is empty; expected the names of the columns in its first line, then a line for each row"
 
 
 def read_table(
@@ -74,16 +73,19 @@ def read_table(
     longest: Mapping[str, int] | None = None,
 ) -> tuple[Raw, Roles]:
     """Rows of a table. `folder`: where file names start from and where `<modality>.npy` files lie; None: in memory."""
-    frame = frame.rename(columns=str)
-    doubled = frame.columns[frame.columns.duplicated()]
-    if len(doubled):
-        raise DataError(f"{name}: column {doubled[0]!r} occurs twice")
+    frame = _with_named_columns(frame, name)
     columns = list(frame.columns)
     for c in columns:
         if frame[c].dtype.kind == "c":
             raise DataError(f"{name}: column {c!r} holds {frame[c].dtype}; expected real numbers")
     roles = find(columns)
-    raw = Raw(name, len(frame), {}, columns={c: _values(frame[c]) for c in roles.names}, longest=longest or {})
+    raw = Raw(
+        name,
+        len(frame),
+        {},
+        columns={c: _role(frame[c], name, c in roles.target) for c in roles.names},
+        longest=longest or {},
+    )
     names = text(raw.columns[roles.ids]) if roles.ids else np.arange(len(frame)).astype(str)
     rows = [f"row {i}" if names[i] == str(i) else f"row {i} (id {str(names[i])!r})" for i in range(len(frame))]
     dense = [t for t in roles.target if t.endswith(FILE_COLUMN)]
@@ -103,15 +105,29 @@ def read_table(
     return raw, roles
 
 
-def _values(column: pd.Series) -> NDArray:
-    """As numpy; pandas' own missing values become None or NaN."""
+def _with_named_columns(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The table with its columns named by different strings; the levels of its index that have a name are columns."""
     import pandas as pd
 
-    if pd.api.types.is_bool_dtype(column.dtype) or pd.api.types.is_integer_dtype(column.dtype):
-        return column.to_numpy(object) if column.isna().any() else column.to_numpy()
-    if pd.api.types.is_float_dtype(column.dtype):
-        return column.to_numpy(float)
-    return column.to_numpy(object)
+    if isinstance(frame.columns, pd.MultiIndex):
+        raise DataError(
+            f"{name}: the columns have {frame.columns.nlevels} levels (a MultiIndex); join them first: "
+            "frame.columns = ['.'.join(map(str, c)) for c in frame.columns]"
+        )
+    for c in frame.columns:
+        if not isinstance(c, str | int | np.integer):
+            raise DataError(f"{name}: a column is called {c!r} ({type(c).__name__}); columns are named by strings")
+    levels = [level for level in frame.index.names if level is not None and level not in frame.columns]
+    frame = frame.reset_index(level=levels) if levels else frame
+    frame = frame.rename(columns=str)
+    doubled = frame.columns[frame.columns.duplicated()]
+    if len(doubled):
+        raise DataError(f"{name}: column {doubled[0]!r} occurs twice")
+    return frame
+
+
+def _role(column: pd.Series, name: str, target: bool) -> NDArray:
+    return role_values(series_values(column), f"{name}: column {str(column.name)!r}", target)
 
 
 def _found(frame: pd.DataFrame, free: Sequence[str], folder: Path | None, name: str) -> dict[str, None]:
@@ -127,6 +143,8 @@ def _found(frame: pd.DataFrame, free: Sequence[str], folder: Path | None, name: 
             row_files |= set(frame[c].astype(str))
         elif "." in c.strip("."):
             found[c.split(".", 1)[0]] = None
+        elif holds_lists(frame[c]):
+            found[c] = None
     if folder is not None and Path(name).stem == "metadata":
         for path in sorted(folder.iterdir()):
             if path.suffix in ARRAY_FILES and path.name not in row_files:
@@ -180,24 +198,23 @@ def in_order(columns: Iterable[str]) -> list[str]:
 
 
 def _add_columns(raw: Raw, m: str, frame: pd.DataFrame, cells: Sequence[str], rows: Sequence[str]) -> None:
-    """(N, D) float32, NaN where a cell is empty; absent where all are."""
-    import pandas as pd
-
+    """(N, D) float32, NaN where a cell is empty; absent where all are. A column of lists is a vector by itself."""
+    where = f"{raw.name}: modality {m!r}"
+    if len(cells) == 1 and holds_lists(frame[cells[0]]):
+        where = f"{where}, column {cells[0]!r}"
+        _add_stacked(raw, m, list_rows(frame[cells[0]], where, rows), rows)
+        return
     out = np.empty((len(frame), len(cells)), np.float32)
     for k, c in enumerate(cells):
-        column = frame[c]
-        if not pd.api.types.is_numeric_dtype(column.dtype):
-            numbers = pd.to_numeric(column, errors="coerce")
-            for i in np.flatnonzero(numbers.isna().to_numpy()).tolist():
-                cell = column.iloc[i]
-                if not pd.isna(cell) and str(cell).strip() not in EMPTY:
-                    raise DataError(
-                        f"{raw.name}: modality {m!r}, {rows[i]}, column {c!r}: {cell!r} is not a number "
-                        "(leave the cell empty where there is no value)"
-                    )
-            column = numbers
-        out[:, k] = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        out[:, k] = float32(column_numbers(frame[c], where, rows), f"{where}, column {c!r}", rows)
     raw.inputs[m], raw.present[m], raw.features[m] = out, np.asarray(~np.isnan(out).all(1)), tuple(cells)
+
+
+def _add_stacked(raw: Raw, m: str, arrays: Sequence[NDArray | None], names: Sequence[str]) -> None:
+    """An array per row."""
+    raw.inputs[m], raw.present[m], lengths = stack_rows(raw.name, m, arrays, names, raw.longest.get(m, 0))
+    if lengths is not None:
+        raw.lengths[m] = lengths
 
 
 def _read_each(
@@ -233,14 +250,11 @@ def _label_maps(raw: Raw, t: str, folder: Path | None, rows: Sequence[str]) -> N
 
 def _add_files(raw: Raw, m: str, column: pd.Series, folder: Path | None, rows: Sequence[str], dense: bool) -> None:
     """A file per row; an empty cell is a row without the modality."""
-    values = _values(column)
+    values = _role(column, raw.name, False)
     arrays = _read_each(values, f"{raw.name}: modality {m!r}", folder, rows, lambda path: load_array(path, m))
     arrays = [a[:, :, None] if dense and a is not None and a.ndim == 2 else a for a in arrays]
     labels = [f"{row} ({value})" for row, value in zip(rows, values)]
-    x, present, lengths = stack_rows(raw.name, m, arrays, labels, raw.longest.get(m, 0))
-    raw.inputs[m], raw.present[m] = x, present
-    if lengths is not None:
-        raw.lengths[m] = lengths
+    _add_stacked(raw, m, arrays, labels)
 
 
 def _add_array(raw: Raw, m: str, path: Path, dense: bool) -> None:
@@ -255,6 +269,6 @@ def _add_array(raw: Raw, m: str, path: Path, dense: bool) -> None:
             f"{path} has shape {x.shape}, but {raw.name} has {raw.n} rows; its first axis must be the rows. "
             "If it is no modality, name those that are (modalities=…)"
         )
-    raw.inputs[m] = as_modality(x, dense)
+    raw.inputs[m] = as_modality(x, str(path), dense)
     if lengths is not None:
         raw.lengths[m] = raw.per_row(f"lengths in {path.name}", lengths, "iu")

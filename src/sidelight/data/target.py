@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sidelight.data.cells import is_decimal_comma
 from sidelight.data.dataset import TASKS
+from sidelight.data.doubts import check_class_names, check_words, numbers_of, refuse_one_hot, without_none
 from sidelight.data.images import LARGEST
 from sidelight.data.raw import Raw, Roles, empty, text
-from sidelight.data.rows import is_lazy, name_row
+from sidelight.data.rows import float32, is_lazy, name_row
+from sidelight.data.spellings import warn_of_names
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
 
 
@@ -46,43 +49,38 @@ def encode_target(raw: Raw, roles: Roles, ids: NDArray, task: str | None, ignore
     if dense:
         target = _pixels(raw, dense[0], ids, ignore_index)
         return target if raw.labelled is None else replace(target, labelled=target.labelled & raw.labelled)
+    check_class_names(raw)
     columns: dict[str, NDArray] = {}
     for t in roles.target:
         column = raw.columns[t]
         names = [t] if column.ndim == 1 else [f"{t}.{k}" for k in range(column.shape[1])]
         columns |= dict(zip(names, column.reshape(raw.n, -1).T))
     if task is None:
-        task = _guess_task(raw, columns)
+        task = _guess_task(raw, columns, ids)
     target = _values(raw, columns, ids) if task == "regression" else _classes(raw, columns, ids)
     if raw.labelled is None:
         return target
     return replace(target, labelled=target.labelled & raw.labelled)  # Dataset blanks the others' target
 
 
-def _numbers(values: NDArray) -> NDArray | None:
-    """The non-empty values as float64, NaN elsewhere; None if one is not a number."""
-    missing = empty(values)
-    out = np.full(len(values), np.nan)
-    try:
-        out[~missing] = np.asarray(values[~missing]).astype(np.float64)
-    except (TypeError, ValueError):
-        return None
-    return out
-
-
-def _guess_task(raw: Raw, columns: Mapping[str, NDArray]) -> str:
+def _guess_task(raw: Raw, columns: Mapping[str, NDArray], ids: NDArray) -> str:
     if raw.class_names:
         return "classification"
     if len(columns) > 1:
+        refuse_one_hot(raw, columns)
         return "regression"
-    (values,) = columns.values()
+    ((name, values),) = columns.items()
     kept = values[~empty(values)]
-    numbers = _numbers(values)
+    numbers = numbers_of(values)
+    if numbers is None:
+        check_words(raw, name, values, ids)
     if numbers is None or all(isinstance(v, bool | np.bool_) for v in kept.tolist()):
         return "classification"
     known = numbers[~np.isnan(numbers)]
     whole = bool(np.all(known == np.round(known)))
-    fraction = values.dtype.kind == "f" or any("." in str(v) or "e" in str(v).lower() for v in kept.tolist())
+    fraction = values.dtype.kind == "f" or any(
+        "." in str(v) or "e" in str(v).lower() for v in kept.tolist() if not isinstance(v, bool | np.bool_)
+    )
     if whole and not fraction:
         return _integers(raw, known)
     if whole and len(known) < len(values) and len(np.unique(known)) <= 20:
@@ -111,15 +109,17 @@ def _integers(raw: Raw, values: NDArray) -> str:
 def _values(raw: Raw, columns: Mapping[str, NDArray], ids: NDArray) -> Target:
     out = []
     for name, values in columns.items():
-        numbers = _numbers(values)
+        numbers = numbers_of(values)
         if numbers is None:
-            i = next(i for i, v in enumerate(values) if _numbers(values[i : i + 1]) is None)
+            i = next(i for i, v in enumerate(values) if numbers_of(values[i : i + 1]) is None)
             raise DataError(
                 f"{raw.name}: {name_row(i, ids)}: target {name!r} is {values[i]!r}; regression needs a number "
-                "(or an empty cell: unlabelled)"
+                + ("with a decimal point" if is_decimal_comma(values[i]) else "(or an empty cell: unlabelled)")
             )
         out.append(numbers)
-    array = np.stack(out, 1).astype(np.float32)
+    array = float32(
+        np.stack(out, 1), f"{raw.name}: target {', '.join(columns)!r}", [name_row(i, ids) for i in range(raw.n)]
+    )
     return Target(array, np.asarray(~np.isnan(array).all(1)), "regression", tuple(columns))
 
 
@@ -127,20 +127,22 @@ def _classes(raw: Raw, columns: Mapping[str, NDArray], ids: NDArray) -> Target:
     if len(columns) != 1:
         raise DataError(f"{raw.name}: classification needs one target column, but got {len(columns)}: {list(columns)}")
     ((name, values),) = columns.items()
-    numbers = _numbers(values)
+    numbers = numbers_of(values)
     if raw.class_names:
         return _named_codes(raw, name, numbers, values, ids)
-    labelled = ~empty(values)
+    labelled = ~empty(values) if raw.labelled is None else ~empty(values) & raw.labelled
     words = text(values)
     if numbers is not None:
         for i in np.flatnonzero(np.isinf(numbers)):
             raise DataError(f"{raw.name}: {name_row(int(i), ids)}: target {name!r} is {values[i]}; expected a class")
         if all(float(v).is_integer() for v in numbers[labelled]):  # "1.0" is class "1"; "01" stays "01"
             words = np.array([w.split(".")[0] if "." in w else w for w in words])
+            labelled = without_none(raw, name, numbers, labelled)
         order = {words[i]: numbers[i] for i in np.flatnonzero(labelled)}
         labels = sorted(order, key=lambda w: (order[w], w))
     else:
         labels = sorted(set(words[labelled].tolist()))
+    warn_of_names(raw.name, f"target {name!r}", map(str, labels), "class", "")
     codes = {w: c for c, w in enumerate(labels)}
     return Target(np.array([codes.get(w, -1) for w in words]), labelled, "classification", tuple(map(str, labels)))
 

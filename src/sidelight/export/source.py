@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from sidelight.data.load import locate
 from sidelight.data.raw import DEFAULT_NAMES
-from sidelight.data.tables import ARRAY_FILES, FILE_COLUMN
+from sidelight.data.tables import ARRAY_FILES, FILE_COLUMN, separator_of
+from sidelight.delimited import read_header
 from sidelight.errors import DataError, SidelightWarning
 from sidelight.export.checks import refused
 from sidelight.export.student import Student
@@ -80,9 +80,8 @@ def names_in(source: Any) -> list[str]:
             import pyarrow.parquet
 
             return list(pyarrow.parquet.read_schema(path).names)
-        sep = "\t" if path.suffix == ".tsv" else ","
-        return [str(c) for c in pd.read_csv(path, sep=sep, nrows=0, encoding="utf-8-sig").columns]
-    except Exception:  # pandas, pyarrow and zipfile each raise their own
+        return [name for name in read_header(path, separator_of(path)) if name]
+    except Exception:  # numpy, pyarrow and zipfile each raise their own
         return []
 
 

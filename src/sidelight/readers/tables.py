@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from sidelight.delimited import read_delimited
 from sidelight.errors import DataError, unknown
 from sidelight.files import check_file
 
@@ -26,23 +27,19 @@ def read_lines(path: Path, encoding: str = "utf-8-sig") -> list[str]:
 
 
 def read_cells(path: Path, columns: Sequence[str], separator: str = ",") -> list[tuple[int, dict[str, str]]]:
-    """(row, cells by column) of a table with a header, which is row 1; raises DataError naming file, row and column."""
-    lines = read_lines(path)
-    header = [name.strip() for name in lines[0].split(separator)]
+    """(row, cells by column) of a table with a header, which is row 1.
+
+    Raises DataError naming file, row and column; every line must be as wide as the header (`read_delimited`).
+    """
+    table = read_delimited(path, separator)
     for name in columns:
-        if name not in header:
-            raise DataError(f"{path}: {unknown('column', name, header)}")
-    if len(lines) == 1:
+        if name not in table.names:
+            raise DataError(f"{path}: {unknown('column', name, table.names)}")
+        table.check_once(name)
+    if not len(table):
         raise DataError(f"{path} has a header and no rows")
-    out = []
-    for i, line in enumerate(lines[1:], 2):
-        if not line.strip():
-            continue
-        cells = [cell.strip() for cell in line.split(separator)]
-        if len(cells) != len(header):
-            raise DataError(f"{path}: row {i} has {len(cells)} cells; expected {len(header)}: {', '.join(header)}")
-        out.append((i, dict(zip(header, cells))))
-    return out
+    rows = zip(*(column.str.strip() for _, column in table.cells.items()))
+    return [(int(line), dict(zip(table.names, cells))) for line, cells in zip(table.lines, rows)]
 
 
 def number(text: str, where: str) -> float:

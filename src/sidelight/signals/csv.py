@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sidelight.delimited import Delimited, read_delimited
 from sidelight.errors import ConfigError, DataError, unknown
-from sidelight.files import check_file, told_by_content
 from sidelight.signals.recording import Recording, check_rate, check_times
 
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -37,8 +36,8 @@ def read_csv(
     recording's start. tolerance, largest_gap: of `check_times`.
 
     Rows are counted as an editor counts lines: the header is row 1. Raises DataError naming file, row, column and
-    value: missing or empty file, missing column, a cell that is empty, no number or not finite, and times that are out
-    of order, have gaps or contradict the declared rate.
+    value: missing or empty file, a line with more or fewer cells than the header, missing column, a cell that is empty,
+    no number or not finite, and times that are out of order, have gaps or contradict the declared rate.
     """
     path = Path(path)
     if time_unit not in SECONDS:
@@ -58,18 +57,27 @@ def read_csv(
         raise ConfigError(f"{path}: name the sampling rate (rate=…) or the column of timestamps (time=…)")
     wanted = [*columns, *([time] if time else [])]
     what = f"modality {modality!r}, " if modality else ""
-    table = _read(path, separator)
+    table = read_delimited(path, separator)
+    if not len(table):
+        raise DataError(f"{path} has a header and no rows")
     for name in wanted:
-        if name not in table.columns:
-            hint = " Is the separator another one (separator)?" if len(table.columns) == 1 else ""
-            raise DataError(f"{path}: {what}{unknown('column', name, table.columns)}{hint}")
-        _check_once(path, separator, name, table.columns)
-    numbers = {name: _numbers(path, what, name, table[name].to_numpy()) for name in wanted}
+        if name not in table.names:
+            hint = " Is the separator another one (separator)?" if len(table.names) == 1 else ""
+            raise DataError(f"{path}: {what}{unknown('column', name, table.names)}{hint}")
+        table.check_once(name)
+    for i in np.flatnonzero(np.diff(table.lines) != 1)[:1]:
+        raise DataError(f"{path}: {what}row {table.lines[i] + 1} is empty; expected a number in {wanted[0]!r}")
+    numbers = {name: _numbers(table, what, name) for name in wanted}
     start = 0.0
     if time:
         times = numbers[time] * SECONDS[time_unit]
         found = check_times(
-            times, rate, f"{path}: {modality or time!r}", tolerance=tolerance, largest_gap=largest_gap, first_row=2
+            times,
+            rate,
+            f"{path}: {modality or time!r}",
+            tolerance=tolerance,
+            largest_gap=largest_gap,
+            first_row=int(table.lines[0]),
         )
         start, rate = float(times[0]), rate or found
     assert rate is not None
@@ -77,50 +85,18 @@ def read_csv(
     return Recording(values, rate, unit, start, tuple(columns), modality or "signal", str(path))
 
 
-def _read(path: Path, separator: str) -> Any:
-    """The table, every cell as text."""
+def _numbers(table: Delimited, what: str, column: str) -> NDArray[np.float64]:
     import pandas as pd
 
-    check_file(path)
-    if path.stat().st_size and (told := told_by_content(path, of_text=True)):
-        raise DataError(f"cannot read {path}: {told}")
-    try:
-        table = pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False
-        )
-    except pd.errors.EmptyDataError:
-        raise DataError(f"{path} is empty; expected a header and rows of numbers") from None
-    except (pd.errors.ParserError, UnicodeDecodeError, ValueError) as error:
-        raise DataError(f"cannot read {path}: truncated or no CSV file ({' '.join(str(error).split())})") from None
-    if not len(table):
-        raise DataError(f"{path} has a header and no rows")
-    table.columns = [str(c).strip() for c in table.columns]
-    return table
-
-
-def _check_once(path: Path, separator: str, name: str, columns: Any) -> None:
-    """Raises DataError where the header has a name twice; pandas calls the second one name.1."""
-    import pandas as pd
-
-    if f"{name}.1" in columns:
-        header = pd.read_csv(path, sep=separator, dtype=str, header=None, nrows=1, index_col=False).iloc[0]
-        if (count := int((header.str.strip() == name).sum())) > 1:
-            raise DataError(
-                f"{path}: row 1: column {name!r} occurs {count} times; every column needs a name of its own"
-            )
-
-
-def _numbers(path: Path, what: str, column: str, cells: NDArray) -> NDArray[np.float64]:
-    import pandas as pd
-
-    numbers = np.asarray(pd.to_numeric(pd.Series(cells), errors="coerce"), np.float64)
+    cells = table.cells[table.names.index(column)]
+    numbers = np.asarray(pd.to_numeric(cells, errors="coerce"), np.float64)
     bad = ~np.isfinite(numbers)
     for i in np.flatnonzero(bad)[:1]:
-        cell = cells[i].strip() if isinstance(cells[i], str) else ""  # a short row's cells are no text
+        cell = cells.iloc[i].strip()
         found = f"is {cell!r}" if cell else "is empty"
         end = "; it is the last row: is the file truncated?" if i == len(cells) - 1 else ""
         raise DataError(
-            f"{path}: row {i + 2}, {what}column {column!r} {found}; expected a number "
+            f"{table.path}: row {table.lines[i]}, {what}column {column!r} {found}; expected a number "
             f"({int(bad.sum())} such cells){end}"
         )
     return numbers

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from sidelight.delimited import missing, read_delimited
 from sidelight.errors import ConfigError, DataError
-from sidelight.files import check_file, told_by_content
 
 SIZE = 112
 TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
@@ -53,14 +53,8 @@ def read_faces(path: str | Path) -> Faces:
     import pandas as pd
 
     path = Path(path)
-    check_file(path)
-    if path.stat().st_size and (told := told_by_content(path, of_text=True)):
-        raise DataError(f"cannot read {path}: {told}")
-    try:
-        table = pd.read_csv(path, skipinitialspace=True, index_col=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {' '.join(str(error).split())}") from None
-    table.columns = [str(c).strip() for c in table.columns]
+    file = read_delimited(path)
+    table = file.cells.set_axis(file.names, axis=1)
     box = next((names for names in BOXES if set(names) <= set(table.columns)), None)
     count = sum(bool(re.fullmatch(r"x_\d+", c)) for c in table.columns)
     marks = [f"{axis}_{i}" for i in range(count) for axis in "xy"]
@@ -70,15 +64,18 @@ def read_faces(path: str | Path) -> Faces:
             "x_0,y_0,x_1,…"
         )
     columns = ["frame", *(box or ()), *marks]
+    for c in columns:
+        file.check_once(c)
     values = np.stack([np.asarray(pd.to_numeric(table[c], errors="coerce"), np.float64) for c in columns], 1)
-    for i, c in np.argwhere(~np.isfinite(values) & table[columns].notna().to_numpy())[:1]:
+    written = np.stack([~missing(table[c]) for c in columns], 1)
+    for i, c in np.argwhere(~np.isfinite(values) & written)[:1]:
         raise DataError(
-            f"{path}: row {i + 2}, column {columns[c]!r} is {table[columns[c]].iloc[i]!r}; expected a number"
+            f"{path}: row {file.lines[i]}, column {columns[c]!r} is {table[columns[c]].iloc[i]!r}; expected a number"
         )
-    return _faces(path, values, box, bool(marks))
+    return _faces(path, values, file.lines, box, bool(marks))
 
 
-def _faces(path: Path, values: NDArray, box: tuple[str, ...] | None, marks: bool) -> Faces:
+def _faces(path: Path, values: NDArray, lines: NDArray, box: tuple[str, ...] | None, marks: bool) -> Faces:
     kept = np.flatnonzero(np.isfinite(values).all(1))
     if not kept.size:
         raise DataError(f"{path} has no faces: no row without an empty cell")
@@ -86,16 +83,16 @@ def _faces(path: Path, values: NDArray, box: tuple[str, ...] | None, marks: bool
     values = values[kept]
     frames = values[:, 0].astype(np.int64)
     for i in np.flatnonzero((frames != values[:, 0]) | (frames < 0))[:1]:
-        raise DataError(f"{path}: row {kept[i] + 2}: frame {values[i, 0]:g}; expected a whole number from 0 on")
+        raise DataError(f"{path}: row {lines[kept[i]]}: frame {values[i, 0]:g}; expected a whole number from 0 on")
     for i in np.flatnonzero(np.diff(frames) == 0)[:1]:
-        raise DataError(f"{path}: row {kept[i + 1] + 2}: frame {frames[i]} a second time; keep one face a frame")
+        raise DataError(f"{path}: row {lines[kept[i + 1]]}: frame {frames[i]} a second time; keep one face a frame")
     boxes = None
     if box:
         boxes = values[:, 1:5].copy()
         if box[-1] == "h":
             boxes[:, 2:] += boxes[:, :2]
         for i in np.flatnonzero((boxes[:, 2:] <= boxes[:, :2]).any(1))[:1]:
-            raise DataError(f"{path}: row {kept[i] + 2}: the box {boxes[i].tolist()} (x1, y1, x2, y2) has no area")
+            raise DataError(f"{path}: row {lines[kept[i]]}: the box {boxes[i].tolist()} (x1, y1, x2, y2) has no area")
     points = values[:, 5 if box else 1 :].reshape(len(values), -1, 2) if marks else None
     return Faces(frames, boxes, points, str(path))
 
