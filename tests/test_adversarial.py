@@ -46,7 +46,7 @@ def test_the_critic_names_the_teachers_classes_and_what_is_made_up():
     method, rows = fresh(torch.float32), make_rows("classification", "complete")
     critics = method.groups()["critic"]
     optimiser = torch.optim.Adam(critics, 3e-2)
-    for _ in range(150):
+    for _ in range(400):
         group, terms = next(iter(method.steps(rows, Clock())))
         assert group == "critic"
         optimiser.zero_grad()

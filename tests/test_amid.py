@@ -18,7 +18,7 @@ from sidelight.methods.discriminators import Discriminators
 from sidelight.networks.network import outputs
 from sidelight.testing import CHECKS, Subject
 from sidelight.training import fit
-from support import AVAILABLE, PRIVILEGED, SHAPES, build_standalone, standalone_parts, task_of
+from support import AT_ONCE, AVAILABLE, PRIVILEGED, SHAPES, build_standalone, standalone_parts, task_of
 
 CLASSES = torch.tensor([0, 0, 0, 1, 2, 2])
 SWITCHES = {
@@ -123,7 +123,7 @@ def test_batches_without_a_pair_are_finite(size):
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_every_switch_keeps_the_contract(switch, check):
-    built = amid("both", **SWITCHES[switch])
+    built = amid("both", **(AT_ONCE["amid"] | SWITCHES[switch]))
     check(Subject(lambda dtype: copy.deepcopy(built).to(dtype), rows("both"), AVAILABLE, PRIVILEGED))
 
 

@@ -195,7 +195,7 @@ def test_what_a_t_net_reads_in_the_student_is_what_it_was_trained_on():
     ("method", "options", "dropped"),
     [
         ("amid", AT_ONCE["amid"], {"task", "teacher", "jsd"}),
-        ("amid", {"warmup": 0, "fixed_auxiliary": False}, {"task", "teacher", "jsd"}),
+        ("amid", AT_ONCE["amid"] | {"fixed_auxiliary": False}, {"task", "teacher", "jsd"}),
         ("osmd", {"jdn": "feature"}, {"task"}),
         ("osmd", {"jdn": "relation", "ctn": "autoencoder"}, {"task"}),
         ("osmd", {}, {"task", "jdn"}),  # whose second half is a divergence of predictions

@@ -113,7 +113,7 @@ def test_files_that_are_no_table(tmp_path: Path, content: bytes, says: str) -> N
 def test_folders_and_separators_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         read_delimited(tmp_path / "none.csv")
-    with pytest.raises(DataError, match="not a file"):
+    with pytest.raises(DataError, match="is a folder; expected a file"):
         read_delimited(tmp_path)
     with pytest.raises(ConfigError, match="separator '::'; expected the one character"):
         read_delimited(tmp_path / "none.csv", "::")
