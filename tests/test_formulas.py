@@ -45,8 +45,8 @@ def test_predict_writes_ids_as_they_are_unless_told(run, tmp_path, capsys):
 
 def test_a_null_character_in_a_path_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DiskError, match="null character, which no path can"):
+    with pytest.raises(DiskError, match="NUL character, which no path can"):
         write_atomic("a\0b", "x")
-    with pytest.raises(DiskError, match="null character"), write_folder_atomic("a\0b"):
+    with pytest.raises(DiskError, match="NUL character"), write_folder_atomic("a\0b"):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -137,7 +137,7 @@ class Call:
         ("pickle", "could execute code"),
         ("list", "holds a list, not tensors by name"),
         ("empty", "holds no tensors by name; it has epoch"),
-        ("text.safetensors", "truncated, or not a safetensors file"),
+        ("text.safetensors", "it is text, beginning with 'no weights'"),
         ("absent", "does not exist"),
     ],
 )

@@ -112,8 +112,8 @@ def load_student(
         encoders, hallucinators: modality -> module, for those that are not sidelight's own; the weights come from the
             file.
 
-    Nothing in the file is executed, and its checksum is compared (files of earlier versions have none). Raises RunError for a
-    file that is missing, truncated, foreign, written by a newer version, damaged, or of another task.
+    Nothing in the file is executed, and its checksum is compared (files of earlier versions have none). Raises RunError
+    for a file that is missing, truncated, foreign, written by a newer version, damaged, or of another task.
     """
     path = _locate(Path(path))
     tensors, metadata = read_tensors(path, mend=MEND)
