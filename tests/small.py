@@ -127,7 +127,7 @@ def outcome(run: Path) -> dict[str, Any]:
         for name in FILES:
             left[f"{job.name}/{name}"] = hashlib.sha256((job / name).read_bytes()).hexdigest()
         record = json.loads((job / "job.json").read_text())
-        left[f"{job.name}/job.json"] = {k: v for k, v in record.items() if k != "seconds"}
+        left[f"{job.name}/job.json"] = {k: v for k, v in record.items() if k not in ("seconds", "sha256")}
         left[f"{job.name}/curves.csv"] = curves(job).to_csv()
     for file in sorted(run.glob("shared/[!.]*")):
         left[f"shared/{file.name}"] = hashlib.sha256(file.read_bytes()).hexdigest()

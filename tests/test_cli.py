@@ -288,7 +288,7 @@ def test_predict_prints_csv_or_writes_a_file(fake, capsys):
     assert main(["predict", "runs/x", "rows.csv", *words]) == 0
     assert capsys.readouterr().out == "1 predictions: out.csv\n"
     assert calls[-2] == ("load_student", ("runs/x",), {})
-    settled = {"ignore_privileged": True, "group": None, "ids": "row", "on_error": "skip"}
+    settled = {"ignore_privileged": True, "group": None, "ids": "row", "on_error": "skip", "escape": False}
     assert calls[-1] == ("predict_file", ("the student", "rows.csv", "out.csv"), settled)
 
 

@@ -28,10 +28,11 @@ from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning
 from sidelight.experiment import cell as cell_module
 from sidelight.experiment import execute
 from sidelight.experiment import run as run_config
+from sidelight.experiment.environment import environment, fingerprint
 from sidelight.experiment.fold_data import FoldData
 from sidelight.experiment.jobs import Job, later
 from sidelight.experiment.progress import Progress
-from sidelight.experiment.runner import environment, fingerprint, settle
+from sidelight.experiment.runner import settle
 from sidelight.experiment.study import Study
 from sidelight.methods import METHODS as REGISTRY
 from sidelight.report import write_report
@@ -856,6 +857,7 @@ def rewritten(run: Path, job: str, **facts: Any) -> None:
     file = run / "jobs" / job / "job.json"
     record = json.loads(file.read_text())
     record["metrics"] |= facts.pop("metrics", {})
+    del record["sha256"]  # as an earlier version wrote it
     file.write_text(json.dumps(record | facts))
 
 

@@ -27,8 +27,8 @@ from sidelight.data.prepared import Facts, write_prepared
 from sidelight.data.preprocess import Preprocessor
 from sidelight.data.recordings import Depth, Image, Labels
 from sidelight.errors import ConfigError, DataError
+from sidelight.experiment.environment import fingerprint
 from sidelight.experiment.fold_data import FoldData
-from sidelight.experiment.runner import fingerprint
 from sidelight.methods import Supervised
 from sidelight.methods.kept import Live
 from sidelight.networks.build import build_network

@@ -22,8 +22,8 @@ from sidelight.data.pictures import Depth, Image
 from sidelight.data.prefetch import ready_batches
 from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import ConfigError, DataError, SidelightWarning
+from sidelight.experiment.environment import environment, fingerprint
 from sidelight.experiment.fold_data import FoldData
-from sidelight.experiment.runner import environment, fingerprint
 from sidelight.export import load_student, predict_file
 from sidelight.methods import Supervised
 from sidelight.networks.build import build_network

@@ -94,13 +94,13 @@ class TestStore:
         assert "kl" not in set(results["method"])
         assert len(results) == 6
 
-    def test_a_job_stored_twice_counts_once(self, tmp_path):
+    def test_a_copied_job_is_named_and_counts_once(self, tmp_path):
         run = make_run(tmp_path / "run", folds=1, seeds=1)
         jobs = run / "jobs"
         (run / "plan.json").unlink()
         (jobs / "copy").mkdir()
         (jobs / "copy" / "job.json").write_bytes((jobs / "kl-l0.2-f0-s0" / "job.json").read_bytes())
-        with pytest.warns(SidelightWarning, match="stored twice"):
+        with pytest.warns(SidelightWarning, match=r"of the job 'kl-l0\.2-f0-s0', not of 'copy': .* renamed or copied"):
             assert len(load_results(run)) == 7
 
     def test_jobs_of_an_earlier_plan_are_left_out(self, tmp_path):

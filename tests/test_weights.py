@@ -41,7 +41,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
     [
         ("own", ""),
         ("absent", "does not exist"),
-        ("damaged", "is no weights file, or it is damaged"),
+        ("damaged", "truncated, or not a safetensors file"),
         ("other", "none of its 1 tensors belongs to this network"),
         ("nan", "holds NaN or infinity"),
         ("modality", "unknown modality 'phon'"),
@@ -137,7 +137,7 @@ class Call:
         ("pickle", "could execute code"),
         ("list", "holds a list, not tensors by name"),
         ("empty", "holds no tensors by name; it has epoch"),
-        ("text.safetensors", "no weights file, or it is damaged"),
+        ("text.safetensors", "it is text, beginning with 'no weights'"),
         ("absent", "does not exist"),
     ],
 )

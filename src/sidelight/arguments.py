@@ -169,6 +169,9 @@ def build_parser() -> Parser:
         default="raise",
         help="skip: leave out rows that cannot be read",
     )
+    predict.add_argument(
+        "--escape", action="store_true", help="for spreadsheets: no id or class is written as a formula (=, +, -, @)"
+    )
 
     export = verb("export", "turn a student into a file for other runtimes, compared with torch to 1e-4")
     export.add_argument("student", metavar="RUN_OR_STUDENT", help="run folder, or student.safetensors")

@@ -113,7 +113,7 @@ def predict_verb(args: argparse.Namespace) -> None:
 
     student = load_student(args.student)
     ignore = args.ignore_privileged
-    names = {"group": args.group, "ids": args.ids, "on_error": args.on_error}
+    names = {"group": args.group, "ids": args.ids, "on_error": args.on_error, "escape": args.escape}
     said = predict_file(student, args.rows, args.output, ignore_privileged=ignore, **names)
     if args.output is None:
         said.to_csv(sys.stdout, index=False, float_format="%.6g")

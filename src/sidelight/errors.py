@@ -23,6 +23,10 @@ class RunError(SidelightError, RuntimeError):
     """A stored run, checkpoint or model file cannot be used as asked."""
 
 
+class CheckpointError(RunError):
+    """A checkpoint is damaged, or of another job; the job can be trained from its beginning."""
+
+
 class DiskError(RunError):
     """A file or folder cannot be written: the disk is full, or not writable."""
 

@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 
 from sidelight.data.images import IMAGE_FILES, channels_first, read_image, stack_images
 from sidelight.data.rows import float32
-from sidelight.errors import DataError
+from sidelight.errors import DataError, RunError
 from sidelight.files import check_file, told_by_content
 from sidelight.machine import memory
+from sidelight.tensorfile import read_arrays
 
 MAGIC = b"\x93NUMPY"
-NUMPY_KINDS = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64")
-TORCH_KINDS = ("BF16", "F8_E4M3", "F8_E5M2")
-"""Kinds of numbers in a .safetensors that numpy has, and those that only torch has."""
 
 
 def load_npz(path: Path) -> dict[str, NDArray]:
@@ -99,33 +97,16 @@ def load_arrays(path: Path) -> dict[str, NDArray]:
                 check_header(file, path.stat().st_size)
             return {"": np.load(path, allow_pickle=False)}
         if path.suffix == ".safetensors":
-            return load_safetensors(path)
+            return read_arrays(path)
     except DataError:
         raise
-    except Exception as e:  # as above, and safetensors has its own exception types
+    except RunError as e:
+        raise DataError(str(e)) from e
+    except Exception as e:  # as above
         raise DataError(unreadable(path, e)) from e
     raise DataError(
         f"{path}: cannot read {path.suffix or 'a file without suffix'}; expected .npy, .npz or .safetensors"
     )
-
-
-def load_safetensors(path: Path) -> dict[str, NDArray]:
-    """All arrays of a .safetensors; BF16, which numpy has not, as float32."""
-    from safetensors import safe_open
-
-    arrays = {}
-    with safe_open(path, framework="np") as file:
-        names = list(file.keys())
-        kinds = {name: file.get_slice(name).get_dtype() for name in names}
-        arrays = {name: file.get_tensor(name) for name in names if kinds[name] in NUMPY_KINDS}
-    others = [name for name in names if name not in arrays]
-    for name in others:
-        if kinds[name] not in TORCH_KINDS:
-            raise DataError(f"{path}: array {name!r} holds {kinds[name]}; expected integers or floating point")
-    if others:
-        with safe_open(path, framework="pt") as file:
-            arrays |= {name: file.get_tensor(name).float().numpy() for name in others}
-    return {name: arrays[name] for name in names}
 
 
 def unreadable(path: Path, error: BaseException, part: str = "") -> str:

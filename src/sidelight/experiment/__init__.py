@@ -11,7 +11,8 @@ from sidelight.config import Config, load_config
 from sidelight.data import Dataset
 from sidelight.data.load import load_for
 from sidelight.errors import ConfigError, shown
-from sidelight.experiment.cell import Cell, Encoders
+from sidelight.experiment.cell import Cell
+from sidelight.experiment.environment import Encoders
 from sidelight.experiment.jobs import Job
 from sidelight.experiment.parts import Parts
 from sidelight.experiment.runner import execute, jobs_of, settle

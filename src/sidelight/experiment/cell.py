@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
@@ -14,10 +17,12 @@ from sidelight.config import FREE, Config
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
 from sidelight.data.overflow import check_answer
+from sidelight.errors import CheckpointError, RunError, SidelightWarning
+from sidelight.experiment.environment import Encoders, environment, made_with
 from sidelight.experiment.fold_data import FoldData
 from sidelight.experiment.jobs import Job, seed_of
 from sidelight.experiment.parts import Parts
-from sidelight.experiment.record import Similarities, examples, measured, predictions, store_job, subsets
+from sidelight.experiment.record import Similarities, examples, is_stored, measured, predictions, store_job, subsets
 from sidelight.export import Student, load_student
 from sidelight.methods import CONTROLS, Method, Recipe, Supervised, Teacher
 from sidelight.networks.network import Network, Output, gathered
@@ -25,16 +30,28 @@ from sidelight.results.chance import describe_test
 from sidelight.tasks import Task
 from sidelight.training import History, fit
 
-Encoders = Mapping[str, Callable[[tuple[int, ...]], nn.Module]]
-
 
 class Cell:
     """Runs the jobs of one fold and seed; what several of them need is made once and kept.
 
-    encoders: modality -> the user's own encoder, made anew for every network from the shape of one preprocessed row.
+    Args:
+        encoders: modality -> the user's own encoder, made anew for every network from the shape of one preprocessed
+            row.
+        made_with: which data and code every job says that it is of; by default it is found here.
     """
 
-    def __init__(self, config: Config, dataset: Dataset, folder: Path, encoders: Encoders, fold: int, seed: int):
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        folder: Path,
+        encoders: Encoders,
+        fold: int,
+        seed: int,
+        *,
+        made_with: Mapping[str, Any] | None = None,
+    ):
+        self._made_with = made_with
         self.config, self.folder, self.encoders = config, folder, encoders
         self.data = FoldData(config, dataset, fold, seed)
         self.initial, self.order = seed_of(seed, fold, "initial weights"), seed_of(seed, fold, "order and dropout")
@@ -44,7 +61,7 @@ class Cell:
 
     def run(self, job: Job) -> None:
         """Train, test and store one job, unless it is stored."""
-        if (self.folder / "jobs" / job.id / "job.json").is_file():
+        if is_stored(self.folder, job):
             return
         if job.method in CONTROLS:
             self.supervised(job)
@@ -59,9 +76,15 @@ class Cell:
             stored = self.folder / "jobs" / job.id / "model.safetensors"
             parts = Parts(self, job)
             network = parts.network(self.reads(job))
-            if stored.is_file():  # into a new network: a student's own is frozen, and encoders are copied to be trained
+            if is_stored(
+                self.folder, job
+            ):  # into a new network: a student's is frozen, and encoders are copied to train
                 own = {m: e for m, e in self.own_encoders().items() if m in self.reads(job)}
-                network.load_state_dict(load_student(stored, encoders=own).network.state_dict())
+                student = load_student(stored, encoders=own)
+                try:
+                    network.load_state_dict(student.network.state_dict())
+                except RuntimeError as error:
+                    raise RunError(f"{stored} is of another network: {error}. Delete its folder and resume.") from error
                 network.eval()
             else:
                 self._train_and_store(Supervised(network, parts.task), job)
@@ -71,6 +94,11 @@ class Cell:
     def reads(self, job: Job) -> list[str]:
         """What the network of a `baseline` or `teacher` job reads."""
         return self.data.modalities if job.method == "teacher" else self.data.available
+
+    @cached_property
+    def made_with(self) -> Mapping[str, Any]:
+        """Digest of the data, names of encoders, digests of the code of own methods."""
+        return self._made_with or made_with(environment(self.data.dataset, self.encoders, self.config.methods))
 
     def own_encoders(self) -> dict[str, nn.Module]:
         """The user's own encoders, new."""
@@ -89,7 +117,8 @@ class Cell:
     ) -> History:
         """Train a stage; `name` is its checkpoint's, from which a killed run goes on."""
         checkpoint = self.folder / "checkpoints" / f"{name}.pt"
-        history = fit(
+        train_it = partial(
+            fit,
             method,
             train,
             select,
@@ -103,6 +132,12 @@ class Cell:
             watch=similar,
             augment=self.config.augment,
         )
+        try:
+            history = train_it()
+        except CheckpointError as error:  # raised before the method is touched
+            warnings.warn(f"{error} It was deleted, and the job is trained from its beginning.", SidelightWarning, 2)
+            checkpoint.unlink()
+            history = train_it()
         checkpoint.unlink(missing_ok=True)
         return history
 
@@ -129,6 +164,7 @@ class Cell:
             "labels": list(task.labels),
             "higher_is_better": {name: metric.higher_is_better for name, metric in task.metrics().items()},
             **({"subsets": alone} if (alone := subsets(network, test, task)) else {}),
+            "made_with": self._made_with_of(job),
             "config": {name: value for name, value in asdict(self.config).items() if name not in FREE},
         }
         model = self._model(network, job, task, facts)
@@ -149,6 +185,11 @@ class Cell:
             return task.kept(said)
 
         return kept
+
+    def _made_with_of(self, job: Job) -> dict[str, Any]:
+        terms = () if job.method in CONTROLS else Recipe.parse(job.method).terms
+        methods = {term: code for term, code in self.made_with["methods"].items() if term in terms}
+        return {**self.made_with, "methods": methods}
 
     def _model(self, network: Network, job: Job, task: Task, facts: dict[str, object]) -> Student:
         meta = {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sidelight.config import Config
 from sidelight.methods import CONTROLS, Recipe, parse_methods
+from sidelight.results.job import job_id
 
 UNDECIDED = "?"
 """In the place of the best method's name, as long as it is not known."""
@@ -30,8 +31,7 @@ class Job:
     @property
     def id(self) -> str:
         """The name of the job's folder."""
-        control = f"~{self.control}" if self.control else ""
-        return f"{self.method}{control}-l{self.labels:g}-f{self.fold}-s{self.seed}"
+        return job_id(self.method, self.control, self.labels, self.fold, self.seed)
 
 
 def seed_of(*what: object) -> int:

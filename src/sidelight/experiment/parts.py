@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from sidelight.config import Config
 from sidelight.data.batch import Batch
-from sidelight.errors import RunError
+from sidelight.errors import RunError, SidelightWarning
 from sidelight.experiment.jobs import Job
 from sidelight.methods import Hallucination, Method, Supervised, Teacher
 from sidelight.methods.kept import MAPS_IN_MEMORY, Live, Said, Speech
@@ -22,8 +23,8 @@ from sidelight.networks.build import build_network, feature_shape
 from sidelight.networks.hallucination import HallucinationNetwork, freeze, make_hallucinators
 from sidelight.networks.network import Network, Output, outputs
 from sidelight.networks.translation import TranslationNetwork
-from sidelight.results.store import write_atomic
 from sidelight.tasks import Task
+from sidelight.tensorfile import read_tensors, write_tensors
 from sidelight.training import History
 
 if TYPE_CHECKING:
@@ -95,12 +96,43 @@ class Parts:
 
     def _once(self, module: nn.Module, name: str, train: Callable[[], object]) -> None:
         """Train a module, or give it the weights that were kept of it in `shared/`."""
-        stored = self.cell.folder / "shared" / f"{name}.safetensors"
-        if stored.is_file():
-            module.load_state_dict(safetensors.torch.load_file(stored))
-        else:
+        kept = self._kept(name)
+        if kept is None:
             train()
-            write_atomic(stored, safetensors.torch.save(dict(module.state_dict())))
+            self._keep(name, dict(module.state_dict()))
+            return
+        try:
+            module.load_state_dict(kept)
+        except RuntimeError as error:
+            raise RunError(
+                f"{self._file(name)} is of another network: {error}. Delete it to train this one again."
+            ) from error
+
+    def _file(self, name: str) -> Path:
+        return self.cell.folder / "shared" / f"{name}.safetensors"
+
+    def _keep(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        write_tensors(self._file(name), tensors, {"name": name, "data": self.cell.made_with["data"]})
+
+    def _kept(self, name: str) -> dict[str, Tensor] | None:
+        """What was kept by this name in `shared/`; None where nothing was, or where it is damaged, with a warning."""
+        file = self._file(name)
+        if not file.exists():
+            return None
+        try:
+            tensors, told = read_tensors(file, mend="It is made again.")
+        except RunError as error:
+            warnings.warn(str(error), SidelightWarning, stacklevel=2)
+            return None
+        expected = {"name": name, "data": self.cell.made_with["data"]}
+        if told and told != expected:  # of an earlier version there is nothing to compare
+            warnings.warn(
+                f"{file} was made as {told.get('name')!r}, or of other data. It is made again.",
+                SidelightWarning,
+                stacklevel=2,
+            )
+            return None
+        return tensors
 
     def _fit_branch(self, network: Network, reads: Sequence[str], name: str) -> None:
         lacks = {part: lacking(self.rows(part), reads) for part in ("train", "select")}
@@ -157,17 +189,17 @@ class Parts:
         part = torch.as_tensor(self.data.crossfit_parts(self.job.labels, self.config.teacher.crossfit or 5))
         if isinstance(said, Live):
             return Teacher(self._crossfit_live(said, part), part)
-        stored = self.cell.folder / "shared" / f"{self.job.id}-crossfit.safetensors"
-        if stored.is_file():
-            return Teacher(Said(_unflatten(safetensors.torch.load_file(stored))), part)
+        name = f"{self.job.id}-crossfit"
+        if (kept := self._kept(name)) is not None:
+            return Teacher(Said(_unflatten(kept)), part)
         train, flat = self.rows(), _flatten(said.every)
         for p in self._parts_taught(part):
             sibling = self.network(self.cell.reads(self.job))
             self._fit_sibling(sibling, part, p)
             rows = (part == p).nonzero()[:, 0]
-            for name, value in _flatten(outputs(sibling, train, rows)).items():
-                flat[name][rows] = value
-        write_atomic(stored, safetensors.torch.save(flat))
+            for kind, value in _flatten(outputs(sibling, train, rows)).items():
+                flat[kind][rows] = value
+        self._keep(name, flat)
         return Teacher(Said(_unflatten(flat)), part)
 
     def _crossfit_live(self, said: Live, part: Tensor) -> Live:

@@ -21,7 +21,8 @@ from typing import Any
 import torch
 
 from sidelight.errors import ConfigError, RunError, SidelightWarning
-from sidelight.experiment.cell import Cell, Encoders
+from sidelight.experiment.cell import Cell
+from sidelight.experiment.environment import Encoders
 from sidelight.experiment.jobs import Job
 from sidelight.experiment.progress import Progress
 from sidelight.methods import METHODS

@@ -35,6 +35,11 @@ class Progress:
     def _finished(self) -> int:
         return sum(1 for _ in self.jobs.glob("[!.]*/job.json"))
 
+    def recount(self) -> None:
+        """What was found is what is stored now: damaged jobs were removed."""
+        self.found = self._finished()
+        self.bar.update(self.task, completed=self.found)
+
     def expect(self, total: int) -> None:
         """How many jobs there are in all, once that is known."""
         self.total = total

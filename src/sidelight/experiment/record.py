@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +11,28 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor
 
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
 from sidelight.data.dataset import row_values
 from sidelight.data.rows import in_memory
+from sidelight.errors import RunError, SidelightWarning
 from sidelight.experiment.jobs import Job
+from sidelight.export.file import write_description
 from sidelight.losses.structural import cosine_similarity_matrix
 from sidelight.methods import Method
 from sidelight.metrics import confusions, first_hits, nearest
 from sidelight.networks.network import Network, gathered
+from sidelight.results.job import changed_files, read_record, write_record
 from sidelight.results.store import write_folder_atomic
 from sidelight.tasks import Task
 from sidelight.tasks.base import labelled_of
+from sidelight.tensorfile import read_metadata, write_tensors
 from sidelight.training import History
 
+DESCRIPTION = "model.json"
+"""Beside a model, for people: nothing reads it."""
 CHOSEN_EPOCHS = frozenset({0, 1, 2, 5, 10, 20, 40, 80, 160, 320})
 
 
@@ -140,9 +146,9 @@ def store_job(
         truth = similar.probe.truth
         values = row_values(truth.numpy() if isinstance(truth, Tensor) else truth)
         order = torch.from_numpy(np.ascontiguousarray(values))
-        save_file({**similar.matrices, "group": order}, place / "similarity.safetensors")
+        write_tensors(place / "similarity.safetensors", {**similar.matrices, "group": order}, finite=False)
         if shown:
-            save_file(shown, place / "examples.safetensors")
+            write_tensors(place / "examples.safetensors", shown)
         record = {
             "job": vars(job),
             "select": history.best_score,
@@ -150,4 +156,30 @@ def store_job(
             "stopped_epoch": len(history.epochs),
             **facts,
         }
-        (place / "job.json").write_text(json.dumps(record, indent=1))
+        write_record(place, record)
+
+
+def is_stored(folder: Path, job: Job) -> bool:
+    """Whether a job is stored as it was written; what is left of a damaged one is removed, and named in a warning.
+
+    The readable copy of the model's description is written again where it alone is damaged.
+    """
+    place = folder / "jobs" / job.id
+    if not place.exists():
+        return False
+    try:
+        changed = changed_files(place, read_record(place))
+        model = place / "model.safetensors"
+        if changed == [DESCRIPTION]:
+            write_description(model)
+            changed = []
+        elif not changed:
+            read_metadata(model)
+        if not changed:
+            return True
+        reason = f"{place / changed[0]} is missing, or not what was stored."
+    except RunError as error:
+        reason = str(error)
+    warnings.warn(f"{reason} The job is trained again.", SidelightWarning, stacklevel=2)
+    shutil.rmtree(place, ignore_errors=True) if place.is_dir() else place.unlink()
+    return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from functools import partial
 from pathlib import Path
@@ -12,17 +11,19 @@ from sidelight.config import Config
 from sidelight.data import Dataset
 from sidelight.data.load import load_for
 from sidelight.errors import DataError, RunError
-from sidelight.experiment.cell import Cell, Encoders
+from sidelight.experiment.cell import Cell
+from sidelight.experiment.environment import Encoders, environment, made_with
+from sidelight.experiment.folder import begun_with, records
 from sidelight.experiment.jobs import Job
 from sidelight.experiment.pool import run_jobs
 from sidelight.experiment.progress import Progress
-from sidelight.experiment.runner import fingerprint
 from sidelight.experiment.study import Study
 from sidelight.export import load_student
 from sidelight.keywords import known_keywords
 from sidelight.machine import claim
 from sidelight.protocols import WHOLE
 from sidelight.results import metric_columns
+from sidelight.results.job import read_record
 from sidelight.results.store import write_folder_atomic
 
 NO_TEST = "Trained on all rows, so that no row is left to test it: its figures are those of the cross-validation."
@@ -40,9 +41,12 @@ def refit(run: str | Path, data: Dataset | None = None, *, encoders: Encoders | 
         data, encoders: those of the run, where it was begun in Python with data in memory or encoders of one's own.
 
     Raises:
-        RunError: no method has finished, the data cannot be read or are not the run's, or it is running.
+        RunError: no method has finished, a job is damaged (the choice of the method would lack it), the data cannot be
+            read or are not the run's, or it is running.
     """
     study = Study(run)
+    if faults := study.results.attrs["faults"]:
+        raise RunError(f"refit needs a whole run: {' '.join(faults)}")
     config, labels = study.config, study.budgets[-1]
     job = Job(study.best_method(labels), "", labels, WHOLE, config.seed)
     with (study.folder / ".lock").open("a") as lock:
@@ -50,32 +54,43 @@ def refit(run: str | Path, data: Dataset | None = None, *, encoders: Encoders | 
             claim(lock)
         except OSError as error:
             raise RunError(f"another process is running in {study.folder}; wait for it.") from error
-        dataset = _same_data(study.folder, config, data)
+        dataset = _data_of(study.folder, config, data)
+        now = made_with(environment(dataset, encoders or {}, config.methods))
+        _check_same(study.folder, now["data"])
         work = study.folder / "refit-work"
-        make_cell = partial(Cell, config, dataset, work, dict(encoders or {}))
+        if any(r.get("made_with", now)["data"] != now["data"] for r in records(work).values()):
+            shutil.rmtree(work)  # of an earlier try with other data
+        make_cell = partial(Cell, config, dataset, work, dict(encoders or {}), made_with=now)
         run_jobs(make_cell, [job], 1, Progress(work, 1, quiet=True), {})
         own = make_cell(WHOLE, job.seed).own_encoders()
         stored = work / "jobs" / job.id
         student = load_student(
             stored / "model.safetensors", encoders={m: e for m, e in own.items() if m in config.available}
         )
-        student.meta = _told(study, job, student.meta, json.loads((stored / "job.json").read_text()))
+        student.meta = _told(study, job, student.meta, read_record(stored))
         with write_folder_atomic(study.folder / "refit") as place:
             student.save(place)
         shutil.rmtree(work)
     return study.folder / "refit"
 
 
-def _same_data(folder: Path, config: Config, data: Dataset | None) -> Dataset:
+def _data_of(folder: Path, config: Config, data: Dataset | None) -> Dataset:
     """The data set of the run, read again unless it is given."""
     try:
-        dataset = load_for(config) if data is None else data
+        return load_for(config) if data is None else data
     except DataError as error:
         raise RunError(f"the data of {folder} cannot be read: {error} In Python: sl.refit(run, data).") from error
-    then = json.loads((folder / "environment.json").read_text())["data"]["sha256"]
-    if then != fingerprint(dataset):
+
+
+def _check_same(folder: Path, digest: str) -> None:
+    then, _ = begun_with(folder)
+    if not then:
+        raise RunError(
+            f"{folder / 'environment.json'} cannot be read, and the jobs do not say which data they are of, so whether "
+            "these are the same data cannot be told. Restore it from a copy."
+        )
+    if then["data"].get("sha256") != digest:
         raise RunError(f"the data changed since {folder} was begun, so its comparison chose for other rows.")
-    return dataset
 
 
 def _told(study: Study, job: Job, meta: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:

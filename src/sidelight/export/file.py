@@ -14,19 +14,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import ConfigError, RunError, shown
 from sidelight.export.student import Student
-from sidelight.files import check_file, exists, parse_json, told_by_content
+from sidelight.files import check_file, exists, parse_json
 from sidelight.keywords import known_keywords
 from sidelight.networks.build import describe, rebuild
 from sidelight.networks.fusions import Fusion
 from sidelight.results.store import write_atomic
 from sidelight.tasks import describe_task, make_task
+from sidelight.tensorfile import read_metadata, read_tensors, write_tensors
 
 KEY = "sidelight"
 FORMAT, FORMAT_VERSION = "sidelight-student", 1
@@ -80,14 +79,22 @@ def save_student(student: Student, path: str | Path) -> Path:
         path = path / "student.safetensors"
     told = description(student)
     tensors = {
-        f"{part}.{name}": tensor.detach().clone().contiguous()
+        f"{part}.{name}": tensor
         for part, module in (("network", student.network), ("preprocessor", student.preprocessor))
         for name, tensor in module.state_dict().items()
     }
-    content = save(tensors, metadata={KEY: json.dumps(told, ensure_ascii=False, allow_nan=False)})
-    write_atomic(path, content)
-    write_atomic(path.with_suffix(".json"), json.dumps(told, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
+    write_tensors(path, tensors, {KEY: json.dumps(told, ensure_ascii=False, allow_nan=False)})
+    _describe(path, told)
     return path
+
+
+def write_description(path: Path) -> None:
+    """Write the readable JSON beside a student's file again, from the file."""
+    _describe(path, _told(path, read_metadata(path, mend=MEND)))
+
+
+def _describe(path: Path, told: Mapping[str, Any]) -> None:
+    write_atomic(path.with_suffix(".json"), json.dumps(told, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
 
 
 @known_keywords
@@ -105,11 +112,12 @@ def load_student(
         encoders, hallucinators: modality -> module, for those that are not sidelight's own; the weights come from the
             file.
 
-    Nothing in the file is executed. Raises RunError for a file that is missing, truncated, foreign, written by a newer
-    version, damaged, or of another task.
+    Nothing in the file is executed, and its checksum is compared (files of earlier versions have none). Raises RunError
+    for a file that is missing, truncated, foreign, written by a newer version, damaged, or of another task.
     """
     path = _locate(Path(path))
-    told, tensors = _read(path)
+    tensors, metadata = read_tensors(path, mend=MEND)
+    told = _told(path, metadata)
     if told.get("version") != FORMAT_VERSION:
         _refuse_version(path, told.get("version"))
     try:
@@ -175,14 +183,9 @@ def _locate(path: Path) -> Path:
     raise RunError(f"{path} holds no student.safetensors; name the file, its folder, or a run folder that finished")
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The description and the tensors; raises RunError for what is no student file."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()} if text else {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise RunError(f"cannot read {path}: {_reason(path, error)}") from error
+def _told(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The description in a file's metadata; raises RunError for what is no student file."""
+    text = metadata.get(KEY)
     try:
         told = parse_json(text) if text else None
     except ValueError as error:
@@ -194,7 +197,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{path} is a safetensors file, but not a sidelight student: it has weights and no description. "
             "Expected a file that Student.save or `sidelight run` wrote"
         )
-    return told, tensors
+    return told
 
 
 def _sound_meta(meta: Any) -> bool:
@@ -207,21 +210,6 @@ def _sound_meta(meta: Any) -> bool:
         and all(isinstance(told, dict) for told in recordings.values())
         and isinstance(privileged, list)
     )
-
-
-def _reason(path: Path, error: Exception) -> str:
-    if isinstance(error, OSError):
-        return str(error.strerror or error)
-    with path.open("rb") as file:
-        start = file.read(9)
-    header = start[8:] == b"{"  # after its length, whose first byte may be any
-    if (start[:1] == b"\x80" and not header) or start[:4] == b"PK\x03\x04":
-        return (
-            "it is a pickle or a torch.save file under another name; those can execute code and are never loaded. "
-            "Expected a file that Student.save wrote"
-        )
-    told = "" if header else told_by_content(path)
-    return f"{told}. {MEND}" if told else f"truncated, or not a safetensors file ({error}). {MEND}"
 
 
 def _refuse_version(path: Path, found: Any) -> None:

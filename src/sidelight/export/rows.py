@@ -21,6 +21,7 @@ from sidelight.errors import DataError, SidelightWarning, unknown
 from sidelight.export.source import refuse_privileged, wanted
 from sidelight.export.student import Student
 from sidelight.keywords import known_keywords
+from sidelight.results.formulas import escape_formulas
 from sidelight.results.store import write_atomic
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def predict_file(
     group: str | None = None,
     ids: str | None = None,
     on_error: OnError = "raise",
+    escape: bool = False,
 ) -> pd.DataFrame:
     """Read new rows, predict them, write the predictions where `out` says.
 
@@ -50,6 +52,8 @@ def predict_file(
         group, ids: columns (default: the usual names).
         on_error: of a prepared folder's recordings that cannot be read: "raise", or "skip": their rows get no
             prediction, and each is named in a warning.
+        escape: put an apostrophe before ids and class names that begin with =, +, - or @, which a spreadsheet would run
+            as formulas.
 
     Returns `id, prediction, p.<class>, …`, `id, prediction.<target>, …`, or `id, e0, e1, …`
     (embeddings). Of a segmentation it returns `id, share.<class>, …`, shares of each row's pixels; the .npz holds `id`
@@ -92,6 +96,7 @@ def predict_file(
     else:
         columns, values = [f"prediction.{label}" for label in student.labels], decided
     frame = pd.concat([frame, pd.DataFrame(values, columns=columns)], axis=1)
+    frame = escape_formulas(frame) if escape else frame
     if out is not None:
         _write(frame, Path(out))
     return frame

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -33,6 +32,7 @@ from sidelight.networks.backbones.base import make_net
 from sidelight.networks.backbones.hf import WEIGHTS
 from sidelight.networks.backbones.weights import load_weights
 from sidelight.results.store import write_atomic
+from sidelight.tensorfile import write_tensors
 from sidelight.video.augment import STATISTICS
 
 FORMAT = 1
@@ -217,7 +217,8 @@ def _store_others(data: Dataset, out: Path, modalities: list[str]) -> None:
         arrays = {m: np.ascontiguousarray(x)}
         if m in data.lengths:
             arrays["lengths"] = data.lengths[m]
-        write_atomic(out / f"{m}.safetensors", safetensors.numpy.save(arrays))
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        write_tensors(out / f"{m}.safetensors", tensors, finite=False)
 
 
 def _table(data: Dataset) -> pd.DataFrame:

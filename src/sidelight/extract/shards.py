@@ -11,13 +11,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sidelight.errors import RunError
 from sidelight.machine import claim
-from sidelight.results.store import write_atomic
+from sidelight.tensorfile import read_metadata, read_tensors, write_tensors
 
 POLL = 0.2
 """Seconds between two looks at what another process is doing."""
@@ -43,10 +42,13 @@ class Shards:
 
     def made(self) -> bool:
         """Whether the file is there with this content."""
+        return self._marked(checked=True)
+
+    def _marked(self, checked: bool) -> bool:
+        """Whether the file has the key; `checked`, with its values as they were written, for which all are read."""
         try:
-            with safe_open(self.file, "pt") as file:
-                return bool((file.metadata() or {}).get("key") == self.key)
-        except (OSError, SafetensorError):
+            return read_metadata(self.file, checked=checked).get("key") == self.key
+        except RunError:
             return False
 
     def make(self, compute: Callable[[slice], Tensor], tell: Callable[[int], None] = lambda done: None) -> None:
@@ -55,7 +57,9 @@ class Shards:
         Each piece is computed by whoever holds its lock; a process that finds nothing free waits for the others, and
         takes over the piece of one that was killed, since its lock went with it.
         """
-        while not self.made():
+        if self._marked(checked=False) and not self.made():
+            self.file.unlink(missing_ok=True)  # damaged since
+        while not self._marked(checked=False):
             with suppress(FileNotFoundError):  # another process has just finished and cleared the pieces away
                 self.folder.mkdir(parents=True, exist_ok=True)
                 if not self._advance(compute, tell):
@@ -71,24 +75,36 @@ class Shards:
             if piece.is_file():
                 continue
             with _claimed(piece.with_suffix(".lock")) as mine:
-                if not mine or piece.is_file() or self.made():
+                if not mine or piece.is_file() or self._marked(checked=False):
                     continue
-                write_atomic(piece, safetensors.torch.save({self.name: compute(rows).contiguous()}))
+                write_tensors(piece, {self.name: compute(rows)}, finite=False)
                 worked = True
             tell(sum(r.stop - r.start for i, r in enumerate(pieces) if self._piece(i).is_file()))
         if not all(self._piece(i).is_file() for i in range(len(pieces))):
             return worked
         with _claimed(self.folder / "join.lock") as mine:
-            if mine and not self.made():
-                parts = [safetensors.torch.load_file(self._piece(i))[self.name] for i in range(len(pieces))]
+            if mine and not self._marked(checked=False):
+                parts = [self._read(i) for i in range(len(pieces))]
+                if any(part is None for part in parts):
+                    return True
                 whole = self.folder / "whole.safetensors"
-                write_atomic(whole, safetensors.torch.save({self.name: torch.cat(parts)}, {"key": self.key}))
+                joined = torch.cat([part for part in parts if part is not None])
+                write_tensors(whole, {self.name: joined}, {"key": self.key}, finite=False)
                 os.replace(whole, self.file)
                 shutil.rmtree(self.folder, ignore_errors=True)
         return False
 
     def _piece(self, number: int) -> Path:
         return self.folder / f"{number:06d}.safetensors"
+
+    def _read(self, number: int) -> Tensor | None:
+        """A piece; None, and it is removed, where it was damaged since it was written."""
+        piece = self._piece(number)
+        try:
+            return read_tensors(piece, finite=False)[0][self.name]
+        except (RunError, KeyError):
+            piece.unlink(missing_ok=True)
+            return None
 
     def clear(self) -> None:
         """Remove pieces of other contents of this array, once its own is made."""

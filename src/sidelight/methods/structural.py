@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from sidelight.config import Config
@@ -55,7 +56,13 @@ class PKDOT(Term):
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
         groups = task.groups(batch.target)
         labels = None if groups is None else groups.where(batch.labelled, -1)
-        value: Tensor = self.transport(student.embedding, teacher.embedding, labels=labels)
+        try:
+            value: Tensor = self.transport(student.embedding, teacher.embedding, labels=labels)
+        except ValueError:
+            both = student.embedding.sum() + teacher.embedding.sum()
+            if bool(both.isfinite()):
+                raise
+            return both * torch.nan  # transport refuses NaN and infinity; the training loop names the term and epoch
         return value
 
 

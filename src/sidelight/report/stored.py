@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +13,13 @@ import numpy as np
 import pandas as pd
 import yaml
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
+from sidelight.errors import RunError
 from sidelight.results import load_results, read_plan
 from sidelight.results.chance import TEXTS
 from sidelight.results.comparison import ALL_LABELS, BASELINE
+from sidelight.results.job import RECORD, is_whole, job_id, read_record
+from sidelight.tensorfile import read_arrays
 
 
 @dataclass
@@ -29,18 +32,23 @@ class Stored:
 
     @cached_property
     def results(self) -> pd.DataFrame:
-        return load_results(self.run, rebuild=False)
+        results = load_results(self.run, rebuild=False)
+        self.notes += [f.replace(f"{self.run}{os.sep}", "") for f in results.attrs["faults"]]
+        return results
 
     @cached_property
     def config_text(self) -> str:
         file = self.run / "config.yaml"
-        return file.read_text() if file.is_file() else ""
+        try:
+            return file.read_text("utf-8") if file.exists() else ""
+        except (OSError, ValueError):  # the results say so
+            return ""
 
     @cached_property
     def config(self) -> dict[str, Any]:
         try:
             read = yaml.safe_load(self.config_text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             self.notes.append("config.yaml cannot be read.")
             return {}
         return read if isinstance(read, dict) else {}
@@ -48,10 +56,16 @@ class Stored:
     @cached_property
     def environment(self) -> dict[str, Any]:
         try:
-            read = json.loads((self.run / "environment.json").read_text())
-        except (OSError, ValueError):
+            read = json.loads((self.run / "environment.json").read_text("utf-8"))
+        except (OSError, ValueError, RecursionError):
+            read = None
+        if not isinstance(read, dict):
+            self.notes.append("environment.json cannot be read.")
             return {}
-        return read if isinstance(read, dict) else {}
+        data, made = read.get("data"), self.results.attrs.get("data_sha256")
+        if made and isinstance(data, dict) and data.get("sha256") != made:
+            self.notes.append("environment.json is of other data than the jobs.")
+        return read
 
     @property
     def data(self) -> dict[str, Any]:
@@ -73,7 +87,9 @@ class Stored:
     def progress(self) -> tuple[int, int] | None:
         """Finished and planned jobs, where a plan is stored."""
         plan = read_plan(self.run)
-        done = sum((self.run / "jobs" / job / "job.json").is_file() for job in plan)
+        if not plan:
+            self.notes.append("plan.json cannot be read: whether every job has finished is not known.")
+        done = sum((self.run / "jobs" / job / RECORD).is_file() for job in plan)
         return (done, len(plan)) if plan else None
 
     def folders(self, name: str, labels: float) -> dict[tuple[int, int], Path]:
@@ -84,14 +100,14 @@ class Stored:
         r = self.results
         mine = r[(r["method"] == method) & (r["control"] == control) & np.isclose(r["labels"], labels)]
         paths = {
-            (fold, seed): self.run / "jobs" / f"{name}-l{share:g}-f{fold}-s{seed}"
+            (fold, seed): self.run / "jobs" / job_id(method, control, share, fold, seed)
             for share, fold, seed in zip(mine["labels"], mine["fold"], mine["seed"])
         }
         return {pair: path for pair, path in sorted(paths.items()) if path.is_dir()}
 
     def train_rows(self, labels: float) -> tuple[int, int] | None:
         """Labelled and all train rows at a label budget, medians over the baseline's jobs; None where not stored."""
-        records = [json.loads((f / "job.json").read_text()) for f in self.folders(BASELINE, labels).values()]
+        records = [read_record(f) for f in self.folders(BASELINE, labels).values()]
         sizes = [(r["n_labelled"], r["n_train"]) for r in records if isinstance(r.get("n_labelled"), int)]
         return (int(np.median([s[0] for s in sizes])), int(np.median([s[1] for s in sizes]))) if sizes else None
 
@@ -118,22 +134,22 @@ class Stored:
         """Class maps of a few test rows of one job: `row`, `target` and `prediction`; empty where there are none."""
         file = self.folders(name, labels).get(pair, Path()) / "examples.safetensors"
         try:
-            return dict(load_file(file)) if file.is_file() else {}
-        except Exception as error:  # safetensors' own errors have no common class
-            self.notes.append(f"{file.parent.name}/{file.name} cannot be read ({error}).")
+            return read_arrays(self.whole(file)) if file.exists() else {}
+        except RunError as error:
+            self._note(file, error)
             return {}
 
     def similarity(self, folder: Path) -> Similarity | None:
         """The matrices of a job's probe batch, with the epoch that its network is from."""
         try:
-            arrays = load_file(folder / "similarity.safetensors")
+            arrays = read_arrays(self.whole(folder / "similarity.safetensors"))
             epochs = {int(k.removeprefix("epoch_")): v for k, v in arrays.items() if k.startswith("epoch_")}
-            best = json.loads((folder / "job.json").read_text()).get("best_epoch")
+            best = read_record(folder).get("best_epoch")
             matrices = {e: epochs[e].astype(np.float32) for e in sorted(epochs)}
             final = best if best in matrices else max(matrices)
             return Similarity(matrices, arrays["group"], final)
-        except Exception as error:  # safetensors' own errors have no common class
-            self.notes.append(f"{folder.name}/similarity.safetensors cannot be read ({error}).")
+        except (RunError, KeyError, ValueError) as error:
+            self._note(folder / "similarity.safetensors", error)
             return None
 
     @cached_property
@@ -141,14 +157,26 @@ class Stored:
         """Rows that the run left out since a recording cannot be read: id, modality, reason; all text."""
         try:
             return pd.read_csv(self.run / "skipped.csv", dtype=str, keep_default_na=False)
-        except (OSError, ValueError):
+        except FileNotFoundError:
             return None
+        except (OSError, ValueError) as error:
+            self.notes.append(f"skipped.csv cannot be read ({error}).")
+            return None
+
+    def whole(self, file: Path) -> Path:
+        """A file of a job, once it is known to be what was stored; RunError where it is not."""
+        if not is_whole(file, read_record(file.parent)):
+            raise RunError("it is missing, or not what was stored; resume the run to train the job again")
+        return file
+
+    def _note(self, file: Path, error: Exception) -> None:
+        self.notes.append(f"{file.parent.name}/{file.name} cannot be read ({error}).")
 
     def _csv(self, file: Path) -> pd.DataFrame | None:
         try:
-            frame = pd.read_csv(file, dtype=str, keep_default_na=False)
-        except (OSError, ValueError) as error:
-            self.notes.append(f"{file.parent.name}/{file.name} cannot be read ({error}).")
+            frame = pd.read_csv(self.whole(file), dtype=str, keep_default_na=False)
+        except (OSError, ValueError, RunError) as error:
+            self._note(file, error)
             return None
         numbers = [c for c in frame if c not in TEXTS]
         return frame.assign(**{str(c): pd.to_numeric(frame[c], errors="coerce") for c in numbers})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from sidelight.report.stored import Stored
 from sidelight.results import Comparison
 from sidelight.results.comparison import BASELINE
+from sidelight.results.job import read_record
 from sidelight.results.units import metric_name, unit
 
 
@@ -39,7 +39,7 @@ def subsets(stored: Stored, c: Comparison) -> Subsets | None:
 
 
 def _records(stored: Stored, name: str, labels: float) -> list[dict[str, Any]]:
-    return [json.loads((folder / "job.json").read_text()) for folder in stored.folders(name, labels).values()]
+    return [read_record(folder) for folder in stored.folders(name, labels).values()]
 
 
 def _mean(metrics: list[dict[str, float]], metric: str) -> str:

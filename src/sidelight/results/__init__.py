@@ -14,6 +14,7 @@ from sidelight.results.comparison import (
     primary_metric,
     table,
 )
+from sidelight.results.formulas import escape_formulas
 from sidelight.results.printing import print_table
 from sidelight.results.remarks import Remark
 from sidelight.results.statistics import Interval, Probabilities, correlated_t, gap_closed, nadeau_bengio
@@ -35,6 +36,7 @@ __all__ = [
     "compare",
     "correlated_t",
     "describe_test",
+    "escape_formulas",
     "gap_closed",
     "load_results",
     "metric_columns",

@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,22 @@ import yaml
 from sidelight.errors import DiskError, RunError, SidelightWarning
 from sidelight.files import check_place
 from sidelight.results.chance import stored_tests
+from sidelight.results.job import COSTS as COSTS
+from sidelight.results.job import RECORD, job_id, read_record
 
 KEYS = ["method", "control", "labels", "fold", "seed", "select"]
-COSTS = ["seconds", "n_train", "n_test"]
 PLAN = "plan.json"
 
 
-def write_atomic(path: str | Path, content: bytes | str) -> None:
+def write_atomic(path: str | Path, content: bytes | str | Iterable[bytes | memoryview]) -> None:
     """Write a file under a temporary name beside `path`, then rename it: readers see the old file or the new, whole."""
     path = check_place(path, DiskError)
+    content = content.encode() if isinstance(content, str) else content
     temporary = _temporary(path)
     with _writing(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.writelines([content] if isinstance(content, bytes) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -45,7 +47,7 @@ def write_folder_atomic(path: str | Path) -> Iterator[Path]:
     An existing folder of that name is replaced. What a killed process left of earlier attempts at `path` is removed, so
     only one process at a time may write the same folder.
     """
-    path = Path(path)
+    path = check_place(path, DiskError)
     temporary = _temporary(path)
     with _writing(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,8 +76,8 @@ def remove_leftovers(folder: str | Path) -> None:
 def read_plan(run: str | Path) -> list[str]:
     """The job ids that the run means to finish, in order; empty where no plan was stored."""
     try:
-        return [str(job) for job in json.loads((Path(run) / PLAN).read_text())["jobs"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        return [str(job) for job in json.loads((Path(run) / PLAN).read_text("utf-8"))["jobs"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
 
 
@@ -83,10 +85,11 @@ def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
     """One row per finished job: `method, control, labels, fold, seed, select, <metrics>, seconds, n_train, n_test`.
 
     Reads `jobs/*/job.json`, in the plan's order where there is one, and rewrites `results.csv` where it differs. A job
-    that the plan does not name (of an earlier plan with more methods or seeds) is left out; a job file that cannot be
-    read too, named in a warning. `attrs` carries `primary`, `task`, its `kind`, `labels` (names) and
-    `higher_is_better` (of every metric), `protocol` as config.yaml has it (it decides what a pair is), and `tests`: the
-    chance levels of every fold and seed's test rows (`TestSet`).
+    that the plan does not name (of an earlier plan with more methods or seeds) is left out. So is a job whose file is
+    damaged or of another job, with a warning that names it. `attrs` carries `primary`, `task`, its `kind`, `labels`
+    (names), `higher_is_better` (of every metric), `protocol` (which decides what a pair is; where config.yaml cannot be
+    read, that of the jobs), `tests` (the chance levels of every fold and seed's test rows, `TestSet`), `faults` (the
+    sentences of the warnings) and `data_sha256`.
     """
     run = Path(run)
     if not run.is_dir():
@@ -94,74 +97,75 @@ def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
     if not (run / "jobs").is_dir() and not (run / "config.yaml").is_file():
         raise RunError(f"{run} is not a run folder: it has neither jobs/ nor config.yaml. Name the folder itself.")
     order = {job: i for i, job in enumerate(read_plan(run))}
-    files = [f for f in (run / "jobs").glob("*/job.json") if not f.parent.name.startswith(".")]
+    files = [f for f in (run / "jobs").glob(f"*/{RECORD}") if not f.parent.name.startswith(".")]
     files = [f for f in files if not order or f.parent.name in order]
     files.sort(key=lambda f: (order.get(f.parent.name, len(order)), f.parent.name))
-    records = [record for file in files if (record := _read_job(file)) is not None]
+    records, faults = [], []
+    for file in files:
+        try:
+            records.append(read_record(file.parent))
+        except RunError as error:
+            faults.append(f"{error} The job is left out; resume the run to train it again.")
+    faults += _mixed(records)
     results = _frame(records)
-    results.attrs |= _protocol(run) | {"tests": stored_tests(run, records)}
+    protocol, unread = _protocol(run, records)
+    results.attrs |= protocol | {"tests": stored_tests(run, records), "faults": [*faults, *unread]}
+    for fault in results.attrs["faults"]:
+        warnings.warn(fault, SidelightWarning, stacklevel=2)
     if rebuild:
         store_results(run, results)
     return results
 
 
+def _mixed(records: list[dict[str, Any]]) -> list[str]:
+    """A sentence where jobs were trained on different data; those of earlier versions do not say on which."""
+    data = {job_id(**r["job"]): r["made_with"].get("data") for r in records if isinstance(r.get("made_with"), dict)}
+    first = next(iter(data), "")
+    other = [name for name, digest in data.items() if digest != data[first]]
+    if not other:
+        return []
+    return [
+        f"{len(other)} of {len(data)} jobs were trained on other data than {first} ({', '.join(other[:3])}"
+        f"{', …' * (len(other) > 3)}): they cannot be compared. Remove the folders of those that do not belong here."
+    ]
+
+
 def store_results(run: str | Path, results: pd.DataFrame) -> None:
     """Write `results.csv` where it differs; without a finished job none is begun."""
-    stored, text = Path(run) / "results.csv", results.to_csv(index=False)
-    if (len(results) or stored.exists()) and not (stored.is_file() and stored.read_text() == text):
-        write_atomic(stored, text)
+    stored, content = Path(run) / "results.csv", results.to_csv(index=False).encode()
+    if (len(results) or stored.exists()) and not (stored.is_file() and stored.read_bytes() == content):
+        write_atomic(stored, content)
 
 
-def _protocol(run: Path) -> dict[str, str]:
+def _protocol(run: Path, records: list[dict[str, Any]]) -> tuple[dict[str, str], list[str]]:
+    """{"protocol": …} of config.yaml, or of the jobs where that says none; and a sentence where they were asked."""
+    file = run / "config.yaml"
     try:
-        protocol = yaml.safe_load((run / "config.yaml").read_text())["protocol"]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        return {}
-    return {"protocol": protocol} if isinstance(protocol, str) else {}
+        protocol = yaml.safe_load(file.read_text("utf-8"))["protocol"]
+        if isinstance(protocol, str):
+            return {"protocol": protocol}, []
+        reason = "it names no protocol"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
+        reason = "it names no protocol" if isinstance(error, KeyError | TypeError) else type(error).__name__
+    if not file.exists():
+        reason = "it is missing"
+    named = {c.get("protocol") for r in records if isinstance(c := r.get("config"), dict)}
+    if len(named) == 1 and isinstance(protocol := named.pop(), str):
+        return {"protocol": protocol}, [f"{file} cannot be used ({reason}); the protocol is that of the jobs."]
+    return {}, [f"{file} cannot be used ({reason}); what a pair is cannot be told, so folds × seeds count as pairs."]
 
 
 def _frame(records: list[dict[str, Any]]) -> pd.DataFrame:
     metrics = list(dict.fromkeys(name for r in records for name in r["metrics"]))
     rows = [{**r["job"], **r["metrics"], **{k: r[k] for k in ("select", *COSTS)}} for r in records]
     results = pd.DataFrame(rows, columns=[*KEYS, *metrics, *COSTS])
-    duplicate = results.duplicated(KEYS[:5])
-    if duplicate.any():
-        row = results[duplicate].iloc[0]
-        warnings.warn(
-            f"{int(duplicate.sum())} job(s) are stored twice, e.g. {row['method']} fold {row['fold']} "
-            f"seed {row['seed']}; the first of each is used.",
-            SidelightWarning,
-            stacklevel=3,
-        )
-        results = results[~duplicate].reset_index(drop=True)
     if records:
-        results.attrs = {k: records[0][k] for k in ("primary", "task", "kind", "labels") if k in records[0]}
+        made = records[0].get("made_with")
+        results.attrs = {"data_sha256": made.get("data")} if isinstance(made, dict) else {}
+        results.attrs |= {k: records[0][k] for k in ("primary", "task", "kind", "labels") if k in records[0]}
         said = [r["higher_is_better"] for r in records if isinstance(r.get("higher_is_better"), dict)]
         results.attrs["higher_is_better"] = {str(m): bool(higher) for each in said for m, higher in each.items()}
     return results
-
-
-def _read_job(file: Path) -> dict[str, Any] | None:
-    """The record of one job, or None (and a warning that names the file) where it is not whole."""
-    try:
-        record: dict[str, Any] = json.loads(file.read_text())
-        job = record["job"]
-        record["job"] = {k: job[k] for k in ("method", "control", "labels", "fold", "seed")}
-        record["job"]["labels"] = float(job["labels"])
-        record["job"]["control"] = str(job["control"] or "")
-        record["metrics"] = {str(k): float(v) for k, v in record["metrics"].items()}
-        record["select"] = float(record["select"])
-        for key in COSTS:
-            record[key] = float(record[key]) if key == "seconds" else int(record[key])
-        return record
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-        warnings.warn(
-            f"{file} is not a whole job file ({reason}); it is left out. Remove its folder and resume the run.",
-            SidelightWarning,
-            stacklevel=3,
-        )
-        return None
 
 
 @contextmanager
@@ -185,6 +189,10 @@ def _disk_error(error: BaseException, temporary: Path) -> str | None:
         if error.filename is not None and not _beside(Path(os.fsdecode(error.filename)), temporary):
             return None
         mend = full if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else other
+        if error.errno == errno.ENAMETOOLONG:
+            mend = "Choose a shorter one."
+        if error.errno in (errno.EISDIR, errno.ENOTEMPTY):
+            mend = "A folder stands in its place: move it away."
         return f"{error.strerror or error}. {mend}"
     if isinstance(error, Exception) and "os error" in str(error):  # safetensors wraps the system's error in its own
         return f"{error}. {full if 'os error 28' in str(error) else other}"

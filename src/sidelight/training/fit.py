@@ -22,6 +22,11 @@ from sidelight.training.checkpoint import load_checkpoint, save_checkpoint
 from sidelight.training.optimisers import advance, make_optimiser, make_schedule, parts_of
 from sidelight.video.look import Looks
 
+CALM = (
+    "Lower training.learning_rate or the term's weight, and look for extreme values in the inputs with "
+    "`sidelight inspect`."
+)
+
 
 class Watch(Protocol):
     """Looks on: called with the method and the number of finished epochs, before the first and after each.
@@ -189,6 +194,7 @@ class _Loop:
             advance(self.schedules)
             self.step += 1
         means = _means(values, number)
+        _check_weights(self.method, number)
         score = float(self.method.score(select))
         if not math.isfinite(score):
             raise RunError(f"the score on the select rows is {score} in epoch {number}; it cannot choose an epoch")
@@ -246,10 +252,14 @@ def _means(values: Mapping[str, list[Tensor]], epoch: int) -> dict[str, float]:
     bad = {term: (~v.isfinite()).nonzero()[:, 0].tolist() for term, v in series.items()}
     term = min((t for t in bad if bad[t]), key=lambda t: bad[t][0], default=next(iter(means)))
     value = float(series[term][bad[term][0]]) if bad[term] else means[term]
-    raise RunError(
-        f"the loss term {term!r} became {value} in epoch {epoch}. Lower training.learning_rate or the term's weight, "
-        "and look for extreme values in the inputs with `sidelight inspect`."
-    )
+    raise RunError(f"the loss term {term!r} became {value} in epoch {epoch}. {CALM}")
+
+
+def _check_weights(method: Method, epoch: int) -> None:
+    """Raises RunError where the last step of an epoch left NaN or infinity in a weight, which no term has shown yet."""
+    for name, value in method.named_parameters():
+        if not bool(value.isfinite().all()):
+            raise RunError(f"the weight {name!r} became NaN or infinite in epoch {epoch}. {CALM}")
 
 
 def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -20,6 +19,8 @@ from sidelight.files import check_file, told_by_content
 from sidelight.networks.backbones.base import Backbone
 from sidelight.networks.rgbd import PyramidEncoder
 from sidelight.places import looked_for
+from sidelight.tensorfile import all_finite
+from sidelight.tensorfile import read_tensors as read_safetensors
 
 PREFIXES = ("module.", "backbone.", "encoder.", "model.", "net.", "wav2vec2.", "bert.", "videomae.")
 SECTIONS = ("state_dict", "model_state_dict", "model", "weights", "net")
@@ -82,7 +83,7 @@ def load_weights(module: nn.Module, path: str | Path, *, sum_channels: bool = Fa
         )
     summed = _fit_shapes(path, net, own, found, sum_channels)
     for name, tensor in found.items():
-        if not tensor.isfinite().all():
+        if not all_finite(tensor):
             raise RunError(f"{path}: {name} holds NaN or infinity; the file is damaged, or its training diverged")
     with torch.no_grad():
         for name, tensor in found.items():
@@ -105,9 +106,9 @@ def _warn(text: str) -> None:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The named tensors of a file, on the CPU."""
     check_file(path, RunError, f"{looked_for(path)}; give a local .safetensors, .pt or .pth file of weights")
+    if path.suffix == ".safetensors":
+        return read_safetensors(path, finite=False)[0]  # a network reads some of the tensors, which are looked at then
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         told = told_by_content(path)
