@@ -46,7 +46,7 @@ def test_the_critic_names_the_teachers_classes_and_what_is_made_up():
     method, rows = fresh(torch.float32), make_rows("classification", "complete")
     critics = method.groups()["critic"]
     optimiser = torch.optim.Adam(critics, 3e-2)
-    for _ in range(400):
+    for _ in range(150):
         group, terms = next(iter(method.steps(rows, Clock())))
         assert group == "critic"
         optimiser.zero_grad()
@@ -56,7 +56,9 @@ def test_the_critic_names_the_teachers_classes_and_what_is_made_up():
     made = method.student(rows).vector("watch")
     said = method.teacher(rows).vector("watch")
     critic = method.critics["watch"]
-    assert (critic(said).argmax(1) == rows.target).float().mean() > 0.8
+    told = said.abs().sum(1) > 0  # rows of which this teacher's features are all zero are one and the same to anyone
+    assert told.sum() >= len(rows) / 2
+    assert (critic(said[told]).argmax(1) == rows.target[told]).float().mean() > 0.8
     assert (critic(made).argmax(1) == method.task.outputs).float().mean() > 0.8
 
 
