@@ -194,8 +194,8 @@ AT_ONCE: dict[str, dict[str, Any]] = {
 }
 """Standalone method -> the settings with which every part of it is trained from the first step on.
 
-AMID's bounds are sums over pairs: with three classes in a batch the paper's weights drown the task (see its docstring). What
-an adversary takes back, as it learns, is kept small: its term need not fall.
+AMID's bounds are sums over pairs: with three classes in a batch the paper's weights drown the task (see its docstring).
+The adversarial term, which rises as the discriminators learn, is kept small.
 """
 
 
