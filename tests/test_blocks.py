@@ -19,7 +19,7 @@ from sidelight.cli import main
 from sidelight.data import Dataset
 from sidelight.data.order import neighbours_alike, sorted_by_class, warn_of_neighbours
 from sidelight.errors import ConfigError, DataError, SidelightWarning
-from sidelight.experiment.runner import fingerprint
+from sidelight.experiment.environment import fingerprint
 from sidelight.protocols import Fold, resolve, split, whole
 from small import cell
 
