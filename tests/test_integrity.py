@@ -344,6 +344,18 @@ def test_refit_is_not_gone_on_with_from_damage(run, data, monkeypatch):
         assert (refit(run, data) / "student.safetensors").read_bytes() == reference
 
 
+def test_the_report_says_that_settings_or_environment_are_not_those_of_the_run(run):
+    said = page(run)
+    assert "checksum" not in said
+    assert "not as the run wrote it" not in said
+    file = run / "config.yaml"
+    file.write_text(file.read_text().replace("width: 8", "width: 9"))
+    assert "config.yaml is not as the run wrote it" in page(run)
+    file = run / "environment.json"
+    file.write_text(file.read_text().replace('"torch": "2', '"torch": "3'))
+    assert "environment.json does not match its checksum" in page(run)
+
+
 def test_the_report_says_what_it_left_out(run):
     DAMAGES["truncated"](run / "jobs" / JOB / "job.json")
     DAMAGES["empty"](run / "environment.json")

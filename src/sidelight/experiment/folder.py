@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from sidelight.errors import ConfigError, RunError, SidelightWarning
 from sidelight.experiment import sources
 from sidelight.machine import claim
 from sidelight.places import LOCAL, anchored
-from sidelight.results.job import RECORD, read_record
+from sidelight.results.job import RECORD, read_record, sealed
 from sidelight.results.store import remove_leftovers, write_atomic
 from sidelight.settings import build, flatten
 
@@ -50,8 +51,10 @@ def claimed(folder: Path, config: Config, dataset: Dataset, now: dict[str, Any],
             ) from error
         _check_owner(folder, config, now, resume)
         there = replace(config, data=_from(folder, config, dataset), network=anchored(config.network, folder))
-        write_atomic(folder / "config.yaml", dump_config(there))
-        write_atomic(folder / "environment.json", json.dumps(now, indent=1))
+        settings = dump_config(there)
+        write_atomic(folder / "config.yaml", settings)
+        files = {"config.yaml": hashlib.sha256(settings.encode()).hexdigest()}
+        write_atomic(folder / "environment.json", sealed(now, files))
         if dataset.skipped:
             write_atomic(folder / "skipped.csv", pd.DataFrame(dataset.skipped).to_csv(index=False))
         for place in ("", "jobs", "shared", "checkpoints"):

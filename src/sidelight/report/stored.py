@@ -18,7 +18,7 @@ from sidelight.errors import RunError
 from sidelight.results import load_results, read_plan
 from sidelight.results.chance import TEXTS
 from sidelight.results.comparison import ALL_LABELS, BASELINE
-from sidelight.results.job import RECORD, is_whole, job_id, read_record
+from sidelight.results.job import RECORD, is_sealed, is_whole, job_id, read_record
 from sidelight.tensorfile import read_arrays
 
 
@@ -62,6 +62,11 @@ class Stored:
         if not isinstance(read, dict):
             self.notes.append("environment.json cannot be read.")
             return {}
+        if not is_sealed(read):
+            self.notes.append("environment.json does not match its checksum.")
+        elif "sha256" in read and not is_whole(self.run / "config.yaml", read):
+            self.notes.append("config.yaml is not as the run wrote it.")
+        read.pop("sha256", None)
         data, made = read.get("data"), self.results.attrs.get("data_sha256")
         if made and isinstance(data, dict) and data.get("sha256") != made:
             self.notes.append("environment.json is of other data than the jobs.")

@@ -11,6 +11,8 @@ from typing import Any
 from sidelight.errors import RunError
 
 RECORD = "job.json"
+SEAL = "this"
+"""The name of a record's own checksum."""
 COSTS = ["seconds", "n_train", "n_test"]
 NEEDED = ("model.safetensors", "predictions.csv", "curves.csv", "similarity.safetensors")
 """What every job leaves beside its record; records of earlier versions do not list it."""
@@ -23,10 +25,25 @@ def job_id(method: str, control: str, labels: float, fold: int, seed: int) -> st
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write job.json, with the SHA-256 of itself and of every other file that is in the folder by now."""
-    plain = json.loads(json.dumps(record))  # as it will be read
     files = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
-    plain["sha256"] = {**files, RECORD: _seal(plain, files)}
-    (folder / RECORD).write_text(json.dumps(plain, indent=1), encoding="utf-8")
+    (folder / RECORD).write_text(sealed(record, files), encoding="utf-8")
+
+
+def sealed(record: Mapping[str, Any], files: Mapping[str, str]) -> str:
+    """A record as JSON, with the SHA-256 of other files, and of itself with theirs."""
+    plain = json.loads(json.dumps(record))  # as it will be read
+    return json.dumps({**plain, "sha256": {**files, SEAL: _seal(plain, files)}}, indent=1)
+
+
+def is_sealed(record: Mapping[str, Any]) -> bool:
+    """Whether a record is what was written; of earlier versions, which wrote no checksum, True."""
+    if not isinstance(record.get("sha256", {}), dict):
+        return False
+    if "sha256" not in record:
+        return True
+    files = {name: digest for name, digest in record["sha256"].items() if name != SEAL}
+    seal = _seal({name: value for name, value in record.items() if name != "sha256"}, files)
+    return bool(record["sha256"].get(SEAL) == seal)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -40,11 +57,8 @@ def read_record(folder: Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(file.read_text("utf-8"))
         if not isinstance(record, dict):
             raise ValueError("it holds no JSON object")
-        if "sha256" in record:  # earlier versions wrote none
-            files = dict(record["sha256"])
-            seal = files.pop(RECORD)
-            if seal != _seal({k: v for k, v in record.items() if k != "sha256"}, files):
-                raise ValueError("its content does not match its checksum")
+        if not is_sealed(record):
+            raise ValueError("its content does not match its checksum")
         job = record["job"]
         record["job"] = {k: job[k] for k in ("method", "control", "labels", "fold", "seed")}
         record["job"]["labels"] = float(job["labels"])
@@ -65,7 +79,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 def changed_files(folder: Path, record: Mapping[str, Any]) -> list[str]:
     """The files of a job that are missing, or not what was stored; of a job without checksums, missing or empty."""
     names = record.get("sha256", NEEDED)
-    return [name for name in names if name != RECORD and not is_whole(folder / name, record)]
+    return [name for name in names if name != SEAL and not is_whole(folder / name, record)]
 
 
 def is_whole(file: Path, record: Mapping[str, Any]) -> bool:
