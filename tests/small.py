@@ -24,6 +24,7 @@ from sidelight.experiment.runner import jobs_of, settle
 from sidelight.methods import Term
 from sidelight.networks.network import Output
 from sidelight.tasks import Task
+from sidelight.tensorfile import CHECKSUM
 
 AVAILABLE, PRIVILEGED = ["phone"], ["watch", "pulse"]
 BASE: dict[str, Any] = {
@@ -125,13 +126,27 @@ def outcome(run: Path) -> dict[str, Any]:
     left: dict[str, Any] = {}
     for job in sorted(run.glob("jobs/[!.]*")):
         for name in FILES:
-            left[f"{job.name}/{name}"] = hashlib.sha256((job / name).read_bytes()).hexdigest()
+            left[f"{job.name}/{name}"] = content(job / name)
         record = json.loads((job / "job.json").read_text())
+        del record["made_with"]["data"]  # the digest of rows that a test may have changed on purpose
         left[f"{job.name}/job.json"] = {k: v for k, v in record.items() if k not in ("seconds", "sha256")}
         left[f"{job.name}/curves.csv"] = curves(job).to_csv()
     for file in sorted(run.glob("shared/[!.]*")):
-        left[f"shared/{file.name}"] = hashlib.sha256(file.read_bytes()).hexdigest()
+        left[f"shared/{file.name}"] = content(file)
     return left
+
+
+def content(file: Path) -> str:
+    """A digest of a file; of tensors without what their metadata says of the data, and of the file itself."""
+    if file.suffix != ".safetensors":
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    with safe_open(file, framework="np") as opened:
+        told = {k: v for k, v in (opened.metadata() or {}).items() if k not in ("data", CHECKSUM)}
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+        for name in opened.keys():  # noqa: SIM118
+            value = opened.get_tensor(name)
+            digest.update(f"{name} {value.dtype} {value.shape}".encode() + value.tobytes())
+    return digest.hexdigest()
 
 
 def learnt(run: Path) -> dict[str, Any]:

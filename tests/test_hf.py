@@ -174,7 +174,7 @@ def test_token_numbers_are_checked(folder, wrong):
 
 
 def test_bad_folders_are_named(folder, tmp_path):
-    with pytest.raises(ConfigError, match="downloads nothing"):
+    with pytest.raises(ConfigError, match="nothing is downloaded"):
         Backbone("hf:bert-base-uncased", (12,), 8)
     name = folder("bert")
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
