@@ -247,7 +247,7 @@ def test_json_of_thousands_of_levels(tmp_path):
     (tmp_path / "a.json").write_text(deep)
     says(read_json, tmp_path / "a.json", "nested too deep")
     (tmp_path / "a.json").write_text("9" * 5000)
-    says(read_json, tmp_path / "a.json", "no JSON")
+    says(read_json, tmp_path / "a.json", "not JSON")
     (tmp_path / "p").mkdir()
     (tmp_path / "p/modalities.json").write_text(deep)
     with pytest.raises(DataError, match="nested too deep"):

@@ -192,7 +192,7 @@ def read_json(path: Path, error: type[SidelightError] = DataError, once: Callabl
     except SidelightError:
         raise
     except ValueError as why:
-        raise error(f"cannot read {path}: {told_by_content(path, of_text=True) or f'it is no JSON ({why})'}") from None
+        raise error(f"cannot read {path}: {told_by_content(path, of_text=True) or f'it is not JSON ({why})'}") from None
 
 
 def parse_json(text: str | bytes, once: Callable[..., Any] | None = None) -> Any:

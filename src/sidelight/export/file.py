@@ -189,7 +189,7 @@ def _told(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     try:
         told = parse_json(text) if text else None
     except ValueError as error:
-        raise RunError(f"{path} is damaged: its description is no JSON ({error}). {MEND}") from error
+        raise RunError(f"{path} is damaged: its description is not JSON ({error}). {MEND}") from error
     if isinstance(told, dict) and told.get("format") == FORMAT and not _sound_meta(told.get("meta")):
         raise RunError(f"{path} is damaged: its description says nothing sound of where it comes from. {MEND}")
     if not isinstance(told, dict) or told.get("format") != FORMAT:
