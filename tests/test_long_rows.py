@@ -57,8 +57,8 @@ def test_the_row_is_named_with_its_length_the_median_and_the_setting() -> None:
 def test_ordinary_lengths_are_no_reason() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        load(source(LONG * 30))
-        load(source(), longest={"voice": 59})
+        assert len(load(source(LONG * 30))) == N
+        assert load(source(), longest={"voice": 59}).inputs["voice"].shape[1] == 59
 
 
 @pytest.mark.parametrize("door", ["list", "padded", "files", "prepared array", "dataset", "lengths file"])

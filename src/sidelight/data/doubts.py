@@ -66,17 +66,19 @@ def check_words(raw: Raw, name: str, values: NDArray, ids: NDArray) -> None:
     Whole numbers beside a word ("0", "1", "other") may be classes; that is said.
     """
     known = np.flatnonzero(~empty(values))
-    cells = [str(values[i]).strip() for i in known]
-    commas = [is_decimal_comma(c) for c in cells]
-    parsed = [numbers_of(values[i : i + 1]) for i in known]
-    is_number = np.array([x is not None for x in parsed]) | commas
-    truth = np.array([isinstance(values[i], bool | np.bool_) for i in known])
+    # a column of classes holds few different cells: each is read once, not once a row
+    keys = [(type(values[i]), str(values[i]).strip()) for i in known]
+    firsts = dict(zip(reversed(keys), reversed(known.tolist())))
+    parsed = {key: numbers_of(values[i : i + 1]) for key, i in firsts.items()}
+    commas = np.array([is_decimal_comma(text) for _, text in keys])
+    is_number = np.array([parsed[key] is not None for key in keys]) | commas
+    truth = np.array([kind in (bool, np.bool_) for kind, _ in keys])
     share = float((is_number & ~truth).mean())
     first = int(known[np.flatnonzero(~is_number | commas)[0]]) if (~is_number | commas).any() else -1
     if share < MOSTLY or first < 0:
         return
-    numeric = [float(x[0]) for x in parsed if x is not None]
-    fraction = any(commas) or any(v != round(v) for v in numeric if np.isfinite(v)) or len(set(numeric)) > 30
+    numeric = [float(x[0]) for x in parsed.values() if x is not None]
+    fraction = commas.any() or any(v != round(v) for v in numeric if np.isfinite(v)) or len(set(numeric)) > 30
     cell = f"{raw.name}: {name_row(first, ids)}: target {name!r} is {values[first]!r}"
     if fraction:
         mend = (
