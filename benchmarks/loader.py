@@ -26,16 +26,16 @@ from PIL import Image as Pillow
 import sidelight as sl
 from sidelight.config import BalanceConfig, TrainingConfig, load_config
 from sidelight.data.batch import Batch
-from sidelight.data.kind import Kind
 from sidelight.data.prefetch import ready_batches
-from sidelight.data.prepared import Facts, write_prepared
 from sidelight.data.preprocess import Preprocessor
-from sidelight.data.recordings import Frames, Image, Video
-from sidelight.machine import usable_cores
+from sidelight.data.sources.prepared import Facts, write_prepared
 from sidelight.methods import Clock, Supervised
 from sidelight.networks.build import build_network
+from sidelight.recordings.kind import Kind
+from sidelight.recordings.registry import Frames, Image, Video
 from sidelight.tasks import make_task
 from sidelight.training.fit import _Loop
+from sidelight.utils.machine import usable_cores
 from sidelight.video.look import Looks
 
 STEPS = 4

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image as Pillow
 
-from sidelight.data.prepared import Facts, write_prepared
-from sidelight.data.recordings import Array, Depth, Frames, Image, Kind, Video
+from sidelight.data.sources.prepared import Facts, write_prepared
+from sidelight.recordings.registry import Array, Depth, Frames, Image, Kind, Video
 
 SIZE = (16, 16)
 FACTS = Facts("tiny", group="subject", available=("rgb",), privileged=("depth", "feat"), licence="none", citation="us")

@@ -24,7 +24,7 @@ from sidelight.experiment.runner import jobs_of, settle
 from sidelight.methods import Term
 from sidelight.networks.network import Output
 from sidelight.tasks import Task
-from sidelight.tensorfile import CHECKSUM
+from sidelight.utils.tensorfile import CHECKSUM
 
 AVAILABLE, PRIVILEGED = ["phone"], ["watch", "pulse"]
 BASE: dict[str, Any] = {

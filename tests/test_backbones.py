@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sidelight.config import NetworkConfig
+from sidelight.config.encoder_names import BACKBONES, dimensions
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.methods import Supervised
@@ -22,7 +23,6 @@ from sidelight.networks.backbones.video3d import VideoResNet
 from sidelight.networks.build import build_network, describe, rebuild
 from sidelight.networks.encoders import make_encoder
 from sidelight.networks.hallucination import freeze
-from sidelight.networks.names import BACKBONES, dimensions
 from sidelight.networks.network import encode
 from sidelight.testing import CHECKS, Subject
 from support import make_rows, task_of

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from sidelight import data
 from sidelight.cli import main
 from sidelight.data import Dataset
-from sidelight.data.order import neighbours_alike, sorted_by_class, warn_of_neighbours
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.experiment.environment import fingerprint
 from sidelight.protocols import Fold, resolve, split, whole
+from sidelight.protocols.neighbours import neighbours_alike, sorted_by_class, warn_of_neighbours
 from small import cell
 
 SHARED = Path(os.environ.get("SIDELIGHT_SHARED", Path(__file__).parents[1].parent / "shared")) / "data"

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 from sidelight import cli
-from sidelight.arguments import EXAMPLES, build_parser, parse
 from sidelight.cli import experiment_of, main
+from sidelight.cli_parser import EXAMPLES, build_parser, parse
 from sidelight.config import Config
+from sidelight.config.io import settings
 from sidelight.errors import DataError, DiskError, RunError, SidelightWarning
-from sidelight.settings import settings
 
 VERBS = [
     "run", "inspect", "report", "predict", "export", "refit", "prepare", "extract", "methods", "datasets", "doctor"

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidelight.config import Config, NetworkConfig, TransportConfig, difference, dump_config, load_config
+from sidelight.config.io import flatten, settings
+from sidelight.config.paths import anchored
 from sidelight.errors import ConfigError, DataError
 from sidelight.experiment import plan
-from sidelight.names import fault
-from sidelight.places import anchored
-from sidelight.settings import flatten, settings
+from sidelight.utils.names import fault
 
 
 def write(path: Path, text: str) -> Path:

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidelight.data import load, load_rows
-from sidelight.delimited import CHUNK, read_delimited, read_header
 from sidelight.errors import ConfigError, DataError
 from sidelight.export.source import names_in
 from sidelight.readers.tables import read_cells
 from sidelight.signals import read_csv
+from sidelight.utils.delimited import CHUNK, read_delimited, read_header
 from sidelight.video.faces import read_faces
 
 DOORS: dict[str, tuple[Callable[[Path], Any], str, str]] = {

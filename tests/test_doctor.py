@@ -14,7 +14,7 @@ import torch
 
 from sidelight import doctor
 from sidelight.cli import main
-from sidelight.machine import usable_cores
+from sidelight.utils.machine import usable_cores
 
 
 @pytest.fixture

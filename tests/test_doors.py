@@ -16,14 +16,14 @@ from safetensors.torch import save_file
 import sidelight as sl
 from sidelight.cli import main
 from sidelight.config import load_config
-from sidelight.data.files import load_array, load_arrays
-from sidelight.data.images import read_image
 from sidelight.errors import ConfigError, DataError, RunError, SidelightError
-from sidelight.files import check_file, parse_json, read_json, told_by_content
 from sidelight.networks.backbones.weights import read_tensors
 from sidelight.signals import read_csv
+from sidelight.utils.array_files import load_array, load_arrays
+from sidelight.utils.files import check_file, parse_json, read_json, told_by_content
+from sidelight.utils.images import read_image
+from sidelight.utils.yaml12 import parse_yaml
 from sidelight.video.faces import read_faces
-from sidelight.yaml12 import parse_yaml
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
 HTML = b"\n<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>\n"
@@ -210,7 +210,7 @@ def test_a_zip_that_declares_more_than_the_machine_holds_is_refused_unread(tmp_p
     entry = data.rindex(b"PK\x01\x02")
     data[entry + 24 : entry + 28] = struct.pack("<I", 0xFFFFFFFE)
     path.write_bytes(bytes(data))
-    from sidelight.data import files
+    from sidelight.utils import array_files as files
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "memory", lambda: 2**31)
@@ -433,9 +433,9 @@ def test_verbs_of_others(capsys):
 
 
 def test_every_word_leads_to_a_setting_a_verb_or_an_argument():
-    from sidelight.arguments import build_parser
+    from sidelight.cli_parser import build_parser
     from sidelight.config import Config
-    from sidelight.settings import settings
+    from sidelight.config.io import settings
     from sidelight.synonyms import WORDS, instead, meant
 
     known = settings(Config)

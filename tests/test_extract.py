@@ -20,13 +20,13 @@ import recordings
 import sidelight as sl
 from sidelight.cli import main
 from sidelight.config import load_config
-from sidelight.data.kind import Kind
-from sidelight.data.pictures import Image
 from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning
 from sidelight.experiment.fold_data import FoldData
 from sidelight.extract import extract
 from sidelight.extract.shards import Shards
 from sidelight.networks.backbones.base import make_net
+from sidelight.recordings.kind import Kind
+from sidelight.recordings.pictures import Image
 from sidelight.video.augment import STATISTICS
 
 ENCODERS = {"rgb": "resnet18"}

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sidelight.data import Dataset, inspect
+from sidelight.data import Dataset
+from sidelight.inspection import inspect
 from test_blocks import walk
 
 N, GROUPS = 240, 12

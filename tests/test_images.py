@@ -10,10 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from sidelight.data import Dataset, Preprocessor, inspect, load, load_rows
+from sidelight.data import Dataset, Preprocessor, load, load_rows
 from sidelight.data.moments import pixel_moments
 from sidelight.data.pixels import standardised
 from sidelight.errors import ConfigError, DataError
+from sidelight.inspection import inspect
 
 RNG = np.random.default_rng(0)
 N, H, W = 6, 7, 9

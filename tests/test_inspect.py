@@ -9,8 +9,9 @@ import warnings
 import numpy as np
 import pytest
 
-from sidelight.data import Dataset, inspect
+from sidelight.data import Dataset
 from sidelight.errors import DataError
+from sidelight.inspection import inspect
 from sidelight.protocols import split
 
 

@@ -20,18 +20,18 @@ from resumed import Killed, Killer, same, trained
 from sidelight.config import AugmentConfig, TrainingConfig, load_config
 from sidelight.data.batch import Batch
 from sidelight.data.dataset import row_values
-from sidelight.data.lazy import LazyRows
-from sidelight.data.maps import Codes, LabelMaps
 from sidelight.data.prefetch import ready_batches
-from sidelight.data.prepared import Facts, write_prepared
 from sidelight.data.preprocess import Preprocessor
-from sidelight.data.recordings import Depth, Image, Labels
+from sidelight.data.sources.prepared import Facts, write_prepared
 from sidelight.errors import ConfigError, DataError
 from sidelight.experiment.environment import fingerprint
 from sidelight.experiment.fold_data import FoldData
 from sidelight.methods import Supervised
 from sidelight.methods.kept import Live
 from sidelight.networks.build import build_network
+from sidelight.recordings.label_maps import Codes, LabelMaps
+from sidelight.recordings.lazy import LazyRows
+from sidelight.recordings.registry import Depth, Image, Labels
 from sidelight.tasks import make_task
 from sidelight.video.look import CENTRE, Look, Looks, Place
 

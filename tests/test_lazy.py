@@ -16,9 +16,6 @@ import recordings
 import sidelight as sl
 from resumed import Killed, Killer, same, trained
 from sidelight.config import AugmentConfig, TrainingConfig, load_config
-from sidelight.data.kind import Kind
-from sidelight.data.lazy import LazyRows
-from sidelight.data.pictures import Depth, Image
 from sidelight.data.prefetch import ready_batches
 from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import ConfigError, DataError, SidelightWarning
@@ -27,6 +24,9 @@ from sidelight.experiment.fold_data import FoldData
 from sidelight.export import load_student, predict_file
 from sidelight.methods import Supervised
 from sidelight.networks.build import build_network
+from sidelight.recordings.kind import Kind
+from sidelight.recordings.lazy import LazyRows
+from sidelight.recordings.pictures import Depth, Image
 from sidelight.report import write_report
 from sidelight.tasks import make_task
 from sidelight.video.augment import STATISTICS
@@ -361,7 +361,7 @@ def test_inspect_looks_at_a_sample(folder, monkeypatch):
     assert 0 <= rgb.minimum < rgb.maximum <= 255
     assert 0.9 < depth.maximum < 1.5
     assert len(found.strengths) == 4
-    monkeypatch.setattr(sys.modules["sidelight.data.inspect"], "LOOKED_AT", 30)
+    monkeypatch.setattr(sys.modules["sidelight.inspection.inspection"], "LOOKED_AT", 30)
     few = sl.inspect(data)
     assert "rgb, depth: values and strengths are those of 30 rows drawn at random" in few.remarks
     assert (few.rows, few.modalities[1].missing) == (48, 6)

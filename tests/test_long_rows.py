@@ -15,13 +15,13 @@ from sidelight import load
 from sidelight.config import NetworkConfig, load_config
 from sidelight.data import Dataset, Preprocessor, load_rows
 from sidelight.data.dataset import LONG
-from sidelight.data.files import stack_rows
 from sidelight.errors import ConfigError, SidelightWarning
 from sidelight.export import Student, load_student
 from sidelight.methods.translation import _difference
 from sidelight.networks.build import build_network
 from sidelight.networks.network import gathered
 from sidelight.tasks import Classification
+from sidelight.utils.array_files import stack_rows
 
 N = 20
 
@@ -98,8 +98,8 @@ def made(door: str, rows: list[np.ndarray], folder: Path, longest: dict[str, int
     if door == "files":
         table.assign(voice_file_name=files).to_csv(folder / "metadata.csv", index=False)
         return load(folder, longest=longest)
-    from sidelight.data.prepared import Facts, write_prepared
-    from sidelight.data.recordings import Array
+    from sidelight.data.sources.prepared import Facts, write_prepared
+    from sidelight.recordings.registry import Array
 
     out = folder / "made"
     named = table.assign(target=table.y.astype(str), voice_file_name=[str(folder / f) for f in files])

@@ -10,14 +10,14 @@ import pytest
 from torch import nn
 
 import sidelight as sl
-from sidelight import names
 from sidelight.config import load_config
 from sidelight.data.dataset import Dataset
-from sidelight.data.prepared import Facts, write_prepared
-from sidelight.data.series import Array
+from sidelight.data.sources.prepared import Facts, write_prepared
 from sidelight.errors import ConfigError, DataError, SidelightError
 from sidelight.extract import extract
-from sidelight.names import check_modality
+from sidelight.recordings.series import Array
+from sidelight.utils import names
+from sidelight.utils.names import check_modality
 
 BAD = {
     "empty": "",

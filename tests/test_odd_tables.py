@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from sidelight.data import load, load_rows
-from sidelight.data.series import Signal
 from sidelight.data.spellings import alike
 from sidelight.errors import ConfigError, DataError, SidelightWarning
+from sidelight.recordings.series import Signal
 from sidelight.signals import LabelTrack, Recording, Windows, cut
 
 N = 12

@@ -11,9 +11,9 @@ from torch import nn, optim
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
 from sidelight.config import TrainingConfig, load_config
+from sidelight.config.encoder_names import PARTS
 from sidelight.errors import ConfigError
 from sidelight.methods import Method, Step, Supervised
-from sidelight.networks.names import PARTS
 from sidelight.networks.network import Network
 from sidelight.training import fit
 from sidelight.training.optimisers import make_optimiser, parts_of

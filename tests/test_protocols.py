@@ -17,7 +17,7 @@ from sidelight.config import Config
 from sidelight.data import Dataset
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.protocols import FOLDS, Fold, hide_labels, resolve, split
-from sidelight.strata import warn_of_one_class
+from sidelight.protocols.strata import warn_of_one_class
 
 
 def make(n: int = 60, groups: int | None = 12, classes: int = 3, seed: int = 0, **changes: Any) -> Dataset:

@@ -15,12 +15,12 @@ import pytest
 
 from sidelight import readers
 from sidelight.cli import main
-from sidelight.data.prepared import Facts, read_prepared
-from sidelight.data.recordings import Image
+from sidelight.data.sources.prepared import Facts, read_prepared
 from sidelight.errors import ConfigError, DataError, RunError
 from sidelight.readers import make_reader, reader_class
 from sidelight.readers.base import Contents, Faults, Reader, check, prepare, synthesize
 from sidelight.readers.synthetic import write_image
+from sidelight.recordings.registry import Image
 
 
 @dataclass(frozen=True, kw_only=True)

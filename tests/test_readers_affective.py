@@ -11,8 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sidelight.data.kind import Part
-from sidelight.data.prepared import Prepared, read_prepared
+from sidelight.data.sources.prepared import Prepared, read_prepared
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.readers import make_reader
 from sidelight.readers.affwild2 import read_labels
@@ -20,6 +19,7 @@ from sidelight.readers.base import check, prepare, synthesize
 from sidelight.readers.iemocap import read_transcript, word_numbers
 from sidelight.readers.recola import read_ratings
 from sidelight.readers.synthetic import write_image
+from sidelight.recordings.kind import Part
 
 pytest.importorskip("av")
 pytest.importorskip("soundfile")

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sidelight.data import load
-from sidelight.data.prepared import read_prepared
+from sidelight.data.sources.prepared import read_prepared
 from sidelight.errors import DataError
 from sidelight.readers import make_reader
 from sidelight.readers.base import check, prepare, synthesize

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from sidelight.data import load
-from sidelight.data.prepared import read_prepared
+from sidelight.data.sources.prepared import read_prepared
 from sidelight.errors import DataError
 from sidelight.readers import make_reader
 from sidelight.readers.base import check, prepare, synthesize

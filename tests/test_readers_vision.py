@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sidelight.data.prepared import Prepared, read_prepared
+from sidelight.data.sources.prepared import Prepared, read_prepared
 from sidelight.errors import DataError
 from sidelight.readers import make_reader
 from sidelight.readers.base import check, prepare, synthesize

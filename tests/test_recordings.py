@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 import recordings
-from sidelight.data.kind import Part
-from sidelight.data.prepared import Facts, read_prepared, write_prepared
-from sidelight.data.recordings import (
+from sidelight.data.sources.prepared import Facts, read_prepared, write_prepared
+from sidelight.errors import ConfigError, DataError
+from sidelight.recordings.kind import Part
+from sidelight.recordings.registry import (
     KINDS,
     Array,
     Audio,
@@ -29,7 +30,6 @@ from sidelight.data.recordings import (
     Video,
     kind_of,
 )
-from sidelight.errors import ConfigError, DataError
 from sidelight.video.look import CENTRE, Look, Looks, Place
 
 EXAMPLES = [

@@ -16,8 +16,8 @@ from sidelight.experiment import cell as cell_module
 from sidelight.experiment.refit import NO_TEST, refit
 from sidelight.experiment.study import Study
 from sidelight.export import load_student
-from sidelight.machine import claim
 from sidelight.protocols import PROTOCOLS, split, whole
+from sidelight.utils.machine import claim
 from small import make_data, study
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

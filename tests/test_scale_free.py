@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from sidelight.data import Dataset, Preprocessor, inspect
+from sidelight.data import Dataset, Preprocessor
 from sidelight.data.moments import RESOLUTION, is_constant, moments, pixel_moments, statistics_sizes
 from sidelight.data.statistics import STANDARD, window_statistics
 from sidelight.errors import SidelightWarning
+from sidelight.inspection import inspect
 from sidelight.tasks import Regression
 
 N = 60

@@ -16,12 +16,12 @@ import torch
 from sidelight import load
 from sidelight.config import NetworkConfig
 from sidelight.data import Dataset, Preprocessor
-from sidelight.data.prepared import Facts, write_prepared
-from sidelight.data.recordings import Signal
 from sidelight.data.seen import Seen
+from sidelight.data.sources.prepared import Facts, write_prepared
 from sidelight.errors import SidelightWarning
 from sidelight.export import Student, load_student
 from sidelight.networks.build import build_network
+from sidelight.recordings.registry import Signal
 from sidelight.tasks import Classification
 
 NAMES = ("heat", "rate", "skin", "breath")

@@ -7,9 +7,9 @@ import importlib
 import numpy as np
 import pytest
 
-from sidelight import extras
 from sidelight.errors import ConfigError, DataError, RunError
 from sidelight.signals import read_audio, read_csv
+from sidelight.utils import extras
 
 
 class TestCsv:

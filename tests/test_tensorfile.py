@@ -15,7 +15,7 @@ from torch import nn
 
 from sidelight.errors import RunError
 from sidelight.networks.backbones.weights import load_weights
-from sidelight.tensorfile import CHECKSUM, read_arrays, read_metadata, read_tensors, write_tensors
+from sidelight.utils.tensorfile import CHECKSUM, read_arrays, read_metadata, read_tensors, write_tensors
 
 TENSORS = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.arange(5), "half": torch.ones(3).half(), "0": torch.ones(0)}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sidelight.data.kind import Part
-from sidelight.data.recordings import Audio, Video
 from sidelight.errors import ConfigError, DataError
+from sidelight.recordings.kind import Part
+from sidelight.recordings.registry import Audio, Video
 from sidelight.signals import Recording, Spectrogram, check_times
 from sidelight.signals.filters import bandpass, envelope
 from sidelight.video import clip_frames

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sidelight.data.recordings import Depth, Part
 from sidelight.errors import ConfigError, DataError
+from sidelight.recordings.registry import Depth, Part
 from sidelight.video import (
     STATISTICS,
     View,

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from sidelight.data.kind import Part
-from sidelight.data.pictures import Video as VideoKind
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.readers.affwild2 import AffWild2
+from sidelight.recordings.kind import Part
+from sidelight.recordings.pictures import Video as VideoKind
 from sidelight.video import probe, read_frames, read_sound, sound
 from sidelight.video.mpeg4 import EmptyFrames
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sidelight.config import Config
     from sidelight.data import Dataset, load
-    from sidelight.data.inspect import inspect
     from sidelight.experiment import Study, compare, run
     from sidelight.experiment.refit import refit
     from sidelight.export import Student, load_student
+    from sidelight.inspection import inspect
 
 __version__ = "0.1.0"
 _WHERE = {
@@ -28,7 +28,7 @@ _WHERE = {
     "Student": "export",
     "Study": "experiment",
     "compare": "experiment",
-    "inspect": "data.inspect",
+    "inspect": "inspection",
     "load": "data",
     "load_student": "export",
     "refit": "experiment.refit",

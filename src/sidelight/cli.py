@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from sidelight.arguments import build_parser, flag, parse
+from sidelight.cli_parser import build_parser, flag, parse
 from sidelight.config import Config, dump_config, load_config, read_experiment
+from sidelight.config.io import settings
 from sidelight.errors import ConfigError, DiskError, SidelightError, SidelightWarning, shown, unknown
-from sidelight.names import check_modality
-from sidelight.settings import settings
+from sidelight.utils.names import check_modality
 
 if TYPE_CHECKING:
     from sidelight.experiment import Job
@@ -96,8 +96,8 @@ def describe_plan(config: Config, jobs: Sequence[Job]) -> str:
 
 def inspect_verb(args: argparse.Namespace) -> None:
     config = load_config({"data": source_of(args), **flags_of(args)})
-    from sidelight.data.inspect import inspect
     from sidelight.data.load import load_for
+    from sidelight.inspection import inspect
 
     print(inspect(load_for(config)).to_text())
 

@@ -16,8 +16,8 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
-from sidelight.extras import install
-from sidelight.machine import usable_cores
+from sidelight.utils.extras import install
+from sidelight.utils.machine import usable_cores
 
 EXTRAS = {
     "onnx": ("export", "sidelight export --onnx"),

@@ -15,7 +15,7 @@ from torch import Tensor
 from sidelight.data.rows import in_memory
 
 if TYPE_CHECKING:
-    from sidelight.data.maps import LabelMaps
+    from sidelight.recordings.label_maps import LabelMaps
 
 
 class Metric(NamedTuple):

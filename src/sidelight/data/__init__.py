@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from sidelight.data.builtin import DATASETS
 from sidelight.data.dataset import Dataset
-from sidelight.data.inspect import Inspection, inspect
 from sidelight.data.load import load, load_rows
 from sidelight.data.rows import Rows
 
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from sidelight.data.batch import Batch
     from sidelight.data.preprocess import Preprocessor
 
-__all__ = ["DATASETS", "Batch", "Dataset", "Inspection", "Preprocessor", "Rows", "inspect", "load", "load_rows"]
+__all__ = ["DATASETS", "Batch", "Dataset", "Preprocessor", "Rows", "load", "load_rows"]
 
 
 def __getattr__(name: str) -> Any:

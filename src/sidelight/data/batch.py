@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from sidelight.data.lazy import LazyRows
-from sidelight.data.maps import LabelMaps
 from sidelight.data.pixels import standardised
+from sidelight.recordings.label_maps import LabelMaps
+from sidelight.recordings.lazy import LazyRows
 from sidelight.video.look import Look
 
 

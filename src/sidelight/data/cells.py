@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.delimited import missing
 from sidelight.errors import DataError
+from sidelight.utils.delimited import missing
 
 if TYPE_CHECKING:
     import pandas as pd

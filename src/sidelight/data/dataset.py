@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.images import compact
 from sidelight.data.rows import Rows, float32, in_memory, is_lazy, name_row
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
+from sidelight.utils.images import compact
 
 if TYPE_CHECKING:
     from sidelight.data.batch import Batch

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from sidelight.config import OF_CLASSES, Config
-from sidelight.data.arrays import read_arrays
+from sidelight.config.paths import looked_for
 from sidelight.data.builtin import DATASETS
 from sidelight.data.dataset import Dataset
-from sidelight.data.files import load_npz
 from sidelight.data.raw import (
     KINDS_FILE,
     ORDER,
@@ -29,15 +28,16 @@ from sidelight.data.raw import (
     times,
 )
 from sidelight.data.rows import Rows, is_lazy
+from sidelight.data.sources.arrays import read_arrays
 from sidelight.data.target import encode_target
 from sidelight.errors import ConfigError, DataError, shown, unknown
-from sidelight.files import check_file, exists, path_fault
-from sidelight.keywords import known_keywords
-from sidelight.names import check_modality
-from sidelight.places import looked_for
+from sidelight.utils.array_files import load_npz
+from sidelight.utils.files import check_file, exists, path_fault
+from sidelight.utils.keywords import known_keywords
+from sidelight.utils.names import check_modality
 
 if TYPE_CHECKING:
-    from sidelight.data.prepared import Prepared
+    from sidelight.data.sources.prepared import Prepared
 
 MANIFESTS = ("metadata.csv", "metadata.parquet", "metadata.tsv")
 SUFFIXES = (".csv", ".tsv", ".parquet", ".npz")
@@ -96,7 +96,7 @@ def load(
     prepared = _prepared(source)
     label = name or (prepared.facts.name if prepared else "") or _label(source)
     if prepared:
-        from sidelight.data.recorded import read_recordings
+        from sidelight.data.sources.recorded import read_recordings
 
         facts = prepared.facts
         target, group, split = target or facts.target, group or facts.group, split or facts.split
@@ -221,7 +221,7 @@ def load_rows(
     assert checked is not None
     modalities, label = checked, _label(source)
     if prepared := _prepared(source, target_needed=False):
-        from sidelight.data.recorded import read_recordings
+        from sidelight.data.sources.recorded import read_recordings
 
         group = group or (prepared.facts.group if prepared.facts.group in prepared.table.columns else None)
         raw, roles = read_recordings(prepared, find, list(modalities), on_error, longest)
@@ -244,7 +244,7 @@ def _read(
     longest: Mapping[str, int] | None,
 ) -> tuple[Raw, Roles]:
     if _holds_windows(source):
-        from sidelight.data.sessions import meaning_of, session_arrays, sessions_of
+        from sidelight.data.sources.sessions import meaning_of, session_arrays, sessions_of
 
         sessions, chosen = sessions_of(source), None if modalities is None else list(modalities)
         raw, roles = read_arrays(session_arrays(sessions), label, find, chosen, longest)
@@ -258,11 +258,11 @@ def _read(
             return read_arrays(
                 load_npz(path), str(path), find, None if modalities is None else list(modalities), longest
             )
-        from sidelight.data.tables import read_frame, read_table
+        from sidelight.data.sources.tables import read_frame, read_table
 
         return read_table(read_frame(path), str(path), path.parent, find, modalities, longest)
     if hasattr(source, "columns") and hasattr(source, "iloc"):
-        from sidelight.data.tables import read_table
+        from sidelight.data.sources.tables import read_table
 
         return read_table(source, label, None, find, modalities, longest)
     raise DataError(
@@ -286,7 +286,7 @@ def _prepared(source: Any, target_needed: bool = True) -> Prepared | None:
     folder = Path(source).parent if Path(source).name == TABLE_FILE else Path(source)
     if not exists(folder / KINDS_FILE):
         return None
-    from sidelight.data.prepared import read_prepared
+    from sidelight.data.sources.prepared import read_prepared
 
     return read_prepared(folder, target_needed)
 

@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from torch import Tensor
 
 from sidelight.data.batch import Batch
-from sidelight.data.lazy import drawn
-from sidelight.machine import usable_cores
+from sidelight.recordings.lazy import drawn
+from sidelight.utils.machine import usable_cores
 from sidelight.video.look import Looks
 
 AHEAD = 2

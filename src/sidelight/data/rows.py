@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.errors import DataError
-from sidelight.names import check_modality
+from sidelight.utils.names import check_modality
 
 
 def name_row(i: int, ids: NDArray) -> str:

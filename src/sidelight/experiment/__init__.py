@@ -17,7 +17,7 @@ from sidelight.experiment.jobs import Job
 from sidelight.experiment.parts import Parts
 from sidelight.experiment.runner import execute, jobs_of, settle
 from sidelight.experiment.study import Study
-from sidelight.keywords import known_keywords
+from sidelight.utils.keywords import known_keywords
 
 
 def plan(config: Config) -> tuple[Config, list[Job]]:

@@ -16,7 +16,7 @@ from torch import nn
 from sidelight.data import Dataset
 from sidelight.data.rows import is_lazy
 from sidelight.experiment import sources
-from sidelight.machine import usable_cores
+from sidelight.utils.machine import usable_cores
 
 Encoders = Mapping[str, Callable[[tuple[int, ...]], nn.Module]]
 """Modality -> the user's own encoder."""

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sidelight.blocks import cut, ordered
 from sidelight.config import Config
+from sidelight.config.encoder_names import chosen
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
 from sidelight.data.dataset import row_values
 from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import RunError
 from sidelight.experiment.jobs import seed_of
-from sidelight.networks.names import chosen
 from sidelight.protocols import WHOLE, hide_labels, split, whole
+from sidelight.protocols.blocks import cut, ordered
 from sidelight.tasks import Task, asked_task
 
 

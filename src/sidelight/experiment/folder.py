@@ -16,14 +16,14 @@ from typing import Any
 import pandas as pd
 
 from sidelight.config import FREE, Config, difference, dump_config, load_config
+from sidelight.config.io import build, flatten
+from sidelight.config.paths import LOCAL, anchored
 from sidelight.data import Dataset
 from sidelight.errors import ConfigError, RunError, SidelightWarning
 from sidelight.experiment import sources
-from sidelight.machine import claim
-from sidelight.places import LOCAL, anchored
 from sidelight.results.job import RECORD, read_record, sealed
 from sidelight.results.store import remove_leftovers, write_atomic
-from sidelight.settings import build, flatten
+from sidelight.utils.machine import claim
 
 ELSEWHERE = "Choose another folder with --output (output=…)."
 

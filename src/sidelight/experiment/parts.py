@@ -24,8 +24,8 @@ from sidelight.networks.hallucination import HallucinationNetwork, freeze, make_
 from sidelight.networks.network import Network, Output, outputs
 from sidelight.networks.translation import TranslationNetwork
 from sidelight.tasks import Task
-from sidelight.tensorfile import read_tensors, write_tensors
 from sidelight.training import History
+from sidelight.utils.tensorfile import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from sidelight.experiment.cell import Cell

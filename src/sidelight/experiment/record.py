@@ -28,8 +28,8 @@ from sidelight.results.job import changed_files, read_record, write_record
 from sidelight.results.store import write_folder_atomic
 from sidelight.tasks import Task
 from sidelight.tasks.base import labelled_of
-from sidelight.tensorfile import read_metadata, write_tensors
 from sidelight.training import History
+from sidelight.utils.tensorfile import read_metadata, write_tensors
 
 DESCRIPTION = "model.json"
 """Beside a model, for people: nothing reads it."""

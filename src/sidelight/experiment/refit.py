@@ -19,12 +19,12 @@ from sidelight.experiment.pool import run_jobs
 from sidelight.experiment.progress import Progress
 from sidelight.experiment.study import Study
 from sidelight.export import load_student
-from sidelight.keywords import known_keywords
-from sidelight.machine import claim
 from sidelight.protocols import WHOLE
 from sidelight.results import metric_columns
 from sidelight.results.job import read_record
 from sidelight.results.store import write_folder_atomic
+from sidelight.utils.keywords import known_keywords
+from sidelight.utils.machine import claim
 
 NO_TEST = "Trained on all rows, so that no row is left to test it: its figures are those of the cross-validation."
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from sidelight.config import Config
 from sidelight.data import Dataset
-from sidelight.data.order import warn_of_neighbours
 from sidelight.data.rows import is_lazy
 from sidelight.errors import ConfigError, DataError, RunError, unknown
 from sidelight.experiment.cell import Cell
@@ -23,12 +22,13 @@ from sidelight.experiment.pool import MakeCell, run_jobs
 from sidelight.experiment.progress import Progress
 from sidelight.experiment.record import is_stored
 from sidelight.experiment.study import Study
-from sidelight.machine import usable_cores
 from sidelight.methods import Recipe, check_options, parse_methods
 from sidelight.protocols import resolve, split
+from sidelight.protocols.neighbours import warn_of_neighbours
+from sidelight.protocols.strata import warn_of_one_class
 from sidelight.results.store import write_atomic
-from sidelight.strata import warn_of_one_class
 from sidelight.tasks import asked_task
+from sidelight.utils.machine import usable_cores
 
 
 def settle(config: Config, dataset: Dataset) -> Config:

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import ConfigError, RunError, shown
 from sidelight.export.student import Student
-from sidelight.files import check_file, exists, parse_json
-from sidelight.keywords import known_keywords
 from sidelight.networks.build import describe, rebuild
 from sidelight.networks.fusions import Fusion
 from sidelight.results.store import write_atomic
 from sidelight.tasks import describe_task, make_task
-from sidelight.tensorfile import read_metadata, read_tensors, write_tensors
+from sidelight.utils.files import check_file, exists, parse_json
+from sidelight.utils.keywords import known_keywords
+from sidelight.utils.tensorfile import read_metadata, read_tensors, write_tensors
 
 KEY = "sidelight"
 FORMAT, FORMAT_VERSION = "sidelight-student", 1

@@ -21,9 +21,9 @@ from sidelight.errors import ConfigError, RunError, unknown
 from sidelight.export.deployed import Deployed, fixed_to_group
 from sidelight.export.facts import doc_string
 from sidelight.export.file import KEY, description
-from sidelight.extras import install
-from sidelight.files import check_place
 from sidelight.results.store import write_atomic
+from sidelight.utils.extras import install
+from sidelight.utils.files import check_place
 
 if TYPE_CHECKING:
     from sidelight.export.student import Student

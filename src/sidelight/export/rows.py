@@ -20,12 +20,12 @@ from sidelight.data.rows import Rows, is_lazy, name_row
 from sidelight.errors import DataError, SidelightWarning, unknown
 from sidelight.export.source import refuse_privileged, wanted
 from sidelight.export.student import Student
-from sidelight.keywords import known_keywords
 from sidelight.results.formulas import escape_formulas
 from sidelight.results.store import write_atomic
+from sidelight.utils.keywords import known_keywords
 
 if TYPE_CHECKING:
-    from sidelight.data.recorded import OnError
+    from sidelight.data.sources.recorded import OnError
 
 WRITTEN = (".csv", ".tsv", ".parquet")
 

@@ -12,12 +12,12 @@ import numpy as np
 
 from sidelight.data.load import locate
 from sidelight.data.raw import DEFAULT_NAMES
-from sidelight.data.tables import ARRAY_FILES, FILE_COLUMN, separator_of
-from sidelight.delimited import read_header
+from sidelight.data.sources.tables import ARRAY_FILES, FILE_COLUMN, separator_of
 from sidelight.errors import DataError, SidelightWarning
 from sidelight.export.checks import refused
 from sidelight.export.student import Student
-from sidelight.files import check_file
+from sidelight.utils.delimited import read_header
+from sidelight.utils.files import check_file
 
 
 def wanted(student: Student, source: Any) -> dict[str, Sequence[str] | None]:

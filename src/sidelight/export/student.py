@@ -20,9 +20,9 @@ from sidelight.errors import ConfigError, SidelightWarning, listed, unknown
 from sidelight.export.checks import checked
 from sidelight.export.deployed import Deployed, without_groups
 from sidelight.export.facts import facts, far_sentence
-from sidelight.names import check_modality
 from sidelight.networks.network import Network, Output
 from sidelight.tasks import Task
+from sidelight.utils.names import check_modality
 
 CHUNK = 1024
 Tensors = dict[str, Tensor]

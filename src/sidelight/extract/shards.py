@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from sidelight.errors import RunError
-from sidelight.machine import claim
-from sidelight.tensorfile import read_metadata, read_tensors, write_tensors
+from sidelight.utils.machine import claim
+from sidelight.utils.tensorfile import read_metadata, read_tensors, write_tensors
 
 POLL = 0.2
 """Seconds between two looks at what another process is doing."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from sidelight.config import Config
+from sidelight.config.io import read_arguments
 from sidelight.errors import ConfigError, unknown
 from sidelight.methods.adversarial import ADMD
 from sidelight.methods.amid import AMID
@@ -25,7 +26,6 @@ from sidelight.methods.relational import MMD, PKT, RKD, SP
 from sidelight.methods.structural import PKDOT, PKDOTReleased, PKDOTSidelight
 from sidelight.methods.teachers import teacher_sets
 from sidelight.methods.translation import MTNet
-from sidelight.settings import read_arguments
 from sidelight.tasks import Task
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sidelight.config import NetworkConfig
+from sidelight.config.encoder_names import BACKBONES, PROVIDERS, PYRAMIDS, chosen
 from sidelight.errors import ConfigError, unknown
 from sidelight.networks.backbones.base import Backbone
 from sidelight.networks.backbones.weights import announce, load_weights
@@ -17,7 +18,6 @@ from sidelight.networks.dense import DenseEncoder, DenseHead
 from sidelight.networks.encoders import ENCODERS, MLPEncoder, SignalEncoder, make_encoder
 from sidelight.networks.fusions import FUSIONS, MAP_FUSIONS, Fusion, make_fusion
 from sidelight.networks.hallucination import HallucinationNetwork, TNet
-from sidelight.networks.names import BACKBONES, PROVIDERS, PYRAMIDS, chosen
 from sidelight.networks.network import Network
 from sidelight.networks.rgbd import LEVELS, PyramidEncoder, PyramidHead
 from sidelight.networks.translation import TranslationNetwork

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sidelight.config.encoder_names import BACKBONES, PYRAMIDS, check_encoder, readers
 from sidelight.errors import ConfigError
-from sidelight.networks.names import BACKBONES, PYRAMIDS, check_encoder, readers
 from sidelight.networks.tokens import resample, stretches
 
 

@@ -13,8 +13,8 @@ from sidelight.data.batch import Batch
 from sidelight.data.pixels import rows_at_once
 from sidelight.data.prefetch import ready_batches
 from sidelight.errors import ConfigError
-from sidelight.names import check_modality
 from sidelight.networks.tokens import pooled
+from sidelight.utils.names import check_modality
 
 if TYPE_CHECKING:
     from sidelight.networks.completion import Completion

@@ -43,7 +43,7 @@ def reader_class(name: str) -> type[Reader]:
 
 def make_reader(name: str, options: Mapping[str, Any] | None = None) -> Reader:
     """The reader of that name with its options, typed or as texts; raises ConfigError naming what is wrong."""
-    from sidelight.settings import read_arguments
+    from sidelight.config.io import read_arguments
 
     made = reader_class(name)
     try:

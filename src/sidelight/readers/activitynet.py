@@ -10,15 +10,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sidelight.data.pictures import LATE, video_file
-from sidelight.data.prepared import Facts
-from sidelight.data.recordings import Audio, Video
-from sidelight.data.series import VIDEOS
+from sidelight.data.sources.prepared import Facts
 from sidelight.errors import DataError
-from sidelight.files import read_json
 from sidelight.readers.base import Contents, Faults, Reader, Row
 from sidelight.readers.synthetic import noise_frames, write_text, write_video
+from sidelight.recordings.pictures import LATE, video_file
+from sidelight.recordings.registry import Audio, Video
+from sidelight.recordings.series import VIDEOS
 from sidelight.signals.spectrogram import PRESETS
+from sidelight.utils.files import read_json
 
 SUBSETS = {"training": "train", "validation": "test", "testing": ""}
 """The testing subset has no labels; figures are of the validation subset, which is our test part."""

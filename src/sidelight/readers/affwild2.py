@@ -12,14 +12,14 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.pictures import video_file
-from sidelight.data.prepared import Facts
-from sidelight.data.recordings import Audio, Frames
-from sidelight.data.series import VIDEOS
+from sidelight.data.sources.prepared import Facts
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.readers.base import Contents, Faults, Reader, Row
 from sidelight.readers.synthetic import noise_frames, write_image, write_text, write_video, write_wav
 from sidelight.readers.tables import number, read_lines
+from sidelight.recordings.pictures import video_file
+from sidelight.recordings.registry import Audio, Frames
+from sidelight.recordings.series import VIDEOS
 from sidelight.signals.spectrogram import PRESETS
 from sidelight.signals.windows import LabelTrack, label_windows
 from sidelight.video.container import Video as VideoFile

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sidelight.data.kind import Kind, Part, Size
-from sidelight.data.prepared import END, FILE, START, Facts, write_prepared
+from sidelight.config.io import arguments_help
+from sidelight.data.sources.prepared import END, FILE, START, Facts, write_prepared
 from sidelight.errors import DataError
-from sidelight.files import check_file, check_place, exists
-from sidelight.settings import arguments_help
+from sidelight.recordings.kind import Kind, Part, Size
+from sidelight.utils.files import check_file, check_place, exists
 
 Row = dict[str, Any]
 SKIPPED = "skipped.csv"

@@ -9,13 +9,13 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from sidelight.data.kind import Kind
-from sidelight.data.prepared import Facts
-from sidelight.data.recordings import Frames, Signal, Video
+from sidelight.data.sources.prepared import Facts
 from sidelight.errors import ConfigError, DataError
 from sidelight.readers.base import Contents, Faults, Reader
 from sidelight.readers.synthetic import noise_frames, write_text, write_video
 from sidelight.readers.tables import read_cells
+from sidelight.recordings.kind import Kind
+from sidelight.recordings.registry import Frames, Signal, Video
 
 CLASSES = ("BL1", "PA1", "PA2", "PA3", "PA4")
 TABLES = ("samples.csv", "starting_point/samples.csv")

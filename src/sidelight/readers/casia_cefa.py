@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from sidelight.data.prepared import Facts
+from sidelight.data.sources.prepared import Facts
 from sidelight.errors import ConfigError, DataError
 from sidelight.readers.base import Contents, Faults, Reader, Row
 from sidelight.readers.casia_surf import MODALITIES, face_kinds, write_faces

@@ -10,13 +10,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from sidelight.data.kind import Kind
-from sidelight.data.prepared import Facts
-from sidelight.data.recordings import Image
+from sidelight.data.sources.prepared import Facts
 from sidelight.errors import DataError
 from sidelight.readers.base import Contents, Faults, Reader, Row
 from sidelight.readers.synthetic import noise_frames, write_image, write_text
 from sidelight.readers.tables import read_lines
+from sidelight.recordings.kind import Kind
+from sidelight.recordings.registry import Image
 
 LISTS = {"train_list.txt": "train", "val_private_list.txt": "select", "test_private_list.txt": "test"}
 MODALITIES = ("color", "depth", "ir")

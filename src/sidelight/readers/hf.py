@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from sidelight.data.prepared import TASKS, Facts
 from sidelight.data.raw import SPLIT_NAMES
-from sidelight.data.recordings import Array, Audio, Depth, Image, Kind, Labels, Video
-from sidelight.data.series import VIDEOS
-from sidelight.data.tables import FILE_COLUMN, read_frame
+from sidelight.data.sources.prepared import TASKS, Facts
+from sidelight.data.sources.tables import FILE_COLUMN, read_frame
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.readers.base import Contents, Faults, Reader
 from sidelight.readers.synthetic import noise_frames, write_image, write_wav
+from sidelight.recordings.registry import Array, Audio, Depth, Image, Kind, Labels, Video
+from sidelight.recordings.series import VIDEOS
 
 TABLES = ("metadata.csv", "metadata.parquet", "metadata.tsv")
 IMAGES, SOUNDS, ARRAYS = (".png", ".jpg", ".jpeg"), (".wav", ".flac"), (".npy", ".npz", ".safetensors")

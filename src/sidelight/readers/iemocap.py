@@ -11,13 +11,13 @@ from zlib import crc32
 
 import numpy as np
 
-from sidelight.data.kind import Kind
-from sidelight.data.prepared import Facts
-from sidelight.data.recordings import Audio, Text, Video
+from sidelight.data.sources.prepared import Facts
 from sidelight.errors import DataError
 from sidelight.readers.base import Contents, Faults, Reader, Row
 from sidelight.readers.synthetic import noise_frames, write_text, write_video, write_wav
 from sidelight.readers.tables import read_lines
+from sidelight.recordings.kind import Kind
+from sidelight.recordings.registry import Audio, Text, Video
 
 SESSIONS = tuple(f"Session{i}" for i in range(1, 6))
 CLASSES = {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral", "sad": "sad"}

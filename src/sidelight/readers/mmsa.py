@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.files import load_npz
-from sidelight.data.prepared import Facts
+from sidelight.data.sources.prepared import Facts
 from sidelight.errors import DataError, unknown
-from sidelight.files import check_file
 from sidelight.readers.base import Contents, Faults, Reader
 from sidelight.readers.sequences import Part, sequence_rows
+from sidelight.utils.array_files import load_npz
+from sidelight.utils.files import check_file
 
 MODALITIES = ("text", "audio", "vision")
 SPLIT = {"train": "train", "valid": "select", "test": "test"}

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sidelight.data.prepared import Facts, write_prepared
+from sidelight.data.sources.prepared import Facts, write_prepared
 from sidelight.errors import ConfigError, DataError
-from sidelight.files import check_file
 from sidelight.readers.base import Contents, Faults, Reader
 from sidelight.readers.sequences import Part, sequence_rows
+from sidelight.utils.files import check_file
 
 SPLIT = {"train": "train", "valid": "select", "test": "test"}
 

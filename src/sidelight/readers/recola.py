@@ -10,13 +10,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.kind import Kind
-from sidelight.data.prepared import Facts
-from sidelight.data.recordings import Audio, Signal, Video
+from sidelight.data.sources.prepared import Facts
 from sidelight.errors import ConfigError, DataError
 from sidelight.readers.base import Contents, Faults, Reader, Row
 from sidelight.readers.synthetic import noise_frames, write_text, write_video, write_wav
 from sidelight.readers.tables import number, read_cells
+from sidelight.recordings.kind import Kind
+from sidelight.recordings.registry import Audio, Signal, Video
 from sidelight.signals.recording import check_times
 from sidelight.signals.spectrogram import PRESETS
 from sidelight.signals.windows import LabelTrack, label_windows

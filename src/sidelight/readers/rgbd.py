@@ -11,13 +11,13 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.files import load_array
-from sidelight.data.images import read_labels
-from sidelight.data.prepared import Facts
-from sidelight.data.recordings import Depth, Image, Kind, Labels
+from sidelight.data.sources.prepared import Facts
 from sidelight.errors import DataError
 from sidelight.readers.base import Contents, Faults, Reader, Row
 from sidelight.readers.synthetic import noise_frames, write_image
+from sidelight.recordings.registry import Depth, Image, Kind, Labels
+from sidelight.utils.array_files import load_array
+from sidelight.utils.images import read_labels
 
 CLASSES_37 = (
     "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf", "picture", "counter",
@@ -119,7 +119,7 @@ def read_map(path: Path, classes: int, where: str) -> NDArray:
 
 def _one_size(scene: Scene, labels: NDArray) -> None:
     """Labels that become another file are compared here; `prepare` compares files of the source."""
-    from sidelight.data.kind import Part
+    from sidelight.recordings.kind import Part
 
     size = Image(size=(1, 1)).probe(Part(scene.rgb))
     if size is not None and size != labels.shape:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.recordings import Array, Kind
 from sidelight.errors import DataError
 from sidelight.readers.base import Faults, Row
+from sidelight.recordings.registry import Array, Kind
 
 
 @dataclass(frozen=True, eq=False)

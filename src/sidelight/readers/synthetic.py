@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.extras import optional
+from sidelight.utils.extras import optional
 
 SIDE = 64
 """Height and width of synthetic frames."""

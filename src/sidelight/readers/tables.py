@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sidelight.delimited import read_delimited
 from sidelight.errors import DataError, unknown
-from sidelight.files import check_file
+from sidelight.utils.delimited import read_delimited
+from sidelight.utils.files import check_file
 
 
 def read_lines(path: Path, encoding: str = "utf-8-sig") -> list[str]:

@@ -10,13 +10,13 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from sidelight.data.pictures import video_file
-from sidelight.data.prepared import Facts
-from sidelight.data.recordings import Audio, Video
+from sidelight.data.sources.prepared import Facts
 from sidelight.errors import DataError
 from sidelight.readers.base import Contents, Faults, Reader, Row
 from sidelight.readers.synthetic import noise_frames, write_text, write_video
 from sidelight.readers.tables import read_lines
+from sidelight.recordings.pictures import video_file
+from sidelight.recordings.registry import Audio, Video
 from sidelight.signals.spectrogram import PRESETS
 
 WITH_SOUND = """

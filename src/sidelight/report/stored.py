@@ -19,7 +19,7 @@ from sidelight.results import load_results, read_plan
 from sidelight.results.chance import TEXTS
 from sidelight.results.comparison import ALL_LABELS, BASELINE
 from sidelight.results.job import RECORD, is_sealed, is_whole, job_id, read_record
-from sidelight.tensorfile import read_arrays
+from sidelight.utils.tensorfile import read_arrays
 
 
 @dataclass

@@ -17,10 +17,10 @@ import pandas as pd
 import yaml
 
 from sidelight.errors import DiskError, RunError, SidelightWarning
-from sidelight.files import check_place
 from sidelight.results.chance import stored_tests
 from sidelight.results.job import COSTS as COSTS
 from sidelight.results.job import RECORD, job_id, read_record
+from sidelight.utils.files import check_place
 
 KEYS = ["method", "control", "labels", "fold", "seed", "select"]
 PLAN = "plan.json"

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.errors import ConfigError, DataError
-from sidelight.extras import optional
-from sidelight.files import check_file, told_by_content
 from sidelight.signals.recording import Recording, check_part
+from sidelight.utils.extras import optional
+from sidelight.utils.files import check_file, told_by_content
 
 STREAMED = (0, 0xFFFFFFFF)
 """Sizes in a header that was written before the length was known."""

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
-from sidelight.extras import optional
 from sidelight.signals.recording import Recording, scale_of
+from sidelight.utils.extras import optional
 
 UNITS = {"eda": "uS", "ecg": "mV", "emg": "mV", "ppg": None}
 """The unit that each kind's features are given in; the amplitude of PPG has none that is agreed on."""

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.delimited import Delimited, read_delimited
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.signals.recording import Recording, check_rate, check_times
+from sidelight.utils.delimited import Delimited, read_delimited
 
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 

@@ -16,7 +16,7 @@ from sidelight.tasks.base import MEND
 from sidelight.tasks.classification import Classification
 
 if TYPE_CHECKING:
-    from sidelight.data.maps import LabelMaps
+    from sidelight.recordings.label_maps import LabelMaps
 
 
 class AntiSpoofing(Classification):

@@ -12,8 +12,8 @@ from sidelight.errors import RunError
 from sidelight.metrics import Metric
 
 if TYPE_CHECKING:
-    from sidelight.data.maps import LabelMaps
     from sidelight.networks.network import Output
+    from sidelight.recordings.label_maps import LabelMaps
 
 
 MEND = "Ask for fewer folds, or another share of select rows (select=…)."

@@ -11,7 +11,7 @@ from torch.nn import Module, Parameter
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from sidelight.config import TrainingConfig
-from sidelight.networks.names import PARTS
+from sidelight.config.encoder_names import PARTS
 from sidelight.networks.network import Network
 
 

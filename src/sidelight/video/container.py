@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.errors import DataError
-from sidelight.extras import optional
-from sidelight.files import check_file, told_by_content
+from sidelight.utils.extras import optional
+from sidelight.utils.files import check_file, told_by_content
 from sidelight.video.mpeg4 import EmptyFrames
 
 TICKS = 2

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from sidelight.delimited import missing, read_delimited
 from sidelight.errors import ConfigError, DataError
+from sidelight.utils.delimited import missing, read_delimited
 
 SIZE = 112
 TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))

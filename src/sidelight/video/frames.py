@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sidelight.data.images import read_image
 from sidelight.errors import ConfigError, DataError
+from sidelight.utils.images import read_image
 
 NEAR, FAR = 0.1, 15.0
 """Metres between which the median of a depth image has to lie to be believed."""

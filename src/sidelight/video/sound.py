@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.errors import DataError, SidelightWarning
-from sidelight.extras import optional
 from sidelight.signals.recording import Recording, check_part
+from sidelight.utils.extras import optional
 from sidelight.video.container import TICKS, Video, decoded, opened
 
 LEAD = 2.5

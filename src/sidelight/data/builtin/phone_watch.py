@@ -9,7 +9,7 @@ import numpy as np
 
 from sidelight.data.builtin import DATASETS
 from sidelight.data.dataset import Dataset
-from sidelight.data.files import load_npz
+from sidelight.utils.array_files import load_npz
 
 MODALITIES = ("phone_acc", "phone_gyro", "watch_acc", "watch_gyro")
 

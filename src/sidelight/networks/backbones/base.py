@@ -9,8 +9,8 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sidelight.config.encoder_names import BACKBONES, ROWS, dimensions, readers
 from sidelight.errors import ConfigError, unknown
-from sidelight.networks.names import BACKBONES, ROWS, dimensions, readers
 from sidelight.networks.tokens import resample
 
 Returns = Literal["vector", "tokens", "map"]

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from sidelight.errors import ConfigError, DataError, SidelightError
-from sidelight.extras import install
-from sidelight.files import check_file, read_json
 from sidelight.networks.backbones.base import Net, Returns
 from sidelight.networks.tokens import stretches
+from sidelight.utils.extras import install
+from sidelight.utils.files import check_file, read_json
 
 FAMILIES = {
     "wav2vec2": "waveforms (time,) or (time, 1)",

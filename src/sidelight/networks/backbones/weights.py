@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from sidelight.config.paths import looked_for
 from sidelight.errors import RunError, SidelightWarning
-from sidelight.files import check_file, told_by_content
 from sidelight.networks.backbones.base import Backbone
 from sidelight.networks.rgbd import PyramidEncoder
-from sidelight.places import looked_for
-from sidelight.tensorfile import all_finite
-from sidelight.tensorfile import read_tensors as read_safetensors
+from sidelight.utils.files import check_file, told_by_content
+from sidelight.utils.tensorfile import all_finite
+from sidelight.utils.tensorfile import read_tensors as read_safetensors
 
 PREFIXES = ("module.", "backbone.", "encoder.", "model.", "net.", "wav2vec2.", "bert.", "videomae.")
 SECTIONS = ("state_dict", "model_state_dict", "model", "weights", "net")

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sidelight.data.files import unreadable
-from sidelight.data.kind import Size
 from sidelight.errors import DataError
-from sidelight.files import check_file
+from sidelight.recordings.kind import Size
+from sidelight.utils.array_files import unreadable
+from sidelight.utils.files import check_file
 from sidelight.video.look import Look, Place
 
 ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}

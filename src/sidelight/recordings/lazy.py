@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sidelight.data.kind import Kind, Part
 from sidelight.errors import DataError, SidelightError
-from sidelight.machine import usable_cores
+from sidelight.recordings.kind import Kind, Part
+from sidelight.utils.machine import usable_cores
 from sidelight.video.look import CENTRE, Look, Looks
 
 NUMPY = {torch.uint8: np.uint8, torch.float32: np.float32, torch.int16: np.int16, torch.int32: np.int32}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
 from sidelight.errors import DataError
-from sidelight.strata import DRAWS, count_strata, imbalance, strata_of
+from sidelight.protocols.strata import DRAWS, count_strata, imbalance, strata_of
 
 
 @dataclass(frozen=True)

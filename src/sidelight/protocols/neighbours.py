@@ -162,7 +162,7 @@ def _ranked(x: NDArray, codes: NDArray) -> NDArray:
 
 def _features(dataset: Dataset, m: str, rows: NDArray) -> NDArray:
     """(n, D) float64 features of these rows."""
-    from sidelight.data.strength import features
+    from sidelight.inspection.strength import features
 
     alone = dataset.select([m])
     some = replace(

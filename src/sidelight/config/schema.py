@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from sidelight.config.encoder_names import PARTS, check_encoder
+from sidelight.config.io import build, find, flatten
+from sidelight.config.limits import LIMITS, positive
+from sidelight.config.paths import found_from
 from sidelight.errors import ConfigError, shown, unknown
-from sidelight.files import path_fault
-from sidelight.limits import LIMITS, positive
-from sidelight.names import check_modality
-from sidelight.networks.names import PARTS, check_encoder
-from sidelight.places import found_from
-from sidelight.settings import build, find, flatten
-from sidelight.yaml12 import read_yaml, write_yaml
+from sidelight.utils.files import path_fault
+from sidelight.utils.names import check_modality
+from sidelight.utils.yaml12 import read_yaml, write_yaml
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Which rows train, which choose epochs, which are read once at the end; and whose labels are hidden.
 
 scikit-learn's splitters do the splitting, over *units*: groups (subjects, sessions), or rows where there are none.
-Rows in time are cut into contiguous blocks instead (`sidelight.blocks`).
+Rows in time are cut into contiguous blocks instead (`sidelight.protocols.blocks`).
 `StratifiedGroupKFold` is not used: it sorts groups by their class counts, so that for most data its folds are the same
 for every seed. Instead several shuffled `KFold`s over groups are drawn, and the one best balanced in class is kept.
 """
@@ -16,11 +16,11 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.blocks import block_parts, contiguous, cut, near, ordered
 from sidelight.data.dataset import Dataset
-from sidelight.data.order import ask_for_blocks, sorted_by_class
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
-from sidelight.strata import DRAWS, count_strata, covering_order, imbalance, strata_of, stratified_order
+from sidelight.protocols.blocks import block_parts, contiguous, cut, near, ordered
+from sidelight.protocols.neighbours import ask_for_blocks, sorted_by_class
+from sidelight.protocols.strata import DRAWS, count_strata, covering_order, imbalance, strata_of, stratified_order
 
 Protocol = Literal["auto", "group-kfold", "leave-one-group-out", "official", "random", "blocks"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)

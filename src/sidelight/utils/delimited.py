@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.errors import ConfigError, DataError
-from sidelight.files import check_file, told_by_content
+from sidelight.utils.files import check_file, told_by_content
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,12 +11,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.images import IMAGE_FILES, channels_first, read_image, stack_images
 from sidelight.data.rows import float32
 from sidelight.errors import DataError, RunError
-from sidelight.files import check_file, told_by_content
-from sidelight.machine import memory
-from sidelight.tensorfile import read_arrays
+from sidelight.utils.files import check_file, told_by_content
+from sidelight.utils.images import IMAGE_FILES, channels_first, read_image, stack_images
+from sidelight.utils.machine import memory
+from sidelight.utils.tensorfile import read_arrays
 
 MAGIC = b"\x93NUMPY"
 

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sidelight.data.images import LARGEST, read_labels
-from sidelight.data.kind import Part, Size
-from sidelight.data.lazy import LazyRows
-from sidelight.data.picture_files import check_values, picture_size
-from sidelight.data.pictures import Picture
 from sidelight.errors import DataError
+from sidelight.recordings.image_files import check_values, picture_size
+from sidelight.recordings.kind import Part, Size
+from sidelight.recordings.lazy import LazyRows
+from sidelight.recordings.pictures import Picture
+from sidelight.utils.images import LARGEST, read_labels
 from sidelight.video.look import CENTRE, Look, nearest
 
 NOT_SEEN = -2

@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sidelight.data.files import load_array
-from sidelight.data.kind import Kind, Part, at_least
-from sidelight.data.pictures import video_file
 from sidelight.errors import ConfigError, DataError
-from sidelight.extras import optional
-from sidelight.files import read_text
+from sidelight.recordings.kind import Kind, Part, at_least
+from sidelight.recordings.pictures import video_file
 from sidelight.signals.audio import read_audio
 from sidelight.signals.csv import read_csv
 from sidelight.signals.recording import Recording
 from sidelight.signals.resample import resample
 from sidelight.signals.spectrogram import Spectrogram, preset
+from sidelight.utils.array_files import load_array
+from sidelight.utils.extras import optional
+from sidelight.utils.files import read_text
 from sidelight.video.look import CENTRE, Look, between
 from sidelight.video.sound import read_sound
 

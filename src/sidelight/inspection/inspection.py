@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
-from sidelight.data.giveaways import suspicious
-from sidelight.data.order import ask_for_blocks, neighbours_alike, sorted_by_class
 from sidelight.data.rows import is_lazy
-from sidelight.data.strength import Strength, folds_of, strengths
-from sidelight.keywords import known_keywords
+from sidelight.inspection.giveaways import suspicious
+from sidelight.inspection.strength import Strength, folds_of, strengths
+from sidelight.protocols.neighbours import ask_for_blocks, neighbours_alike, sorted_by_class
+from sidelight.utils.keywords import known_keywords
 
 LOOKED_AT = 500
 """Rows that are decoded where they are files."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from sidelight.errors import RunError
-from sidelight.files import check_file, told_by_content
+from sidelight.utils.files import check_file, told_by_content
 
 if TYPE_CHECKING:  # a report is written without torch
     from torch import Tensor

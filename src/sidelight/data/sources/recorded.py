@@ -14,17 +14,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sidelight.data.files import stack_rows
-from sidelight.data.kind import Kind, Part, Size
-from sidelight.data.lazy import LazyRows
-from sidelight.data.maps import Scan, label_maps
-from sidelight.data.pictures import Depth, Image, Picture
-from sidelight.data.prepared import END, FILE, START, Prepared
 from sidelight.data.raw import Raw, Roles
-from sidelight.data.recordings import Labels
 from sidelight.data.rows import name_row
+from sidelight.data.sources.prepared import END, FILE, START, Prepared
 from sidelight.errors import ConfigError, DataError, SidelightError, unknown
-from sidelight.machine import usable_cores
+from sidelight.recordings.kind import Kind, Part, Size
+from sidelight.recordings.label_maps import Scan, label_maps
+from sidelight.recordings.lazy import LazyRows
+from sidelight.recordings.pictures import Depth, Image, Picture
+from sidelight.recordings.registry import Labels
+from sidelight.utils.array_files import stack_rows
+from sidelight.utils.machine import usable_cores
 
 OnError = Literal["raise", "skip"]
 IN_MEMORY = 2**30

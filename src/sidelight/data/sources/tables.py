@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.arrays import as_modality
 from sidelight.data.cells import column_numbers, holds_lists, list_rows, role_values, series_values
-from sidelight.data.files import load_array, load_arrays, stack_rows
-from sidelight.data.images import IMAGE_FILES, read_labels, stack_images
 from sidelight.data.raw import Raw, Roles, empty, text
 from sidelight.data.rows import float32
-from sidelight.delimited import read_delimited
+from sidelight.data.sources.arrays import as_modality
 from sidelight.errors import DataError, unknown
-from sidelight.files import check_file, told_by_content
+from sidelight.utils.array_files import load_array, load_arrays, stack_rows
+from sidelight.utils.delimited import read_delimited
+from sidelight.utils.files import check_file, told_by_content
+from sidelight.utils.images import IMAGE_FILES, read_labels, stack_images
 
 if TYPE_CHECKING:
     import pandas as pd

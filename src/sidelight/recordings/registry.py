@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sidelight.data.kind import Kind, Part, Size
-from sidelight.data.maps import Labels
-from sidelight.data.pictures import Depth, Frames, Image, Video
-from sidelight.data.series import Array, Audio, Signal, Text
+from sidelight.config.io import read_arguments
 from sidelight.errors import ConfigError, shown, unknown
-from sidelight.settings import read_arguments
+from sidelight.recordings.kind import Kind, Part, Size
+from sidelight.recordings.label_maps import Labels
+from sidelight.recordings.pictures import Depth, Frames, Image, Video
+from sidelight.recordings.series import Array, Audio, Signal, Text
 
 __all__ = [
     "KINDS",

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.cells import as_array, first_cell, object_numbers, role_values
-from sidelight.data.files import stack_rows
-from sidelight.data.images import channels_first, compact
 from sidelight.data.raw import Raw, Roles
 from sidelight.data.rows import float32
 from sidelight.errors import DataError, unknown
+from sidelight.utils.array_files import stack_rows
+from sidelight.utils.images import channels_first, compact
 
 RESERVED = ("class_names", "labelled")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sidelight.data.raw import KINDS_FILE, TABLE_FILE
-from sidelight.data.recordings import Kind, Labels, kind_of
 from sidelight.errors import ConfigError, DataError, shown, unknown
-from sidelight.files import read_json
-from sidelight.names import check_modality
+from sidelight.recordings.registry import Kind, Labels, kind_of
+from sidelight.utils.files import read_json
+from sidelight.utils.names import check_modality
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,7 +141,7 @@ def read_prepared(folder: str | Path, target_needed: bool = True) -> Prepared:
 
     target_needed: new rows, for prediction, may have fewer columns.
     """
-    from sidelight.data.tables import read_frame
+    from sidelight.data.sources.tables import read_frame
 
     folder = Path(folder)
     path = folder / KINDS_FILE

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from sidelight.config import Config
+from sidelight.config.io import Setting, settings
 from sidelight.errors import ConfigError, unknown
-from sidelight.settings import Setting, settings
 from sidelight.synonyms import instead
 
 OVERRIDE = re.compile(r"(?!-)[\w.-]*=")

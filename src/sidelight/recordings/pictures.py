@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sidelight.data.kind import Kind, Part, Size, at_least
-from sidelight.data.picture_files import check_eight_bits, picture_size, read_view
 from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.recordings.image_files import check_eight_bits, picture_size, read_view
+from sidelight.recordings.kind import Kind, Part, Size, at_least
 from sidelight.video.augment import STATISTICS
 from sidelight.video.container import Video as VideoFile
 from sidelight.video.container import probe

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_h
 
 from sidelight.errors import ConfigError, shown, unknown
 from sidelight.synonyms import instead, meant
-from sidelight.yaml12 import parse_yaml
+from sidelight.utils.yaml12 import parse_yaml
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from sidelight.errors import ConfigError, SidelightError, shown
-from sidelight.files import read_text, told_by_content
+from sidelight.utils.files import read_text, told_by_content
 
 LARGEST = 2**20
 """Characters of a text that is read as YAML: an experiment has a few thousand."""

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
 from sidelight.data.rows import in_memory
-from sidelight.data.strength import Strength
+from sidelight.inspection.strength import Strength
 
 PERFECT = 0.9995
 """A score that is printed as 1.000."""

@@ -1,0 +1,48 @@
+"""What a row is in its file: kinds of recordings, label maps, and rows that stay files until they are read."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sidelight.recordings.registry import (
+        KINDS,
+        Array,
+        Audio,
+        Depth,
+        Frames,
+        Image,
+        Kind,
+        Labels,
+        Part,
+        Signal,
+        Size,
+        Text,
+        Video,
+        kind_of,
+    )
+
+__all__ = [
+    "KINDS",
+    "Array",
+    "Audio",
+    "Depth",
+    "Frames",
+    "Image",
+    "Kind",
+    "Labels",
+    "Part",
+    "Signal",
+    "Size",
+    "Text",
+    "Video",
+    "kind_of",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The kinds are imported when one is asked for: rows that stay files need none of what reads sound and signals."""
+    if name in __all__:
+        return getattr(import_module("sidelight.recordings.registry"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
