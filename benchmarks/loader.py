@@ -29,7 +29,7 @@ from sidelight.data.batch import Batch
 from sidelight.data.prefetch import ready_batches
 from sidelight.data.preprocess import Preprocessor
 from sidelight.data.sources.prepared import Facts, write_prepared
-from sidelight.methods import Clock, Supervised
+from sidelight.methods import Supervised, TrainState
 from sidelight.networks.build import build_network
 from sidelight.recordings.kind import Kind
 from sidelight.recordings.registry import Frames, Image, Video
@@ -130,8 +130,8 @@ def seconds_a_step(loop: _Loop, batches: Iterator[Batch]) -> float:
     loop.method.train()
     ends = []
     for batch in batches:
-        for group, terms in loop.method.steps(batch, Clock(0, 1, 0)):
-            loop._move(group, terms, Clock(0, 1, 0))
+        for group, terms in loop.method.steps(batch, TrainState(0, 1, 0)):
+            loop._move(group, terms, TrainState(0, 1, 0))
         ends.append(time.perf_counter())
     return (ends[-1] - ends[0]) / (len(ends) - 1)
 

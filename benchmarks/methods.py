@@ -25,13 +25,14 @@ import torch
 
 from sidelight.config import BalanceConfig, load_config
 from sidelight.data import Dataset
-from sidelight.experiment.cell import Cell
-from sidelight.experiment.jobs import Job
-from sidelight.experiment.parts import Parts
-from sidelight.experiment.runner import settle
+from sidelight.experiment.assemble import assemble
+from sidelight.experiment.context import JobContext
+from sidelight.experiment.models import FoldModels
+from sidelight.experiment.plan import Job
+from sidelight.experiment.resolve import resolve
 from sidelight.losses.distribution import gaussian_mmd
 from sidelight.losses.relational import rkd
-from sidelight.methods import METHODS, Clock, Recipe
+from sidelight.methods import METHODS, MethodSpec, TrainState
 from sidelight.training.fit import _Loop
 
 WIDTH, BATCH, CLASSES, ROWS = 512, 128, 10, 1600
@@ -57,11 +58,11 @@ def steps_of(names: list[str], folder: Path, hallucinate: str = "auto") -> dict[
         "data": "made", "available": ["video"], "privileged": ["eda"], "output": str(folder), "folds": 2,
         "network": {"width": WIDTH}, "student": {"hallucinate": hallucinate}, "training": {"epochs": 1, "batch_size": BATCH}, "methods": names,
     }  # fmt: skip
-    cell = Cell(settle(load_config(settings), data), data, folder, {}, 0, 0)
+    cell = FoldModels(resolve(load_config(settings), data), data, folder, {}, 0, 0)
     made = {}
     for name in names:
-        parts = Parts(cell, Job(name, "", 1.0, 0, 0))
-        method, _ = Recipe.parse(name).build(parts)
+        parts = JobContext(cell, Job(name, "", 1.0, 0, 0))
+        method, _ = assemble(MethodSpec.parse(name), parts)
         loop = _Loop(method, parts.config.training, len(parts.rows()), 0, BalanceConfig(), None, None)
         rows = parts.rows()
         batch = (
@@ -76,7 +77,7 @@ def steps_of(names: list[str], folder: Path, hallucinate: str = "auto") -> dict[
 
 def stepper(loop, method, batch):
     def step() -> None:
-        clock = Clock(49, 50, 1000)
+        clock = TrainState(49, 50, 1000)
         for group, terms in method.steps(batch, clock):
             loop._move(group, terms, clock)
 

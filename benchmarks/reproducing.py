@@ -23,10 +23,11 @@ import torch
 
 import sidelight as sl
 from sidelight.config import Config, load_config
-from sidelight.experiment.cell import Cell
-from sidelight.experiment.jobs import Job
-from sidelight.experiment.parts import Parts
-from sidelight.experiment.runner import settle
+from sidelight.experiment.assemble import run_job
+from sidelight.experiment.context import JobContext
+from sidelight.experiment.models import FoldModels
+from sidelight.experiment.plan import Job
+from sidelight.experiment.resolve import resolve
 from sidelight.losses.structural import StructuralTransport, cosine_similarity_matrix
 from sidelight.methods import Method, Supervised
 from sidelight.networks.build import feature_shape
@@ -37,15 +38,15 @@ from sidelight.training import fit
 from sidelight.transport import select_anchors, sinkhorn, sinkhorn_divergence
 
 
-def cells(config: Config, place: Path, seeds: int) -> list[Cell]:
+def cells(config: Config, place: Path, seeds: int) -> list[FoldModels]:
     for part in ("jobs", "shared", "checkpoints"):
         (place / part).mkdir(parents=True, exist_ok=True)
     dataset = sl.load("phone-watch")
-    return [Cell(config, dataset, place, {}, fold, seed) for seed in range(seeds) for fold in range(config.folds)]
+    return [FoldModels(config, dataset, place, {}, fold, seed) for seed in range(seeds) for fold in range(config.folds)]
 
 
 def settled(**settings: object) -> Config:
-    return settle(load_config({"data": "phone-watch", "methods": ["pkdot"], **settings}), sl.load("phone-watch"))
+    return resolve(load_config({"data": "phone-watch", "methods": ["pkdot"], **settings}), sl.load("phone-watch"))
 
 
 def shared_subjects(place: Path, seeds: int) -> None:
@@ -53,7 +54,7 @@ def shared_subjects(place: Path, seeds: int) -> None:
         config = settled(protocol=protocol, label_groups=[1.0])
         for cell in cells(config, place / protocol, seeds):
             for method in ("baseline", "teacher"):
-                cell.run(Job(method, "", 1.0, cell.data.number, cell.data.seed))
+                run_job(cell, Job(method, "", 1.0, cell.data.number, cell.data.seed))
         scores = load_results(place / protocol).groupby("method")["accuracy"].agg(["mean", "std"])
         for method, row in scores.iterrows():
             print(f"1. {protocol:12} {method:9} accuracy {100 * row['mean']:.1f} ± {100 * row['std']:.1f}")
@@ -62,7 +63,7 @@ def shared_subjects(place: Path, seeds: int) -> None:
 class TestScores:
     """Reads the test rows after every epoch, which nothing in the library ever does."""
 
-    def __init__(self, cell: Cell):
+    def __init__(self, cell: FoldModels):
         self.task, self.test, self.scores = cell.data.task_of(0.2), cell.data.rows("test"), []
 
     def __call__(self, method: Method, epoch: int) -> None:
@@ -81,10 +82,10 @@ def epoch_on_test(place: Path, seeds: int) -> None:
     config = settled(label_groups=[0.2])
     for cell in cells(config, place / "epoch", seeds):
         watch = TestScores(cell)
-        parts = Parts(cell, Job("baseline", "", 0.2, cell.data.number, cell.data.seed))
+        parts = JobContext(cell, Job("baseline", "", 0.2, cell.data.number, cell.data.seed))
         method = Supervised(parts.network(cell.data.available), cell.data.task_of(0.2))
         rows = cell.data.rows("train", 0.2), cell.data.rows("select")
-        history = fit(method, *rows, config.training, seed=cell.order, watch=watch)
+        history = fit(method, *rows, config.training, seed=cell.order_seed, callback=watch)
         honest.append(watch.scores[history.best_epoch])
         picked.append(max(watch.scores[1:]))
     gain = np.array(picked) - np.array(honest)
@@ -106,7 +107,7 @@ def untrained_tnet(place: Path, seeds: int) -> None:
                 for tnet in tnets.values():
                     tnet.trained_steps += 1  # what `freeze` would refuse
                 cell.tnets[teacher] = tnets
-            cell.run(Job("pkdot", "", 0.2, cell.data.number, cell.data.seed))
+            run_job(cell, Job("pkdot", "", 0.2, cell.data.number, cell.data.seed))
         found = load_results(place / f"tnet-{kind}")
         scores[kind] = found[found["method"] == "pkdot"].sort_values(["seed", "fold"])["accuracy"].tolist()
     difference = 100 * (np.array(scores["trained"]) - np.array(scores["random"]))
@@ -134,7 +135,7 @@ def starts(place: Path, seeds: int) -> None:
         first = first or folder
         for cell in cells(settled(label_groups=[0.2], methods=methods, student=student), folder, seeds):
             for method in methods:
-                cell.run(Job(method, "", 0.2, cell.data.number, cell.data.seed))
+                run_job(cell, Job(method, "", 0.2, cell.data.number, cell.data.seed))
         scores = load_results(folder).groupby("method")["select"].mean() * 100
         print(f"{kind:28}", *(f"{scores[m]:16.1f}" for m in methods), flush=True)
 

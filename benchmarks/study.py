@@ -23,8 +23,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import sidelight as sl
 from sidelight.config import load_config
-from sidelight.experiment.fold_data import FoldData
-from sidelight.experiment.runner import settle
+from sidelight.experiment.fold import FoldData
+from sidelight.experiment.resolve import resolve
 from sidelight.losses.structural import StructuralTransport
 from sidelight.networks.build import build_network, feature_shape
 from sidelight.networks.hallucination import make_hallucinators
@@ -54,7 +54,7 @@ def script(epochs: int, seeds: int) -> float:
     start = time.perf_counter()
     torch.set_num_threads(1)
     dataset = sl.load("phone-watch")
-    config = settle(load_config(settings(epochs, seeds)), dataset)
+    config = resolve(load_config(settings(epochs, seeds)), dataset)
     for seed in range(seeds):
         for fold in range(config.folds):
             run_fold(FoldData(config, dataset, fold, seed), config)

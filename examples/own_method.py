@@ -12,7 +12,7 @@ from torch import Tensor
 import sidelight as sl
 from sidelight.config import NetworkConfig, TrainingConfig
 from sidelight.data.batch import Batch
-from sidelight.methods import METHODS, Distillation, Said, Supervised, Teacher, Term
+from sidelight.methods import METHODS, CachedOutputs, Distillation, DistillationLoss, Supervised, Teacher
 from sidelight.networks.build import build_network
 from sidelight.networks.network import Network, Output, outputs
 from sidelight.tasks import Task, make_task
@@ -20,7 +20,7 @@ from sidelight.testing import Subject, check_method
 from sidelight.training import fit
 
 
-class Huber(Term):
+class Huber(DistillationLoss):
     """Huber distance between the predictions of teacher and student."""
 
     paper = "an example"
@@ -53,7 +53,7 @@ def subject() -> Subject:
     said = outputs(teacher, rows, rows.index)
 
     def factory(dtype: torch.dtype) -> Distillation:
-        teacher = Teacher(Said(said).to(dtype))
+        teacher = Teacher(CachedOutputs(said).to(dtype))
         return Distillation(network("phone"), teacher, task, {"huber": Huber()}, rows.to(dtype)).to(dtype)
 
     return Subject(factory, rows, available=("phone",), privileged=("watch",))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sidelight.data.batch import Batch
-from sidelight.methods import Clock, Method, Step
+from sidelight.methods import Method, Step, TrainState
 from sidelight.networks.completion import Completion
 from sidelight.networks.hallucination import TNet, freeze
 from sidelight.networks.network import Network, Output
@@ -40,7 +40,7 @@ class Sound(Method):
         self.to(dtype)
         self.said = self.said.to(dtype)
 
-    def steps(self, batch: Batch, clock: Clock) -> Iterator[Step]:
+    def steps(self, batch: Batch, clock: TrainState) -> Iterator[Step]:
         self.seen += 1
         with torch.no_grad():
             fused = self.student(batch).fused

@@ -40,7 +40,7 @@ def train(checkpoint: Path | None, result: Path) -> None:
     rows, task, watch = make_rows("classification", "both"), task_of("classification"), Sums()
     method = Supervised(make_network(("phone", "pulse"), task), task)
     settings = TrainingConfig(epochs=60, patience=60, batch_size=8)
-    history = fit(method, rows, rows, settings, seed=4, checkpoint=checkpoint, checkpoint_seconds=0, watch=watch)
+    history = fit(method, rows, rows, settings, seed=4, checkpoint=checkpoint, checkpoint_seconds=0, callback=watch)
     weights = hashlib.sha256()
     for name, value in method.state_dict().items():
         weights.update(name.encode() + value.numpy().tobytes())

@@ -18,10 +18,11 @@ from sidelight.config import load_config
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
 from sidelight.experiment import Study, compare
-from sidelight.experiment.cell import Cell
-from sidelight.experiment.jobs import Job
-from sidelight.experiment.runner import jobs_of, settle
-from sidelight.methods import Term
+from sidelight.experiment.models import FoldModels
+from sidelight.experiment.plan import Job
+from sidelight.experiment.resolve import resolve
+from sidelight.experiment.runner import jobs_of
+from sidelight.methods import DistillationLoss
 from sidelight.networks.network import Output
 from sidelight.tasks import Task
 from sidelight.utils.tensorfile import CHECKSUM
@@ -89,7 +90,7 @@ def make_data(task: str = "classification", n: int = 144, groups: int = 16, seed
     return Dataset(**(made | changes))
 
 
-class Nearer(Term):
+class Nearer(DistillationLoss):
     """A user's own method, known to the process that compares alone."""
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
@@ -110,14 +111,14 @@ def study(folder: Path, data: Any, *, resume: bool = False, **changes: Any) -> S
     return compare(data, **merged(BASE | {"output": str(folder)}, changes), resume=resume, quiet=True)
 
 
-def cell(folder: Path, data: Dataset, fold: int = 0, seed: int = 0, **changes: Any) -> Cell:
+def fold_models(folder: Path, data: Dataset, fold: int = 0, seed: int = 0, **changes: Any) -> FoldModels:
     """One fold and seed in `folder`, from which jobs can be run one by one."""
     settings = merged(BASE | {"output": str(folder), "data": data.name}, changes)
-    return Cell(settle(load_config(settings), data), data, folder, {}, fold, seed)
+    return FoldModels(resolve(load_config(settings), data), data, folder, {}, fold, seed)
 
 
 def plan(data: Dataset, **changes: Any) -> list[Job]:
-    config = settle(load_config(merged(BASE | {"data": data.name}, changes)), data)
+    config = resolve(load_config(merged(BASE | {"data": data.name}, changes)), data)
     return jobs_of(config, data)
 
 

@@ -19,16 +19,16 @@ from torch import nn
 from sidelight.config import Config, NetworkConfig, TrainingConfig
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
-from sidelight.experiment.jobs import Job
-from sidelight.experiment.parts import Parts
+from sidelight.experiment.context import JobContext
+from sidelight.experiment.plan import Job
 from sidelight.methods import (
     METHODS,
+    CachedOutputs,
     Distillation,
     Hallucination,
     Method,
-    Recipe,
-    Said,
-    Standalone,
+    MethodSpec,
+    MultiStageMethod,
     Supervised,
     Teacher,
 )
@@ -38,7 +38,7 @@ from sidelight.networks.network import Network, Output, outputs
 from sidelight.tasks import TASKS, Task, make_task
 from sidelight.testing import Subject
 from sidelight.training import fit
-from small import cell
+from small import fold_models
 
 SHAPES = {"phone": (6,), "watch": (4,), "pulse": (8, 2)}
 SIZE = (8, 12)
@@ -133,7 +133,7 @@ def trained_tnets(task: str, kind: str) -> dict[str, TNet]:
     network, rows = trained_teacher(task, kind), make_rows(task, kind)
     torch.manual_seed(0)
     tnets = make_hallucinators(feature_shape(network), AVAILABLE, PRIVILEGED)
-    said = Said(outputs(network, rows, rows.index))
+    said = CachedOutputs(outputs(network, rows, rows.index))
     fit(Hallucination(tnets, said, said, task_of(task)), rows, rows, TrainingConfig(epochs=3), seed=0)
     return tnets
 
@@ -142,16 +142,16 @@ def speech(task: str, kind: str, crossfit: bool = False) -> Teacher:
     """What one teacher, or two that share the rows, says of every row."""
     rows = make_rows(task, kind)
     if not crossfit:
-        return Teacher(Said(outputs(trained_teacher(task, kind), rows, rows.index)))
+        return Teacher(CachedOutputs(outputs(trained_teacher(task, kind), rows, rows.index)))
     part = (rows.index < ROWS // 2).long()
     said = [outputs(trained_teacher(task, kind, seed), rows, rows.index[part == seed]) for seed in (1, 0)]
     features = {m: torch.cat([s.features[m] for s in said]) for m in SHAPES}
     joined = Output(torch.cat([s.prediction for s in said]), torch.cat([s.fused for s in said]), features)
-    return Teacher(Said(joined), part)
+    return Teacher(CachedOutputs(joined), part)
 
 
 def cast(teacher: Teacher, dtype: torch.dtype) -> Teacher:
-    return replace(teacher, said=copy.deepcopy(teacher.said).to(dtype))
+    return replace(teacher, outputs=copy.deepcopy(teacher.outputs).to(dtype))
 
 
 def distillation_subject(
@@ -161,8 +161,8 @@ def distillation_subject(
 
     True or "t-net": frozen T-Nets; "encoder": networks of its own on what is available; "" or False: there are none.
     """
-    terms, config = Recipe.parse(method), config or Config()
-    terms.make(config, task_of(task))  # refuses here, not in the factory
+    terms, config = MethodSpec.parse(method), config or Config()
+    terms.losses(config, task_of(task))  # refuses here, not in the factory
     teacher = speech(task, kind, crossfit)
 
     def factory(dtype: torch.dtype) -> Distillation:
@@ -180,12 +180,12 @@ def distillation_subject(
                 module.load_state_dict(source[m].state_dict())
                 freeze(module)
         student = make_network(AVAILABLE, task_of(task), tnets, seed=3).to(dtype)
-        made = terms.make(config, task_of(task))
+        made = terms.losses(config, task_of(task))
         return Distillation(student, cast(teacher, dtype), task_of(task), made, make_rows(task, kind).to(dtype)).to(
             dtype
         )
 
-    return Subject(factory, make_rows(task, kind), AVAILABLE, PRIVILEGED, part=teacher.part)
+    return Subject(factory, make_rows(task, kind), AVAILABLE, PRIVILEGED, teacher_fold=teacher.teacher_fold)
 
 
 PLACE = TemporaryDirectory(prefix="sidelight-parts-", ignore_cleanup_errors=True)
@@ -200,8 +200,8 @@ The adversarial term, which rises as the discriminators learn, is kept small.
 
 
 @functools.cache
-def standalone_parts(method: str, task: str, kind: str) -> Parts:
-    """The real `Parts` of a job on the rows of `make_rows`; its earlier stages take three epochs."""
+def standalone_parts(method: str, task: str, kind: str) -> JobContext:
+    """The real `JobContext` of a job on the rows of `make_rows`; its earlier stages take three epochs."""
     rows = make_rows(task, kind, n=72)
     data = Dataset(
         name="small",
@@ -215,13 +215,13 @@ def standalone_parts(method: str, task: str, kind: str) -> Parts:
     )
     folder = Path(PLACE.name) / f"{method}-{task}-{kind}"
     asked = {"task": task, "live": getattr(task_of(task), "live", "")}
-    return Parts(cell(folder, data, methods=[method], **asked), Job(method, "", 1.0, 0, 0))
+    return JobContext(fold_models(folder, data, methods=[method], **asked), Job(method, "", 1.0, 0, 0))
 
 
 def build_standalone(method: str, task: str, kind: str, **options: Any) -> Method:
     """A method of its own stages, all but the last one done."""
     made = METHODS[method]
-    assert issubclass(made, Standalone)
+    assert issubclass(made, MultiStageMethod)
     return made.build(standalone_parts(method, task, kind), **options)
 
 
@@ -258,7 +258,7 @@ def hallucination_subject(task: str, kind: str, loss: str) -> Subject:
     def factory(dtype: torch.dtype) -> Hallucination:
         torch.manual_seed(0)
         tnets = make_hallucinators(feature_shape(network), AVAILABLE, PRIVILEGED)
-        here = Said(said)
+        here = CachedOutputs(said)
         return Hallucination(tnets, here, here, task_of(task), loss).to(dtype)
 
     return Subject(factory, rows, AVAILABLE, PRIVILEGED, exports=False)

@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 import torch
 
-from sidelight.methods import Clock
+from sidelight.methods import TrainState
 from sidelight.methods.adversarial import AdversarialHallucination
 from sidelight.testing import CHECKS, Subject
 from support import AVAILABLE, PRIVILEGED, cast, distillation_subject, make_rows, speech, task_of
@@ -47,7 +47,7 @@ def test_the_critic_names_the_teachers_classes_and_what_is_made_up():
     critics = method.groups()["critic"]
     optimiser = torch.optim.Adam(critics, 3e-2)
     for _ in range(150):
-        group, terms = next(iter(method.steps(rows, Clock())))
+        group, terms = next(iter(method.steps(rows, TrainState())))
         assert group == "critic"
         optimiser.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
@@ -67,7 +67,7 @@ def test_fooling_makes_features_of_the_class():
     method, rows = fresh(torch.float32), make_rows("classification", "complete")
     optimisers = {name: torch.optim.Adam(p, 1e-2) for name, p in method.groups().items()}
     for number in range(200):
-        for group, terms in method.steps(rows, Clock(step=number)):
+        for group, terms in method.steps(rows, TrainState(step=number)):
             if (group == "critic") is (number < 100):
                 optimisers[group].zero_grad()
                 torch.stack(list(terms.values())).sum().backward()

@@ -12,7 +12,7 @@ from torch import nn
 
 from sidelight.config import TrainingConfig, load_config
 from sidelight.errors import ConfigError, SidelightWarning
-from sidelight.methods import Clock, Recipe
+from sidelight.methods import MethodSpec, TrainState
 from sidelight.methods.amid import AMID
 from sidelight.methods.discriminators import Discriminators
 from sidelight.networks.network import outputs
@@ -129,7 +129,7 @@ def test_every_switch_keeps_the_contract(switch, check):
 
 def terms_of(method, batch, epoch: int = 0):
     """Group -> terms, in evaluation mode: without dropout."""
-    return {step.group: step.terms for step in method.eval().steps(batch, Clock(epoch, 10, 0))}
+    return {step.group: step.terms for step in method.eval().steps(batch, TrainState(epoch, 10, 0))}
 
 
 def test_the_terms_are_those_of_equation_17():
@@ -269,4 +269,4 @@ def test_settings_that_cannot_work_are_refused(options, sentence):
 def test_a_warm_up_as_long_as_the_training_is_told():
     config = load_config({"options.amid.warmup": 3, "training.epochs": 3})
     with pytest.warns(SidelightWarning, match="warmup=3 leaves none of 3 epochs"):
-        Recipe.parse("amid").check(config, task_of("classification"), SHAPES)
+        MethodSpec.parse("amid").check(config, task_of("classification"), SHAPES)

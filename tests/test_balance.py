@@ -10,11 +10,12 @@ from torch import nn
 
 from sidelight.config import BalanceConfig, TrainingConfig, load_config
 from sidelight.errors import ConfigError
-from sidelight.experiment.jobs import Job
-from sidelight.methods import METHODS, Clock, Recipe
+from sidelight.experiment.assemble import run_job
+from sidelight.experiment.plan import Job
+from sidelight.methods import METHODS, MethodSpec, TrainState
 from sidelight.training import fit
-from sidelight.training.balance import Balance, GradNorm, TargetRatio, make_balance
-from small import cell, make_data
+from sidelight.training.loss_weighting import GradNorm, LossWeighting, TargetRatio, make_balance
+from small import fold_models, make_data
 from support import SHAPES, distillation_subject, standalone_subject, task_of
 
 WEIGHTS = {"kl": 0.5}
@@ -25,26 +26,28 @@ def terms(**values: float) -> dict[str, torch.Tensor]:
 
 
 def test_constant_weights_and_one_where_none_is_named():
-    balance = Balance(WEIGHTS, BalanceConfig("fixed"))
-    assert balance.loss(terms(task=1.0, kl=2.0, other=3.0), Clock()).item() == 1 + 0.5 * 2 + 3
+    balance = LossWeighting(WEIGHTS, BalanceConfig("fixed"))
+    assert balance.loss(terms(task=1.0, kl=2.0, other=3.0), TrainState()).item() == 1 + 0.5 * 2 + 3
 
 
 @pytest.mark.parametrize(("epoch", "share"), [(0, 0.0), (1, 0.25), (4, 1.0), (9, 1.0)])
 def test_warm_up_spares_the_task_loss_and_critics(epoch, share):
-    balance = Balance(WEIGHTS, BalanceConfig("fixed", warmup=4))
-    assert balance.loss(terms(task=1.0, kl=2.0), Clock(epoch)).item() == 1 + share
-    assert balance.loss(terms(critic=3.0), Clock(epoch)).item() == 3
+    balance = LossWeighting(WEIGHTS, BalanceConfig("fixed", warmup=4))
+    assert balance.loss(terms(task=1.0, kl=2.0), TrainState(epoch)).item() == 1 + share
+    assert balance.loss(terms(critic=3.0), TrainState(epoch)).item() == 3
 
 
 def test_target_ratio_holds_every_other_term_at_its_share_of_the_task_loss():
     balance = TargetRatio({}, BalanceConfig("target-ratio", ratio=0.1))
     values = terms(task=2.0, near=0.01, far=-40.0)
-    loss = balance.loss(values, Clock())
+    loss = balance.loss(values, TrainState())
     assert loss.item() == pytest.approx(2.0 + 0.2 - 0.2)
     loss.backward()
     assert values["near"].grad.item() == pytest.approx(0.2 / 0.01)  # the factor is a constant
-    assert balance.loss(terms(task=0.0, near=1.0), Clock()).item() == pytest.approx(0.2)  # no labelled row: the last
-    assert balance.loss(terms(task=1.0, near=0.0), Clock()).item() == pytest.approx(1.0)
+    assert balance.loss(terms(task=0.0, near=1.0), TrainState()).item() == pytest.approx(
+        0.2
+    )  # no labelled row: the last
+    assert balance.loss(terms(task=1.0, near=0.0), TrainState()).item() == pytest.approx(1.0)
     assert balance.factors(terms(task=1.0, near=1e-9))["near"] == 1000.0
 
 
@@ -103,7 +106,7 @@ def test_the_loop_weighs_and_resumes_to_the_bit(kind, tmp_path):
     class Stop(Exception):
         pass
 
-    class Watch:
+    class Callback:
         def __call__(self, method, epoch):
             if epoch == 4:
                 raise Stop
@@ -116,7 +119,7 @@ def test_the_loop_weighs_and_resumes_to_the_bit(kind, tmp_path):
 
     whole, path = trained(), tmp_path / "state.pt"
     with pytest.raises(Stop):
-        trained(checkpoint=path, checkpoint_seconds=0, watch=Watch())
+        trained(checkpoint=path, checkpoint_seconds=0, callback=Callback())
     resumed = trained(checkpoint=path)
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
     other = subject.fresh()
@@ -126,22 +129,22 @@ def test_the_loop_weighs_and_resumes_to_the_bit(kind, tmp_path):
 
 def test_a_method_says_how_it_is_weighed_unless_the_settings_do():
     method = distillation_subject("kl", "classification", "both", tnet=False).fresh()
-    assert type(make_balance(method, BalanceConfig())) is Balance
+    assert type(make_balance(method, BalanceConfig())) is LossWeighting
     method.balance = "target-ratio"
     assert type(make_balance(method, BalanceConfig(ratio=0.3))) is TargetRatio
-    assert type(make_balance(method, BalanceConfig("fixed"))) is Balance
+    assert type(make_balance(method, BalanceConfig("fixed"))) is LossWeighting
     assert type(make_balance(method, BalanceConfig("gradnorm"))) is GradNorm
 
 
 @pytest.mark.parametrize("kind", ["target-ratio", "gradnorm"])
 @pytest.mark.parametrize(("task", "methods"), [("classification", list(METHODS)), ("segmentation", ["pkdot", "osmd"])])
 def test_every_method_is_trained_with_every_balance_through_all_of_its_stages(kind, task, methods, tmp_path):
-    made = cell(
+    made = fold_models(
         tmp_path, make_data(task, n=64, groups=8), methods=methods, balance={"kind": kind}, training={"epochs": 1},
         options={"amid": {"warmup": 0}},
     )  # fmt: skip
     for name in methods:
-        made.run(Job(name, "", 1.0, 0, 0))
+        run_job(made, Job(name, "", 1.0, 0, 0))
     assert {p.parent.name.split("-l1")[0] for p in tmp_path.glob("jobs/*/job.json")} >= {"teacher", *methods}
 
 
@@ -159,15 +162,15 @@ def lengths(value: torch.Tensor, weights: list[nn.Parameter]) -> float:
 )
 def test_gradnorm_compares_every_term_that_teaches_the_student(name, slots):
     """A factor that never moves would be constant weights under another name."""
-    recipe = Recipe.parse(name)
-    if recipe.alone:
+    recipe = MethodSpec.parse(name)
+    if recipe.multi_stage:
         subject = standalone_subject(name, "classification", "complete")
     else:
         tnet = recipe.hallucinates(load_config({"student.hallucinate": slots}))
         subject = distillation_subject(name, "classification", "complete", tnet=tnet)
     method = subject.fresh().train()
     student = [p for p in method.export().parameters() if p.requires_grad]
-    steps = [step.terms for step in method.steps(subject.rows, Clock())]
+    steps = [step.terms for step in method.steps(subject.rows, TrainState())]
     compared = {name: lengths(v, method.shared()) for terms in steps if "task" in terms for name, v in terms.items()}
     reached = {name: lengths(v, student) for terms in steps if "task" in terms for name, v in terms.items()}
     assert compared["task"] > 0
@@ -186,14 +189,14 @@ def test_gradnorm_compares_every_term_that_teaches_the_student(name, slots):
 def test_gradnorm_is_refused_where_terms_share_no_weight(name, settings, sentence):
     config = load_config(settings | {"balance.kind": "gradnorm"})
     with pytest.raises(ConfigError, match=rf"the terms of method '{re.escape(name)}' share no weight.*{sentence}"):
-        Recipe.parse(name).check(config, task_of("classification"), SHAPES)
-    Recipe.parse(name).check(load_config(settings), task_of("classification"), SHAPES)
-    Recipe.parse("cmkd+kl").check(load_config({"balance.kind": "gradnorm"}), task_of("classification"), SHAPES)
+        MethodSpec.parse(name).check(config, task_of("classification"), SHAPES)
+    MethodSpec.parse(name).check(load_config(settings), task_of("classification"), SHAPES)
+    MethodSpec.parse("cmkd+kl").check(load_config({"balance.kind": "gradnorm"}), task_of("classification"), SHAPES)
 
 
 def test_gradnorm_says_that_there_is_nothing_to_compare():
     with pytest.raises(ConfigError, match="share none that is trained"):
-        GradNorm({}, BalanceConfig("gradnorm"), list).loss(terms(task=1.0, kl=2.0), Clock())
+        GradNorm({}, BalanceConfig("gradnorm"), list).loss(terms(task=1.0, kl=2.0), TrainState())
 
 
 def test_a_balance_out_of_range_is_named():

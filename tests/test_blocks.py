@@ -18,10 +18,10 @@ from sidelight import data
 from sidelight.cli import main
 from sidelight.data import Dataset
 from sidelight.errors import ConfigError, DataError, SidelightWarning
-from sidelight.experiment.environment import fingerprint
+from sidelight.experiment.provenance import fingerprint
 from sidelight.protocols import Fold, resolve, split, whole
 from sidelight.protocols.neighbours import neighbours_alike, sorted_by_class, warn_of_neighbours
-from small import cell
+from small import fold_models
 
 SHARED = Path(os.environ.get("SIDELIGHT_SHARED", Path(__file__).parents[1].parent / "shared")) / "data"
 
@@ -310,7 +310,7 @@ class TestTimeColumn:
 
 def test_crossfitted_teachers_are_trained_on_other_blocks(tmp_path: Path) -> None:
     d = make(inputs={"phone": walk(200), "watch": walk(200, 1)}, labelled=np.arange(200) % 5 != 0)
-    one = cell(tmp_path, d, protocol="blocks", folds=4, gap=2, privileged=["watch"])
+    one = fold_models(tmp_path, d, protocol="blocks", folds=4, gap=2, privileged=["watch"])
     part, train = one.data.crossfit_parts(1.0, 3), one.data.fold.train
     assert set(part) == {0, 1, 2}
     assert (np.diff(part[np.argsort(train)]) >= 0).all()

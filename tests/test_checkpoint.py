@@ -196,10 +196,10 @@ def test_a_stopped_run_ends_like_an_uninterrupted_one(path, stop):
     whole, resumed, watch = fresh(), fresh(), StopAt()
     expected = told(run(whole))
     with pytest.raises(Stop):
-        run(fresh(), checkpoint=path, watch=StopAt(stop))
+        run(fresh(), checkpoint=path, callback=StopAt(stop))
     assert path.exists() is (stop > 1)
     torch.manual_seed(12345)  # whatever happened in between
-    assert told(run(resumed, checkpoint=path, watch=watch)) == expected
+    assert told(run(resumed, checkpoint=path, callback=watch)) == expected
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name])
     assert watch.seen == [0, 1, 2, 3, 4, 5, 6]
@@ -214,9 +214,9 @@ def test_the_clock_goes_on_after_a_resume(path):
     seen: list[tuple[int, int]] = []
     network, task = fresh().network, task_of("classification")
     with pytest.raises(Stop):
-        run(Watched(network, task), 4, checkpoint=path, watch=StopAt(3))
+        run(Watched(network, task), 4, checkpoint=path, callback=StopAt(3))
     del seen[6:]  # the third epoch was not saved
-    run(Watched(network, task), 4, checkpoint=path, watch=StopAt())
+    run(Watched(network, task), 4, checkpoint=path, callback=StopAt())
     assert seen == [(step // 3, step) for step in range(12)]
 
 
@@ -231,9 +231,9 @@ def test_a_finished_run_is_not_trained_again(path):
 
 def test_seconds_add_up_over_a_resume(path):
     with pytest.raises(Stop):
-        run(fresh(), checkpoint=path, watch=StopAt(4))
+        run(fresh(), checkpoint=path, callback=StopAt(4))
     before = load_checkpoint(path, "")["history"]["seconds"]
-    assert run(fresh(), checkpoint=path, watch=StopAt()).seconds > before > 0
+    assert run(fresh(), checkpoint=path, callback=StopAt()).seconds > before > 0
 
 
 def test_a_score_of_numpy_can_be_resumed(path):
@@ -242,8 +242,8 @@ def test_a_score_of_numpy_can_be_resumed(path):
             return np.float64(super().score(select))
 
     with pytest.raises(Stop):
-        run(Scored(fresh().network, task_of("classification")), checkpoint=path, watch=StopAt(4))
-    assert len(run(Scored(fresh().network, task_of("classification")), checkpoint=path, watch=StopAt()).epochs) == 6
+        run(Scored(fresh().network, task_of("classification")), checkpoint=path, callback=StopAt(4))
+    assert len(run(Scored(fresh().network, task_of("classification")), checkpoint=path, callback=StopAt()).epochs) == 6
 
 
 def test_a_checkpoint_of_another_network_is_refused_by_name(path):
@@ -256,12 +256,12 @@ def test_a_full_disk_stops_the_run_and_resuming_loses_nothing(path, monkeypatch)
     whole, resumed = fresh(), fresh()
     run(whole)
     with pytest.raises(Stop):
-        run(fresh(), checkpoint=path, watch=StopAt(3))
+        run(fresh(), checkpoint=path, callback=StopAt(3))
     with monkeypatch.context() as m:
         m.setattr("os.replace", full)
         with pytest.raises(RunError, match="No space left"):
-            run(fresh(), checkpoint=path, watch=StopAt())
-    run(resumed, checkpoint=path, watch=StopAt())
+            run(fresh(), checkpoint=path, callback=StopAt())
+    run(resumed, checkpoint=path, callback=StopAt())
     assert all(torch.equal(v, resumed.state_dict()[name]) for name, v in whole.state_dict().items())
 
 

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sidelight.config import Config, NetworkConfig, TrainingConfig
 from sidelight.data.batch import Batch
-from sidelight.methods import METHODS, Clock, Recipe, Said, Supervised, Teacher, Term
+from sidelight.methods import METHODS, CachedOutputs, DistillationLoss, MethodSpec, Supervised, Teacher, TrainState
 from sidelight.networks.build import build_network, describe, rebuild
 from sidelight.networks.fusions import FUSIONS, MAP_FUSIONS
 from sidelight.networks.network import Network, Output, outputs
@@ -33,7 +33,7 @@ from support import (
 
 TASK = task_of("classification")
 ROWS = make_rows("classification", n=96)
-TERMS = [name for name, method in METHODS.items() if issubclass(method, Term)]
+TERMS = [name for name, method in METHODS.items() if issubclass(method, DistillationLoss)]
 OF_PREDICTIONS = ["kl", "mse"]
 """Terms that match predictions, which dropout precedes, as in any network."""
 PARTS_OF_PREDICTIONS = ("labels", "jsd")
@@ -83,7 +83,7 @@ class DroppedOut(Network):
         return Output(said.prediction, nn.functional.dropout(said.fused, 0.5, self.training), features)
 
 
-def value(term: Term, student: Network, teacher: Teacher, training: bool) -> float:
+def value(term: DistillationLoss, student: Network, teacher: Teacher, training: bool) -> float:
     """The term of a network on all rows, in training or in evaluation mode."""
     with torch.no_grad():
         said = student.train(training)(ROWS)
@@ -97,8 +97,12 @@ def value(term: Term, student: Network, teacher: Teacher, training: bool) -> flo
 def left_over(name: str, student: type[Network] = Network) -> float:
     """How far training mode takes a term from its value on the teacher's own network: a share of what it loses to an
     untrained network."""
-    teacher, own, other = Teacher(Said(outputs(trained(), ROWS, ROWS.index))), as_student(trained()), network(1)
-    term = Recipe.parse(name).make(Config(), TASK)[name]
+    teacher, own, other = (
+        Teacher(CachedOutputs(outputs(trained(), ROWS, ROWS.index))),
+        as_student(trained()),
+        network(1),
+    )
+    term = MethodSpec.parse(name).losses(Config(), TASK)[name]
     torch.manual_seed(0)
     term.prepare(own, teacher, ROWS, TASK)
     if name in ("fitnet", "autoencoder", "crd", "gmc", "ccl"):
@@ -108,7 +112,7 @@ def left_over(name: str, student: type[Network] = Network) -> float:
     return (value(term, own, teacher, training=True) - least) / (value(term, as_student(other), teacher, False) - least)
 
 
-def learn_its_own(term: Term, own: Network, teacher: Teacher) -> None:
+def learn_its_own(term: DistillationLoss, own: Network, teacher: Teacher) -> None:
     """Trains the regressors and maps of a term on the teacher's own network, so that there it is near its minimum."""
     term.eval()
     optimiser = torch.optim.Adam(term.parameters(), lr=0.01)
@@ -213,7 +217,7 @@ def test_of_methods_of_their_own_stages_only_terms_on_predictions_meet_dropout(m
     for seed in (0, 1):
         torch.manual_seed(seed)
         with torch.no_grad():
-            steps = [step.terms for step in made.steps(rows, Clock(0, 10, 0))]
+            steps = [step.terms for step in made.steps(rows, TrainState(0, 10, 0))]
         drawn.append({name: x for terms in steps for name, x in terms.items()})
     moved = {name for name in drawn[0] if not torch.equal(drawn[0][name], drawn[1][name])}
     assert moved == dropped

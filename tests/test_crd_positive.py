@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from sidelight.config import Config
 from sidelight.errors import ConfigError
-from sidelight.methods import Clock, Distillation
+from sidelight.methods import Distillation, TrainState
 from sidelight.methods.contrastive import CRD
 from support import AVAILABLE, make_network, make_rows, speech, task_of
 
@@ -64,7 +64,7 @@ def test_by_default_crd_is_the_released_computation_in_value_and_gradient():
     expected = released(made)
     slope = gradient(expected, made)
     torch.manual_seed(3)
-    value = made.terms(BATCH, Clock())["crd"]
+    value = made.terms(BATCH, TrainState())["crd"]
     assert value.item() == pytest.approx(expected.item(), rel=1e-5)
     torch.testing.assert_close(gradient(value, made), slope, rtol=1e-4, atol=1e-6)
 
@@ -75,7 +75,7 @@ def test_positives_of_the_batch_are_another_loss():
     for positive in ("bank", "batch"):
         made = method(positive)
         torch.manual_seed(3)
-        value = made.terms(BATCH, Clock())["crd"]
+        value = made.terms(BATCH, TrainState())["crd"]
         values.append(value.item())
         slopes.append(gradient(value, made))
     assert abs(values[0] - values[1]) > 0.05 * abs(values[0])
@@ -85,7 +85,7 @@ def test_positives_of_the_batch_are_another_loss():
 def test_the_bank_moves_only_after_it_was_read():
     made = method("bank")
     before = made.parts["crd"].bank.clone()
-    first = made.terms(BATCH, Clock())["crd"]
+    first = made.terms(BATCH, TrainState())["crd"]
     moved = made.parts["crd"].bank
     assert not torch.equal(moved[:, :8], before[:, :8])
     assert torch.equal(moved[:, 8:], before[:, 8:])

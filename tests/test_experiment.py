@@ -25,18 +25,20 @@ from torch import nn
 import sidelight as sl
 from sidelight.config import load_config
 from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning
-from sidelight.experiment import cell as cell_module
 from sidelight.experiment import execute
+from sidelight.experiment import models as models_module
 from sidelight.experiment import run as run_config
-from sidelight.experiment.environment import environment, fingerprint
-from sidelight.experiment.fold_data import FoldData
-from sidelight.experiment.jobs import Job, later
+from sidelight.experiment.assemble import run_job
+from sidelight.experiment.fold import FoldData
+from sidelight.experiment.plan import Job, later
 from sidelight.experiment.progress import Progress
-from sidelight.experiment.runner import settle
+from sidelight.experiment.provenance import environment, fingerprint
+from sidelight.experiment.resolve import resolve
 from sidelight.experiment.study import Study
 from sidelight.methods import METHODS as REGISTRY
+from sidelight.methods import parse_methods
 from sidelight.report import write_report
-from small import BASE, Nearer, cell, curves, differing, make_data, merged, outcome, plan, study, table, tensors
+from small import BASE, Nearer, curves, differing, fold_models, make_data, merged, outcome, plan, study, table, tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 METHODS = {
@@ -84,7 +86,7 @@ def test_a_run_leaves_what_the_design_says(whole):
 
 
 def test_stored_predictions_are_those_of_the_test_rows(whole, data):
-    made = cell(whole, data, **METHODS)
+    made = fold_models(whole, data, **METHODS)
     for job in ("kl-l0.5-f0-s0", "pkdot-l1-f0-s0", "pkdot+kl@crossfit~placebo-l1-f0-s0"):
         folder = whole / "jobs" / job
         told = pd.read_csv(folder / "predictions.csv", keep_default_na=False)
@@ -111,15 +113,15 @@ def test_the_stored_select_score_is_the_best_of_the_curve(whole):
 def test_a_job_does_not_depend_on_the_others_nor_on_the_order(whole, data, tmp_path):
     reference = outcome(whole)
     jobs = plan(data, **METHODS)
-    made = cell(tmp_path / "backwards", data, fold=1, **METHODS)
+    made = fold_models(tmp_path / "backwards", data, fold=1, **METHODS)
     for job in reversed([job for job in jobs if job.fold == 1]):
-        made.run(job)
+        run_job(made, job)
     backwards = outcome(tmp_path / "backwards")
     assert differing(backwards, {k: v for k, v in reference.items() if "-f1-" in k}) == []
     for job in jobs[-1], next(j for j in jobs if j.control == "placebo" and j.method == "pkdot"):
         alone = tmp_path / f"alone-{job.id}"
         few = {"methods": [job.method], "placebo": ["none"], "self_distillation": ["none"]}
-        cell(alone, data, fold=job.fold, **METHODS | few).run(job)
+        run_job(fold_models(alone, data, fold=job.fold, **METHODS | few), job)
         left = outcome(alone)
         assert f"{job.id}/model.safetensors" in left
         assert differing(left, {k: reference[k] for k in left}) == []
@@ -171,7 +173,7 @@ def test_twice_the_same_and_another_seed_another(tmp_path, data):
     assert differing(second, outcome(again)) == []
     for name, value in first.items():
         assert value != second[name.replace("-s0", "-s1")], name
-    folds = [FoldData(cell(tmp_path, data, **few).config, data, 0, seed).fold.test.tolist() for seed in (0, 1)]
+    folds = [FoldData(fold_models(tmp_path, data, **few).config, data, 0, seed).fold.test.tolist() for seed in (0, 1)]
     assert folds[0] != folds[1]
 
 
@@ -183,10 +185,10 @@ def test_seeds_and_folds_have_their_own_initial_weights_and_order(tmp_path, data
         drawn.append((next(method.parameters()).detach().numpy().tobytes(), seed))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cell_module, "fit", spy)
+    monkeypatch.setattr(models_module, "fit", spy)
     for fold, seed, protocol in ((0, 0, "official"), (0, 1, "official"), (1, 0, "group-kfold"), (1, 1, "group-kfold")):
         with pytest.raises(KeyboardInterrupt):
-            cell(tmp_path, data, fold, seed, protocol=protocol).run(Job("baseline", "", 1.0, fold, seed))
+            run_job(fold_models(tmp_path, data, fold, seed, protocol=protocol), Job("baseline", "", 1.0, fold, seed))
     assert len({weights for weights, _ in drawn}) == len({order for _, order in drawn}) == 4
 
 
@@ -206,7 +208,7 @@ def test_a_run_that_grew_is_the_run_done_at_once(whole, data, tmp_path):
 
 def test_a_finished_run_is_resumed_without_training(whole, data, monkeypatch):
     before = {p: p.stat().st_mtime_ns for p in whole.rglob("jobs/**/*")}
-    monkeypatch.setattr(cell_module, "fit", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(models_module, "fit", lambda *a, **k: pytest.fail("trained again"))
     study(whole, data, resume=True, **METHODS)
     assert before == {p: p.stat().st_mtime_ns for p in whole.rglob("jobs/**/*")}
 
@@ -218,8 +220,8 @@ def test_a_lost_job_is_made_again_alone_to_the_bit(whole, data, tmp_path, monkey
         shutil.rmtree(run / "jobs" / job)
     (run / "results.csv").unlink()
     trained: list[str] = []
-    fit = cell_module.fit
-    monkeypatch.setattr(cell_module, "fit", lambda *a, **k: trained.append(k["identity"]) or fit(*a, **k))
+    fit = models_module.fit
+    monkeypatch.setattr(models_module, "fit", lambda *a, **k: trained.append(k["identity"]) or fit(*a, **k))
     study(run, data, resume=True, **METHODS)
     assert trained == lost
     assert differing(outcome(run), outcome(whole)) == []
@@ -334,7 +336,7 @@ def test_two_runs_at_once_in_one_folder_are_refused(whole, data):
 
 def test_a_running_folder_is_locked(tmp_path, data, monkeypatch):
     seen = []
-    fit = cell_module.fit
+    fit = models_module.fit
 
     def busy(*args, **more):
         if not seen:
@@ -343,7 +345,7 @@ def test_a_running_folder_is_locked(tmp_path, data, monkeypatch):
             seen.append(error)
         return fit(*args, **more)
 
-    monkeypatch.setattr(cell_module, "fit", busy)
+    monkeypatch.setattr(models_module, "fit", busy)
     assert len(study(tmp_path / "run", data, **TINY).results) == 6
     assert seen
 
@@ -462,7 +464,7 @@ def test_what_was_begun_and_finished_nothing_may_be_begun_otherwise(tmp_path, da
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(cell_module, "store_job", stopped)
+        patch.setattr(models_module, "store_job", stopped)
         with pytest.raises(KeyboardInterrupt):
             study(tmp_path / "run", data, **TINY)
     with pytest.raises(RunError, match="holds this run already"):
@@ -548,9 +550,9 @@ def test_every_way_in_gives_the_same_weights(tmp_path, data):
 
 def test_a_built_in_set_answers_its_own_question(tmp_path, monkeypatch):
     few = sl.load("phone-watch")
-    assert settle(load_config({"data": "phone-watch"}), few).label_groups == few.question["label_groups"]
-    assert settle(load_config({"data": "phone-watch"}), few).available == ["phone_acc"]
-    assert settle(load_config({"data": "phone-watch"}), few).output == "runs/phone-watch"
+    assert resolve(load_config({"data": "phone-watch"}), few).label_groups == few.question["label_groups"]
+    assert resolve(load_config({"data": "phone-watch"}), few).available == ["phone_acc"]
+    assert resolve(load_config({"data": "phone-watch"}), few).output == "runs/phone-watch"
 
 
 def test_regression_of_two_targets(tmp_path):
@@ -568,7 +570,7 @@ def test_regression_of_two_targets(tmp_path):
     assert {"target.valence", "target.arousal", "prediction.valence", "prediction.arousal"} <= set(told)
     assert told["target.arousal"].isna().any()
     student = made.best().student
-    rows = cell(tmp_path, data, methods=["mse"]).data.fold.test
+    rows = fold_models(tmp_path, data, methods=["mse"]).data.fold.test
     assert student.predict({"phone": data.inputs["phone"][rows]}).shape == (len(rows), 2)
     assert made.table().attrs["metric"] == "ccc"
 
@@ -680,7 +682,7 @@ def test_more_classes_than_the_probe_has_rows(tmp_path):
     ],
 )
 def test_a_setting_that_cannot_be_is_named_before_any_training(settings, message, tmp_path, data, monkeypatch):
-    monkeypatch.setattr(cell_module, "fit", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr(models_module, "fit", lambda *a, **k: pytest.fail("trained"))
     with pytest.raises(ConfigError, match=message):
         study(tmp_path / "run", data, **settings)
     assert not (tmp_path / "run").exists()
@@ -688,7 +690,7 @@ def test_a_setting_that_cannot_be_is_named_before_any_training(settings, message
 
 @pytest.mark.parametrize("method", ["kl", "pkdot+kl", "kl@crossfit"])
 def test_a_method_without_meaning_for_the_task_is_refused_before_any_training(method, tmp_path, monkeypatch):
-    monkeypatch.setattr(cell_module, "fit", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr(models_module, "fit", lambda *a, **k: pytest.fail("trained"))
     with pytest.raises(ConfigError, match=r"'kl'.*no meaning for regression.*use 'mse'"):
         study(tmp_path / "run", make_data("regression"), methods=["mse", method])
     assert not (tmp_path / "run").exists()
@@ -714,7 +716,7 @@ def test_what_a_method_cannot_be_built_with_is_named_before_any_training(
     """The same method with other data or settings is trained: `test_balance` and `test_methods` do."""
     data = make_data(task)
     data = replace(data, inputs=data.inputs | IMAGES) if method == "mtnet" else data
-    monkeypatch.setattr(cell_module, "fit", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr(models_module, "fit", lambda *a, **k: pytest.fail("trained"))
     with pytest.raises(ConfigError, match=message):
         study(tmp_path / "run", data, methods=["mse", method], **settings)
     assert not (tmp_path / "run").exists()
@@ -730,9 +732,9 @@ def test_one_name_may_stand_for_a_list(tmp_path, data):
 
 def start_of(tmp_path: Path, data, method: str = "pkdot", **student: Any) -> tuple[dict, dict, dict]:
     """Weights of the teacher, of the student before its first step, and of the student when it has learnt."""
-    made = cell(tmp_path, data, methods=[method], student=student)
+    made = fold_models(tmp_path, data, methods=[method], student=student)
     before: dict[str, np.ndarray] = {}
-    fit = cell_module.fit
+    fit = models_module.fit
 
     def spy(method, *args, identity, **more):
         if identity.startswith("pkdot") or identity.startswith("mse"):
@@ -740,8 +742,8 @@ def start_of(tmp_path: Path, data, method: str = "pkdot", **student: Any) -> tup
         return fit(method, *args, identity=identity, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cell_module, "fit", spy)
-        made.run(Job(method, "", 1.0, 0, 0))
+        patch.setattr(models_module, "fit", spy)
+        run_job(made, Job(method, "", 1.0, 0, 0))
     ended = [tensors(tmp_path / "jobs" / f"{name}-l1-f0-s0") for name in ("teacher", method)]
     teacher, after = ({k.removeprefix("network."): v for k, v in t.items() if k.startswith("network.")} for t in ended)
     return teacher, before, after
@@ -783,14 +785,16 @@ def test_a_method_is_taught_by_a_baseline_or_says_before_any_training_why_it_can
     assert {job.method for job in jobs if job.control == "self"} == {"kl"} | ({name} if not reason else set())
     best = load_config(merged(BASE, settings | {"placebo": ["none"], "self_distillation": ["best"]}))
     known = [job for job in jobs if job.control == ""]
-    assert {job.method for job in later(best, known, {1.0: name})} == (set() if reason else {name})
+    assert {job.method for job in later(best, parse_methods(settings["methods"]), known, {1.0: name})} == (
+        set() if reason else {name}
+    )
     if reason:
         with pytest.raises(ConfigError, match=f"self_distillation: '{re.escape(name)}' .*{reason}"):
             plan(data, **settings, self_distillation=[name])
         with pytest.raises(ConfigError, match=f"no method can have it: '{re.escape(name)}' .*{reason}"):
             plan(data, **settings | {"methods": [name]}, self_distillation=["best"])
     else:
-        cell(tmp_path, data, **settings).run(job := Job(name, "self", 1.0, 0, 0))
+        run_job(fold_models(tmp_path, data, **settings), job := Job(name, "self", 1.0, 0, 0))
         assert (tmp_path / "jobs" / job.id / "job.json").is_file()
 
 

@@ -21,7 +21,7 @@ import sidelight as sl
 from sidelight.cli import main
 from sidelight.config import load_config
 from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning
-from sidelight.experiment.fold_data import FoldData
+from sidelight.experiment.fold import FoldData
 from sidelight.extract import extract
 from sidelight.extract.shards import Shards
 from sidelight.networks.backbones.base import make_net

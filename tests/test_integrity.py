@@ -19,8 +19,8 @@ import sidelight as sl
 from sidelight.config import TrainingConfig
 from sidelight.errors import RunError, SidelightWarning
 from sidelight.experiment import Study
-from sidelight.experiment.jobs import Job
-from sidelight.experiment.record import is_stored
+from sidelight.experiment.artifacts import is_stored
+from sidelight.experiment.plan import Job
 from sidelight.experiment.refit import refit
 from sidelight.extract.shards import Shards
 from sidelight.methods import Supervised
@@ -496,7 +496,7 @@ def test_weights_that_diverge_in_the_last_step_of_an_epoch_are_named():
 def test_a_divergence_inside_of_the_transport_names_its_term(preset):
     """Transport refuses NaN and infinity before there is a value that could be named."""
     method = distillation_subject(preset, "classification", "complete").factory(torch.float32)
-    method.teachers[""].said.every.fused[3] = torch.inf
+    method.teachers[""].outputs.every.fused[3] = torch.inf
     rows = make_rows("classification")
     with pytest.raises(RunError, match=rf"the loss term '{preset}' became nan in epoch 1\. Lower"):
         fit(method, rows, rows, TrainingConfig(2, 2, 64), seed=0)

@@ -18,34 +18,35 @@ from torch import Tensor
 from sidelight.config import load_config
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
-from sidelight.experiment import cell as cell_module
-from sidelight.experiment import fold_data
-from sidelight.experiment.cell import Cell
-from sidelight.experiment.fold_data import FoldData, permute
-from sidelight.experiment.jobs import Job
-from sidelight.experiment.runner import settle
+from sidelight.experiment import fold as fold_data
+from sidelight.experiment import models as models_module
+from sidelight.experiment.assemble import run_job
+from sidelight.experiment.fold import FoldData, permute
+from sidelight.experiment.models import FoldModels
+from sidelight.experiment.plan import Job
+from sidelight.experiment.resolve import resolve
 from sidelight.export import load_student
 from sidelight.methods import Distillation, Hallucination, Method
 from sidelight.methods.pointwise import MSE
 from sidelight.networks.network import outputs
 from sidelight.protocols import hide_labels
-from small import BASE, cell, changed_rows, curves, differing, learnt, make_data, merged, outcome, tensors
+from small import BASE, changed_rows, curves, differing, fold_models, learnt, make_data, merged, outcome, tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 JOBS = [("kl@crossfit", ""), ("pkdot", ""), ("pkdot", "placebo"), ("mse", "self")]
 REGRESSION = [("mse@crossfit", ""), ("pkdot", ""), ("pkdot", "placebo"), ("mse", "self")]
 
 
-def train(folder: Path, data: Dataset, jobs: list[tuple[str, str]], labels: float = 1.0, **changes: Any) -> Cell:
+def train(folder: Path, data: Dataset, jobs: list[tuple[str, str]], labels: float = 1.0, **changes: Any) -> FoldModels:
     """Some jobs of one cell, with the teachers that they need."""
-    made = cell(folder, data, methods=["mse"], **changes)
+    made = fold_models(folder, data, methods=["mse"], **changes)
     for method, control in jobs:
-        made.run(Job(method, control, labels, made.data.number, made.data.seed))
+        run_job(made, Job(method, control, labels, made.data.number, made.data.seed))
     return made
 
 
 def fold_of(data: Dataset, fold: int = 0, seed: int = 0, **changes: Any) -> FoldData:
-    config = settle(load_config(merged(BASE | {"data": data.name, "methods": ["mse"]}, changes)), data)
+    config = resolve(load_config(merged(BASE | {"data": data.name, "methods": ["mse"]}, changes)), data)
     return FoldData(config, data, fold, seed)
 
 
@@ -314,20 +315,20 @@ class Trained:
     method: Method
     train: Batch
     select: Batch
-    part: Tensor | None
+    teacher_fold: Tensor | None
 
 
 @pytest.fixture
 def spied(monkeypatch) -> dict[str, Trained]:
     """What the loop was given, by the name of what it trained."""
     seen: dict[str, Trained] = {}
-    fit = cell_module.fit
+    fit = models_module.fit
 
-    def spy(method, train, select, settings, *, identity, part=None, **more):
-        seen[identity] = Trained(method, train, select, part)
-        return fit(method, train, select, settings, identity=identity, part=part, **more)
+    def spy(method, train, select, settings, *, identity, teacher_fold=None, **more):
+        seen[identity] = Trained(method, train, select, teacher_fold)
+        return fit(method, train, select, settings, identity=identity, teacher_fold=teacher_fold, **more)
 
-    monkeypatch.setattr(cell_module, "fit", spy)
+    monkeypatch.setattr(models_module, "fit", spy)
     return seen
 
 
@@ -351,11 +352,11 @@ def test_a_placebo_is_taught_by_a_teacher_of_permuted_rows(tmp_path, spied):
         said = {p: outputs(network, rows[p, control], rows[p, control].index) for p in ("train", "select")}
         assert isinstance(tnets.method, Hallucination)
         for m in ("watch", "pulse"):
-            for p, kept in (("train", tnets.method.said), ("select", tnets.method.select_said)):
+            for p, kept in (("train", tnets.method.outputs), ("select", tnets.method.select_outputs)):
                 assert torch.equal(kept(rows[p, control]).features[m], said[p].features[m])
         assert isinstance(student.method, Distillation)
-        assert torch.equal(student.method.teachers[""].said.every.prediction, said["train"].prediction)
-        assert torch.equal(student.method.teachers[""].said.every.fused, said["train"].fused)
+        assert torch.equal(student.method.teachers[""].outputs.every.prediction, said["train"].prediction)
+        assert torch.equal(student.method.teachers[""].outputs.every.fused, said["train"].fused)
         stored = load_file(tmp_path / "shared" / f"teacher{mark}-l1-f0-s0-tnets.safetensors")
         carried = tensors(tmp_path / "jobs" / f"pkdot{mark}-l1-f0-s0")
         for name, value in stored.items():
@@ -386,8 +387,8 @@ def test_self_distillation_knows_the_baseline_alone(name, tmp_path, spied):
     rows = made.data.rows("train")
     assert same_rows(student.train, rows)
     said = outputs(baseline, rows, rows.index).prediction
-    same = (student.method.teachers[""].said.every.prediction == said).all(1)
-    part = student.method.teachers[""].part
+    same = (student.method.teachers[""].outputs.every.prediction == said).all(1)
+    part = student.method.teachers[""].teacher_fold
     assert torch.equal(same, torch.ones_like(same) if part is None else part == 5)
 
 
@@ -405,8 +406,8 @@ def test_no_labelled_row_is_taught_by_who_was_trained_on_its_group(control, labe
     mark = f"{'~placebo' if control else ''}-l{labels:g}-f0-s0"
     student = spied[f"pkdot+kl@crossfit{mark}"]
     assert isinstance(student.method, Distillation)
-    part, said = student.method.teachers[""].part, student.method.teachers[""].said.every
-    assert torch.equal(part, student.part)
+    part, said = student.method.teachers[""].teacher_fold, student.method.teachers[""].outputs.every
+    assert torch.equal(part, student.teacher_fold)
     assert part[rows.labelled].unique().tolist() == [0, 1, 2]
     without = ~np.isin(groups, groups[rows.labelled.numpy()])
     assert np.array_equal((part == 3).numpy(), without), "the fold's own teacher speaks of groups without labels alone"
@@ -430,7 +431,9 @@ def test_no_labelled_row_is_taught_by_who_was_trained_on_its_group(control, labe
 
 
 def test_crossfitting_by_setting_is_named():
-    made = cell(Path("unused"), make_data(), methods=["kl", "mse@crossfit"], teacher={"crossfit": 3}, placebo=["kl"])
+    made = fold_models(
+        Path("unused"), make_data(), methods=["kl", "mse@crossfit"], teacher={"crossfit": 3}, placebo=["kl"]
+    )
     assert made.config.methods == ["kl@crossfit", "mse@crossfit"]
     assert made.config.placebo == ["kl@crossfit"]
 
@@ -483,8 +486,8 @@ def test_without_groups_each_row_is_its_own():
 
 def test_the_teacher_is_trained_once_for_all_who_learn_from_it(tmp_path, spied, monkeypatch):
     trained: list[str] = []
-    fit = cell_module.fit
-    monkeypatch.setattr(cell_module, "fit", lambda *a, **k: trained.append(k["identity"]) or fit(*a, **k))
+    fit = models_module.fit
+    monkeypatch.setattr(models_module, "fit", lambda *a, **k: trained.append(k["identity"]) or fit(*a, **k))
     train(
         tmp_path, make_data(), [("kl", ""), ("pkdot", ""), ("pkdot+kl", ""), ("kl@crossfit", ""), ("mse@crossfit", "")]
     )

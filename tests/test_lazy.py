@@ -19,8 +19,8 @@ from sidelight.config import AugmentConfig, TrainingConfig, load_config
 from sidelight.data.prefetch import ready_batches
 from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import ConfigError, DataError, SidelightWarning
-from sidelight.experiment.environment import environment, fingerprint
-from sidelight.experiment.fold_data import FoldData
+from sidelight.experiment.fold import FoldData
+from sidelight.experiment.provenance import environment, fingerprint
 from sidelight.export import load_student, predict_file
 from sidelight.methods import Supervised
 from sidelight.networks.build import build_network
@@ -238,13 +238,13 @@ def small_network(data, reads):
     return build_network(shapes, reads, len(data.labels), config, encoders=encoders)
 
 
-def train(folder, checkpoint=None, watch=None, augment=AUGMENT, threads=None, settings=SETTINGS):
+def train(folder, checkpoint=None, callback=None, augment=AUGMENT, threads=None, settings=SETTINGS):
     data = sl.load(folder)
     task = make_task("classification", data.labels)
     method = Supervised(small_network(data, ["rgb", "depth", "feat"]), task)
     return trained(
         method, batch_of(data), (len(data) - 8, 8), settings,
-        checkpoint=checkpoint, augment=augment, threads=threads, watch=watch,
+        checkpoint=checkpoint, augment=augment, threads=threads, callback=callback,
     )  # fmt: skip
 
 

@@ -15,16 +15,17 @@ from torch import Tensor
 
 from sidelight.config import Config
 from sidelight.errors import ConfigError
-from sidelight.experiment import parts as parts_module
-from sidelight.experiment.jobs import Job
-from sidelight.experiment.parts import Parts
+from sidelight.experiment import models as models_module
+from sidelight.experiment.assemble import assemble, run_job
+from sidelight.experiment.context import JobContext
+from sidelight.experiment.plan import Job
 from sidelight.export import load_student
-from sidelight.methods import Distillation, Recipe, Teacher
-from sidelight.methods.kept import Live, Said
+from sidelight.methods import Distillation, MethodSpec, Teacher
 from sidelight.methods.osmd import OSMD
+from sidelight.methods.teacher_outputs import CachedOutputs, OnlineOutputs
 from sidelight.networks.network import Output, gathered, outputs
 from sidelight.testing import CHECKS, Subject
-from small import cell, curves, differing, make_data, outcome, study
+from small import curves, differing, fold_models, make_data, outcome, study
 from support import AVAILABLE, PRIVILEGED, make_network, make_rows, task_of, trained_teacher
 
 pytestmark = pytest.mark.filterwarnings("ignore:k=.* anchors:UserWarning", "ignore:transport:UserWarning")
@@ -38,15 +39,17 @@ def data():
 
 @pytest.fixture
 def nothing_kept(monkeypatch):
-    monkeypatch.setattr(parts_module, "MAPS_IN_MEMORY", 0)
+    monkeypatch.setattr(models_module, "MAPS_IN_MEMORY", 0)
 
 
-def parts_of(folder: Path, data, method: str, control: str = "", **changes) -> Parts:
-    return Parts(cell(folder, data, methods=[method], **QUESTION, **changes), Job(method, control, 1.0, 0, 0))
+def parts_of(folder: Path, data, method: str, control: str = "", **changes) -> JobContext:
+    return JobContext(
+        fold_models(folder, data, methods=[method], **QUESTION, **changes), Job(method, control, 1.0, 0, 0)
+    )
 
 
-def built(parts: Parts):
-    return Recipe.parse(parts.job.method).build(parts)[0]
+def built(parts: JobContext):
+    return assemble(MethodSpec.parse(parts.job.method), parts)[0]
 
 
 def close(one: Output, two: Output) -> bool:
@@ -59,33 +62,33 @@ def close(one: Output, two: Output) -> bool:
 
 
 def test_vectors_and_small_maps_are_kept(data, tmp_path, monkeypatch):
-    assert isinstance(parts_of(tmp_path / "maps", data, "kl").lent("teacher", "").teacher().said, Said)
-    monkeypatch.setattr(parts_module, "MAPS_IN_MEMORY", 0)
-    assert isinstance(parts_of(tmp_path / "vectors", make_data(), "kl").lent("teacher", "").teacher().said, Said)
-    assert isinstance(parts_of(tmp_path / "large", data, "kl").lent("teacher", "").teacher().said, Live)
+    assert isinstance(parts_of(tmp_path / "maps", data, "kl").teacher().outputs, CachedOutputs)
+    monkeypatch.setattr(models_module, "MAPS_IN_MEMORY", 0)
+    assert isinstance(parts_of(tmp_path / "vectors", make_data(), "kl").teacher().outputs, CachedOutputs)
+    assert isinstance(parts_of(tmp_path / "large", data, "kl").teacher().outputs, OnlineOutputs)
 
 
 @pytest.mark.parametrize("control", ["", "placebo"])
 @pytest.mark.parametrize("crossfit", [False, True])
 def test_a_live_teacher_says_what_would_be_kept(control, crossfit, data, tmp_path, monkeypatch):
     """Of rows without a privileged modality too; a placebo's of permuted rows; of each part its own teacher."""
-    kept = parts_of(tmp_path / "kept", data, "kl", control).lent("teacher", control).teacher(crossfit)
-    monkeypatch.setattr(parts_module, "MAPS_IN_MEMORY", 0)
+    kept = parts_of(tmp_path / "kept", data, "kl", control).teacher(crossfit)
+    monkeypatch.setattr(models_module, "MAPS_IN_MEMORY", 0)
     parts = parts_of(tmp_path / "live", data, "kl", control)
     for _ in ("trained", "read back"):
-        live = parts.lent("teacher", control).teacher(crossfit)
+        live = parts.teacher(crossfit)
         rows = torch.tensor([3, 40, 1, 17, 22, 9])
         batch = parts.rows().take(rows).ready()
         assert not batch.present["watch"].all()
         assert close(live(batch), kept(batch))
-        assert (live.part is None) is not crossfit
-        assert not crossfit or torch.equal(live.part, kept.part)
+        assert (live.teacher_fold is None) is not crossfit
+        assert not crossfit or torch.equal(live.teacher_fold, kept.teacher_fold)
         parts = parts_of(tmp_path / "live", data, "kl", control)
 
 
 def test_a_term_that_needs_every_row_is_refused(data, tmp_path, nothing_kept):
-    with pytest.raises(ConfigError, match="what the teacher says of every row"):
-        parts_of(tmp_path, data, "kl").lent("teacher", "").teacher().said.every  # noqa: B018
+    with pytest.raises(ConfigError, match="the teacher's outputs of every row"):
+        parts_of(tmp_path, data, "kl").teacher().outputs.every  # noqa: B018
 
 
 def test_what_is_gathered_is_what_all_outputs_say(data, tmp_path):
@@ -115,9 +118,9 @@ EVERY = {
 def test_training_is_the_same(method, data, tmp_path, monkeypatch):
     """To the rounding of networks that are asked about other numbers of rows at a time."""
     for limit, place in ((2**30, "kept"), (0, "live")):
-        monkeypatch.setattr(parts_module, "MAPS_IN_MEMORY", limit)
+        monkeypatch.setattr(models_module, "MAPS_IN_MEMORY", limit)
         parts = parts_of(tmp_path / place, data, method, **EVERY[method])
-        parts.cell.run(parts.job)
+        run_job(parts.models, parts.job)
     kept, live = (curves(tmp_path / place / "jobs" / f"{method}-l1-f0-s0") for place in ("kept", "live"))
     assert list(kept) == list(live)
     assert np.allclose(kept, live, rtol=2e-3, atol=2e-3)
@@ -134,7 +137,7 @@ def maps_held(n: int, shapes: set[tuple[int, ...]]) -> list[tuple[int, ...]]:
 def test_no_map_of_every_row_is_held(method, data, tmp_path, monkeypatch):
     seen: dict[int, list] = {}
     for limit in (2**30, 0):
-        monkeypatch.setattr(parts_module, "MAPS_IN_MEMORY", limit)
+        monkeypatch.setattr(models_module, "MAPS_IN_MEMORY", limit)
         parts = parts_of(tmp_path / f"{limit}", data, method)
         trained = built(parts)
         n, shapes = len(parts.rows()), {(3, 8, 12), (8, 2, 3)}
@@ -163,7 +166,7 @@ def test_a_resumed_run_is_the_same_to_the_bit(data, tmp_path, nothing_kept):
 
 def live_teacher(kind: str, dtype: torch.dtype) -> Teacher:
     network, rows = trained_teacher("segmentation", kind), make_rows("segmentation", kind)
-    return Teacher(Live([network], outputs(network, rows, rows.index[:1])).to(dtype))
+    return Teacher(OnlineOutputs([network], outputs(network, rows, rows.index[:1])).to(dtype))
 
 
 def live_subject(name: str, kind: str) -> Subject:
@@ -171,7 +174,7 @@ def live_subject(name: str, kind: str) -> Subject:
 
     def factory(dtype: torch.dtype) -> Distillation:
         student = make_network(AVAILABLE, task, seed=3).to(dtype)
-        terms = Recipe.parse(name).make(Config(), task)
+        terms = MethodSpec.parse(name).losses(Config(), task)
         return Distillation(student, live_teacher(kind, dtype), task, terms, rows.to(dtype)).to(dtype)
 
     return Subject(factory, rows, AVAILABLE, PRIVILEGED)
@@ -186,7 +189,7 @@ def test_a_student_of_a_live_teacher_keeps_the_contract(name, check):
 @pytest.fixture(scope="module")
 def live_osmd(data, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts_module, "MAPS_IN_MEMORY", 0)
+        patch.setattr(models_module, "MAPS_IN_MEMORY", 0)
         parts = parts_of(tmp_path_factory.mktemp("osmd"), data, "osmd")
         method = built(parts)
     assert isinstance(method, OSMD)
@@ -201,8 +204,8 @@ def test_osmd_beside_a_live_branch_keeps_the_contract(check, live_osmd):
 
 def test_the_networks_that_are_asked_are_no_part_of_the_method(live_osmd):
     method, rows = live_osmd
-    branch = method.adaptation.said
-    assert isinstance(branch, Live)
+    branch = method.adaptation.outputs
+    assert isinstance(branch, OnlineOutputs)
     assert set(method.reads) == {*AVAILABLE, *PRIVILEGED}
     inside = {id(p) for network in branch.networks for p in network.parameters()}
     assert not inside & {id(p) for p in method.parameters()}
@@ -213,13 +216,13 @@ def test_the_networks_that_are_asked_are_no_part_of_the_method(live_osmd):
     assert torch.equal(branch(rows).prediction, branch(rows).prediction)
     assert not branch(rows).prediction.requires_grad
     assert all(map(torch.equal, before, (p for network in branch.networks for p in network.parameters())))
-    doubled = copy.deepcopy(method).double().adaptation.said
+    doubled = copy.deepcopy(method).double().adaptation.outputs
     assert doubled(rows.to(torch.float64)).prediction.dtype == torch.float64
     assert branch(rows).prediction.dtype == torch.float32  # a copy's are its own
 
 
 def test_what_is_kept_moves_along():
-    said = Said(Output(torch.zeros(3, 2), torch.zeros(3, 4), {"watch": torch.zeros(3, 1, 4)})).double()
+    said = CachedOutputs(Output(torch.zeros(3, 2), torch.zeros(3, 4), {"watch": torch.zeros(3, 1, 4)})).double()
     batch = replace(make_rows("classification"), index=torch.tensor([2, 0]))
     assert said(batch).features["watch"].dtype == torch.float64
     assert said.state_dict() == {}
@@ -229,7 +232,7 @@ def test_a_placebos_live_teacher_is_the_placebos(data, tmp_path, nothing_kept):
     parts = parts_of(tmp_path, data, "kl", "placebo")
     method = built(parts)
     network = load_student(tmp_path / "jobs" / "teacher~placebo-l1-f0-s0" / "model.safetensors").network
-    permuted, plain = (parts.data.rows("train", control=c) for c in ("placebo", ""))
+    permuted, plain = (parts.models.data.rows("train", control=c) for c in ("placebo", ""))
     assert not torch.equal(permuted.inputs["watch"], plain.inputs["watch"])
     batch = parts.rows().take(torch.arange(8)).ready()
     assert torch.allclose(

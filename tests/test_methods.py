@@ -18,17 +18,17 @@ from sidelight.errors import ConfigError
 from sidelight.methods import (
     CONTROLS,
     METHODS,
-    Clock,
+    CachedOutputs,
     Distillation,
     Hallucination,
-    Recipe,
-    Said,
-    Standalone,
+    MethodSpec,
+    MultiStageMethod,
     Teacher,
+    TrainState,
     check_options,
     parse_methods,
 )
-from sidelight.methods.facts import documentation, facts
+from sidelight.methods.catalog import documentation, facts
 from sidelight.networks.hallucination import freeze, make_hallucinators
 from sidelight.networks.network import Output
 from sidelight.tasks import TASKS
@@ -67,7 +67,7 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "methods.md"
 
 
 def means_something(method: str, task: str) -> bool:
-    return all(METHODS[term].means_something(task_of(task)) for term in Recipe.parse(method).terms)
+    return all(METHODS[term].means_something(task_of(task)) for term in MethodSpec.parse(method).terms)
 
 
 def subjects() -> dict[str, tuple[Any, ...]]:
@@ -78,11 +78,11 @@ def subjects() -> dict[str, tuple[Any, ...]]:
         for method in (*METHODS, *SUMS):
             if not means_something(method, task):
                 continue
-            if Recipe.parse(method).alone:
+            if MethodSpec.parse(method).multi_stage:
                 for kind in KINDS:
                     made[f"{method}-{task}-{kind}"] = (standalone_subject, method, task, kind)
                 continue
-            tnet = Recipe.parse(method).hallucinates(Config())
+            tnet = MethodSpec.parse(method).hallucinates(Config())
             other = {"": "t-net", "t-net": "", "encoder": "t-net"}[tnet]
             for kind, student, crossfit in (
                 ("complete", tnet, False),
@@ -129,13 +129,13 @@ def quick(name: str, check: Callable[[Subject], None]) -> bool:
     make, *given = SUBJECTS[name]
     if check in TRAIN and make in TAUGHT:
         method, task, kind = given[:3]
-        taught_by_own = Recipe.parse(method).alone or (task == "regression") is (given[-1] is True)
+        taught_by_own = MethodSpec.parse(method).multi_stage or (task == "regression") is (given[-1] is True)
         wanted = {"classification": "complete", "regression": "privileged partly present"}.get(task, "both")
         if kind != wanted or not (taught_by_own or wanted == "both"):
             return False
     if make is distillation_subject:
         method, _, kind, student, crossfit = given
-        if kind in KINDS[1:3] and student == Recipe.parse(method).hallucinates(Config()) and not crossfit:
+        if kind in KINDS[1:3] and student == MethodSpec.parse(method).hallucinates(Config()) and not crossfit:
             return False
     faulty = "-both" in name
     if "-regression-" in name and make is distillation_subject:
@@ -188,11 +188,17 @@ def test_registry_tested_set_and_documents_agree():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_method_has_its_own_student_and_one_teacher_with_every_kind_of_rows(kind):
-    wanted = {(m, t) for m in (*METHODS, *SUMS) for t in TASKS if means_something(m, t) and not Recipe.parse(m).alone}
+    wanted = {
+        (m, t)
+        for m in (*METHODS, *SUMS)
+        for t in TASKS
+        if means_something(m, t) and not MethodSpec.parse(m).multi_stage
+    }
     found = {
         (given[0], given[1])
         for make, *given in SUBJECTS.values()
-        if make is distillation_subject and given[2:] == [kind, Recipe.parse(given[0]).hallucinates(Config()), False]
+        if make is distillation_subject
+        and given[2:] == [kind, MethodSpec.parse(given[0]).hallucinates(Config()), False]
     }
     assert found == wanted
 
@@ -215,8 +221,8 @@ def test_every_pair_of_method_and_task_is_tested_or_refused_with_a_sentence(name
         assert (name, task) in tested
         return
     with pytest.raises(ConfigError, match=rf"'{re.escape(name)}' .*{task}.*\.$"):
-        Recipe.parse(name).check(Config(), task_of(task), shapes_of(task))
-    if Recipe.parse(name).alone:
+        MethodSpec.parse(name).check(Config(), task_of(task), shapes_of(task))
+    if MethodSpec.parse(name).multi_stage:
         return
     student, term = make_network(AVAILABLE, task_of(task)), {name: METHODS[name].from_config(Config())}
     with pytest.raises(ConfigError, match=task):
@@ -225,7 +231,7 @@ def test_every_pair_of_method_and_task_is_tested_or_refused_with_a_sentence(name
 
 def test_a_sum_is_refused_when_one_of_its_terms_is():
     with pytest.raises(ConfigError, match=r"'kl' .*use 'mse'"):
-        Recipe.parse("pkdot+kl").make(Config(), task_of("regression"))
+        MethodSpec.parse("pkdot+kl").losses(Config(), task_of("regression"))
 
 
 # names --------------------------------------------------------------------------------------------------------------
@@ -243,7 +249,7 @@ def test_a_sum_is_refused_when_one_of_its_terms_is():
 )
 def test_a_name_that_cannot_be_read_is_refused(name, sentence):
     with pytest.raises(ConfigError, match=re.escape(sentence)):
-        Recipe.parse(name)
+        MethodSpec.parse(name)
 
 
 SETTINGS = [
@@ -285,7 +291,7 @@ def test_a_setting_out_of_its_range_is_named_by_the_constructor_and_by_the_exper
         check_options(load_config(asked))
     method = METHODS[name]
     with pytest.raises(ConfigError, match=sentence):
-        method.build(None, **{setting: value}) if issubclass(method, Standalone) else method(**{setting: value})
+        method.build(None, **{setting: value}) if issubclass(method, MultiStageMethod) else method(**{setting: value})
 
 
 def test_a_weight_of_pkdot_is_in_range_or_none():
@@ -295,20 +301,20 @@ def test_a_weight_of_pkdot_is_in_range_or_none():
 
 
 def test_names_are_read():
-    assert Recipe.parse("pkdot+kl@crossfit") == Recipe("pkdot+kl@crossfit", ("pkdot", "kl"), True)
+    assert MethodSpec.parse("pkdot+kl@crossfit") == MethodSpec("pkdot+kl@crossfit", ("pkdot", "kl"), True)
     assert [r.name for r in parse_methods(["kl", "mse", "kl"])] == ["kl", "mse"]
 
 
 def test_a_sum_has_t_nets_as_soon_as_a_term_has():
-    assert Recipe.parse("kl+pkdot").hallucinates(Config()) == "t-net"
-    assert not Recipe.parse("kl+mse").hallucinates(Config())
-    assert not Recipe.parse("pkdot").hallucinates(load_config({"student.hallucinate": "no"}))
-    assert Recipe.parse("kl").hallucinates(load_config({"student.hallucinate": "encoder"})) == "encoder"
+    assert MethodSpec.parse("kl+pkdot").hallucinates(Config()) == "t-net"
+    assert not MethodSpec.parse("kl+mse").hallucinates(Config())
+    assert not MethodSpec.parse("pkdot").hallucinates(load_config({"student.hallucinate": "no"}))
+    assert MethodSpec.parse("kl").hallucinates(load_config({"student.hallucinate": "encoder"})) == "encoder"
 
 
 def test_settings_reach_the_terms():
     config = load_config({"options.kl.temperature": 2.5, "options.mse.on": "fused", "transport.weight": 0.7})
-    terms = Recipe.parse("kl+mse+pkdot").make(config, task_of("classification"))
+    terms = MethodSpec.parse("kl+mse+pkdot").losses(config, task_of("classification"))
     assert terms["kl"].temperature == 2.5
     assert terms["mse"].on == "fused"
     assert terms["pkdot"].weight == 0.7
@@ -325,7 +331,7 @@ def test_settings_reach_the_terms():
 )
 def test_only_relational_terms_of_cross_fitted_teachers_draw_batches_within_parts(name, crossfit, within):
     subject = distillation_subject(name, "classification", "both", tnet=False, crossfit=crossfit)
-    assert subject.fresh().within_parts is within
+    assert subject.fresh().within_teacher_folds is within
 
 
 @pytest.mark.parametrize("anchors", ANCHORS)
@@ -348,7 +354,7 @@ def test_unlabelled_rows_move_the_student_through_every_term_but_the_task_loss()
     unlabelled = rows.take((~rows.labelled).nonzero()[:, 0])
     for name, moves in (("task", False), ("kl", True)):
         method.zero_grad()
-        method.terms(unlabelled, Clock())[name].backward()
+        method.terms(unlabelled, TrainState())[name].backward()
         sizes = torch.stack([p.grad.abs().max() for p in method.parameters() if p.grad is not None])
         assert bool(sizes.max() > 0) is moves
 
@@ -358,17 +364,17 @@ def test_unlabelled_rows_move_the_student_through_every_term_but_the_task_loss()
 def test_rows_of_which_no_cross_fitted_teacher_speaks_move_no_term_but_the_task_loss(name, silent):
     """What stands in the teacher's outputs there must not matter; with one row left there is nothing to compare."""
     teacher, rows = speech("classification", "both", crossfit=True), make_rows("classification", "both")
-    part = teacher.part.clone()
+    part = teacher.teacher_fold.clone()
     part[:silent] = -1
-    said = teacher.said.every
+    said = teacher.outputs.every
     said = replace(said, prediction=said.prediction.clone(), fused=said.fused.clone())
     said.prediction[:silent], said.fused[:silent] = torch.nan, torch.nan
     task = task_of("classification")
-    terms = Recipe.parse(name).make(Config(), task)
-    method = Distillation(make_network(AVAILABLE, task), Teacher(Said(said), part), task, terms, rows).eval()
+    terms = MethodSpec.parse(name).losses(Config(), task)
+    method = Distillation(make_network(AVAILABLE, task), Teacher(CachedOutputs(said), part), task, terms, rows).eval()
     for term in terms:
         batch = replace(rows, inputs={"phone": rows.inputs["phone"].clone().requires_grad_()})
-        value = method.terms(batch, Clock())[term]
+        value = method.terms(batch, TrainState())[term]
         assert value.isfinite()
         grad = torch.autograd.grad(value, batch.inputs["phone"])[0]
         assert grad[:silent].abs().sum() == 0
@@ -385,7 +391,7 @@ def test_t_nets_learn_nothing_from_rows_without_the_modality():
         g = torch.Generator().manual_seed(1)
         features = {m: torch.randn(ROWS, 1, 8, generator=g) for m in ("phone", "watch")}
         features["watch"][~rows.present["watch"]] = poison
-        said = Said(Output(torch.zeros(ROWS, 3), torch.zeros(ROWS, 8), features))
+        said = CachedOutputs(Output(torch.zeros(ROWS, 3), torch.zeros(ROWS, 8), features))
         method = Hallucination(tnets, said, said, task_of("classification"))
         history = fit(method, rows, rows, TrainingConfig(epochs=3, batch_size=8), seed=0)
         trained[poison] = ([e["select"] for e in history.epochs], tnets["watch"].layers[0].weight)
@@ -404,8 +410,8 @@ def test_t_nets_count_their_steps_and_freeze_after():
 def test_teachers_speak_of_the_row_that_the_index_names():
     teacher, rows = speech("classification", "complete"), make_rows("classification", "complete")
     picked = rows.take(torch.tensor([5, 2]))
-    assert torch.equal(teacher(picked).prediction, teacher.said.every.prediction[[5, 2]])
-    assert torch.equal(teacher(replace(picked, index=torch.tensor([1, 1]))).fused, teacher.said.every.fused[[1, 1]])
+    assert torch.equal(teacher(picked).prediction, teacher.outputs.every.prediction[[5, 2]])
+    assert torch.equal(teacher(replace(picked, index=torch.tensor([1, 1]))).fused, teacher.outputs.every.fused[[1, 1]])
 
 
 # options --------------------------------------------------------------------------------------------------------------
@@ -432,4 +438,4 @@ def test_an_option_that_does_not_exist_is_refused_before_any_training(options, s
 @pytest.mark.parametrize("name", ["kl+admd", "admd@crossfit"])
 def test_a_method_of_its_own_stages_stands_alone(name):
     with pytest.raises(ConfigError, match="'admd' is a method of its own stages"):
-        Recipe.parse(name)
+        MethodSpec.parse(name)

@@ -97,7 +97,7 @@ class Path:
 def test_the_loop_is_torchs_own(optimizer, schedule):
     config = settings(optimizer=optimizer, schedule=schedule, learning_rate=0.02, weight_decay=0.01)
     watch = Path()
-    fit(Bowl(), ROWS, ROWS, config, seed=0, watch=watch)
+    fit(Bowl(), ROWS, ROWS, config, seed=0, callback=watch)
     expected = plain(config)
     assert len(watch.points) == len(expected) == EPOCHS
     assert all(torch.equal(a, b) for a, b in zip(watch.points, expected, strict=True))
@@ -106,7 +106,7 @@ def test_the_loop_is_torchs_own(optimizer, schedule):
 def test_sgd_without_momentum_has_none_in_a_cycle():
     config = settings(optimizer="sgd", schedule="onecycle", momentum=0, learning_rate=0.02)
     watch = Path()
-    fit(Bowl(), ROWS, ROWS, config, seed=0, watch=watch)
+    fit(Bowl(), ROWS, ROWS, config, seed=0, callback=watch)
     assert all(torch.equal(a, b) for a, b in zip(watch.points, plain(config), strict=True))
 
 
@@ -139,9 +139,9 @@ def test_a_resumed_run_has_the_same_bits(tmp_path, optimizer, schedule, stop):
     config = settings(optimizer=optimizer, schedule=schedule, learning_rate=0.05, learning_rates={"encoders": 0.01})
     whole, file = trained(config), tmp_path / "state.pt"
     with pytest.raises(Stop):
-        trained(config, checkpoint=file, watch=StopAt(stop))
+        trained(config, checkpoint=file, callback=StopAt(stop))
     assert file.exists()
-    resumed = trained(config, checkpoint=file, watch=StopAt(-1))
+    resumed = trained(config, checkpoint=file, callback=StopAt(-1))
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 

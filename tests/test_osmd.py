@@ -15,11 +15,11 @@ from torch import nn
 from sidelight.config import BalanceConfig, TrainingConfig
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
-from sidelight.experiment.jobs import Job
-from sidelight.experiment.parts import Parts
+from sidelight.experiment.context import JobContext
+from sidelight.experiment.plan import Job
 from sidelight.export import Student
 from sidelight.losses import gaussian_mmd, joint_adaptation, rkd, squared_error
-from sidelight.methods import Clock, Said
+from sidelight.methods import CachedOutputs, TrainState
 from sidelight.methods.osmd import OSMD, Adaptation
 from sidelight.networks.build import describe, feature_shape, make_head, rebuild
 from sidelight.networks.cross_translation import TransformBlocks
@@ -27,8 +27,8 @@ from sidelight.networks.fusions import CrossTranslation, MapCrossTranslation, ma
 from sidelight.networks.network import Network, Output, outputs
 from sidelight.testing import CHECKS, Subject
 from sidelight.training import fit
-from sidelight.training.balance import make_balance
-from small import cell, make_data
+from sidelight.training.loss_weighting import make_balance
+from small import fold_models, make_data
 from support import AVAILABLE, PRIVILEGED, build_standalone, standalone_parts, task_of
 
 ABLATIONS = {
@@ -52,7 +52,7 @@ def rows(kind: str = "complete", task: str = "classification") -> Batch:
 
 def terms_of(method: OSMD, batch: Batch) -> dict[str, torch.Tensor]:
     """In evaluation mode: without dropout, by running statistics."""
-    return method.eval().terms(batch, Clock())
+    return method.eval().terms(batch, TrainState())
 
 
 class Same(nn.Module):
@@ -65,7 +65,7 @@ class Same(nn.Module):
 def heard(features: torch.Tensor, prediction: torch.Tensor, task: str = "classification") -> Adaptation:
     """L_JDN against a branch that said this of every row; a hallucinated feature is its own prediction."""
     branch = Network({"watch": nn.Identity()}, Same(), nn.Identity())
-    said = Said(Output(prediction, features[:, 0], {"watch": features}))
+    said = CachedOutputs(Output(prediction, features[:, 0], {"watch": features}))
     return Adaptation("joint", branch, said, task_of(task), positions=256)
 
 
@@ -147,7 +147,7 @@ def test_equation_8_by_hand():
     method = OSMD(tiny(), task_of("classification"), None, {}).eval()
     batch = replace(a_batch(2), inputs={"phone": torch.tensor([[3.0, 1.0], [1.0, 4.0]])})
     expected = (2**2 + 0) / 2 + (2**2 + 8**2) / 2
-    assert method.terms(batch, Clock())["ctn"].item() == pytest.approx(expected)
+    assert method.terms(batch, TrainState())["ctn"].item() == pytest.approx(expected)
 
 
 def test_what_is_fused_are_all_four_maps():
@@ -161,9 +161,9 @@ def test_what_is_fused_are_all_four_maps():
 def test_equation_9_keeps_both_terms_at_a_tenth_of_the_task():
     method, batch = osmd(), rows()
     terms = terms_of(method, batch)
-    total = make_balance(method, BalanceConfig()).loss(terms, Clock())
+    total = make_balance(method, BalanceConfig()).loss(terms, TrainState())
     assert total.item() == pytest.approx(1.2 * terms["task"].item(), rel=1e-5)
-    fixed = make_balance(method, BalanceConfig(kind="fixed")).loss(terms, Clock())
+    fixed = make_balance(method, BalanceConfig(kind="fixed")).loss(terms, TrainState())
     assert fixed.item() == pytest.approx(sum(t.item() for t in terms.values()), rel=1e-5)
 
 
@@ -255,11 +255,11 @@ def test_what_the_privileged_branch_said_is_fixed_and_no_part_of_the_state():
     said = outputs(parts.trained(PRIVILEGED), batch, batch.index)
     assert method.reads == AVAILABLE
     fit(method, batch, batch, TrainingConfig(epochs=2, batch_size=16), seed=0)
-    assert torch.equal(method.adaptation.said(batch).prediction, said.prediction)
+    assert torch.equal(method.adaptation.outputs(batch).prediction, said.prediction)
     for m in PRIVILEGED:
-        assert torch.equal(method.adaptation.said(batch).features[m], said.features[m])
+        assert torch.equal(method.adaptation.outputs(batch).features[m], said.features[m])
     assert not [name for name in method.state_dict() if "kept_" in name]
-    doubled = copy.deepcopy(method).double().adaptation.said(batch)
+    doubled = copy.deepcopy(method).double().adaptation.outputs(batch)
     assert all(x.dtype == torch.float64 for x in doubled.features.values())
 
 
@@ -390,7 +390,7 @@ def test_of_maps_some_positions_are_compared():
     """MMD sees as many positions as the setting says; with at least all of them it is that of every position."""
     method, batch = osmd(task="segmentation", positions=40), rows(task="segmentation")
     made = method.student.encode(batch).features["watch"]
-    real = method.adaptation.said(batch).features["watch"]
+    real = method.adaptation.outputs(batch).features["watch"]
     n = made.shape[0] * made.shape[2] * made.shape[3]
     torch.manual_seed(0)
     some = [method.adaptation.distance(made, real) for _ in range(2)]
@@ -407,7 +407,7 @@ def test_of_maps_some_positions_are_compared():
 
 def test_vectors_are_compared_in_every_row():
     method, batch = osmd(positions=2), rows()
-    made, real = method.student.encode(batch).features["watch"], method.adaptation.said(batch).features["watch"]
+    made, real = method.student.encode(batch).features["watch"], method.adaptation.outputs(batch).features["watch"]
     assert torch.equal(method.adaptation.distance(made, real), gaussian_mmd(made[:, 0], real[:, 0]))
 
 
@@ -424,8 +424,8 @@ def test_several_modalities_of_any_kind(task, available, privileged, tmp_path):
     """Built, trained, described and made again, deployed: the graph says what torch says."""
     made = make_data(task, lengths={})
     network = {"encoder": "cnn", "tokens": 3}
-    place = cell(tmp_path, made, methods=["osmd"], available=available, privileged=privileged, network=network)
-    parts = Parts(place, Job("osmd", "", 1.0, 0, 0))
+    place = fold_models(tmp_path, made, methods=["osmd"], available=available, privileged=privileged, network=network)
+    parts = JobContext(place, Job("osmd", "", 1.0, 0, 0))
     method = OSMD.build(parts, positions=32)
     batch = parts.rows()
     settings = TrainingConfig(epochs=2, patience=2, batch_size=16)

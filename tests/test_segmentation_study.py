@@ -18,7 +18,7 @@ from sidelight.export import load_student, predict_file
 from sidelight.metrics import mean_iou
 from sidelight.report import write_report
 from sidelight.tasks import Segmentation
-from small import cell, differing, make_data, outcome, study
+from small import differing, fold_models, make_data, outcome, study
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:k=.* anchors:UserWarning", "ignore:transport:UserWarning"),
@@ -95,7 +95,7 @@ def test_what_is_missing_is_made_again_to_the_same_bits(run, data, tmp_path):
 
 
 def test_whole_groups_lose_their_labels(data, tmp_path):
-    made = cell(tmp_path, data, methods=["mse"]).data
+    made = fold_models(tmp_path, data, methods=["mse"]).data
     few, everyone = made.rows("train", 0.5), made.rows("train", 1.0)
     assert 0 < few.labelled.sum() < everyone.labelled.sum()
     assert (few.target[~few.labelled] == -1).all()
@@ -110,7 +110,7 @@ def test_a_fold_without_a_class_in_train_is_refused(data, tmp_path):
     target[target == 2] = 0
     target[data.group == "g03"] = 2  # a class that one group alone has: not in train where it is tested
     with pytest.raises(DataError, match="no train row is of class 'high'"):
-        cell(tmp_path, replace(data, target=target), fold=3, protocol="leave-one-group-out")
+        fold_models(tmp_path, replace(data, target=target), fold=3, protocol="leave-one-group-out")
 
 
 # the student ----------------------------------------------------------------------------------------------------------

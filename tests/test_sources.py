@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from sidelight.errors import RunError, SidelightWarning
-from sidelight.experiment.sources import digest, own_methods
-from sidelight.methods import METHODS, Term
+from sidelight.experiment.code_digest import digest, own_methods
+from sidelight.methods import METHODS, DistillationLoss, parse_methods
 from sidelight.methods.pointwise import KL
 from small import make_data, study
 
 CODE = '''
 from sidelight.losses.pointwise import squared_error
-from sidelight.methods import Term
+from sidelight.methods import DistillationLoss
 
 
 def distance(student, teacher):
@@ -31,7 +31,7 @@ def unused():
     return 1
 
 
-class Own(Term):
+class Own(DistillationLoss):
     """Follows the teacher, not unused()."""
 
     def forward(self, student, teacher, batch, task):
@@ -41,7 +41,7 @@ TINY = {"methods": ["mse", "own"], "training": {"epochs": 1}, "transport": {"k":
 FINISHED = "own-l1-f0-s0"
 
 
-def imported(folder: Path, code: str, patch: pytest.MonkeyPatch) -> type[Term]:
+def imported(folder: Path, code: str, patch: pytest.MonkeyPatch) -> type[DistillationLoss]:
     """A user's module written and imported anew, its method registered."""
     (folder / "users_own.py").write_text(code)
     patch.syspath_prepend(str(folder))
@@ -76,7 +76,7 @@ def begun(whole, tmp_path) -> Path:
 
 def test_only_code_that_is_not_sidelights_is_remembered(written):
     written()
-    assert list(own_methods(["kl", "pkdot", "mse+own@crossfit"])) == ["own"]
+    assert list(own_methods(parse_methods(["kl", "pkdot", "mse+own@crossfit"]).values())) == ["own"]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_only_code_that_is_not_sidelights_is_remembered(written):
         ("student.prediction", "student.fused", False),
         ("return squared_error(student, teacher)", "return 2 * squared_error(student, teacher)", False),
         ("return 1", "return 2", True),
-        ("class Own(Term)", "class Base(Term):\n    weight = 3.0\n\n\nclass Own(Base)", False),
+        ("class Own(DistillationLoss)", "class Base(DistillationLoss):\n    weight = 3.0\n\n\nclass Own(Base)", False),
     ],
 )
 def test_the_digest_is_of_the_class_and_what_it_names(written, old, new, same):
@@ -129,8 +129,8 @@ def test_a_method_that_finished_nothing_may_be_mended(begun, written):
 
 
 def test_code_without_a_source_is_unknown_and_warned_of(begun, monkeypatch):
-    space = {"Term": Term, "__name__": "typed_in"}
-    exec("class Own(Term):\n    forward = None", space)
+    space = {"DistillationLoss": DistillationLoss, "__name__": "typed_in"}
+    exec("class Own(DistillationLoss):\n    forward = None", space)
     assert digest(space["Own"]) == "unknown"
     monkeypatch.setattr(space["Own"], "forward", lambda self, student, *_: torch.zeros_like(student.prediction).sum())
     monkeypatch.setitem(METHODS, "own", space["Own"])

@@ -15,11 +15,12 @@ from sidelight.config import load_config
 from sidelight.data import Dataset
 from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import ConfigError, DataError, SidelightWarning
-from sidelight.experiment.jobs import Job
-from sidelight.experiment.parts import Parts
-from sidelight.experiment.runner import settle
+from sidelight.experiment.assemble import assemble
+from sidelight.experiment.context import JobContext
+from sidelight.experiment.plan import Job
+from sidelight.experiment.resolve import resolve
 from sidelight.export import Student, load_student, predict_file
-from sidelight.methods import Clock, Distillation, Method, Recipe, Supervised
+from sidelight.methods import Distillation, Method, MethodSpec, Supervised, TrainState
 from sidelight.networks.build import build_network, describe, feature_shape, rebuild
 from sidelight.networks.completion import Completion
 from sidelight.networks.hallucination import HallucinationNetwork, freeze, make_hallucinators
@@ -33,7 +34,7 @@ from sidelight.testing import (
     check_resume_is_exact,
     check_terms_are_finite_scalars,
 )
-from small import cell, study
+from small import fold_models, study
 from support import NETWORK, SIZE, cast, make_rows, shapes_of, speech, task_of, trained_teacher
 
 AVAILABLE, PRIVILEGED = ("phone", "watch"), ("pulse",)
@@ -67,7 +68,7 @@ def subject(method: str, task: str, slots: str = "") -> Subject:
         network = student_network(task, slots).to(dtype)
         if method == "baseline":
             return Supervised(network, task_of(task))
-        terms = Recipe.parse(method).make(load_config(), task_of(task))
+        terms = MethodSpec.parse(method).losses(load_config(), task_of(task))
         return Distillation(network, cast(teacher, dtype), task_of(task), terms, rows.to(dtype)).to(dtype)
 
     return Subject(factory, rows, AVAILABLE, PRIVILEGED)
@@ -105,13 +106,13 @@ def dataset(n: int = 72) -> Dataset:
 def test_whole_methods_train_such_a_student_too(method, tmp_path):
     changes = {"available": list(AVAILABLE), "privileged": list(PRIVILEGED), "methods": [method]}
     options = {"options": {"amid": {"warmup": 0}}} if method == "amid" else {}
-    of = cell(tmp_path, dataset(), student={"drop": 0.4}, **changes, **options)
-    parts = Parts(of, Job(method, "", 1.0, 0, 0))
-    built, _ = Recipe.parse(method).build(parts)
+    of = fold_models(tmp_path, dataset(), student={"drop": 0.4}, **changes, **options)
+    parts = JobContext(of, Job(method, "", 1.0, 0, 0))
+    built, _ = assemble(MethodSpec.parse(method), parts)
     rows = parts.rows().ready()
     made = Subject(lambda dtype: copy.deepcopy(built).to(dtype), rows, AVAILABLE, PRIVILEGED)
     assert built.export().completion is not None
-    steps = [step.terms for step in built.train().steps(rows, Clock())]
+    steps = [step.terms for step in built.train().steps(rows, TrainState())]
     assert any("complete" in terms for terms in steps)
     for check in (check_terms_are_finite_scalars, check_missing_modality_is_not_read, check_resume_is_exact):
         check(made)
@@ -195,17 +196,17 @@ def test_a_description_rebuilds_it():
 def test_settings_that_cannot_be_are_refused():
     changes = {"privileged": ["pulse"], "methods": ["kl"], "data": "small"}
     with pytest.raises(ConfigError, match=r"only 'phone'\. Name another one in available, or set student\.drop=0"):
-        settle(load_config(changes | {"available": ["phone"], "student": {"drop": 0.3}}), dataset())
+        resolve(load_config(changes | {"available": ["phone"], "student": {"drop": 0.3}}), dataset())
     with pytest.raises(ConfigError, match=r"student\.drop: expected at least 0 and below 1, not 1\.0"):
         load_config({"student.drop": 1})
     both = changes | {"available": list(AVAILABLE)}
     with pytest.raises(DataError, match=r"'watch' is available, but row 1 lacks it .*student.drop=0.3"):
-        settle(load_config(both), dataset())
-    settle(load_config(both | {"student": {"drop": 0.3}}), dataset())
+        resolve(load_config(both), dataset())
+    resolve(load_config(both | {"student": {"drop": 0.3}}), dataset())
     data = copy.deepcopy(dataset())
     data.present["phone"][[1, 4]] = False
     with pytest.raises(DataError, match=r"row 1 has none of the available modalities phone, watch \(2 such rows\)"):
-        settle(load_config(both | {"student": {"drop": 0.3}}), data)
+        resolve(load_config(both | {"student": {"drop": 0.3}}), data)
 
 
 # the student that leaves ----------------------------------------------------------------------------------------------

@@ -19,8 +19,9 @@ from sidelight import metrics as m
 from sidelight.config import load_config
 from sidelight.data import Dataset
 from sidelight.errors import ConfigError, RunError
-from sidelight.experiment.cell import Cell
-from sidelight.experiment.jobs import Job
+from sidelight.experiment import evaluate
+from sidelight.experiment.assemble import run_job
+from sidelight.experiment.plan import Job
 from sidelight.export import load_student, predict_file
 from sidelight.networks.network import outputs
 from sidelight.report import write_report
@@ -195,7 +196,7 @@ def test_a_fold_of_one_kind_is_refused_before_anything_is_trained(part, tmp_path
     data = faces()
     only = replace(data, labelled=data.labelled & ((data.split != part) | (data.target == 1)))
     with pytest.raises(RunError, match=rf"{part} rows: .* all \d+ labelled rows are 'real'"):
-        small.cell(tmp_path, only, protocol="official", task="anti-spoofing", live="real")
+        small.fold_models(tmp_path, only, protocol="official", task="anti-spoofing", live="real")
 
 
 # a study ------------------------------------------------------------------------------------------------------------
@@ -251,9 +252,9 @@ def test_a_stored_student_decides_as_it_was_tested(study):
 
 def threshold_of(folder, data: Dataset) -> float:
     """Of a baseline, trained on one fold."""
-    cell = small.cell(folder, data, protocol="official", **SETTINGS)
+    cell = small.fold_models(folder, data, protocol="official", **SETTINGS)
     job = Job("baseline", "", 1.0, 0, 0)
-    cell.run(job)
+    run_job(cell, job)
     return load_student(folder / "jobs" / job.id / "model.safetensors").task.threshold
 
 
@@ -262,20 +263,19 @@ def threshold_of(folder, data: Dataset) -> float:
 def test_the_threshold_is_of_the_select_rows_whatever_the_test_rows_are(cheats, tmp_path, monkeypatch):
     """A variant that chooses it on test rows is caught."""
     if cheats:
-        honest = Cell._model
 
-        def on_test_rows(cell, network, job, task, facts):
-            test = cell.data.rows("test")
-            uncalibrated = AntiSpoofing(task.labels, task.live)
-            answer = task.answer(outputs(network, test, test.index))
-            return honest(cell, network, job, uncalibrated.calibrated(answer, test.target, test.labelled), facts)
+        def on_test_rows(data, job, network):
+            test = data.rows("test")
+            uncalibrated = data.task_of(job.labels)
+            answer = uncalibrated.answer(outputs(network, test, test.index))
+            return uncalibrated.calibrated(answer, test.target, test.labelled)
 
-        monkeypatch.setattr(Cell, "_model", on_test_rows)
+        monkeypatch.setattr(evaluate, "calibrated_task", on_test_rows)
     data = faces()
     test = np.flatnonzero(data.split == "test")
     first, second = threshold_of(tmp_path / "a", data), threshold_of(tmp_path / "b", small.changed_rows(data, test))
     assert (first == second) is not cheats
-    cell = small.cell(tmp_path / "a", data, protocol="official", **SETTINGS)
+    cell = small.fold_models(tmp_path / "a", data, protocol="official", **SETTINGS)
     network, select = cell.supervised(Job("baseline", "", 1.0, 0, 0)), cell.data.rows("select")
     live = select.target.numpy() == 1
     score = AntiSpoofing(FACES, "real").read(outputs(network, select, select.index).prediction)

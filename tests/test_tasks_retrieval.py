@@ -19,7 +19,7 @@ from sidelight import load
 from sidelight import metrics as m
 from sidelight.config import OF_CLASSES, load_config
 from sidelight.errors import ConfigError, RunError
-from sidelight.experiment.record import predictions
+from sidelight.experiment.evaluate import predictions
 from sidelight.export import load_student, predict_file
 from sidelight.networks.network import Output
 from sidelight.report import write_report
@@ -171,9 +171,9 @@ def test_a_fold_without_a_pair_is_refused_before_anything_is_trained(tmp_path):
     test = np.flatnonzero((data.split == "test") & data.labelled)
     keep = [test[data.target[test] == c][0] for c in range(3)]
     few = replace(data, labelled=data.labelled & ((data.split != "test") | np.isin(np.arange(len(data)), keep)))
-    small.cell(tmp_path, few, protocol="official")
+    small.fold_models(tmp_path, few, protocol="official")
     with pytest.raises(RunError, match=r"test rows: no row can be retrieved.* 3 labelled rows of 3 classes"):
-        small.cell(tmp_path, few, protocol="official", task="retrieval")
+        small.fold_models(tmp_path, few, protocol="official", task="retrieval")
 
 
 def test_the_task_must_suit_the_targets():

@@ -11,26 +11,27 @@ import torch
 
 from sidelight.config import Config, TrainingConfig, load_config
 from sidelight.errors import ConfigError
-from sidelight.experiment.jobs import Job
-from sidelight.experiment.parts import Parts
-from sidelight.methods import Clock, Distillation, Recipe, Said, Teacher
-from sidelight.methods.teachers import teacher_sets
+from sidelight.experiment.assemble import assemble, run_job
+from sidelight.experiment.context import JobContext
+from sidelight.experiment.plan import Job
+from sidelight.methods import CachedOutputs, Distillation, MethodSpec, Teacher, TrainState
+from sidelight.methods.teacher_sets import teacher_sets
 from sidelight.training import fit
-from small import cell, make_data
+from small import fold_models, make_data
 from support import AVAILABLE, ROWS, distillation_subject, make_network, make_rows, speech, task_of
 
 
 def several(names: str, silent: torch.Tensor | None = None) -> Distillation:
     task, rows = task_of("classification"), make_rows("classification", "both")
     one = speech("classification", "both")
-    terms = Recipe.parse(names).make(Config(), task)
-    teachers = {"watch": replace(one, silent=silent), "pulse": one}
+    terms = MethodSpec.parse(names).losses(Config(), task)
+    teachers = {"watch": replace(one, mask=None if silent is None else ~silent), "pulse": one}
     return Distillation(make_network(AVAILABLE, task), teachers, task, terms, rows).eval()
 
 
 def test_each_of_several_teachers_has_its_share_of_every_term():
     method, rows = several("kl+fitnet"), make_rows("classification", "both")
-    said = method.terms(rows, Clock())
+    said = method.terms(rows, TrainState())
     assert list(said) == ["task", "kl watch", "fitnet watch", "kl pulse", "fitnet pulse"]
     assert {name: method.weights[name] for name in said if name != "task"} == dict.fromkeys(list(said)[1:], 0.5)
     assert torch.equal(said["kl watch"], said["kl pulse"])
@@ -42,7 +43,7 @@ def test_a_teacher_is_silent_about_rows_without_its_modality():
     silent = torch.arange(ROWS) >= 5
     batch = make_rows("classification", "both")
     batch = replace(batch, inputs={"phone": batch.inputs["phone"].clone().requires_grad_()})
-    terms = several("kl", silent).terms(batch, Clock())
+    terms = several("kl", silent).terms(batch, TrainState())
     for name, heard in (("kl watch", 5), ("kl pulse", ROWS)):
         grad = torch.autograd.grad(terms[name], batch.inputs["phone"], retain_graph=True)[0]
         assert grad.abs().sum(1).gt(0).nonzero()[:, 0].tolist() == list(range(heard))
@@ -55,24 +56,24 @@ def test_the_negatives_of_crd_lie_in_the_space_of_the_rows_own_teacher(apart):
     teacher = speech("classification", "both", crossfit=apart == "another part")
     silent = torch.arange(ROWS) >= 12
     if apart == "silent":
-        teacher = replace(teacher, silent=silent)
-    own = (teacher.part == 0 if teacher.part is not None else ~silent).nonzero()[:, 0]
+        teacher = replace(teacher, mask=~silent)
+    own = (teacher.teacher_fold == 0 if teacher.teacher_fold is not None else ~silent).nonzero()[:, 0]
     other = torch.tensor([i for i in range(ROWS) if i not in own])
     values = []
     for moved in ([], other, own):
         torch.manual_seed(0)
-        terms = Recipe.parse("crd").make(Config(), task)
+        terms = MethodSpec.parse("crd").losses(Config(), task)
         method = Distillation(make_network(AVAILABLE, task), teacher, task, terms, rows).eval()
         method.parts["crd"].bank[:, moved] *= -1
-        values.append(method.terms(rows.take(own), Clock())["crd"].item())
+        values.append(method.terms(rows.take(own), TrainState())["crd"].item())
     assert values[0] == values[1]
     assert values[0] != values[2]
 
 
 def test_one_teacher_for_each_privileged_modality_in_an_experiment(tmp_path):
     data = make_data()
-    made = cell(tmp_path, data, methods=["mse"], teacher={"sets": "each"})
-    made.run(Job("mse", "", 1.0, 0, 0))
+    made = fold_models(tmp_path, data, methods=["mse"], teacher={"sets": "each"})
+    run_job(made, Job("mse", "", 1.0, 0, 0))
     curves = pd.read_csv(tmp_path / "jobs" / "mse-l1-f0-s0" / "curves.csv")
     assert {"mse watch", "mse pulse"} <= set(curves.columns)
     assert len(list((tmp_path / "shared").glob("branch-*"))) == 2
@@ -80,8 +81,8 @@ def test_one_teacher_for_each_privileged_modality_in_an_experiment(tmp_path):
 
 @pytest.mark.parametrize("method", ["mse", "dask", "fitnet"])
 def test_a_teacher_for_each_set_of_privileged_modalities(tmp_path, method):
-    made = cell(tmp_path, make_data(), methods=[method], teacher={"sets": ["watch", "watch+pulse"]})
-    made.run(Job(method, "", 1.0, 0, 0))
+    made = fold_models(tmp_path, make_data(), methods=[method], teacher={"sets": ["watch", "watch+pulse"]})
+    run_job(made, Job(method, "", 1.0, 0, 0))
     curves = pd.read_csv(tmp_path / "jobs" / f"{method}-l1-f0-s0" / "curves.csv")
     assert {f"{method} watch", f"{method} watch+pulse"} <= set(curves.columns)
     assert [x.name.partition("-l")[0] for x in (tmp_path / "shared").glob("branch-*")] == ["branch-0-1"]
@@ -90,10 +91,10 @@ def test_a_teacher_for_each_set_of_privileged_modalities(tmp_path, method):
 def test_each_teacher_compares_the_slots_that_it_reads():
     """A term on hallucinated features, of teachers for the watch and for both: the pulse is compared by the latter."""
     both = speech("classification", "both")
-    said = both.said.every
-    watch = Teacher(Said(replace(said, features={m: said.features[m] for m in ("phone", "watch")})))
+    said = both.outputs.every
+    watch = Teacher(CachedOutputs(replace(said, features={m: said.features[m] for m in ("phone", "watch")})))
     student = distillation_subject("mers", "classification", "both", tnet="encoder").fresh().student
-    terms = {"mers": Recipe.parse("mers").make(Config(), task_of("classification"))["mers"]}
+    terms = {"mers": MethodSpec.parse("mers").losses(Config(), task_of("classification"))["mers"]}
     teachers = {"watch": watch, "watch+pulse": both}
     method = Distillation(student, teachers, task_of("classification"), terms, make_rows("classification", "both"))
     assert [method.parts[name].slots for name in ("mers watch", "mers watch+pulse")] == [("watch",), ("watch", "pulse")]
@@ -101,25 +102,27 @@ def test_each_teacher_compares_the_slots_that_it_reads():
 
 def test_a_teacher_of_a_set_speaks_of_rows_that_have_any_of_it(tmp_path):
     data = make_data()
-    parts = Parts(cell(tmp_path, data, methods=["mse"]), Job("mse", "", 1.0, 0, 0))
+    parts = JobContext(fold_models(tmp_path, data, methods=["mse"]), Job("mse", "", 1.0, 0, 0))
     lacks = ~parts.rows().present["watch"]
     assert lacks.any()
-    assert torch.equal(parts.teacher_on(["watch"]).silent, lacks)
-    assert parts.teacher_on(["watch", "pulse"]).silent is None
+    assert torch.equal(parts.teacher_on(["watch"]).mask, ~lacks)
+    assert parts.teacher_on(["watch", "pulse"]).mask is None
 
 
 @pytest.mark.parametrize("sets", ["each", "watch"])
 def test_the_only_privileged_modality_is_a_set_too(tmp_path, sets):
     """`each` says what the modality's name says; `all` is one teacher, which speaks of every row."""
-    silent = []
+    masks = []
     for asked in (sets, "all"):
-        made = cell(tmp_path / asked, make_data(), methods=["mse"], privileged=["watch"], teacher={"sets": [asked]})
-        parts = Parts(made, Job("mse", "", 1.0, 0, 0))
-        method, _ = Recipe.parse("mse").build(parts)
-        silent.append({name: teacher.silent for name, teacher in method.teachers.items()})
-    assert silent[0].keys() == {"watch"}
-    assert torch.equal(silent[0]["watch"], ~parts.rows().present["watch"])
-    assert silent[1] == {"": None}
+        made = fold_models(
+            tmp_path / asked, make_data(), methods=["mse"], privileged=["watch"], teacher={"sets": [asked]}
+        )
+        parts = JobContext(made, Job("mse", "", 1.0, 0, 0))
+        method, _ = assemble(MethodSpec.parse("mse"), parts)
+        masks.append({name: teacher.mask for name, teacher in method.teachers.items()})
+    assert masks[0].keys() == {"watch"}
+    assert torch.equal(masks[0]["watch"], parts.rows().present["watch"])
+    assert masks[1] == {"": None}
 
 
 @pytest.mark.parametrize(
@@ -150,15 +153,15 @@ def test_sets_of_teachers_are_read(sets, expected):
 )
 def test_sets_of_teachers_that_cannot_be_are_refused(tmp_path, methods, sets, sentence):
     with pytest.raises(ConfigError, match=re.escape(sentence)):
-        cell(tmp_path, make_data(), methods=methods, teacher={"sets": sets})
+        fold_models(tmp_path, make_data(), methods=methods, teacher={"sets": sets})
 
 
 @pytest.mark.parametrize("method", ["kl", "mers", "admd"])
 def test_encoders_that_are_to_stay_as_the_teacher_left_them_do(tmp_path, method):
-    made = cell(tmp_path, make_data(), methods=[method], student={"freeze": True})
-    parts = Parts(made, Job(method, "", 1.0, 0, 0))
-    built, _ = Recipe.parse(method).build(parts)
+    made = fold_models(tmp_path, make_data(), methods=[method], student={"freeze": True})
+    parts = JobContext(made, Job(method, "", 1.0, 0, 0))
+    built, _ = assemble(MethodSpec.parse(method), parts)
     fit(built, parts.rows(), parts.rows("select"), TrainingConfig(epochs=1, batch_size=32), seed=0)
-    wanted = parts.trained(parts.data.modalities).encoders["phone"].state_dict()
+    wanted = parts.trained(parts.models.data.modalities).encoders["phone"].state_dict()
     assert all(torch.equal(wanted[name], x) for name, x in built.export().encoders["phone"].state_dict().items())
     assert any(p.requires_grad for p in built.export().head.parameters())

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sidelight.config import TrainingConfig
 from sidelight.data.batch import Batch
 from sidelight.errors import RunError
-from sidelight.methods import Clock, Method, Step, Supervised
+from sidelight.methods import Method, Step, Supervised, TrainState
 from sidelight.training import fit
 from sidelight.training.fit import batches
 from support import AVAILABLE, distillation_subject, make_network, make_rows, task_of
@@ -85,7 +85,7 @@ class Toy(Method):
         self.scores = scores
         self.asked = 0
 
-    def terms(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+    def terms(self, batch: Batch, clock: TrainState) -> dict[str, Tensor]:
         return {"distance": (self.x - 10).square()}
 
     def score(self, select: Batch) -> float:
@@ -122,7 +122,7 @@ def run(method: Method, epochs: int = 5, patience: int = 99, rows: Batch = ROWS,
 @pytest.mark.parametrize(("scores", "best"), [([1, 3, 2, 2, 1], 2), ([1, 2, 3, 4, 5], 5), ([2, 2, 2, 2, 2], 1)])
 def test_the_best_epoch_is_restored_the_earliest_of_equals(scores, best):
     method, watch = Toy([float(s) for s in scores]), Record()
-    history = run(method, watch=watch)
+    history = run(method, callback=watch)
     assert history.best_epoch == best
     assert history.best_score == max(scores)
     assert method.x.item() == watch.seen[best]
@@ -212,9 +212,9 @@ def test_who_learns_from_labels_sees_labelled_rows_alone_and_as_many_steps():
 def test_parts_are_kept_apart_only_where_the_method_asks():
     part = (torch.arange(24) >= 12).long()
     apart, mixed = Seen(), Seen()
-    apart.within_parts = True
+    apart.within_teacher_folds = True
     for method in (apart, mixed):
-        run(method, 2, part=part)
+        run(method, 2, teacher_fold=part)
     inside = [len({i >= 12 for i in b}) == 1 for b in apart.batches]
     assert all(inside)
     assert not all(len({i >= 12 for i in b}) == 1 for b in mixed.batches)
@@ -227,11 +227,11 @@ def test_a_relational_method_compares_rows_of_one_teacher_only():
     steps = method.steps
 
     def watched(batch, clock):
-        seen.append(tuple(subject.part[batch.index].unique().tolist()))
+        seen.append(tuple(subject.teacher_fold[batch.index].unique().tolist()))
         return steps(batch, clock)
 
     method.steps = watched
-    run(method, 5, rows=subject.rows, part=subject.part)
+    run(method, 5, rows=subject.rows, teacher_fold=subject.teacher_fold)
     assert set(seen) == {(0,), (1,)}
 
 
@@ -289,7 +289,7 @@ class Duel(Method):
     def note(self):
         self.between.append((self.maker.item(), self.critic.item()))
 
-    def steps(self, batch: Batch, clock: Clock) -> Iterator[Step]:
+    def steps(self, batch: Batch, clock: TrainState) -> Iterator[Step]:
         self.note()
         yield Step("critic", {"critic": -self.maker * self.critic})
         self.note()

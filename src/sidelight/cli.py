@@ -205,7 +205,7 @@ def refit_verb(args: argparse.Namespace) -> None:
 
 def methods_verb(args: argparse.Namespace) -> None:
     from sidelight.methods import METHODS
-    from sidelight.methods.facts import documentation, facts
+    from sidelight.methods.catalog import documentation, facts
 
     if args.markdown:
         print(documentation())

@@ -21,7 +21,7 @@ from torch.nn import Parameter
 
 from sidelight.config import TrainingConfig
 from sidelight.data.batch import Batch
-from sidelight.methods.base import Clock, Method, Step
+from sidelight.methods.base import Method, Step, TrainState
 from sidelight.networks.hallucination import TNet
 from sidelight.networks.network import Network, outputs
 from sidelight.training import fit
@@ -39,7 +39,7 @@ class Subject:
     rows: training rows; some should lack a label and some a privileged modality, so that both are exercised. A teacher
         should have learnt them: a student that matches one that has not is no better at the task for it.
     available, privileged: modalities of the student that the method exports (a teacher's privileged ones: none).
-    part: (len(rows),) int64, which of several cross-fitted teachers spoke of each row.
+    teacher_fold: (len(rows),) int64, which of several cross-fitted teachers gave the outputs of each row.
     exports: False for a stage that leaves no network (one that trains T-Nets), which nobody deploys.
     """
 
@@ -47,7 +47,7 @@ class Subject:
     rows: Batch
     available: tuple[str, ...]
     privileged: tuple[str, ...]
-    part: Tensor | None = None
+    teacher_fold: Tensor | None = None
     exports: bool = True
 
     def fresh(self, dtype: torch.dtype = torch.float32) -> Method:
@@ -98,7 +98,7 @@ def _named(error: Exception) -> str:
 def _drive(
     method: Method, batch: Batch, rate: float, groups: dict[str, list[Parameter]]
 ) -> Iterator[tuple[Step, dict[str, Tensor]]]:
-    for step in method.steps(batch, Clock()):
+    for step in method.steps(batch, TrainState()):
         params = groups.get(step.group, [])
         grads = torch.autograd.grad(_weighed(method, step), params, allow_unused=True)
         names = {id(p): name for name, p in method.named_parameters()}
@@ -319,18 +319,18 @@ def check_resume_is_exact(subject: Subject) -> None:
     """4 epochs at once, and 2 then 2 through a checkpoint into a fresh object, give the same bits (invariant 6)."""
     settings = TrainingConfig(epochs=4, patience=4, batch_size=max(2, len(subject.rows) // 3))
     whole, resumed = subject.fresh(), subject.fresh()
-    history = fit(whole, subject.rows, subject.rows, settings, seed=1, part=subject.part)
+    history = fit(whole, subject.rows, subject.rows, settings, seed=1, teacher_fold=subject.teacher_fold)
     with TemporaryDirectory() as place:
         path = Path(place) / "state.pt"
         with contextlib.suppress(_Killed):
             fit(
                 subject.fresh(), subject.rows, subject.rows, settings,
-                seed=1, part=subject.part, checkpoint=path, checkpoint_seconds=0, watch=_KillIn(3),
+                seed=1, teacher_fold=subject.teacher_fold, checkpoint=path, checkpoint_seconds=0, callback=_KillIn(3),
             )  # fmt: skip
         torch.manual_seed(999)
         again = fit(
             resumed, subject.rows, subject.rows, settings,
-            seed=1, part=subject.part, checkpoint=path, watch=_KillIn(None),
+            seed=1, teacher_fold=subject.teacher_fold, checkpoint=path, callback=_KillIn(None),
         )  # fmt: skip
     nothing: dict[str, float] = {}
     for one, two in zip_longest(history.epochs, again.epochs, fillvalue=nothing):
@@ -347,7 +347,7 @@ class _Killed(Exception):
 
 
 class _KillIn:
-    """A watch that stops training in the middle of the given epoch's bookkeeping, before its checkpoint."""
+    """A callback that stops training in the middle of the given epoch's bookkeeping, before its checkpoint."""
 
     def __init__(self, epoch: int | None):
         self.epoch = epoch
@@ -380,7 +380,7 @@ def check_learns(subject: Subject) -> None:
     before = _skill(method, batch, subject)
     for number in range(30):
         method.train()
-        for step in method.steps(batch, Clock(step=number)):
+        for step in method.steps(batch, TrainState(step=number)):
             loss = _weighed(method, step)
             params = method.groups()[step.group]
             for p, g in zip(params, torch.autograd.grad(loss, params, allow_unused=True)):

@@ -11,11 +11,11 @@ from sidelight.config import Config, load_config
 from sidelight.data import Dataset
 from sidelight.data.load import load_for
 from sidelight.errors import ConfigError, shown
-from sidelight.experiment.cell import Cell
-from sidelight.experiment.environment import Encoders
-from sidelight.experiment.jobs import Job
-from sidelight.experiment.parts import Parts
-from sidelight.experiment.runner import execute, jobs_of, settle
+from sidelight.experiment.models import FoldModels
+from sidelight.experiment.plan import Job
+from sidelight.experiment.provenance import Encoders
+from sidelight.experiment.resolve import resolve
+from sidelight.experiment.runner import execute, jobs_of
 from sidelight.experiment.study import Study
 from sidelight.utils.keywords import known_keywords
 
@@ -27,11 +27,11 @@ def plan(config: Config) -> tuple[Config, list[Job]]:
         ConfigError, DataError: as `run`. RunError: `network.weights` that are missing, damaged, or of another network.
     """
     dataset = load_for(config)
-    config = settle(config, dataset)
+    config = resolve(config, dataset)
     jobs = jobs_of(config, dataset)
     if config.network.weights:
-        cell = Cell(config, dataset, Path(config.output), {}, jobs[0].fold, jobs[0].seed)
-        Parts(cell, jobs[0]).network(cell.data.modalities)
+        models = FoldModels(config, dataset, Path(config.output), {}, jobs[0].fold, jobs[0].seed)
+        models.build.network(models.data.modalities)
     return config, jobs
 
 

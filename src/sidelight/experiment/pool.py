@@ -1,4 +1,4 @@
-"""Cells on a local pool of processes, one thread each."""
+"""Runs jobs on a local pool of processes, one thread each; the jobs of one fold and seed share their models."""
 
 from __future__ import annotations
 
@@ -21,36 +21,37 @@ from typing import Any
 import torch
 
 from sidelight.errors import ConfigError, RunError, SidelightWarning
-from sidelight.experiment.cell import Cell
-from sidelight.experiment.environment import Encoders
-from sidelight.experiment.jobs import Job
+from sidelight.experiment.assemble import run_job
+from sidelight.experiment.models import FoldModels
+from sidelight.experiment.plan import Job
 from sidelight.experiment.progress import Progress
+from sidelight.experiment.provenance import Encoders
 from sidelight.methods import METHODS
 
-MakeCell = Callable[[int, int], Cell]
-"""(fold, seed) -> cell; travels to the workers, so it is picklable."""
+MakeModels = Callable[[int, int], FoldModels]
+"""(fold, seed) -> models; it is sent to the workers, so it must be picklable."""
 
 
-def run_jobs(make_cell: MakeCell, jobs: list[Job], workers: int, progress: Progress, encoders: Encoders) -> None:
+def run_jobs(make_models: MakeModels, jobs: list[Job], workers: int, progress: Progress, encoders: Encoders) -> None:
     """Run jobs, those of one fold and seed together; here if one worker is enough.
 
-    encoders: those of `make_cell`.
+    encoders: those of `make_models`.
 
     Raises:
         RunError: a worker died. Anything that a job raises: the other workers are ended first.
     """
-    cells = [list(group) for _, group in groupby(jobs, key=lambda job: (job.seed, job.fold))]
-    workers = min(workers, len(cells))
+    folds = [list(group) for _, group in groupby(jobs, key=lambda job: (job.seed, job.fold))]
+    workers = min(workers, len(folds))
     if workers <= 1:
-        for cell in cells:
-            _run_cell(make_cell, cell, progress.update)
+        for fold in folds:
+            _run_fold(make_models, fold, progress.update)
         return
     methods = {name: method for name, method in METHODS.items() if not method.__module__.startswith("sidelight.")}
     script = _of_script("encoders", encoders) | _of_script("methods", methods)
-    start = make_cell, os.getpid(), methods
+    start = make_models, os.getpid(), methods
     with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, start) as pool:
         with _script(script):
-            futures: set[Future[list[str]]] = {pool.submit(_run_in_worker, cell) for cell in cells}
+            futures: set[Future[list[str]]] = {pool.submit(_run_in_worker, fold) for fold in folds}
         try:
             while futures:
                 done, futures = wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -61,12 +62,11 @@ def run_jobs(make_cell: MakeCell, jobs: list[Job], workers: int, progress: Progr
             _end(pool)
             if isinstance(error, BrokenProcessPool):
                 raise RunError(
-                    "a worker process could not begin, or ended without a word, which is what a script looks like that "
-                    'defines encoders or methods and compares outside of `if __name__ == "__main__":`. Define them in '
-                    "a module."
+                    "A worker process failed to start, or died. Guard `compare()` with "
+                    '`if __name__ == "__main__":`, or move your encoders and methods to a module.'
                     if script
-                    else "a worker process ended without a word, which is what running out of memory looks like. "
-                    "Finished jobs are kept: continue with --resume, and fewer workers (--jobs 1)."
+                    else "A worker process died, which usually means that it ran out of memory. Finished jobs are "
+                    "kept: continue with --resume and fewer workers (--jobs 1)."
                 ) from error
             raise
 
@@ -109,24 +109,24 @@ def _end(pool: ProcessPoolExecutor) -> None:
         process.join()  # whoever runs next in the folder is alone there
 
 
-def _run_cell(make_cell: MakeCell, jobs: list[Job], tick: Callable[[], None] = lambda: None) -> None:
+def _run_fold(make_models: MakeModels, jobs: list[Job], tick: Callable[[], None] = lambda: None) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the same result whether jobs run here or in a pool
     try:
-        cell = make_cell(jobs[0].fold, jobs[0].seed)
+        models = make_models(jobs[0].fold, jobs[0].seed)
         for job in jobs:
-            cell.run(job)
+            run_job(models, job)
             tick()
     finally:
         torch.set_num_threads(threads)
 
 
-_make_cell: MakeCell | None = None
+_make_models: MakeModels | None = None
 
 
-def _start_worker(make_cell: MakeCell, parent: int, methods: Mapping[str, Any]) -> None:
-    global _make_cell
-    _make_cell = make_cell
+def _start_worker(make_models: MakeModels, parent: int, methods: Mapping[str, Any]) -> None:
+    global _make_models
+    _make_models = make_models
     METHODS.update(methods)  # the user's own, which were registered in the first process alone
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends its workers
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
@@ -140,10 +140,10 @@ def _follow(parent: int) -> None:
 
 
 def _run_in_worker(jobs: list[Job]) -> list[str]:
-    """Run one cell; returns what it warned of."""
-    assert _make_cell is not None
+    """Run the jobs of one fold and seed; returns the warnings."""
+    assert _make_models is not None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", SidelightWarning)
-        _run_cell(_make_cell, jobs)
+        _run_fold(_make_models, jobs)
     return [str(warning.message) for warning in caught]

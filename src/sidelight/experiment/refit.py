@@ -11,14 +11,15 @@ from sidelight.config import Config
 from sidelight.data import Dataset
 from sidelight.data.load import load_for
 from sidelight.errors import DataError, RunError
-from sidelight.experiment.cell import Cell
-from sidelight.experiment.environment import Encoders, environment, made_with
-from sidelight.experiment.folder import begun_with, records
-from sidelight.experiment.jobs import Job
+from sidelight.experiment.models import FoldModels
+from sidelight.experiment.plan import Job
 from sidelight.experiment.pool import run_jobs
 from sidelight.experiment.progress import Progress
+from sidelight.experiment.provenance import Encoders, environment, made_with
+from sidelight.experiment.run_folder import begun_with, records
 from sidelight.experiment.study import Study
 from sidelight.export import load_student
+from sidelight.methods import parse_methods
 from sidelight.protocols import WHOLE
 from sidelight.results import metric_columns
 from sidelight.results.job import read_record
@@ -55,18 +56,16 @@ def refit(run: str | Path, data: Dataset | None = None, *, encoders: Encoders | 
         except OSError as error:
             raise RunError(f"another process is running in {study.folder}; wait for it.") from error
         dataset = _data_of(study.folder, config, data)
-        now = made_with(environment(dataset, encoders or {}, config.methods))
+        now = made_with(environment(dataset, encoders or {}, parse_methods(config.methods).values()))
         _check_same(study.folder, now["data"])
         work = study.folder / "refit-work"
         if any(r.get("made_with", now)["data"] != now["data"] for r in records(work).values()):
             shutil.rmtree(work)  # of an earlier try with other data
-        make_cell = partial(Cell, config, dataset, work, dict(encoders or {}), made_with=now)
-        run_jobs(make_cell, [job], 1, Progress(work, 1, quiet=True), {})
-        own = make_cell(WHOLE, job.seed).own_encoders()
+        make_models = partial(FoldModels, config, dataset, work, dict(encoders or {}), made_with=now)
+        run_jobs(make_models, [job], 1, Progress(work, 1, quiet=True), {})
+        own = make_models(WHOLE, job.seed).build.own_encoders(config.available)
         stored = work / "jobs" / job.id
-        student = load_student(
-            stored / "model.safetensors", encoders={m: e for m, e in own.items() if m in config.available}
-        )
+        student = load_student(stored / "model.safetensors", encoders=own)
         student.meta = _told(study, job, student.meta, read_record(stored))
         with write_folder_atomic(study.folder / "refit") as place:
             student.save(place)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sidelight.data.batch import Batch
-from sidelight.methods.base import Clock, Method, Standalone, Step, Supervised
+from sidelight.methods.base import Method, Step, Supervised, TrainState
+from sidelight.methods.context import TrainingContext
 from sidelight.methods.discriminators import discriminator
 from sidelight.methods.distillation import Teacher
+from sidelight.methods.multi_stage import MultiStageMethod
 from sidelight.methods.ranges import SOME
 from sidelight.networks.network import Network
 from sidelight.networks.tokens import pooled
 from sidelight.tasks import Task
-
-if TYPE_CHECKING:
-    from sidelight.experiment.parts import Parts
 
 
 class AdversarialHallucination(Method):
@@ -38,21 +36,21 @@ class AdversarialHallucination(Method):
         self.reads = student.reads
         student.requires_grad_(False)
         student.hallucinators.requires_grad_(True)
-        widths = {m: teacher.said.sample.vector(m).shape[1] for m in student.hallucinators}
+        widths = {m: teacher.outputs.sample.vector(m).shape[1] for m in student.hallucinators}
         self.critics = nn.ModuleDict({m: discriminator(w, 3, hidden, task.outputs + 1) for m, w in widths.items()})
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         return {"critic": list(self.critics.parameters()), "main": list(self.student.hallucinators.parameters())}
 
-    def steps(self, batch: Batch, clock: Clock) -> Iterator[Step]:
-        said = self.teacher(batch)
-        classes = batch.target.where(batch.labelled, said.prediction.argmax(1))
+    def steps(self, batch: Batch, clock: TrainState) -> Iterator[Step]:
+        outputs = self.teacher(batch)
+        classes = batch.target.where(batch.labelled, outputs.prediction.argmax(1))
         made = {m: pooled(network(batch)) for m, network in self.student.hallucinators.items()}
         fake = torch.full_like(classes, self.task.outputs)
         critic, main = {}, {}
         for m, h in made.items():
             there = batch.present.get(m)
-            real = self._entropy(m, said.vector(m), classes, there)
+            real = self._entropy(m, outputs.vector(m), classes, there)
             critic[f"critic {m}"] = real + self._entropy(m, h.detach(), fake, there)
         yield Step("critic", critic)
         for m, h in made.items():
@@ -67,7 +65,7 @@ class AdversarialHallucination(Method):
         return self.student
 
 
-class ADMD(Standalone):
+class ADMD(MultiStageMethod):
     """Adversarial discriminative modality distillation: hallucination against a (C+1)-way discriminator, fine-tuned.
 
     Three stages: the teacher; hallucination networks on the available modalities, begun from the teacher's encoders,
@@ -85,14 +83,14 @@ class ADMD(Standalone):
     ranges = {"hidden": SOME}
 
     @classmethod
-    def build(cls, parts: Parts, hidden: int = 256) -> Method:
+    def build(cls, context: TrainingContext, hidden: int = 256) -> Method:
         cls.within(hidden=hidden)
-        start = parts.trained([*parts.available, *parts.privileged])
-        student = parts.student(start, "encoder")
+        start = context.trained([*context.available, *context.privileged])
+        student = context.student(start, "encoder")
         trained = [p for p in student.parameters() if p.requires_grad]  # without encoders that `student.freeze` keeps
-        parts.seed()
-        adversarial = AdversarialHallucination(student, Teacher(parts.speech(start)), parts.task, hidden)
-        parts.fit(adversarial, "hallucination")
+        context.seed()
+        adversarial = AdversarialHallucination(student, Teacher(context.teacher_outputs(start)), context.task, hidden)
+        context.fit(adversarial, "hallucination")
         for p in trained:
             p.requires_grad_(True)
-        return Supervised(student, parts.task)
+        return Supervised(student, context.task)

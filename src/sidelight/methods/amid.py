@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,17 +17,16 @@ from sidelight.errors import SidelightWarning
 from sidelight.losses.contrastive import class_nce
 from sidelight.losses.distribution import jeffreys, jensen_shannon
 from sidelight.losses.mutual_information import mutual_information
-from sidelight.methods.base import Clock, Method, Standalone, Step
+from sidelight.methods.base import Method, Step, TrainState
+from sidelight.methods.context import TrainingContext
 from sidelight.methods.discriminators import SLOPE, Discriminators
-from sidelight.methods.kept import Kept, rows_of, those
+from sidelight.methods.multi_stage import MultiStageMethod
 from sidelight.methods.ranges import ABOVE_0, BELOW_1, COUNT, FROM_0
+from sidelight.methods.teacher_outputs import CachedTensors, rows_where, select_rows
 from sidelight.networks.build import feature_shape
 from sidelight.networks.network import Network, Output
 from sidelight.networks.tokens import channels, pooled
 from sidelight.tasks import Task
-
-if TYPE_CHECKING:
-    from sidelight.experiment.parts import Parts
 
 WARMUP = 5
 """Epochs with CE and JSD alone, by default."""
@@ -51,7 +50,7 @@ class FullModality(nn.Module):
         return out
 
 
-class AMID(Standalone):
+class AMID(MultiStageMethod):
     """Adversarial mutual information distillation: the teacher learns beside the student, a pretrained auxiliary helps.
 
     S is the student, the network that leaves; A the auxiliary, trained on the privileged modalities alone and then
@@ -89,8 +88,8 @@ class AMID(Standalone):
     def __init__(
         self,
         student: Network,
-        teacher: FullModality | Kept,
-        auxiliary: Network | Kept | None,
+        teacher: FullModality | CachedTensors,
+        auxiliary: Network | CachedTensors | None,
         discriminators: Discriminators,
         task: Task,
         privileged: Sequence[str],
@@ -122,7 +121,7 @@ class AMID(Standalone):
     @classmethod
     def build(
         cls,
-        parts: Parts,
+        context: TrainingContext,
         *,
         temperature: float = 0.5,
         warmup: int = WARMUP,
@@ -154,71 +153,72 @@ class AMID(Standalone):
             temperature=temperature, warmup=warmup, mi_student=mi_student, mi_auxiliary=mi_auxiliary,
             adversarial=adversarial, beta=beta,
         )  # fmt: skip
-        student = parts.network(parts.available)
-        network = parts.config.network
-        teacher: FullModality | Kept
-        auxiliary: Network | Kept | None = None
+        student = context.network(context.available)
+        network = context.config.network
+        teacher: FullModality | CachedTensors
+        auxiliary: Network | CachedTensors | None = None
         if fixed_teacher:
-            said = parts.says(parts.trained([*parts.available, *parts.privileged]))
-            teacher = Kept({"embedding": said.embedding, "prediction": said.prediction})
+            outputs = context.outputs(context.trained([*context.available, *context.privileged]))
+            teacher = CachedTensors({"embedding": outputs.embedding, "prediction": outputs.prediction})
         else:
-            auxiliary = parts.trained(parts.privileged)
+            auxiliary = context.trained(context.privileged)
             auxiliary.head = nn.Identity()  # what A predicts has no part in the loss
             sizes = [channels(shape) for n in (student, auxiliary) for shape in feature_shape(n).values()]
             if fixed_auxiliary:
-                said = parts.says(auxiliary)
-                auxiliary = Kept({"embedding": said.embedding} | {m: said.vector(m) for m in said.features})
-            parts.seed()
+                outputs = context.outputs(auxiliary)
+                features = {m: outputs.vector(m) for m in outputs.features}
+                auxiliary = CachedTensors({"embedding": outputs.embedding} | features)
+            context.seed()
             teacher = FullModality(sizes, network.width)
         discriminators = Discriminators(network.width, second_discriminator, adaptive_weights, beta)
         method = cls(
-            student, teacher, auxiliary, discriminators, parts.task, parts.privileged,
+            student, teacher, auxiliary, discriminators, context.task, context.privileged,
             temperature=temperature, warmup=warmup, contrast=contrast, divergence=divergence,
         )  # fmt: skip
         method.weights = {"mi student": mi_student, "mi auxiliary": mi_auxiliary, "adversarial": adversarial}
         return method
 
-    def steps(self, batch: Batch, clock: Clock) -> Iterator[Step]:
+    def steps(self, batch: Batch, clock: TrainState) -> Iterator[Step]:
         student = self.student(batch)
         teacher, prediction, auxiliary = self._teach(student, batch)
         terms = {"task": self.task.loss(student.prediction, batch.target, batch.labelled)} | student.losses
-        rows = self._taught(batch)
-        target, labelled, prediction = (those(x, rows) for x in (batch.target, batch.labelled, prediction))
+        rows = self._rows_with_privileged(batch)
+        target, labelled, prediction = (select_rows(x, rows) for x in (batch.target, batch.labelled, prediction))
         if self.auxiliary is not None:
             terms["teacher"] = self.task.loss(prediction, target, labelled)
-        terms["jsd"] = self.divergence(those(student.prediction, rows), prediction, detach=False)
+        terms["jsd"] = self.divergence(select_rows(student.prediction, rows), prediction, detach=False)
         if clock.epoch < self.warmup:
             yield Step("main", terms)
             return
-        s, m, label = those(student.embedding, rows), those(teacher, rows), target.where(labelled, -1)
+        s, m, label = select_rows(student.embedding, rows), select_rows(teacher, rows), target.where(labelled, -1)
         self.discriminators.observe(clock.epoch, s, m, label)
         yield Step("discriminators", {"discriminate": self.discriminators.discriminate(s.detach(), m.detach(), label)})
         terms["mi student"] = self.bound(m, s, label, self.temperature)
         if auxiliary is not None:
-            terms["mi auxiliary"] = self.bound(m, those(auxiliary, rows), label, self.temperature)
+            terms["mi auxiliary"] = self.bound(m, select_rows(auxiliary, rows), label, self.temperature)
         yield Step("main", terms | {"adversarial": self.discriminators.fool(s, label)})
 
     def _teach(self, student: Output, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What M says of every row, (B, F) and (B, C), and A's (B, F)."""
-        if isinstance(self.teacher, Kept):
+        """M's embedding (B, F) and prediction (B, C) of every row, and A's embedding (B, F)."""
+        if isinstance(self.teacher, CachedTensors):
             kept = self.teacher(batch.index)
             return kept["embedding"], kept["prediction"], None
-        if isinstance(self.auxiliary, Kept):
+        if isinstance(self.auxiliary, CachedTensors):
             features = self.auxiliary(batch.index)
             auxiliary = features.pop("embedding")
         else:
             assert self.auxiliary is not None
-            said = self.auxiliary(batch)
-            features, auxiliary = said.features, said.embedding
+            outputs = self.auxiliary(batch)
+            features, auxiliary = outputs.features, outputs.embedding
         embedding = self.teacher([*student.features.values(), *features.values()])
         return embedding, self.student.forward_head(embedding), auxiliary
 
-    def _taught(self, batch: Batch) -> Tensor | None:
+    def _rows_with_privileged(self, batch: Batch) -> Tensor | None:
         """The positions of the rows that have a privileged modality; None: all."""
         there = torch.zeros_like(batch.labelled)
         for m in self.privileged:
             there = there | batch.present.get(m, torch.ones_like(there))
-        return rows_of(there)
+        return rows_where(there)
 
     def groups(self) -> dict[str, list[Parameter]]:
         against = {id(p) for p in self.discriminators.parameters()}

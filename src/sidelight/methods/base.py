@@ -18,11 +18,10 @@ from sidelight.tasks import Task
 
 if TYPE_CHECKING:
     from sidelight.config import Config
-    from sidelight.experiment.parts import Parts
 
 
 @dataclass(frozen=True)
-class Clock:
+class TrainState:
     """Where training is: `epoch` of `epochs`, and the step since the start of the stage."""
 
     epoch: int = 0
@@ -37,7 +36,7 @@ class Step(NamedTuple):
     terms: dict[str, Tensor]
 
 
-class Entry:
+class MethodInfo:
     """What the registry says of a method: what `sidelight methods` prints, and what a task is checked against."""
 
     paper: ClassVar[str] = ""
@@ -105,19 +104,19 @@ class Method(nn.Module):
     """The modalities that its training steps need; None: all."""
     balance: Literal["fixed", "target-ratio", "gradnorm"] = "fixed"
     """How its terms are weighed unless the settings say otherwise: a kind of `BalanceConfig`."""
-    within_parts: bool = False
-    """Batches are drawn inside one part of a cross-fitted teacher (relational terms compare rows of one space)."""
+    within_teacher_folds: bool = False
+    """Each batch is drawn from the rows of one cross-fitted teacher (relational terms compare rows of one space)."""
 
     def __init__(self, task: Task):
         super().__init__()
         self.task = task
         self.weights = {}
 
-    def terms(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+    def terms(self, batch: Batch, clock: TrainState) -> dict[str, Tensor]:
         """Unweighted named scalars of one batch."""
         raise TypeError(f"{type(self).__name__} must define terms() or steps()")
 
-    def steps(self, batch: Batch, clock: Clock) -> Iterator[Step]:
+    def steps(self, batch: Batch, clock: TrainState) -> Iterator[Step]:
         """The optimiser steps of one batch; by default one step of the group "main"."""
         yield Step("main", self.terms(batch, clock))
 
@@ -154,23 +153,9 @@ class Supervised(Method):
         self.network = network
         self.reads = network.reads
 
-    def terms(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
-        said: Output = self.network(batch)
-        return {"task": self.task.loss(said.prediction, batch.target, batch.labelled)} | said.losses
+    def terms(self, batch: Batch, clock: TrainState) -> dict[str, Tensor]:
+        outputs: Output = self.network(batch)
+        return {"task": self.task.loss(outputs.prediction, batch.target, batch.labelled)} | outputs.losses
 
     def export(self) -> Network:
         return self.network
-
-
-class Standalone(Entry, Method):
-    """A method of its own stages, no sum of terms: online, adversarial, or with networks beside the student."""
-
-    hallucinates: ClassVar[str] = ""
-
-    @classmethod
-    def build(cls, parts: Parts) -> Method:
-        """The method of the last stage, made from what the fold has, the earlier stages done by `parts.fit`.
-
-        Further keyword arguments with defaults are the method's settings (`options.<name>.<argument>`).
-        """
-        raise TypeError(f"{cls.__name__} must define build()")

@@ -1,4 +1,4 @@
-"""Contrastive terms: a row of the student finds the same sample in what the teacher says of many."""
+"""Contrastive terms: a row of the student finds the same sample among the teacher's embeddings of many rows."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.losses.contrastive import class_nce, crcd, crd, crd_log_normaliser, gmc, info_nce
 from sidelight.losses.distribution import jensen_shannon
-from sidelight.methods.distillation import Teacher, Term
+from sidelight.methods.distillation import DistillationLoss, Teacher
 from sidelight.methods.ranges import ABOVE_0, BELOW_1, FROM_0, SOME
 from sidelight.networks.network import Network, Output
 from sidelight.tasks import Task
 
 
-class NCE(Term):
+class NCE(DistillationLoss):
     """InfoNCE of the fused embeddings: the student's row against the teacher's, the batch's other rows as negatives.
 
     −mean_i log softmax_j(cos(s_i, t_j) / τ) at j = i (eq. 4 with cosine / τ as the critic). Rows of one class are
@@ -38,7 +38,7 @@ class NCE(Term):
         return info_nce(student.embedding, teacher.embedding, self.temperature)
 
 
-class CRCD(Term):
+class CRCD(DistillationLoss):
     """Relation contrast: the student's relations to a few anchors against the teacher's (its feature term).
 
     −mean log softmax_j(cos(s_i − t_a, t_j − t_a) / τ) at j = i, over a few anchors a (`sidelight.losses.crcd`, which
@@ -61,7 +61,7 @@ class CRCD(Term):
         return crcd(student.embedding, teacher.embedding, self.anchors, self.temperature)
 
 
-class CRD(Term):
+class CRD(DistillationLoss):
     """Contrastive representation distillation: both directions, negatives of other classes from a memory bank.
 
     L = crd(s, t) + crd(t, s) (eq. 10, 17-19; `sidelight.losses.crd`), with the released code's constants but for
@@ -102,17 +102,17 @@ class CRD(Term):
         self.temperature, self.momentum = temperature, momentum
 
     def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
-        size = teacher.said.every.embedding.shape[1]
+        size = teacher.outputs.every.embedding.shape[1]
         self.of_student, self.of_teacher = nn.Linear(size, self.width), nn.Linear(size, self.width)
-        said = teacher.said.every.embedding  # the student begins as the teacher ended: so do its rows of the bank
+        outputs = teacher.outputs.every.embedding  # the student begins as the teacher ended: so do its rows of the bank
         with torch.no_grad():
-            bank = torch.stack([self.of_student.to(said)(said), self.of_teacher.to(said)(said)])
+            bank = torch.stack([self.of_student.to(outputs)(outputs), self.of_teacher.to(outputs)(outputs)])
         self.register_buffer("bank", F.normalize(bank, dim=2))
         self.register_buffer("log_z", torch.full((2,), torch.nan))
-        self.register_buffer("classes", rows.target.where(rows.labelled, teacher.said.every.prediction.argmax(1)))
-        space = torch.zeros_like(rows.index) if teacher.part is None else teacher.part
-        if teacher.silent is not None:
-            space = space.masked_fill(teacher.silent, -1)
+        self.register_buffer("classes", rows.target.where(rows.labelled, teacher.outputs.every.prediction.argmax(1)))
+        space = torch.zeros_like(rows.index) if teacher.teacher_fold is None else teacher.teacher_fold
+        if teacher.mask is not None:
+            space = space.masked_fill(~teacher.mask, -1)
         self.register_buffer("space", space, persistent=False)  # whose space a row lies in; −1: nobody's
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
@@ -141,7 +141,7 @@ class CRD(Term):
         self.bank[:, index] = F.normalize(moved, dim=2)
 
 
-class CCL(Term):
+class CCL(DistillationLoss):
     """Compositional contrastive learning: the student contrasted with a composition of teacher and student.
 
     Our reading of the paper and its released code, with one teacher's embedding t in the place of audio and image: x =
@@ -162,22 +162,22 @@ class CCL(Term):
         self.temperature, self.weight = temperature, weight
 
     def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
-        size = teacher.said.sample.embedding.shape[1]
+        size = teacher.outputs.sample.embedding.shape[1]
         self.compose, self.classify = nn.Linear(2 * size, size), nn.Linear(size, task.outputs)
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> dict[str, Tensor]:
         s, t = student.embedding, teacher.embedding.detach()
         composed = t + self.compose(torch.cat([t, s.detach()], 1))
-        said = self.classify(composed)
+        outputs = self.classify(composed)
         labels = batch.target.where(batch.labelled, -1)
         return {
-            "composed": task.loss(said, batch.target, batch.labelled),
+            "composed": task.loss(outputs, batch.target, batch.labelled),
             "nce": class_nce(s, composed, labels, self.temperature),
-            "jsd": jensen_shannon(student.prediction, said),
+            "jsd": jensen_shannon(student.prediction, outputs),
         }
 
 
-class GMC(Term):
+class GMC(DistillationLoss):
     """Geometric multimodal contrast: every representation of the student against the teacher's joint one.
 
     Eq. 2-3 (`sidelight.losses.gmc`): NT-Xent of linear maps of each available modality's features, and of the student's
@@ -197,8 +197,8 @@ class GMC(Term):
 
     def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
         self.slots = student.reads
-        said = teacher.said.sample
-        sizes = [said.vector(m).shape[1] for m in self.slots] + [said.embedding.shape[1]]
+        outputs = teacher.outputs.sample
+        sizes = [outputs.vector(m).shape[1] for m in self.slots] + [outputs.embedding.shape[1]]
         self.maps = nn.ModuleList([nn.Linear(size, self.width) for size in sizes])
         self.joint = nn.Linear(sizes[-1], self.width)
 

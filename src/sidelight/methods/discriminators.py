@@ -95,5 +95,5 @@ class Discriminators(nn.Module):
     @staticmethod
     def _told_apart(critic: nn.Module, teacher: Tensor, student: Tensor) -> Tensor:
         """One part of eq. 13, from one pass over both."""
-        said = critic(torch.cat([teacher, student]))
-        return discrimination(said[: len(teacher)], said[len(teacher) :])
+        outputs = critic(torch.cat([teacher, student]))
+        return discrimination(outputs[: len(teacher)], outputs[len(teacher) :])

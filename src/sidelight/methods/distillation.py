@@ -14,8 +14,8 @@ from torch.nn import Parameter
 from sidelight.config import Config
 from sidelight.data.batch import Batch
 from sidelight.losses.distribution import gaussian_mmd
-from sidelight.methods.base import Clock, Entry, Method
-from sidelight.methods.kept import Speech
+from sidelight.methods.base import Method, MethodInfo, TrainState
+from sidelight.methods.teacher_outputs import TeacherOutputs
 from sidelight.networks.hallucination import HallucinationNetwork
 from sidelight.networks.network import Network, Output
 from sidelight.networks.tokens import pooled
@@ -27,37 +27,38 @@ Part = Literal["fusion", "encoders", "hallucinators"]
 
 @dataclass(frozen=True)
 class Teacher:
-    """What a finished teacher says of every training row.
+    """The outputs of a finished teacher on the training rows.
 
-    said: outputs over all training rows, computed once and addressed by `Batch.index` (`Said`); or the teacher itself,
-        asked at every step, where these would be too large to keep (`Live`).
-    part: (N,) int64, which of several cross-fitted teachers spoke about the row, −1 for none; None where there is one.
-    silent: (N,) bool, rows of which it says nothing (its privileged modality is absent); None where there is none.
+    Attributes:
+        outputs: the outputs themselves, addressed by `Batch.index` (`CachedOutputs`), or the network, which is run on
+            every batch where its outputs are too large to cache (`OnlineOutputs`).
+        teacher_fold: (N,) int64, which of several cross-fitted teachers gave the row's outputs, −1 for none; None with
+            a single teacher.
+        mask: (N,) bool, the rows that the teacher's outputs apply to; None where they apply to every row.
     """
 
-    said: Speech
-    part: Tensor | None = None
-    silent: Tensor | None = None
+    outputs: TeacherOutputs
+    teacher_fold: Tensor | None = None
+    mask: Tensor | None = None
 
     def __call__(self, batch: Batch) -> Output:
-        said: Output = self.said(batch)
-        return said
+        outputs: Output = self.outputs(batch)
+        return outputs
 
-    def heard(self, index: Tensor) -> Tensor | None:
-        """(B,) bool, of which rows it speaks; None where of all."""
-        heard = None if self.part is None else self.part[index] >= 0
-        if self.silent is not None:
-            speaks = ~self.silent[index]
-            heard = speaks if heard is None else heard & speaks
-        return None if heard is None or bool(heard.all()) else heard
+    def batch_mask(self, index: Tensor) -> Tensor | None:
+        """(B,) bool, the rows at `index` that the teacher's outputs apply to; None where they apply to all of them."""
+        mask = None if self.teacher_fold is None else self.teacher_fold[index] >= 0
+        if self.mask is not None:
+            mask = self.mask[index] if mask is None else mask & self.mask[index]
+        return None if mask is None or bool(mask.all()) else mask
 
     def without_features(self) -> Teacher:
-        """The same without per-modality features, which most terms do not read."""
-        return replace(self, said=self.said.without_features())
+        """The same teacher without per-modality features, which most terms do not read."""
+        return replace(self, outputs=self.outputs.without_features())
 
 
-class Term(Entry, nn.Module):
-    """One distillation loss: a function of what student and teacher say about the same batch.
+class DistillationLoss(MethodInfo, nn.Module):
+    """One distillation loss: a function of the outputs of student and teacher on the same batch.
 
     A subclass writes `forward` and, where the defaults do not hold, the class attributes. The keyword arguments of its
     constructor are the method's settings (`options.<name>.<argument>`).
@@ -78,7 +79,7 @@ class Term(Entry, nn.Module):
     teacher's features, frozen) or an "encoder" (a network of its own on the available modalities, trained with it)."""
 
     @classmethod
-    def from_config(cls, config: Config, **options: Any) -> Term:
+    def from_config(cls, config: Config, **options: Any) -> DistillationLoss:
         """The term as an experiment's settings describe it; `options` are those given for it by name."""
         return cls(**options)
 
@@ -100,7 +101,7 @@ def shared_part(reached: Iterable[str], slots: bool, encoders: bool) -> str:
     Frozen T-Nets hand their gradient on to the encoders that they read.
 
     Args:
-        reached: `Term.reaches` of the terms.
+        reached: `DistillationLoss.reaches` of the terms.
         slots, encoders: whether these are trained.
     """
     parts = {"encoders" if part == "hallucinators" and not slots else part for part in reached} - {"fusion"}
@@ -113,7 +114,7 @@ class Distillation(Method):
     """L = L_task(student) + Σ_j λ_j · term_j(student, teacher) over all training rows (PKDOT eq. 9 for one term).
 
     Rows without a label take part in every term but the task loss. With several teachers each has its own copy of every
-    term, weighted by 1 over their number, and speaks of the rows that have what it reads.
+    term, weighted by 1 over their number, and applies to the rows that have what it reads.
 
     Args:
         student: the network that leaves.
@@ -129,47 +130,49 @@ class Distillation(Method):
         student: Network,
         teachers: Teacher | Mapping[str, Teacher],
         task: Task,
-        terms: Mapping[str, Term],
+        terms: Mapping[str, DistillationLoss],
         rows: Batch,
     ):
         super().__init__(task)
         self.student = student
         named = {"": teachers} if isinstance(teachers, Teacher) else dict(teachers)
-        self.reads = tuple(dict.fromkeys([*student.reads, *(m for t in named.values() for m in t.said.reads)]))
+        self.reads = tuple(dict.fromkeys([*student.reads, *(m for t in named.values() for m in t.outputs.reads)]))
         features = any(t.reads_features for t in terms.values())
         self.teachers = named if features else {name: t.without_features() for name, t in named.items()}
         self.parts = nn.ModuleDict()
-        self.of: dict[str, list[str]] = {voice: [f"{name} {voice}".strip() for name in terms] for voice in named}
-        for voice, teacher in named.items():
-            for part, (name, term) in zip(self.of[voice], terms.items()):
+        self.of: dict[str, list[str]] = {
+            teacher_name: [f"{name} {teacher_name}".strip() for name in terms] for teacher_name in named
+        }
+        for teacher_name, teacher in named.items():
+            for part, (name, term) in zip(self.of[teacher_name], terms.items()):
                 term.check(task, name)
-                own = copy.deepcopy(term) if voice else term
+                own = copy.deepcopy(term) if teacher_name else term
                 own.prepare(student, teacher, rows, task)
                 self.parts[part] = own
                 self.weights[part] = term.weight / len(named)
         self.reached = {t.reaches for t in terms.values()}
         relational = any(t.relational for t in terms.values())
-        self.within_parts = relational and any(t.part is not None for t in named.values())
+        self.within_teacher_folds = relational and any(t.teacher_fold is not None for t in named.values())
 
-    def terms(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+    def terms(self, batch: Batch, clock: TrainState) -> dict[str, Tensor]:
         student: Output = self.student(batch)
         losses = {"task": self.task.loss(student.prediction, batch.target, batch.labelled)} | student.losses
-        for voice, teacher in self.teachers.items():
-            losses |= self._taught(voice, teacher, student, batch)
+        for teacher_name, teacher in self.teachers.items():
+            losses |= self._teacher_terms(teacher_name, teacher, student, batch)
         return losses
 
-    def _taught(self, voice: str, teacher: Teacher, student: Output, batch: Batch) -> dict[str, Tensor]:
-        """The terms of one teacher over the rows of which it speaks."""
-        own = {name: self.parts[name] for name in self.of[voice]}
-        heard = teacher.heard(batch.index)
-        if heard is not None:
-            rows = heard.nonzero()[:, 0]
+    def _teacher_terms(self, teacher_name: str, teacher: Teacher, student: Output, batch: Batch) -> dict[str, Tensor]:
+        """The terms of one teacher, over the rows that its outputs apply to."""
+        own = {name: self.parts[name] for name in self.of[teacher_name]}
+        mask = teacher.batch_mask(batch.index)
+        if mask is not None:
+            rows = mask.nonzero()[:, 0]
             if len(rows) < 2:
                 return {name: student.fused.sum() * 0 for name in own}
             batch, student = batch.take(rows), student.take(rows)
-        said, losses = teacher(batch), {}
+        outputs, losses = teacher(batch), {}
         for name, term in own.items():
-            value = term(student, said, batch, self.task)
+            value = term(student, outputs, batch, self.task)
             if isinstance(value, Tensor):
                 losses[name] = value
                 continue
@@ -199,7 +202,7 @@ class Hallucination(Method):
 
     Args:
         tnets: privileged modality -> T-Net.
-        said, select_said: what the teacher says of the train and of the select rows.
+        outputs, select_outputs: the teacher's outputs on the train and on the select rows.
     """
 
     learns_from = "all"
@@ -207,27 +210,27 @@ class Hallucination(Method):
     def __init__(
         self,
         tnets: Mapping[str, nn.Module],
-        said: Speech,
-        select_said: Speech,
+        outputs: TeacherOutputs,
+        select_outputs: TeacherOutputs,
         task: Task,
         loss: str = "mse",
     ):
         super().__init__(task)
         self.tnets = nn.ModuleDict(dict(tnets))
-        self.said, self.select_said, self.reads, self.loss = said, select_said, said.reads, loss
+        self.outputs, self.select_outputs, self.reads, self.loss = outputs, select_outputs, outputs.reads, loss
 
-    def terms(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+    def terms(self, batch: Batch, clock: TrainState) -> dict[str, Tensor]:
         for tnet in self.tnets.values():
             tnet.get_buffer("trained_steps").add_(1)
-        return self._distances(self.said(batch).features, batch)
+        return self._distances(self.outputs(batch).features, batch)
 
     def score(self, select: Batch) -> float:
         """Minus the loss on the teacher's features of the select rows; of a teacher asked live, a mean over chunks."""
         self.eval()
         total, have = 0.0, {m: _count(select, m) for m in self.tnets}
         with torch.no_grad():
-            for part in self.select_said.parts(select):
-                for m, d in zip(self.tnets, self._distances(self.select_said(part).features, part).values()):
+            for part in self.select_outputs.batches(select):
+                for m, d in zip(self.tnets, self._distances(self.select_outputs(part).features, part).values()):
                     total += float(d) * (_count(part, m) / max(have[m], 1))
         self.train()
         return -total

@@ -16,14 +16,14 @@ from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.losses.pointwise import soft_label_kl
 from sidelight.losses.relational import dask, similarity_preserving
-from sidelight.methods.distillation import Teacher, Term
+from sidelight.methods.distillation import DistillationLoss, Teacher
 from sidelight.methods.hints import squared_distance
 from sidelight.methods.ranges import ABOVE_0, FROM_0
 from sidelight.networks.network import Network, Output
 from sidelight.tasks import Regression, Task
 
 
-class OnHallucinated(Term):
+class OnHallucinated(DistillationLoss):
     """What the terms of this family share: the student's hallucinated slots beside the teacher's features.
 
     With several teachers (`teacher.sets`) each compares the slots that it reads itself.
@@ -44,7 +44,7 @@ class OnHallucinated(Term):
             )
 
     def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
-        self.slots = tuple(m for m in student.hallucinators if m in teacher.said.sample.features)
+        self.slots = tuple(m for m in student.hallucinators if m in teacher.outputs.sample.features)
         if not self.slots:
             name = type(self).__name__.lower()
             raise ConfigError(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sidelight.data.batch import Batch
-from sidelight.methods.distillation import Part, Teacher, Term
+from sidelight.methods.distillation import DistillationLoss, Part, Teacher
 from sidelight.methods.ranges import FROM_0
 from sidelight.networks.network import Network, Output
 from sidelight.tasks import Task
@@ -23,7 +23,7 @@ def squared_distance(made: Tensor, real: Tensor, there: Tensor | None) -> Tensor
     return each.sum() / there.sum().clamp(min=1)
 
 
-class FitNet(Term):
+class FitNet(DistillationLoss):
     """Hints: the student's available features, through a linear regressor, against the teacher's of every modality.
 
     Σ_m mean |r_m(s) − t_m|² / number of modalities, over the rows that have m; s are the student's available features
@@ -45,12 +45,12 @@ class FitNet(Term):
 
     def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
         self.slots = student.reads
-        width = sum(teacher.said.sample.vector(m).shape[1] for m in self.slots)
-        for m in self.targets(teacher.said.sample):
-            self.regressors[m] = self.regressor(width, teacher.said.sample.vector(m).shape[1])
+        width = sum(teacher.outputs.sample.vector(m).shape[1] for m in self.slots)
+        for m in self.targets(teacher.outputs.sample):
+            self.regressors[m] = self.regressor(width, teacher.outputs.sample.vector(m).shape[1])
 
-    def targets(self, said: Output) -> list[str]:
-        return list(said.features)
+    def targets(self, outputs: Output) -> list[str]:
+        return list(outputs.features)
 
     def regressor(self, width: int, out: int) -> nn.Module:
         return nn.Linear(width, out)
@@ -82,12 +82,12 @@ class Autoencoder(FitNet):
 
     def prepare(self, student: Network, teacher: Teacher, rows: Batch, task: Task) -> None:
         self.slots = student.reads
-        width = teacher.said.sample.embedding.shape[1]
-        for m in self.targets(teacher.said.sample):
-            self.regressors[m] = self.regressor(width, teacher.said.sample.vector(m).shape[1])
+        width = teacher.outputs.sample.embedding.shape[1]
+        for m in self.targets(teacher.outputs.sample):
+            self.regressors[m] = self.regressor(width, teacher.outputs.sample.vector(m).shape[1])
 
-    def targets(self, said: Output) -> list[str]:
-        return [m for m in said.features if m not in self.slots]
+    def targets(self, outputs: Output) -> list[str]:
+        return [m for m in outputs.features if m not in self.slots]
 
     def regressor(self, width: int, out: int) -> nn.Module:
         return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, out))

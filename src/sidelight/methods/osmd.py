@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,11 @@ from sidelight.errors import ConfigError
 from sidelight.losses.distribution import cross_translation, gaussian_mmd, sampled_positions
 from sidelight.losses.pointwise import soft_label_kl, squared_error
 from sidelight.losses.relational import rkd
-from sidelight.methods.base import Clock, Method, Standalone
-from sidelight.methods.kept import Speech, rows_of, those
+from sidelight.methods.base import Method, TrainState
+from sidelight.methods.context import TrainingContext
+from sidelight.methods.multi_stage import MultiStageMethod
 from sidelight.methods.ranges import SEVERAL
+from sidelight.methods.teacher_outputs import TeacherOutputs, rows_where, select_rows
 from sidelight.networks.build import feature_shape
 from sidelight.networks.fusions import CrossTranslation
 from sidelight.networks.hallucination import HallucinationNetwork, TNet
@@ -27,15 +29,12 @@ from sidelight.networks.network import Network, dropped
 from sidelight.networks.tokens import pooled
 from sidelight.tasks import Regression, Task
 
-if TYPE_CHECKING:
-    from sidelight.experiment.parts import Parts
-
 JDN = Literal["joint", "none", "feature", "relation"]
 CTN = Literal["cross", "none", "autoencoder"]
 
 
 class Adaptation(nn.Module):
-    """L_JDN: hallucinated features, and what they predict, against what the privileged branch says of the same rows.
+    """L_JDN: hallucinated features, and what they predict, against the privileged branch's outputs on the same rows.
 
     "joint" is mean_m MMD²(φ_s, φ_p) + mean KL(p_p ‖ p_s) (eq. 7); p_s is read out by a head of its own, which begins
     as the branch's fusion and head. "feature" is mean_m |φ_s − φ_p|², "relation" mean_m RKD. A slot m is compared over
@@ -43,26 +42,26 @@ class Adaptation(nn.Module):
 
     Args:
         branch: the network trained on the privileged modalities alone.
-        said: what it says of every training row, or of a batch.
+        outputs: its outputs on the training rows.
         positions: how many positions of sequences and maps MMD compares.
     """
 
-    def __init__(self, kind: JDN, branch: Network, said: Speech, task: Task, positions: int):
+    def __init__(self, kind: JDN, branch: Network, outputs: TeacherOutputs, task: Task, positions: int):
         super().__init__()
-        self.kind, self.said, self.task, self.positions = kind, said, task, positions
+        self.kind, self.outputs, self.task, self.positions = kind, outputs, task, positions
         if kind == "joint":
             self.fusion, self.head = copy.deepcopy(branch.fusion), copy.deepcopy(branch.head)
 
     def forward(self, made: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        losses, some, said = [], torch.zeros_like(batch.labelled), self.said(batch)
-        for m, real in said.features.items():
+        losses, some, outputs = [], torch.zeros_like(batch.labelled), self.outputs(batch)
+        for m, real in outputs.features.items():
             there = batch.present.get(m, torch.ones_like(some))
-            some, rows = some | there, rows_of(there)
-            losses.append(self.distance(those(made[m], rows), those(real, rows)))
+            some, rows = some | there, rows_where(there)
+            losses.append(self.distance(select_rows(made[m], rows), select_rows(real, rows)))
         value = torch.stack(losses).mean()
         if self.kind != "joint":
             return value
-        return value + self.conditional({m: made[m] for m in said.features}, said.prediction, rows_of(some))
+        return value + self.conditional({m: made[m] for m in outputs.features}, outputs.prediction, rows_where(some))
 
     def distance(self, made: Tensor, real: Tensor) -> Tensor:
         """Between features (B, T, D) or (B, D, h, w) of the same rows."""
@@ -80,11 +79,14 @@ class Adaptation(nn.Module):
 
         made: hallucinated features; real: the branch's prediction of the same rows; rows: those that count.
         """
-        said, real = those(self.head(dropped(self.fusion, self.fusion(made))), rows), those(real, rows)
-        return squared_error(said, real) if isinstance(self.task, Regression) else soft_label_kl(said, real, 1.0)
+        prediction = select_rows(self.head(dropped(self.fusion, self.fusion(made))), rows)
+        real = select_rows(real, rows)
+        if isinstance(self.task, Regression):
+            return squared_error(prediction, real)
+        return soft_label_kl(prediction, real, 1.0)
 
 
-class OSMD(Standalone):
+class OSMD(MultiStageMethod):
     """One-stage modality distillation: hallucination by joint adaptation and fusion by cross translation, at once.
 
     The ordinary encoder φ_o and the hallucination encoder φ_s begin from a network trained on the available modalities;
@@ -114,7 +116,7 @@ class OSMD(Standalone):
         super().__init__(task)
         self.student, self.adaptation = student, adaptation
         self.decoders = nn.ModuleDict(dict(decoders))
-        self.reads = tuple(dict.fromkeys([*student.reads, *(adaptation.said.reads if adaptation else ())]))
+        self.reads = tuple(dict.fromkeys([*student.reads, *(adaptation.outputs.reads if adaptation else ())]))
 
     @classmethod
     def check_experiment(cls, name: str, config: Config, task: Task, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -126,7 +128,7 @@ class OSMD(Standalone):
             )
 
     @classmethod
-    def build(cls, parts: Parts, *, jdn: JDN = "joint", ctn: CTN = "cross", positions: int = 256) -> Method:
+    def build(cls, context: TrainingContext, *, jdn: JDN = "joint", ctn: CTN = "cross", positions: int = 256) -> Method:
         """Train the two branches, and put the networks together.
 
         Args:
@@ -138,20 +140,20 @@ class OSMD(Standalone):
             positions: how many positions of sequences and maps MMD compares in a batch.
         """
         cls.within(positions=positions)
-        ordinary, branch = parts.trained(parts.available), parts.trained(parts.privileged)
-        slots = parts.hallucination_networks(ordinary, branch)
-        student = parts.student(ordinary, slots, "cross-translation" if ctn == "cross" else "concat")
+        ordinary, branch = context.trained(context.available), context.trained(context.privileged)
+        slots = context.hallucination_networks(ordinary, branch)
+        student = context.student(ordinary, slots, "cross-translation" if ctn == "cross" else "concat")
         adaptation = None
         if jdn != "none":
-            adaptation = Adaptation(jdn, branch, parts.speech(branch), parts.task, positions)
+            adaptation = Adaptation(jdn, branch, context.teacher_outputs(branch), context.task, positions)
         decoders = {}
         if ctn == "autoencoder":
             shapes = feature_shape(student)
-            parts.seed()
+            context.seed()
             decoders = {o: TNet({s: shapes[s] for s in slots}, shapes[o], slot=o) for o in student.reads}
-        return cls(student, parts.task, adaptation, decoders)
+        return cls(student, context.task, adaptation, decoders)
 
-    def terms(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+    def terms(self, batch: Batch, clock: TrainState) -> dict[str, Tensor]:
         network = self.student
         features, _, losses = network.encode(batch)
         if self.adaptation is not None:

@@ -7,13 +7,13 @@ from torch import Tensor
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.losses.pointwise import cosine_distance, soft_label_kl, squared_error
-from sidelight.methods.distillation import Term
+from sidelight.methods.distillation import DistillationLoss
 from sidelight.methods.ranges import ABOVE_0, FROM_0
 from sidelight.networks.network import Output
 from sidelight.tasks import Task
 
 
-class KL(Term):
+class KL(DistillationLoss):
     """Soft labels: KL divergence between the teacher's and the student's softened predictions.
 
     T² · mean KL(softmax(t / T) ‖ softmax(s / T)) over rows (and pixels), T = 4; eq. 4 of Hinton et al. by its
@@ -34,7 +34,7 @@ class KL(Term):
         return soft_label_kl(student.prediction, teacher.prediction, self.temperature)
 
 
-class MSE(Term):
+class MSE(DistillationLoss):
     """Mean squared error between the predictions (default) or the fused embeddings of teacher and student.
 
     mean (s − t)² over rows and dimensions; no numbered equation is cited. Our reading: of classes, "prediction" means
@@ -55,7 +55,7 @@ class MSE(Term):
         return squared_error(getattr(student, self.on), getattr(teacher, self.on))
 
 
-class Cosine(Term):
+class Cosine(DistillationLoss):
     """Cosine distance of the fused embeddings, weighted by how well the teacher does on the row (adaptive).
 
     mean_i w_i (1 − cos(s_i, t_i)); no numbered equation is cited. Our reading of the weight, which has to stay in

@@ -11,13 +11,13 @@ from torch import Tensor
 from sidelight.data.batch import Batch
 from sidelight.losses.distribution import gaussian_mmd
 from sidelight.losses.relational import pkt, rkd, similarity_preserving
-from sidelight.methods.distillation import Term
+from sidelight.methods.distillation import DistillationLoss
 from sidelight.methods.ranges import FROM_0
 from sidelight.networks.network import Output
 from sidelight.tasks import Task
 
 
-class RKD(Term):
+class RKD(DistillationLoss):
     """Relational distillation: distances between rows and angles of triples of rows in the fused embedding.
 
     25 · RKD-D + 50 · RKD-A (eq. 5-10; `sidelight.losses.rkd`), means over all pairs and triples as in the released
@@ -37,7 +37,7 @@ class RKD(Term):
         return rkd(student.embedding, teacher.embedding, self.distance, self.angle)
 
 
-class SP(Term):
+class SP(DistillationLoss):
     """Similarity-preserving distillation: the batch's normalised Gram matrix of the fused embedding.
 
     ‖G_s − G_t‖²_F / B² (eq. 1-4; `sidelight.losses.similarity_preserving`).
@@ -56,7 +56,7 @@ class SP(Term):
         return similarity_preserving(student.embedding, teacher.embedding)
 
 
-class PKT(Term):
+class PKT(DistillationLoss):
     """Probabilistic knowledge transfer: each row's distribution over its neighbours in the fused embedding.
 
     KL of the rows of (1 + cos) / 2 divided by their sums (eq. 4-9; `sidelight.losses.pkt`), a mean over all B² pairs as
@@ -76,7 +76,7 @@ class PKT(Term):
         return pkt(student.embedding, teacher.embedding)
 
 
-class MMD(Term):
+class MMD(DistillationLoss):
     """Maximum mean discrepancy between the fused embeddings of student and teacher, five Gaussian kernels.
 
     mean K(s, s) + mean K(t, t) − 2 mean K(s, t) (`sidelight.losses.gaussian_mmd`): the marginal part of OS-MD's L_JDN

@@ -12,13 +12,13 @@ from sidelight.config import Config
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.losses.structural import StructuralTransport
-from sidelight.methods.distillation import Term
+from sidelight.methods.distillation import DistillationLoss
 from sidelight.methods.ranges import FROM_0
 from sidelight.networks.network import Output
 from sidelight.tasks import Task
 
 
-class PKDOT(Term):
+class PKDOT(DistillationLoss):
     """Structural distillation by optimal transport, with a T-Net in the student (the paper's preset by default).
 
     λ · OT_ε between the rows of the cosine matrices of student and teacher at k anchors (eq. 1-6, 9;

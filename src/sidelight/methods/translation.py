@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,14 +11,13 @@ from torch.nn import Parameter
 from sidelight.config import Config
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
-from sidelight.methods.base import Clock, Method, Standalone
+from sidelight.methods.base import Method, TrainState
+from sidelight.methods.context import TrainingContext
+from sidelight.methods.multi_stage import MultiStageMethod
 from sidelight.methods.ranges import FROM_0
 from sidelight.networks.network import Network
 from sidelight.networks.translation import TranslationNetwork
 from sidelight.tasks import Task
-
-if TYPE_CHECKING:
-    from sidelight.experiment.parts import Parts
 
 
 class Translated(Method):
@@ -35,7 +33,7 @@ class Translated(Method):
         self.student = student
         self.weights = {f"translate {m}": weight for m in student.hallucinators}
 
-    def terms(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+    def terms(self, batch: Batch, clock: TrainState) -> dict[str, Tensor]:
         network = self.student
         features, shown, losses = network.read(batch)
         for m, slot in network.hallucinators.items():
@@ -68,7 +66,7 @@ def _difference(made: Tensor, batch: Batch, m: str) -> Tensor:
     return each.mean() if there is None else (each * there).sum() / there.sum().clamp(min=1)
 
 
-class MTNet(Standalone):
+class MTNet(MultiStageMethod):
     """Translation at sample level: privileged rows are made from available ones, then classified together with them.
 
     One stage after the teacher, whose encoders, fusion and head it begins with: both tasks are learnt at once.
@@ -93,8 +91,8 @@ class MTNet(Standalone):
                 )
 
     @classmethod
-    def build(cls, parts: Parts, weight: float = 1.0) -> Method:
+    def build(cls, context: TrainingContext, weight: float = 1.0) -> Method:
         cls.within(weight=weight)
-        start = parts.trained([*parts.available, *parts.privileged])
-        student = parts.student(start, parts.translation_networks(start))
-        return Translated(student, parts.task, weight)
+        start = context.trained([*context.available, *context.privileged])
+        student = context.student(start, context.translation_networks(start))
+        return Translated(student, context.task, weight)

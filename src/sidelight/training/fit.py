@@ -16,9 +16,9 @@ from sidelight.config import AugmentConfig, BalanceConfig, TrainingConfig
 from sidelight.data.batch import Batch
 from sidelight.data.prefetch import ready_batches
 from sidelight.errors import RunError
-from sidelight.methods.base import Clock, Method
-from sidelight.training.balance import make_balance
+from sidelight.methods.base import Method, TrainState
 from sidelight.training.checkpoint import load_checkpoint, save_checkpoint
+from sidelight.training.loss_weighting import make_balance
 from sidelight.training.optimisers import advance, make_optimiser, make_schedule, parts_of
 from sidelight.video.look import Looks
 
@@ -28,7 +28,7 @@ CALM = (
 )
 
 
-class Watch(Protocol):
+class Callback(Protocol):
     """Looks on: called with the method and the number of finished epochs, before the first and after each.
 
     What it has gathered is part of the checkpoint.
@@ -52,23 +52,25 @@ class History:
 
 
 def batches(
-    rows: Tensor, part: Tensor | None, size: int, generator: torch.Generator, count: int | None = None
+    rows: Tensor, teacher_fold: Tensor | None, size: int, generator: torch.Generator, count: int | None = None
 ) -> list[Tensor]:
-    """Row numbers of an epoch's batches, shuffled, of nearly equal size and each inside one part.
+    """Row numbers of an epoch's batches, shuffled, of nearly equal size and each inside one teacher fold.
 
-    rows: (N,) int64. part: (≥ max row + 1,) or None. Every row occurs once. With `count` there are just so many
+    rows: (N,) int64. teacher_fold: (≥ max row + 1,) or None. Every row occurs once. With `count` there are just so many
     batches, so that all methods take the same number of steps: few labelled rows are gone through again, and where
     parts make more (smaller) batches, some are left out, others in each epoch.
     """
     if count is not None:
-        passes = [batches(rows, part, size, generator) for _ in range(math.ceil(count / math.ceil(len(rows) / size)))]
+        passes = [
+            batches(rows, teacher_fold, size, generator) for _ in range(math.ceil(count / math.ceil(len(rows) / size)))
+        ]
         return [batch for epoch in passes for batch in epoch][:count]
-    if part is None:
+    if teacher_fold is None:
         order = rows[torch.randperm(len(rows), generator=generator)]
         return list(order.tensor_split(math.ceil(len(rows) / size)))
     chunks: list[Tensor] = []
-    for p in torch.unique(part[rows]).tolist():
-        chunks += batches(rows[part[rows] == p], None, size, generator)
+    for p in torch.unique(teacher_fold[rows]).tolist():
+        chunks += batches(rows[teacher_fold[rows] == p], None, size, generator)
     return [chunks[i] for i in torch.randperm(len(chunks), generator=generator).tolist()]
 
 
@@ -80,11 +82,11 @@ def fit(
     *,
     seed: int,
     balance: BalanceConfig | None = None,
-    part: Tensor | None = None,
+    teacher_fold: Tensor | None = None,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 30.0,
     identity: str = "",
-    watch: Watch | None = None,
+    callback: Callback | None = None,
     augment: AugmentConfig | None = None,
     threads: int | None = None,
 ) -> History:
@@ -100,7 +102,8 @@ def fit(
         settings: the optimisation budget.
         seed: of the order of rows and of dropout.
         balance: how terms are weighed against one another; by default as the method does.
-        part: (len(train),) int64, the cross-fitted teacher of each row; batches stay inside one where the method asks.
+        teacher_fold: (len(train),) int64, the cross-fitted teacher of each row; a batch has rows of one where the
+            method asks.
         identity: what the checkpoint must have been written for.
         augment: how the views of rows that are files are drawn; the centre by default. A row's view depends on the
             seed, the step and the row alone.
@@ -114,7 +117,7 @@ def fit(
     rows = train.labelled.nonzero()[:, 0] if method.learns_from == "labelled" else torch.arange(len(train))
     if len(rows) == 0:
         raise RunError("no labelled training row to learn from")
-    part = part if method.within_parts else None
+    teacher_fold = teacher_fold if method.within_teacher_folds else None
     if method.reads is not None:  # what is not read is not copied; which rows lack a modality stays known
         train = replace(train.only(method.reads), present=train.present)
     start = time.perf_counter()
@@ -122,24 +125,24 @@ def fit(
         state = load_checkpoint(checkpoint, identity)
         try:
             loop.load_state(state)
-            if watch:
-                watch.load_state_dict(state["watch"])
+            if callback:
+                callback.load_state_dict(state["watch"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(
                 f"{checkpoint} does not hold the state of this method: {error}. Delete it to train this job from its "
                 "beginning."
             ) from error
-    elif watch:
-        watch(method, 0)
+    elif callback:
+        callback(method, 0)
     saved = start
     before = loop.history.seconds
     while not loop.finished():
-        loop.epoch(train, rows, part, select)
+        loop.epoch(train, rows, teacher_fold, select)
         loop.history.seconds = before + time.perf_counter() - start
-        if watch:
-            watch(method, len(loop.history.epochs))
+        if callback:
+            callback(method, len(loop.history.epochs))
         if checkpoint is not None and time.perf_counter() - saved >= checkpoint_seconds:
-            save_checkpoint(checkpoint, loop.state() | {"watch": watch.state_dict() if watch else {}}, identity)
+            save_checkpoint(checkpoint, loop.state() | {"watch": callback.state_dict() if callback else {}}, identity)
             saved = time.perf_counter()
     method.load_state_dict(loop.best)
     method.eval()
@@ -178,15 +181,15 @@ class _Loop:
         done = len(self.history.epochs)
         return done >= self.settings.epochs or done - self.history.best_epoch >= self.settings.patience
 
-    def epoch(self, train: Batch, rows: Tensor, part: Tensor | None, select: Batch) -> None:
+    def epoch(self, train: Batch, rows: Tensor, teacher_fold: Tensor | None, select: Batch) -> None:
         number = len(self.history.epochs) + 1
         start = time.perf_counter()
         self.method.train()
         values: dict[str, list[Tensor]] = {}
         size = self.settings.batch_size
-        order = batches(rows, part, size, self.generator, math.ceil(len(train) / size))
+        order = batches(rows, teacher_fold, size, self.generator, math.ceil(len(train) / size))
         for batch in ready_batches(train, order, self.looks, self.step, self.threads):
-            clock = Clock(number - 1, self.settings.epochs, self.step)
+            clock = TrainState(number - 1, self.settings.epochs, self.step)
             for name, terms in self.method.steps(batch, clock):
                 self._move(name, terms, clock)
                 for term, value in terms.items():
@@ -204,7 +207,7 @@ class _Loop:
             self.history.best_epoch, self.history.best_score = number, score
             self.best = _copy(self.method.state_dict())
 
-    def _move(self, group: str, terms: Mapping[str, Tensor], clock: Clock) -> None:
+    def _move(self, group: str, terms: Mapping[str, Tensor], clock: TrainState) -> None:
         loss = self.balance.loss(terms, clock)
         params = self.groups[group]
         for p, g in zip(params, torch.autograd.grad(loss, params, allow_unused=True)):

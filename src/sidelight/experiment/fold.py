@@ -17,7 +17,7 @@ from sidelight.data.batch import Batch
 from sidelight.data.dataset import row_values
 from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import RunError
-from sidelight.experiment.jobs import seed_of
+from sidelight.experiment.plan import seed_of
 from sidelight.protocols import WHOLE, hide_labels, split, whole
 from sidelight.protocols.blocks import cut, ordered
 from sidelight.tasks import Task, asked_task

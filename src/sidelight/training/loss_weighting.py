@@ -13,12 +13,12 @@ from torch.nn import Parameter
 
 from sidelight.config import BalanceConfig
 from sidelight.errors import ConfigError
-from sidelight.methods.base import Clock, Method
+from sidelight.methods.base import Method, TrainState
 
 TASK = "task"
 
 
-class Balance:
+class LossWeighting:
     """Constant weights, L = L_task + r(t) Σ_i w_i L_i; r grows from 0 to 1 over `warmup` epochs.
 
     A step without a term "task" (a critic's) is the plain weighted sum.
@@ -27,7 +27,7 @@ class Balance:
     def __init__(self, weights: Mapping[str, float], config: BalanceConfig):
         self.weights, self.config = weights, config
 
-    def loss(self, terms: Mapping[str, Tensor], clock: Clock) -> Tensor:
+    def loss(self, terms: Mapping[str, Tensor], clock: TrainState) -> Tensor:
         """The weighted sum of a step's named terms."""
         factors = self.factors(terms) if TASK in terms else {}
         ramp = 1.0 if TASK not in terms else self.ramp(clock)
@@ -37,7 +37,7 @@ class Balance:
         ]
         return torch.stack(total).sum()
 
-    def ramp(self, clock: Clock) -> float:
+    def ramp(self, clock: TrainState) -> float:
         return min(1.0, clock.epoch / self.config.warmup) if self.config.warmup else 1.0
 
     def factors(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
@@ -51,7 +51,7 @@ class Balance:
         pass
 
 
-class TargetRatio(Balance):
+class TargetRatio(LossWeighting):
     """Keeps every other term at `ratio` of the task loss, factor_i = ratio |L_task| / |L_i| without gradient.
 
     OS-MD (arXiv 2309.08204) does this with ratio 0.1 and calls it GradNorm. Where a batch has no labelled row, the last
@@ -79,7 +79,7 @@ class TargetRatio(Balance):
         self.last = float(state["last"])
 
 
-class GradNorm(Balance):
+class GradNorm(LossWeighting):
     """Weights that bring the terms' gradients to comparable sizes (Chen et al., ICML 2018, algorithm 1).
 
     G_i = |∇_W w_i L_i| on the shared parameters W, r_i = (L_i / L_i(0)) / mean_j (L_j / L_j(0)); the factors w descend
@@ -152,7 +152,7 @@ class GradNorm(Balance):
         self.moments = {name: (m, v) for name, (m, v) in state["moments"].items()}
 
 
-def make_balance(method: Method, config: BalanceConfig) -> Balance:
+def make_balance(method: Method, config: BalanceConfig) -> LossWeighting:
     """The balance that the settings ask for; kind "method" is the method's own."""
     if config.kind == "method":
         config = BalanceConfig(method.balance, config.warmup, config.ratio, config.alpha)
@@ -160,4 +160,4 @@ def make_balance(method: Method, config: BalanceConfig) -> Balance:
         return TargetRatio(method.weights, config)
     if config.kind == "gradnorm":
         return GradNorm(method.weights, config, method.shared)
-    return Balance(method.weights, config)
+    return LossWeighting(method.weights, config)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from sidelight.methods import METHODS, Standalone
+from sidelight.methods import METHODS, MultiStageMethod
 from sidelight.tasks import TASKS
 
 SLOTS = {"": "", "t-net": "T-Net", "encoder": "own encoder"}
@@ -50,7 +50,7 @@ def facts(name: str) -> Facts:
     """What the registry knows of a method."""
     method = METHODS[name]
     summary = " ".join((method.__doc__ or "").partition("\n\n")[0].split())
-    taken = inspect.signature(method.build if issubclass(method, Standalone) else method).parameters.values()
+    taken = inspect.signature(method.build if issubclass(method, MultiStageMethod) else method).parameters.values()
     settings = {p.name: p.default for p in taken if p.default is not p.empty and not method.section}
     stages = (*method.stages[:-1], "T-Net", method.stages[-1]) if method.hallucinates == "t-net" else method.stages
     return Facts(

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,8 @@ from sidelight.config.io import build, flatten
 from sidelight.config.paths import LOCAL, anchored
 from sidelight.data import Dataset
 from sidelight.errors import ConfigError, RunError, SidelightWarning
-from sidelight.experiment import sources
+from sidelight.experiment import code_digest
+from sidelight.methods import MethodSpec
 from sidelight.results.job import RECORD, read_record, sealed
 from sidelight.results.store import remove_leftovers, write_atomic
 from sidelight.utils.machine import claim
@@ -29,7 +30,9 @@ ELSEWHERE = "Choose another folder with --output (output=…)."
 
 
 @contextmanager
-def claimed(folder: Path, config: Config, dataset: Dataset, now: dict[str, Any], resume: bool) -> Iterator[None]:
+def claimed(
+    folder: Path, config: Config, methods: Collection[MethodSpec], dataset: Dataset, now: dict[str, Any], resume: bool
+) -> Iterator[None]:
     """The run folder, checked to belong to this configuration and locked against a second process.
 
     now: the `environment` of this call.
@@ -49,7 +52,7 @@ def claimed(folder: Path, config: Config, dataset: Dataset, now: dict[str, Any],
             raise RunError(
                 f"another process is running in {folder}; wait for it or choose another --output."
             ) from error
-        _check_owner(folder, config, now, resume)
+        _check_owner(folder, config, methods, now, resume)
         there = replace(config, data=_from(folder, config, dataset), network=anchored(config.network, folder))
         settings = dump_config(there)
         write_atomic(folder / "config.yaml", settings)
@@ -76,7 +79,9 @@ def _from(folder: Path, config: Config, dataset: Dataset) -> str:
         return os.path.abspath(config.data)
 
 
-def _check_owner(folder: Path, config: Config, now: dict[str, Any], resume: bool) -> None:
+def _check_owner(
+    folder: Path, config: Config, methods: Collection[MethodSpec], now: dict[str, Any], resume: bool
+) -> None:
     finished = any(folder.glob(f"jobs/[!.]*/{RECORD}"))
     if not (folder / "config.yaml").exists() and not finished:
         if any(not p.name.startswith((".lock", ".config.yaml.")) for p in folder.iterdir()):  # killed as it began
@@ -117,16 +122,16 @@ def _check_owner(folder: Path, config: Config, now: dict[str, Any], resume: bool
             f"{folder / 'environment.json'} cannot be read, and the jobs (of an earlier version) do not say which data "
             f"they are of, so they cannot be gone on with. Restore it from a copy. {ELSEWHERE}"
         )
-    _check_code(folder, config, then, now)
+    _check_code(folder, methods, then, now)
     _check_jobs(folder, config, now)
 
 
-def _check_code(folder: Path, config: Config, then: Mapping[str, Any], now: dict[str, Any]) -> None:
+def _check_code(folder: Path, methods: Collection[MethodSpec], then: Mapping[str, Any], now: dict[str, Any]) -> None:
     """Compare encoders, methods and versions; sets `now["methods"]` to what the run is to remember."""
     encoders, versions = then["encoders"], then["versions"]
     if encoders != now["encoders"]:
         raise RunError(f"{folder} was begun with the encoders {encoders}, not {now['encoders']}; give the same ones.")
-    now["methods"] = sources.checked(folder, config.methods, then["methods"], now["methods"])
+    now["methods"] = code_digest.checked(folder, methods, then["methods"], now["methods"])
     changed = [f"{name} {versions[name]} → {v}" for name, v in now["versions"].items() if versions.get(name, v) != v]
     if changed:
         warnings.warn(

@@ -9,12 +9,12 @@ import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sidelight.errors import RunError, SidelightWarning
-from sidelight.methods import METHODS, Recipe
+from sidelight.methods import METHODS, MethodSpec
 
 UNKNOWN = "unknown"
 """The digest where Python has no source: a class typed in at a prompt."""
@@ -22,9 +22,9 @@ JOB = re.compile(r"([^~]+?)(@crossfit)?(~\w+)?-l[\d.e-]+-f-?\d+-s\d+")
 """`Job.id`, of which files' names begin: the method's terms come first."""
 
 
-def own_methods(names: Iterable[str]) -> dict[str, str]:
+def own_methods(methods: Iterable[MethodSpec]) -> dict[str, str]:
     """Term -> digest of its code, for the terms of these methods that are not sidelight's own."""
-    terms = dict.fromkeys(term for name in names for term in Recipe.parse(name).terms)
+    terms = dict.fromkeys(term for method in methods for term in method.terms)
     return {term: digest(METHODS[term]) for term in terms if _package(METHODS[term]) != "sidelight"}
 
 
@@ -57,7 +57,7 @@ def _package(thing: Any) -> str:
 
 
 def checked(
-    folder: Path, names: Iterable[str], then: Mapping[str, str] | None, now: Mapping[str, str]
+    folder: Path, methods: Collection[MethodSpec], then: Mapping[str, str] | None, now: Mapping[str, str]
 ) -> dict[str, str]:
     """What the run is to remember: the code as it is now, and as it was of methods that are not asked for this time.
 
@@ -65,14 +65,14 @@ def checked(
     from its start.
 
     Args:
-        then, now: `own_methods` as the run was begun (None: a run of a version that did not say), and of `names`.
+        then, now: `own_methods` as the run was begun (None: a run of a version that did not say), and of `methods`.
 
     Raises:
         RunError: a method's code changed since jobs of it were finished.
     """
     if then is None:
         return dict(now)
-    asked = dict.fromkeys(term for name in names for term in Recipe.parse(name).terms)
+    asked = dict.fromkeys(term for method in methods for term in method.terms)
     changed = [term for term in asked if then.get(term) != now.get(term)]
     finished = [path.parent for path in folder.glob("jobs/[!.]*/job.json")]
     done = [term for term in _of(finished, changed).values() if UNKNOWN not in (then.get(term), now.get(term))]

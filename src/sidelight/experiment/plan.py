@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sidelight.config import Config
-from sidelight.methods import CONTROLS, Recipe, parse_methods
+from sidelight.methods import CONTROLS, MethodSpec
 from sidelight.results.job import job_id
 
 UNDECIDED = "?"
@@ -46,15 +46,18 @@ def controlled(config: Config, names: list[str]) -> list[str]:
     return [name for name in names if name not in ("best", "none")]
 
 
-def plan(config: Config, folds: int, budgets: list[float]) -> list[Job]:
+def plan(config: Config, specs: Mapping[str, MethodSpec], folds: int, budgets: list[float]) -> list[Job]:
     """Every job that is known before the first result: controls first, then methods, then named placebos.
 
-    folds: number of folds of each seed. budgets: the shares of labelled groups. Where labels were hidden, the baseline
-    with all labels is added as a reference.
+    Args:
+        config: the experiment's settings, with every default filled in.
+        specs: the methods of the experiment, parsed.
+        folds: number of folds of each seed.
+        budgets: the shares of labelled groups. Where labels were hidden, the baseline with all labels is added as a
+            reference.
     """
-    parse_methods(config.methods)
     placebo = controlled(config, config.placebo)
-    self_distilled = [m for m in controlled(config, config.self_distillation) if not Recipe.parse(m).irreplaceable]
+    self_distilled = [m for m in controlled(config, config.self_distillation) if not specs[m].no_self_distillation]
     jobs: list[Job] = []
     for seed in range(config.seed, config.seed + config.seeds):
         for fold in range(folds):
@@ -68,10 +71,13 @@ def plan(config: Config, folds: int, budgets: list[float]) -> list[Job]:
     return jobs
 
 
-def later(config: Config, jobs: Iterable[Job], best: dict[float, str]) -> list[Job]:
-    """The controls of the best method, once it is known. best: labels -> method, chosen on `select`, or UNDECIDED.
+def later(config: Config, specs: Mapping[str, MethodSpec], jobs: Iterable[Job], best: Mapping[float, str]) -> list[Job]:
+    """The controls of the best method, once it is known.
 
     A best method whose teacher a baseline cannot replace has no self-distillation.
+
+    Args:
+        best: labels -> the method that was best on the select rows, or UNDECIDED.
     """
     known = set(jobs)
     added: list[Job] = []
@@ -81,7 +87,7 @@ def later(config: Config, jobs: Iterable[Job], best: dict[float, str]) -> list[J
         for job in known:
             if job.method == "baseline" and job.control == "" and job.labels in best:
                 method = best[job.labels]
-                if control == "self" and method != UNDECIDED and Recipe.parse(method).irreplaceable:
+                if control == "self" and method != UNDECIDED and specs[method].no_self_distillation:
                     continue
                 added += [Job(method, control, job.labels, job.fold, job.seed)]
                 if control == "placebo":
@@ -91,11 +97,11 @@ def later(config: Config, jobs: Iterable[Job], best: dict[float, str]) -> list[J
     )
 
 
-def without_self_distillation(config: Config, best: Mapping[float, str]) -> list[str]:
-    """What a study that asks for it goes without, where a baseline cannot replace the best method's teacher."""
+def without_self_distillation(config: Config, specs: Mapping[str, MethodSpec], best: Mapping[float, str]) -> list[str]:
+    """Warnings that the best method has no self-distillation, because a baseline cannot replace its teacher."""
     if "best" not in config.self_distillation or set(config.self_distillation) & {"all", "none"}:
         return []
-    lacking = {m: Recipe.parse(m).irreplaceable for m in best.values() if m != UNDECIDED}
+    lacking = {m: specs[m].no_self_distillation for m in best.values() if m != UNDECIDED}
     return [
         f"no self-distillation beside {name!r}, the best method: it {reason}"
         for name, reason in lacking.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -15,7 +15,8 @@ from torch import nn
 
 from sidelight.data import Dataset
 from sidelight.data.rows import is_lazy
-from sidelight.experiment import sources
+from sidelight.experiment import code_digest
+from sidelight.methods import MethodSpec
 from sidelight.utils.machine import usable_cores
 
 Encoders = Mapping[str, Callable[[tuple[int, ...]], nn.Module]]
@@ -61,7 +62,7 @@ def made_with(environment: Mapping[str, Any]) -> dict[str, Any]:
     return {"data": environment["data"]["sha256"], **{k: dict(environment[k]) for k in ("encoders", "methods")}}
 
 
-def environment(dataset: Dataset, encoders: Encoders, methods: Sequence[str] = ()) -> dict[str, Any]:
+def environment(dataset: Dataset, encoders: Encoders, methods: Iterable[MethodSpec] = ()) -> dict[str, Any]:
     """Versions, machine, data and the user's own encoders and methods of a run."""
     data: dict[str, Any] = {"name": dataset.name, "rows": len(dataset)}
     if dataset.skipped:
@@ -72,6 +73,6 @@ def environment(dataset: Dataset, encoders: Encoders, methods: Sequence[str] = (
         "machine": {"system": platform.platform(terse=True), "processor": platform.machine(), "cores": usable_cores()},
         "data": {**data, **dataset.about, **gaps(dataset), "sha256": fingerprint(dataset)},
         "encoders": {m: _name_of(make) for m, make in encoders.items()},
-        "methods": sources.own_methods(methods),
+        "methods": code_digest.own_methods(methods),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

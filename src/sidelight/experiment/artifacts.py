@@ -1,0 +1,104 @@
+"""The files of a finished job: model, predictions, curves, similarity matrices and `job.json`."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from sidelight.data.batch import Batch
+from sidelight.data.dataset import row_values
+from sidelight.errors import RunError, SidelightWarning
+from sidelight.experiment.evaluate import Evaluation
+from sidelight.experiment.plan import Job
+from sidelight.export.file import write_description
+from sidelight.losses.structural import cosine_similarity_matrix
+from sidelight.methods import Method
+from sidelight.networks.network import Network, gathered
+from sidelight.results.job import changed_files, read_record, write_record
+from sidelight.results.store import write_folder_atomic
+from sidelight.training import History
+from sidelight.utils.tensorfile import read_metadata, write_tensors
+
+DESCRIPTION = "model.json"
+"""Beside a model, for people: nothing reads it."""
+CHOSEN_EPOCHS = frozenset({0, 1, 2, 5, 10, 20, 40, 80, 160, 320})
+
+
+class Similarities:
+    """Cosine similarity of the fused embeddings of a fixed probe batch, at chosen epochs (PKDOT Fig. 5).
+
+    Called by the loop with the method and the number of finished epochs.
+    """
+
+    def __init__(self, probe: Batch):
+        self.probe = probe
+        self.matrices: dict[str, Tensor] = {}
+
+    def __call__(self, method: Method, epoch: int) -> None:
+        if epoch in CHOSEN_EPOCHS:
+            self.add(method.export(), epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.matrices)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.matrices = dict(state)
+
+    def add(self, network: Network, epoch: int) -> None:
+        embedding = gathered(network, self.probe, torch.arange(len(self.probe)), lambda output: output.embedding)
+        self.matrices[f"epoch_{epoch:04d}"] = cosine_similarity_matrix(embedding).half()
+
+
+def store_job(folder: Path, job: Job, evaluation: Evaluation, history: History, similarities: Similarities) -> None:
+    """Write a job's folder under a temporary name, and rename it when it is whole."""
+    with write_folder_atomic(folder / "jobs" / job.id) as place:
+        evaluation.student.save(place / "model.safetensors")
+        evaluation.predictions.to_csv(place / "predictions.csv", index=False, float_format="%.6g")
+        pd.DataFrame(history.epochs).to_csv(place / "curves.csv", index=False)
+        truth = similarities.probe.truth
+        values = row_values(truth.numpy() if isinstance(truth, Tensor) else truth)
+        order = torch.from_numpy(np.ascontiguousarray(values))
+        write_tensors(place / "similarity.safetensors", {**similarities.matrices, "group": order}, finite=False)
+        if evaluation.examples:
+            write_tensors(place / "examples.safetensors", evaluation.examples)
+        record = {
+            "job": vars(job),
+            "select": history.best_score,
+            "best_epoch": history.best_epoch,
+            "stopped_epoch": len(history.epochs),
+            **evaluation.facts,
+        }
+        write_record(place, record)
+
+
+def is_stored(folder: Path, job: Job) -> bool:
+    """Whether a job is stored as it was written; what is left of a damaged one is removed, and named in a warning.
+
+    The readable copy of the model's description is written again where it alone is damaged.
+    """
+    place = folder / "jobs" / job.id
+    if not place.exists():
+        return False
+    try:
+        changed = changed_files(place, read_record(place))
+        model = place / "model.safetensors"
+        if changed == [DESCRIPTION]:
+            write_description(model)
+            changed = []
+        elif not changed:
+            read_metadata(model)
+        if not changed:
+            return True
+        reason = f"{place / changed[0]} is missing, or not what was stored."
+    except RunError as error:
+        reason = str(error)
+    warnings.warn(f"{reason} The job is trained again.", SidelightWarning, stacklevel=2)
+    shutil.rmtree(place, ignore_errors=True) if place.is_dir() else place.unlink()
+    return False

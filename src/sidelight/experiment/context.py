@@ -1,0 +1,87 @@
+"""One job's view of the models of its fold: what `TrainingContext` promises to methods."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from torch import nn
+
+from sidelight.config import Config
+from sidelight.data.batch import Batch
+from sidelight.experiment.models import FoldModels
+from sidelight.experiment.plan import Job
+from sidelight.methods import Method, Teacher
+from sidelight.methods.context import FusionChoice
+from sidelight.methods.teacher_outputs import TeacherOutputs
+from sidelight.networks.hallucination import freeze
+from sidelight.networks.network import Network, Output
+from sidelight.tasks import Task
+
+
+class JobContext:
+    """A `TrainingContext`: the rows that one job may see, and networks trained on those rows."""
+
+    def __init__(self, models: FoldModels, job: Job):
+        self.models, self.job = models, job
+        self.config: Config = models.config
+        self.task: Task = models.data.task_of(job.labels)
+        self.available, self.privileged = models.data.available, models.data.privileged
+
+    # A `TrainingContext` documents these.
+
+    def seed(self) -> None:
+        self.models.build.seed()
+
+    def rows(self, part: str = "train") -> Batch:
+        return self.models.rows(self.job, part)
+
+    def network(
+        self, reads: Sequence[str], hallucinators: Mapping[str, nn.Module] | None = None, fusion: FusionChoice = ""
+    ) -> Network:
+        return self.models.build.network(reads, hallucinators, fusion)
+
+    def trained(self, reads: Sequence[str]) -> Network:
+        return self.models.trained(self.job, reads)
+
+    def student(
+        self, start: Network, hallucinate: str | Mapping[str, nn.Module] = "", fusion: FusionChoice = ""
+    ) -> Network:
+        if hallucinate == "t-net":
+            hallucinate = {m: freeze(copy.deepcopy(tnet)) for m, tnet in self.models.tnets(self.job).items()}
+        elif hallucinate == "encoder":
+            hallucinate = self.hallucination_networks(start)
+        slots = None if isinstance(hallucinate, str) else hallucinate
+        return self.models.build.student(start, slots, fusion)
+
+    def hallucination_networks(self, start: Network, target: Network | None = None) -> dict[str, nn.Module]:
+        return self.models.build.hallucination_networks(start, target)
+
+    def translation_networks(self, start: Network) -> dict[str, nn.Module]:
+        return self.models.build.translation_networks(start)
+
+    def outputs(self, network: Network, part: str = "train") -> Output:
+        return self.models.outputs(self.job, network, part)
+
+    def teacher_outputs(self, network: Network, part: str = "train") -> TeacherOutputs:
+        return self.models.teacher_outputs(self.job, network, part)
+
+    def fit(self, method: Method, stage: str) -> None:
+        self.models.fit(self.job, method, stage)
+
+    # What a sum of losses needs beside that.
+
+    def teacher_job(self) -> Job:
+        """The job whose network teaches: the fold's teacher, or its baseline for the control "self"."""
+        if self.job.control == "self":
+            return replace(self.job, method="baseline", control="")
+        return replace(self.job, method="teacher")
+
+    def teacher(self, crossfit: bool = False) -> Teacher:
+        """The outputs of the teaching network on the train rows, or of its cross-fitted siblings."""
+        return self.models.teacher(self.teacher_job(), crossfit)
+
+    def teacher_on(self, members: Sequence[str]) -> Teacher:
+        """A teacher on the available modalities and some privileged ones, of the rows that have one of the latter."""
+        return self.models.teacher_on(self.job, members)

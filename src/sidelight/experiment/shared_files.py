@@ -1,0 +1,68 @@
+"""Files of `shared/`, which several jobs of a run use: T-Nets, branches, and outputs of cross-fitted teachers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from sidelight.errors import RunError, SidelightWarning
+from sidelight.utils.tensorfile import read_tensors, write_tensors
+
+
+class SharedFiles:
+    """The files of `shared/`, each written once and read by every job that needs it.
+
+    Args:
+        folder: the run folder.
+        data: the digest of the data; a file that was made of other data is made again.
+    """
+
+    def __init__(self, folder: Path, data: str):
+        self.folder, self.data = folder / "shared", data
+
+    def path(self, name: str) -> Path:
+        return self.folder / f"{name}.safetensors"
+
+    def write(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        write_tensors(self.path(name), tensors, {"name": name, "data": self.data})
+
+    def read(self, name: str) -> dict[str, Tensor] | None:
+        """The tensors stored under a name; None where there are none, or with a warning where they cannot be used."""
+        file = self.path(name)
+        if not file.exists():
+            return None
+        try:
+            tensors, metadata = read_tensors(file, mend="It is made again.")
+        except RunError as error:
+            warnings.warn(str(error), SidelightWarning, stacklevel=2)
+            return None
+        # Files of earlier versions have no metadata to compare.
+        if metadata and metadata != {"name": name, "data": self.data}:
+            warnings.warn(
+                f"{file} was made as {metadata.get('name')!r}, or of other data. It is made again.",
+                SidelightWarning,
+                stacklevel=2,
+            )
+            return None
+        return tensors
+
+    def train_once(self, module: nn.Module, name: str, train: Callable[[], object]) -> None:
+        """Load the module's stored weights, or train it and store them.
+
+        Raises:
+            RunError: the stored weights are of another network.
+        """
+        stored = self.read(name)
+        if stored is None:
+            train()
+            self.write(name, dict(module.state_dict()))
+            return
+        try:
+            module.load_state_dict(stored)
+        except RuntimeError as error:
+            raise RunError(
+                f"{self.path(name)} is of another network: {error}. Delete it to train this one again."
+            ) from error

@@ -1,0 +1,23 @@
+"""Methods of several stages: online, adversarial, or with networks beside the student."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sidelight.methods.base import Method, MethodInfo
+from sidelight.methods.context import TrainingContext
+
+
+class MultiStageMethod(MethodInfo, Method):
+    """A method of several stages, not a sum of losses: online, adversarial, or with networks beside the student.
+
+    A subclass writes `build`. The keyword arguments of `build` that have defaults are the method's settings
+    (`options.<name>.<argument>`).
+    """
+
+    hallucinates: ClassVar[str] = ""
+
+    @classmethod
+    def build(cls, context: TrainingContext) -> Method:
+        """Train the earlier stages with `context.fit`, and return the method of the last stage."""
+        raise TypeError(f"{cls.__name__} must define build()")

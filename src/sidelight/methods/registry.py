@@ -1,0 +1,45 @@
+"""The methods by name."""
+
+from __future__ import annotations
+
+from sidelight.methods.adversarial import ADMD
+from sidelight.methods.amid import AMID
+from sidelight.methods.contrastive import CCL, CRCD, CRD, GMC, NCE
+from sidelight.methods.distillation import DistillationLoss
+from sidelight.methods.hallucinated import CMKD, DASK, MERS
+from sidelight.methods.hints import Autoencoder, FitNet
+from sidelight.methods.multi_stage import MultiStageMethod
+from sidelight.methods.osmd import OSMD
+from sidelight.methods.pointwise import KL, MSE, Cosine
+from sidelight.methods.relational import MMD, PKT, RKD, SP
+from sidelight.methods.structural import PKDOT, PKDOTReleased, PKDOTSidelight
+from sidelight.methods.translation import MTNet
+
+METHODS: dict[str, type[DistillationLoss] | type[MultiStageMethod]] = {
+    "kl": KL,
+    "mse": MSE,
+    "cosine": Cosine,
+    "fitnet": FitNet,
+    "rkd": RKD,
+    "sp": SP,
+    "pkt": PKT,
+    "mmd": MMD,
+    "nce": NCE,
+    "crd": CRD,
+    "crcd": CRCD,
+    "ccl": CCL,
+    "gmc": GMC,
+    "autoencoder": Autoencoder,
+    "mers": MERS,
+    "cmkd": CMKD,
+    "dask": DASK,
+    "admd": ADMD,
+    "mtnet": MTNet,
+    "amid": AMID,
+    "osmd": OSMD,
+    "pkdot": PKDOT,
+    "pkdot-released": PKDOTReleased,
+    "pkdot-sidelight": PKDOTSidelight,
+}
+CONTROLS = ("baseline", "teacher")
+"""The controls of every comparison. They are added to each run, so `methods` does not name them."""

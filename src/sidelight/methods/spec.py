@@ -1,0 +1,160 @@
+"""How the name of a method in an experiment is read, and checked against the experiment before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sidelight.config import Config
+from sidelight.config.io import read_arguments
+from sidelight.errors import ConfigError, unknown
+from sidelight.methods.distillation import DistillationLoss, shared_part
+from sidelight.methods.multi_stage import MultiStageMethod
+from sidelight.methods.ranges import check_ranges
+from sidelight.methods.registry import CONTROLS, METHODS
+from sidelight.methods.teacher_sets import teacher_sets
+from sidelight.tasks import Task
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method's name, parsed: the losses that it sums, and whether its teacher is cross-fitted.
+
+    Attributes:
+        name: the name in the experiment, such as "pkdot+kl@crossfit".
+        terms: the registered names that it joins, such as ("pkdot", "kl").
+        crossfit: whether each row is taught by a teacher that was not trained on the row's group.
+    """
+
+    name: str
+    terms: tuple[str, ...]
+    crossfit: bool
+
+    @classmethod
+    def parse(cls, name: str) -> MethodSpec:
+        """Parse a name such as `kl`, `pkdot+kl` or `pkdot+kl@crossfit`.
+
+        Raises:
+            ConfigError: an unknown term or suffix, a term given twice, or a control.
+        """
+        body, at, suffix = name.partition("@")
+        if at and suffix != "crossfit":
+            raise ConfigError(unknown("method suffix", "@" + suffix, ["@crossfit"]))
+        terms = tuple(body.split("+"))
+        for term in terms:
+            if term in CONTROLS:
+                raise ConfigError(f"{term!r} is part of every comparison; leave it out of `methods`.")
+            if term not in METHODS:
+                raise ConfigError(unknown("method", term, METHODS))
+        multi_stage = [t for t in terms if issubclass(METHODS[t], MultiStageMethod)]
+        if multi_stage and (len(terms) > 1 or suffix):
+            raise ConfigError(
+                f"{multi_stage[0]!r} is a method of several stages: it cannot be joined with '+' or cross-fitted."
+            )
+        if len(set(terms)) < len(terms):
+            raise ConfigError(f"method {name!r} names a term twice; set its weight instead.")
+        return cls(name, terms, bool(suffix))
+
+    @property
+    def multi_stage(self) -> bool:
+        """Whether it is a method of several stages, not a sum of losses."""
+        return issubclass(METHODS[self.terms[0]], MultiStageMethod)
+
+    @property
+    def no_self_distillation(self) -> str:
+        """Why a baseline cannot replace its teacher, as a verb phrase; "" where it can."""
+        for name in self.terms:
+            method = METHODS[name]
+            if issubclass(method, MultiStageMethod):
+                return "has stages of its own and no teacher to replace"
+            if method.compares_privileged:
+                which = f" ({name!r} does)" if len(self.terms) > 1 else ""
+                return f"compares privileged features{which}, and a baseline as its teacher has none"
+        return ""
+
+    def losses(self, config: Config, task: Task) -> dict[str, DistillationLoss]:
+        """Term name -> the loss with the experiment's settings.
+
+        Raises:
+            ConfigError: a loss has no meaning for the task.
+        """
+        made = {}
+        for name in self.terms:
+            method = METHODS[name]
+            assert issubclass(method, DistillationLoss)
+            made[name] = method.from_config(config, **options_of(name, config))
+            made[name].check(task, name)
+        return made
+
+    def hallucinates(self, config: Config) -> str:
+        """What fills the student's privileged slots: "" (it has none), "t-net" or "encoder"."""
+        choice = config.student.hallucinate
+        if choice != "auto":
+            return "" if choice == "no" else choice
+        wanted = [METHODS[term].hallucinates for term in self.terms]
+        return "encoder" if "encoder" in wanted else "t-net" if "t-net" in wanted else ""
+
+    def check(self, config: Config, task: Task, shapes: Mapping[str, Sequence[int]]) -> None:
+        """Check the method against an experiment, before anything is trained.
+
+        Args:
+            config: the settings, with every default filled in.
+            shapes: modality -> the shape of one row.
+
+        Raises:
+            ConfigError: the task, the settings or these shapes have no meaning for the method.
+        """
+        if self.multi_stage:
+            METHODS[self.name].refuse(task, self.name)
+            options_of(self.name, config)
+        else:
+            self.losses(config, task)
+            if teacher_sets(config) and self.crossfit:
+                raise ConfigError(f"method {self.name!r} is cross-fitted, which teachers of teacher.sets cannot be.")
+        for name in self.terms:
+            METHODS[name].check_experiment(name, config, task, shapes)
+        self._check_gradnorm(config)
+
+    def _check_gradnorm(self, config: Config) -> None:
+        """GradNorm needs weights that every term reaches."""
+        if config.balance.kind != "gradnorm" or self.multi_stage:
+            return
+        reached = [method.reaches for t in self.terms if issubclass(method := METHODS[t], DistillationLoss)]
+        if not shared_part(reached, self.hallucinates(config) == "encoder", not config.student.freeze):
+            where = " and ".join(dict.fromkeys(reached))
+            frozen = ", and student.freeze keeps the encoders" if config.student.freeze else ""
+            raise ConfigError(
+                f"balance.kind=gradnorm: the terms of method {self.name!r} share no weight that is trained (they reach "
+                f"the student's {where}{frozen}). Set balance.kind=fixed or target-ratio."
+            )
+
+
+def parse_methods(names: Iterable[str]) -> dict[str, MethodSpec]:
+    """Name -> its spec, each name once, in order."""
+    return {name: MethodSpec.parse(name) for name in names}
+
+
+def options_of(name: str, config: Config) -> dict[str, Any]:
+    """The settings `options.<name>.*` of one registered method, checked against its signature and its ranges."""
+    method, values = METHODS[name], config.options.get(name, {})
+    if method.section and values:
+        raise ConfigError(f"options.{name}: the settings of {name} are called {method.section}.{next(iter(values))}.")
+    signature = method.build if issubclass(method, MultiStageMethod) else method
+    settings = read_arguments(signature, values, f"options.{name}")
+    check_ranges(f"options.{name}", method.ranges, settings)
+    return settings
+
+
+def check_options(config: Config) -> None:
+    """Check every `options.<name>.*` of the settings.
+
+    Raises:
+        ConfigError: a method that does not exist, or a setting that it does not have.
+    """
+    for name, values in config.options.items():
+        if name not in METHODS:
+            raise ConfigError(unknown("method of options", name, METHODS))
+        if not isinstance(values, dict):
+            raise ConfigError(f"options.{name}: expected settings, e.g. options.{name}.weight=0.5, not {values!r}.")
+        options_of(name, config)
