@@ -120,8 +120,7 @@ def build(schema: type[T], flat: Mapping[str, Any]) -> T:
         if name in known:
             _check_value(known[name], value)
     values = {name: _prepare(known[name], value) for name, value in flat.items() if name in known}
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(schema)
+    parser = _parser(schema)
     try:
         made = schema(**vars(parser.instantiate(parser.parse_object(values))))
     except (jsonargparse.ArgumentError, TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -133,6 +132,16 @@ def build(schema: type[T], flat: Mapping[str, Any]) -> T:
         if name not in known:
             _put(made, find(cast(type, schema), name), value)
     return made
+
+
+@cache
+def _parser(schema: type) -> Any:
+    """The parser of a schema's values; it keeps nothing of what it has read."""
+    import jsonargparse
+
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(schema)
+    return parser
 
 
 def _put(made: Any, setting: Setting, value: Any) -> None:

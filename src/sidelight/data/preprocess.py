@@ -18,7 +18,7 @@ from sidelight.data.overflow import overflowed
 from sidelight.data.pixels import CLIP, standardised
 from sidelight.data.rows import is_lazy, name_row
 from sidelight.data.seen import Seen
-from sidelight.data.statistics import STANDARD, window_statistics
+from sidelight.data.statistics import STANDARD, statistics_width, window_statistics
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
 from sidelight.video.augment import STATISTICS
 
@@ -62,7 +62,7 @@ class Plan:
         """A row's shape afterwards."""
         if not self.statistics:
             return self.shape
-        return tuple(window_statistics(torch.zeros(1, *self.shape, device="meta"), None, self.statistics).shape[1:])
+        return (statistics_width(self.channels, self.statistics),)
 
 
 class Preprocessor(nn.Module):

@@ -101,6 +101,26 @@ _SIMPLE = {
 PARTS = (*_SIMPLE, "spectrum", "magnitude")
 
 
+_EACH = {"moments": 2, "range": 2, "change": 2, "trend": 1, "quartiles": 3, "spectrum": BINS}
+"""Values that each part has of a channel."""
+
+
+def statistics_width(channels: int, parts: Sequence[str]) -> int:
+    """D, the length of the vectors that `window_statistics` makes of signals with so many channels.
+
+    Raises ConfigError for a part that is none.
+    """
+    _check_parts(parts)
+    of_each = sum(_EACH.get(part, 0) for part in parts)
+    return (channels + ("magnitude" in parts and channels > 1)) * of_each
+
+
+def _check_parts(parts: Sequence[str]) -> None:
+    for part in parts:
+        if part not in PARTS:
+            raise ConfigError(unknown("window statistic", part, PARTS))
+
+
 def window_statistics(
     x: Tensor, length: Tensor | None = None, parts: Sequence[str] = STANDARD, window: int | None = None
 ) -> Tensor:
@@ -111,9 +131,7 @@ def window_statistics(
     channels as one more channel. window: the steps of a full window, if x is cut shorter or padded longer; a row's
     statistics do not depend on its padding. Raises ConfigError for another part.
     """
-    for part in parts:
-        if part not in PARTS:
-            raise ConfigError(unknown("window statistic", part, PARTS))
+    _check_parts(parts)
     if "magnitude" in parts and x.shape[2] > 1:
         x = torch.cat([x, x.square().sum(2, keepdim=True).sqrt()], 2)
     if length is None:

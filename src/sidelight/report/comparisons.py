@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from sidelight.report.style import COLOUR, WIDTH, figure, finish, quiet, role_colour
-from sidelight.results import Comparison, budget, budgets, compare
-from sidelight.results.comparison import BASELINE, TEACHER, Budget
+from sidelight.results import Comparison
+from sidelight.results.comparison import BASELINE, TEACHER
 from sidelight.results.printing import plus_minus
 from sidelight.results.units import metric_name, unit
 
 
-def forest(results: pd.DataFrame, c: Comparison, narrow: bool) -> Markup:
+def forest(c: Comparison, narrow: bool) -> Markup:
     """Paired differences to the baseline, one dot per fold × seed, with mean and interval; a row per method.
 
     narrow: for phones, with the names above their rows instead of left of them.
     """
-    b, u = budget(results, c.labels, c.metric), unit(c.metric)
+    u = unit(c.metric)
     names = [n for n, row in c.rows.items() if n != BASELINE and row.difference.n]
     if not names:
         return Markup()
@@ -31,7 +31,7 @@ def forest(results: pd.DataFrame, c: Comparison, narrow: bool) -> Markup:
         axes.axvspan(-c.rope * u.factor, c.rope * u.factor, color=COLOUR["wash"], zorder=0, linewidth=0)
         axes.axvline(0, color=COLOUR["baseline"], linewidth=1, zorder=1)
         for y, name in enumerate(names):
-            _row(axes, b, c, name, y, narrow)
+            _row(axes, c, name, y, narrow)
         axes.set_ylim(len(names) - 0.45, -0.7 if narrow else -0.45)
         axes.set_yticks([] if narrow else range(len(names)), [] if narrow else [label(n) for n in names])
         for tick, name in zip(axes.get_yticklabels(), names):
@@ -45,9 +45,9 @@ def forest(results: pd.DataFrame, c: Comparison, narrow: bool) -> Markup:
         return finish(fig, f"forest-{c.labels:g}-{'narrow' if narrow else 'wide'}", says)
 
 
-def _row(axes: Axes, b: Budget, c: Comparison, name: str, y: float, narrow: bool) -> None:
+def _row(axes: Axes, c: Comparison, name: str, y: float, narrow: bool) -> None:
     u, row, colour = unit(c.metric), c.rows[name], role_colour(name, c.best)
-    pairs = b.pairs(name, BASELINE)
+    pairs = c.budget.pairs(name, BASELINE)
     d = (pairs[name] - pairs[BASELINE]).dropna().to_numpy(dtype=np.float64) * u.factor
     jitter = np.random.default_rng(len(d)).uniform(0.2, 0.34, len(d))
     axes.scatter(d, y + jitter, s=14, color=colour, alpha=0.5, linewidths=0, zorder=3)
@@ -70,10 +70,10 @@ def label(name: str) -> str:
     return f"{control} of {method}" if control else method
 
 
-def budget_curve(results: pd.DataFrame) -> Markup:
+def budget_curve(found: Sequence[Comparison]) -> Markup:
     """Mean score over the share of labelled groups; bars: the interval of the best one's difference to the baseline."""
-    shares = budgets(results)
-    comparisons = {share: compare(results, share) for share in shares}
+    comparisons = {c.labels: c for c in found}
+    shares = [*comparisons]
     metric, best = comparisons[shares[0]].metric, comparisons[shares[0]].best
     u = unit(metric)
     names = list(dict.fromkeys(n for c in comparisons.values() for n, r in c.rows.items() if r.role != "reference"))

@@ -14,11 +14,11 @@ from sidelight.report import comparisons, outcomes, structure, training
 from sidelight.report.stored import Stored
 from sidelight.report.style import PALETTE, role_colour
 from sidelight.report.subsets import Subsets, subsets
-from sidelight.results import Comparison, Interval, Row, budget, budgets, compare, metric_columns, sentence, verdict
+from sidelight.results import Comparison, Interval, Row, budgets, compare, metric_columns, verdict
 from sidelight.results.chance import DESCRIBED
 from sidelight.results.comparison import BASELINE, BLOCKS, COUNTED, TEACHER
 from sidelight.results.units import Unit, labels_phrase, metric_name, number, percent, unit
-from sidelight.results.verdict import span
+from sidelight.results.verdict import say, span
 
 VERDICTS = {
     "better": "helps",
@@ -137,10 +137,10 @@ def render(stored: Stored) -> str:
         "progress": stored.progress,
         "unfinished": unfinished,
         "jobs": len(results),
-        "sections": [section(results, c) for c in comparisons_],
+        "sections": [section(results, c, alone=len(comparisons_) == 1) for c in comparisons_],
         "main": main,
         "several": len(comparisons_) > 1,
-        "curve": comparisons.budget_curve(results) if len(comparisons_) > 1 else None,
+        "curve": comparisons.budget_curve(comparisons_) if len(comparisons_) > 1 else None,
         "evidence": [evidence(stored, c) for c in comparisons_],
         "task": stored.task,
         "caveats": caveats(comparisons_, unfinished),
@@ -229,15 +229,15 @@ def _labels_kept(stored: Stored) -> str:
     return text + "; select rows keep theirs and choose epochs"
 
 
-def section(results: pd.DataFrame, c: Comparison) -> Section:
+def section(results: pd.DataFrame, c: Comparison, alone: bool) -> Section:
+    """alone: there is no other label budget."""
     u = unit(c.metric)
     kind = verdict(c.rows[c.best]) if c.best is not None and BASELINE in c.rows else "unknown"
     others = [m for m in metric_columns(results) if m != c.metric]
-    stored = budget(results, c.labels, c.metric)
-    table = [[name, *(unit(m).score(stored.mean(name, m)) for m in others)] for name in c.rows]
+    table = [[name, *(unit(m).score(c.budget.mean(name, m)) for m in others)] for name in c.rows]
     return Section(
         heading=labels_phrase(c.labels),
-        sentence=sentence(results, c.labels),
+        sentence=say(c, alone),
         kind=kind,
         verdict=VERDICTS[kind],
         lines=[line(name, row, c, u) for name, row in c.rows.items()],
@@ -247,8 +247,8 @@ def section(results: pd.DataFrame, c: Comparison) -> Section:
         remarks=[remark.text for remark in c.remarks],
         counted=c.counted,
         dots={"pairs": "fold and seed", "folds": "fold, averaged over seeds", "seeds": "seed"}[c.counted],
-        wide=comparisons.forest(results, c, narrow=False),
-        narrow=comparisons.forest(results, c, narrow=True),
+        wide=comparisons.forest(c, narrow=False),
+        narrow=comparisons.forest(c, narrow=True),
         others=[("", [metric_name(m) for m in others])] + [(r[0], r[1:]) for r in table] if others else [],
     )
 

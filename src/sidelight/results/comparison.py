@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -127,9 +127,14 @@ class Budget:
     def _side_by_side(self, *names: str) -> pd.DataFrame:
         return pd.DataFrame({n: self.rows[n][self.metric] * self.sign for n in names})
 
-    def difference(self, name: str, other: str, level: float = LEVEL) -> Interval:
-        """Mean paired difference name − other with its corrected interval; positive is better."""
-        pairs = self.pairs(name, other)
+    def difference(
+        self, name: str, other: str, level: float = LEVEL, pairs: pd.DataFrame | None = None
+    ) -> Interval:
+        """Mean paired difference name − other with its corrected interval; positive is better.
+
+        pairs: `self.pairs(name, other)`, where the caller has it already.
+        """
+        pairs = self.pairs(name, other) if pairs is None else pairs
         interval = nadeau_bengio(_difference(pairs, name, other), *_sizes(pairs), level=level)
         return interval._replace(dropped=self.missing(name, other))
 
@@ -192,7 +197,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The rows of one label budget, by name, in the order of the table.
+    """The rows of one label budget, by name, in the order of the table; `budget` holds the jobs they were made of.
 
     note: what the protocol limits. chance: the metric's mean for answers that read no input, on the same test rows (NaN
     where it is not known). remarks: what makes the comparison say less than its numbers do.
@@ -203,6 +208,7 @@ class Comparison:
     rope: float
     level: float
     best: str | None
+    budget: Budget = field(repr=False)
     rows: dict[str, Row] = field(default_factory=dict)
     protocol: str = ""
     note: str = ""
@@ -233,7 +239,7 @@ def compare(
     doubts = remarks(b, lead, level, b.metric == primary_metric(results))
     note = NOTES.get(b.protocol, "")
     return Comparison(
-        b.metric, b.labels, rope, level, best, rows, b.protocol, note, b.sign, b.task, chance, doubts
+        b.metric, b.labels, rope, level, best, b, rows, b.protocol, note, b.sign, b.task, chance, doubts
     )  # fmt: skip
 
 
@@ -262,7 +268,7 @@ def table(
     """
     c = compare(results, labels, metric, rope, level)
     frame = pd.DataFrame.from_dict({name: flat(row) for name, row in c.rows.items()}, orient="index")
-    frame.attrs = {k: v for k, v in asdict(c).items() if k != "rows"}
+    frame.attrs = {f.name: getattr(c, f.name) for f in fields(c) if f.name not in ("rows", "budget")}
     return frame
 
 
@@ -287,7 +293,7 @@ def _row(b: Budget, name: str, best: bool, rope: float, level: float) -> Row:
     p = Probabilities(math.nan, math.nan, math.nan)
     if name != BASELINE and BASELINE in b.rows:
         pairs = b.pairs(name, BASELINE)
-        difference = b.difference(name, BASELINE, level)
+        difference = b.difference(name, BASELINE, level, pairs)
         p = correlated_t(_difference(pairs, name, BASELINE), *_sizes(pairs), rope=rope)
         if method != TEACHER and TEACHER in b.rows:
             three = b.pairs(name, BASELINE, TEACHER)

@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from sidelight.results.chance import DESCRIBED
-from sidelight.results.comparison import BASELINE, LEVEL, OFFICIAL, ROPE, Comparison, Row, compare
+from sidelight.results.comparison import BASELINE, LEVEL, OFFICIAL, ROPE, Comparison, Row, budgets, compare
 from sidelight.results.statistics import Interval
 from sidelight.results.units import Unit, labels_phrase, metric_name, percent, unit
-from sidelight.results.verdict import sentence
+from sidelight.results.verdict import say, sentence
 
 SD, ODDS, GAP, EFFECT, SECONDS = "sd", "better/\nequal/worse", "gap\nclosed", "privileged\neffect", "s"
 COLUMNS = ["mean", SD, "vs baseline\n", ODDS, GAP, EFFECT, SECONDS, "n"]
@@ -54,7 +54,7 @@ def print_table(
     console.print(Text(heading, style="bold"))
     console.print(out)
     console.print(Text(legend(c, kept), style="dim"))
-    console.print(Text(sentence(results, labels, rope, level, metric)))
+    console.print(Text(say(c, alone=len(budgets(results)) == 1)))
     for remark in c.remarks:
         console.print(Text(f"! {remark.text}"))
 

@@ -14,7 +14,6 @@ from sidelight.results.comparison import (
     ROPE,
     Comparison,
     Row,
-    budget,
     budgets,
     compare,
     flat,
@@ -53,13 +52,15 @@ def sentence(
     """One sentence on the method that is best on the select rows: does it help, and does its placebo do as well?"""
     if not len(results) or not metric_columns(results):
         return "No job has finished yet, so nothing can be compared."
-    c = compare(results, labels, metric, rope, level)
-    if c.labels >= 1 and len(budgets(results)) == 1:
-        return say(c)
-    return f"With {labels_phrase(c.labels)}, {say(c)}"
+    return say(compare(results, labels, metric, rope, level), alone=len(budgets(results)) == 1)
 
 
-def say(c: Comparison) -> str:
+def say(c: Comparison, alone: bool = False) -> str:
+    """The sentence of a comparison. alone: it is the only label budget, so that "with all labels" goes without saying."""
+    return _said(c) if alone and c.labels >= 1 else f"With {labels_phrase(c.labels)}, {_said(c)}"
+
+
+def _said(c: Comparison) -> str:
     """The sentence without its opening words on the label budget."""
     if c.best is None or BASELINE not in c.rows:
         lacking = "baseline" if c.best is not None else "distillation method"
@@ -140,17 +141,16 @@ def summary(results: pd.DataFrame, rope: float = ROPE, level: float = LEVEL) -> 
     metrics = metric_columns(results)
     if not len(results) or not metrics:
         return out
-    primary = primary_metric(results)
+    primary, shares = primary_metric(results), budgets(results)
     out |= {"metric": primary, "higher_is_better": sign(primary, results.attrs.get("higher_is_better", {})) > 0}
-    for labels in budgets(results):
+    for labels in shares:
         c = compare(results, labels, primary, rope, level)
-        stored = budget(results, labels, primary)
         rows = [
             {"name": name, **{k: _plain(v) for k, v in flat(row).items()}}
-            | {"metrics": {m: _plain(stored.mean(name, m)) for m in metrics}}
+            | {"metrics": {m: _plain(c.budget.mean(name, m)) for m in metrics}}
             for name, row in c.rows.items()
         ]
-        text = sentence(results, labels, rope, level)
+        text = say(c, alone=len(shares) == 1)
         kind = verdict(c.rows[c.best]) if c.best is not None else "unknown"
         out["budgets"].append(
             {"labels": labels, "best": c.best, "verdict": kind, "sentence": text, "note": c.note}
