@@ -29,7 +29,7 @@ from small import curves, differing, fold_models, make_data, outcome, study
 from support import AVAILABLE, PRIVILEGED, make_network, make_rows, task_of, trained_teacher
 
 pytestmark = pytest.mark.filterwarnings("ignore:k=.* anchors:UserWarning", "ignore:transport:UserWarning")
-QUESTION = {"training": {"epochs": 2, "patience": 2, "batch_size": 16}}
+QUESTION = {"training": {"epochs": 1, "patience": 1, "batch_size": 16}}
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +68,16 @@ def test_vectors_and_small_maps_are_kept(data, tmp_path, monkeypatch):
     assert isinstance(parts_of(tmp_path / "large", data, "kl").teacher().outputs, OnlineOutputs)
 
 
-@pytest.mark.parametrize("control", ["", "placebo"])
-@pytest.mark.parametrize("crossfit", [False, True])
+@pytest.mark.parametrize(
+    ("control", "crossfit"),
+    [("", False), ("placebo", True), *(pytest.param(*x, marks=pytest.mark.slow) for x in (("", True), ("placebo", False)))],
+)
 def test_a_live_teacher_says_what_would_be_kept(control, crossfit, data, tmp_path, monkeypatch):
     """Of rows without a privileged modality too; a placebo's of permuted rows; of each part its own teacher."""
-    kept = parts_of(tmp_path / "kept", data, "kl", control).teacher(crossfit)
+    few = {"teacher": {"crossfit": 3}}
+    kept = parts_of(tmp_path / "kept", data, "kl", control, **few).teacher(crossfit)
     monkeypatch.setattr(models_module, "MAPS_IN_MEMORY", 0)
-    parts = parts_of(tmp_path / "live", data, "kl", control)
+    parts = parts_of(tmp_path / "live", data, "kl", control, **few)
     for _ in ("trained", "read back"):
         live = parts.teacher(crossfit)
         rows = torch.tensor([3, 40, 1, 17, 22, 9])
@@ -83,7 +86,7 @@ def test_a_live_teacher_says_what_would_be_kept(control, crossfit, data, tmp_pat
         assert close(live(batch), kept(batch))
         assert (live.teacher_fold is None) is not crossfit
         assert not crossfit or torch.equal(live.teacher_fold, kept.teacher_fold)
-        parts = parts_of(tmp_path / "live", data, "kl", control)
+        parts = parts_of(tmp_path / "live", data, "kl", control, **few)
 
 
 def test_a_term_that_needs_every_row_is_refused(data, tmp_path, nothing_kept):
@@ -149,6 +152,7 @@ def test_no_map_of_every_row_is_held(method, data, tmp_path, monkeypatch):
 
 def test_a_resumed_run_is_the_same_to_the_bit(data, tmp_path, nothing_kept):
     asked = QUESTION | {"methods": ["mse@crossfit", "pkdot", "osmd"], "placebo": ["osmd"], "teacher": {"crossfit": 2}}
+    asked |= {"protocol": "official"}
     study(tmp_path / "whole", data, **asked)
     shutil.copytree(tmp_path / "whole", tmp_path / "again")
     for lost in (tmp_path / "again" / "jobs").glob("*-f0-*"):
