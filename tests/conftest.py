@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import os
 import sys
+from io import StringIO
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")  # before anything imports torch or numpy
@@ -29,8 +31,29 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are made and not drawn, which is most of a page's time: for tests of what the page says beside them."""
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: file.write('<svg viewBox="0 0 1 1"></svg>'))
+
+
+@pytest.fixture
+def texts_of_figures(monkeypatch):
+    """Of figures only the texts are written, and nothing is drawn."""
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    def texts(self: Figure, file: StringIO, **_: object) -> None:
+        said = [html.escape(t.get_text()) for t in self.findobj(Text)]
+        file.write(f'<svg viewBox="0 0 1 1">{"".join(f"<text>{t}</text>" for t in said)}</svg>')
+
+    monkeypatch.setattr(Figure, "savefig", texts)
+
+
+@pytest.fixture
 def drawn(monkeypatch):
-    """A study of this test draws its page as it does for users. (`write_report(study.folder)` always does.)"""
+    """A study of this test writes its page as it does for users. (`write_report(study.folder)` always does.)"""
     from sidelight.experiment.study import Study
 
     monkeypatch.setattr(Study, "report", DRAWS[0])

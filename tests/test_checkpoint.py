@@ -273,6 +273,6 @@ def test_killed_at_random_moments_the_result_has_the_same_bits(tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["kills"] >= 3
     whole, killed = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("whole", "killed"))
-    assert len(whole[1]) == 60
-    assert set(whole[3]) == {str(epoch) for epoch in range(61)}
+    assert len(whole[1]) == 30
+    assert set(whole[3]) == {str(epoch) for epoch in range(31)}
     assert killed == whole

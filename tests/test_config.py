@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from sidelight.config import Config, NetworkConfig, TransportConfig, difference, dump_config, load_config
@@ -274,6 +275,7 @@ words = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min
 )
 
 
+@examples(max_examples=20)
 @given(
     split=words,
     names=st.lists(words.filter(lambda name: not fault(name)), unique=True, max_size=3),

@@ -47,6 +47,7 @@ METHODS = {
     "self_distillation": ["kl"],
     "label_groups": [0.5, 1.0],
 }
+FEW = {"methods": ["pkdot"]}
 TINY = {"methods": ["mse"], "training": {"epochs": 1}}
 
 
@@ -145,7 +146,7 @@ def test_a_pool_of_processes_leaves_the_same_bits(whole, tmp_path):
         "made = study(Path(sys.argv[2]), make_data(), jobs=2, **json.loads(sys.argv[3]))\n"
         "print(torch.get_num_threads())\n"
     )
-    asked = METHODS | {"methods": ["kl", "pkdot+kl@crossfit", "nearer"], "label_groups": [1.0]}
+    asked = METHODS | {"methods": ["kl", "nearer"], "label_groups": [1.0]}
     words = [sys.executable, str(script), str(Path(__file__).parent), str(tmp_path / "run"), json.dumps(asked)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert done.stdout == "begun\n2\n", done.stderr
@@ -153,19 +154,23 @@ def test_a_pool_of_processes_leaves_the_same_bits(whole, tmp_path):
     own, known = set(left) - set(right), set(left) & set(right)
     assert own
     assert all(name.startswith("nearer") for name in own)
-    assert {name.split("-l1")[0] for name in known} >= {"kl", "kl~self", "kl~placebo", "pkdot+kl@crossfit", "teacher"}
+    assert {name.split("-l1")[0] for name in known} >= {"kl", "kl~self", "kl~placebo", "teacher", "teacher~placebo"}
     assert differing({name: left[name] for name in known}, {name: right[name] for name in known}) == []
     results, same = table(tmp_path / "run"), table(whole)
     assert len(results[results["method"] == "nearer"]) == 4  # two folds, with a placebo each
-    there = same[(same["labels"] == 1) & (same["method"] != "pkdot")]
+    there = same[(same["labels"] == 1) & ~same["method"].str.startswith("pkdot")]
     assert results[results["method"] != "nearer"].reset_index(drop=True).equals(there.reset_index(drop=True))
 
 
-def test_twice_the_same_and_another_seed_another(tmp_path, data):
-    few = {"methods": ["pkdot"], "folds": 2}
-    both = study(tmp_path / "both", data, seeds=2, **few).folder
-    again = study(tmp_path / "again", data, seed=1, **few).folder
-    left = outcome(both)
+@pytest.fixture(scope="module")
+def two_seeds(data, tmp_path_factory) -> Path:
+    """Two folds of two seeds at once."""
+    return study(tmp_path_factory.mktemp("seeds") / "run", data, seeds=2, **FEW).folder
+
+
+def test_twice_the_same_and_another_seed_another(two_seeds, tmp_path, data):
+    again = study(tmp_path / "again", data, seed=1, **FEW).folder
+    left = outcome(two_seeds)
     for name, record in left.items():
         if name.endswith("job.json"):
             record["config"]["seed"] += "-s1" in name  # the run's first seed
@@ -173,7 +178,7 @@ def test_twice_the_same_and_another_seed_another(tmp_path, data):
     assert differing(second, outcome(again)) == []
     for name, value in first.items():
         assert value != second[name.replace("-s0", "-s1")], name
-    folds = [FoldData(fold_models(tmp_path, data, **few).config, data, 0, seed).fold.test.tolist() for seed in (0, 1)]
+    folds = [FoldData(fold_models(tmp_path, data, **FEW).config, data, 0, seed).fold.test.tolist() for seed in (0, 1)]
     assert folds[0] != folds[1]
 
 
@@ -192,7 +197,7 @@ def test_seeds_and_folds_have_their_own_initial_weights_and_order(tmp_path, data
     assert len({weights for weights, _ in drawn}) == len({order for _, order in drawn}) == 4
 
 
-def test_a_run_that_grew_is_the_run_done_at_once(whole, data, tmp_path):
+def test_a_run_that_grew_is_the_run_done_at_once(whole, two_seeds, data, tmp_path):
     """More methods, controls, label budgets; then seeds."""
     small = METHODS | {"methods": ["kl"], "placebo": ["none"], "self_distillation": ["none"], "label_groups": [1.0]}
     run = study(tmp_path / "run", data, **small).folder
@@ -200,10 +205,10 @@ def test_a_run_that_grew_is_the_run_done_at_once(whole, data, tmp_path):
     study(run, data, resume=True, **METHODS)
     assert differing(outcome(run), outcome(whole)) == []
     assert table(run).equals(table(whole))
-    seeds = [study(tmp_path / "two", data, resume=True, seeds=n, **TINY).folder for n in (1, 2)]
-    at_once = study(tmp_path / "at once", data, seeds=2, **TINY).folder
-    assert differing(outcome(seeds[1]), outcome(at_once)) == []
-    assert table(seeds[1]).equals(table(at_once))
+    for n in (1, 2):
+        study(tmp_path / "two", data, resume=True, seeds=n, **FEW)
+    assert differing(outcome(tmp_path / "two"), outcome(two_seeds)) == []
+    assert table(tmp_path / "two").equals(table(two_seeds))
 
 
 def test_a_finished_run_is_resumed_without_training(whole, data, monkeypatch):
@@ -326,12 +331,12 @@ def test_an_empty_folder_and_a_beginning_that_was_killed_are_used(tmp_path, data
     assert not list((tmp_path / "run").glob(".*.tmp"))
 
 
-def test_two_runs_at_once_in_one_folder_are_refused(whole, data):
-    with (whole / ".lock").open("a") as lock:
+def test_two_runs_at_once_in_one_folder_are_refused(two_seeds, data):
+    with (two_seeds / ".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(RunError, match="another process is running in"):
-            study(whole, data, resume=True, **METHODS)
-    assert study(whole, data, resume=True, **METHODS).folder == whole
+            study(two_seeds, data, resume=True, seeds=2, **FEW)
+    assert study(two_seeds, data, resume=True, seeds=2, **FEW).folder == two_seeds
 
 
 def test_a_running_folder_is_locked(tmp_path, data, monkeypatch):
@@ -475,13 +480,13 @@ def test_what_was_begun_and_finished_nothing_may_be_begun_otherwise(tmp_path, da
     assert differing(outcome(made.folder), outcome(fresh.folder)) == []
 
 
-def test_other_versions_are_warned_of(whole, data, tmp_path):
-    run = shutil.copytree(whole, tmp_path / "run")
+def test_other_versions_are_warned_of(two_seeds, data, tmp_path):
+    run = shutil.copytree(two_seeds, tmp_path / "run")
     told = json.loads((run / "environment.json").read_text())
     told["versions"]["torch"] = "1.0"
     (run / "environment.json").write_text(json.dumps(told))
     with pytest.warns(SidelightWarning, match=r"other versions \(torch 1.0 → "):
-        study(run, data, resume=True, **METHODS)
+        study(run, data, resume=True, seeds=2, **FEW)
 
 
 def test_what_cannot_begin_leaves_no_folder(tmp_path, data):
@@ -523,7 +528,7 @@ def frame(data) -> pd.DataFrame:
 def test_every_way_in_gives_the_same_weights(tmp_path, data):
     data = replace(data, split=None, target=data.target)
     simple = data.select(["phone", "watch"])
-    names = {"methods": ["mse"], "privileged": ["watch"]}
+    names = TINY | {"privileged": ["watch"]}
     runs = {
         "dataset": study(tmp_path / "dataset", simple, **names),
         "arrays": study(tmp_path / "arrays", arrays(data), **names),
@@ -555,7 +560,7 @@ def test_a_built_in_set_answers_its_own_question(tmp_path, monkeypatch):
     assert resolve(load_config({"data": "phone-watch"}), few).output == "runs/phone-watch"
 
 
-def test_regression_of_two_targets(tmp_path):
+def test_regression_of_two_targets(tmp_path, texts_of_figures):
     data = make_data("regression")  # one target is missing in some rows
     made = study(tmp_path / "run", data, methods=["mse", "pkdot+mse"], placebo=["best"], training={"epochs": 8})
     assert list(made.results.columns[6:11]) == ["ccc", "mae", "rmse", "ccc_valence", "ccc_arousal"]
@@ -582,16 +587,18 @@ def test_signals_of_varying_length_in_every_fusion(fusion, tmp_path, data):
     data = replace(data, inputs=inputs, lengths=data.lengths | {"swing": np.full(len(data), 8)}, present=data.present)
     assert not data.labelled.all()
     assert not data.present["watch"].all()
-    made = study(
-        tmp_path / "run",
+    made = fold_models(
+        tmp_path,
         data,
         available=["phone", "swing"],
-        methods=["pkdot", "mse@crossfit"],
+        methods=["pkdot"],
         network={"fusion": fusion, "encoder": "cnn", "tokens": 4, "width": 8},
         training={"epochs": 2},
-        placebo=["pkdot"],
+        teacher={"crossfit": 2},
     )
-    student = sl.load_student(made.folder / "jobs" / "pkdot-l1-f0-s0" / "model.safetensors")
+    for method, control in (("pkdot", ""), ("mse@crossfit", ""), ("pkdot", "placebo")):
+        made.run(Job(method, control, 1.0, 0, 0))
+    student = sl.load_student(tmp_path / "jobs" / "pkdot-l1-f0-s0" / "model.safetensors")
     assert set(student.network.hallucinators) == {"watch", "pulse"}
     given = {m: data.inputs[m] for m in ("phone", "swing")}
     steps = {"swing": data.lengths["swing"]}
@@ -823,13 +830,13 @@ class Doubled(nn.Module):
 
 
 def test_encoders_of_ones_own(tmp_path, data):
-    names = {"methods": ["pkdot"], "training": {"epochs": 2}}
+    names = {"methods": ["pkdot"], "training": {"epochs": 1}, "protocol": "official"}
     config = load_config(merged(BASE | {"data": "small", "output": str(tmp_path / "run")}, names))
     made = execute(config, data, quiet=True, encoders={"phone": Doubled})
     again = execute(
         replace(config, methods=["pkdot", "mse"]), data, quiet=True, resume=True, encoders={"phone": Doubled}
     )
-    assert len(made.results) + 2 == len(again.results)
+    assert len(made.results) + 1 == len(again.results)
     file = made.folder / "jobs" / "pkdot-l1-f0-s0" / "model.safetensors"
     student = sl.load_student(file, encoders={"phone": Doubled((4,))})
     assert len(student.predict({"phone": data.inputs["phone"][:3]})) == 3
@@ -841,7 +848,7 @@ def test_encoders_of_ones_own(tmp_path, data):
         execute(config, data, quiet=True, resume=True, encoders={"fone": Doubled})
     with pytest.raises(ConfigError, match=r"'phone' cannot be sent to a worker process.*jobs=1"):
         execute(
-            replace(config, jobs=2, output=str(tmp_path / "pool")), data, quiet=True,
+            replace(config, jobs=2, seeds=2, output=str(tmp_path / "pool")), data, quiet=True,
             encoders={"phone": lambda shape: Doubled(shape)},
         )  # fmt: skip
 
@@ -884,7 +891,7 @@ def test_the_best_is_chosen_on_select_and_never_on_test(tmp_path, data):
     assert Study(run).best_method(1.0) == "kl"  # a control is no method
 
 
-def test_the_answer_and_the_student_that_leaves(tmp_path, data, capsys, drawn):
+def test_the_answer_and_the_student_that_leaves(tmp_path, data, capsys, drawn, undrawn):
     made = study(tmp_path / "run", data, methods=["kl", "pkdot"], label_groups=[0.5], placebo=["best"])
     assert (made.folder / "report.html").stat().st_size > 10_000
     assert "baseline" in made.table().index

@@ -37,7 +37,7 @@ from sidelight.video.look import CENTRE, Look, Looks, Place
 
 N, SIZE, FRAME = 8, (20, 24), (48, 72)
 CUT = {"augment.crop": 0.3, "augment.flip": True}
-SMALL = {"network": {"width": 8}, "training": {"epochs": 2, "batch_size": 4}, "transport": {"k": 2}}
+SMALL = {"network": {"width": 8}, "training": {"epochs": 1, "batch_size": 4}, "transport": {"k": 2}}
 
 
 def scene(i: int) -> np.ndarray:
@@ -149,7 +149,7 @@ def train(data, augment=AugmentConfig(crop=0.3, flip=True), checkpoint=None, cal
     config = load_config({"data": "x", "network.width": 8}).network
     reads = ["rgb", "depth"]
     network = build_network({m: data.shape(m) for m in reads}, reads, len(data.labels), config, size=data.size)
-    settings = TrainingConfig(epochs=3, patience=3, batch_size=3, learning_rate=0.01)
+    settings = TrainingConfig(epochs=2, patience=2, batch_size=3, learning_rate=0.01)
     whole = data.batch(Preprocessor.fit(data, np.arange(N), reads))
     method = Supervised(network, make_task("segmentation", data.labels))
     return trained(

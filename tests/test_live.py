@@ -70,7 +70,11 @@ def test_vectors_and_small_maps_are_kept(data, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("control", "crossfit"),
-    [("", False), ("placebo", True), *(pytest.param(*x, marks=pytest.mark.slow) for x in (("", True), ("placebo", False)))],
+    [
+        ("", False),
+        ("placebo", True),
+        *(pytest.param(*x, marks=pytest.mark.slow) for x in (("", True), ("placebo", False))),
+    ],
 )
 def test_a_live_teacher_says_what_would_be_kept(control, crossfit, data, tmp_path, monkeypatch):
     """Of rows without a privileged modality too; a placebo's of permuted rows; of each part its own teacher."""

@@ -38,12 +38,6 @@ def markup(finished, tmp_path_factory):
     return write_report(finished, tmp_path_factory.mktemp("reports") / "report.html").read_text()
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Figures are made and not drawn, which is most of a page's time: for tests of what the page says beside them."""
-    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: file.write('<svg viewBox="0 0 1 1"></svg>'))
-
-
 @pytest.fixture(scope="module")
 def two_budgets(tmp_path_factory):
     return page(make_run(tmp_path_factory.mktemp("budgets") / "run", budgets=(0.2, 1.0), **SMALL))
@@ -88,7 +82,7 @@ class TestPage:
         assert "In progress" not in said
         assert "without the teachers and T-Nets" in said
 
-    def test_says_whose_rows_there_are_and_what_is_missing(self, run):
+    def test_says_whose_rows_there_are_and_what_is_missing(self, run, undrawn):
         """Of data in memory the settings know neither target nor group."""
         settings = yaml.safe_load((run / "config.yaml").read_text()) | {"target": [], "group": ""}
         (run / "config.yaml").write_text(yaml.safe_dump(settings))
@@ -130,7 +124,7 @@ class TestPage:
         assert all("var(--" in f for f in figures if "<text" in f)
         assert not any("#0e7c73" in f for f in figures)
 
-    def test_goes_where_it_is_told_and_writes_only_results_beside(self, run, tmp_path):
+    def test_goes_where_it_is_told_and_writes_only_results_beside(self, run, tmp_path, undrawn):
         (run / "results.csv").unlink(missing_ok=True)
         before = {p.name for p in run.iterdir()}
         out = write_report(run, tmp_path / "there" / "x.html")
@@ -138,8 +132,9 @@ class TestPage:
         assert {p.name for p in run.iterdir()} == before | {"results.csv"}
 
     @pytest.mark.parametrize("share", [0.4, 1.0])
-    def test_brings_results_up_to_date(self, tmp_path, share, undrawn):
-        """A run that was killed has none, a run that is resumed an old one."""
+    def test_brings_results_up_to_date(self, tmp_path, share, monkeypatch):
+        """A run that was killed has none, a run that is resumed an old one. (The page itself is not looked at.)"""
+        monkeypatch.setattr("sidelight.report.render", lambda stored: stored.run.name)
         run = make_run(tmp_path / "run", finished=share, **SMALL)
         for old in (None, "method,control\n"):
             if old:
@@ -147,7 +142,8 @@ class TestPage:
             write_report(run, tmp_path / "x.html")
             assert len(pd.read_csv(run / "results.csv")) == len(list(run.glob("jobs/*/job.json")))
 
-    def test_a_folder_that_cannot_be_written(self, run, tmp_path, monkeypatch, undrawn):
+    def test_a_folder_that_cannot_be_written(self, run, tmp_path, monkeypatch):
+        monkeypatch.setattr("sidelight.report.render", lambda stored: f"page of {len(stored.results)} jobs")
         (run / "results.csv").unlink(missing_ok=True)
         move = os.replace
 
@@ -159,7 +155,7 @@ class TestPage:
         monkeypatch.setattr(os, "replace", read_only)
         before = sorted(run.iterdir())
         with pytest.warns(SidelightWarning, match=r"is written, but cannot write .*results\.csv"):
-            assert write_report(run, tmp_path / "x.html").read_text().startswith("<!doctype html>")
+            assert write_report(run, tmp_path / "x.html").read_text() == "page of 15 jobs"
         assert sorted(run.iterdir()) == before
         with pytest.raises(RunError, match=r"cannot write .*report\.html"):
             write_report(run)
@@ -208,7 +204,7 @@ class TestOtherRuns:
             file.write_text(json.dumps({k: v for k, v in record.items() if k != "n_labelled"}))
         assert "Labels kept of 20 % of the training groups; select rows keep theirs" in text(page(run))
 
-    def test_regression(self, tmp_path):
+    def test_regression(self, tmp_path, texts_of_figures):
         markup = page(make_run(tmp_path / "run", task="regression", **SMALL))
         assert "Predicted and true values" in headings(markup)
         assert "improves CCC" in text(markup)
@@ -233,7 +229,7 @@ class TestOtherRuns:
         asked = {"group-kfold": "group-kfold, 4 folds × 2 seeds"}.get(protocol, f"{protocol}, 2 seeds")
         assert f"Protocol {asked} Split by" in said
 
-    @pytest.mark.parametrize("share", [0.03, 0.2, 0.6])
+    @pytest.mark.parametrize("share", [0.03, 0.6])
     def test_while_it_runs(self, tmp_path, share, undrawn):
         run = make_run(tmp_path / "run", finished=share, **SMALL)
         planned = len(json.loads((run / "plan.json").read_text())["jobs"])
@@ -278,7 +274,7 @@ class TestOtherRuns:
     def test_names_are_shown_and_never_run(self, tmp_path):
         """Class names, groups and configuration come from data: they must stay text, mathematics markers included."""
         evil = ["<script>alert(1)</script>", "$x^2$ & co", 'NA "quoted", really', "None"]
-        run = make_run(tmp_path / "run", labels=evil, **SMALL)
+        run = make_run(tmp_path / "run", labels=evil, folds=2, seeds=1, methods=("kl",), controls=())
         config = run / "config.yaml"
         config.write_text(config.read_text().replace("phone-watch", "'<img src=x onerror=alert(1)>'"))
         for file in run.glob("jobs/*/predictions.csv"):
@@ -293,16 +289,18 @@ class TestOtherRuns:
 
 
 class TestDamage:
-    @pytest.mark.parametrize("name", ["predictions.csv", "curves.csv", "similarity.safetensors"])
     @pytest.mark.parametrize("content", [None, b""])
-    def test_one_broken_file_is_named_and_the_rest_is_shown(self, run, name, content, undrawn):
-        broken = run / "jobs" / "pkdot+kl-l0.2-f0-s0" / name
-        broken.unlink()
-        if content is not None:
-            broken.write_bytes(content)
+    def test_broken_files_are_named_and_the_rest_is_shown(self, run, content, undrawn):
+        names = ["predictions.csv", "curves.csv", "similarity.safetensors"]
+        for fold, name in enumerate(names):
+            broken = run / "jobs" / f"pkdot+kl-l0.2-f{fold}-s0" / name
+            broken.unlink()
+            if content is not None:
+                broken.write_bytes(content)
         markup = page(run)
         assert len(headings(markup)) >= 6
-        assert f"pkdot+kl-l0.2-f0-s0/{name} cannot be read" in text(markup)
+        for fold, name in enumerate(names):
+            assert f"pkdot+kl-l0.2-f{fold}-s0/{name} cannot be read" in text(markup)
 
     def test_only_the_job_files_are_left(self, run, undrawn):
         for file in run.glob("jobs/*/*"):
@@ -370,7 +368,7 @@ class TestNumbers:
         assert correlation(unlabelled, teacher.last, group.copy()) == pytest.approx(1)
         assert np.isnan(correlation(unlabelled, teacher.last, group[::-1]))
 
-    def test_the_kept_epoch_is_the_one_shown_last(self, run):
+    def test_the_kept_epoch_is_the_one_shown_last(self, run, texts_of_figures):
         folder = run / "jobs" / "pkdot+kl-l0.2-f0-s0"
         record = json.loads((folder / "job.json").read_text())
         (folder / "job.json").write_text(json.dumps(record | {"best_epoch": 10}))

@@ -50,7 +50,9 @@ def main(how: str, folder: Path, most: int) -> None:
         return
     # Pages are written and not drawn, which would take longer than all of the training.
     Figure.savefig = lambda self, file, **_: file.write('<svg viewBox="0 0 1 1"></svg>')  # type: ignore[method-assign]
-    run(folder.with_name("imports"))  # everything is loaded once, and not in every child
+    study(
+        folder.with_name("imports"), make_data(n=96, groups=8), methods=["kl"]
+    )  # everything is loaded once, and not in every child
     rng = random.Random(most)
     if how == "moments":
         seconds, began = time_of_a_run(folder.with_name("timed"))

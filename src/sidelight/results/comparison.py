@@ -127,9 +127,7 @@ class Budget:
     def _side_by_side(self, *names: str) -> pd.DataFrame:
         return pd.DataFrame({n: self.rows[n][self.metric] * self.sign for n in names})
 
-    def difference(
-        self, name: str, other: str, level: float = LEVEL, pairs: pd.DataFrame | None = None
-    ) -> Interval:
+    def difference(self, name: str, other: str, level: float = LEVEL, pairs: pd.DataFrame | None = None) -> Interval:
         """Mean paired difference name − other with its corrected interval; positive is better.
 
         pairs: `self.pairs(name, other)`, where the caller has it already.
