@@ -155,7 +155,7 @@ class TestPage:
         monkeypatch.setattr(os, "replace", read_only)
         before = sorted(run.iterdir())
         with pytest.warns(SidelightWarning, match=r"is written, but cannot write .*results\.csv"):
-            assert write_report(run, tmp_path / "x.html").read_text() == "page of 15 jobs"
+            assert write_report(run, tmp_path / "x.html").read_text() == "page of 18 jobs"
         assert sorted(run.iterdir()) == before
         with pytest.raises(RunError, match=r"cannot write .*report\.html"):
             write_report(run)

@@ -120,7 +120,7 @@ def build(schema: type[T], flat: Mapping[str, Any]) -> T:
         if name in known:
             _check_value(known[name], value)
     values = {name: _prepare(known[name], value) for name, value in flat.items() if name in known}
-    parser = _parser(schema)
+    parser = _parser(cast(type, schema))
     try:
         made = schema(**vars(parser.instantiate(parser.parse_object(values))))
     except (jsonargparse.ArgumentError, TypeError, ValueError, OverflowError, RecursionError) as error:

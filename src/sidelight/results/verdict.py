@@ -56,7 +56,7 @@ def sentence(
 
 
 def say(c: Comparison, alone: bool = False) -> str:
-    """The sentence of a comparison. alone: it is the only label budget, so that "with all labels" goes without saying."""
+    """The sentence of a comparison. alone: of the only label budget, where "with all labels" goes without saying."""
     return _said(c) if alone and c.labels >= 1 else f"With {labels_phrase(c.labels)}, {_said(c)}"
 
 
