@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidelight.data import Dataset, Preprocessor
-from sidelight.data.statistics import PARTS, STANDARD, window_statistics
+from sidelight.data.statistics import PARTS, STANDARD, statistics_width, window_statistics
 from sidelight.errors import ConfigError, DataError
 
 N = 24
@@ -184,6 +184,14 @@ def test_errors_name_the_modality_and_the_shapes() -> None:
 
 
 # --- window statistics ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "parts", [STANDARD, *((part,) for part in PARTS if part != "magnitude"), ("magnitude", "trend")]
+)
+def test_their_number_is_known_without_a_signal(channels: int, parts: tuple[str, ...]) -> None:
+    assert statistics_width(channels, parts) == window_statistics(torch.ones(1, 9, channels), None, parts).shape[1]
 
 
 def test_window_statistics_against_numpy() -> None:

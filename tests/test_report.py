@@ -69,6 +69,7 @@ class TestPage:
             *("Training", "How to read this", "Configuration"),
         ]
         assert sentence(load_results(finished, rebuild=False)) in said
+        assert "With labels from 20 % of the training groups, " in said
         for part in (
             "phone_acc",
             "phone_gyro, watch_acc, watch_gyro",
@@ -181,7 +182,12 @@ class TestOtherRuns:
             "How many labels it takes",
         ]
         assert markup.count('class="answer') == 2
-        assert "of 20 %, 100 % of the training groups: 78 of 390, 390 of 390 train rows" in text(markup)
+        said = text(markup)
+        assert "of 20 %, 100 % of the training groups: 78 of 390, 390 of 390 train rows" in said
+        assert "With labels from 20 % of the training groups, pkdot+kl " in said
+        assert "With all labels, " in said
+        (curve,) = re.findall(r'aria-label="Mean accuracy of every method over .*?</svg>', markup, flags=re.S)
+        assert re.findall(r">(\d+ %)</text>", curve) == ["20 %", "100 %"]
 
     def test_every_label_budget_has_its_details(self, two_budgets):
         markup = two_budgets
