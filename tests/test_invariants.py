@@ -62,7 +62,7 @@ def official(tmp_path_factory):
     """Task -> the folder and cell of its jobs, at half of the labels and with the official split, trained once."""
 
     @functools.cache
-    def made(task: str) -> tuple[Path, Cell]:
+    def made(task: str) -> tuple[Path, FoldModels]:
         folder = tmp_path_factory.mktemp(task)
         jobs = REGRESSION if task == "regression" else JOBS
         return folder, train(folder, make_data(task), jobs, 0.5, **OFFICIAL[task])
@@ -88,7 +88,7 @@ def test_test_rows_of_one_group_left_out_change_nothing_that_is_learnt(tmp_path)
     check_test_rows(tmp_path / "a", made, tmp_path / "b", other)
 
 
-def check_test_rows(one: Path, made: Cell, two: Path, other: Cell) -> None:
+def check_test_rows(one: Path, made: FoldModels, two: Path, other: FoldModels) -> None:
     """Both runs have learnt the same of the same parts, and their test rows differed."""
     for part in ("train", "select", "test"):
         assert np.array_equal(getattr(other.data.fold, part), getattr(made.data.fold, part))
