@@ -1,4 +1,4 @@
-"""Whether the tests notice: ten faults of one line, each put alone into a copy of the source, and the test that sees it.
+"""Whether the tests notice: faults of one line, each put alone into a copy of the source, and the test that sees it.
 
     python tools/mutants.py            # all, in a few minutes; exit code 1 if a fault goes unnoticed
     python tools/mutants.py cosine     # those whose name has this in it
