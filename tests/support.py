@@ -165,7 +165,8 @@ def distillation_subject(
     terms.losses(config, task_of(task))  # refuses here, not in the factory
     teacher = speech(task, kind, crossfit)
 
-    def factory(dtype: torch.dtype) -> Distillation:
+    @functools.cache
+    def built(dtype: torch.dtype) -> Distillation:
         tnets: dict[str, nn.Module] | None = None
         if tnet == "encoder":
             shapes, own = feature_shape(trained_teacher(task, kind)), make_network(AVAILABLE, task_of(task), seed=5)
@@ -185,7 +186,9 @@ def distillation_subject(
             dtype
         )
 
-    return Subject(factory, make_rows(task, kind), AVAILABLE, PRIVILEGED, teacher_fold=teacher.teacher_fold)
+    return Subject(
+        lambda dtype: copy.deepcopy(built(dtype)), make_rows(task, kind), AVAILABLE, PRIVILEGED, teacher_fold=teacher.teacher_fold
+    )
 
 
 PLACE = TemporaryDirectory(prefix="sidelight-parts-", ignore_cleanup_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -120,10 +121,15 @@ def test_batches_without_a_pair_are_finite(size):
 # the method ---------------------------------------------------------------------------------------------------------
 
 
+@cache
+def switched(name: str) -> AMID:
+    return amid("both", **(AT_ONCE["amid"] | SWITCHES[name]))
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_every_switch_keeps_the_contract(switch, check):
-    built = amid("both", **(AT_ONCE["amid"] | SWITCHES[switch]))
+    built = switched(switch)
     check(Subject(lambda dtype: copy.deepcopy(built).to(dtype), rows("both"), AVAILABLE, PRIVILEGED))
 
 

@@ -530,7 +530,7 @@ GRAPHS = {
     "regression": {"task": "regression"},
     "imputing": {"impute": "mean"},
 }
-QUICK = [("vector", "concat"), ("variable cnn", "multimodal-transformer"), ("statistics", "joint-cross-attention")]
+QUICK = [("variable cnn", "concat"), ("statistics", "joint-cross-attention")]
 GRID = [(k, f) for k in GRAPHS for f in FUSIONS]
 
 

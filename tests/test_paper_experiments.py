@@ -27,7 +27,7 @@ pytest.importorskip("av")
 pytest.importorskip("soundfile")
 PAPER = Path(__file__).parents[1] / "examples" / "paper"
 EXPERIMENTS = sorted(PAPER.glob("*.yaml"))
-QUICK = ("amid_ucf51", "osmd_surf", "pkdot_affwild2")
+QUICK = ("osmd_surf", "pkdot_affwild2")
 """The quickest experiment of each paper, which the default run carries through; the others are run with `-m slow`."""
 TINY = {
     "": ["frames=4", "size=16"],

@@ -30,7 +30,7 @@ QUESTION = {
     "methods": METHODS,
     "placebo": ["kl"],
     "label_groups": [0.5],
-    "training": {"epochs": 10, "patience": 10, "batch_size": 16},
+    "training": {"epochs": 4, "patience": 4, "batch_size": 16},
 }
 
 

@@ -314,7 +314,7 @@ def test_a_graph_is_told_what_is_there(suffix, tmp_path):
     if suffix == ".onnx":
         runtime = pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
-    student, data = make_student("auto", variable=True), toy(variable=True)
+    student, data = make_student("cnn", variable=True), toy(variable=True)
     path = student.export(tmp_path / f"student{suffix}")
     here = np.arange(N) % 2 == 0
     x = {m: v.copy() for m, v in data.inputs.items()}
@@ -353,7 +353,7 @@ def test_a_student_trained_to_do_without_does_better_without(tmp_path):
     data = redundant()
     changes = {
         "available": ["dim", "sharp"], "privileged": ["extra"], "methods": ["kl"],
-        "training": {"epochs": 15, "patience": 15}, "network": {"width": 16},
+        "training": {"epochs": 8, "patience": 8}, "network": {"width": 16},
     }  # fmt: skip
     whole = study(tmp_path / "whole", data, **changes)
     gaps = copy.deepcopy(data)
