@@ -169,11 +169,11 @@ def test_resnet_is_monais(channels):
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
-        ("resnet101", (1, 33, 40)),
+        pytest.param("resnet101", (1, 33, 40), marks=pytest.mark.slow),  # as resnet10, with more layers
         ("resnet10", (2, 8, 16, 16)),
         ("densenet169", (64, 2)),
         ("seresnext50", (2, 32, 32)),
-        ("seresnet50", (1, 8, 16, 16)),
+        pytest.param("seresnet50", (1, 8, 16, 16), marks=pytest.mark.slow),  # as seresnext50, without groups
     ],
 )
 def test_a_network_by_monais_name_is_monais(name, shape):

@@ -31,7 +31,14 @@ def graph(student: Student) -> tuple[set[str], set[torch.dtype]]:
     return operations, {z.dtype for z in [*made, *kept] if isinstance(z, torch.Tensor)}
 
 
-@pytest.mark.parametrize(("encoder", "fusion"), [("auto", "concat"), *(("cnn", fusion) for fusion in FUSIONS)])
+@pytest.mark.parametrize(
+    ("encoder", "fusion"),
+    [
+        ("auto", "concat"),
+        pytest.param("cnn", "concat", marks=pytest.mark.slow),  # the others have the same encoders
+        *(("cnn", fusion) for fusion in FUSIONS if fusion != "concat"),
+    ],
+)
 def test_graphs_hold_neither_sort_nor_float64(encoder, fusion):
     student = make_student(encoder=encoder, fusion=fusion, variable=True)
     operations, types = graph(student)

@@ -118,20 +118,24 @@ KEPT_IN = ("classification", "regression", "segmentation")
 """A label, values, and a class per pixel; retrieval and anti-spoofing read rows and labels as classification does."""
 
 
+REPRESENTED = ("pkdot", "pkdot+kl", "crcd", "osmd")
+"""The methods that the default run has on the other tasks too: without and with logits, with classes, of own stages."""
+
+
 def taught_in(check: Callable[[Subject], None], method: str) -> tuple[str, ...]:
     """The tasks on which the default run has a check that trains a method; with `-m slow` there are all.
 
     What a method must save to be resumed is the same on every task, so that one will do, a map of which the sums; that
-    it learns is seen on each kind of target.
+    it learns is seen on each kind of target, but for terms that compare rows: of a map they read its mean, a vector.
     """
     meant = [task for task in TASKS if means_something(method, task)]
     if check is check_resume_is_exact and method not in SUMS:
         return tuple(meant[:1])
-    return tuple(task for task in meant if task in KEPT_IN)
+    relational = any(getattr(METHODS[term], "relational", False) for term in Recipe.parse(method).terms)
+    pooled = relational and method not in (*SUMS, *REPRESENTED)
+    return tuple(task for task in meant if task in KEPT_IN and not (pooled and task == "segmentation"))
 
 
-REPRESENTED = ("pkdot", "pkdot+kl", "crcd", "osmd")
-"""The methods that the default run has on the other tasks too: without and with logits, with classes, of own stages."""
 TRAIN = (check_learns, check_resume_is_exact)
 """The checks that train; together they take as long as all others."""
 

@@ -28,7 +28,8 @@ pytest.importorskip("soundfile")
 PAPER = Path(__file__).parents[1] / "examples" / "paper"
 EXPERIMENTS = sorted(PAPER.glob("*.yaml"))
 QUICK = ("osmd_surf", "pkdot_affwild2")
-"""The quickest experiment of each paper, which the default run carries through; the others are run with `-m slow`."""
+"""The quickest experiment with images and with video and sound, a method of its own stages and one of T-Nets, which the
+default run carries through; the others are run with `-m slow`."""
 TINY = {
     "": ["frames=4", "size=16"],
     "iemocap": ["seconds=0.5"],

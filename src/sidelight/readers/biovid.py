@@ -213,8 +213,9 @@ def _signals(generator: np.random.Generator, level: int) -> str:
     x[:, 1] = 200 * np.sin(2 * np.pi * 1.2 * t) ** 15 + 5 * x[:, 1]
     x[:, 2:] *= 2 + 2 * level
     time = np.round(t * 1e6)
-    lines = ["\t".join(("time", *COLUMNS)), *(f"{a:.0f}\t" + "\t".join(f"{v:.4f}" for v in b) for a, b in zip(time, x))]
-    return "\n".join(lines) + "\n"
+    line = "%.0f" + "\t%.4f" * len(COLUMNS) + "\n"
+    cells = np.column_stack([time, x]).ravel().tolist()
+    return "\t".join(("time", *COLUMNS)) + "\n" + line * count % tuple(cells)
 
 
 def _table(source: Path) -> Path | None:

@@ -154,5 +154,6 @@ def _files(source: Path, who: str) -> tuple[Path, Path, Path]:
 
 
 def _csv(header: Sequence[str], t: NDArray, x: NDArray) -> str:
-    lines = (";".join((f"{a:.3f}", *(f"{v:.4f}" for v in row))) for a, row in zip(t, x))
-    return "\n".join([";".join(header), *lines]) + "\n"
+    line = "%.3f" + ";%.4f" * x.shape[1] + "\n"
+    cells = np.column_stack([t, x]).ravel().tolist()
+    return ";".join(header) + "\n" + line * len(t) % tuple(cells)
