@@ -215,7 +215,8 @@ def _signals(generator: np.random.Generator, level: int) -> str:
     time = np.round(t * 1e6)
     line = "%.0f" + "\t%.4f" * len(COLUMNS) + "\n"
     cells = np.column_stack([time, x]).ravel().tolist()
-    return "\t".join(("time", *COLUMNS)) + "\n" + line * count % tuple(cells)
+    body: str = line * count % tuple(cells)
+    return "\t".join(("time", *COLUMNS)) + "\n" + body
 
 
 def _table(source: Path) -> Path | None:

@@ -156,4 +156,5 @@ def _files(source: Path, who: str) -> tuple[Path, Path, Path]:
 def _csv(header: Sequence[str], t: NDArray, x: NDArray) -> str:
     line = "%.3f" + ";%.4f" * x.shape[1] + "\n"
     cells = np.column_stack([t, x]).ravel().tolist()
-    return ";".join(header) + "\n" + line * len(t) % tuple(cells)
+    body: str = line * len(t) % tuple(cells)
+    return ";".join(header) + "\n" + body
