@@ -187,7 +187,11 @@ def distillation_subject(
         )
 
     return Subject(
-        lambda dtype: copy.deepcopy(built(dtype)), make_rows(task, kind), AVAILABLE, PRIVILEGED, teacher_fold=teacher.teacher_fold
+        lambda dtype: copy.deepcopy(built(dtype)),
+        make_rows(task, kind),
+        AVAILABLE,
+        PRIVILEGED,
+        teacher_fold=teacher.teacher_fold,
     )
 
 

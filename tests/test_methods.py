@@ -131,7 +131,7 @@ def taught_in(check: Callable[[Subject], None], method: str) -> tuple[str, ...]:
     meant = [task for task in TASKS if means_something(method, task)]
     if check is check_resume_is_exact and method not in SUMS:
         return tuple(meant[:1])
-    relational = any(getattr(METHODS[term], "relational", False) for term in Recipe.parse(method).terms)
+    relational = any(getattr(METHODS[term], "relational", False) for term in MethodSpec.parse(method).terms)
     pooled = relational and method not in (*SUMS, *REPRESENTED)
     return tuple(task for task in meant if task in KEPT_IN and not (pooled and task == "segmentation"))
 
