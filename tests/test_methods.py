@@ -351,7 +351,7 @@ def test_a_weight_of_pkdot_is_in_range_or_none():
 
 def test_names_are_read():
     assert MethodSpec.parse("pkdot+kl@crossfit") == MethodSpec("pkdot+kl@crossfit", ("pkdot", "kl"), True)
-    assert [r.name for r in parse_methods(["kl", "mse", "kl"])] == ["kl", "mse"]
+    assert list(parse_methods(["kl", "mse", "kl"])) == ["kl", "mse"]
 
 
 def test_a_sum_has_t_nets_as_soon_as_a_term_has():
