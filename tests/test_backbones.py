@@ -16,14 +16,15 @@ from sidelight.config.encoder_names import BACKBONES, dimensions
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.methods import Supervised
-from sidelight.networks.backbones.base import Backbone, running_statistics
+from sidelight.networks.backbones.backbone import Backbone
+from sidelight.networks.backbones.base import running_statistics
 from sidelight.networks.backbones.cnn14 import CNN14
 from sidelight.networks.backbones.i3d import I3D, MIXED, same
 from sidelight.networks.backbones.video3d import VideoResNet
 from sidelight.networks.build import build_network, describe, rebuild
 from sidelight.networks.encoders import make_encoder
+from sidelight.networks.encoding import encode
 from sidelight.networks.hallucination import freeze
-from sidelight.networks.network import encode
 from sidelight.testing import CHECKS, Subject
 from support import make_rows, task_of
 

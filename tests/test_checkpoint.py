@@ -17,9 +17,9 @@ import torch
 from sidelight.config import TrainingConfig
 from sidelight.errors import RunError
 from sidelight.methods import Supervised
-from sidelight.results.store import remove_leftovers
 from sidelight.training import fit
 from sidelight.training.checkpoint import FORMAT, load_checkpoint, save_checkpoint
+from sidelight.utils.atomic import remove_leftovers
 from support import AVAILABLE, make_network, make_rows, task_of
 
 STATE = {"weights": torch.arange(1000.0), "epoch": 3, "words": ["a", "b"], "best": {"x": torch.ones(2)}}

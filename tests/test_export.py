@@ -604,7 +604,7 @@ def full(*_: object) -> None:
 def test_a_full_disk_is_named_and_nothing_is_left(suffix, tmp_path, monkeypatch):
     student = make_student(reads=("context",))
     write = partial(predict_file, student, rows(student)) if suffix in (".csv", ".parquet") else student.export
-    monkeypatch.setattr("sidelight.results.store.os.fsync", full)
+    monkeypatch.setattr("sidelight.utils.atomic.os.fsync", full)
     with pytest.raises(
         DiskError, match=rf"cannot write .*out{suffix}: No space left on device\. Free some space"
     ) as error:

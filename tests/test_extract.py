@@ -24,7 +24,7 @@ from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning
 from sidelight.experiment.fold import FoldData
 from sidelight.extract import extract
 from sidelight.extract.shards import Shards
-from sidelight.networks.backbones.base import make_net
+from sidelight.networks.backbones.backbone import make_net
 from sidelight.recordings.kind import Kind
 from sidelight.recordings.pictures import Image
 from sidelight.video.augment import STATISTICS

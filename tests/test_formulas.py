@@ -9,7 +9,8 @@ import pytest
 from sidelight.cli import main
 from sidelight.errors import DiskError
 from sidelight.experiment import Study
-from sidelight.results import escape_formulas, write_atomic, write_folder_atomic
+from sidelight.results import escape_formulas
+from sidelight.utils.atomic import write_atomic, write_folder_atomic
 from small import make_data, study
 
 

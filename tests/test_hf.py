@@ -13,7 +13,7 @@ from torch import nn
 from sidelight.config import NetworkConfig
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError, DataError
-from sidelight.networks.backbones.base import Backbone
+from sidelight.networks.backbones.backbone import Backbone
 from sidelight.networks.build import build_network, describe, rebuild
 
 CONFIGS = {

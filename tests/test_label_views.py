@@ -19,7 +19,7 @@ import sidelight as sl
 from resumed import Killed, Killer, same, trained
 from sidelight.config import AugmentConfig, TrainingConfig, load_config
 from sidelight.data.batch import Batch
-from sidelight.data.dataset import row_values
+from sidelight.data.target_values import row_values
 from sidelight.data.prefetch import ready_batches
 from sidelight.data.preprocess import Preprocessor
 from sidelight.data.sources.prepared import Facts, write_prepared

@@ -14,14 +14,14 @@ import torch
 from sidelight import load
 from sidelight.config import NetworkConfig, load_config
 from sidelight.data import Dataset, Preprocessor, load_rows
-from sidelight.data.dataset import LONG
+from sidelight.data.lengths import LONG
+from sidelight.data.sources.stack import stack_rows
 from sidelight.errors import ConfigError, SidelightWarning
 from sidelight.export import Student, load_student
 from sidelight.methods.translation import _difference
 from sidelight.networks.build import build_network
 from sidelight.networks.network import gathered
 from sidelight.tasks import Classification
-from sidelight.utils.array_files import stack_rows
 
 N = 20
 

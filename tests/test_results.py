@@ -22,16 +22,14 @@ from sidelight.results import (
     load_results,
     nadeau_bengio,
     print_table,
-    remove_leftovers,
     sentence,
     summary,
     table,
     verdict,
-    write_atomic,
-    write_folder_atomic,
 )
 from sidelight.results.printing import legend
 from sidelight.results.units import LOWER_IS_BETTER, labels_phrase, number, unit
+from sidelight.utils.atomic import remove_leftovers, write_atomic, write_folder_atomic
 from synthetic_run import make_run
 
 
@@ -222,7 +220,7 @@ class TestAtomic:
 
     def test_killed_writers_leave_nothing_that_looks_whole(self, tmp_path):
         code = (
-            "import os, signal, sys; from pathlib import Path; from sidelight.results import write_folder_atomic\n"
+            "import os, signal, sys; from pathlib import Path; from sidelight.utils.atomic import write_folder_atomic\n"
             "with write_folder_atomic(Path(sys.argv[1]) / 'job') as place:\n"
             "    (place / 'job.json').write_text('{}'); os.kill(os.getpid(), signal.SIGKILL)"
         )

@@ -10,7 +10,7 @@ import torch
 from sidelight.config import NetworkConfig
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
-from sidelight.networks.backbones.base import Backbone
+from sidelight.networks.backbones.backbone import Backbone
 from sidelight.networks.backbones.weights import load_weights
 from sidelight.networks.build import build_network, describe, feature_shape, rebuild
 from sidelight.networks.encoders import make_encoder

@@ -15,7 +15,7 @@ from sidelight.cli import main
 from sidelight.config import NetworkConfig, dump_config, load_config
 from sidelight.errors import ConfigError, RunError, SidelightWarning
 from sidelight.networks.backbones import weights as module
-from sidelight.networks.backbones.base import Backbone
+from sidelight.networks.backbones.backbone import Backbone
 from sidelight.networks.backbones.weights import load_weights
 from sidelight.networks.build import build_network
 from sidelight.networks.encoders import make_encoder

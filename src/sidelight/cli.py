@@ -75,7 +75,7 @@ def source_of(args: argparse.Namespace) -> str:
 
 def looks_like_source(word: str) -> bool:
     from sidelight.data import DATASETS
-    from sidelight.data.load import SUFFIXES
+    from sidelight.data.sources.locate import SUFFIXES
 
     return word in DATASETS or Path(word).suffix.lower() in (*SUFFIXES, ".yaml", ".yml") or Path(word).exists()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
-from sidelight.utils.extras import install
+from sidelight.utils.extras import explain, install
 from sidelight.utils.machine import usable_cores
 
 EXTRAS = {
@@ -192,16 +191,6 @@ def _providers() -> Iterator[Check]:
             yield Check(name, "warning", f"installed, but cannot be imported: {error}", explain(name, error))
         else:
             yield Check(name, "ok", f"{version(name)}, for {use}")
-
-
-def explain(name: str, error: str) -> str:
-    """What a provider's import error means."""
-    if re.search(r"torchvision::|torchaudio|undefined symbol|cannot open shared object|libcudart|_C\b", error):
-        return (
-            f"{name} (or what it is built on) was built for another torch than the one installed: another version, or "
-            "CUDA where torch is for CPUs. Install both from one index, or uninstall it; sidelight does not need it."
-        )
-    return f"reinstall {name}, or uninstall it; sidelight does not need it"
 
 
 def import_error(name: str) -> str:

@@ -2,23 +2,8 @@
 
 from __future__ import annotations
 
-from sidelight.config.schema import (
-    FREE,
-    OF_CLASSES,
-    AugmentConfig,
-    BalanceConfig,
-    Config,
-    NetworkConfig,
-    StudentConfig,
-    TeacherConfig,
-    TrainingConfig,
-    TransportConfig,
-    check,
-    difference,
-    dump_config,
-    load_config,
-    read_experiment,
-)
+from sidelight.config.load import FREE, difference, dump_config, load_config, read_experiment
+from sidelight.config.schema import OF_CLASSES, AugmentConfig, BalanceConfig, Config, NetworkConfig, StudentConfig, TeacherConfig, TrainingConfig, TransportConfig, check
 
 __all__ = [
     "FREE",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.cells import is_decimal_comma
-from sidelight.data.dataset import TASKS
+from sidelight.data.target_checks import TASKS
 from sidelight.data.doubts import check_class_names, check_words, numbers_of, refuse_one_hot, without_none
 from sidelight.data.raw import Raw, Roles, empty, text
 from sidelight.data.rows import float32, is_lazy, name_row

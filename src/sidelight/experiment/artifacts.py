@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sidelight.data.batch import Batch
-from sidelight.data.dataset import row_values
+from sidelight.data.target_values import row_values
 from sidelight.errors import RunError, SidelightWarning
 from sidelight.experiment.evaluate import Evaluation
 from sidelight.experiment.plan import Job
@@ -22,7 +22,7 @@ from sidelight.losses.structural import cosine_similarity_matrix
 from sidelight.methods import Method
 from sidelight.networks.network import Network, gathered
 from sidelight.results.job import changed_files, read_record, write_record
-from sidelight.results.store import write_folder_atomic
+from sidelight.utils.atomic import write_folder_atomic
 from sidelight.training import History
 from sidelight.utils.tensorfile import read_metadata, write_tensors
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from sidelight.config import FREE
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
-from sidelight.data.dataset import row_values
+from sidelight.data.target_values import row_values
 from sidelight.data.overflow import check_answer
 from sidelight.data.rows import in_memory
 from sidelight.experiment.fold import FoldData

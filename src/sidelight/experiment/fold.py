@@ -14,7 +14,7 @@ from sidelight.config import Config
 from sidelight.config.encoder_names import chosen
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
-from sidelight.data.dataset import row_values
+from sidelight.data.target_values import row_values
 from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import RunError
 from sidelight.experiment.plan import seed_of

@@ -23,7 +23,7 @@ from sidelight.methods import parse_methods
 from sidelight.protocols import WHOLE
 from sidelight.results import metric_columns
 from sidelight.results.job import read_record
-from sidelight.results.store import write_folder_atomic
+from sidelight.utils.atomic import write_folder_atomic
 from sidelight.utils.keywords import known_keywords
 from sidelight.utils.machine import claim
 

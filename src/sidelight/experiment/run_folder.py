@@ -23,7 +23,7 @@ from sidelight.errors import ConfigError, RunError, SidelightWarning
 from sidelight.experiment import code_digest
 from sidelight.methods import MethodSpec
 from sidelight.results.job import RECORD, read_record, sealed
-from sidelight.results.store import remove_leftovers, write_atomic
+from sidelight.utils.atomic import remove_leftovers, write_atomic
 from sidelight.utils.machine import claim
 
 ELSEWHERE = "Choose another folder with --output (output=…)."

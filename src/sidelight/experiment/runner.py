@@ -22,7 +22,7 @@ from sidelight.methods import parse_methods
 from sidelight.protocols import split
 from sidelight.protocols.neighbours import warn_of_neighbours
 from sidelight.protocols.strata import warn_of_one_class
-from sidelight.results.store import write_atomic
+from sidelight.utils.atomic import write_atomic
 from sidelight.utils.machine import usable_cores
 
 

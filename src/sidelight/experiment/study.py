@@ -14,7 +14,7 @@ import pandas as pd
 from sidelight.config import Config, load_config
 from sidelight.errors import RunError
 from sidelight.results import budget, compare, load_results, print_table, sentence, summary, table
-from sidelight.results.store import write_atomic, write_folder_atomic
+from sidelight.utils.atomic import write_atomic, write_folder_atomic
 
 if TYPE_CHECKING:
     from torch import nn

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sidelight.export.file import FORMAT_VERSION, load_student
+from sidelight.export.file import FORMAT_VERSION
+from sidelight.export.load import load_student
 from sidelight.export.rows import predict_file
 from sidelight.export.student import Student
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.preprocess import Plan, Preprocessor
+from sidelight.data.plan import Plan
+from sidelight.data.preprocess import Preprocessor
 from sidelight.data.rows import check_finite, name_row
 from sidelight.errors import DataError, unknown
 

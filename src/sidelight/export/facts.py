@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from sidelight.data.preprocess import Plan
+from sidelight.data.plan import Plan
 from sidelight.data.seen import Far
 
 UNKNOWN = "not given"

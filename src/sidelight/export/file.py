@@ -21,8 +21,8 @@ from sidelight.errors import ConfigError, RunError, shown
 from sidelight.export.student import Student
 from sidelight.networks.build import describe, rebuild
 from sidelight.networks.fusions import Fusion
-from sidelight.results.store import write_atomic
 from sidelight.tasks import describe_task, make_task
+from sidelight.utils.atomic import write_atomic
 from sidelight.utils.files import check_file, exists, parse_json
 from sidelight.utils.keywords import known_keywords
 from sidelight.utils.tensorfile import read_metadata, read_tensors, write_tensors

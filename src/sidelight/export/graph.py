@@ -21,7 +21,7 @@ from sidelight.errors import ConfigError, RunError, unknown
 from sidelight.export.deployed import Deployed, fixed_to_group
 from sidelight.export.facts import doc_string
 from sidelight.export.file import KEY, description
-from sidelight.results.store import write_atomic
+from sidelight.utils.atomic import write_atomic
 from sidelight.utils.extras import install
 from sidelight.utils.files import check_place
 

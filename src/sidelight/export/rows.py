@@ -21,7 +21,7 @@ from sidelight.errors import DataError, SidelightWarning, unknown
 from sidelight.export.source import refuse_privileged, wanted
 from sidelight.export.student import Student
 from sidelight.results.formulas import escape_formulas
-from sidelight.results.store import write_atomic
+from sidelight.utils.atomic import write_atomic
 from sidelight.utils.keywords import known_keywords
 
 if TYPE_CHECKING:

@@ -26,10 +26,10 @@ from sidelight.data.raw import TABLE_FILE
 from sidelight.data.rows import is_lazy
 from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning, shown, unknown
 from sidelight.extract.shards import Shards
-from sidelight.networks.backbones.base import make_net
+from sidelight.networks.backbones.backbone import make_net
 from sidelight.networks.backbones.hf import WEIGHTS
 from sidelight.networks.backbones.weights import load_weights
-from sidelight.results.store import write_atomic
+from sidelight.utils.atomic import write_atomic
 from sidelight.utils.files import check_place
 from sidelight.utils.names import check_modality
 from sidelight.utils.tensorfile import write_tensors

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
+from sidelight.data.features import features
 from sidelight.errors import SidelightError
+from sidelight.protocols import split
 
 ROWS = 5000
 PIXELS = 100
 """Of a class per pixel, how many pixels of each row are looked at."""
 AROUND = (9, 33)
-GRID = 4
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,6 @@ class Strength:
 
 def strengths(dataset: Dataset, folds: int, seed: int) -> tuple[tuple[Strength, ...], list[str]]:
     """Score of each modality alone and of all; a remark instead where the data allow no such score."""
-    from sidelight.protocols import split
-
     units = np.arange(len(dataset)) if dataset.group is None else dataset.group
     n_units = len(np.unique(units[dataset.labelled]))
     try:
@@ -88,40 +87,6 @@ def _pixel_features(x: NDArray, at: NDArray) -> NDArray:
         means = [F.avg_pool2d(whole, n, 1, n // 2, count_include_pad=False) for n in AROUND]
         out.append(torch.cat([whole, *means], 1)[0].flatten(1)[:, where].T)
     return torch.cat(out).numpy()
-
-
-def features(dataset: Dataset, m: str) -> NDArray:
-    """(N, D) float: vectors as they are, signals as window statistics, images as the means of a coarse grid.
-
-    NaN where a value or the row is missing; 0 in columns that a run reads as constant (`moments.is_constant`).
-    """
-    import torch
-
-    from sidelight.data.moments import mask, moments, statistics_sizes
-    from sidelight.data.statistics import STANDARD, window_statistics
-
-    x, size, present = dataset.inputs[m], None, torch.from_numpy(dataset.present[m])
-    if x.ndim == 3:
-        signal = torch.from_numpy(np.nan_to_num(x))
-        length = torch.from_numpy(dataset.lengths[m]) if m in dataset.lengths else None
-        starts = range(0, len(x), 4096)
-        parts = [(signal[i : i + 4096], None if length is None else length[i : i + 4096]) for i in starts]
-        f = torch.cat([window_statistics(*part) for part in parts])
-        size = statistics_sizes(signal, mask(signal, length, present), f, STANDARD)
-    elif x.ndim >= 4:
-        f = torch.from_numpy(np.stack([_grid(np.nan_to_num(row.astype(np.float32))) for row in x]))
-    else:
-        f = torch.from_numpy(x)
-    varies = moments(f, mask(f, None, present), size)[1] != 0
-    return np.where(dataset.present[m][:, None], (f * varies).numpy(), np.float32(np.nan))
-
-
-def _grid(image: NDArray) -> NDArray:
-    """Mean of every channel of (C, H, W), or a clip's mean image, in at most 4 × 4 equal parts, and its deviation."""
-    image = image.mean(1) if image.ndim == 4 else image
-    parts = [c for band in np.array_split(image, min(GRID, image.shape[1]), 1) for c in np.array_split(band, GRID, 2)]
-    means = [p.mean((1, 2)) for p in parts if p.size]
-    return np.concatenate([*means, image.std((1, 2))])
 
 
 def _score(dataset: Dataset, target: NDArray, x: NDArray, train: NDArray, test: NDArray, seed: int) -> float:

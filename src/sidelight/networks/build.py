@@ -11,7 +11,7 @@ from torch import nn
 from sidelight.config import NetworkConfig
 from sidelight.config.encoder_names import BACKBONES, PROVIDERS, PYRAMIDS, chosen
 from sidelight.errors import ConfigError, unknown
-from sidelight.networks.backbones.base import Backbone
+from sidelight.networks.backbones.backbone import Backbone
 from sidelight.networks.backbones.weights import announce, load_weights
 from sidelight.networks.completion import Completion
 from sidelight.networks.dense import DenseEncoder, DenseHead

@@ -114,7 +114,7 @@ def make_encoder(kind: str, shape: Sequence[int], width: int = 64, tokens: int =
     `Backbone`, with `tokens` above 1 one that returns tokens.
     """
     if kind in BACKBONES or ":" in kind:
-        from sidelight.networks.backbones.base import Backbone
+        from sidelight.networks.backbones.backbone import Backbone
 
         return Backbone(kind, shape, width, tokens, "tokens" if tokens > 1 else "vector")
     check_encoder(kind)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
-from sidelight.networks.network import encode
+from sidelight.networks.encoding import encode
 from sidelight.networks.tokens import as_map, as_tokens, channels
 
 Module = TypeVar("Module", bound=nn.Module)

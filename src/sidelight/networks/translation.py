@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sidelight.data.batch import Batch
-from sidelight.networks.network import encode
+from sidelight.networks.encoding import encode
 from sidelight.networks.tokens import pooled
 
 

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from sidelight.protocols.split import (
-    FOLDS,
-    PROTOCOLS,
-    WHOLE,
-    Fold,
-    Protocol,
-    hide_labels,
-    resolve,
-    split,
-    straddling,
-    whole,
-)
+from sidelight.protocols.fold import FOLDS, PROTOCOLS, WHOLE, Fold, Protocol, resolve
+from sidelight.protocols.labels import hide_labels
+from sidelight.protocols.split import split, straddling, whole
 
 __all__ = [
     "FOLDS",

@@ -9,7 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.dataset import Dataset, row_values
+from sidelight.data.dataset import Dataset
+from sidelight.data.target_values import row_values
+from sidelight.data.features import features
 from sidelight.data.rows import in_memory
 from sidelight.errors import SidelightWarning
 
@@ -162,8 +164,6 @@ def _ranked(x: NDArray, codes: NDArray) -> NDArray:
 
 def _features(dataset: Dataset, m: str, rows: NDArray) -> NDArray:
     """(n, D) float64 features of these rows."""
-    from sidelight.inspection.strength import features
-
     alone = dataset.select([m])
     some = replace(
         alone,

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.dataset import Dataset, row_values
+from sidelight.data.dataset import Dataset
+from sidelight.data.target_values import row_values
 from sidelight.errors import SidelightWarning
 
 DRAWS = 30

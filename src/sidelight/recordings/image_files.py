@@ -12,8 +12,7 @@ from torch import Tensor
 
 from sidelight.errors import DataError
 from sidelight.recordings.kind import Size
-from sidelight.utils.array_files import unreadable
-from sidelight.utils.files import check_file
+from sidelight.utils.files import check_file, unreadable
 from sidelight.video.look import Look, Place
 
 ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}

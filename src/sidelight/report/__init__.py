@@ -8,8 +8,8 @@ from pathlib import Path
 from sidelight.errors import RunError, SidelightWarning
 from sidelight.report.page import render
 from sidelight.report.stored import Stored
-from sidelight.results import write_atomic
 from sidelight.results.store import store_results
+from sidelight.utils.atomic import write_atomic
 
 
 def write_report(run: str | Path, out: str | Path | None = None) -> Path:

@@ -18,7 +18,7 @@ from sidelight.results.formulas import escape_formulas
 from sidelight.results.printing import print_table
 from sidelight.results.remarks import Remark
 from sidelight.results.statistics import Interval, Probabilities, correlated_t, gap_closed, nadeau_bengio
-from sidelight.results.store import load_results, read_plan, remove_leftovers, write_atomic, write_folder_atomic
+from sidelight.results.store import load_results, read_plan
 from sidelight.results.verdict import sentence, summary, verdict
 
 __all__ = [
@@ -44,11 +44,8 @@ __all__ = [
     "primary_metric",
     "print_table",
     "read_plan",
-    "remove_leftovers",
     "sentence",
     "summary",
     "table",
     "verdict",
-    "write_atomic",
-    "write_folder_atomic",
 ]

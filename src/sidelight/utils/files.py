@@ -162,6 +162,18 @@ def told_by_content(path: Path, expected: str = "", of_text: bool = False) -> st
     return ""
 
 
+def unreadable(path: Path, error: BaseException, part: str = "") -> str:
+    """The sentence for a file that exists and cannot be read."""
+    if "allow_pickle" in str(error) or "Object arrays" in str(error):
+        why = "it holds Python objects, which can execute code and are never loaded; store plain numbers"
+    elif told := told_by_content(path, expected=path.suffix):
+        why = told
+    else:
+        said = str(error).splitlines()[0][:200] if str(error) else ""
+        why = f"truncated or not such a file ({type(error).__name__}: {said})"
+    return f"cannot read {path}{', ' + part if part else ''}: {why}"
+
+
 def _is_text(head: bytes) -> bool:
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.errors import DataError
-from sidelight.utils.files import check_file
+from sidelight.utils.files import check_file, unreadable
 
 IMAGE_FILES = (".png", ".jpg", ".jpeg")
 MOST_CHANNELS = 4
@@ -50,8 +50,6 @@ def read_labels(path: Path) -> NDArray:
 
 def _open(path: Path, modes: dict[str, str]) -> NDArray:
     from PIL import Image
-
-    from sidelight.utils.array_files import unreadable
 
     check_file(path)
     try:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from sidelight.errors import RunError
+from sidelight.utils.atomic import write_atomic
 from sidelight.utils.files import check_file, told_by_content
 
 if TYPE_CHECKING:  # a report is written without torch
@@ -45,8 +46,6 @@ def write_tensors(
         RunError: a value is NaN or infinite; names the tensor. DiskError: the disk is full, or not writable.
     """
     from safetensors.torch import save
-
-    from sidelight.results.store import write_atomic  # late: its package needs pandas, which readers of arrays do not
 
     if finite and (found := next((n for n, t in tensors.items() if not all_finite(t)), None)) is not None:
         raise RunError(

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sidelight.data.cells import as_array, first_cell, object_numbers, role_values
 from sidelight.data.raw import Raw, Roles
 from sidelight.data.rows import float32
+from sidelight.data.sources.stack import stack_rows
 from sidelight.errors import DataError, unknown
-from sidelight.utils.array_files import stack_rows
 from sidelight.utils.images import channels_first, compact
 
 RESERVED = ("class_names", "labelled")

@@ -17,13 +17,13 @@ from torch import Tensor
 from sidelight.data.raw import Raw, Roles
 from sidelight.data.rows import name_row
 from sidelight.data.sources.prepared import END, FILE, START, Prepared
+from sidelight.data.sources.stack import stack_rows
 from sidelight.errors import ConfigError, DataError, SidelightError, unknown
 from sidelight.recordings.kind import Kind, Part, Size
 from sidelight.recordings.label_maps import Scan, label_maps
 from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.pictures import Depth, Image, Picture
 from sidelight.recordings.registry import Labels
-from sidelight.utils.array_files import stack_rows
 from sidelight.utils.machine import usable_cores
 
 OnError = Literal["raise", "skip"]

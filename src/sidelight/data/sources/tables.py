@@ -14,8 +14,9 @@ from sidelight.data.cells import column_numbers, holds_lists, list_rows, role_va
 from sidelight.data.raw import Raw, Roles, empty, text
 from sidelight.data.rows import float32
 from sidelight.data.sources.arrays import as_modality
+from sidelight.data.sources.stack import stack_rows
 from sidelight.errors import DataError, unknown
-from sidelight.utils.array_files import load_array, load_arrays, stack_rows
+from sidelight.utils.array_files import load_array, load_arrays
 from sidelight.utils.delimited import read_delimited
 from sidelight.utils.files import check_file, told_by_content
 from sidelight.utils.images import IMAGE_FILES, read_labels, stack_images

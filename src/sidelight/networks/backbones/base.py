@@ -1,16 +1,14 @@
-"""Public networks as encoders: a row becomes a map, and the map a vector, tokens, or stays one."""
+"""What every public network has, however it is built: maps of a row, and their pooling."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sidelight.config.encoder_names import BACKBONES, ROWS, dimensions, readers
-from sidelight.errors import ConfigError, unknown
 from sidelight.networks.tokens import resample
 
 Returns = Literal["vector", "tokens", "map"]
@@ -50,70 +48,6 @@ class Net:
         return name
 
 
-class Backbone(nn.Module):
-    """A public network as an encoder: (B, *shape) -> (B, width), (B, tokens, width) or (B, width, *grid).
-
-    Features are brought to `width` by a linear layer where the network's own D is another.
-    In training a batch of one row is normalised by the running statistics: one row has no statistics of its own.
-    `batch_statistics` tells `networks.network.encode` to leave rows that lack the modality out of a training batch.
-
-    Args:
-        kind: a name of `network.encoder`.
-        shape: of one row: (T, C), (C, H, W) or (C, T, H, W).
-        width: D of what is returned.
-        tokens: how many, where `returns` is "tokens".
-        returns: "vector" (mean over the map), "tokens" or "map".
-        config: structure of an `hf:` network as its JSON; read from the folder where it is not given.
-    """
-
-    batch_statistics = True
-    out_shape: tuple[int, ...]
-
-    def __init__(
-        self,
-        kind: str,
-        shape: Sequence[int],
-        width: int = 64,
-        tokens: int = 1,
-        returns: Returns = "vector",
-        config: Mapping[str, Any] | None = None,
-    ):
-        super().__init__()
-        if returns not in ("vector", "tokens", "map"):
-            raise ConfigError(unknown("value of returns", returns, ("vector", "tokens", "map")))
-        self.net: Any = make_net(kind, tuple(int(n) for n in shape), config)
-        if returns != "vector" and getattr(self.net, "only_vector", False):
-            raise ConfigError(f"encoder {kind!r} returns a vector; expected network.tokens=1, and no map to be needed")
-        self.kind = getattr(self.net, "kind", kind)
-        self.settings: dict[str, Any] = {
-            "shape": list(shape), "width": width, "tokens": tokens, "returns": returns,
-        }  # fmt: skip
-        if config := getattr(self.net, "description", None):
-            self.settings["config"] = config
-        self.tokens, self.returns = tokens if returns == "tokens" else 1, returns
-        self.out_shape = (self.tokens, width)
-        own = self.net.out_channels
-        self.project = nn.Identity() if own == width else nn.Linear(own, width)
-        for p in self.net.unused(returns):
-            p.requires_grad_(False)
-
-    def forward(self, x: Tensor, length: Tensor | None = None) -> Tensor:
-        if length is not None and not self.net.reads_length:
-            raise ConfigError(
-                f"encoder {self.kind!r} cannot read rows of varying length; cut windows of one length, or use 'cnn'"
-            )
-        with running_statistics(self.net, self.training and len(x) == 1):
-            maps = self.net.maps(x) if length is None else self.net.maps(x, length)
-            if self.returns != "map":
-                maps = self.net.pooled(maps, self.tokens, length)
-        features: Tensor
-        if self.returns == "map":
-            features = self.project(maps.movedim(1, -1)).movedim(-1, 1)
-            return features
-        features = self.project(maps)
-        return features[:, 0] if self.returns == "vector" else features
-
-
 @contextmanager
 def running_statistics(module: nn.Module, use: bool) -> Iterator[None]:
     """While it lasts, and if `use`, batch normalisation reads its running statistics and leaves them as they are."""
@@ -125,47 +59,3 @@ def running_statistics(module: nn.Module, use: bool) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.training = True
-
-
-def make_net(kind: str, shape: tuple[int, ...], config: Mapping[str, Any] | None = None) -> Any:
-    """The network of that name for rows of `shape`, with fresh weights (of an `hf:` folder: its own).
-
-    Raises ConfigError where such rows do not fit; names the encoders that would.
-    """
-    provider, colon, name = kind.partition(":")
-    if not colon and kind != "hf" and kind not in BACKBONES:
-        raise ConfigError(unknown("encoder", kind, BACKBONES))
-    reads = dimensions(kind if kind != "hf" else "hf:")
-    if len(shape) not in reads:
-        wanted = " or ".join(ROWS[n] for n in reads)
-        better = f". For {ROWS[len(shape)]}: {', '.join(readers(len(shape)))}" if len(shape) in ROWS else ""
-        raise ConfigError(f"encoder {kind!r} reads {wanted}, not rows of shape {shape}{better}")
-    if min(shape) < 1:
-        raise ConfigError(f"encoder {kind!r} cannot read empty rows of shape {shape}")
-    if provider == "hf":
-        from sidelight.networks.backbones.hf import make_hf
-
-        return make_hf(name, shape, config)
-    if provider == "monai":
-        from sidelight.networks.backbones.resnet import make_monai
-
-        return make_monai(name, shape)
-    if colon:
-        from sidelight.networks.backbones.providers import make_provided
-
-        return make_provided(provider, name, shape)
-    if kind in ("r3d18", "r2plus1d18"):
-        from sidelight.networks.backbones.video3d import VideoResNet
-
-        return VideoResNet(kind, shape[0])
-    if kind == "i3d":
-        from sidelight.networks.backbones.i3d import I3D
-
-        return I3D(shape[0])
-    if kind == "cnn14":
-        from sidelight.networks.backbones.cnn14 import CNN14
-
-        return CNN14(shape)
-    from sidelight.networks.backbones.resnet import make_monai
-
-    return make_monai(kind, shape)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sidelight.doctor import explain
 from sidelight.errors import ConfigError
 from sidelight.networks.backbones.base import Net
+from sidelight.utils.extras import explain
 
 HEADS = ("fc", "classifier", "heads", "head")
 

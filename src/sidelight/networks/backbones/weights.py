@@ -16,7 +16,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from sidelight.config.paths import looked_for
 from sidelight.errors import RunError, SidelightWarning
-from sidelight.networks.backbones.base import Backbone
+from sidelight.networks.backbones.backbone import Backbone
 from sidelight.networks.rgbd import PyramidEncoder
 from sidelight.utils.files import check_file, told_by_content
 from sidelight.utils.tensorfile import all_finite

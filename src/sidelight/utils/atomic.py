@@ -1,0 +1,119 @@
+"""Files and folders that appear whole or not at all, whenever the process is killed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from sidelight.errors import DiskError
+from sidelight.utils.files import check_place
+
+
+def write_atomic(path: str | Path, content: bytes | str | Iterable[bytes | memoryview]) -> None:
+    """Write a file under a temporary name beside `path`, then rename it: readers see the old file or the new, whole."""
+    path = check_place(path, DiskError)
+    content = content.encode() if isinstance(content, str) else content
+    temporary = _temporary(path)
+    with _writing(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb") as file:
+            file.writelines([content] if isinstance(content, bytes) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+
+@contextmanager
+def write_folder_atomic(path: str | Path) -> Iterator[Path]:
+    """Build a folder under a temporary name; it is renamed to `path` when the block ends without an exception.
+
+    An existing folder of that name is replaced. What a killed process left of earlier attempts at `path` is removed, so
+    only one process at a time may write the same folder.
+    """
+    path = check_place(path, DiskError)
+    temporary = _temporary(path)
+    with _writing(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in path.parent.glob(f".{_escaped(path.name)}.*.tmp"):
+            _remove(leftover)
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _sync(file)
+        if path.exists():
+            old = _temporary(path)
+            os.replace(path, old)
+            os.replace(temporary, path)
+            _remove(old)
+        else:
+            os.replace(temporary, path)
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove the temporary files and folders (`.*.tmp`) of killed processes directly inside `folder`."""
+    for leftover in Path(folder).glob(".*.tmp"):
+        _remove(leftover)
+
+
+@contextmanager
+def _writing(path: Path, temporary: Path) -> Iterator[None]:
+    """Removes `temporary` when anything goes wrong; failures of the disk become a DiskError that names `path`."""
+    try:
+        yield
+    except BaseException as error:
+        _remove(temporary)
+        reason = _disk_error(error, temporary)
+        if reason is None:
+            raise
+        raise DiskError(f"cannot write {path}: {reason}") from error
+
+
+def _disk_error(error: BaseException, temporary: Path) -> str | None:
+    """What a failure to write says to the user; None where it is not one (e.g. an input that could not be read)."""
+    full = "Free some space or choose another folder."
+    other = "Check the folder's permissions, or choose another folder."
+    if isinstance(error, OSError):
+        if error.filename is not None and not _beside(Path(os.fsdecode(error.filename)), temporary):
+            return None
+        mend = full if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else other
+        if error.errno == errno.ENAMETOOLONG:
+            mend = "Choose a shorter one."
+        if error.errno in (errno.EISDIR, errno.ENOTEMPTY):
+            mend = "A folder stands in its place: move it away."
+        return f"{error.strerror or error}. {mend}"
+    if isinstance(error, Exception) and "os error" in str(error):  # safetensors wraps the system's error in its own
+        return f"{error}. {full if 'os error 28' in str(error) else other}"
+    return None
+
+
+def _beside(named: Path, temporary: Path) -> bool:
+    """Whether `named` lies in the folder that is written, or is one of the folders above it."""
+    named, temporary = Path(os.path.abspath(named)), Path(os.path.abspath(temporary))
+    return temporary.parent in named.parents or named in temporary.parents
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    with open(path, "r+b") as file:  # Windows flushes only what may be written
+        os.fsync(file.fileno())
