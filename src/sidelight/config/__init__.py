@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from sidelight.config.check import check
 from sidelight.config.load import FREE, difference, dump_config, load_config, read_experiment
-from sidelight.config.schema import OF_CLASSES, AugmentConfig, BalanceConfig, Config, NetworkConfig, StudentConfig, TeacherConfig, TrainingConfig, TransportConfig, check
+from sidelight.config.schema import (
+    OF_CLASSES,
+    AugmentConfig,
+    BalanceConfig,
+    Config,
+    NetworkConfig,
+    StudentConfig,
+    TeacherConfig,
+    TrainingConfig,
+    TransportConfig,
+)
 
 __all__ = [
     "FREE",

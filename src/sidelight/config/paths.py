@@ -6,15 +6,27 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from sidelight.config import NetworkConfig
+from sidelight.config.schema import NetworkConfig
 
 LOCAL = "hf:"
 """How an encoder begins that is a local folder."""
-_MISSED: dict[str, str] = {}
-"""Paths of files in which they start nowhere -> where they were looked for; said once they are opened, if ever."""
+BUILT_IN = ("phone-watch",)
+"""Data sets that come with the package (`sidelight.data.builtin`): their names are no paths."""
+
+
+class MissedPath(str):
+    """A path in an experiment's file that leads nowhere yet. It carries where it was looked for, for the error of
+    whoever opens it, if ever.
+    """
+
+    def __new__(cls, path: str, looked_for: str = "") -> MissedPath:
+        self = super().__new__(cls, path)
+        self.looked_for = looked_for
+        return self
+
+    looked_for: str
 
 
 def found_from(flat: Mapping[str, Any], folder: Path, stored: bool = False) -> dict[str, Any]:
@@ -65,7 +77,7 @@ def _moved(name: str, value: Any, move: Callable[[str], str]) -> Any:
 
 def looked_for(path: str | os.PathLike) -> str:
     """Of a path that an experiment's file names: the folders where it was not found, for the end of a sentence."""
-    return _MISSED.get(os.fspath(path), "")
+    return path.looked_for if isinstance(path, MissedPath) else ""
 
 
 def _placed(path: str, folder: Path) -> str:
@@ -74,10 +86,8 @@ def _placed(path: str, folder: Path) -> str:
     if path.startswith("~") or (not beside.exists() and (here.exists() or name)):
         placed = path
     else:
-        from sidelight.data.builtin import DATASETS
-
-        placed = path if path in DATASETS else os.path.normpath(beside)
+        placed = path if path in BUILT_IN else os.path.normpath(beside)
     if not (here.is_absolute() or here.exists() or beside.exists()):
         folders = dict.fromkeys(os.path.abspath(f) for f in (folder, os.curdir))
-        _MISSED[placed] = f"; looked for {path!r} in {' and in '.join(folders)}"
+        return MissedPath(placed, f"; looked for {path!r} in {' and in '.join(folders)}")
     return placed

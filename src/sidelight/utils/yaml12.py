@@ -127,6 +127,7 @@ def _resolve(readers: Iterable[Any], tag: str, pattern: str, first: str) -> None
         reader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list(first))
 
 
+_Dumper.add_multi_representer(str, _Dumper.represent_str)  # a text of a class of its own is a text
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_whole)
 _resolve([_Loader], "int", r"([-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+)$", "-+0123456789")
 _resolve([_Loader], "bool", r"(true|True|TRUE|false|False|FALSE)$", "tTfF")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sidelight.data.builtin import DATASETS
+from sidelight.data.builtin.base import Builtin
 from sidelight.data.dataset import Dataset
 from sidelight.utils.array_files import load_npz
 
@@ -17,7 +17,6 @@ MODALITIES = ("phone_acc", "phone_gyro", "watch_acc", "watch_gyro")
 def load() -> Dataset:
     """3022 windows (64, 3) at 50 Hz in m/s² and rad/s; group: the person; ids: person-execution-window."""
     arrays = load_npz(Path(__file__).with_name("phone_watch.npz"))
-    entry = DATASETS["phone-watch"]
     count: Counter[tuple[int, int]] = Counter()
     ids = []
     for key in zip(arrays["subject"].tolist(), arrays["execution"].tolist()):
@@ -42,11 +41,22 @@ def load() -> Dataset:
         about={
             "target": "activity",
             "group": "subject",
-            "description": entry.description,
-            "licence": entry.licence,
-            "citation": entry.citation,
+            "description": PHONE_WATCH.description,
+            "licence": PHONE_WATCH.licence,
+            "citation": PHONE_WATCH.citation,
             "source": "https://github.com/GeoTecINIT/sp-sw-har-dataset",
             "changes": "resampled to 50 Hz, cut into windows of 64 samples (hop 32) of which at least 60 % carry one "
             "label on both devices, stored as float16",
         },
     )
+
+
+PHONE_WATCH = Builtin(
+    "3022 windows of 1.28 s (50 Hz) of 23 people doing 5 activities with a phone and a watch: accelerometer and "
+    "gyroscope of both. Question: which activity, from the phone's accelerometer alone, "
+    "when only 20 % of the people are labelled (and when all are)?",
+    "CC BY 4.0",
+    "Matey-Sanz, Casteleyn, Granell: Dataset of inertial measurements of smartphones and smartwatches for human "
+    "activity recognition. Data in Brief (2023) 109809. https://github.com/GeoTecINIT/sp-sw-har-dataset",
+    load,
+)

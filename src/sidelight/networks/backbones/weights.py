@@ -71,10 +71,11 @@ def load_weights(module: nn.Module, path: str | Path, *, sum_channels: bool = Fa
         RunError: the file is missing, damaged, no weights file, or would execute code; no name agrees; a tensor has
             another shape, or holds NaN or infinity. The network is then as it was.
     """
+    hint = looked_for(path)
     path = Path(path)
     net = module.net if isinstance(module, Backbone | PyramidEncoder) else module
     own = net.state_dict()
-    stored = read_tensors(path)
+    stored = read_tensors(path, hint)
     found, unexpected = _match(stored, own, getattr(net, "local_name", str))
     if not found:
         raise RunError(
@@ -103,9 +104,9 @@ def _warn(text: str) -> None:
     warnings.warn(text, SidelightWarning, stacklevel=4)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The named tensors of a file, on the CPU."""
-    check_file(path, RunError, f"{looked_for(path)}; give a local .safetensors, .pt or .pth file of weights")
+def read_tensors(path: Path, hint: str = "") -> dict[str, Tensor]:
+    """The named tensors of a file, on the CPU; hint: where a path that leads nowhere was looked for."""
+    check_file(path, RunError, f"{hint}; give a local .safetensors, .pt or .pth file of weights")
     if path.suffix == ".safetensors":
         return read_safetensors(path, finite=False)[0]  # a network reads some of the tensors, which are looked at then
     try:

@@ -1,0 +1,61 @@
+"""What a single field cannot say of itself: settings out of range, and settings that contradict each other."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from sidelight.config.encoder_names import PARTS, check_encoder
+from sidelight.config.io import flatten
+from sidelight.config.limits import LIMITS, positive
+from sidelight.config.schema import Config
+from sidelight.errors import ConfigError, shown, unknown
+from sidelight.utils.files import path_fault
+from sidelight.utils.names import check_modality
+
+
+def check(config: Config) -> None:
+    """Refuse settings that are out of range or contradict each other; names the setting."""
+    flat = dict(flatten(Config, asdict(config)))
+    for name, value in flat.items():
+        expected, good = LIMITS.get(name, ("", None))
+        for item in value if isinstance(value, list) else [value]:
+            if item == "" and isinstance(value, list):
+                raise ConfigError(f"{name}: an item is empty.")
+            if good and item is not None and not good(item):
+                raise ConfigError(f"{name}: expected {expected}, not {shown(item)}.")
+        same = [f"{v:g}" if isinstance(v, float) else v for v in value] if isinstance(value, list) else []
+        if len(set(same)) < len(same):
+            raise ConfigError(f"{name}: {next(v for v in same if same.count(v) > 1)} is given twice.")
+    for part, rate in config.training.learning_rates.items():
+        if part not in PARTS:
+            raise ConfigError(unknown("part of training.learning_rates", part, PARTS))
+        if not positive(rate):
+            raise ConfigError(f"training.learning_rates.{part}: expected a number above 0, not {rate!r}.")
+    for m in (*config.available, *config.privileged):
+        check_modality(m, error=ConfigError)
+    for setting in ("encoders", "weights"):
+        for m in getattr(config.network, setting):
+            check_modality(m, f"network.{setting}", ConfigError)
+    check_encoder(config.network.encoder)
+    for m, name in config.network.encoders.items():
+        check_encoder(name, f"network.encoders.{m}")
+    if both := [name for name in config.available if name in config.privileged]:
+        raise ConfigError(f"{both[0]!r} is in both available and privileged; a modality is one or the other.")
+    if not config.methods:
+        raise ConfigError("methods: expected at least one, e.g. kl. `sidelight methods` lists them.")
+    if config.live and config.task != "anti-spoofing":
+        raise ConfigError(f"live: {config.live!r} is the label of live faces, which only task=anti-spoofing has.")
+    if not config.teacher.sets:
+        raise ConfigError("teacher.sets: expected all, each, or sets of privileged modalities such as eda, ecg+emg.")
+    for setting, path in (("output", config.output), ("data", config.data)):
+        if path and (wrong := path_fault(path)):
+            raise ConfigError(f"{setting}: {shown(path)} {wrong}.")
+    if not config.data:
+        raise ConfigError("data: expected a data set's name or a path, not an empty text.")
+    for name in ("placebo", "self_distillation"):
+        words, chosen = ("best", "all", "none"), flat[name]
+        for item in chosen:
+            if item not in (*words, *config.methods):
+                raise ConfigError(unknown(f"method of {name}", item, [*words, *config.methods]))
+            if item in ("all", "none") and len(chosen) > 1:
+                raise ConfigError(f"{name}: {item!r} stands alone; it cannot be combined with other names.")
