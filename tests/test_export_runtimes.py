@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sidelight.errors.SidelightWarni
 
 def graph(student: Student) -> tuple[set[str], set[torch.dtype]]:
     """The operations of a student's graph, and the types of all that its nodes make and hold."""
-    deployed = graph_module._self_contained(student, None)
+    deployed = graph_module._self_contained(student.deployed, None)
     rows = tuple(graph_module.typical_rows(deployed, 3))
     program = torch.export.export(deployed, rows, dynamic_shapes=graph_module._dynamic(deployed))
     nodes = list(program.graph.nodes)

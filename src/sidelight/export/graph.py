@@ -6,10 +6,10 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,13 +20,10 @@ from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import ConfigError, RunError, unknown
 from sidelight.export.deployed import Deployed, fixed_to_group
 from sidelight.export.facts import doc_string
-from sidelight.export.file import KEY, description
+from sidelight.export.file import KEY
 from sidelight.utils.atomic import write_atomic
 from sidelight.utils.extras import install
 from sidelight.utils.files import check_place
-
-if TYPE_CHECKING:
-    from sidelight.export.student import Student
 
 OPSET = 18
 TOLERANCE = 1e-4
@@ -34,18 +31,24 @@ LARGEST_BATCH = 1 << 24
 Runner = Callable[[list[Tensor]], list[NDArray]]
 
 
-def export_graph(student: Student, path: str | Path, group: str | None = None, max_batch: int | None = None) -> Path:
-    """See `Student.export`."""
+def export_graph(
+    deployed: Deployed,
+    description: Mapping[str, Any],
+    path: str | Path,
+    group: str | None = None,
+    max_batch: int | None = None,
+) -> Path:
+    """See `Student.export`; description: `Student.to_config()`, which the file carries."""
     path = check_place(path)
     if path.suffix not in (".onnx", ".pt2"):
         raise ConfigError(f"{path}: {unknown('suffix for an export', path.suffix, ['.onnx', '.pt2', '.safetensors'])}")
-    deployed = _self_contained(student, group)
+    deployed = _self_contained(deployed, group)
     names = [*deployed.inputs, *deployed.outputs]
     twice = {n for n in names if names.count(n) > 1}
     if twice:
         raise RunError(f"{sorted(twice)} would name two inputs or outputs of the graph; rename the modality")
     _check_max_batch(max_batch, path)
-    told = json.dumps({**description(student), **({"group": group} if group else {})}, ensure_ascii=False)
+    told = json.dumps({**description, **({"group": group} if group else {})}, ensure_ascii=False)
     with _quiet():
         content, run = _write_onnx(deployed, told) if path.suffix == ".onnx" else _write_pt2(deployed, told, max_batch)
     _compare(deployed, run, path, max_batch)
@@ -53,9 +56,9 @@ def export_graph(student: Student, path: str | Path, group: str | None = None, m
     return path
 
 
-def _self_contained(student: Student, group: str | None) -> Deployed:
+def _self_contained(deployed: Deployed, group: str | None) -> Deployed:
     """The module to trace; one that standardises per group is fixed to one group, since a graph knows no groups."""
-    preprocessor = student.preprocessor
+    preprocessor = deployed.preprocessor
     if preprocessor.standardize != "group":
         if group is not None:
             raise ConfigError(
@@ -72,7 +75,7 @@ def _self_contained(student: Student, group: str | None) -> Deployed:
         )
     else:
         preprocessor = fixed_to_group(preprocessor, group)
-    return Deployed(student.network, preprocessor, student.task).eval()
+    return Deployed(deployed.network, preprocessor, deployed.task).eval()
 
 
 def _write_onnx(deployed: Deployed, told: str) -> tuple[bytes, Runner]:

@@ -20,8 +20,11 @@ from sidelight.errors import ConfigError, SidelightWarning, listed, unknown
 from sidelight.export.checks import checked
 from sidelight.export.deployed import Deployed, without_groups
 from sidelight.export.facts import facts, far_sentence
+from sidelight.export.file import FORMAT, FORMAT_VERSION, plain, versions, write_student
+from sidelight.export.graph import export_graph
+from sidelight.networks.build import describe
 from sidelight.networks.network import Network, Output
-from sidelight.tasks import Task
+from sidelight.tasks import Task, describe_task
 from sidelight.utils.names import check_modality
 
 CHUNK = 1024
@@ -203,14 +206,29 @@ class Student:
         x, n, here = ({m: torch.from_numpy(a) for m, a in part.items()} for part in arrays[:3])
         return x, n, here, arrays[3]
 
+    def to_config(self) -> dict[str, Any]:
+        """Everything but the weights, as JSON can hold it; raises ConfigError where `meta` is more than that."""
+        text: dict[str, Any] = plain(
+            {
+                "format": FORMAT,
+                "version": FORMAT_VERSION,
+                "task": describe_task(self.task),
+                "reads": self.reads,
+                "privileged": self.privileged,
+                "inputs": self.inputs,
+                "network": describe(self.network),
+                "preprocessor": self.preprocessor.to_config(),
+                "meta": {"versions": versions(), **self.meta},
+            }
+        )
+        return text
+
     def save(self, path: str | Path) -> Path:
         """Write `<name>.safetensors`, which is enough to load it again, and a readable `<name>.json` beside it.
 
         path: the .safetensors file, or a folder for `student.safetensors`. Both appear whole or not at all.
         """
-        from sidelight.export.file import save_student
-
-        return save_student(self, path)
+        return write_student(path, self.to_config(), {"network": self.network, "preprocessor": self.preprocessor})
 
     def export(self, path: str | Path, *, group: str | None = None, max_batch: int | None = None) -> Path:
         """Write the student for another runtime, by suffix: .onnx, .pt2 (torch.export) or .safetensors.
@@ -224,9 +242,7 @@ class Student:
             if max_batch is not None:
                 raise ConfigError("max_batch is for .pt2 files; .safetensors takes any number of rows, so leave it out")
             return self.save(path)
-        from sidelight.export.graph import export_graph
-
-        return export_graph(self, path, group, max_batch)
+        return export_graph(self.deployed, self.to_config(), path, group, max_batch)
 
     def __repr__(self) -> str:
         method = f", method={self.meta['method']!r}" if "method" in self.meta else ""
