@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,10 @@ from sidelight.data.batch import Batch
 from sidelight.data.pixels import rows_at_once
 from sidelight.data.prefetch import ready_batches
 from sidelight.errors import ConfigError
+from sidelight.networks.completion import Completion
+from sidelight.networks.encoding import blanked, encode
 from sidelight.networks.tokens import pooled
 from sidelight.utils.names import check_modality
-
-if TYPE_CHECKING:
-    from sidelight.networks.encoding import blanked, encode
-from sidelight.networks.completion import Completion
 
 
 @dataclass(frozen=True)
