@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from sidelight.config import Config, NetworkConfig, TransportConfig, difference, dump_config, load_config
 from sidelight.config.io import flatten, settings
-from sidelight.config.paths import anchored
-from sidelight.errors import ConfigError, DataError
+from sidelight.config.paths import BUILT_IN, anchored
+from sidelight.data import DATASETS
+from sidelight.errors import ConfigError, DataError, RunError
 from sidelight.experiment import plan
+from sidelight.networks.backbones.weights import load_weights
 from sidelight.utils.names import fault
 
 
@@ -201,6 +205,24 @@ def test_data_that_are_nowhere_are_named_with_the_folders_that_were_searched(tmp
     with pytest.raises(DataError) as error:
         plan(load_config({"data": "elsewhere.csv"}))
     assert str(error.value) == "elsewhere.csv does not exist"
+
+
+def test_weights_that_are_nowhere_are_named_with_the_folders_that_were_searched(tmp_path, monkeypatch):
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path)
+    file = write(Path("deep/experiment.yaml"), "data: phone-watch\nnetwork: {weights: {video: w.pt}}\n")
+    searched = f"; looked for 'w.pt' in {tmp_path / 'deep'} and in {tmp_path}; give a local"
+    config = load_config(file)
+    for sent in (config, pickle.loads(pickle.dumps(config))):  # a worker process is told as much
+        with pytest.raises(RunError) as error:
+            load_weights(torch.nn.Linear(1, 1), sent.network.weights["video"])
+        assert str(error.value).startswith("deep/w.pt does not exist")
+        assert searched in str(error.value)
+    assert "video: deep/w.pt\n" in dump_config(config)
+
+
+def test_names_of_built_in_data_are_no_paths():
+    assert tuple(DATASETS) == BUILT_IN
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sidelight.data.lengths import far_longer, typical_length
 from sidelight.data.rows import Rows, float32, in_memory, is_lazy, name_row
-from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
+from sidelight.data.target_checks import check_target
+from sidelight.data.target_values import hidden, pixel_counts
+from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.utils.images import compact
 
 if TYPE_CHECKING:
@@ -19,41 +21,6 @@ if TYPE_CHECKING:
     from sidelight.data.preprocess import Preprocessor
 
 SPLITS = ("train", "select", "test")
-TASKS = ("classification", "regression", "segmentation")
-LONG = 10
-"""A row is far longer than the rest from this many times the median length on."""
-
-
-def typical_length(lengths: NDArray) -> int:
-    """The median of (N,) lengths, of the rows that have one."""
-    return int(np.median(lengths[lengths > 0])) if (lengths > 0).any() else 0
-
-
-def far_longer(lengths: NDArray) -> bool:
-    """Whether the longest row has more than `LONG` times the median's time steps."""
-    return bool(lengths.max(initial=0) > LONG * typical_length(lengths))
-
-
-def row_values(target: Any) -> NDArray:
-    """(N,) one number per row to order and stratify by: its class code, its first value, or of class codes of pixels
-    (N, H, W), in an array or `LabelMaps`, the share of a row's pixels that are not of the most common class; NaN where
-    a row has none.
-    """
-    if target.ndim < 3:
-        return np.asarray(target if target.ndim == 1 else target[:, 0])
-    counts = pixel_counts(target)
-    known = counts.sum(1)
-    rare = known - counts[:, counts.sum(0).argmax()]
-    return np.asarray(np.divide(rare, known, out=np.full(len(target), np.nan), where=known > 0))
-
-
-def pixel_counts(target: Any) -> NDArray:
-    """(N, C) pixels of every class code of (N, H, W), in an array (C: up to the largest) or `LabelMaps`."""
-    if is_lazy(target):
-        return np.asarray(target.counts)
-    classes = max(int(target.max(initial=0)) + 1, 1)
-    rows = (row[row >= 0].astype(np.int64) for row in target)
-    return np.array([np.bincount(row, minlength=classes) for row in rows]).reshape(-1, classes)
 
 
 @dataclass(repr=False)
@@ -181,7 +148,9 @@ class Dataset:
         if not self.inputs:
             raise DataError(f"{self.name}: there are no modalities; give at least one array of features")
         self._check_rows()
-        self._check_target()
+        self.target = check_target(self.name, self.task, self.target, self.labelled, self.labels, self.ids)
+        if self.size:
+            self._check_images()
         for m, names in self.columns.items():
             if self.inputs[m].ndim != 2 or len(names) != self.inputs[m].shape[1]:
                 raise DataError(f"{self.name}: {len(names)} column names for rows of {m!r} of shape {self.shape(m)}")
@@ -202,24 +171,6 @@ class Dataset:
             self.inputs[m] = np.ascontiguousarray(self.inputs[m][:, :steps])
             if m in self.lengths:
                 self.lengths[m] = np.minimum(self.lengths[m], steps)
-
-    def warn_long(self) -> None:
-        """Says which rows are so much longer than the rest that padding the rest to their length is a burden."""
-        for m, lengths in self.lengths.items():
-            middle = typical_length(lengths)
-            if not far_longer(lengths):
-                continue
-            rows = np.flatnonzero(lengths > LONG * middle)
-            i = int(lengths.argmax())
-            more = f" ({len(rows)} rows are longer than {LONG} times that)" if len(rows) > 1 else ""
-            rest = int(lengths[lengths <= LONG * middle].max())
-            warnings.warn(
-                f"{self.name}: modality {m!r}: {self.row(i)} has {lengths[i]} time steps, but the median is {middle}"
-                f"{more}. All rows are padded to the longest in memory. Cut it with longest.{m}={rest} "
-                f"(in Python longest={{{m!r}: {rest}}}), which keeps all of the other rows, or leave it out",
-                SidelightWarning,
-                stacklevel=3,
-            )
 
     def _check_rows(self) -> None:
         n = len(self)
@@ -249,69 +200,14 @@ class Dataset:
             for i in np.flatnonzero(~np.isin(self.split, SPLITS)):
                 raise DataError(f"{self.name}: {self.row(int(i))}: {unknown('split', self.split[i], SPLITS)}")
 
-    def _check_target(self) -> None:
-        if self.task not in TASKS:
-            raise ConfigError(unknown("task", self.task, TASKS))
-        if self.target.ndim != {"classification": 1, "regression": 2, "segmentation": 3}[self.task]:
-            raise DataError(
-                f"{self.name}: a {self.task} target cannot have shape {self.target.shape}; "
-                "expected (N,) class codes, (N, K) values or, for segmentation, (N, H, W) class codes of pixels"
-            )
-        if not self.labelled.any():
-            raise DataError(f"{self.name}: no row has a label; at least the rows to be scored need a target")
-        if self.task == "segmentation":
-            self._check_pixels()
-            return
-        self.target = self._hide_target(self.labelled)
-        if self.task == "classification":
-            bad = self.labelled & ((self.target < 0) | (self.target >= len(self.labels)))
-            for i in np.flatnonzero(bad):
-                raise DataError(
-                    f"{self.name}: {self.row(int(i))}: class code {self.target[i]} has no name; "
-                    f"there are {len(self.labels)} classes: {', '.join(self.labels)}"
-                )
-            if len(np.unique(self.target[self.labelled])) < 2:
-                only = self.labels[int(self.target[self.labelled][0])]
-                raise DataError(f"{self.name}: every labelled row is of class {only!r}; two classes are needed")
-            return
-        if self.target.shape[1] != len(self.labels):
-            raise DataError(f"{self.name}: {self.target.shape[1]} target columns, but names {list(self.labels)}")
-        bad = np.isinf(self.target) | (np.isnan(self.target).all(1) & self.labelled)[:, None]
-        for i, k in np.argwhere(bad):
-            raise DataError(
-                f"{self.name}: target {self.labels[k]!r} is {self.target[i, k]} in {self.row(int(i))}; "
-                "expected a finite number, or an empty cell for a row without a label"
-            )
-
-    def _check_pixels(self) -> None:
-        """Class codes of pixels, one size with the images; arrays are kept in as few bytes as their number allows."""
-        if is_lazy(self.target):  # whose values were checked where its files were looked at
-            self.target = self._hide_target(self.labelled)
-        else:
-            self._check_codes()
-        for i in np.flatnonzero(self.labelled & ~pixel_counts(self.target).any(1)):
-            raise DataError(f"{self.name}: {self.row(int(i))} is labelled, but all its pixels are ignored")
-        if len(self.classes(np.flatnonzero(self.labelled))) < 2:
-            raise DataError(f"{self.name}: all labelled pixels are of one class; two classes are needed")
+    def _check_images(self) -> None:
+        """Images have as many pixels as a target with a class per pixel."""
         for m, x in self.inputs.items():
             if x.ndim == 4 and x.shape[2:] != self.size:
                 raise DataError(
                     f"{self.name}: images of {m!r} are {x.shape[2]} × {x.shape[3]}, but the target has "
                     f"{self.size[0]} × {self.size[1]} pixels; images are not resized: bring them to one size first"
                 )
-
-    def _check_codes(self) -> None:
-        kind = np.int8 if len(self.labels) < 128 else np.int16
-        if self.target.dtype.kind not in "iu":
-            raise DataError(f"{self.name}: the target holds {self.target.dtype}; expected class codes of pixels")
-        flat = self.target.reshape(len(self), -1)
-        low, high = flat.min(1), flat.max(1)
-        for i in np.flatnonzero(self.labelled & ((low < -1) | (high >= len(self.labels)))):
-            raise DataError(
-                f"{self.name}: {self.row(int(i))}: class code {low[i] if low[i] < -1 else high[i]} of a pixel has no "
-                f"name; there are {len(self.labels)} classes: {', '.join(self.labels)} (−1: ignored)"
-            )
-        self.target = self._hide_target(self.labelled).astype(kind)
 
     def classes(self, rows: NDArray) -> set[int]:
         """The class codes that occur in these rows; of a regression none."""
@@ -327,13 +223,6 @@ class Dataset:
             return np.bincount(known, minlength=len(self.labels))
         counts = pixel_counts(known).sum(0)
         return np.pad(counts, (0, len(self.labels) - len(counts)))
-
-    def _hide_target(self, keep: NDArray) -> Any:
-        """The target with −1 or NaN outside of `keep`, so that nothing can read what is there."""
-        if is_lazy(self.target):
-            return self.target.only(keep)
-        hidden = np.float32(np.nan) if self.target.dtype.kind == "f" else self.target.dtype.type(-1)
-        return np.where(keep.reshape(-1, *[1] * (self.target.ndim - 1)), self.target, hidden)
 
     def select(self, modalities: Sequence[str]) -> Dataset:
         """The same rows with only these modalities; raises ConfigError for a name that does not exist."""
@@ -432,9 +321,9 @@ class Dataset:
         names = list(modalities)
         view = self.select(names)
         keep = self.labelled if labelled is None else self.labelled & np.asarray(labelled, bool)
-        hidden = self._hide_target(keep)
-        maps = hidden if is_lazy(hidden) else None
-        target = torch.from_numpy(hidden) if maps is None else torch.zeros(len(self), 0, 0, dtype=torch.int16)
+        target_array = hidden(self.target, keep)
+        maps = target_array if is_lazy(target_array) else None
+        target = torch.from_numpy(target_array) if maps is None else torch.zeros(len(self), 0, 0, dtype=torch.int16)
         files = {m: x for m, x in view.inputs.items() if is_lazy(x)}
         inputs = {m: torch.from_numpy(x) for m, x in view.inputs.items() if m not in files}
         images = {m: x for m, x in inputs.items() if x.dim() >= 4}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from sidelight.config import OF_CLASSES, Config
-from sidelight.config.paths import looked_for
+from sidelight.data.arguments import Modalities, check_texts, checked_modalities
 from sidelight.data.builtin import DATASETS
 from sidelight.data.dataset import Dataset
+from sidelight.data.lengths import warn_long
 from sidelight.data.raw import (
     KINDS_FILE,
     ORDER,
@@ -29,20 +29,17 @@ from sidelight.data.raw import (
 )
 from sidelight.data.rows import Rows, is_lazy
 from sidelight.data.sources.arrays import read_arrays
+from sidelight.data.sources.locate import label_of, locate
 from sidelight.data.target import encode_target
 from sidelight.errors import ConfigError, DataError, shown, unknown
 from sidelight.utils.array_files import load_npz
-from sidelight.utils.files import check_file, exists, path_fault
+from sidelight.utils.files import exists, path_fault
 from sidelight.utils.keywords import known_keywords
-from sidelight.utils.names import check_modality
 
 if TYPE_CHECKING:
     from sidelight.data.sources.prepared import Prepared
 
-MANIFESTS = ("metadata.csv", "metadata.parquet", "metadata.tsv")
-SUFFIXES = (".csv", ".tsv", ".parquet", ".npz")
 OnError = Literal["raise", "skip"]
-Modalities = Sequence[str] | Mapping[str, str | Sequence[str] | None]
 
 
 @known_keywords
@@ -76,9 +73,9 @@ def load(
     longest: modality -> time steps that are kept of a signal's longer rows, e.g. where one pads all others.
     Raises DataError naming file, row, modality and value; ConfigError for a setting that cannot be.
     """
-    modalities = _checked_modalities(modalities)
+    modalities = checked_modalities(modalities)
     given = {"group": group, "split": split, "ids": ids, "task": task, "name": name, "impute": impute}
-    _check_texts(given, target)
+    check_texts(given, target)
     if on_error not in ("raise", "skip"):
         raise ConfigError(unknown("value of on_error", on_error, ("raise", "skip")))
     if isinstance(source, Dataset):
@@ -94,7 +91,7 @@ def load(
         return find_roles(label, columns, target, group, split, ids, time=time)
 
     prepared = _prepared(source)
-    label = name or (prepared.facts.name if prepared else "") or _label(source)
+    label = name or (prepared.facts.name if prepared else "") or label_of(source)
     if prepared:
         from sidelight.data.sources.recorded import read_recordings
 
@@ -137,37 +134,8 @@ def load(
         )
     except DataError as e:
         raise DataError(str(e).replace(f"{label}: ", f"{raw.name}: ", 1)) from None
-    data.warn_long()
+    warn_long(data.name, data.lengths, data.ids)
     return data
-
-
-def _checked_modalities(given: Any) -> Modalities | None:
-    """Names, or a mapping from names to columns, all of which may name a modality; raises ConfigError."""
-    if given is None:
-        return None
-    if isinstance(given, str):
-        given = [given]
-    if not isinstance(given, Mapping | Sequence):
-        raise ConfigError(f"modalities: expected names, or a mapping from names to columns, not {shown(given)}")
-    for m in given:
-        check_modality(m, "modalities", ConfigError)
-    for m, columns in given.items() if isinstance(given, Mapping) else ():
-        if not (columns is None or isinstance(columns, str) or _are_texts(columns)):
-            raise ConfigError(f"modalities: expected a prefix or columns of {m!r}, not {shown(columns)}")
-    return given
-
-
-def _are_texts(value: object) -> bool:
-    return isinstance(value, Sequence) and all(isinstance(v, str) for v in value)
-
-
-def _check_texts(given: Mapping[str, object], target: object) -> None:
-    """Raises ConfigError for an argument that names something and is no text."""
-    for argument, value in given.items():
-        if value is not None and not isinstance(value, str):
-            raise ConfigError(f"{argument}: expected a text, not {shown(value)}")
-    if target is not None and not isinstance(target, str) and not _are_texts(target):
-        raise ConfigError(f"target: expected the name of a column, or several, not {shown(target)}")
 
 
 def _about(source: Any, roles: Roles) -> dict[str, str]:
@@ -217,9 +185,9 @@ def load_rows(
     def find(columns: Sequence[str]) -> Roles:
         return find_roles(label, columns, None, group, None, ids, target_needed=False)
 
-    checked = _checked_modalities(modalities)
+    checked = checked_modalities(modalities)
     assert checked is not None
-    modalities, label = checked, _label(source)
+    modalities, label = checked, label_of(source)
     if prepared := _prepared(source, target_needed=False):
         from sidelight.data.sources.recorded import read_recordings
 
@@ -310,30 +278,3 @@ def _builtin(name: str, modalities: Modalities | None, **given: Any) -> Dataset:
             own = "no times" if setting == "time" else f"its own {setting}"
             raise ConfigError(f"{name} is built in and has {own}; leave {setting}={value!r} out")
     return data if modalities is None else data.select(list(modalities))
-
-
-def _label(source: Any) -> str:
-    if not isinstance(source, str | Path):
-        return "data"
-    if wrong := path_fault(str(source)):
-        raise DataError(f"{shown(str(source))} {wrong}")
-    path = Path(source)
-    named = path.suffix and path.stem not in ("metadata", "data")
-    return (path.stem if named else path.resolve().parent.name) if path.suffix else path.resolve().name
-
-
-def locate(source: str | Path) -> Path:
-    """The file to read: the path itself, or the manifest of a folder. Raises DataError where there is none."""
-    path = Path(source)
-    if os.path.isdir(path):
-        for name in MANIFESTS:
-            if exists(path / name):
-                return check_file(path / name)
-        raise DataError(f"folder {path} has no manifest; expected one of {', '.join(MANIFESTS)} in it")
-    if not (os.path.lexists(path) or path.suffix or len(path.parts) > 1 or "\\" in str(source)):
-        missing = f"no such file or folder, and {unknown('built-in data set', source, DATASETS)}"
-        raise DataError(missing + looked_for(source))
-    check_file(path, missing=looked_for(source))
-    if path.suffix not in SUFFIXES:
-        raise DataError(f"{path}: cannot read {path.suffix or 'a file without suffix'}; expected {', '.join(SUFFIXES)}")
-    return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,10 +11,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.data.pixels import rows_at_once
+from sidelight.data.rows import is_lazy
 from sidelight.data.statistics import BINS
 
 RESOLUTION = 2 * torch.finfo(torch.float32).eps
 """Spread, as a share of the values' size, up to which roundings of float32 alone explain it (about 2.4e-7)."""
+SAMPLE = 256
+"""Train rows that are decoded, evenly spread, for the moments of a modality whose rows are files."""
+
+
+def sampled(x: Any, standard: str) -> Any:
+    """Rows as a tensor; of files, a sample of those that are there, or none where nothing is fitted to them."""
+    if not is_lazy(x):
+        return torch.from_numpy(x)
+    there = np.flatnonzero(x.present)
+    count = min(SAMPLE, len(there)) if standard == "train" else 0
+    return x[there[np.linspace(0, len(there) - 1, count).round().astype(int)]].read(threads=None)
 
 
 def mask(f: Tensor, length: Tensor | None, present: Tensor | None) -> Tensor | None:

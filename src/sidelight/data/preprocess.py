@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,56 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sidelight.data.dataset import Dataset
-from sidelight.data.moments import mask, moments, pixel_moments, statistics_sizes
+from sidelight.data.moments import mask, moments, pixel_moments, sampled, statistics_sizes
 from sidelight.data.overflow import overflowed
 from sidelight.data.pixels import CLIP, standardised
-from sidelight.data.rows import is_lazy, name_row
+from sidelight.data.plan import Plan
+from sidelight.data.rows import name_row
 from sidelight.data.seen import Seen
-from sidelight.data.statistics import STANDARD, statistics_width, window_statistics
+from sidelight.data.statistics import STANDARD, window_statistics
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
 from sidelight.video.augment import STATISTICS
 
 CHUNK = 4096
-SAMPLE = 256
-"""Train rows that are decoded, evenly spread, for the moments of a modality whose rows are files."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One modality: its raw row shape, (D,), (T, C), (C, H, W) or (C, T, H, W).
-
-    Whether the T of signals varies; which window statistics are taken of them, if any; the names of a vector's columns,
-    where it had them; what it is standardised by, as `Dataset.standard` ("": as the experiment says); the unit of the
-    values ("": not given); samples a second (Hz; 0: not given); how many steps of longer rows are read (0: all); the
-    ranges of the training rows (None: not known).
-    """
-
-    shape: tuple[int, ...]
-    variable: bool = False
-    statistics: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
-    standard: str = ""
-    unit: str = ""
-    rate: float = 0.0
-    longest: int = 0
-    seen: Seen | None = None
-
-    @property
-    def image(self) -> bool:
-        """Whether a row is an image or a clip, which stays as it is stored until it is read."""
-        return len(self.shape) >= 3
-
-    @property
-    def channels(self) -> int:
-        """Columns, or channels, of a raw row."""
-        return self.shape[0 if self.image else -1]
-
-    @property
-    def output(self) -> tuple[int, ...]:
-        """A row's shape afterwards."""
-        if not self.statistics:
-            return self.shape
-        return (statistics_width(self.channels, self.statistics),)
 
 
 class Preprocessor(nn.Module):
@@ -241,20 +202,7 @@ class Preprocessor(nn.Module):
     def to_config(self) -> dict[str, Any]:
         """The structure, JSON-able; `from_config` and `load_state_dict` make the same preprocessor again."""
         return {
-            "modalities": {
-                m: {
-                    "shape": list(p.shape),
-                    "variable": p.variable,
-                    "statistics": list(p.statistics),
-                    "columns": list(p.columns),
-                    "standard": p.standard,
-                    "unit": p.unit,
-                    "rate": p.rate,
-                    "longest": p.longest,
-                    "seen": None if p.seen is None else p.seen.to_config(),
-                }
-                for m, p in self.plans.items()
-            },
+            "modalities": {m: plan.to_config() for m, plan in self.plans.items()},
             "standardize": self.standardize,
             "impute": self.impute,
             "groups": list(self.groups),
@@ -263,20 +211,7 @@ class Preprocessor(nn.Module):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Preprocessor:
         """The structure that `to_config` wrote; its values come with `load_state_dict`."""
-        plans = {
-            m: Plan(
-                tuple(p["shape"]),
-                bool(p["variable"]),
-                tuple(p["statistics"]),
-                tuple(p.get("columns", ())),
-                str(p.get("standard", "")),
-                str(p.get("unit", "")),
-                float(p.get("rate", 0)),
-                int(p.get("longest", 0)),
-                Seen.from_config(p.get("seen")),
-            )
-            for m, p in config["modalities"].items()
-        }
+        plans = {m: Plan.from_config(plan) for m, plan in config["modalities"].items()}
         return cls(plans, config["standardize"], config["impute"], config["groups"])
 
     def _index(self, m: str) -> int:
@@ -406,15 +341,6 @@ class Preprocessor(nn.Module):
         return torch.cat(means), torch.cat(scales)
 
 
-def _looked_at(x: Any, standard: str) -> Any:
-    """Rows as a tensor; of files, a sample of those that are there, or none where nothing is fitted to them."""
-    if not is_lazy(x):
-        return torch.from_numpy(x)
-    there = np.flatnonzero(x.present)
-    count = min(SAMPLE, len(there)) if standard == "train" else 0
-    return x[there[np.linspace(0, len(there) - 1, count).round().astype(int)]].read(threads=None)
-
-
 def _of_bytes(statistics: str, channels: int) -> tuple[Tensor, Tensor]:
     """(C,) mean and 1 / standard deviation of values 0–255; of grey values, those of the colours' mean."""
     mean, std = (255 * torch.tensor(v) for v in STATISTICS[statistics])
@@ -424,7 +350,7 @@ def _of_bytes(statistics: str, channels: int) -> tuple[Tensor, Tensor]:
 def _tensors(
     dataset: Dataset, rows: NDArray, names: Sequence[str]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    inputs = {m: _looked_at(dataset.inputs[m][rows], dataset.standard.get(m, "")) for m in names}
+    inputs = {m: sampled(dataset.inputs[m][rows], dataset.standard.get(m, "")) for m in names}
     lengths = {m: torch.from_numpy(dataset.lengths[m][rows]) for m in names if m in dataset.lengths}
     return inputs, lengths, {m: torch.from_numpy(dataset.present[m][rows]) for m in names}
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.cells import is_decimal_comma
-from sidelight.data.target_checks import TASKS
 from sidelight.data.doubts import check_class_names, check_words, numbers_of, refuse_one_hot, without_none
 from sidelight.data.raw import Raw, Roles, empty, text
 from sidelight.data.rows import float32, is_lazy, name_row
 from sidelight.data.spellings import warn_of_names
+from sidelight.data.target_checks import TASKS
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
 from sidelight.utils.images import LARGEST
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from sidelight.data.sources.locate import locate
 from sidelight.data.raw import DEFAULT_NAMES
+from sidelight.data.sources.locate import locate
 from sidelight.data.sources.tables import ARRAY_FILES, FILE_COLUMN, separator_of
 from sidelight.errors import DataError, SidelightWarning
 from sidelight.export.checks import refused

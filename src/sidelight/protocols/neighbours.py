@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
-from sidelight.data.target_values import row_values
 from sidelight.data.features import features
 from sidelight.data.rows import in_memory
+from sidelight.data.target_values import row_values
 from sidelight.errors import SidelightWarning
 
 ROWS, FILES, RUN = 1000, 200, 50

@@ -1,0 +1,40 @@
+"""The arguments of `load`, checked before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sidelight.errors import ConfigError, shown
+from sidelight.utils.names import check_modality
+
+Modalities = Sequence[str] | Mapping[str, str | Sequence[str] | None]
+
+
+def checked_modalities(given: Any) -> Modalities | None:
+    """Names, or a mapping from names to columns, all of which may name a modality; raises ConfigError."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        given = [given]
+    if not isinstance(given, Mapping | Sequence):
+        raise ConfigError(f"modalities: expected names, or a mapping from names to columns, not {shown(given)}")
+    for m in given:
+        check_modality(m, "modalities", ConfigError)
+    for m, columns in given.items() if isinstance(given, Mapping) else ():
+        if not (columns is None or isinstance(columns, str) or _are_texts(columns)):
+            raise ConfigError(f"modalities: expected a prefix or columns of {m!r}, not {shown(columns)}")
+    return given
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, Sequence) and all(isinstance(v, str) for v in value)
+
+
+def check_texts(given: Mapping[str, object], target: object) -> None:
+    """Raises ConfigError for an argument that names something and is no text."""
+    for argument, value in given.items():
+        if value is not None and not isinstance(value, str):
+            raise ConfigError(f"{argument}: expected a text, not {shown(value)}")
+    if target is not None and not isinstance(target, str) and not _are_texts(target):
+        raise ConfigError(f"target: expected the name of a column, or several, not {shown(target)}")

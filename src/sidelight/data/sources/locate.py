@@ -1,0 +1,42 @@
+"""Where a source lies: the file behind a path or a folder, and what the data are called."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from sidelight.config.paths import looked_for
+from sidelight.data.builtin import DATASETS
+from sidelight.errors import DataError, shown, unknown
+from sidelight.utils.files import check_file, exists, path_fault
+
+MANIFESTS = ("metadata.csv", "metadata.parquet", "metadata.tsv")
+SUFFIXES = (".csv", ".tsv", ".parquet", ".npz")
+
+
+def label_of(source: Any) -> str:
+    if not isinstance(source, str | Path):
+        return "data"
+    if wrong := path_fault(str(source)):
+        raise DataError(f"{shown(str(source))} {wrong}")
+    path = Path(source)
+    named = path.suffix and path.stem not in ("metadata", "data")
+    return (path.stem if named else path.resolve().parent.name) if path.suffix else path.resolve().name
+
+
+def locate(source: str | Path) -> Path:
+    """The file to read: the path itself, or the manifest of a folder. Raises DataError where there is none."""
+    path = Path(source)
+    if os.path.isdir(path):
+        for name in MANIFESTS:
+            if exists(path / name):
+                return check_file(path / name)
+        raise DataError(f"folder {path} has no manifest; expected one of {', '.join(MANIFESTS)} in it")
+    if not (os.path.lexists(path) or path.suffix or len(path.parts) > 1 or "\\" in str(source)):
+        missing = f"no such file or folder, and {unknown('built-in data set', source, DATASETS)}"
+        raise DataError(missing + looked_for(source))
+    check_file(path, missing=looked_for(source))
+    if path.suffix not in SUFFIXES:
+        raise DataError(f"{path}: cannot read {path.suffix or 'a file without suffix'}; expected {', '.join(SUFFIXES)}")
+    return path

@@ -1,0 +1,95 @@
+"""What a target has to hold, by task; raises DataError naming the first row that is not so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sidelight.data.rows import is_lazy, name_row
+from sidelight.data.target_values import hidden, pixel_counts
+from sidelight.errors import ConfigError, DataError, unknown
+
+DIMENSIONS = {"classification": 1, "regression": 2, "segmentation": 3}
+TASKS = tuple(DIMENSIONS)
+
+
+def check_target(name: str, task: str, target: Any, labelled: NDArray, labels: Sequence[str], ids: NDArray) -> Any:
+    """The target as a Dataset keeps it: nothing can be read of rows that are not labelled.
+
+    Args:
+        name: the data set's, for messages.
+        task: one of `TASKS`.
+        target: (N,) class codes, (N, K) values, or (N, H, W) class codes of pixels, in an array or `LabelMaps`.
+        labelled: (N,) bool.
+        labels: names of the classes, or of the K values.
+        ids: (N,) str, for messages.
+
+    Raises:
+        ConfigError: an unknown task. DataError: a wrong shape or value, no labelled row, or a single class.
+    """
+    if task not in TASKS:
+        raise ConfigError(unknown("task", task, TASKS))
+    if target.ndim != DIMENSIONS[task]:
+        raise DataError(
+            f"{name}: a {task} target cannot have shape {target.shape}; "
+            "expected (N,) class codes, (N, K) values or, for segmentation, (N, H, W) class codes of pixels"
+        )
+    if not labelled.any():
+        raise DataError(f"{name}: no row has a label; at least the rows to be scored need a target")
+    check = {"classification": _check_classes, "regression": _check_values, "segmentation": _check_pixels}[task]
+    return check(name, target, labelled, labels, ids)
+
+
+def _check_classes(name: str, target: Any, labelled: NDArray, labels: Sequence[str], ids: NDArray) -> Any:
+    target = hidden(target, labelled)
+    for i in np.flatnonzero(labelled & ((target < 0) | (target >= len(labels)))):
+        raise DataError(
+            f"{name}: {name_row(int(i), ids)}: class code {target[i]} has no name; "
+            f"there are {len(labels)} classes: {', '.join(labels)}"
+        )
+    if len(np.unique(target[labelled])) < 2:
+        only = labels[int(target[labelled][0])]
+        raise DataError(f"{name}: every labelled row is of class {only!r}; two classes are needed")
+    return target
+
+
+def _check_values(name: str, target: Any, labelled: NDArray, labels: Sequence[str], ids: NDArray) -> Any:
+    target = hidden(target, labelled)
+    if target.shape[1] != len(labels):
+        raise DataError(f"{name}: {target.shape[1]} target columns, but names {list(labels)}")
+    bad = np.isinf(target) | (np.isnan(target).all(1) & labelled)[:, None]
+    for i, k in np.argwhere(bad):
+        raise DataError(
+            f"{name}: target {labels[k]!r} is {target[i, k]} in {name_row(int(i), ids)}; "
+            "expected a finite number, or an empty cell for a row without a label"
+        )
+    return target
+
+
+def _check_pixels(name: str, target: Any, labelled: NDArray, labels: Sequence[str], ids: NDArray) -> Any:
+    # What label maps in files hold was checked where the files were looked at.
+    target = hidden(target, labelled) if is_lazy(target) else _checked_codes(name, target, labelled, labels, ids)
+    counts = pixel_counts(target)
+    for i in np.flatnonzero(labelled & ~counts.any(1)):
+        raise DataError(f"{name}: {name_row(int(i), ids)} is labelled, but all its pixels are ignored")
+    if np.count_nonzero(counts[labelled].any(0)) < 2:
+        raise DataError(f"{name}: all labelled pixels are of one class; two classes are needed")
+    return target
+
+
+def _checked_codes(name: str, target: Any, labelled: NDArray, labels: Sequence[str], ids: NDArray) -> Any:
+    """Class codes of pixels in as few bytes as their number allows."""
+    kind = np.int8 if len(labels) < 128 else np.int16
+    if target.dtype.kind not in "iu":
+        raise DataError(f"{name}: the target holds {target.dtype}; expected class codes of pixels")
+    flat = target.reshape(len(target), -1)
+    low, high = flat.min(1), flat.max(1)
+    for i in np.flatnonzero(labelled & ((low < -1) | (high >= len(labels)))):
+        raise DataError(
+            f"{name}: {name_row(int(i), ids)}: class code {low[i] if low[i] < -1 else high[i]} of a pixel has no "
+            f"name; there are {len(labels)} classes: {', '.join(labels)} (−1: ignored)"
+        )
+    return hidden(target, labelled).astype(kind)

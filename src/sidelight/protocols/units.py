@@ -1,0 +1,120 @@
+"""Folds over units: groups, or rows where there are none; scikit-learn's splitters do the splitting."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sidelight.data.dataset import Dataset
+from sidelight.errors import ConfigError, DataError, SidelightWarning
+from sidelight.protocols.fold import Fold
+from sidelight.protocols.strata import DRAWS, count_strata, imbalance, strata_of
+
+
+def units_of(dataset: Dataset, protocol: str) -> NDArray:
+    """(N,) int: the unit that a row belongs to."""
+    if protocol == "random":
+        if dataset.group is not None:
+            warnings.warn(
+                "protocol 'random' puts rows of one group on both sides of a split although the data have groups; "
+                "scores say nothing about new groups. Use 'group-kfold' for that.",
+                SidelightWarning,
+                stacklevel=3,
+            )
+        return np.arange(len(dataset))
+    if dataset.group is None:
+        raise DataError(
+            f"protocol {protocol!r} needs groups and {dataset.name} has none: say which column holds them (group=…), "
+            "or ask for protocol 'random'"
+        )
+    return np.asarray(np.unique(dataset.group, return_inverse=True)[1])
+
+
+def labelled_units(dataset: Dataset, units: NDArray) -> NDArray:
+    return np.unique(units[dataset.labelled])
+
+
+def unit_name(dataset: Dataset, units: NDArray, unit: int) -> str:
+    rows = np.flatnonzero(units == unit)
+    return str(dataset.ids[rows[0]] if dataset.group is None else dataset.group[rows[0]])
+
+
+def leave_one_out(dataset: Dataset, units: NDArray) -> list[tuple[str, NDArray]]:
+    from sklearn.model_selection import LeaveOneGroupOut
+
+    labelled = labelled_units(dataset, units)
+    check_enough(dataset, len(labelled), 3, "leave-one-group-out")
+    used: dict[str, int] = {}
+    out = []
+    for _, test in LeaveOneGroupOut().split(labelled, groups=labelled):
+        name = re.sub(r"[^\w.-]", "_", unit_name(dataset, units, labelled[test[0]]))
+        used[name] = used.get(name, 0) + 1
+        out.append((name if used[name] == 1 else f"{name}-{used[name]}", labelled[test]))
+    return out
+
+
+def k_fold(dataset: Dataset, units: NDArray, protocol: str, folds: int, seed: int) -> list[tuple[str, NDArray]]:
+    """The best balanced of several shuffled partitions of the labelled units."""
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    if folds < 2:
+        raise ConfigError(f"folds={folds}: expected at least 2")
+    labelled = labelled_units(dataset, units)
+    check_enough(dataset, len(labelled), max(folds, 3), protocol)
+    strata = strata_of(dataset)
+    if protocol == "random":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # classes rarer than folds: checked per fold below
+            try:
+                parts = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(labelled, strata[labelled]))
+            except ValueError:  # no class has as many rows as folds
+                parts = list(KFold(folds, shuffle=True, random_state=seed).split(labelled))
+        return [(f"fold-{i + 1}", labelled[test]) for i, (_, test) in enumerate(parts)]
+    counts = count_strata(units[dataset.labelled], strata[dataset.labelled], int(units.max()) + 1)[labelled]
+    seeds = np.random.default_rng([seed, 2]).integers(2**31, size=DRAWS)
+    draws = [[t for _, t in KFold(folds, shuffle=True, random_state=int(s)).split(labelled)] for s in seeds]
+    best = min(draws, key=lambda tests: imbalance(counts, tests))
+    return [(f"fold-{i + 1}", labelled[test]) for i, test in enumerate(best)]
+
+
+def check_enough(dataset: Dataset, n: int, needed: int, protocol: str) -> None:
+    if n < needed:
+        what = "rows with a label" if dataset.group is None or protocol == "random" else "groups with a label"
+        raise DataError(
+            f"{dataset.name} has {n} {what}, but {protocol!r} needs at least {needed} here "
+            "(train, select and test are disjoint in them); ask for fewer folds"
+        )
+
+
+def fold_of(dataset: Dataset, name: str, units: NDArray, test_units: NDArray, select: float, seed: int) -> Fold:
+    """Test rows as given, select rows carved from the rest, everything else train."""
+    labelled = dataset.labelled
+    in_test = np.isin(units, test_units)
+    select_units = carve(dataset, units, np.setdiff1d(labelled_units(dataset, units), test_units), select, seed)
+    in_select = np.isin(units, select_units)
+    return Fold(
+        name,
+        train=np.flatnonzero(~in_test & ~in_select),
+        select=np.flatnonzero(in_select & labelled),
+        test=np.flatnonzero(in_test & labelled),
+    )
+
+
+def carve(dataset: Dataset, units: NDArray, candidates: NDArray, share: float, seed: int) -> NDArray:
+    """The share of the candidate units that choose epochs: of several draws the best balanced one."""
+    from sklearn.model_selection import ShuffleSplit
+
+    if len(candidates) < 2:
+        raise DataError(
+            f"{dataset.name}: only {len(candidates)} group with a label is left beside test; "
+            "train and select need one each"
+        )
+    size = min(max(1, round(share * len(candidates))), len(candidates) - 1)
+    strata, labelled = strata_of(dataset), dataset.labelled & (units >= 0)
+    counts = count_strata(units[labelled], strata[labelled], int(units.max()) + 1)[candidates]
+    draws = ShuffleSplit(DRAWS, test_size=size, random_state=seed).split(candidates)
+    best = min((chosen for _, chosen in draws), key=lambda chosen: imbalance(counts, [chosen]))
+    return np.asarray(candidates[best])
