@@ -28,8 +28,6 @@ __main__
 """
 """Rooms (folders, and the files beside them), floor by floor: a room imports from the floors below its own."""
 FLOORS = {room: floor for floor, rooms in enumerate(HOUSE.split("\n")) for room in rooms.split()}
-ABOVE_FOR_NOW = {"methods"}
-"""Rooms that import from above until methods no longer know the experiment."""
 SOURCE = Path(sidelight.__file__).parent
 
 
@@ -84,9 +82,7 @@ def test_every_room_has_its_floor():
     assert {room(module) for module in MODULES} == set(FLOORS)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(r, marks=[pytest.mark.xfail(strict=True)] * (r in ABOVE_FOR_NOW)) for r in FLOORS]
-)
+@pytest.mark.parametrize("name", FLOORS)
 def test_a_room_imports_from_the_floors_below(name):
     assert upward({a: named for a, named in MODULES.items() if room(a) == name}, FLOORS) == []
 

@@ -13,6 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 from safetensors.torch import load_file
+from sidelight.experiment.environment import fingerprint
+from sidelight.experiment.fold_data import FoldData
+from sidelight.methods.kept import Live
 
 import recordings
 import sidelight as sl
@@ -24,10 +27,7 @@ from sidelight.data.preprocess import Preprocessor
 from sidelight.data.sources.prepared import Facts, write_prepared
 from sidelight.data.target_values import row_values
 from sidelight.errors import ConfigError, DataError
-from sidelight.experiment.environment import fingerprint
-from sidelight.experiment.fold_data import FoldData
 from sidelight.methods import Supervised
-from sidelight.methods.kept import Live
 from sidelight.networks.build import build_network
 from sidelight.recordings.label_maps import Codes, LabelMaps
 from sidelight.recordings.lazy import LazyRows

@@ -22,8 +22,8 @@ from sidelight.losses.structural import cosine_similarity_matrix
 from sidelight.methods import Method
 from sidelight.networks.network import Network, gathered
 from sidelight.results.job import changed_files, read_record, write_record
-from sidelight.utils.atomic import write_folder_atomic
 from sidelight.training import History
+from sidelight.utils.atomic import write_folder_atomic
 from sidelight.utils.tensorfile import read_metadata, write_tensors
 
 DESCRIPTION = "model.json"

@@ -15,9 +15,9 @@ from torch import Tensor
 from sidelight.config import FREE
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
-from sidelight.data.target_values import row_values
 from sidelight.data.overflow import check_answer
 from sidelight.data.rows import in_memory
+from sidelight.data.target_values import row_values
 from sidelight.experiment.fold import FoldData
 from sidelight.experiment.plan import Job
 from sidelight.export import Student

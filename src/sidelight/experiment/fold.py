@@ -14,8 +14,8 @@ from sidelight.config import Config
 from sidelight.config.encoder_names import chosen
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
-from sidelight.data.target_values import row_values
 from sidelight.data.preprocess import Preprocessor
+from sidelight.data.target_values import row_values
 from sidelight.errors import RunError
 from sidelight.experiment.plan import seed_of
 from sidelight.protocols import WHOLE, hide_labels, split, whole
