@@ -13,9 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 from safetensors.torch import load_file
-from sidelight.experiment.environment import fingerprint
-from sidelight.experiment.fold_data import FoldData
-from sidelight.methods.kept import Live
 
 import recordings
 import sidelight as sl
@@ -27,7 +24,10 @@ from sidelight.data.preprocess import Preprocessor
 from sidelight.data.sources.prepared import Facts, write_prepared
 from sidelight.data.target_values import row_values
 from sidelight.errors import ConfigError, DataError
+from sidelight.experiment.fold import FoldData
+from sidelight.experiment.provenance import fingerprint
 from sidelight.methods import Supervised
+from sidelight.methods.teacher_outputs import OnlineOutputs
 from sidelight.networks.build import build_network
 from sidelight.recordings.label_maps import Codes, LabelMaps
 from sidelight.recordings.lazy import LazyRows
@@ -144,7 +144,7 @@ def test_a_placebo_shows_the_permuted_rows_in_the_view_of_their_images(rooms):
     assert follows(replace(batch, inputs=batch.inputs | {"depth": own}))
 
 
-def train(data, augment=AugmentConfig(crop=0.3, flip=True), checkpoint=None, watch=None, threads=None):  # noqa: B008
+def train(data, augment=AugmentConfig(crop=0.3, flip=True), checkpoint=None, callback=None, threads=None):  # noqa: B008
     torch.manual_seed(0)
     config = load_config({"data": "x", "network.width": 8}).network
     reads = ["rgb", "depth"]
@@ -153,7 +153,7 @@ def train(data, augment=AugmentConfig(crop=0.3, flip=True), checkpoint=None, wat
     whole = data.batch(Preprocessor.fit(data, np.arange(N), reads))
     method = Supervised(network, make_task("segmentation", data.labels))
     return trained(
-        method, whole, (6, 2), settings, checkpoint=checkpoint, augment=augment, threads=threads, watch=watch
+        method, whole, (6, 2), settings, checkpoint=checkpoint, augment=augment, threads=threads, callback=callback
     )
 
 
@@ -163,7 +163,7 @@ def test_training_does_not_depend_on_threads_and_is_resumed_to_the_bit(rooms, tm
     assert same(whole, train(rooms, threads=3))
     assert not same(whole, train(rooms, augment=None))
     with pytest.raises(Killed):
-        train(rooms, checkpoint=tmp_path / "state.pt", watch=Killer(1))
+        train(rooms, checkpoint=tmp_path / "state.pt", callback=Killer(1))
     assert same(whole, train(rooms, checkpoint=tmp_path / "state.pt"))
 
 
@@ -172,8 +172,8 @@ def test_a_teacher_of_maps_sees_the_view_of_its_student(rooms, tmp_path, method)
     settings = {"methods": [method], "folds": 2, "quiet": True, "jobs": 1, "seeds": 1, "placebo": ["none"]}
     asked: list[Batch] = []
     with pytest.MonkeyPatch.context() as patch:
-        forward = Live.forward
-        patch.setattr(Live, "forward", lambda self, batch: asked.append(batch) or forward(self, batch))
+        forward = OnlineOutputs.forward
+        patch.setattr(OnlineOutputs, "forward", lambda self, batch: asked.append(batch) or forward(self, batch))
         run = sl.compare(rooms, output=str(tmp_path / "run"), **settings, **SMALL, **CUT)
     assert method in run.table().index
     assert asked
