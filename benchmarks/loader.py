@@ -26,21 +26,21 @@ from PIL import Image as Pillow
 import sidelight as sl
 from sidelight.config import BalanceConfig, TrainingConfig, load_config
 from sidelight.data.batch import Batch
-from sidelight.data.prefetch import ready_batches
+from sidelight.data.prefetch import materialized_batches
 from sidelight.data.preprocess import Preprocessor
 from sidelight.data.sources.prepared import Facts, write_prepared
 from sidelight.methods import Supervised, TrainState
 from sidelight.networks.build import build_network
-from sidelight.recordings.kind import Kind
+from sidelight.recordings.recording_type import RecordingType
 from sidelight.recordings.registry import Frames, Image, Video
 from sidelight.tasks import make_task
 from sidelight.training.fit import _Loop
 from sidelight.utils.machine import usable_cores
-from sidelight.video.look import Looks
+from sidelight.video.crop import CropSampler
 
 STEPS = 4
 """Of a block; even, since a round through the rows has two."""
-LOOKS = Looks(0, share=0.6, flip=True, time=True)
+LOOKS = CropSampler(0, share=0.6, flip=True, time=True)
 
 
 def scene(t: int, row: int, size: tuple[int, int]) -> np.ndarray:
@@ -77,7 +77,7 @@ CASES = {
 }
 
 
-def rows_of(folder: Path, kind: Kind, write, suffix: str, count: int) -> Batch:
+def rows_of(folder: Path, kind: RecordingType, write, suffix: str, count: int) -> Batch:
     rows = []
     for i in range(count):
         write(folder / f"{i}{suffix}", i)
@@ -103,15 +103,15 @@ def measure(name: str, rounds: int) -> tuple[float, ...]:
             None,
             None,
         )
-        memory = list(ready_batches(batch, list(torch.arange(2 * size).split(size)), LOOKS))
+        memory = list(materialized_batches(batch, list(torch.arange(2 * size).split(size)), LOOKS))
         times = []
         for _ in range(rounds):  # blocks, not single steps by turns: threads would decode during the others' steps
             order = list(torch.cat([torch.randperm(2 * size) for _ in range(STEPS // 2)]).split(size))
             times.append(
                 [
                     seconds_a_step(loop, iter([memory[i % 2] for i in range(STEPS)])),
-                    seconds_a_step(loop, ready_batches(batch, order, LOOKS)),
-                    seconds_a_step(loop, ready_batches(batch, order[:3], LOOKS, threads=0)),
+                    seconds_a_step(loop, materialized_batches(batch, order, LOOKS)),
+                    seconds_a_step(loop, materialized_batches(batch, order[:3], LOOKS, threads=0)),
                 ]
             )
     table = np.array(times)
@@ -147,7 +147,7 @@ def main() -> None:
         "| what | step in memory | files / memory | rows/s of the step | decoded by 1 thread | by all | without threads |"
     )
     print("|---|---|---|---|---|---|---|")
-    for name in args.only:
+    for name in args.select_modalities:
         size = CASES[name][2]
         step, ratio, alone, one, every = measure(name, args.rounds)
         print(

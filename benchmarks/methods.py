@@ -66,9 +66,9 @@ def steps_of(names: list[str], folder: Path, hallucinate: str = "auto") -> dict[
         loop = _Loop(method, parts.config.training, len(parts.rows()), 0, BalanceConfig(), None, None)
         rows = parts.rows()
         batch = (
-            rows.take(torch.arange(BATCH))
+            rows.index_select(torch.arange(BATCH))
             if method.reads is None
-            else rows.take(torch.arange(BATCH)).only(method.reads)
+            else rows.index_select(torch.arange(BATCH)).select_modalities(method.reads)
         )
         method.train()
         made[name] = stepper(loop, method, batch)

@@ -393,7 +393,7 @@ def main() -> None:
         placebo = [*dict.fromkeys([*best_on_select(done), "pkdot+kl", "pkdot+mse"])]
     placebo = placebo if args.placebo else []
     for setting in SETTINGS:
-        if setting.name in args.only:
+        if setting.name in args.select_modalities:
             print(f"== {setting.name} {placebo}", flush=True)
             study = setting.run(args.data, args.output, args.seeds, args.quiet, placebo, args.methods)
             study.print()

@@ -107,7 +107,7 @@ def supervised(net, train, select, test, config):
         done = 0
         while done < steps:
             for (index,) in batches:
-                batch = train.take(index)
+                batch = train.index_select(index)
                 opt.zero_grad()
                 F.cross_entropy(net(batch).prediction, batch.target).backward()
                 opt.step()
@@ -125,7 +125,7 @@ def hallucinators(data, teacher, train, select, config):
     for _ in range(config.training.epochs):
         for (index,) in loader(train, config):
             with torch.no_grad():
-                features = teacher(train.take(index)).features
+                features = teacher(train.index_select(index)).features
             read = {m: features[m] for m in data.available}
             opt.zero_grad()
             sum(F.mse_loss(tnet(read), features[m]) for m, tnet in tnets.items()).backward()
@@ -143,7 +143,7 @@ def distil(data, teacher, tnets, method, train, select, test, config):
     for _ in range(config.training.epochs):
         student.train()
         for (index,) in loader(train, config):
-            batch = train.take(index)
+            batch = train.index_select(index)
             with torch.no_grad():
                 told = teacher(batch)
             said = student(batch)

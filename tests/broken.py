@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from sidelight.data.batch import Batch
 from sidelight.methods import Method, Step, TrainState
-from sidelight.networks.completion import Completion
 from sidelight.networks.hallucination import TNet, freeze
+from sidelight.networks.modality_imputer import ModalityImputer
 from sidelight.networks.network import Network, Output
 from support import AVAILABLE, PRIVILEGED, task_of
 
@@ -237,7 +237,7 @@ class PeeksAtTheMissing(Sound):
     def __init__(self, dtype):
         super().__init__(dtype)
         encoders = {**self.student.encoders, "pulse": nn.Sequential(nn.Flatten(), nn.Linear(16, 8))}
-        completion = Completion(dict.fromkeys(encoders, (1, 8)), 0.3)
+        completion = ModalityImputer(dict.fromkeys(encoders, (1, 8)), 0.3)
         self.student = self.network(encoders, Fusion(), nn.Linear(8, 3), self.student.hallucinators, completion)
         self.to(dtype)
 

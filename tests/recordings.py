@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from sidelight.data.sources.prepared import Facts, write_prepared
-from sidelight.recordings.registry import Array, Depth, Frames, Image, Kind, Video
+from sidelight.recordings.registry import Array, Depth, Frames, Image, RecordingType, Video
 
 SIZE = (16, 16)
 FACTS = Facts("tiny", group="subject", available=("rgb",), privileged=("depth", "feat"), licence="none", citation="us")
@@ -71,7 +71,9 @@ def prepared(folder: Path, n: int = 48, clips: bool = False, **facts: Any) -> Pa
             names["depth"] = Path()
         cells = {f"{m}_file_name": "" if path == Path() else str(path) for m, path in names.items()}
         rows.append({"id": f"r{i}", "target": "ab"[y], "subject": f"s{i // 8}", **cells})
-    rgb_kind: Kind = Frames(frames=4, size=SIZE, pattern="img_{:05d}.png", rate=10) if clips else Image(size=SIZE)
+    rgb_kind: RecordingType = (
+        Frames(frames=4, size=SIZE, pattern="img_{:05d}.png", rate=10) if clips else Image(size=SIZE)
+    )
     kinds = {"rgb": rgb_kind, "depth": Depth(size=SIZE), "feat": Array()}
     told = {f: getattr(FACTS, f) for f in FACTS.__dataclass_fields__} | facts
     return write_prepared(folder / "out", rows, kinds, Facts(**told))

@@ -37,7 +37,7 @@ class Killer:
 def trained(method: Method, rows: Batch, sizes: Sequence[int], settings: Any, **more: Any) -> tuple[dict, list[dict]]:
     """The state of a method and its curve, trained on the first rows and chosen on the others."""
     parts = torch.arange(len(rows)).split(list(sizes))
-    train, select = (replace(rows.take(part), index=torch.arange(len(part))) for part in parts)
+    train, select = (replace(rows.index_select(part), index=torch.arange(len(part))) for part in parts)
     history = fit(method, train, select, settings, seed=5, checkpoint_seconds=0, **more)
     return method.state_dict(), [{k: v for k, v in e.items() if k != "seconds"} for e in history.epochs]
 

@@ -244,7 +244,7 @@ def standalone_subject(method: str, task: str, kind: str) -> Subject:
     """
     built = standalone_built(method, task, kind)
     parts = standalone_parts(method, task, kind)
-    return Subject(lambda dtype: copy.deepcopy(built).to(dtype), parts.rows().ready(), AVAILABLE, PRIVILEGED)
+    return Subject(lambda dtype: copy.deepcopy(built).to(dtype), parts.rows().materialize(), AVAILABLE, PRIVILEGED)
 
 
 def supervised_subject(role: str, task: str, kind: str) -> Subject:

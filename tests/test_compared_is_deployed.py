@@ -212,7 +212,7 @@ def test_of_methods_of_their_own_stages_only_terms_on_predictions_meet_dropout(m
     for module in made.modules():
         if hasattr(module, "head_dropout"):
             module.head_dropout.p = 0.5
-    rows = standalone_parts(method, "classification", "complete").rows().ready()
+    rows = standalone_parts(method, "classification", "complete").rows().materialize()
     drawn: list[dict[str, Tensor]] = []
     for seed in (0, 1):
         torch.manual_seed(seed)

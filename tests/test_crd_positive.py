@@ -15,7 +15,7 @@ from support import AVAILABLE, make_network, make_rows, speech, task_of
 
 TASK = task_of("classification")
 ROWS = make_rows("classification")
-BATCH = ROWS.take(torch.arange(8))
+BATCH = ROWS.index_select(torch.arange(8))
 
 
 def method(positive: str) -> Distillation:

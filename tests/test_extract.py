@@ -25,8 +25,8 @@ from sidelight.experiment.fold import FoldData
 from sidelight.extract import extract
 from sidelight.extract.shards import Shards
 from sidelight.networks.backbones.backbone import make_net
-from sidelight.recordings.kind import Kind
 from sidelight.recordings.pictures import Image
+from sidelight.recordings.recording_type import RecordingType
 from sidelight.video.augment import STATISTICS
 
 ENCODERS = {"rgb": "resnet18"}
@@ -58,7 +58,7 @@ def read(monkeypatch) -> list[Path]:
     seen: list[Path] = []
     real = Image.read
 
-    def counted(self: Kind, part, *more):
+    def counted(self: RecordingType, part, *more):
         seen.append(part.path)
         return real(self, part, *more)
 
@@ -91,7 +91,7 @@ def test_load_reads_them_without_decoding(folder, features, read):
         assert np.array_equal(getattr(data, name), getattr(source, name))
     assert np.array_equal(data.inputs["feat"], source.inputs["feat"])
     config = load_config({"data": str(features), "available": ["rgb"], "privileged": ["feat"], "folds": 3})
-    assert FoldData(config, data, 0, 0).rows("train").ready().inputs["rgb"].shape[1] == 512
+    assert FoldData(config, data, 0, 0).rows("train").materialize().inputs["rgb"].shape[1] == 512
     assert not read
 
 

@@ -189,17 +189,17 @@ def test_rows_for_prediction_need_no_labels(tmp_path):
 def test_pixels_are_standardised_by_the_train_rows():
     data = load(arrays())
     made = Preprocessor.fit(data, np.arange(4), ["rgb", "depth"])
-    rows = data.batch(made).take(torch.arange(4))
+    rows = data.batch(made).index_select(torch.arange(4))
     assert rows.inputs["rgb"].dtype == torch.uint8
     assert rows.inputs["depth"].dtype == torch.float16
     assert rows.target.dtype == torch.int8
-    ready = rows.ready()
+    ready = rows.materialize()
     for m in ("rgb", "depth"):
         assert ready.inputs[m].dtype == torch.float32
         assert ready.inputs[m].mean((0, 2, 3)).abs().max() < 1e-3
         assert (ready.inputs[m].std((0, 2, 3), correction=0) - 1).abs().max() < 1e-3
     assert ready.target.dtype == torch.int64
-    assert ready.ready() is not rows
+    assert ready.materialize() is not rows
     direct = made({m: torch.from_numpy(x[:4]) for m, x in data.inputs.items()})
     assert all(torch.equal(direct[m], ready.inputs[m]) for m in direct)
 
@@ -221,7 +221,7 @@ def test_absent_rows_and_missing_pixels_are_zero():
     depth[1, 2, 3] = np.nan
     data = load(arrays(depth=depth, depth_present=np.arange(N) != 4), impute="mean")
     made = Preprocessor.fit(data, np.arange(N), ["depth"])
-    out = data.batch(made).ready().inputs["depth"]
+    out = data.batch(made).materialize().inputs["depth"]
     assert out[1, 0, 2, 3] == 0
     assert not out[4].any()
     known = np.delete(depth, 4, 0)
@@ -233,7 +233,7 @@ def test_absent_rows_and_missing_pixels_are_zero():
 def test_each_group_by_its_own_rows():
     data = load(arrays())
     made = Preprocessor.fit(data, np.arange(4), ["rgb"], standardize="group")
-    out = data.batch(made).ready().inputs["rgb"]
+    out = data.batch(made).materialize().inputs["rgb"]
     for rows in ([0, 1], [2, 3], [4, 5]):  # also of a group that was not fitted
         assert out[rows].mean((0, 2, 3)).abs().max() < 1e-4
 
@@ -254,7 +254,7 @@ def test_a_preprocessor_is_made_again_from_its_file():
 def test_clips_are_standardised_by_channel():
     clips = RNG.integers(0, 256, (N, 4, H, W, 3), dtype=np.uint8)
     data = load({"clip": clips, "y": np.arange(N) % 2})
-    out = data.batch(Preprocessor.fit(data, np.arange(N), ["clip"])).ready().inputs["clip"]
+    out = data.batch(Preprocessor.fit(data, np.arange(N), ["clip"])).materialize().inputs["clip"]
     assert out.shape == (N, 3, 4, H, W)
     assert out.mean((0, 2, 3, 4)).abs().max() < 1e-4
 

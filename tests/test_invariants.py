@@ -268,8 +268,8 @@ def test_the_statistics_of_a_placebos_images_go_along():
     real, placebo = (made.rows("train", control=control) for control in ("", "placebo"))
     order = permutation(real.inputs["pulse"], placebo.inputs["pulse"])
     assert not torch.equal(real.pixels["watch"][0], placebo.pixels["watch"][0])
-    assert torch.equal(real.ready().inputs["watch"][order], placebo.ready().inputs["watch"])
-    assert torch.equal(real.ready().inputs["phone"], placebo.ready().inputs["phone"])
+    assert torch.equal(real.materialize().inputs["watch"][order], placebo.materialize().inputs["watch"])
+    assert torch.equal(real.materialize().inputs["phone"], placebo.materialize().inputs["phone"])
 
 
 CNN = {"encoder": "cnn", "tokens": 2}
@@ -300,7 +300,7 @@ def one_by_one(batch: Batch, modalities: list[str], seed: int) -> Batch:
         (one_by_one, "go along|different ways"),
         (shared, "go along"),
         (lambda batch, modalities, seed: permute(batch, ["phone", *modalities], seed), "available modality moved"),
-        (lambda batch, modalities, seed: batch.take(torch.randperm(len(batch))), "moved"),
+        (lambda batch, modalities, seed: batch.index_select(torch.randperm(len(batch))), "moved"),
         (
             lambda batch, modalities, seed: replace(
                 batch, inputs=batch.inputs | {m: batch.inputs[m].roll(1, 0).fill_(1) for m in modalities}

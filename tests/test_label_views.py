@@ -19,7 +19,7 @@ import sidelight as sl
 from resumed import Killed, Killer, same, trained
 from sidelight.config import AugmentConfig, TrainingConfig, load_config
 from sidelight.data.batch import Batch
-from sidelight.data.prefetch import ready_batches
+from sidelight.data.prefetch import materialized_batches
 from sidelight.data.preprocess import Preprocessor
 from sidelight.data.sources.prepared import Facts, write_prepared
 from sidelight.data.target_values import row_values
@@ -33,7 +33,7 @@ from sidelight.recordings.label_maps import Codes, LabelMaps
 from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.registry import Depth, Image, Labels
 from sidelight.tasks import make_task
-from sidelight.video.look import CENTRE, Look, Looks, Place
+from sidelight.video.crop import CENTRE, CropParams, CropSampler, Place
 
 N, SIZE, FRAME = 8, (20, 24), (48, 72)
 CUT = {"augment.crop": 0.3, "augment.flip": True}
@@ -93,13 +93,13 @@ def unscaled(data: sl.Dataset) -> Batch:
 
 @given(st.integers(0, 2**31), st.integers(0, 1000), st.floats(0.15, 0.99), st.sampled_from([0, 1, 3]))
 def test_label_maps_have_the_crop_and_flip_of_their_images(rooms, seed, step, share, threads):
-    looks = Looks(seed, share, flip=True)
-    (batch,) = ready_batches(unscaled(rooms), [torch.arange(N)], looks, step, threads)
+    crops = CropSampler(seed, share, flip=True)
+    (batch,) = materialized_batches(unscaled(rooms), [torch.arange(N)], crops, step, threads)
     assert batch.target.dtype == torch.int64
     assert batch.maps is None
     assert follows(batch)
     for i in (0, 5):  # and it is the look that was drawn for the row, not any other
-        at = looks.draw(step, i)
+        at = crops.draw(step, i)
         values = torch.from_numpy(scene(i).astype(np.int64) - 1)
         rows, columns = Place.of(at, *FRAME, SIZE).nearest(*FRAME, SIZE)
         cut = values[torch.from_numpy(rows)[:, None], torch.from_numpy(columns)]
@@ -109,8 +109,8 @@ def test_label_maps_have_the_crop_and_flip_of_their_images(rooms, seed, step, sh
 def test_where_no_image_is_read_label_maps_are_the_centre_view(rooms):
     """As nothing says how they were cut."""
     rows = unscaled(rooms)
-    (still,) = ready_batches(rows.only(()), [torch.arange(N)], Looks(3, 0.3, flip=True), 4)
-    assert torch.equal(still.target, rows.ready().target)
+    (still,) = materialized_batches(rows.select_modalities(()), [torch.arange(N)], CropSampler(3, 0.3, flip=True), 4)
+    assert torch.equal(still.target, rows.materialize().target)
 
 
 @pytest.mark.parametrize("drawn_anew", ["top", "left", "share", "flip"])
@@ -119,12 +119,12 @@ def test_that_check_bites(rooms, monkeypatch, drawn_anew):
     generator = torch.Generator().manual_seed(0)
     real = LazyRows.read
 
-    def another(look: Look) -> Look:
+    def another(crop: CropParams) -> CropParams:
         value = float(torch.rand((), generator=generator))
-        return replace(look, **{drawn_anew: value < 0.5 if drawn_anew == "flip" else 0.3 + 0.7 * value})
+        return replace(crop, **{drawn_anew: value < 0.5 if drawn_anew == "flip" else 0.3 + 0.7 * value})
 
-    monkeypatch.setattr(LazyRows, "read", lambda self, looks=None, threads=1: real(self, [*map(another, looks)]))
-    (batch,) = ready_batches(unscaled(rooms), [torch.arange(N)], Looks(1, 0.3, flip=True), 0, threads=0)
+    monkeypatch.setattr(LazyRows, "read", lambda self, crops=None, threads=1: real(self, [*map(another, crops)]))
+    (batch,) = materialized_batches(unscaled(rooms), [torch.arange(N)], CropSampler(1, 0.3, flip=True), 0, threads=0)
     assert not follows(batch)
 
 
@@ -134,10 +134,10 @@ def test_a_placebo_shows_the_permuted_rows_in_the_view_of_their_images(rooms):
     rows = replace(FoldData(config, rooms, 0, 0).rows("train", control="placebo"), pixels={})
     donors = [int(Path(name).name[0]) for name in rows.files["depth"].files]
     assert donors != [int(Path(name).name[0]) for name in rows.files["rgb"].files]
-    looks = Looks(4, 0.3, flip=True)
-    (batch,) = ready_batches(rows, [torch.arange(len(rows))], looks, 7)
+    crops = CropSampler(4, 0.3, flip=True)
+    (batch,) = materialized_batches(rows, [torch.arange(len(rows))], crops, 7)
     assert not follows(batch)
-    views = [looks.draw(7, i) for i in range(len(rows))]
+    views = [crops.draw(7, i) for i in range(len(rows))]
     shown = rooms.inputs["depth"][donors].read(views)
     assert torch.equal(batch.inputs["depth"], shown)
     own = rooms.inputs["depth"][[int(Path(name).name[0]) for name in rows.files["rgb"].files]].read(views)
@@ -211,14 +211,14 @@ def faces(folder: Path, view: str, **more: Labels) -> Path:
 def test_a_face_beside_a_depth_of_the_room_has_its_own_view(tmp_path):
     """It may be of another size and is mirrored as the row is; image and depth of the room still lie on each other."""
     data = sl.load(faces(tmp_path, "face"))
-    looks = Looks(3, 0.4, flip=True)
-    (batch,) = ready_batches(replace(data.batch(), pixels={}), [torch.arange(N)], looks, 2)
-    turned = [looks.draw(2, i).flip for i in range(N)]
+    crops = CropSampler(3, 0.4, flip=True)
+    (batch,) = materialized_batches(replace(data.batch(), pixels={}), [torch.arange(N)], crops, 2)
+    turned = [crops.draw(2, i).flip for i in range(N)]
     assert 0 < sum(turned) < N
     for i in range(N):
-        look = looks.draw(2, i)
-        one = data.inputs["face"][[i]].read([replace(look, flip=False)])[0]
-        assert torch.equal(batch.inputs["face"][i], one.flip(-1) if look.flip else one)
+        crop = crops.draw(2, i)
+        one = data.inputs["face"][[i]].read([replace(crop, flip=False)])[0]
+        assert torch.equal(batch.inputs["face"][i], one.flip(-1) if crop.flip else one)
     depth = ((batch.inputs["depth"] - 1) * 10).round().long()[:, 0]
     assert follows(replace(batch, target=depth - 1))
     assert "view" not in data.meaning["face"]
@@ -245,7 +245,7 @@ def test_all_images_lie_on_the_label_maps(tmp_path):
 
 
 def test_what_is_scored_is_the_centre_view(rooms):
-    centre = unscaled(rooms).ready()
+    centre = unscaled(rooms).materialize()
     assert follows(centre)
     for i in (0, 6):
         values = torch.from_numpy(scene(i))
@@ -271,14 +271,14 @@ def test_what_is_known_of_maps_in_files_is_what_arrays_say(rooms):
 
 def test_nothing_of_a_hidden_label_can_be_read(rooms):
     keep = np.arange(N) < 2
-    hidden = rooms.target.only(keep)
+    hidden = rooms.target.where_kept(keep)
     assert (hidden.read()[2:] == -1).all()
     assert not hidden.counts[2:].any()
     assert set(hidden.files[2:]) == {""}
     config = load_config({"data": "x", "available": ["rgb"], "privileged": ["depth"], "folds": 2, "select": 0.3})
     few = FoldData(config, rooms, 0, 0).rows("train", 0.5)
     assert 0 < few.labelled.sum() < len(few)
-    assert (few.ready().target[~few.labelled] == -1).all()
+    assert (few.materialize().target[~few.labelled] == -1).all()
 
 
 # loading -------------------------------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ def test_nothing_of_a_hidden_label_can_be_read(rooms):
 def test_loading_keeps_no_map_and_numpy_cannot_take_one_unawares(rooms, tmp_path, monkeypatch):
     decoded = []
     real = Codes.read
-    monkeypatch.setattr(Codes, "read", lambda self, part, look=CENTRE: decoded.append(part) or real(self, part, look))
+    monkeypatch.setattr(Codes, "read", lambda self, part, crop=CENTRE: decoded.append(part) or real(self, part, crop))
     data = sl.load(prepared(tmp_path))
     assert isinstance(data.target, LabelMaps)
     assert data.target.shape == (N, *SIZE)

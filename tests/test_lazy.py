@@ -16,7 +16,7 @@ import recordings
 import sidelight as sl
 from resumed import Killed, Killer, same, trained
 from sidelight.config import AugmentConfig, TrainingConfig, load_config
-from sidelight.data.prefetch import ready_batches
+from sidelight.data.prefetch import materialized_batches
 from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.experiment.fold import FoldData
@@ -24,13 +24,13 @@ from sidelight.experiment.provenance import environment, fingerprint
 from sidelight.export import load_student, predict_file
 from sidelight.methods import Supervised
 from sidelight.networks.build import build_network
-from sidelight.recordings.kind import Kind
 from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.pictures import Depth, Image
+from sidelight.recordings.recording_type import RecordingType
 from sidelight.report import write_report
 from sidelight.tasks import make_task
 from sidelight.video.augment import STATISTICS
-from sidelight.video.look import CENTRE, Looks
+from sidelight.video.crop import CENTRE, CropSampler
 
 SETTINGS = TrainingConfig(epochs=3, patience=3, batch_size=8, learning_rate=0.01)
 AUGMENT = AugmentConfig(crop=0.5, flip=True)
@@ -53,9 +53,9 @@ def read(monkeypatch) -> list[Path]:
     for kind in (Image, Depth):
         real = kind.read
 
-        def counted(self: Kind, part, look=CENTRE, real=real):
+        def counted(self: RecordingType, part, crop=CENTRE, real=real):
             seen.append(part.path)
-            return real(self, part, look)
+            return real(self, part, crop)
 
         monkeypatch.setattr(kind, "read", counted)
     return seen
@@ -104,10 +104,10 @@ def test_colours_are_standardised_by_the_declared_statistics(folder, read):
     data = sl.load(folder)
     made = Preprocessor.fit(data, np.arange(20), ["rgb"])
     assert not read
-    batch = data.batch(made).take(torch.tensor([4]))
+    batch = data.batch(made).index_select(torch.tensor([4]))
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in STATISTICS["imagenet"])
     raw = data.inputs["rgb"][[4]].read()[0].float() / 255
-    torch.testing.assert_close(batch.ready().inputs["rgb"][0], (raw - mean) / std)
+    torch.testing.assert_close(batch.materialize().inputs["rgb"][0], (raw - mean) / std)
 
 
 def test_depth_is_standardised_by_train_rows_and_no_other(folder, read):
@@ -139,15 +139,15 @@ def test_what_a_preprocessor_knows_of_files_is_stored(folder):
 
 def batch_of(data, rows=None):
     rows = np.arange(len(data)) if rows is None else rows
-    return data.batch(Preprocessor.fit(data, rows, data.modalities)).take(torch.as_tensor(rows))
+    return data.batch(Preprocessor.fit(data, rows, data.modalities)).index_select(torch.as_tensor(rows))
 
 
-@pytest.mark.parametrize("looks", [None, Looks(1, 0.5, True, True)])
-def test_batches_decoded_ahead_are_the_same_to_the_bit_and_in_order(clips, looks):
+@pytest.mark.parametrize("looks", [None, CropSampler(1, 0.5, True, True)])
+def test_batches_decoded_ahead_are_the_same_to_the_bit_and_in_order(clips, crops):
     batch = batch_of(sl.load(clips))
     parts = list(torch.randperm(24, generator=torch.Generator().manual_seed(0)).split(5))
-    plain = list(ready_batches(batch, parts, looks, 7, threads=0))
-    ahead = list(ready_batches(batch, parts, looks, 7, threads=3))
+    plain = list(materialized_batches(batch, parts, crops, 7, threads=0))
+    ahead = list(materialized_batches(batch, parts, crops, 7, threads=3))
     assert [b.index.tolist() for b in ahead] == [p.tolist() for p in parts]
     for a, b in zip(plain, ahead):
         assert not a.files
@@ -158,22 +158,26 @@ def test_batches_decoded_ahead_are_the_same_to_the_bit_and_in_order(clips, looks
 
 def test_views_differ_between_steps_and_rows_and_agree_between_modalities(clips):
     batch = batch_of(sl.load(clips))
-    looks = Looks(1, 0.5, True, True)
+    crops = CropSampler(1, 0.5, True, True)
     rows = torch.tensor([0, 0, 2])
-    first, again, later = (next(ready_batches(batch, [rows], looks, step)) for step in (3, 3, 4))
+    first, again, later = (next(materialized_batches(batch, [rows], crops, step)) for step in (3, 3, 4))
     assert torch.equal(first.inputs["rgb"], again.inputs["rgb"])
     assert not torch.equal(first.inputs["rgb"], later.inputs["rgb"])
     assert torch.equal(first.inputs["rgb"][0], first.inputs["rgb"][1])
-    centre = next(ready_batches(batch, [rows]))
+    centre = next(materialized_batches(batch, [rows]))
     assert not torch.equal(first.inputs["rgb"], centre.inputs["rgb"])
 
 
 def test_no_views_are_drawn_of_rows_in_memory(clips, monkeypatch):
     batch = batch_of(sl.load(clips))
-    monkeypatch.setattr(Looks, "draw", lambda *_: pytest.fail("a view was drawn"))
-    next(ready_batches(batch.only(["feat"]), [torch.arange(4)], Looks(1, 0.5, True, True), threads=0))
+    monkeypatch.setattr(CropSampler, "draw", lambda *_: pytest.fail("a view was drawn"))
+    next(
+        materialized_batches(
+            batch.select_modalities(["feat"]), [torch.arange(4)], CropSampler(1, 0.5, True, True), threads=0
+        )
+    )
     with pytest.raises(pytest.fail.Exception):
-        next(ready_batches(batch, [torch.arange(4)], Looks(1, 0.5, True, True), threads=0))
+        next(materialized_batches(batch, [torch.arange(4)], CropSampler(1, 0.5, True, True), threads=0))
 
 
 def test_an_error_in_a_thread_is_named_and_ends_it(folder, tmp_path):
@@ -181,7 +185,7 @@ def test_an_error_in_a_thread_is_named_and_ends_it(folder, tmp_path):
     batch = batch_of(data, np.arange(10))
     path = data.inputs["rgb"].part(5).path
     path.write_bytes(path.read_bytes()[:200])
-    batches = ready_batches(batch, list(torch.arange(10).split(2)))
+    batches = materialized_batches(batch, list(torch.arange(10).split(2)))
     assert [next(batches).index.tolist() for _ in range(2)] == [[0, 1], [2, 3]]
     with pytest.raises(DataError, match=r"'rgb', row 5 \(id 'r5'\): cannot read .*5\.png: truncated"):
         next(batches)
@@ -208,7 +212,7 @@ def test_a_placebo_permutes_files(folder):
     moved = placebo.files["depth"].files
     assert moved.tolist() != plain.files["depth"].files.tolist()
     assert sorted(moved) == sorted(plain.files["depth"].files)
-    ready = placebo.ready()
+    ready = placebo.materialize()
     assert torch.equal(ready.present["depth"], torch.from_numpy(moved != ""))
     number = {Path(file).name.removesuffix("d.png"): i for i, file in enumerate(plain.files["depth"].files)}
     order = [number[Path(file).name.removesuffix("d.png")] for file in moved if file]
@@ -269,9 +273,9 @@ def test_that_check_bites(clips, tmp_path, monkeypatch):
     """Views drawn from a running generator, as most loaders draw them, are others after a resume."""
     whole = train(clips)
     generator = torch.Generator().manual_seed(0)
-    real = Looks.draw
+    real = CropSampler.draw
     monkeypatch.setattr(
-        Looks, "draw", lambda self, *_: real(self, int(torch.randint(1000, (), generator=generator)), 0)
+        CropSampler, "draw", lambda self, *_: real(self, int(torch.randint(1000, (), generator=generator)), 0)
     )
     uninterrupted = train(clips)
     assert not same(whole, uninterrupted)

@@ -23,7 +23,7 @@ from sidelight.export import load_student
 from sidelight.methods import Distillation, MethodSpec, Teacher
 from sidelight.methods.osmd import OSMD
 from sidelight.methods.teacher_outputs import CachedOutputs, OnlineOutputs
-from sidelight.networks.network import Output, gathered, outputs
+from sidelight.networks.network import Output, outputs, predict_in_chunks
 from sidelight.testing import CHECKS, Subject
 from small import curves, differing, fold_models, make_data, outcome, study
 from support import AVAILABLE, PRIVILEGED, make_network, make_rows, task_of, trained_teacher
@@ -85,7 +85,7 @@ def test_a_live_teacher_says_what_would_be_kept(control, crossfit, data, tmp_pat
     for _ in ("trained", "read back"):
         live = parts.teacher(crossfit)
         rows = torch.tensor([3, 40, 1, 17, 22, 9])
-        batch = parts.rows().take(rows).ready()
+        batch = parts.rows().index_select(rows).materialize()
         assert not batch.present["watch"].all()
         assert close(live(batch), kept(batch))
         assert (live.teacher_fold is None) is not crossfit
@@ -102,7 +102,7 @@ def test_what_is_gathered_is_what_all_outputs_say(data, tmp_path):
     parts = parts_of(tmp_path, data, "kl")
     network, rows = parts.trained(parts.available), parts.rows("select")
     said = outputs(network, rows, rows.index)
-    codes = gathered(network, rows, rows.index, parts.task.kept)
+    codes = predict_in_chunks(network, rows, rows.index, parts.task.kept)
     assert codes.dtype == torch.uint8
     assert np.array_equal(parts.task.decide(codes), parts.task.decide(said.prediction))
     scores = [parts.task.score(x, rows.target, rows.labelled) for x in (codes, said.prediction)]
@@ -201,7 +201,7 @@ def live_osmd(data, tmp_path_factory):
         parts = parts_of(tmp_path_factory.mktemp("osmd"), data, "osmd")
         method = built(parts)
     assert isinstance(method, OSMD)
-    return method, parts.rows().take(torch.arange(24)).ready()
+    return method, parts.rows().index_select(torch.arange(24)).materialize()
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
@@ -242,7 +242,7 @@ def test_a_placebos_live_teacher_is_the_placebos(data, tmp_path, nothing_kept):
     network = load_student(tmp_path / "jobs" / "teacher~placebo-l1-f0-s0" / "model.safetensors").network
     permuted, plain = (parts.models.data.rows("train", control=c) for c in ("placebo", ""))
     assert not torch.equal(permuted.inputs["watch"], plain.inputs["watch"])
-    batch = parts.rows().take(torch.arange(8)).ready()
+    batch = parts.rows().index_select(torch.arange(8)).materialize()
     assert torch.allclose(
         method.teachers[""](batch).prediction, outputs(network, permuted, torch.arange(8)).prediction, atol=1e-5
     )

@@ -20,7 +20,7 @@ from sidelight.errors import ConfigError, SidelightWarning
 from sidelight.export import Student, load_student
 from sidelight.methods.translation import _difference
 from sidelight.networks.build import build_network
-from sidelight.networks.network import gathered
+from sidelight.networks.network import predict_in_chunks
 from sidelight.tasks import Classification
 
 N = 20
@@ -169,17 +169,17 @@ def test_batches_are_padded_to_their_own_longest_row() -> None:
     p = Preprocessor.fit(data, np.arange(N), ["voice"])
     batch = data.batch(p)
     middle = int(np.median(data.lengths["voice"]))
-    few = batch.take(torch.arange(5))
+    few = batch.index_select(torch.arange(5))
     longest = int(data.lengths["voice"][:5].max())
     assert few.inputs["voice"].shape == (5, max(longest, middle), 2)
     torch.testing.assert_close(few.inputs["voice"], batch.inputs["voice"][:5, : max(longest, middle)])
-    assert few.take(torch.arange(2)).only(["voice"]).to("cpu").inputs["voice"].shape[1] >= middle
-    assert batch.take(torch.tensor([3, N - 1])).inputs["voice"].shape == (2, 2000, 2)
-    assert batch.take(torch.arange(0)).inputs["voice"].shape[0] == 0
+    assert few.index_select(torch.arange(2)).select_modalities(["voice"]).to("cpu").inputs["voice"].shape[1] >= middle
+    assert batch.index_select(torch.tensor([3, N - 1])).inputs["voice"].shape == (2, 2000, 2)
+    assert batch.index_select(torch.arange(0)).inputs["voice"].shape[0] == 0
     # nothing is cut where no row is extreme
     even = load(source(100))
     whole = even.batch(Preprocessor.fit(even, np.arange(N), ["voice"]))
-    assert whole.take(torch.arange(1)).inputs["voice"].shape == (1, 100, 2)
+    assert whole.index_select(torch.arange(1)).inputs["voice"].shape == (1, 100, 2)
 
 
 def test_answers_do_not_depend_on_it() -> None:
@@ -187,7 +187,10 @@ def test_answers_do_not_depend_on_it() -> None:
     student = make_student(data)
     batch = data.batch(student.preprocessor)
     each = torch.cat(
-        [gathered(student.network, batch, torch.arange(i, i + 5), lambda said: said.prediction) for i in (0, 5, 10, 15)]
+        [
+            predict_in_chunks(student.network, batch, torch.arange(i, i + 5), lambda said: said.prediction)
+            for i in (0, 5, 10, 15)
+        ]
     )
     whole = student.network(batch).prediction
     torch.testing.assert_close(each, whole, rtol=1e-5, atol=1e-5)
@@ -198,7 +201,7 @@ def test_translated_rows_are_compared_where_the_batch_has_steps() -> None:
     batch = data.batch(Preprocessor.fit(data, np.arange(N), ["voice"]))
     torch.manual_seed(0)
     made = torch.randn(5, 2000, 2)
-    few = batch.take(torch.arange(5))
+    few = batch.index_select(torch.arange(5))
     apart = (made - batch.inputs["voice"][:5]).abs().mean(2)
     valid = torch.arange(2000) < batch.lengths["voice"][:5, None]
     expected = ((apart * valid).sum(1) / valid.sum(1)).mean()

@@ -412,7 +412,7 @@ def test_every_choice_of_anchors_is_resumed_on_every_other_task(anchors, task):
 def test_unlabelled_rows_move_the_student_through_every_term_but_the_task_loss():
     subject = distillation_subject("kl", "classification", "both", tnet=False)
     method, rows = subject.fresh().eval(), subject.rows
-    unlabelled = rows.take((~rows.labelled).nonzero()[:, 0])
+    unlabelled = rows.index_select((~rows.labelled).nonzero()[:, 0])
     for name, moves in (("task", False), ("kl", True)):
         method.zero_grad()
         method.terms(unlabelled, TrainState())[name].backward()
@@ -470,7 +470,7 @@ def test_t_nets_count_their_steps_and_freeze_after():
 
 def test_teachers_speak_of_the_row_that_the_index_names():
     teacher, rows = speech("classification", "complete"), make_rows("classification", "complete")
-    picked = rows.take(torch.tensor([5, 2]))
+    picked = rows.index_select(torch.tensor([5, 2]))
     assert torch.equal(teacher(picked).prediction, teacher.outputs.every.prediction[[5, 2]])
     assert torch.equal(teacher(replace(picked, index=torch.tensor([1, 1]))).fused, teacher.outputs.every.fused[[1, 1]])
 

@@ -102,7 +102,7 @@ class TestEveryFusion:
         for network in (teacher, a_student(teacher, fusion)):
             batch = a_batch()
             whole = network(batch).prediction
-            alone = torch.cat([network(batch.take(torch.tensor([i]))).prediction for i in range(ROWS)])
+            alone = torch.cat([network(batch.index_select(torch.tensor([i]))).prediction for i in range(ROWS)])
             assert torch.allclose(whole, alone, atol=1e-6)
             longer = {**batch.inputs, "phone": nn.functional.pad(batch.inputs["phone"], (0, 0, 0, 17))}
             assert torch.allclose(whole, network(change(batch, longer)).prediction, atol=1e-6)

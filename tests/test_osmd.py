@@ -48,7 +48,7 @@ def osmd(kind: str = "complete", task: str = "classification", **options) -> OSM
 
 
 def rows(kind: str = "complete", task: str = "classification") -> Batch:
-    return standalone_parts("osmd", task, kind).rows().ready()
+    return standalone_parts("osmd", task, kind).rows().materialize()
 
 
 def terms_of(method: OSMD, batch: Batch) -> dict[str, torch.Tensor]:

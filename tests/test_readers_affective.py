@@ -19,7 +19,7 @@ from sidelight.readers.base import check, prepare, synthesize
 from sidelight.readers.iemocap import read_transcript, word_numbers
 from sidelight.readers.recola import read_ratings
 from sidelight.readers.synthetic import write_image
-from sidelight.recordings.kind import Part
+from sidelight.recordings.recording_type import Part
 
 pytest.importorskip("av")
 pytest.importorskip("soundfile")

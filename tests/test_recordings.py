@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 import recordings
 from sidelight.data.sources.prepared import Facts, read_prepared, write_prepared
 from sidelight.errors import ConfigError, DataError
-from sidelight.recordings.kind import Part
+from sidelight.recordings.recording_type import Part
 from sidelight.recordings.registry import (
     KINDS,
     Array,
@@ -23,14 +23,14 @@ from sidelight.recordings.registry import (
     Depth,
     Frames,
     Image,
-    Kind,
     Labels,
+    RecordingType,
     Signal,
     Text,
     Video,
-    kind_of,
+    recording_type,
 )
-from sidelight.video.look import CENTRE, Look, Looks, Place
+from sidelight.video.crop import CENTRE, CropParams, CropSampler, Place
 
 EXAMPLES = [
     Video(frames=4, stride=2, size=(8, 10), rate=25),
@@ -49,7 +49,7 @@ EXAMPLES = [
 
 @pytest.mark.parametrize("kind", EXAMPLES, ids=lambda k: k.kind)
 def test_settings_survive_json(kind):
-    assert kind_of(json.loads(json.dumps(kind.to_config()))) == kind
+    assert recording_type(json.loads(json.dumps(kind.to_config()))) == kind
 
 
 def test_every_kind_is_tried():
@@ -72,7 +72,7 @@ def test_every_kind_is_tried():
 )
 def test_wrong_settings_are_named(config, message):
     with pytest.raises(ConfigError, match=message):
-        kind_of(config, "f: modality 'm'")
+        recording_type(config, "f: modality 'm'")
 
 
 def test_what_new_rows_have_to_share():
@@ -88,12 +88,12 @@ def test_what_new_rows_have_to_share():
 
 unit = st.floats(0, 1)
 side = st.integers(2, 60)
-looks = st.builds(Look, unit, st.floats(0.1, 1), unit, unit, st.booleans())
+crops = st.builds(CropParams, unit, st.floats(0.1, 1), unit, unit, st.booleans())
 
 
-@given(looks, side, side, st.tuples(side, side))
-def test_a_view_lies_inside_its_frame_and_has_its_size(look, height, width, size):
-    place = Place.of(look, height, width, size)
+@given(crops, side, side, st.tuples(side, side))
+def test_a_view_lies_inside_its_frame_and_has_its_size(crop, height, width, size):
+    place = Place.of(crop, height, width, size)
     assert 0 <= place.top <= place.height - size[0]
     assert 0 <= place.left <= place.width - size[1]
     left, top, right, bottom = place.box(height, width, size)
@@ -112,24 +112,24 @@ def test_the_centre_view_is_the_largest_one_in_the_middle():
 
 
 def test_views_depend_on_seed_step_and_row_alone():
-    drawn = Looks(3, 0.5, True, True)
-    again = [Looks(3, 0.5, True, True).draw(step, row) for step in range(3) for row in range(3)]
+    drawn = CropSampler(3, 0.5, True, True)
+    again = [CropSampler(3, 0.5, True, True).draw(step, row) for step in range(3) for row in range(3)]
     assert [drawn.draw(step, row) for step in range(3) for row in range(3)] == again
     assert len(set(again)) == 9
-    assert Looks(4, 0.5, True, True).draw(0, 0) != again[0]
-    assert {look.flip for look in again} == {True, False}
-    assert all(0.5 <= look.share <= 1 for look in again)
+    assert CropSampler(4, 0.5, True, True).draw(0, 0) != again[0]
+    assert {crop.flip for crop in again} == {True, False}
+    assert all(0.5 <= crop.share <= 1 for crop in again)
 
 
 def test_what_is_not_asked_for_is_not_drawn():
-    assert Looks(3).draw(7, 5) == CENTRE
-    time = Looks(3, time=True).draw(7, 5)
+    assert CropSampler(3).draw(7, 5) == CENTRE
+    time = CropSampler(3, time=True).draw(7, 5)
     assert replace(time, time=CENTRE.time) == CENTRE
     assert time != CENTRE
 
 
-@given(looks)
-def test_images_depth_and_labels_are_cut_alike(tmp_path_factory, look):
+@given(crops)
+def test_images_depth_and_labels_are_cut_alike(tmp_path_factory, crop):
     """Each pixel knows where it is, so the views can be compared."""
     folder = tmp_path_factory.getbasetemp() / "alike"
     folder.mkdir(exist_ok=True)
@@ -138,9 +138,9 @@ def test_images_depth_and_labels_are_cut_alike(tmp_path_factory, look):
         Pillow.fromarray(np.stack([y * 8, x * 8, 0 * x], -1).astype(np.uint8)).save(folder / "rgb.png")
         Pillow.fromarray((1000 + 100 * y + x).astype(np.uint16)).save(folder / "d.png")
         Pillow.fromarray((y + x).astype(np.uint8)).save(folder / "l.png")
-    rgb = Image(size=(10, 12)).read(Part(folder / "rgb.png"), look).float() / 8
-    depth = (Depth(size=(10, 12)).read(Part(folder / "d.png"), look)[0] * 1000).round().long() - 1000
-    labels = Labels(size=(10, 12)).read(Part(folder / "l.png"), look)
+    rgb = Image(size=(10, 12)).read(Part(folder / "rgb.png"), crop).float() / 8
+    depth = (Depth(size=(10, 12)).read(Part(folder / "d.png"), crop)[0] * 1000).round().long() - 1000
+    labels = Labels(size=(10, 12)).read(Part(folder / "l.png"), crop)
     rows, columns = depth // 100, depth % 100
     assert (rgb[0] - rows).abs().max() <= 1.5  # averages of neighbours beside the nearest pixel
     assert (rgb[1] - columns).abs().max() <= 1.5
@@ -150,7 +150,7 @@ def test_images_depth_and_labels_are_cut_alike(tmp_path_factory, look):
 def test_a_mirrored_view_is_the_other_way_round(tmp_path):
     part = Part(recordings.image(tmp_path / "a.png"))
     kind = Image(size=(8, 8))
-    assert torch.equal(kind.read(part, Look(flip=True)), kind.read(part).flip(-1))
+    assert torch.equal(kind.read(part, CropParams(flip=True)), kind.read(part).flip(-1))
 
 
 def test_an_image_of_the_rows_size_is_read_as_it_is(tmp_path):
@@ -194,13 +194,13 @@ def times(x: torch.Tensor) -> list[int]:
     ],
 )
 def test_which_frames_a_clip_has(clip, frames, start, end, time, expected):
-    look = Look(time=time)
-    x = Video(frames=4, stride=2, size=(8, 8)).read(Part(clip, start, end), look)
+    crop = CropParams(time=time)
+    x = Video(frames=4, stride=2, size=(8, 8)).read(Part(clip, start, end), crop)
     assert x.shape == (3, 4, 8, 8)
     assert x.dtype == torch.uint8
     np.testing.assert_allclose(times(x), expected, atol=1)  # the codec's colours
     kind = Frames(frames=4, stride=2, size=(8, 8), rate=10, pattern="img_{:05d}.png")
-    found = times(kind.read(Part(frames, start, end), look))
+    found = times(kind.read(Part(frames, start, end), crop))
     assert found == [t if t != 6 else found[i] for i, t in enumerate(expected)]
     assert 6 not in found  # number 7, which has no file: a neighbour stands in
 
@@ -208,7 +208,7 @@ def test_which_frames_a_clip_has(clip, frames, start, end, time, expected):
 def test_a_missing_frame_may_be_an_error(frames):
     kind = Frames(frames=4, stride=2, size=(8, 8), pattern="img_{:05d}.png", missing="error")
     with pytest.raises(DataError, match=r"img_00007\.png is missing"):
-        kind.read(Part(frames), Look(time=0))
+        kind.read(Part(frames), CropParams(time=0))
 
 
 @pytest.mark.parametrize(
@@ -312,9 +312,9 @@ def test_depth_is_checked_for_its_unit_and_kind(tmp_path):
         replace(kind, step=0.01).probe(Part(path))
     with pytest.raises(DataError, match="8 bits are a picture of depth"):
         kind.probe(Part(recordings.image(tmp_path / "rgb.png")))
-    for look in (Image(size=(8, 8)).read, Image(size=(8, 8)).probe):
+    for crop in (Image(size=(8, 8)).read, Image(size=(8, 8)).probe):
         with pytest.raises(DataError, match="16 bits: is it a depth"):
-            look(Part(path))
+            crop(Part(path))
     Pillow.fromarray((2 * np.random.default_rng(0).random((24, 30))).astype(np.uint16)).save(tmp_path / "m.png")
     with pytest.raises(DataError, match=r"m\.png: the median depth is 0.001 m"):  # metres cut to whole ones
         kind.probe(Part(tmp_path / "m.png"))
@@ -332,7 +332,7 @@ def test_what_is_no_label_map_is_seen_without_decoding(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [k for k in EXAMPLES if not isinstance(k, Text)], ids=lambda k: k.kind)
-def test_a_missing_file_is_named(kind: Kind, tmp_path):
+def test_a_missing_file_is_named(kind: RecordingType, tmp_path):
     if isinstance(kind, Video):
         pytest.importorskip("av", reason="extra video is not installed")
     if isinstance(kind, Audio):

@@ -101,7 +101,7 @@ def test_a_prediction_does_not_depend_on_batch_mates(teacher):
     network = build_network(SHAPES, list(SHAPES), 5, CONFIG, size=(45, 70)).double().eval()
     batch = a_batch().to(torch.float64)
     with torch.no_grad():
-        alone = torch.cat([network(batch.take(torch.tensor([i]))).prediction for i in range(3)])
+        alone = torch.cat([network(batch.index_select(torch.tensor([i]))).prediction for i in range(3)])
         assert torch.allclose(network(batch).prediction, alone, rtol=1e-9, atol=1e-9)
 
 

@@ -158,7 +158,7 @@ def test_images_vectors_and_signals_make_a_class_per_pixel():
     for m in SHAPES:
         assert out.vector(m).shape == (4, 8)
     assert torch.equal(out.vector("rgb"), out.features["rgb"].mean((2, 3)))
-    assert torch.equal(out.take(torch.tensor([2])).embedding, out.embedding[[2]])
+    assert torch.equal(out.index_select(torch.tensor([2])).embedding, out.embedding[[2]])
 
 
 @pytest.mark.parametrize("size", [(8, 12), (9, 13), (1, 5), (4, 4)])
@@ -181,7 +181,7 @@ def test_nothing_is_normalised_over_the_batch():
         if "Dropout" in type(module).__name__:
             module.p = 0.0
     rows = batch()
-    together, alone = made(rows).prediction[:1], made(rows.take(torch.tensor([0]))).prediction
+    together, alone = made(rows).prediction[:1], made(rows.index_select(torch.tensor([0]))).prediction
     assert torch.allclose(together, alone, atol=1e-5)
 
 

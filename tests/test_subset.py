@@ -22,8 +22,8 @@ from sidelight.experiment.resolve import resolve
 from sidelight.export import Student, load_student, predict_file
 from sidelight.methods import Distillation, Method, MethodSpec, Supervised, TrainState
 from sidelight.networks.build import build_network, describe, feature_shape, rebuild
-from sidelight.networks.completion import Completion
 from sidelight.networks.hallucination import HallucinationNetwork, freeze, make_hallucinators
+from sidelight.networks.modality_imputer import ModalityImputer
 from sidelight.networks.network import Network
 from sidelight.report import write_report
 from sidelight.tasks import make_task
@@ -109,7 +109,7 @@ def test_whole_methods_train_such_a_student_too(method, tmp_path):
     of = fold_models(tmp_path, dataset(), student={"drop": 0.4}, **changes, **options)
     parts = JobContext(of, Job(method, "", 1.0, 0, 0))
     built, _ = assemble(MethodSpec.parse(method), parts)
-    rows = parts.rows().ready()
+    rows = parts.rows().materialize()
     made = Subject(lambda dtype: copy.deepcopy(built).to(dtype), rows, AVAILABLE, PRIVILEGED)
     assert built.export().completion is not None
     steps = [step.terms for step in built.train().steps(rows, TrainState())]
@@ -123,10 +123,10 @@ def test_whole_methods_train_such_a_student_too(method, tmp_path):
 # what is left out, and the loss ---------------------------------------------------------------------------------------
 
 
-def completion(drop: float, slots: str = "abc") -> tuple[Completion, dict[str, torch.Tensor]]:
+def completion(drop: float, slots: str = "abc") -> tuple[ModalityImputer, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
     shapes = dict(zip(slots, ((1, 4), (2, 3), (5, 2, 2))))
-    return Completion(shapes, drop), {m: torch.randn(4000, *shape) for m, shape in shapes.items()}
+    return ModalityImputer(shapes, drop), {m: torch.randn(4000, *shape) for m, shape in shapes.items()}
 
 
 def test_training_leaves_out_at_the_rate_asked_for_and_never_everything():
@@ -181,7 +181,7 @@ def test_without_drop_there_is_nothing_of_this():
     assert network.completion is None
     assert "drop" not in describe(network)
     with pytest.raises(ConfigError, match="'watch' is not among the inputs"):
-        network(make_rows("classification").only(["phone"]))
+        network(make_rows("classification").select_modalities(["phone"]))
 
 
 def test_a_description_rebuilds_it():
@@ -189,7 +189,7 @@ def test_a_description_rebuilds_it():
     told = json.loads(json.dumps(describe(network)))
     again = rebuild(told).eval()
     again.load_state_dict(network.state_dict())
-    rows = make_rows("classification").only(["watch"])
+    rows = make_rows("classification").select_modalities(["watch"])
     assert torch.equal(network(rows).prediction, again(rows).prediction)
 
 

@@ -65,7 +65,7 @@ def test_the_negatives_of_crd_lie_in_the_space_of_the_rows_own_teacher(apart):
         terms = MethodSpec.parse("crd").losses(Config(), task)
         method = Distillation(make_network(AVAILABLE, task), teacher, task, terms, rows).eval()
         method.parts["crd"].bank[:, moved] *= -1
-        values.append(method.terms(rows.take(own), TrainState())["crd"].item())
+        values.append(method.terms(rows.index_select(own), TrainState())["crd"].item())
     assert values[0] == values[1]
     assert values[0] != values[2]
 

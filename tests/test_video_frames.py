@@ -30,9 +30,9 @@ from sidelight.video import (
     read_folder,
     row_generator,
 )
+from sidelight.video.crop import CENTRE
 from sidelight.video.faces import TEMPLATE, five_points, warp
 from sidelight.video.frames import FrameFolder
-from sidelight.video.look import CENTRE
 
 
 @given(have=st.lists(st.integers(0, 50), min_size=1, max_size=8, unique=True), asked=st.lists(st.integers(-5, 60)))
@@ -233,14 +233,14 @@ class TestViews:
         views = Views((8, 8), frames=2, stride=2, area=(0.2, 0.9))
         drawn = [draw_view(views, (6, 3, 32, 32), row_generator(0, 0, i)) for i in range(300)]
         assert {v.frames for v in drawn} == {(i, i + 2) for i in range(4)}
-        assert 0.4 < np.mean([v.look.flip for v in drawn]) < 0.6
-        area = np.array([v.look.share for v in drawn])
+        assert 0.4 < np.mean([v.crop.flip for v in drawn]) < 0.6
+        area = np.array([v.crop.share for v in drawn])
         assert 0.2 <= area.min() < 0.25
         assert 0.85 < area.max() <= 0.9
-        assert len({(v.look.top, v.look.left) for v in drawn}) == 300
-        never = draw_view(Views((8, 8), area=(1.0, 1.0), flip=0), (8, 8), row_generator(0, 0, 0)).look
+        assert len({(v.crop.top, v.crop.left) for v in drawn}) == 300
+        never = draw_view(Views((8, 8), area=(1.0, 1.0), flip=0), (8, 8), row_generator(0, 0, 0)).crop
         assert replace(never, time=0.5) == CENTRE
-        assert draw_view(Views((8, 8), area=(1.0, 1.0), flip=1), (8, 8), row_generator(0, 0, 0)).look.flip
+        assert draw_view(Views((8, 8), area=(1.0, 1.0), flip=1), (8, 8), row_generator(0, 0, 0)).crop.flip
 
     def test_views_in_memory_are_those_of_files(self, tmp_path):
         """One geometry: a depth image read in a look is the same look of the image that was read."""
@@ -250,7 +250,7 @@ class TestViews:
         whole = read_depth(tmp_path / "d.png")[None]
         for i in range(20):
             view = draw_view(Views((12, 10), area=(0.2, 0.9)), whole.shape, row_generator(0, 0, i))
-            read = Depth(size=(12, 10)).read(Part(tmp_path / "d.png"), view.look)
+            read = Depth(size=(12, 10)).read(Part(tmp_path / "d.png"), view.crop)
             assert torch.equal(apply_view(view, {"depth": whole}, (12, 10))["depth"][0], read)
 
     def test_frames_can_be_chosen_before_they_are_decoded(self):

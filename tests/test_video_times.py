@@ -11,8 +11,8 @@ import torch
 
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.readers.affwild2 import AffWild2
-from sidelight.recordings.kind import Part
 from sidelight.recordings.pictures import Video as VideoKind
+from sidelight.recordings.recording_type import Part
 from sidelight.video import probe, read_frames, read_sound, sound
 from sidelight.video.mpeg4 import EmptyFrames
 

@@ -1,8 +1,8 @@
 """Measures how the source reads: comments, Args sections, comprehensions and line lengths, as a table by folder.
 
-    python tools/readability.py                       # every folder of src/sidelight
-    python tools/readability.py src/sidelight/data    # one folder
-    python tools/readability.py path/to/peer          # another library, counted in the same way
+python tools/readability.py                       # every folder of src/sidelight
+python tools/readability.py src/sidelight/data    # one folder
+python tools/readability.py path/to/peer          # another library, counted in the same way
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class Subject:
     def used(self, method: Method) -> Batch:
         """A copy of the rows that the loop would draw batches from."""
         some = self.rows.labelled if method.learns_from == "labelled" else torch.ones_like(self.rows.labelled)
-        return self.rows.take(some.nonzero()[:, 0]).ready()
+        return self.rows.index_select(some.nonzero()[:, 0]).materialize()
 
 
 def check_method(subject: Subject) -> None:
@@ -143,9 +143,9 @@ def _kinds(method: Method, subject: Subject, dtype: torch.dtype) -> dict[str, Ba
     first = torch.zeros(4, dtype=torch.int64)
     kinds = {
         "a full batch": rows,
-        "a batch of 2": rows.take(torch.arange(2)),
-        "a batch of 1": rows.take(first[:1]),
-        "a batch of one row over and over": rows.take(first),
+        "a batch of 2": rows.index_select(torch.arange(2)),
+        "a batch of 1": rows.index_select(first[:1]),
+        "a batch of one row over and over": rows.index_select(first),
     }
     if method.learns_from == "all":
         nobody = torch.zeros_like(rows.labelled)
@@ -265,7 +265,7 @@ def check_missing_modality_is_not_read(subject: Subject) -> None:
     for m in network.reads:
         lacks = replace(rows, present=rows.present | {m: torch.zeros_like(rows.labelled)})
         others = [o for o in rows.inputs if o != m]
-        cases = {"no input": rows.only(others)}
+        cases = {"no input": rows.select_modalities(others)}
         for value in (0.0, 1e3, torch.nan):
             filled = rows.inputs | {m: torch.full_like(rows.inputs[m], value)}
             cases[f"{value:g} there"] = replace(lacks, inputs=filled)

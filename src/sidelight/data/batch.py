@@ -11,7 +11,7 @@ from torch import Tensor
 from sidelight.data.pixels import standardised
 from sidelight.recordings.label_maps import LabelMaps
 from sidelight.recordings.lazy import LazyRows
-from sidelight.video.look import Look
+from sidelight.video.crop import CropParams
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Batch:
     def __len__(self) -> int:
         return int(self.index.shape[0])
 
-    def take(self, rows: Tensor) -> Batch:
+    def index_select(self, rows: Tensor) -> Batch:
         """The given rows, in the given order; `index` keeps pointing at where they came from."""
         lengths = {m: x[rows] for m, x in self.lengths.items()}
         steps = {m: max(least, int(lengths[m].max())) for m, least in self.uneven.items() if len(rows)}
@@ -82,14 +82,14 @@ class Batch:
         target = self.target if target is None else target
         return replace(self, inputs=self.inputs | dict(inputs), files=left, target=target, maps=None)
 
-    def ready(self, looks: Sequence[Look] | None = None) -> Batch:
+    def materialize(self, crops: Sequence[CropParams] | None = None) -> Batch:
         """What a network and a loss are given: files decoded, images standardised, pixels' class codes as int64.
 
         looks: the view of each row's files, label maps too; the centre by default.
         """
         if self.files or self.maps is not None:
-            target = None if self.maps is None else self.maps.read(looks)
-            return self.decoded({m: x.read(looks) for m, x in self.files.items()}, target).ready()
+            target = None if self.maps is None else self.maps.read(crops)
+            return self.decoded({m: x.read(crops) for m, x in self.files.items()}, target).materialize()
         if not self.pixels and self.target.dim() != 3:
             return self
         stored = {m: by for m, by in self.pixels.items() if m in self.inputs}
@@ -97,7 +97,7 @@ class Batch:
         target = self.target.long() if self.target.dim() == 3 else self.target
         return replace(self, inputs=self.inputs | made, target=target, pixels={})
 
-    def only(self, modalities: Collection[str]) -> Batch:
+    def select_modalities(self, modalities: Collection[str]) -> Batch:
         """The same rows with these modalities alone."""
         return replace(
             self,

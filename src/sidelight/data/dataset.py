@@ -46,7 +46,7 @@ class Dataset:
     impute:   "no" (NaN is an error) or "mean" (NaN is kept; the Preprocessor puts the train rows' mean there).
     standard: modality -> what its values are standardised by where that is not for the experiment to say: "train" (the
               train rows, all groups alike), "none", or a name of `sidelight.video.STATISTICS`.
-    meaning:  modality -> what recordings its rows were made of (`Kind.meaning`), which new rows have to share.
+    meaning:  modality -> what recordings its rows were made of (`RecordingType.meaning`), which new rows have to share.
     skipped:  rows that were dropped since a recording cannot be read: their `id`, `modality` and `reason`.
     units:    modality -> the unit of its values, e.g. "m/s2", where it is known. The student carries it.
     rates:    modality -> samples a second (Hz), where that is known. The student carries it.
@@ -305,7 +305,7 @@ class Dataset:
     ) -> Batch:
         """All rows as tensors, preprocessed if asked; `index` is the row number.
 
-        Vectors and signals are float32. Images stay as they are stored: `Batch.ready` makes floating point of them.
+        Vectors and signals are float32. Images stay as they are stored: `Batch.materialize` makes floating point of them.
 
         modalities: default those of the preprocessor, or all.
         labelled: (N,) bool, which rows keep their label (a part of those that have one). The others' targets are

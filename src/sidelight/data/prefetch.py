@@ -11,7 +11,7 @@ from torch import Tensor
 from sidelight.data.batch import Batch
 from sidelight.recordings.lazy import drawn
 from sidelight.utils.machine import usable_cores
-from sidelight.video.look import Looks
+from sidelight.video.crop import CropSampler
 
 AHEAD = 2
 """Batches decoded before they are asked for."""
@@ -19,28 +19,28 @@ Begun = list[Future[Tensor | None]]
 Pending = tuple[Batch, dict[str, Begun], Begun]
 
 
-def ready_batches(
-    rows: Batch, parts: Sequence[Tensor], looks: Looks | None = None, step: int = 0, threads: int | None = None
+def materialized_batches(
+    rows: Batch, parts: Sequence[Tensor], crops: CropSampler | None = None, step: int = 0, threads: int | None = None
 ) -> Iterator[Batch]:
-    """`rows.take(part).ready(…)` for each part, in order; files are decoded ahead by a thread per core.
+    """`rows.index_select(part).materialize(…)` for each part, in order; files are decoded ahead by a thread per core.
 
     looks: how views are drawn; part i has those of step `step` + i. threads: 0 decodes when a batch is asked for; the
     batches are the same to the bit. An error in a thread is raised where its batch would have come.
     """
     threads = usable_cores() if threads is None else threads
     # drawing the views of a batch takes as long as a small network's step; label maps have the views of images
-    looks = looks if rows.files else None
+    crops = crops if rows.files else None
     if not (rows.files or rows.maps is not None) or not threads:
         for i, part in enumerate(parts):
-            batch = rows.take(part)
-            yield batch.ready(drawn(looks, step + i, batch.index))
+            batch = rows.index_select(part)
+            yield batch.materialize(drawn(crops, step + i, batch.index))
         return
     pool = ThreadPoolExecutor(threads, "decode")
     pending: deque[Pending] = deque()
     try:
         for i, part in enumerate(parts):
-            batch = rows.take(part)
-            views = drawn(looks, step + i, batch.index)
+            batch = rows.index_select(part)
+            views = drawn(crops, step + i, batch.index)
             maps = [] if batch.maps is None else batch.maps.begin(pool, views)
             pending.append((batch, {m: x.begin(pool, views) for m, x in batch.files.items()}, maps))
             if len(pending) > AHEAD:
@@ -54,4 +54,4 @@ def ready_batches(
 def _finished(batch: Batch, begun: dict[str, Begun], maps: Begun) -> Batch:
     decoded = {m: batch.files[m].joined([row.result() for row in rows]) for m, rows in begun.items()}
     target = None if batch.maps is None else batch.maps.joined([row.result() for row in maps])
-    return batch.decoded(decoded, target).ready()
+    return batch.decoded(decoded, target).materialize()

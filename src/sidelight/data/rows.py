@@ -84,7 +84,7 @@ class Rows:
 
     inputs:  modality -> (N, D) or (N, T, C) float32, or (N, C, H, W) images, also uint8 or float16, or `LazyRows`.
     present: modality -> (N,) bool. lengths: modality -> (N,) int64.
-    group: (N,) str or None. ids: (N,) str. meaning: modality -> `Kind.meaning` of recordings. skipped: `id`, `modality`
+    group: (N,) str or None. ids: (N,) str. meaning: modality -> `RecordingType.meaning` of recordings. skipped: `id`, `modality`
     and `reason` of rows that were left out since a recording cannot be read.
     """
 
@@ -100,7 +100,7 @@ class Rows:
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
 
-    def take(self, rows: slice) -> Rows:
+    def index_select(self, rows: slice) -> Rows:
         """Some of the rows."""
         arrays = (self.inputs, self.present, self.lengths)
         inputs, present, lengths = ({m: x[rows] for m, x in of.items()} for of in arrays)

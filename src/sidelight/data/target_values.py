@@ -35,6 +35,6 @@ def pixel_counts(target: Any) -> NDArray:
 def hidden(target: Any, keep: NDArray) -> Any:
     """The target with −1 or NaN outside of `keep` (N,), so that nothing can read what is there."""
     if is_lazy(target):
-        return target.only(keep)
+        return target.where_kept(keep)
     nothing = np.float32(np.nan) if target.dtype.kind == "f" else target.dtype.type(-1)
     return np.where(keep.reshape(-1, *[1] * (target.ndim - 1)), target, nothing)

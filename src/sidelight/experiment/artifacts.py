@@ -20,7 +20,7 @@ from sidelight.experiment.plan import Job
 from sidelight.export.file import write_description
 from sidelight.losses.structural import cosine_similarity_matrix
 from sidelight.methods import Method
-from sidelight.networks.network import Network, gathered
+from sidelight.networks.network import Network, predict_in_chunks
 from sidelight.results.job import changed_files, read_record, write_record
 from sidelight.training import History
 from sidelight.utils.atomic import write_folder_atomic
@@ -52,7 +52,9 @@ class Similarities:
         self.matrices = dict(state)
 
     def add(self, network: Network, epoch: int) -> None:
-        embedding = gathered(network, self.probe, torch.arange(len(self.probe)), lambda output: output.embedding)
+        embedding = predict_in_chunks(
+            network, self.probe, torch.arange(len(self.probe)), lambda output: output.embedding
+        )
         self.matrices[f"epoch_{epoch:04d}"] = cosine_similarity_matrix(embedding).half()
 
 

@@ -23,7 +23,7 @@ from sidelight.experiment.plan import Job
 from sidelight.export import Student
 from sidelight.methods import CONTROLS, MethodSpec
 from sidelight.metrics import confusions, first_hits, nearest
-from sidelight.networks.network import Network, Output, gathered
+from sidelight.networks.network import Network, Output, predict_in_chunks
 from sidelight.results.chance import describe_test
 from sidelight.tasks import Task
 from sidelight.tasks.base import labelled_of
@@ -58,7 +58,7 @@ def evaluate(data: FoldData, job: Job, network: Network, history: History, made_
     """
     config, dataset, fold = data.config, data.dataset, data.fold
     task, test = calibrated_task(data, job, network), data.rows("test")
-    on_test = gathered(network, test, test.index, _checked(task, data, fold.test))
+    on_test = predict_in_chunks(network, test, test.index, _checked(task, data, fold.test))
     facts: dict[str, Any] = {
         "metrics": measured(task, on_test, test),
         "seconds": history.seconds,
@@ -84,7 +84,7 @@ def evaluate(data: FoldData, job: Job, network: Network, history: History, made_
 def calibrated_task(data: FoldData, job: Job, network: Network) -> Task:
     """The job's task, with what the select rows choose once the network is trained (a threshold)."""
     task, select = data.task_of(job.labels), data.rows("select", control=job.control)
-    on_select = gathered(network, select, select.index, _checked(task, data, data.fold.select))
+    on_select = predict_in_chunks(network, select, select.index, _checked(task, data, data.fold.select))
     return task.calibrated(on_select, select.target, select.labelled)
 
 
@@ -162,9 +162,9 @@ def subsets(network: Network, test: Batch, task: Task) -> dict[str, dict[str, fl
     found = {}
     for m in network.reads:
         there = test.present.get(m, torch.ones_like(test.labelled))
-        rows = test.only([m]).take(there.nonzero()[:, 0])
+        rows = test.select_modalities([m]).index_select(there.nonzero()[:, 0])
         if rows.labelled.any() and not task.unmeasurable(rows.target[rows.labelled].numpy()):
-            found[m] = measured(task, gathered(network, rows, torch.arange(len(rows)), task.kept), rows)
+            found[m] = measured(task, predict_in_chunks(network, rows, torch.arange(len(rows)), task.kept), rows)
     return found
 
 

@@ -68,12 +68,12 @@ class FoldData:
         train and select rows are permuted, each among themselves; test rows never are.
         """
         where = getattr(self.fold, part)
-        batch = replace(self._prepared.take(torch.as_tensor(where)), index=torch.arange(len(where)))
+        batch = replace(self._prepared.index_select(torch.as_tensor(where)), index=torch.arange(len(where)))
         if part == "train":
             kept = torch.as_tensor(hide_labels(self.dataset, self.fold.train, labels, self.seed)[where])
             hidden = torch.nan if batch.target.is_floating_point() else -1
             known = kept.view(-1, *[1] * (batch.target.dim() - 1))
-            maps = None if batch.maps is None else batch.maps.only(kept.numpy())
+            maps = None if batch.maps is None else batch.maps.where_kept(kept.numpy())
             batch = replace(batch, labelled=kept, target=batch.target.where(known, hidden), maps=maps)
         if control == "placebo" and part != "test":
             batch = permute(batch, self.privileged, seed_of(self.seed, self.number, "placebo", part))

@@ -217,7 +217,7 @@ class FoldModels:
     def train_and_store(self, method: Method, job: Job, teacher_fold: Tensor | None = None) -> None:
         """Train the last stage of a job, test it, and store the job."""
         train, select = self.data.rows("train", job.labels, job.control), self.data.rows("select", control=job.control)
-        similarities = Similarities(select.take(torch.as_tensor(self.data.probe())))
+        similarities = Similarities(select.index_select(torch.as_tensor(self.data.probe())))
         history = self._fit(method, train, select, job.id, teacher_fold, similarities)
         network = method.export()
         similarities.add(network, history.best_epoch)

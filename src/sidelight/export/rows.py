@@ -136,7 +136,7 @@ def _answers(student: Student, rows: Rows) -> Iterator[Tensor]:
     if files and student.preprocessor.standardize == "train":  # a new group's statistics need all its rows
         at_once = rows_at_once([x.shape[1:] for x in rows.inputs.values()])
     for i in range(0, len(rows), at_once):
-        part = rows.take(slice(i, i + at_once))
+        part = rows.index_select(slice(i, i + at_once))
         part.inputs |= {m: part.inputs[m].read(threads=None).numpy() for m in files}
         yield from student.answers(*_as_given(student, part), part.group, part.ids)
 

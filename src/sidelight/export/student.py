@@ -168,7 +168,7 @@ class Student:
             batches = (deployed.prepare(_take(x, i), _take(n, i), present=_take(here, i)) for i in chunks)
         else:
             whole = deployed.prepare(x, n, names, here)  # a new group's statistics need all its rows
-            batches = (whole.take(i) for i in chunks)
+            batches = (whole.index_select(i) for i in chunks)
         for i, batch in zip(chunks, batches):
             for m, read in batch.inputs.items():
                 check_read(repr(m), read, x[m], ids, int(i[0]))

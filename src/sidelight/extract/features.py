@@ -20,7 +20,7 @@ from sidelight.data import Dataset
 from sidelight.data.batch import Batch
 from sidelight.data.load import load
 from sidelight.data.pixels import rows_at_once
-from sidelight.data.prefetch import ready_batches
+from sidelight.data.prefetch import materialized_batches
 from sidelight.data.preprocess import Preprocessor
 from sidelight.data.raw import TABLE_FILE
 from sidelight.data.rows import is_lazy
@@ -182,7 +182,9 @@ def _reading(data: Dataset, m: str, net: Any, tokens: int, device: torch.device)
         net.to(device)
         whole = torch.arange(rows.start, rows.stop)
         found = whole[present[whole]]
-        parts = [_features(net, part, m, tokens, device) for part in ready_batches(batch, torch.split(found, at_once))]
+        parts = [
+            _features(net, part, m, tokens, device) for part in materialized_batches(batch, torch.split(found, at_once))
+        ]
         if not parts:  # the width is known to the network alone
             parts = [net.pooled(net.maps(torch.zeros(1, *data.shape(m), device=device)), tokens).cpu()[:0]]
         known = torch.cat(parts)

@@ -13,7 +13,7 @@ from torch.nn import Parameter
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.methods.ranges import Range, check_ranges
-from sidelight.networks.network import Network, Output, gathered
+from sidelight.networks.network import Network, Output, predict_in_chunks
 from sidelight.tasks import Task
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Method(nn.Module):
     def score(self, select: Batch) -> float:
         """What chooses the epoch, higher is better: by default the task's primary metric of `export()`."""
         rows = torch.arange(len(select), device=select.index.device)
-        kept = gathered(self.export(), select, rows, self.task.kept)
+        kept = predict_in_chunks(self.export(), select, rows, self.task.kept)
         return self.task.score(kept, select.truth, select.labelled)
 
 

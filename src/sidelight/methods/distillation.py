@@ -169,7 +169,7 @@ class Distillation(Method):
             rows = mask.nonzero()[:, 0]
             if len(rows) < 2:
                 return {name: student.fused.sum() * 0 for name in own}
-            batch, student = batch.take(rows), student.take(rows)
+            batch, student = batch.index_select(rows), student.index_select(rows)
         outputs, losses = teacher(batch), {}
         for name, term in own.items():
             value = term(student, outputs, batch, self.task)

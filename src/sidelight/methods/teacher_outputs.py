@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from sidelight.data.batch import Batch
 from sidelight.data.pixels import rows_at_once
-from sidelight.data.prefetch import ready_batches
+from sidelight.data.prefetch import materialized_batches
 from sidelight.errors import ConfigError
 from sidelight.networks.hallucination import freeze
-from sidelight.networks.network import Network, Output, joined
+from sidelight.networks.network import Network, Output, concat_outputs
 
 MAPS_IN_MEMORY = 2**30
 """Bytes up to which a network's output maps of all rows are cached."""
@@ -117,9 +117,9 @@ class OnlineOutputs(TeacherOutputs):
         return self._sample
 
     def batches(self, rows: Batch) -> Iterable[Batch]:
-        read = replace(rows.only(self.reads), present=rows.present)
+        read = replace(rows.select_modalities(self.reads), present=rows.present)
         at_once = rows_at_once(list(read.shapes().values()))
-        return ready_batches(read, torch.split(torch.arange(len(rows)), at_once))
+        return materialized_batches(read, torch.split(torch.arange(len(rows)), at_once))
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Output:
@@ -127,8 +127,8 @@ class OnlineOutputs(TeacherOutputs):
             return _without_losses(self.networks[0](batch))
         network_of = self.network_of[batch.index]
         rows = [(network_of == k).nonzero()[:, 0] for k in range(len(self.networks))]
-        outputs = [_without_losses(self.networks[k](batch.take(r))) for k, r in enumerate(rows) if len(r)]
-        return joined(outputs).take(torch.cat(rows).argsort())
+        outputs = [_without_losses(self.networks[k](batch.index_select(r))) for k, r in enumerate(rows) if len(r)]
+        return concat_outputs(outputs).index_select(torch.cat(rows).argsort())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> OnlineOutputs:
         for network in self.networks:

@@ -13,11 +13,11 @@ from sidelight.config.encoder_names import BACKBONES, PROVIDERS, PYRAMIDS, chose
 from sidelight.errors import ConfigError, unknown
 from sidelight.networks.backbones.backbone import Backbone
 from sidelight.networks.backbones.weights import announce, load_weights
-from sidelight.networks.completion import Completion
 from sidelight.networks.dense import DenseEncoder, DenseHead
 from sidelight.networks.encoders import ENCODERS, MLPEncoder, SignalEncoder, make_encoder
 from sidelight.networks.fusions import FUSIONS, MAP_FUSIONS, Fusion, make_fusion
 from sidelight.networks.hallucination import HallucinationNetwork, TNet
+from sidelight.networks.modality_imputer import ModalityImputer
 from sidelight.networks.network import Network
 from sidelight.networks.rgbd import LEVELS, PyramidEncoder, PyramidHead
 from sidelight.networks.translation import TranslationNetwork
@@ -84,7 +84,7 @@ def build_network(
     if size and type(fusion) not in MAP_FUSIONS.values():
         raise ConfigError(f"a class per pixel needs at least one modality of images, but {list(order)} give no map")
     head = make_head(fusion, task_outputs, size)
-    completion = Completion({m: sizes[m] for m in reads}, drop) if drop else None
+    completion = ModalityImputer({m: sizes[m] for m in reads}, drop) if drop else None
     return Network({m: encoders[m] for m in reads}, fusion, head, hallucinators, completion)
 
 
@@ -219,7 +219,7 @@ def rebuild(
     fusion = make_fusion(settings["kind"], shapes, settings["width"], settings["dropout"])
     head = make_head(fusion, description["outputs"], description.get("size", ()))
     drop = description.get("drop", 0)
-    completion = Completion({m: shapes[m] for m in parts["encoders"]}, drop) if drop else None
+    completion = ModalityImputer({m: shapes[m] for m in parts["encoders"]}, drop) if drop else None
     return Network(parts["encoders"], fusion, head, parts["hallucinators"], completion)
 
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from sidelight.data.batch import Batch
 from sidelight.data.pixels import rows_at_once
-from sidelight.data.prefetch import ready_batches
+from sidelight.data.prefetch import materialized_batches
 from sidelight.errors import ConfigError
-from sidelight.networks.completion import Completion
 from sidelight.networks.encoding import blanked, encode
+from sidelight.networks.modality_imputer import ModalityImputer
 from sidelight.networks.tokens import pooled
 from sidelight.utils.names import check_modality
 
@@ -50,7 +50,7 @@ class Output:
         """Bytes of all tensors."""
         return sum(x.nbytes for x in (self.prediction, self.fused, *self.features.values()))
 
-    def take(self, rows: Tensor) -> Output:
+    def index_select(self, rows: Tensor) -> Output:
         """The given rows of every tensor."""
         return Output(self.prediction[rows], self.fused[rows], {m: f[rows] for m, f in self.features.items()})
 
@@ -85,7 +85,7 @@ class Network(nn.Module):
         fusion: nn.Module,
         head: nn.Module,
         hallucinators: Mapping[str, nn.Module] | None = None,
-        completion: Completion | None = None,
+        completion: ModalityImputer | None = None,
     ):
         super().__init__()
         if not encoders:
@@ -147,10 +147,10 @@ def dropped(fusion: nn.Module, fused: Tensor) -> Tensor:
 @torch.no_grad()
 def outputs(network: Network, batch: Batch, rows: Tensor, chunk: int | None = None) -> Output:
     """The network's output on many rows, in evaluation mode and in chunks; the network's mode is put back."""
-    return joined(list(_in_chunks(network, batch, rows, chunk)))
+    return concat_outputs(list(_in_chunks(network, batch, rows, chunk)))
 
 
-def joined(parts: Sequence[Output]) -> Output:
+def concat_outputs(parts: Sequence[Output]) -> Output:
     """The rows of several outputs, one after the other."""
     return Output(
         torch.cat([p.prediction for p in parts]),
@@ -160,7 +160,7 @@ def joined(parts: Sequence[Output]) -> Output:
 
 
 @torch.no_grad()
-def gathered(network: Network, batch: Batch, rows: Tensor, what: Callable[[Output], Tensor]) -> Tensor:
+def predict_in_chunks(network: Network, batch: Batch, rows: Tensor, what: Callable[[Output], Tensor]) -> Tensor:
     """`what` of the network's outputs on many rows; of the outputs themselves no more than a chunk is held."""
     return torch.cat([what(part) for part in _in_chunks(network, batch, rows)])
 
@@ -170,7 +170,7 @@ def _in_chunks(network: Network, batch: Batch, rows: Tensor, chunk: int | None =
     network.eval()
     chunk = chunk or rows_at_once([*(s for m, s in batch.shapes().items() if m in network.reads), _says(network)])
     batch = replace(batch, files={m: x for m, x in batch.files.items() if m in network.reads}, maps=None)
-    for part in ready_batches(batch, torch.split(rows, chunk)):
+    for part in materialized_batches(batch, torch.split(rows, chunk)):
         yield network(part)
     network.train(training)
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from sidelight.config.io import arguments_help
 from sidelight.data.sources.prepared import END, FILE, START, Facts, write_prepared
 from sidelight.errors import DataError
-from sidelight.recordings.kind import Kind, Part, Size
+from sidelight.recordings.recording_type import Part, RecordingType, Size
 from sidelight.utils.files import check_file, check_place, exists
 
 Row = dict[str, Any]
@@ -37,7 +37,7 @@ class Contents:
     """
 
     rows: list[Row]
-    modalities: Mapping[str, Kind]
+    modalities: Mapping[str, RecordingType]
     facts: Facts
     files: Callable[[Path], None] | None = None
     aligned: Sequence[str] = ()
@@ -122,7 +122,7 @@ def prepare(
 ) -> tuple[Path, list[tuple[str, str]]]:
     """Write the prepared folder of a source; returns it and the rows that were skipped, each with its fault.
 
-    Every file of every row is looked at first (`Kind.probe`). skip: leave rows with faults out and list them in
+    Every file of every row is looked at first (`RecordingType.probe`). skip: leave rows with faults out and list them in
     skipped.csv; otherwise the first is an error. progress: wraps an iterable, given its length and what it is.
 
     Raises DataError naming file and row: something is missing, damaged, out of order, twice, or not as declared.
@@ -208,7 +208,7 @@ def _probed(
     return kept
 
 
-def _probe(row: Row, modality: str, kind: Kind) -> Size | None:
+def _probe(row: Row, modality: str, kind: RecordingType) -> Size | None:
     """Of a file in the source; what the reader writes itself is not there yet."""
     path = row.get(modality + FILE)
     if not isinstance(path, Path):

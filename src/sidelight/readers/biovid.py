@@ -14,7 +14,7 @@ from sidelight.errors import ConfigError, DataError
 from sidelight.readers.base import Contents, Faults, Reader
 from sidelight.readers.synthetic import noise_frames, write_text, write_video
 from sidelight.readers.tables import read_cells
-from sidelight.recordings.kind import Kind
+from sidelight.recordings.recording_type import RecordingType
 from sidelight.recordings.registry import Frames, Signal, Video
 
 CLASSES = ("BL1", "PA1", "PA2", "PA3", "PA4")
@@ -126,9 +126,9 @@ class BioVid(Reader):
     def _classes(self) -> tuple[str, ...]:
         return (CLASSES[0], CLASSES[-1]) if self.classes == "binary" else CLASSES
 
-    def _modalities(self, source: Path) -> dict[str, Kind]:
+    def _modalities(self, source: Path) -> dict[str, RecordingType]:
         size = (self.size, self.size)
-        video: Kind
+        video: RecordingType
         if self.faces or _table(source) is None:
             pattern = "{:05d}.jpg" if self.faces else REPACKED
             video = Frames(frames=self.frames, stride=self.stride, size=size, pattern=pattern, rate=VIDEO_RATE)

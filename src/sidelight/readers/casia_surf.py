@@ -15,7 +15,7 @@ from sidelight.errors import DataError
 from sidelight.readers.base import Contents, Faults, Reader, Row
 from sidelight.readers.synthetic import noise_frames, write_image, write_text
 from sidelight.readers.tables import read_lines
-from sidelight.recordings.kind import Kind
+from sidelight.recordings.recording_type import RecordingType
 from sidelight.recordings.registry import Image
 
 LISTS = {"train_list.txt": "train", "val_private_list.txt": "select", "test_private_list.txt": "test"}
@@ -115,7 +115,7 @@ class CasiaSurf(Reader):
                 write_faces(generator, [out / file for file in files], label == "1")
 
 
-def face_kinds(size: int) -> dict[str, Kind]:
+def face_kinds(size: int) -> dict[str, RecordingType]:
     """Colour, and depth and infrared as grey pictures."""
     square = (size, size)
     return {m: Image(size=square, channels=3 if m == "color" else 1, statistics="train") for m in MODALITIES}

@@ -14,7 +14,7 @@ from sidelight.data.sources.tables import FILE_COLUMN, read_frame
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.readers.base import Contents, Faults, Reader
 from sidelight.readers.synthetic import noise_frames, write_image, write_wav
-from sidelight.recordings.registry import Array, Audio, Depth, Image, Kind, Labels, Video
+from sidelight.recordings.registry import Array, Audio, Depth, Image, Labels, RecordingType, Video
 from sidelight.recordings.series import VIDEOS
 
 TABLES = ("metadata.csv", "metadata.parquet", "metadata.tsv")
@@ -119,7 +119,7 @@ class HuggingFace(Reader):
             if c and c not in table.columns:
                 raise DataError(f"{source}: {unknown('column', c, [str(x) for x in table.columns])}")
 
-    def _kinds(self, table: pd.DataFrame, source: Path) -> dict[str, Kind]:
+    def _kinds(self, table: pd.DataFrame, source: Path) -> dict[str, RecordingType]:
         columns = [c for c in table.columns if c.endswith(FILE_COLUMN)]
         if not columns:
             raise DataError(
@@ -131,7 +131,7 @@ class HuggingFace(Reader):
                 raise DataError(f"{source}: {unknown('modality', m, kinds)}")
         return kinds
 
-    def _kind(self, column: str, files: pd.Series, source: Path) -> Kind:
+    def _kind(self, column: str, files: pd.Series, source: Path) -> RecordingType:
         m, suffixes = column.removesuffix(FILE_COLUMN), {p.suffix.lower() for p in files if isinstance(p, Path)}
         size = (self.height, self.width)
 

@@ -16,7 +16,7 @@ from sidelight.errors import DataError
 from sidelight.readers.base import Contents, Faults, Reader, Row
 from sidelight.readers.synthetic import noise_frames, write_text, write_video, write_wav
 from sidelight.readers.tables import read_lines
-from sidelight.recordings.kind import Kind
+from sidelight.recordings.recording_type import RecordingType
 from sidelight.recordings.registry import Audio, Text, Video
 
 SESSIONS = tuple(f"Session{i}" for i in range(1, 6))
@@ -103,7 +103,7 @@ class IEMOCAP(Reader):
                     (folder / "text").mkdir(exist_ok=True)
                     np.save(folder / str(row["text_file_name"]), word_numbers(words[name]))
 
-        kinds: dict[str, Kind] = {
+        kinds: dict[str, RecordingType] = {
             "video": Video(frames=self.frames, stride=self.stride, size=(self.size, self.size)),
             "audio": Audio(rate=RATE, seconds=self.seconds),
             "text": Text(tokenizer=self.tokenizer),

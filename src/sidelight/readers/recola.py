@@ -15,7 +15,7 @@ from sidelight.errors import ConfigError, DataError
 from sidelight.readers.base import Contents, Faults, Reader, Row
 from sidelight.readers.synthetic import noise_frames, write_text, write_video, write_wav
 from sidelight.readers.tables import number, read_cells
-from sidelight.recordings.kind import Kind
+from sidelight.recordings.recording_type import RecordingType
 from sidelight.recordings.registry import Audio, Signal, Video
 from sidelight.signals.recording import check_times
 from sidelight.signals.spectrogram import PRESETS
@@ -85,7 +85,7 @@ class Recola(Reader):
             with faults.of(who):
                 rows += self._windows(source, who)
         clip = Video(frames=self.frames, stride=self.stride, size=(self.size, self.size))
-        kinds: dict[str, Kind] = {
+        kinds: dict[str, RecordingType] = {
             "video": clip,
             "audio": Audio(rate=0, resample_to=PRESETS["audio"].rate, spectrogram="audio"),
             "eda": self._signal("EDA", "uS"),

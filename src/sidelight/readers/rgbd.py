@@ -15,7 +15,7 @@ from sidelight.data.sources.prepared import Facts
 from sidelight.errors import DataError
 from sidelight.readers.base import Contents, Faults, Reader, Row
 from sidelight.readers.synthetic import noise_frames, write_image
-from sidelight.recordings.registry import Depth, Image, Kind, Labels
+from sidelight.recordings.registry import Depth, Image, Labels, RecordingType
 from sidelight.utils.array_files import load_array
 from sidelight.utils.images import read_labels
 
@@ -90,7 +90,7 @@ class Scenes(Reader):
                 write_image(out / name, load_array(written[name], "").astype(np.uint8))
 
         size = (self.height, self.width)
-        kinds: dict[str, Kind] = {
+        kinds: dict[str, RecordingType] = {
             "rgb": Image(size=size),
             "depth": Depth(size=size, rotated=self.rotated),
             "labels": Labels(size=size, classes=("void", *self.classes), ignore=VOID),
@@ -119,7 +119,7 @@ def read_map(path: Path, classes: int, where: str) -> NDArray:
 
 def _one_size(scene: Scene, labels: NDArray) -> None:
     """Labels that become another file are compared here; `prepare` compares files of the source."""
-    from sidelight.recordings.kind import Part
+    from sidelight.recordings.recording_type import Part
 
     size = Image(size=(1, 1)).probe(Part(scene.rgb))
     if size is not None and size != labels.shape:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sidelight.errors import DataError
 from sidelight.readers.base import Faults, Row
-from sidelight.recordings.registry import Array, Kind
+from sidelight.recordings.registry import Array, RecordingType
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Part:
 
 def sequence_rows(
     parts: list[Part], source: str, split: Mapping[str, str], targets: tuple[str, ...], faults: Faults
-) -> tuple[list[Row], dict[str, Kind], Callable[[Path], None]]:
+) -> tuple[list[Row], dict[str, RecordingType], Callable[[Path], None]]:
     """Rows, kinds, and what writes the rows' files into the prepared folder; a row's faults go to `faults`."""
     rows, arrays = list[Row](), dict[str, NDArray]()
     for part in parts:

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
         Depth,
         Frames,
         Image,
-        Kind,
         Labels,
         Part,
+        RecordingType,
         Signal,
         Size,
         Text,
         Video,
-        kind_of,
+        recording_type,
     )
 
 __all__ = [
@@ -30,14 +30,14 @@ __all__ = [
     "Depth",
     "Frames",
     "Image",
-    "Kind",
     "Labels",
     "Part",
+    "RecordingType",
     "Signal",
     "Size",
     "Text",
     "Video",
-    "kind_of",
+    "recording_type",
 ]
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from sidelight.errors import DataError
-from sidelight.recordings.kind import Size
+from sidelight.recordings.recording_type import Size
 from sidelight.utils.files import check_file, unreadable
-from sidelight.video.look import Look, Place
+from sidelight.video.crop import CropParams, Place
 
 ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 PICTURES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
@@ -58,13 +58,13 @@ def picture_size(path: Path, check: Callable[[Path, str], None]) -> Size:
         raise DataError(unreadable(path, error)) from error
 
 
-def read_view(path: Path, look: Look, size: Size, channels: int) -> Tensor:
+def read_view(path: Path, crop: CropParams, size: Size, channels: int) -> Tensor:
     """(channels, *size) uint8 of a view, not yet mirrored; shrunk pixels are averaged."""
     from PIL import Image as Pillow
 
     try:
         with _opened(path) as image:
-            place = Place.of(look, image.height, image.width, size)
+            place = Place.of(crop, image.height, image.width, size)
             check_eight_bits(path, image.mode)
             image.draft(None, (place.width, place.height))  # a JPEG is decoded at a half, a quarter, an eighth
             box = place.box(image.height, image.width, size)

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from sidelight.errors import DataError
 from sidelight.recordings.image_files import check_values, picture_size
-from sidelight.recordings.kind import Part, Size
 from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.pictures import Picture
+from sidelight.recordings.recording_type import Part, Size
 from sidelight.utils.images import LARGEST, read_labels
-from sidelight.video.look import CENTRE, Look, nearest
+from sidelight.video.crop import CENTRE, CropParams, nearest
 
 NOT_SEEN = -2
 
@@ -43,8 +43,8 @@ class Labels(Picture):
     def probe(self, part: Part) -> Size | None:
         return picture_size(part.path, check_values)
 
-    def read(self, part: Part, look: Look = CENTRE) -> Tensor:
-        return nearest(torch.from_numpy(read_labels(part.path).astype(np.int32)), look, self.size)
+    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
+        return nearest(torch.from_numpy(read_labels(part.path).astype(np.int32)), crop, self.size)
 
     def scan(self, part: Part) -> Scan:
         """What a file holds; raises DataError naming file and pixel for a value that is no class."""
@@ -85,8 +85,8 @@ class Codes(Labels):
     absent: ClassVar[int] = -1
     codes: tuple[int, ...] = ()
 
-    def read(self, part: Part, look: Look = CENTRE) -> Tensor:
-        values = super().read(part, look).numpy()
+    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
+        values = super().read(part, crop).numpy()
         table = np.array((*self.codes, NOT_SEEN), np.int16)
         codes = table[np.clip(values, -1, len(self.codes))]
         if (codes == NOT_SEEN).any():
@@ -111,7 +111,7 @@ class LabelMaps(LazyRows):
         at = np.asarray(rows) if not isinstance(rows, slice) else rows
         return replace(self.picked(at), counts=self.counts[at])
 
-    def only(self, keep: NDArray) -> LabelMaps:
+    def where_kept(self, keep: NDArray) -> LabelMaps:
         """The same rows, the others' (N,) labels unknown: their files are forgotten, so that nothing can read them."""
         return replace(self, files=np.where(keep, self.files, ""), counts=np.where(keep[:, None], self.counts, 0))
 
@@ -143,4 +143,4 @@ def label_maps(x: LazyRows, scans: Sequence[Scan | None]) -> LabelMaps:
     names = tuple(kind.classes[v] if kind.classes else str(v) for v in known)
     coded = Codes(size=kind.size, classes=kind.classes, ignore=kind.ignore, codes=tuple(codes.tolist()))
     maps = LabelMaps(x.modality, coded, x.folder, x.files, x.starts, x.ends, x.names, counts, names)
-    return maps.only(counts.sum(1) > 0)
+    return maps.where_kept(counts.sum(1) > 0)

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.errors import DataError, SidelightError
-from sidelight.recordings.kind import Kind, Part
+from sidelight.recordings.recording_type import Part, RecordingType
 from sidelight.utils.machine import usable_cores
-from sidelight.video.look import CENTRE, Look, Looks
+from sidelight.video.crop import CENTRE, CropParams, CropSampler
 
 NUMPY = {torch.uint8: np.uint8, torch.float32: np.float32, torch.int16: np.int16, torch.int32: np.int32}
 
@@ -32,7 +32,7 @@ class LazyRows:
     """
 
     modality: str
-    kind: Kind
+    kind: RecordingType
     folder: Path
     files: NDArray
     starts: NDArray
@@ -82,33 +82,33 @@ class LazyRows:
         start, end = (None if np.isnan(at[i]) else float(at[i]) for at in (self.starts, self.ends))
         return Part(self.folder / str(self.files[i]), start, end)
 
-    def row(self, i: int, look: Look = CENTRE) -> Tensor | None:
+    def row(self, i: int, crop: CropParams = CENTRE) -> Tensor | None:
         """One row decoded, None where it is absent; raises DataError naming modality, row and file."""
         if not self.files[i]:
             return None
         try:
-            return self.kind.read(self.part(i), look)
+            return self.kind.read(self.part(i), crop)
         except SidelightError as error:
             raise DataError(f"{self.modality!r}, {self.names[i]}: {error}") from error
 
-    def read(self, looks: Sequence[Look] | None = None, threads: int | None = 1) -> Tensor:
-        """(N, …) decoded, `Kind.absent` (zeros) where a row is absent.
+    def read(self, crops: Sequence[CropParams] | None = None, threads: int | None = 1) -> Tensor:
+        """(N, …) decoded, `RecordingType.absent` (zeros) where a row is absent.
 
         looks: the view of each row; the centre by default. threads: None: as many as there are cores.
         """
         if threads == 1:
-            return self.joined([self.row(i, looks[i] if looks else CENTRE) for i in range(len(self))])
+            return self.joined([self.row(i, crops[i] if crops else CENTRE) for i in range(len(self))])
         with ThreadPoolExecutor(threads or usable_cores(), "decode") as pool:
-            begun = self.begin(pool, looks)
+            begun = self.begin(pool, crops)
             try:
                 return self.joined([row.result() for row in begun])
             finally:
                 for row in begun:
                     row.cancel()
 
-    def begin(self, pool: Executor, looks: Sequence[Look] | None = None) -> list[Future[Tensor | None]]:
+    def begin(self, pool: Executor, crops: Sequence[CropParams] | None = None) -> list[Future[Tensor | None]]:
         """Every row's decoding handed to a pool; `joined` takes their results."""
-        return [pool.submit(self.row, i, looks[i] if looks else CENTRE) for i in range(len(self))]
+        return [pool.submit(self.row, i, crops[i] if crops else CENTRE) for i in range(len(self))]
 
     def joined(self, rows: Sequence[Tensor | None]) -> Tensor:
         """Decoded rows as one tensor."""
@@ -137,6 +137,6 @@ class LazyRows:
         return digest.digest()
 
 
-def drawn(looks: Looks | None, step: int, index: Tensor) -> list[Look] | None:
+def drawn(crops: CropSampler | None, step: int, index: Tensor) -> list[CropParams] | None:
     """The views of the rows with these numbers in a training step; None: all from the centre."""
-    return None if looks is None else [looks.draw(step, row) for row in index.tolist()]
+    return None if crops is None else [crops.draw(step, row) for row in index.tolist()]

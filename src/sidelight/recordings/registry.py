@@ -7,9 +7,9 @@ from typing import Any
 
 from sidelight.config.io import read_arguments
 from sidelight.errors import ConfigError, shown, unknown
-from sidelight.recordings.kind import Kind, Part, Size
 from sidelight.recordings.label_maps import Labels
 from sidelight.recordings.pictures import Depth, Frames, Image, Video
+from sidelight.recordings.recording_type import Part, RecordingType, Size
 from sidelight.recordings.series import Array, Audio, Signal, Text
 
 __all__ = [
@@ -19,22 +19,22 @@ __all__ = [
     "Depth",
     "Frames",
     "Image",
-    "Kind",
     "Labels",
     "Part",
+    "RecordingType",
     "Signal",
     "Size",
     "Text",
     "Video",
-    "kind_of",
+    "recording_type",
 ]
 
-KINDS: dict[str, type[Kind]] = {
+KINDS: dict[str, type[RecordingType]] = {
     kind.kind: kind for kind in (Video, Frames, Image, Depth, Labels, Audio, Signal, Array, Text)
 }
 
 
-def kind_of(config: Mapping[str, Any], where: str = "") -> Kind:
+def recording_type(config: Mapping[str, Any], where: str = "") -> RecordingType:
     """The kind that `to_config` wrote; raises ConfigError naming the setting that is unknown, missing or wrong."""
     if not isinstance(config, Mapping):
         raise ConfigError(f"{where or 'a recording'} is {shown(config)}; expected its kind and settings")

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from sidelight.errors import ConfigError, DataError
-from sidelight.recordings.kind import Kind, Part, at_least
 from sidelight.recordings.pictures import video_file
+from sidelight.recordings.recording_type import Part, RecordingType, at_least
 from sidelight.signals.audio import read_audio
 from sidelight.signals.csv import read_csv
 from sidelight.signals.recording import Recording
@@ -22,7 +22,7 @@ from sidelight.signals.spectrogram import Spectrogram, preset
 from sidelight.utils.array_files import load_array
 from sidelight.utils.extras import optional
 from sidelight.utils.files import read_text
-from sidelight.video.look import CENTRE, Look, between
+from sidelight.video.crop import CENTRE, CropParams, between
 from sidelight.video.sound import read_sound
 
 VIDEOS = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v")
@@ -31,7 +31,7 @@ SLACK = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Series(Kind):
+class Series(RecordingType):
     """What kinds sampled over time share: (T, C) float32, or spectrograms (C, F, T').
 
     Args:
@@ -95,7 +95,7 @@ class Series(Kind):
         """The part's recording, at least what a row needs of it; its first sample is the part's first."""
         raise NotImplementedError
 
-    def read(self, part: Part, look: Look = CENTRE) -> Tensor:
+    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
         recording = self.load(part)
         if self.rate and abs(recording.rate - self.rate) > 1e-9 * self.rate:
             raise DataError(
@@ -103,17 +103,17 @@ class Series(Kind):
             )
         x = resample(recording.values, recording.rate, self.final_rate).astype(np.float32)
         if self.samples:
-            x = self._cut(x, part, look)
+            x = self._cut(x, part, crop)
         signal = torch.from_numpy(np.ascontiguousarray(x))
         if not self.spectrogram:
             return signal
         made: Spectrogram = preset(self.spectrogram)
         return made(signal.T[None])[0]
 
-    def _cut(self, x: np.ndarray, part: Part, look: Look) -> np.ndarray:
+    def _cut(self, x: np.ndarray, part: Part, crop: CropParams) -> np.ndarray:
         """`samples` of it: the first where only a start is given, else from the place of the view in time."""
         fixed = part.start is not None and part.end is None
-        first = 0 if fixed else between(look.time, max(0, len(x) - self.samples) + 1)
+        first = 0 if fixed else between(crop.time, max(0, len(x) - self.samples) + 1)
         x = x[first : first + self.samples]
         lost = self.samples - len(x)
         if lost > max(SLACK, SLACK * self.final_rate / (self.rate or self.final_rate)) and not self.pad:
@@ -194,7 +194,7 @@ def _table(path: str, kind: Signal) -> Recording:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Array(Kind):
+class Array(RecordingType):
     """One array file per row, .npy, .npz or .safetensors: (D,) features, (T, C) signals, images, clips.
 
     Args:
@@ -210,7 +210,7 @@ class Array(Kind):
     def shape(self) -> tuple[int, ...] | None:
         return tuple(self.array_shape) or None
 
-    def read(self, part: Part, look: Look = CENTRE) -> Tensor:
+    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
         x = load_array(part.path, "")
         if x.dtype.kind not in "fiub" or not x.size:
             raise DataError(f"{part.path} holds {x.dtype} of shape {x.shape}; expected numbers")
@@ -220,7 +220,7 @@ class Array(Kind):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Text(Kind):
+class Text(RecordingType):
     """Token numbers, (T, 1) float32: an array of them per row (.npy), or a text file and a tokenizer.
 
     They reach the encoder as they are, not standardised.
@@ -246,7 +246,7 @@ class Text(Kind):
     def standard(self) -> str:
         return "none"
 
-    def read(self, part: Part, look: Look = CENTRE) -> Tensor:
+    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
         tokens = self._tokens(part.path) if part.path.suffix == ".txt" else load_array(part.path, "").reshape(-1)
         if not tokens.size or (tokens < 0).any() or (tokens != np.round(tokens)).any():
             raise DataError(f"{part.path} holds no token numbers; expected whole numbers from 0 on, at least one")

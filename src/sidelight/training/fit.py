@@ -14,13 +14,13 @@ from torch import Tensor
 
 from sidelight.config import AugmentConfig, BalanceConfig, TrainingConfig
 from sidelight.data.batch import Batch
-from sidelight.data.prefetch import ready_batches
+from sidelight.data.prefetch import materialized_batches
 from sidelight.errors import RunError
 from sidelight.methods.base import Method, TrainState
 from sidelight.training.checkpoint import load_checkpoint, save_checkpoint
 from sidelight.training.loss_weighting import make_balance
 from sidelight.training.optimisers import advance, make_optimiser, make_schedule, parts_of
-from sidelight.video.look import Looks
+from sidelight.video.crop import CropSampler
 
 CALM = (
     "Lower training.learning_rate or the term's weight, and look for extreme values in the inputs with "
@@ -119,7 +119,7 @@ def fit(
         raise RunError("no labelled training row to learn from")
     teacher_fold = teacher_fold if method.within_teacher_folds else None
     if method.reads is not None:  # what is not read is not copied; which rows lack a modality stays known
-        train = replace(train.only(method.reads), present=train.present)
+        train = replace(train.select_modalities(method.reads), present=train.present)
     start = time.perf_counter()
     if checkpoint is not None and checkpoint.exists():
         state = load_checkpoint(checkpoint, identity)
@@ -162,7 +162,7 @@ class _Loop:
         augment: AugmentConfig | None,
         threads: int | None,
     ):
-        self.looks = Looks(seed, augment.crop, augment.flip, augment.time) if augment else None
+        self.crops = CropSampler(seed, augment.crop, augment.flip, augment.time) if augment else None
         self.threads = threads
         self.method, self.settings, self.balance = method, settings, make_balance(method, balance)
         torch.manual_seed(seed)  # dropout
@@ -188,7 +188,7 @@ class _Loop:
         values: dict[str, list[Tensor]] = {}
         size = self.settings.batch_size
         order = batches(rows, teacher_fold, size, self.generator, math.ceil(len(train) / size))
-        for batch in ready_batches(train, order, self.looks, self.step, self.threads):
+        for batch in materialized_batches(train, order, self.crops, self.step, self.threads):
             clock = TrainState(number - 1, self.settings.epochs, self.step)
             for name, terms in self.method.steps(batch, clock):
                 self._move(name, terms, clock)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sidelight.video.augment import STATISTICS, View, Views, apply_view, draw_view, normalise
 from sidelight.video.container import Video, probe
+from sidelight.video.crop import row_generator
 from sidelight.video.decode import clip_frames, read_frames
 from sidelight.video.faces import Faces, align_faces, crop_faces, read_faces
 from sidelight.video.frames import FrameFolder, check_pair, frame_folder, read_depth, read_folder
-from sidelight.video.look import row_generator
 from sidelight.video.sound import read_sound
 
 __all__ = [

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.video.crop import CENTRE, CropParams, Place, mirrored, nearest, sample_crop
 from sidelight.video.decode import clip_frames
 from sidelight.video.frames import check_pair
-from sidelight.video.look import CENTRE, Look, Place, draw_look, mirrored, nearest
 
 STATISTICS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -52,7 +52,7 @@ class View:
     """One view: frame numbers (None: all), and where on the frames it lies, free of their size."""
 
     frames: tuple[int, ...] | None
-    look: Look
+    crop: CropParams
 
 
 def draw_view(
@@ -63,11 +63,11 @@ def draw_view(
     total: how many frames there are, where the clip is not decoded yet. Decode `View.frames` only, then `apply_view`
     with them left out (`dataclasses.replace(view, frames=None)`).
     """
-    look = CENTRE if generator is None else draw_look(generator, views.area, views.flip, time=True)
+    crop = CENTRE if generator is None else sample_crop(generator, views.area, views.flip, time=True)
     if views.frames is None:
-        return View(None, look)
+        return View(None, crop)
     count = shape[0] if total is None else total
-    return View(tuple(clip_frames(count, views.frames, views.stride, at=look.time).tolist()), look)
+    return View(tuple(clip_frames(count, views.frames, views.stride, at=crop.time).tolist()), crop)
 
 
 def apply_view(
@@ -87,18 +87,18 @@ def apply_view(
     out = {}
     for m, x in clips.items():
         x = x if view.frames is None else x[torch.tensor(view.frames)]
-        out[m] = nearest(x, view.look, size) if m in exact else _interpolated(x, view.look, size)
+        out[m] = nearest(x, view.crop, size) if m in exact else _interpolated(x, view.crop, size)
     return out
 
 
-def _interpolated(x: Tensor, look: Look, size: tuple[int, int]) -> Tensor:
-    place = Place.of(look, x.shape[-2], x.shape[-1], size)
+def _interpolated(x: Tensor, crop: CropParams, size: tuple[int, int]) -> Tensor:
+    place = Place.of(crop, x.shape[-2], x.shape[-1], size)
     scaled = x
     if tuple(x.shape[-2:]) != (place.height, place.width):
         y = x if x.is_floating_point() else x.float()
         y = F.interpolate(y, (place.height, place.width), mode="bilinear", antialias=True)
         scaled = y if x.is_floating_point() else y.round().clamp(0, 255).to(x.dtype)
-    return mirrored(place.cut(scaled, size), look)
+    return mirrored(place.cut(scaled, size), crop)
 
 
 def normalise(clip: Tensor, statistics: str = "imagenet") -> Tensor:

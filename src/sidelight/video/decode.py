@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sidelight.errors import ConfigError, DataError
 from sidelight.video.container import Video, decoded, opened
-from sidelight.video.look import between
+from sidelight.video.crop import between
 
 Size = tuple[int, int] | Callable[[int, int], tuple[int, int]]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidelight.data.raw import KINDS_FILE, TABLE_FILE
 from sidelight.errors import ConfigError, DataError, shown, unknown
-from sidelight.recordings.registry import Kind, Labels, kind_of
+from sidelight.recordings.registry import Labels, RecordingType, recording_type
 from sidelight.utils.files import read_json
 from sidelight.utils.names import check_modality
 
@@ -72,7 +72,7 @@ class Prepared:
 
     folder: Path
     table: pd.DataFrame
-    modalities: dict[str, Kind]
+    modalities: dict[str, RecordingType]
     facts: Facts = field(repr=False)
 
     @property
@@ -84,7 +84,7 @@ class Prepared:
 def write_prepared(
     out: str | Path,
     rows: pd.DataFrame | Iterable[Mapping[str, Any]],
-    modalities: Mapping[str, Kind],
+    modalities: Mapping[str, RecordingType],
     facts: Facts,
     *,
     files: Callable[[Path], None] | None = None,
@@ -160,7 +160,7 @@ def read_prepared(folder: str | Path, target_needed: bool = True) -> Prepared:
         if key not in names:
             raise ConfigError(f"{path}: {unknown('fact', key, ('format', 'rows', 'modalities', *names))}")
     facts = Facts(**{key: _fact(path, key, value) for key, value in told.items()})
-    modalities = {m: kind_of(config, f"{path}: modality {m!r}") for m, config in kinds.items()}
+    modalities = {m: recording_type(config, f"{path}: modality {m!r}") for m, config in kinds.items()}
     table = read_frame(folder / TABLE_FILE)
     if rows not in (None, len(table)):
         raise DataError(
@@ -184,7 +184,7 @@ def _fact(path: Path, key: str, value: Any) -> Any:
 
 
 def _check(
-    source: str, table: pd.DataFrame, modalities: Mapping[str, Kind], facts: Facts, target_needed: bool = True
+    source: str, table: pd.DataFrame, modalities: Mapping[str, RecordingType], facts: Facts, target_needed: bool = True
 ) -> None:
     if not len(table):
         raise DataError(f"{source}: there are no rows")

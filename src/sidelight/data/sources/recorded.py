@@ -19,10 +19,10 @@ from sidelight.data.rows import name_row
 from sidelight.data.sources.prepared import END, FILE, START, Prepared
 from sidelight.data.sources.stack import stack_rows
 from sidelight.errors import ConfigError, DataError, SidelightError, unknown
-from sidelight.recordings.kind import Kind, Part, Size
 from sidelight.recordings.label_maps import Scan, label_maps
 from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.pictures import Depth, Image, Picture
+from sidelight.recordings.recording_type import Part, RecordingType, Size
 from sidelight.recordings.registry import Labels
 from sidelight.utils.machine import usable_cores
 
@@ -41,7 +41,7 @@ def read_recordings(
 ) -> tuple[Raw, Roles]:
     """The rows of a prepared folder: modalities as arrays or, where their rows stay files, as `LazyRows`.
 
-    Every file is looked at first (`Kind.probe`). One that is missing, damaged or not as declared is a DataError that
+    Every file is looked at first (`RecordingType.probe`). One that is missing, damaged or not as declared is a DataError that
     names row, modality and file, or with on_error="skip" drops its row, listed in `Raw.skipped`.
     """
     table, kinds = prepared.table, dict(prepared.modalities)
@@ -82,7 +82,7 @@ def read_recordings(
     return raw, roles
 
 
-def _rows(prepared: Prepared, m: str, kind: Kind, names: NDArray) -> LazyRows:
+def _rows(prepared: Prepared, m: str, kind: RecordingType, names: NDArray) -> LazyRows:
     table = prepared.table
 
     def seconds(suffix: str) -> NDArray:
@@ -156,7 +156,7 @@ def _mismatch(rows: dict[str, LazyRows], i: int, sizes: dict[str, Size], last: s
     )
 
 
-def _view(kind: Kind) -> str:
+def _view(kind: RecordingType) -> str:
     return kind.view if isinstance(kind, Picture) else ""
 
 

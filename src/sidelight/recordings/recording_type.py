@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sidelight.errors import ConfigError, DataError
-from sidelight.video.look import CENTRE, Look
+from sidelight.video.crop import CENTRE, CropParams
 
 Size = tuple[int, int]
 
@@ -35,7 +35,7 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class RecordingType:
     """One kind of recording; its settings are the fields.
 
     Class attributes: kind: its name in `modalities.json`. dtype: of a row. lazy: rows stay files until they are read.
@@ -67,7 +67,7 @@ class Kind:
         self.read(part)
         return None
 
-    def read(self, part: Part, look: Look = CENTRE) -> Tensor:
+    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
         """The row, of `shape` and `dtype`; raises DataError naming the file."""
         raise NotImplementedError
 
@@ -77,7 +77,7 @@ class Kind:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
 
     def to_config(self) -> dict[str, Any]:
-        """The settings with their kind, JSON-able; `recordings.kind_of` reads them."""
+        """The settings with their kind, JSON-able; `recordings.recording_type` reads them."""
         return {"kind": self.kind, **asdict(self)}
 
 

@@ -20,7 +20,7 @@ class Completed(NamedTuple):
     losses: dict[str, Tensor]
 
 
-class Completion(nn.Module):
+class ModalityImputer(nn.Module):
     """A T-Net per modality, from the features of the others (zeros where they are missing) to its own.
 
     In training each modality of a row is left out with probability `drop` (ModDrop, Neverova et al., TPAMI 2016), at

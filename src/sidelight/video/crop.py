@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Look:
+class CropParams:
     """A view, free of any modality's frames and pixels.
 
     time, top, left: 0–1, where it lies in the room that there is; 0.5: in the middle. share: of the area of the largest
@@ -25,7 +25,7 @@ class Look:
     flip: bool = False
 
 
-CENTRE = Look()
+CENTRE = CropParams()
 """What evaluation sees: the largest view in the middle."""
 
 
@@ -35,13 +35,13 @@ def row_generator(seed: int, epoch: int, row: int) -> torch.Generator:
     return torch.Generator().manual_seed(state)
 
 
-def draw_look(
+def sample_crop(
     generator: torch.Generator, share: tuple[float, float] = (1.0, 1.0), flip: float = 0.0, time: bool = False
-) -> Look:
+) -> CropParams:
     """A random view: least and largest share (below 1: it lies anywhere), the probability to be mirrored, any time."""
     u = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
     (least, largest), moves = share, share[0] < 1
-    return Look(
+    return CropParams(
         u[0] if time else CENTRE.time,
         least + (largest - least) * u[1],
         u[2] if moves else CENTRE.top,
@@ -51,7 +51,7 @@ def draw_look(
 
 
 @dataclass(frozen=True)
-class Looks:
+class CropSampler:
     """How a training run draws views: its `seed`, the least `share` of a crop, whether `flip` and `time` are drawn."""
 
     seed: int
@@ -59,10 +59,10 @@ class Looks:
     flip: bool = False
     time: bool = False
 
-    def draw(self, epoch: int, row: int) -> Look:
+    def draw(self, epoch: int, row: int) -> CropParams:
         """The view of a row in an epoch; always the same, in any worker and after a resume."""
         generator = row_generator(self.seed, epoch, row)
-        return draw_look(generator, (self.share, 1.0), 0.5 if self.flip else 0.0, self.time)
+        return sample_crop(generator, (self.share, 1.0), 0.5 if self.flip else 0.0, self.time)
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ class Place:
     left: int
 
     @classmethod
-    def of(cls, look: Look, height: int, width: int, size: tuple[int, int]) -> Place:
+    def of(cls, crop: CropParams, height: int, width: int, size: tuple[int, int]) -> Place:
         """Of a view that becomes `size` pixels, on a frame of height × width; its shape is kept."""
-        scale = max(size[0] / height, size[1] / width) / look.share**0.5
+        scale = max(size[0] / height, size[1] / width) / crop.share**0.5
         tall, wide = max(size[0], round(height * scale)), max(size[1], round(width * scale))
-        top, left = (between(at, n + 1) for at, n in ((look.top, tall - size[0]), (look.left, wide - size[1])))
+        top, left = (between(at, n + 1) for at, n in ((crop.top, tall - size[0]), (crop.left, wide - size[1])))
         return cls(tall, wide, top, left)
 
     def box(self, height: int, width: int, size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -99,11 +99,11 @@ class Place:
         return rows.clip(max=height - 1), columns.clip(max=width - 1)
 
 
-def nearest(x: Tensor, look: Look, size: tuple[int, int]) -> Tensor:
+def nearest(x: Tensor, crop: CropParams, size: tuple[int, int]) -> Tensor:
     """(…, H, W) -> (…, *size): the view of pixels whose values must not be mixed; mirrored where it is."""
     height, width = x.shape[-2:]
-    rows, columns = Place.of(look, height, width, size).nearest(height, width, size)
-    return mirrored(x[..., torch.from_numpy(rows)[:, None], torch.from_numpy(columns)], look)
+    rows, columns = Place.of(crop, height, width, size).nearest(height, width, size)
+    return mirrored(x[..., torch.from_numpy(rows)[:, None], torch.from_numpy(columns)], crop)
 
 
 def between(at: float, count: int) -> int:
@@ -111,6 +111,6 @@ def between(at: float, count: int) -> int:
     return min(int(at * count), count - 1)
 
 
-def mirrored(x: Tensor, look: Look) -> Tensor:
+def mirrored(x: Tensor, crop: CropParams) -> Tensor:
     """x, its last axis turned round where the view is mirrored."""
-    return x.flip(-1) if look.flip else x
+    return x.flip(-1) if crop.flip else x
