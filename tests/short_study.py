@@ -55,7 +55,7 @@ def main(folder: Path) -> None:
     sidelight("predict", folder / "student", folder / "rows.npz", "--output", folder / "said.parquet")
     said = pd.read_parquet(folder / "said.parquet")
     assert len(said) == 200
-    right = (said["prediction"].to_numpy() == np.array(data.labels)[data.target[:200]]).mean()
+    right = (said["prediction"].to_numpy() == np.array(data.class_names)[data.target[:200]]).mean()
     print(f"{right:.0%} of 200 rows that it was partly trained on are right")
     assert right > 0.4  # guessing among seven classes: 0.14
 
@@ -65,7 +65,7 @@ def main(folder: Path) -> None:
     session = onnxruntime.InferenceSession(folder / "student.onnx")
     with_onnx = session.run(None, dict(zip([i.name for i in session.get_inputs()], given)))
     with_torch = torch.export.load(folder / "student.pt2").module()(*map(torch.from_numpy, given))
-    want = said[[f"p.{label}" for label in data.labels]].to_numpy()
+    want = said[[f"p.{label}" for label in data.class_names]].to_numpy()
     for name, got in (("onnx", with_onnx), ("pt2", [t.detach().numpy() for t in with_torch])):
         nearest = min(np.abs(part - want).max() for part in got if part.shape == want.shape)
         print(f"{name}: probabilities within {nearest:.1e} of predict's")

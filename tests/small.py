@@ -189,7 +189,7 @@ def changed_rows(data: Dataset, rows: np.ndarray, seed: int = 7) -> Dataset:
         x[rows] = rng.normal(50, 10, x[rows].shape).clip(0, 255)
     target = data.target.copy()
     if data.task != "regression":
-        target[rows] = (target[rows] + 1) % len(data.labels)
+        target[rows] = (target[rows] + 1) % len(data.class_names)
     else:
         target[rows] = rng.normal(5, 3, target[rows].shape)
     present = {m: x.copy() for m, x in data.present.items()}

@@ -216,7 +216,7 @@ def standalone_parts(method: str, task: str, kind: str) -> JobContext:
         target=rows.target.numpy(),
         labelled=rows.labelled.numpy(),
         task=task_of(task).kind,
-        labels=task_of(task).labels,
+        class_names=task_of(task).class_names,
         present={m: there.numpy() for m, there in rows.present.items()},
         group=np.array([f"g{i // 6}" for i in range(len(rows))]),
     )

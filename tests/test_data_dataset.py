@@ -136,7 +136,7 @@ def test_the_target_of_an_unlabelled_row_is_gone_and_the_callers_array_stays(cha
 def test_select_keeps_the_rows_and_the_part_of_the_question() -> None:
     d = make().select(["voice"])
     assert d.modalities == ("voice",)
-    assert d.question == {"available": [], "privileged": ["voice"]}
+    assert d.default_modalities == {"available": [], "privileged": ["voice"]}
     with pytest.raises(ConfigError, match="Did you mean 'voice'"):
         make().select(["voise"])
 
@@ -163,7 +163,7 @@ def test_resolve_names_what_cannot_be(available: list[str], privileged: list[str
 
 @pytest.mark.parametrize("kind", ["available", "privileged"])
 def test_resolve_refuses_an_empty_list(kind: str) -> None:
-    question = {k: v for k, v in make().question.items() if k != kind}
+    question = {k: v for k, v in make().default_modalities.items() if k != kind}
     with pytest.raises(ConfigError, match=f"no {kind} modality.*face, voice"):
         make(question=question).resolve()
 
@@ -186,9 +186,9 @@ def test_phone_watch_is_what_its_readme_says() -> None:
     assert d.group is not None
     assert len(np.unique(d.group)) == 23
     assert {d.shape(m) for m in d.modalities} == {(64, 3)}
-    assert d.labels == ("seated", "standing_up", "walking", "turning", "sitting_down")
+    assert d.class_names == ("seated", "standing_up", "walking", "turning", "sitting_down")
     assert d.resolve() == (("phone_acc",), ("phone_gyro", "watch_acc", "watch_gyro"))
-    assert d.question["label_groups"] == [0.2, 1.0]
+    assert d.default_modalities["label_groups"] == [0.2, 1.0]
     assert "CC BY 4.0" in d.about["licence"]
     assert all(i.startswith(g) for i, g in zip(d.ids, d.group))
     entry = data.DATASETS["phone-watch"]

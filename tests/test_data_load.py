@@ -47,7 +47,7 @@ def folder(path: Path, **columns: Any) -> Path:
 def check_toy(d: data.Dataset) -> None:
     np.testing.assert_allclose(d.inputs["face"], FACE, rtol=1e-6)
     assert d.task == "classification"
-    assert d.labels == ("calm", "stress")
+    assert d.class_names == ("calm", "stress")
     assert d.target.tolist() == [0, 1, 0, 1, -1, 0]
     assert d.labelled.tolist() == [True, True, True, True, False, True]
     assert d.group is not None
@@ -118,7 +118,7 @@ def test_dict_modalities_may_be_lists_of_signals_with_gaps() -> None:
 def test_npz_with_class_names_codes_and_hidden_labels() -> None:
     arrays = {"face": FACE, "y": np.array([0, 1, 2, -1, 0, 1]), "class_names": np.array(["a", "b", "c"])}
     d = load(arrays)
-    assert d.labels == ("a", "b", "c")
+    assert d.class_names == ("a", "b", "c")
     assert d.modalities == ("face",)
     assert d.labelled.tolist() == [True, True, True, False, True, True]
     hidden = load(arrays | {"labelled": [True] * 5 + [False]})
@@ -159,13 +159,17 @@ def test_prefixes_and_column_lists(tmp_path: Path) -> None:
 def test_the_task_is_read_from_the_target(target: list[Any], task: str, labels: tuple[str, ...]) -> None:
     for source in ({"face": FACE, "y": target}, pd.DataFrame({"face.0": FACE[:, 0], "y": target})):
         d = load(source)
-        assert (d.task, d.labels) == (task, labels)
+        assert (d.task, d.class_names) == (task, labels)
 
 
 def test_the_task_can_be_said() -> None:
     whole = {"face": FACE, "y": [1, 2, 3, 1, 2, 3]}
     assert load(whole, task="regression").target[:, 0].tolist() == [1, 2, 3, 1, 2, 3]
-    assert load({"face": FACE, "y": [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]}, task="classification").labels == ("1", "2", "3")
+    assert load({"face": FACE, "y": [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]}, task="classification").class_names == (
+        "1",
+        "2",
+        "3",
+    )
     assert load(whole, task="auto").task == "classification"
     with pytest.raises(ConfigError, match="Did you mean 'regression'"):
         load(whole, task="regresion")
@@ -174,11 +178,11 @@ def test_the_task_can_be_said() -> None:
 def test_whole_numbers_with_gaps_are_classes_and_that_is_said(tmp_path: Path) -> None:
     frame = pd.DataFrame({"face.0": FACE[:, 0], "y": [0, 1, None, 1, 0, 1]})
     with pytest.warns(SidelightWarning, match="read as 2 classes"):
-        assert load(frame).labels == ("0", "1")
+        assert load(frame).class_names == ("0", "1")
     frame.to_csv(tmp_path / "rows.csv", index=False)  # pandas writes 0.0 and 1.0
     with pytest.warns(SidelightWarning, match="read as 2 classes"):
         d = load(tmp_path / "rows.csv")
-    assert d.labels == ("0", "1")
+    assert d.class_names == ("0", "1")
     assert d.target.tolist() == [0, 1, -1, 1, 0, 1]
 
 
@@ -190,8 +194,8 @@ def test_many_whole_numbers_get_a_warning() -> None:
 def test_several_targets() -> None:
     y = {"valence": np.linspace(0, 1, N), "arousal": np.linspace(1, 0, N)}
     d = load({"face": FACE, **y}, target=["valence", "arousal"])
-    assert (d.task, d.labels, d.target.shape) == ("regression", ("valence", "arousal"), (N, 2))
-    assert load({"face": FACE, "y": np.random.default_rng(0).random((N, 2))}).labels == ("y.0", "y.1")
+    assert (d.task, d.class_names, d.target.shape) == ("regression", ("valence", "arousal"), (N, 2))
+    assert load({"face": FACE, "y": np.random.default_rng(0).random((N, 2))}).class_names == ("y.0", "y.1")
     with pytest.raises(DataError, match="one target column, but got 2"):
         load({"face": FACE, **y}, target=["valence", "arousal"], task="classification")
 
@@ -374,7 +378,7 @@ def test_a_class_or_a_subject_may_be_called_none(tmp_path: Path) -> None:
     frame = table().assign(target=["None", "NA", "None", "NA", "", "None"], group=["NA", "NA", "b", "b", "c", "c"])
     frame.to_csv(tmp_path / "rows.csv", index=False)
     d = load(tmp_path / "rows.csv")
-    assert d.labels == ("NA", "None")
+    assert d.class_names == ("NA", "None")
     assert d.labelled.tolist() == [True, True, True, True, False, True]
 
 

@@ -73,7 +73,7 @@ def test_a_column_that_shifted_stays_where_it_was(tmp_path: Path) -> None:
     lines = [f"s{i % 5},{['low', 'high'][i % 2]},0.{i + 10},0.{i + 50},60," for i in range(20)]
     path = write(tmp_path / "t.csv", "subject,pain,face.au1,face.au2,hr", lines)
     d = load(path, target="pain", group="subject")
-    assert d.labels == ("high", "low")
+    assert d.class_names == ("high", "low")
     np.testing.assert_allclose(d.inputs["face"][:, 0], [(i + 10) / 100 for i in range(20)], rtol=1e-6)
 
 

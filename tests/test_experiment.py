@@ -555,7 +555,7 @@ def test_every_way_in_gives_the_same_weights(tmp_path, data):
 
 def test_a_built_in_set_answers_its_own_question(tmp_path, monkeypatch):
     few = sl.load("phone-watch")
-    assert resolve(load_config({"data": "phone-watch"}), few).label_groups == few.question["label_groups"]
+    assert resolve(load_config({"data": "phone-watch"}), few).label_groups == few.default_modalities["label_groups"]
     assert resolve(load_config({"data": "phone-watch"}), few).available == ["phone_acc"]
     assert resolve(load_config({"data": "phone-watch"}), few).output == "runs/phone-watch"
 

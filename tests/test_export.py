@@ -436,7 +436,7 @@ def named_student(tmp_path: Path, **how) -> Student:
     torch.manual_seed(0)
     preprocessor = Preprocessor.fit(data, np.arange(N), ["context"])
     network = build_network(preprocessor.shapes, ["context"], 3, NetworkConfig(width=16))
-    return load_student(Student(network, preprocessor, make_task("classification", data.labels)).save(tmp_path))
+    return load_student(Student(network, preprocessor, make_task("classification", data.class_names)).save(tmp_path))
 
 
 def test_columns_are_found_by_name_in_any_order(tmp_path):

@@ -86,7 +86,7 @@ def test_load_reads_them_without_decoding(folder, features, read):
     assert not read
     assert data.shape("rgb") == (512,)
     assert set(data.modalities) == {"rgb", "feat"}
-    assert data.labels == source.labels
+    assert data.class_names == source.class_names
     for name in ("target", "group", "ids"):
         assert np.array_equal(getattr(data, name), getattr(source, name))
     assert np.array_equal(data.inputs["feat"], source.inputs["feat"])

@@ -33,7 +33,7 @@ def arrays(**changes):
 
 def test_images_are_kept_as_they_are_stored():
     data = load(arrays())
-    assert (data.task, data.size, data.labels) == ("segmentation", (H, W), ("0", "1"))
+    assert (data.task, data.size, data.class_names) == ("segmentation", (H, W), ("0", "1"))
     assert {m: (x.dtype, x.shape) for m, x in data.inputs.items()} == {
         "rgb": (np.dtype(np.uint8), (N, 3, H, W)),
         "depth": (np.dtype(np.float16), (N, 1, H, W)),
@@ -81,9 +81,9 @@ def test_pixels_without_a_class_are_ignored():
     assert (data.target[1, 1] == -1).all()
     assert data.labelled.tolist() == [True, True, False, True, True, True]
     void = load(arrays(y=np.where(Y == 0, 0, 7)), ignore_index=3)
-    assert void.labels == ("0", "7")
+    assert void.class_names == ("0", "7")
     named = load(arrays(y=Y + np.int8(1), class_names=["void", "road", "hole"]), ignore_index=0)
-    assert named.labels == ("road", "hole")
+    assert named.class_names == ("road", "hole")
     assert np.array_equal(named.target, Y)
 
 

@@ -31,11 +31,11 @@ def make(groups: bool = True, task: str = "classification") -> Dataset:
         target=y if task == "classification" else np.stack([y + rng.normal(size=n) / 9, np.full(n, np.nan)], 1),
         labelled=np.arange(n) != 7,
         task=task,
-        labels=("a", "b", "c") if task == "classification" else ("pain", "nothing"),
+        class_names=("a", "b", "c") if task == "classification" else ("pain", "nothing"),
         present={"voice": voice_there},
         lengths={"voice": np.where(np.arange(n) % 2, 16, 12)},
         group=who.astype(str) if groups else None,
-        question={"available": ["face"], "privileged": ["voice"]},
+        default_modalities={"available": ["face"], "privileged": ["voice"]},
         impute="mean",
     )
 

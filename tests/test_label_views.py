@@ -221,7 +221,7 @@ def test_a_face_beside_a_depth_of_the_room_has_its_own_view(tmp_path):
         assert torch.equal(batch.inputs["face"][i], one.flip(-1) if crop.flip else one)
     depth = ((batch.inputs["depth"] - 1) * 10).round().long()[:, 0]
     assert follows(replace(batch, target=depth - 1))
-    assert "view" not in data.meaning["face"]
+    assert "view" not in data.schema["face"]
 
 
 def test_modalities_that_declare_no_view_of_their_own_are_compared(tmp_path):
@@ -318,4 +318,4 @@ def test_class_values_are_checked_in_all_of_a_map(tmp_path):
 
 
 def test_without_names_classes_are_the_values_that_occur(tmp_path):
-    assert sl.load(prepared(tmp_path, classes=())).labels == ("1", "2", "3")
+    assert sl.load(prepared(tmp_path, classes=())).class_names == ("1", "2", "3")

@@ -68,7 +68,7 @@ def test_loading_looks_at_files_and_decodes_none_that_stay(folder, read):
     data = sl.load(folder)
     assert not read
     assert data.lazy == ("rgb", "depth")
-    assert data.question == {"available": ["rgb"], "privileged": ["depth", "feat"]}
+    assert data.default_modalities == {"available": ["rgb"], "privileged": ["depth", "feat"]}
     assert data.about["licence"] == "none"
     assert data.standard == {"rgb": "imagenet", "depth": "train"}
     assert data.present["depth"].tolist() == [i % 7 != 6 for i in range(48)]
@@ -244,7 +244,7 @@ def small_network(data, reads):
 
 def train(folder, checkpoint=None, callback=None, augment=AUGMENT, threads=None, settings=SETTINGS):
     data = sl.load(folder)
-    task = make_task("classification", data.labels)
+    task = make_task("classification", data.class_names)
     method = Supervised(small_network(data, ["rgb", "depth", "feat"]), task)
     return trained(
         method, batch_of(data), (len(data) - 8, 8), settings,

@@ -40,7 +40,7 @@ def make_student(data: Dataset, encoder: str = "cnn") -> Student:
     torch.manual_seed(0)
     p = Preprocessor.fit(data, np.arange(N), ["voice"], {"voice"} if encoder == "statistics" else set())
     network = build_network(p.shapes, ["voice"], 2, NetworkConfig(width=8, encoder=encoder))
-    return Student(network, p, Classification(data.labels))
+    return Student(network, p, Classification(data.class_names))
 
 
 def test_the_row_is_named_with_its_length_the_median_and_the_setting() -> None:

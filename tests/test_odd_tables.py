@@ -272,7 +272,7 @@ def test_minus_one_beside_class_codes_is_no_label(code: Callable[[int], Any]) ->
     target = [code(v) for v in [-1, 0, 1] * 4]
     with pytest.warns(SidelightWarning, match=r"−1 is read as 'no label' in 4 rows, beside 0, 1"):
         d = load(arrays(y=target), task="classification")
-    assert d.labels == ("0", "1")
+    assert d.class_names == ("0", "1")
     assert d.target.tolist() == [-1, 0, 1] * 4
     assert d.labelled.tolist() == [False, True, True] * 4
     assert quietly(arrays(y=target, labelled=[True] * N), task="classification").labels == ("-1", "0", "1")
@@ -309,7 +309,7 @@ def test_a_word_among_the_numbers_of_a_rating_is_refused(cell: str, says: str, t
         with pytest.raises(DataError, match=f"row 3 .id 'r3'.: target 'y' is '{cell}'|{says}") as error:
             load(source)
         assert "row 3" in str(error.value)
-        assert len(load(source, task="classification").labels) == 5
+        assert len(load(source, task="classification").class_names) == 5
 
 
 # windows

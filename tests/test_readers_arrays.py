@@ -34,7 +34,7 @@ def test_a_pickle_and_its_npz_become_the_same_rows(pickled, tmp_path, capsys):
     safe = as_npz(tree, tmp_path / "same.npz")
     assert check(make_reader("mmsa"), safe) == []
     a, b = load(tmp_path / "a"), load(prepare(make_reader("mmsa"), safe, tmp_path / "b")[0])
-    assert (a.task, a.labels, a.question) == (
+    assert (a.task, a.class_names, a.default_modalities) == (
         "regression", ("sentiment",), {"available": ["audio", "vision"], "privileged": ["text"]},
     )  # fmt: skip
     assert {s: int((a.split == s).sum()) for s in ("train", "select", "test")} == {"train": 16, "select": 6, "test": 6}
@@ -118,11 +118,15 @@ def test_saved_loaders_of_multibench_become_the_same_rows(tmp_path, capsys):
     a = load(tmp_path / "a")
     loaders = [torch.load(source / f"{p}.pt", weights_only=True) for p in ("train", "valid", "test")]
     b = load(prepare_multibench(loaders, tmp_path / "b", ["face", "voice"]))
-    assert (a.name, a.task, a.question) == ("mosi", "classification", {"available": ["voice"], "privileged": ["face"]})
+    assert (a.name, a.task, a.default_modalities) == (
+        "mosi",
+        "classification",
+        {"available": ["voice"], "privileged": ["face"]},
+    )
     np.testing.assert_array_equal(a.inputs["voice"], b.inputs["voice"])
     np.testing.assert_array_equal(a.target, b.target)
     plain = load(prepare(make_reader("multibench"), source, tmp_path / "c")[0])
-    assert plain.question == {"available": ["x1"], "privileged": ["x2"]}
+    assert plain.default_modalities == {"available": ["x1"], "privileged": ["x2"]}
     with pytest.raises(ConfigError, match="'text' is none of the modalities x1, x2"):
         prepare(make_reader("multibench", {"available": "text"}), source, tmp_path / "d")
 

@@ -41,9 +41,9 @@ def test_rows_hold_what_the_files_hold(sources, tmp_path, name, depth):
     out, skipped = prepare(make_reader(name, SMALL | {"depth": depth}), sources[name], tmp_path / "out")
     assert skipped == []
     table, data = read_prepared(out).table, load(out)
-    assert (data.task, len(data.labels)) == ("segmentation", {"nyuv2": 40, "sunrgbd": 37}[name])
-    assert data.labels[0] == "wall"
-    assert data.question == {"available": ["rgb"], "privileged": ["depth"]}
+    assert (data.task, len(data.class_names)) == ("segmentation", {"nyuv2": 40, "sunrgbd": 37}[name])
+    assert data.class_names[0] == "wall"
+    assert data.default_modalities == {"available": ["rgb"], "privileged": ["depth"]}
     assert {s: int((data.split == s).sum()) for s in ("train", "test")} == {"train": 12, "test": 4}
     row = 5
     metres = data.inputs["depth"][np.array([row])].read()[0, 0].numpy()

@@ -27,7 +27,7 @@ def test_kinds_follow_suffixes_and_folders_are_parts(source, tmp_path):
     assert {m: kind.kind for m, kind in made.modalities.items()} == {"rgb": "image", "sound": "audio"}
     assert data.shape("rgb") == (3, 32, 48)
     assert data.shape("sound") == (1600, 1)
-    assert data.labels == ("a", "b")
+    assert data.class_names == ("a", "b")
     assert {s: int((data.split == s).sum()) for s in ("train", "test")} == {"train": 12, "test": 4}
 
 

@@ -33,7 +33,9 @@ def make_student(data: Dataset, rows: np.ndarray, modality: str, **network: Any)
     signals = {modality} if data.inputs[modality].ndim == 3 and not network else set()
     p = Preprocessor.fit(data, rows, [modality], signals)
     config = NetworkConfig(width=8, **network)
-    return Student(build_network(p.shapes, [modality], len(data.labels), config), p, Classification(data.labels))
+    return Student(
+        build_network(p.shapes, [modality], len(data.class_names), config), p, Classification(data.class_names)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -106,7 +106,7 @@ def test_metrics_are_those_of_scikit_learn(prediction, target):
     p, t = prediction[known], target[known]
     each = sk.jaccard_score(t, p, labels=[0, 1, 2], average=None, zero_division=0)
     each = [score if c in p or c in t else np.nan for c, score in enumerate(each)]
-    assert [measured[f"iou.{name}"] for name in TASK.labels] == pytest.approx(each, nan_ok=True)
+    assert [measured[f"iou.{name}"] for name in TASK.class_names] == pytest.approx(each, nan_ok=True)
     assert measured["miou"] == pytest.approx(sk.jaccard_score(t, p, average="macro"))
     assert measured["pixel_accuracy"] == pytest.approx(sk.accuracy_score(t, p))
 
@@ -127,7 +127,7 @@ def test_counting_in_chunks_changes_nothing(monkeypatch):
 def test_the_task_is_made_again_and_has_no_groups():
     told = describe_task(TASK)
     again = make_task(told["name"], tuple(told["labels"]))
-    assert (type(again), again.labels, again.outputs, again.primary) == (Segmentation, TASK.labels, 3, "miou")
+    assert (type(again), again.class_names, again.outputs, again.primary) == (Segmentation, TASK.class_names, 3, "miou")
     assert TASK.groups(torch.zeros(2, 4, 5)) is None
     assert TASK.decide(said()).shape == (3, 4, 5)
 

@@ -96,7 +96,7 @@ def dataset(n: int = 72) -> Dataset:
         rows.target.numpy(),
         rows.labelled.numpy(),
         "classification",
-        task_of("classification").labels,
+        task_of("classification").class_names,
         {m: there.numpy() for m, there in rows.present.items()},
         group=np.array([f"g{i // 6}" for i in range(n)]),
     )
@@ -231,7 +231,7 @@ def make_student(encoder: str = "cnn", variable: bool = False, **how: str) -> St
     preprocessor = Preprocessor.fit(data, np.arange(N), ["acc", "context"], signals, **how)
     config = load_config({"network": {"encoder": encoder, "width": 16, "tokens": 2}}).network
     network = build_network(preprocessor.shapes, ["acc", "context"], 3, config, drop=0.3)
-    return Student(network, preprocessor, make_task("classification", data.labels), {"privileged": ["watch"]})
+    return Student(network, preprocessor, make_task("classification", data.class_names), {"privileged": ["watch"]})
 
 
 @pytest.mark.parametrize("how", [{}, {"encoder": "auto"}, {"variable": True}, {"impute": "mean"}])
@@ -295,7 +295,7 @@ def test_files_may_lack_cells_or_a_whole_modality(tmp_path):
     data = Dataset("t", inputs, np.arange(N) % 2, np.ones(N, bool), "classification", ("no", "yes"), columns=columns)
     preprocessor = Preprocessor.fit(data, np.arange(N), ["a", "b"])
     network = build_network(preprocessor.shapes, ["a", "b"], 2, NETWORK, drop=0.3)
-    student = Student(network, preprocessor, make_task("classification", data.labels))
+    student = Student(network, preprocessor, make_task("classification", data.class_names))
     frame.iloc[::2, :2] = np.nan
     frame.to_csv(tmp_path / "rows.csv", index=False)
     gaps = predict_file(student, tmp_path / "rows.csv")
@@ -367,7 +367,7 @@ def test_a_student_trained_to_do_without_does_better_without(tmp_path):
             rows = pd.read_csv(whole.folder / name / "predictions.csv")["id"].to_numpy()
             student = load_student(whole.folder / name / "model.safetensors")
             x = {"dim": data.inputs["dim"][rows], "sharp": np.zeros((len(rows), 3))}
-            zeros.append((student.predict(x) == np.array(data.labels)[data.target[rows]]).mean())
+            zeros.append((student.predict(x) == np.array(data.class_names)[data.target[rows]]).mean())
             record = json.loads((dropped.folder / name / "job.json").read_text())
             assert set(record["subsets"]) == {"dim", "sharp"}
             assert record["metrics"]["accuracy"] > 0.75

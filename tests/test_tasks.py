@@ -205,12 +205,12 @@ def test_several_targets_have_a_ccc_each_and_one_has_none():
     target[:4, 0] = torch.nan
     task = task_of("regression")
     measured = task.measure(task.decide(prediction[labelled]), target[labelled].numpy())
-    each = [measured[f"ccc_{name}"] for name in task.labels]
+    each = [measured[f"ccc_{name}"] for name in task.class_names]
     known = labelled & target[:, 0].isfinite()
     assert each[0] == pytest.approx(concordance(prediction[known, :1].double(), target[known, :1].double()).item())
     assert each[0] != pytest.approx(each[1])
     assert measured["ccc"] == pytest.approx(np.mean(each))
-    assert metric_name(f"ccc_{task.labels[0]}") == f"CCC of {task.labels[0]}"
+    assert metric_name(f"ccc_{task.class_names[0]}") == f"CCC of {task.class_names[0]}"
     assert set(Regression(("pain",)).metrics()) == {"ccc", "mae", "rmse"}
 
 
@@ -234,7 +234,7 @@ def test_a_task_is_made_again_from_its_description(name):
     again = make_task(told.pop("name"), tuple(told.pop("labels")), **told)
     assert vars(again).keys() == vars(task).keys()
     prediction = torch.randn(5, task.outputs, 2, 3) if name == "segmentation" else torch.randn(5, task.outputs)
-    assert again.labels == task.labels
+    assert again.class_names == task.class_names
     assert np.array_equal(again.decide(prediction), task.decide(prediction))
     assert torch.equal(again.express(prediction), task.express(prediction))
 

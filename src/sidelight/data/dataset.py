@@ -33,20 +33,20 @@ class Dataset:
               is ignored; `LabelMaps` stay files. Rows without a label hold −1 or NaN, whatever was given.
     labelled: (N,) bool.
     task:     one of `TASKS`.
-    labels:   class names, or target names (regression).
+    class_names: names of the classes, or of the targets of a regression.
     present:  modality -> (N,) bool; modalities that are left out are present everywhere.
     lengths:  modality -> (N,) valid time steps, only for variable-length signals, which are padded with zeros.
     group:    (N,) str, whose rows these are; None: nobody's, rows are independent.
     split:    (N,) "train", "select" or "test": the official split, if there is one.
     time:     (N,) finite numbers, when each row was, by which blocks are cut; None: nobody said.
     ids:      (N,) str, unique; left out: the row numbers.
-    question: the set's own defaults: available, privileged, label_groups.
+    default_modalities: the data set's own defaults: available, privileged, label_groups.
     about:    citation, licence, source, description; target and group: what reports call them.
     columns:  modality -> names of its columns, where the source had names: a student looks for them in new rows.
     impute:   "no" (NaN is an error) or "mean" (NaN is kept; the Preprocessor puts the train rows' mean there).
     standard: modality -> what its values are standardised by where that is not for the experiment to say: "train" (the
               train rows, all groups alike), "none", or a name of `sidelight.video.STATISTICS`.
-    meaning:  modality -> what recordings its rows were made of (`RecordingType.meaning`), which new rows have to share.
+    schema:   modality -> what recordings its rows were made of (`RecordingType.schema`), which new rows have to share.
     skipped:  rows that were dropped since a recording cannot be read: their `id`, `modality` and `reason`.
     units:    modality -> the unit of its values, e.g. "m/s2", where it is known. The student carries it.
     rates:    modality -> samples a second (Hz), where that is known. The student carries it.
@@ -60,18 +60,18 @@ class Dataset:
     target: Any
     labelled: NDArray
     task: str
-    labels: tuple[str, ...]
+    class_names: tuple[str, ...]
     present: dict[str, NDArray] = field(default_factory=dict)
     lengths: dict[str, NDArray] = field(default_factory=dict)
     group: NDArray | None = None
     split: NDArray | None = None
     ids: NDArray = field(default=None)  # type: ignore[arg-type]
-    question: dict[str, Any] = field(default_factory=dict)
+    default_modalities: dict[str, Any] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     impute: str = "no"
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     standard: dict[str, str] = field(default_factory=dict)
-    meaning: dict[str, dict[str, Any]] = field(default_factory=dict)
+    schema: dict[str, dict[str, Any]] = field(default_factory=dict)
     skipped: tuple[dict[str, str], ...] = ()
     time: NDArray | None = None
     units: dict[str, str] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         n = len(self.target)
-        self.labels = tuple(str(label) for label in self.labels)
+        self.class_names = tuple(str(name) for name in self.class_names)
         self.ids = np.arange(n).astype(str) if self.ids is None else np.asarray(self.ids).astype(str)
         self.group = None if self.group is None else np.asarray(self.group).astype(str)
         self.split = None if self.split is None else np.asarray(self.split).astype(str)
@@ -108,7 +108,7 @@ class Dataset:
             self.target = np.asarray(self.target, np.int64)
         elif self.task != "segmentation":
             self.target = float32(np.asarray(self.target), f"{self.name}: the target")
-            self.target = self.target.reshape(n, -1) if n else self.target.reshape(0, len(self.labels))
+            self.target = self.target.reshape(n, -1) if n else self.target.reshape(0, len(self.class_names))
         self.labelled = np.asarray(self.labelled, bool)
         for m, steps in self.longest.items():
             self._cut(m, steps)
@@ -116,7 +116,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{m} {' × '.join(map(str, self.shape(m)))}" for m in self.modalities)
-        return f"Dataset({self.name!r}, {len(self)} rows, {self.task}: {', '.join(self.labels)}; {shapes})"
+        return f"Dataset({self.name!r}, {len(self)} rows, {self.task}: {', '.join(self.class_names)}; {shapes})"
 
     def __len__(self) -> int:
         return len(self.target)
@@ -148,7 +148,7 @@ class Dataset:
         if not self.inputs:
             raise DataError(f"{self.name}: there are no modalities; give at least one array of features")
         self._check_rows()
-        self.target = check_target(self.name, self.task, self.target, self.labelled, self.labels, self.ids)
+        self.target = check_target(self.name, self.task, self.target, self.labelled, self.class_names, self.ids)
         if self.size:
             self._check_images()
         for m, names in self.columns.items():
@@ -220,9 +220,9 @@ class Dataset:
         """(C,) how many labelled rows, or of a segmentation pixels of them, are of each class."""
         known = self.target[self.labelled]
         if not self.size:
-            return np.bincount(known, minlength=len(self.labels))
+            return np.bincount(known, minlength=len(self.class_names))
         counts = pixel_counts(known).sum(0)
-        return np.pad(counts, (0, len(self.labels) - len(counts)))
+        return np.pad(counts, (0, len(self.class_names) - len(counts)))
 
     def select(self, modalities: Sequence[str]) -> Dataset:
         """The same rows with only these modalities; raises ConfigError for a name that does not exist."""
@@ -230,7 +230,9 @@ class Dataset:
             if m not in self.inputs:
                 raise ConfigError(unknown("modality", m, self.inputs))
         names = set(modalities)
-        question = {k: [m for m in v if m in names] if k != "label_groups" else v for k, v in self.question.items()}
+        question = {
+            k: [m for m in v if m in names] if k != "label_groups" else v for k, v in self.default_modalities.items()
+        }
         return replace(
             self,
             inputs={m: self.inputs[m] for m in modalities},
@@ -241,7 +243,7 @@ class Dataset:
             units={m: self.units[m] for m in modalities if m in self.units},
             rates={m: self.rates[m] for m in modalities if m in self.rates},
             longest={m: self.longest[m] for m in modalities if m in self.longest},
-            question=question,
+            default_modalities=question,
         )
 
     @property
@@ -284,7 +286,7 @@ class Dataset:
                     raise ConfigError(f"{kind}: {unknown('modality', m, self.inputs)}")
                 if names.count(m) > 1:
                     raise ConfigError(f"{kind}: modality {m!r} is given {names.count(m)} times")
-            found.append(names or list(self.question.get(kind, [])))
+            found.append(names or list(self.default_modalities.get(kind, [])))
         for kind, names in zip(("available", "privileged"), found):
             if not names:
                 meaning = "remain at deployment" if kind == "available" else "teach in training only"

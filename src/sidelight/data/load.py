@@ -114,7 +114,7 @@ def load(
             target=y.values,
             labelled=y.labelled,
             task=y.task,
-            labels=y.labels,
+            class_names=y.class_names,
             present=_present(raw),
             lengths=raw.lengths,
             group=groups(raw, roles, row_names),
@@ -122,14 +122,14 @@ def load(
             time=timed,
             ids=row_names,
             about=_about(source, roles) | _time_column(roles, names, timed) | (prepared.facts.told if prepared else {}),
-            question=prepared.facts.question if prepared else {},
+            default_modalities=prepared.facts.default_modalities if prepared else {},
             impute=impute,
             columns=raw.features,
             standard=raw.standard,
-            meaning=raw.meaning,
+            schema=raw.schema,
             skipped=raw.skipped,
-            units={m: told["unit"] for m, told in raw.meaning.items() if told.get("unit", "1") != "1"},
-            rates={m: float(told["final_rate"]) for m, told in raw.meaning.items() if told.get("final_rate")},
+            units={m: told["unit"] for m, told in raw.schema.items() if told.get("unit", "1") != "1"},
+            rates={m: float(told["final_rate"]) for m, told in raw.schema.items() if told.get("final_rate")},
             longest=dict(longest or {}),
         )
     except DataError as e:
@@ -198,7 +198,7 @@ def load_rows(
     row_names = row_ids(raw, roles)
     present = _present(raw)
     whole = {m: present.get(m, np.ones(raw.n, bool)) for m in raw.inputs}
-    rows = Rows(raw.name, raw.inputs, whole, raw.lengths, groups(raw, roles, row_names), row_names, raw.meaning)
+    rows = Rows(raw.name, raw.inputs, whole, raw.lengths, groups(raw, roles, row_names), row_names, raw.schema)
     rows.skipped = raw.skipped
     rows.check(impute)
     return rows
@@ -216,7 +216,7 @@ def _read(
 
         sessions, chosen = sessions_of(source), None if modalities is None else list(modalities)
         raw, roles = read_arrays(session_arrays(sessions), label, find, chosen, longest)
-        raw.meaning = {m: told for m, told in meaning_of(sessions).items() if m in raw.inputs}
+        raw.schema = {m: told for m, told in meaning_of(sessions).items() if m in raw.inputs}
         return raw, roles
     if isinstance(source, Mapping):
         return read_arrays(source, label, find, None if modalities is None else list(modalities), longest)

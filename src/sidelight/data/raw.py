@@ -70,7 +70,7 @@ class Raw:
     labelled: NDArray | None = None
     standard: dict[str, str] = field(default_factory=dict)
     skipped: tuple[dict[str, str], ...] = ()
-    meaning: dict[str, dict[str, Any]] = field(default_factory=dict)
+    schema: dict[str, dict[str, Any]] = field(default_factory=dict)
     longest: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

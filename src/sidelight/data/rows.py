@@ -84,7 +84,7 @@ class Rows:
 
     inputs:  modality -> (N, D) or (N, T, C) float32, or (N, C, H, W) images, also uint8 or float16, or `LazyRows`.
     present: modality -> (N,) bool. lengths: modality -> (N,) int64.
-    group: (N,) str or None. ids: (N,) str. meaning: modality -> `RecordingType.meaning` of recordings. skipped: `id`, `modality`
+    group: (N,) str or None. ids: (N,) str. meaning: modality -> `RecordingType.schema` of recordings. skipped: `id`, `modality`
     and `reason` of rows that were left out since a recording cannot be read.
     """
 
@@ -94,7 +94,7 @@ class Rows:
     lengths: dict[str, NDArray] = field(default_factory=dict)
     group: NDArray | None = None
     ids: NDArray | None = None
-    meaning: dict[str, dict[str, Any]] = field(default_factory=dict)
+    schema: dict[str, dict[str, Any]] = field(default_factory=dict)
     skipped: tuple[dict[str, str], ...] = ()
 
     def __len__(self) -> int:
@@ -105,7 +105,7 @@ class Rows:
         arrays = (self.inputs, self.present, self.lengths)
         inputs, present, lengths = ({m: x[rows] for m, x in of.items()} for of in arrays)
         group, ids = (None if x is None else x[rows] for x in (self.group, self.ids))
-        return Rows(self.name, inputs, present, lengths, group, ids, self.meaning)
+        return Rows(self.name, inputs, present, lengths, group, ids, self.schema)
 
     def check(self, impute: str = "no") -> None:
         """Finite values where present, lengths that fit, zeros where absent; raises DataError naming the culprit."""

@@ -27,7 +27,7 @@ class Target:
     values: Any
     labelled: NDArray
     task: str
-    labels: tuple[str, ...]
+    class_names: tuple[str, ...]
 
 
 def encode_target(raw: Raw, roles: Roles, ids: NDArray, task: str | None, ignore_index: int = 255) -> Target:

@@ -68,7 +68,7 @@ def evaluate(data: FoldData, job: Job, network: Network, history: History, made_
         "primary": task.primary,
         "task": task.name,
         "kind": task.kind,
-        "labels": list(task.labels),
+        "labels": list(task.class_names),
         "higher_is_better": {name: metric.higher_is_better for name, metric in task.metrics().items()},
     }
     if alone := subsets(network, test, task):
@@ -77,7 +77,7 @@ def evaluate(data: FoldData, job: Job, network: Network, history: History, made_
     facts["config"] = {name: value for name, value in asdict(config).items() if name not in FREE}
     student = Student(network, data.preprocessor, task, _metadata(data, job, network, facts["metrics"]))
     frame = predictions(dataset, fold.test, on_test, task)
-    facts["test"] = describe_test(frame, task.name, task.labels, task.learnt().get("mean"))
+    facts["test"] = describe_test(frame, task.name, task.class_names, task.learnt().get("mean"))
     return Evaluation(student, frame, facts, examples(dataset, fold.test, on_test, task))
 
 
@@ -114,7 +114,7 @@ def _metadata(data: FoldData, job: Job, network: Network, metrics: Mapping[str, 
     return {
         **vars(job),
         "data": {"name": data.dataset.name, **data.dataset.about},
-        "recordings": {m: described for m, described in data.dataset.meaning.items() if m in network.reads},
+        "recordings": {m: described for m, described in data.dataset.schema.items() if m in network.reads},
         "metrics": metrics,
         "privileged": data.privileged if job.method != "teacher" else [],
     }
@@ -131,7 +131,7 @@ def predictions(dataset: Dataset, rows: NDArray, outputs: Tensor, task: Task) ->
     if dataset.group is not None:
         frame["group"] = dataset.group[rows]
     target, decided = dataset.target[rows], task.decide(outputs)
-    names = np.asarray(task.labels)
+    names = np.asarray(task.class_names)
     if task.kind == "classification":
         frame["target"] = np.where(target >= 0, names[np.clip(target, 0, None)], "")
     if task.answers == "embedding":

@@ -25,7 +25,7 @@ Encoders = Mapping[str, Callable[[tuple[int, ...]], nn.Module]]
 
 def fingerprint(dataset: Dataset) -> str:
     """SHA-256 of everything in the data set that a job can read."""
-    digest = hashlib.sha256(f"{dataset.task} {dataset.labels}".encode())
+    digest = hashlib.sha256(f"{dataset.task} {dataset.class_names}".encode())
     scored = {"target": dataset.target, "labelled": dataset.labelled}
     kinds: tuple[dict[str, Any], ...] = (dataset.inputs, dataset.present, dataset.lengths, scored)
     for kind in kinds:

@@ -25,7 +25,7 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     """
     available, privileged = dataset.resolve(config.available, config.privileged)
     (_check_subsets if config.student.drop else _check_available)(config, dataset, available)
-    budgets = list(config.label_groups) or list(dataset.question.get("label_groups", [])) or [1.0]
+    budgets = list(config.label_groups) or list(dataset.default_modalities.get("label_groups", [])) or [1.0]
     output = config.output or str(Path("runs") / dataset.name)
     config = replace(
         config,

@@ -52,7 +52,7 @@ class StudentBuilder:
         return build_network(
             {m: self.data.preprocessor.shapes[m] for m in reads},
             list(reads),
-            len(self.data.dataset.labels),
+            len(self.data.dataset.class_names),
             replace(settings, fusion=fusion or settings.fusion),
             slots=self.data.modalities if hallucinators else list(reads),
             hallucinators=hallucinators,

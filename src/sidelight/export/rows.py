@@ -110,7 +110,7 @@ def _longest(student: Student) -> dict[str, int]:
 def _check_meaning(student: Student, rows: Rows) -> None:
     """Raises DataError where new recordings are cut or sampled otherwise than those of training."""
     for m, trained in student.meta.get("recordings", {}).items():
-        for name, now in rows.meaning.get(m, {}).items():
+        for name, now in rows.schema.get(m, {}).items():
             if name in trained and trained[name] != now:
                 raise DataError(
                     f"{rows.name}: {m!r} has {name} {now}, but the student was trained on {trained[name]}; prepare the "

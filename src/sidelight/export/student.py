@@ -68,7 +68,9 @@ class Student:
                 raise ConfigError(f"the preprocessor: {unknown('modality', m, preprocessor.modalities)}")
         width = getattr(network.head, "out_features", task.outputs)
         if width != task.outputs:
-            raise ConfigError(f"the network has {width} outputs, but the task {task.outputs}: {listed(task.labels)}")
+            raise ConfigError(
+                f"the network has {width} outputs, but the task {task.outputs}: {listed(task.class_names)}"
+            )
         self.network: Network = copy.deepcopy(network).to("cpu", torch.float32)
         self.network.eval().requires_grad_(False)
         preprocessor = preprocessor.subset(self.reads).to("cpu")
@@ -78,7 +80,7 @@ class Student:
     @property
     def labels(self) -> tuple[str, ...]:
         """Class names, or target names."""
-        return self.task.labels
+        return self.task.class_names
 
     @property
     def inputs(self) -> dict[str, dict[str, Any]]:

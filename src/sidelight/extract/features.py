@@ -227,11 +227,11 @@ def _table(data: Dataset) -> pd.DataFrame:
     """The rows: id, target (several under their own names), group, split, time."""
     columns: dict[str, NDArray] = {"id": data.ids}
     if data.task == "classification":
-        names = np.array([*data.labels, ""], dtype=object)
-        columns["target"] = names[np.where(data.labelled, data.target, len(data.labels))]
+        names = np.array([*data.class_names, ""], dtype=object)
+        columns["target"] = names[np.where(data.labelled, data.target, len(data.class_names))]
     else:
-        one = len(data.labels) == 1
-        columns |= {"target" if one else name: data.target[:, k] for k, name in enumerate(data.labels)}
+        one = len(data.class_names) == 1
+        columns |= {"target" if one else name: data.target[:, k] for k, name in enumerate(data.class_names)}
     if data.group is not None:
         columns["group"] = data.group
     if data.split is not None:

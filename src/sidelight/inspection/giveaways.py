@@ -39,7 +39,7 @@ def _target(dataset: Dataset) -> list[str]:
     """Targets that have one value, altogether or in a part of the official split."""
     out = []
     if dataset.task == "regression":
-        for k, name in enumerate(dataset.labels):
+        for k, name in enumerate(dataset.class_names):
             known = dataset.target[:, k][np.isfinite(dataset.target[:, k])]
             if len(known) and not np.ptp(known):
                 out.append(f"target {name!r} is {known[0]:g} in every row that has one: there is nothing to learn")
@@ -47,7 +47,9 @@ def _target(dataset: Dataset) -> list[str]:
     for part in parts:
         rows = np.flatnonzero((dataset.split == part) & dataset.labelled)
         if len(rows) and len(classes := dataset.classes(rows)) == 1:
-            out.append(f"every {part!r} row is of class {dataset.labels[classes.pop()]!r}: nothing can be told there")
+            out.append(
+                f"every {part!r} row is of class {dataset.class_names[classes.pop()]!r}: nothing can be told there"
+            )
     return out
 
 
@@ -82,7 +84,7 @@ def _modality(dataset: Dataset, m: str) -> list[str]:
         classes = np.unique(target, return_inverse=True)[1]
         out += _said(dataset, m, x, classes, "class", "it may be the target itself, or be made from it")
     if dataset.task == "regression" and x.ndim == 2:
-        for k, name in enumerate(dataset.labels):
+        for k, name in enumerate(dataset.class_names):
             hit = _ordered_alike(x, target[:, k])
             if hit.any():
                 columns = _columns(dataset, m, hit)

@@ -83,9 +83,9 @@ def inspect(dataset: Dataset, strength: bool = True, folds: int = 5, seed: int =
     classes: dict[str, int] = {}
     targets: dict[str, dict[str, float]] = {}
     if dataset.task != "regression":
-        classes = dict(zip(dataset.labels, dataset.class_counts().tolist()))
+        classes = dict(zip(dataset.class_names, dataset.class_counts().tolist()))
     else:
-        targets = {name: _range(dataset.target[:, k]) for k, name in enumerate(dataset.labels)}
+        targets = {name: _range(dataset.target[:, k]) for k, name in enumerate(dataset.class_names)}
     metric = {"regression": "ccc", "segmentation": "miou"}.get(dataset.task, "accuracy")
     chance = max(classes.values()) / max(sum(classes.values()), 1) if classes else 0.0
     if dataset.size:  # the most common class everywhere: its share is its IoU, and the others' IoU is 0
@@ -148,7 +148,7 @@ def _modality(dataset: Dataset, m: str, whole: Dataset) -> ModalityInfo:
     if length is not None:
         kept = length[present]
         lengths = (int(kept.min()), int(np.median(kept)), int(kept.max()))
-    role = next((k for k in ("available", "privileged") if m in dataset.question.get(k, [])), "")
+    role = next((k for k in ("available", "privileged") if m in dataset.default_modalities.get(k, [])), "")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a column of nothing but NaN
         low, high = np.nanmin(flat, 0), np.nanmax(flat, 0)

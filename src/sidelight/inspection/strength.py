@@ -106,7 +106,9 @@ def _score(dataset: Dataset, target: NDArray, x: NDArray, train: NDArray, test: 
             model = make_pipeline(*prepare, LogisticRegression(C=0.1, max_iter=100, random_state=seed))
             said = model.fit(x[train], target[train]).predict(x[test])
             return (
-                miou(said, target[test], len(dataset.labels)) if dataset.size else float(np.mean(said == target[test]))
+                miou(said, target[test], len(dataset.class_names))
+                if dataset.size
+                else float(np.mean(said == target[test]))
             )
         values = []
         for k in range(target.shape[1]):

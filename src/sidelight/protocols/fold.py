@@ -59,7 +59,7 @@ def check_fold(dataset: Dataset, fold: Fold, protocol: str) -> None:
         return
     missing = dataset.classes(np.flatnonzero(dataset.labelled)) - dataset.classes(rows)
     if missing:
-        names = ", ".join(repr(dataset.labels[c]) for c in sorted(missing))
+        names = ", ".join(repr(dataset.class_names[c]) for c in sorted(missing))
         if protocol == "blocks" and sorted_by_class(dataset):
             raise DataError(
                 f"{fold.name}: no train row is of class {names}, because the rows of {dataset.name} are sorted by "

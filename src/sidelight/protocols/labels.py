@@ -38,7 +38,7 @@ def hide_labels(dataset: Dataset, rows: NDArray, share: float, seed: int = 0) ->
     if dataset.task != "regression":
         lost = dataset.classes(rows) - dataset.classes(rows[kept[rows]])
         if lost:
-            lost_names = ", ".join(dataset.labels[c] for c in sorted(lost))
+            lost_names = ", ".join(dataset.class_names[c] for c in sorted(lost))
             warnings.warn(
                 f"with a share of {share:g} of the labels, no labelled train row is of class {lost_names}",
                 SidelightWarning,

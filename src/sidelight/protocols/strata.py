@@ -19,7 +19,7 @@ DRAWS = 30
 def warn_of_one_class(dataset: Dataset, parts: Mapping[str, NDArray]) -> None:
     """Warn, once, where all labelled rows of a part are of one class. parts: how it is called -> row numbers."""
     held = {name: dataset.classes(rows) for name, rows in parts.items()}
-    found = [f"{name} ({dataset.labels[next(iter(codes))]!r})" for name, codes in held.items() if len(codes) == 1]
+    found = [f"{name} ({dataset.class_names[next(iter(codes))]!r})" for name, codes in held.items() if len(codes) == 1]
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         warnings.warn(

@@ -105,7 +105,7 @@ class LabelMaps(LazyRows):
     """
 
     counts: NDArray
-    labels: tuple[str, ...]
+    class_names: tuple[str, ...]
 
     def __getitem__(self, rows: Any) -> LabelMaps:
         at = np.asarray(rows) if not isinstance(rows, slice) else rows

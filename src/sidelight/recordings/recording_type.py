@@ -71,7 +71,7 @@ class RecordingType:
         """The row, of `shape` and `dtype`; raises DataError naming the file."""
         raise NotImplementedError
 
-    def meaning(self) -> dict[str, Any]:
+    def schema(self) -> dict[str, Any]:
         """What new rows must have in common with those that a student was trained on, JSON-able."""
         told = {name: value for name, value in asdict(self).items() if name not in self.storage}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}

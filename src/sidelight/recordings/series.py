@@ -72,8 +72,8 @@ class Series(RecordingType):
         """Samples a second of a row, in Hz."""
         return self.resample_to or self.rate
 
-    def meaning(self) -> dict[str, Any]:
-        return {**super().meaning(), "final_rate": self.final_rate}
+    def schema(self) -> dict[str, Any]:
+        return {**super().schema(), "final_rate": self.final_rate}
 
     @property
     def samples(self) -> int:

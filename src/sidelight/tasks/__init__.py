@@ -30,11 +30,11 @@ TASKS: dict[str, type[Classification] | type[Regression] | type[Segmentation]] =
 }
 
 
-def make_task(name: str, labels: tuple[str, ...], **learnt: Any) -> Task:
-    """The task of that name; `labels` are class names or target names, `learnt` what `describe_task` said."""
+def make_task(name: str, class_names: tuple[str, ...], **learnt: Any) -> Task:
+    """The task of that name; `class_names` are class names or target names, `learnt` what `describe_task` said."""
     if name not in TASKS:
         raise ConfigError(unknown("task", name, TASKS))
-    return TASKS[name](labels, **learnt)
+    return TASKS[name](class_names, **learnt)
 
 
 def asked_task(config: Config, dataset: Dataset) -> Task:
@@ -48,9 +48,9 @@ def asked_task(config: Config, dataset: Dataset) -> Task:
             f"task: {name} needs the targets of a {TASKS[name].kind}; those of {dataset.name} are for {dataset.task}."
         )
     own = TASKS[name].settings if name in TASKS else ()
-    return make_task(name, dataset.labels, **{setting: getattr(config, setting) for setting in own})
+    return make_task(name, dataset.class_names, **{setting: getattr(config, setting) for setting in own})
 
 
 def describe_task(task: Task) -> dict[str, Any]:
     """What `make_task` needs to make the task again, as JSON can hold it."""
-    return {"name": task.name, "labels": task.labels, **task.learnt()}
+    return {"name": task.name, "labels": task.class_names, **task.learnt()}

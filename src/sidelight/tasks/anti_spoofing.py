@@ -32,20 +32,20 @@ class AntiSpoofing(Classification):
     name, primary = "anti-spoofing", "acer"
     settings = ("live",)
 
-    def __init__(self, labels: tuple[str, ...], live: str = "", threshold: float | None = None):
-        super().__init__(labels)
-        if len(labels) != 2:
+    def __init__(self, class_names: tuple[str, ...], live: str = "", threshold: float | None = None):
+        super().__init__(class_names)
+        if len(class_names) != 2:
             raise ConfigError(
-                f"anti-spoofing needs two classes, live and attack, not {len(labels)}: {_listed(labels)}."
+                f"anti-spoofing needs two classes, live and attack, not {len(class_names)}: {_listed(class_names)}."
             )
         if not live:
             raise ConfigError(
-                f"live: anti-spoofing needs the label of live faces, {_listed(labels, ' or ')}: data sets differ in it."
+                f"live: anti-spoofing needs the label of live faces, {_listed(class_names, ' or ')}: data sets differ in it."
             )
-        if live not in labels:
-            raise ConfigError(f"live: {unknown('label', live, labels)}")
+        if live not in class_names:
+            raise ConfigError(f"live: {unknown('label', live, class_names)}")
         self.live, self.threshold = live, threshold
-        self._live = labels.index(live)
+        self._live = class_names.index(live)
 
     def read(self, answer: Tensor) -> NDArray:
         """(B,) float64 scores."""
@@ -67,16 +67,18 @@ class AntiSpoofing(Classification):
             why = "a prediction is not finite. Lower training.learning_rate, and look at the inputs."
         if why:
             raise RunError(f"no threshold can be chosen on the select rows: {why}")
-        return AntiSpoofing(self.labels, self.live, metrics.spoofing_threshold(score, codes == self._live))
+        return AntiSpoofing(self.class_names, self.live, metrics.spoofing_threshold(score, codes == self._live))
 
     def unmeasurable(self, target: NDArray) -> str:
         found = np.unique(target)
         if len(found) == 2:
             return ""
         only = (
-            f"all {len(target)} labelled rows are {self.labels[int(found[0])]!r}" if len(found) else "none is labelled"
+            f"all {len(target)} labelled rows are {self.class_names[int(found[0])]!r}"
+            if len(found)
+            else "none is labelled"
         )
-        return f"errors of both kinds need rows of both {_listed(self.labels, ' and ')}, and {only}. {MEND}"
+        return f"errors of both kinds need rows of both {_listed(self.class_names, ' and ')}, and {only}. {MEND}"
 
     def score(self, answer: Tensor, target: Tensor | LabelMaps, labelled: Tensor, name: str | None = None) -> float:
         assert isinstance(target, Tensor)
@@ -105,6 +107,6 @@ class AntiSpoofing(Classification):
         return np.asarray(score >= (0.0 if self.threshold is None else self.threshold))
 
 
-def _listed(labels: tuple[str, ...], between: str = ", ") -> str:
+def _listed(class_names: tuple[str, ...], between: str = ", ") -> str:
     """The labels, quoted."""
-    return between.join(map(repr, labels))
+    return between.join(map(repr, class_names))

@@ -32,14 +32,14 @@ class Task(ABC):
     kind: ClassVar[str]
     """What the targets are: a `Dataset.task`. Methods ask for it: what suits one task of a kind suits the others."""
     answers: ClassVar[str]
-    """What a row is answered with: a "class" of `labels`, "values", "pixels" (a class for each) or an "embedding"."""
+    """What a row is answered with: a "class" of `class_names`, "values", "pixels" (a class for each) or an "embedding"."""
     exports: ClassVar[str] = "prediction"
     """What the answer is called in an exported graph; classes have probabilities and logits instead."""
     settings: ClassVar[tuple[str, ...]] = ()
     """The experiment's settings that it is made with, by their names in `Config`."""
     primary: ClassVar[str]
     outputs: int
-    labels: tuple[str, ...]
+    class_names: tuple[str, ...]
 
     @abstractmethod
     def loss(self, prediction: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class Task(ABC):
         return self
 
     def learnt(self) -> dict[str, Any]:
-        """The arguments beside `labels` that make the task again, as JSON can hold them."""
+        """The arguments beside `class_names` that make the task again, as JSON can hold them."""
         return {}
 
     def express(self, prediction: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ class Classification(Task):
     name, primary = "classification", "accuracy"
     kind, answers = "classification", "class"
 
-    def __init__(self, labels: tuple[str, ...], temperature: float = 4.0):
-        self.labels, self.outputs, self.temperature = tuple(labels), len(labels), temperature
+    def __init__(self, class_names: tuple[str, ...], temperature: float = 4.0):
+        self.class_names, self.outputs, self.temperature = tuple(class_names), len(class_names), temperature
 
     def loss(self, prediction: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
         losses = F.cross_entropy(prediction, target.where(labelled, 0), reduction="none")

@@ -28,9 +28,9 @@ class Regression(Task):
     name, primary = "regression", "ccc"
     kind, answers = "regression", "values"
 
-    def __init__(self, labels: tuple[str, ...], mean: Sequence[float] = (), scale: Sequence[float] = ()):
-        self.labels, self.outputs = tuple(labels), len(labels)
-        self.mean, self.scale = tuple(mean) or (0.0,) * len(labels), tuple(scale) or (1.0,) * len(labels)
+    def __init__(self, class_names: tuple[str, ...], mean: Sequence[float] = (), scale: Sequence[float] = ()):
+        self.class_names, self.outputs = tuple(class_names), len(class_names)
+        self.mean, self.scale = tuple(mean) or (0.0,) * len(class_names), tuple(scale) or (1.0,) * len(class_names)
         self._mean, self._scale = torch.tensor(self.mean), torch.tensor(self.scale)
 
     def fitted(self, target: Tensor, labelled: Tensor) -> Regression:
@@ -41,7 +41,7 @@ class Regression(Task):
         constant = is_constant(
             torch.tensor(spread, dtype=torch.float64), torch.tensor(mean, dtype=torch.float64).abs()
         ).tolist()
-        return Regression(self.labels, mean, [1.0 if same else s for s, same in zip(spread, constant)])
+        return Regression(self.class_names, mean, [1.0 if same else s for s, same in zip(spread, constant)])
 
     def learnt(self) -> dict[str, Any]:
         return {"mean": self.mean, "scale": self.scale}
@@ -78,5 +78,5 @@ class Regression(Task):
     def metrics(self) -> dict[str, Metric]:
         if self.outputs == 1:
             return metrics.REGRESSION
-        each = {f"ccc_{name}": Metric(partial(metrics.ccc_of, column=k)) for k, name in enumerate(self.labels)}
+        each = {f"ccc_{name}": Metric(partial(metrics.ccc_of, column=k)) for k, name in enumerate(self.class_names)}
         return metrics.REGRESSION | each

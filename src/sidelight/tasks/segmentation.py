@@ -30,8 +30,8 @@ class Segmentation(Task):
     name, primary = "segmentation", "miou"
     kind, answers = "segmentation", "pixels"
 
-    def __init__(self, labels: tuple[str, ...], temperature: float = 4.0):
-        self.labels, self.outputs, self.temperature = tuple(labels), len(labels), temperature
+    def __init__(self, class_names: tuple[str, ...], temperature: float = 4.0):
+        self.class_names, self.outputs, self.temperature = tuple(class_names), len(class_names), temperature
 
     def loss(self, prediction: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
         known = self._known(target, labelled)
@@ -64,7 +64,7 @@ class Segmentation(Task):
     def metrics(self) -> dict[str, Metric]:
         of_class = {
             f"iou.{label}": Metric(partial(metrics.class_iou, classes=self.outputs, of=c))
-            for c, label in enumerate(self.labels)
+            for c, label in enumerate(self.class_names)
         }
         whole = {"miou": metrics.miou, "pixel_accuracy": metrics.pixel_accuracy}
         return {name: Metric(partial(function, classes=self.outputs)) for name, function in whole.items()} | of_class
@@ -74,7 +74,7 @@ class Segmentation(Task):
         counts = metrics.confusions(decided, target, self.outputs).sum(0)
         each = metrics.ious(counts)
         whole = {"miou": metrics.mean_iou(counts), "pixel_accuracy": metrics.share_right(counts)}
-        return whole | {f"iou.{label}": float(value) for label, value in zip(self.labels, each)}
+        return whole | {f"iou.{label}": float(value) for label, value in zip(self.class_names, each)}
 
     @staticmethod
     def _known(target: Tensor, labelled: Tensor) -> Tensor:

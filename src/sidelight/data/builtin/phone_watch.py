@@ -28,12 +28,12 @@ def load() -> Dataset:
         target=arrays["y"],
         labelled=np.ones(len(ids), bool),
         task="classification",
-        labels=tuple(arrays["class_names"].tolist()),
+        class_names=tuple(arrays["class_names"].tolist()),
         group=np.array([f"s{s:02d}" for s in arrays["subject"].tolist()]),
         ids=np.array(ids),
         units={m: "m/s2" if m.endswith("_acc") else "rad/s" for m in MODALITIES},
         rates=dict.fromkeys(MODALITIES, 50.0),
-        question={
+        default_modalities={
             "available": ["phone_acc"],
             "privileged": ["phone_gyro", "watch_acc", "watch_gyro"],
             "label_groups": [0.2, 1.0],

@@ -61,7 +61,7 @@ class Facts:
         return {name: text for name, text in told.items() if text}
 
     @property
-    def question(self) -> dict[str, Any]:
+    def default_modalities(self) -> dict[str, Any]:
         """What an experiment compares unless told otherwise."""
         return {name: list(given) for name in ("available", "privileged") if (given := getattr(self, name))}
 

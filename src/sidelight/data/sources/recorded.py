@@ -73,7 +73,7 @@ def read_recordings(
     raw = Raw(prepared.source, len(kept), {}, class_names=tuple(prepared.facts.classes), longest=longest or {})
     raw.skipped = tuple({"id": str(ids[i]), **told} for i, told in sorted(skipped.items()))
     raw.columns = {c: table[c].to_numpy(object)[kept] for c in roles.names if c not in dense}
-    raw.meaning = {m: kinds[m].meaning() for m in wanted}
+    raw.schema = {m: kinds[m].schema() for m in wanted}
     for m in wanted:
         _add(raw, rows[m], [decoded[m][i] for i in kept] if m in decoded else None)
     for t in roles.target:
