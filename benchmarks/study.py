@@ -78,7 +78,7 @@ def run_fold(data: FoldData, config) -> None:
 def network(data, config, reads, tnets=None):
     shapes = {m: data.preprocessor.shapes[m] for m in reads}
     slots = data.modalities if tnets else reads
-    return build_network(shapes, reads, len(data.dataset.labels), config.network, slots=slots, hallucinators=tnets)
+    return build_network(shapes, reads, len(data.dataset.class_names), config.network, slots=slots, hallucinators=tnets)
 
 
 def loader(rows, config, only=None):

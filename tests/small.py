@@ -80,7 +80,7 @@ def make_data(task: str = "classification", n: int = 144, groups: int = 16, seed
         "target": target,
         "labelled": labelled,
         "task": task,
-        "labels": ("valence", "arousal") if task == "regression" else ("low", "middle", "high"),
+        "class_names": ("valence", "arousal") if task == "regression" else ("low", "middle", "high"),
         "present": {"watch": (np.arange(n) + third[who]) % 5 != 1},
         "lengths": {"pulse": rng.integers(4, 13, n)},
         "group": np.array([f"g{g:02d}" for g in who]),

@@ -36,7 +36,7 @@ def make(n: int = 200, seed: int = 0, **changes: Any) -> Dataset:
         "target": target,
         "labelled": np.ones(n, bool),
         "task": "classification",
-        "labels": ("a", "b"),
+        "class_names": ("a", "b"),
     }
     return Dataset(**(given | changes))
 
@@ -66,7 +66,7 @@ class TestBlocks:
         self, n: int, folds: int, seed: int, select: float, gap: int
     ) -> None:
         y = np.random.default_rng(n).normal(size=(n, 1))
-        found = split(make(n, target=y, task="regression", labels=("y",)), "blocks", folds, select, seed, gap)
+        found = split(make(n, target=y, task="regression", class_names=("y",)), "blocks", folds, select, seed, gap)
         assert [f.name for f in found] == [f"block-{i + 1}" for i in range(folds)]
         assert np.concatenate([f.test for f in found]).tolist() == list(range(n))
         for f in found:
@@ -185,12 +185,12 @@ class TestNeighbours:
         rng = np.random.default_rng(0)
         target = np.repeat(np.arange(4), 100)
         d = make(
-            400, target=target, labels=tuple("abcd"), inputs={"x": rng.normal(size=(400, 3)) + 5 * target[:, None]}
+            400, target=target, class_names=tuple("abcd"), inputs={"x": rng.normal(size=(400, 3)) + 5 * target[:, None]}
         )
         assert sorted_by_class(d)
         assert neighbours_alike(d) is None
         y = np.sort(rng.normal(size=400))
-        exact = make(400, target=y[:, None], task="regression", labels=("y",), inputs={"x": np.c_[y, y**2]})
+        exact = make(400, target=y[:, None], task="regression", class_names=("y",), inputs={"x": np.c_[y, y**2]})
         assert neighbours_alike(exact) is None
 
     def test_a_series_is_alike_and_its_shuffle_is_not(self) -> None:

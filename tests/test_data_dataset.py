@@ -23,10 +23,10 @@ def make(**changes: Any) -> Dataset:
         "target": np.array([0, 1, 0, 1, 0, 1]),
         "labelled": np.ones(6, bool),
         "task": "classification",
-        "labels": ("calm", "stress"),
+        "class_names": ("calm", "stress"),
         "group": np.array(list("aabbcc")),
         "ids": np.array([f"r{i}" for i in range(6)]),
-        "question": {"available": ["face"], "privileged": ["voice"]},
+        "default_modalities": {"available": ["face"], "privileged": ["voice"]},
     }
     return Dataset(**(settings | changes))
 
@@ -70,7 +70,10 @@ FACE, VOICE = np.ones((6, 3)), np.ones((6, 5, 2))
         ({"labelled": np.ones((6, 1), bool)}, ["labelled", "(6, 1)", "(6,)"]),
         ({"group": np.ones((6, 2))}, ["group", "(6, 2)", "(6,)"]),
         ({"labelled": np.zeros(6, bool)}, ["no row has a label"]),
-        ({"task": "regression", "target": np.ones((6, 1)), "labels": ("a", "b")}, ["1 target columns", "'a', 'b'"]),
+        (
+            {"task": "regression", "target": np.ones((6, 1)), "class_names": ("a", "b")},
+            ["1 target columns", "'a', 'b'"],
+        ),
         ({"present": {"face": np.zeros(6, bool)}}, ["face", "absent from every row"]),
         ({"present": {"fase": np.ones(6, bool)}}, ["fase", "'face'"]),
         ({"lengths": {"voice": np.array([5, 5, 9, 1, 1, 1])}}, ["voice", "r2", "9", "5 time steps"]),
@@ -87,7 +90,7 @@ def test_what_is_wrong_is_named(changes: dict[str, Any], words: list[str]) -> No
 def test_a_bad_regression_target_is_named() -> None:
     y = with_value(np.ones((6, 2)), (3, 1), np.inf)
     with pytest.raises(DataError, match=r"'arousal' is inf in row 3 \(id 'r3'\)"):
-        make(task="regression", target=y, labels=("valence", "arousal"))
+        make(task="regression", target=y, class_names=("valence", "arousal"))
 
 
 def test_unknown_task_and_impute_get_the_nearest_name() -> None:
@@ -120,8 +123,8 @@ def test_absent_rows_and_padding_become_zeros_and_the_callers_arrays_stay_as_the
     ("changes", "hidden"),
     [
         ({}, [0, 1, -1, 1, 0, 1]),
-        ({"task": "regression", "target": np.ones((6, 1)), "labels": ("pain",)}, [1, 1, np.nan, 1, 1, 1]),
-        ({"task": "regression", "target": with_value(np.ones(6), (2,), np.inf), "labels": ("pain",)},
+        ({"task": "regression", "target": np.ones((6, 1)), "class_names": ("pain",)}, [1, 1, np.nan, 1, 1, 1]),
+        ({"task": "regression", "target": with_value(np.ones(6), (2,), np.inf), "class_names": ("pain",)},
          [1, 1, np.nan, 1, 1, 1]),
     ],
 )  # fmt: skip
@@ -165,7 +168,7 @@ def test_resolve_names_what_cannot_be(available: list[str], privileged: list[str
 def test_resolve_refuses_an_empty_list(kind: str) -> None:
     question = {k: v for k, v in make().default_modalities.items() if k != kind}
     with pytest.raises(ConfigError, match=f"no {kind} modality.*face, voice"):
-        make(question=question).resolve()
+        make(default_modalities=question).resolve()
 
 
 def test_batch_pairs_everything_and_hides_what_is_not_labelled() -> None:
@@ -176,7 +179,7 @@ def test_batch_pairs_everything_and_hides_what_is_not_labelled() -> None:
     assert batch.labelled.tolist() == [True, False, True, False, True, True]
     assert batch.target.tolist() == [0, -1, 0, -1, 0, 1]
     assert batch.index.tolist() == list(range(6))
-    y = make(task="regression", target=np.ones((6, 1)), labels=("pain",)).batch(labelled=keep).target
+    y = make(task="regression", target=np.ones((6, 1)), class_names=("pain",)).batch(labelled=keep).target
     assert torch.isnan(y[:, 0]).tolist() == [False, True, False, False, False, False]
 
 

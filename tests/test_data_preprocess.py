@@ -31,7 +31,7 @@ def make(seed: int = 0, **changes: Any) -> Dataset:
         "target": np.arange(N) % 2,
         "labelled": np.ones(N, bool),
         "task": "classification",
-        "labels": ("a", "b"),
+        "class_names": ("a", "b"),
         "present": {"face": rng.random(N) > 0.2},
         "lengths": {"voice": rng.integers(3, 10, N)},
         "group": np.repeat(list("abcdef"), 4),

@@ -94,7 +94,7 @@ def test_stored_predictions_are_those_of_the_test_rows(whole, data):
         rows = made.data.fold.test
         assert told["id"].tolist() == data.ids[rows].tolist()
         assert told["group"].tolist() == data.group[rows].tolist()
-        assert told["target"].tolist() == [data.labels[c] for c in data.target[rows]]
+        assert told["target"].tolist() == [data.class_names[c] for c in data.target[rows]]
         record = json.loads((folder / "job.json").read_text())
         assert record["metrics"]["accuracy"] == pytest.approx((told["target"] == told["prediction"]).mean())
         assert record["n_test"] == len(rows)
@@ -369,7 +369,7 @@ def changed(data, what: str):
         labelled[0] = ~labelled[0]
         return replace(data, labelled=labelled)
     if what == "a class name":
-        return replace(data, labels=("low", "medium", "high"))
+        return replace(data, class_names=("low", "medium", "high"))
     if what == "presence":
         return replace(data, present=data.present | {"watch": ~data.present["watch"]})
     if what == "a length":
@@ -510,7 +510,7 @@ def arrays(data) -> dict[str, Any]:
         "watch_present": data.present["watch"],
         "pulse_length": data.lengths["pulse"],
         "target": np.where(data.labelled, data.target, -1),
-        "class_names": np.array(data.labels),
+        "class_names": np.array(data.class_names),
         "subject": data.group,
         "id": data.ids,
     }
@@ -521,7 +521,7 @@ def frame(data) -> pd.DataFrame:
     for name in columns:
         if name.startswith("watch"):
             columns[name] = np.where(data.present["watch"], columns[name], np.nan)
-    target = np.where(data.labelled, np.array(data.labels)[data.target], None)
+    target = np.where(data.labelled, np.array(data.class_names)[data.target], None)
     return pd.DataFrame(columns | {"feeling": target, "who": data.group, "id": data.ids})
 
 
@@ -550,7 +550,7 @@ def test_every_way_in_gives_the_same_weights(tmp_path, data):
         assert [k for k in read[0] if not np.array_equal(read[0][k], read[1][k])] == []
     assert runs["csv"].config.data == str(tmp_path / "rows.csv")
     assert runs["arrays"].results.n_test.tolist() == runs["frame"].results.n_test.tolist()
-    assert runs["frame"].best().student.labels == ("high", "low", "middle")
+    assert runs["frame"].best().student.class_names == ("high", "low", "middle")
 
 
 def test_a_built_in_set_answers_its_own_question(tmp_path, monkeypatch):
@@ -602,7 +602,7 @@ def test_signals_of_varying_length_in_every_fusion(fusion, tmp_path, data):
     assert set(student.network.hallucinators) == {"watch", "pulse"}
     given = {m: data.inputs[m] for m in ("phone", "swing")}
     steps = {"swing": data.lengths["swing"]}
-    assert set(student.predict(given, lengths=steps)) <= set(data.labels)
+    assert set(student.predict(given, lengths=steps)) <= set(data.class_names)
     padded = given | {"swing": np.pad(given["swing"], ((0, 0), (0, 3), (0, 0)), constant_values=9)}
     assert np.allclose(
         student.predict_proba(padded, lengths=steps), student.predict_proba(given, lengths=steps), atol=1e-6
@@ -657,7 +657,7 @@ def test_missing_values_are_imputed_where_the_data_set_or_the_setting_says_so(tm
 
 def test_more_classes_than_the_probe_has_rows(tmp_path):
     target, names = np.arange(560) // 4 % 70, tuple(f"c{i}" for i in range(70))
-    data = make_data(n=560, groups=4, target=target, labels=names, labelled=np.ones(560, bool))
+    data = make_data(n=560, groups=4, target=target, class_names=names, labelled=np.ones(560, bool))
     made = study(tmp_path / "run", data, **TINY)
     for job in (made.folder / "jobs").iterdir():
         probe = load_file(job / "similarity.safetensors")
@@ -904,7 +904,7 @@ def test_the_answer_and_the_student_that_leaves(tmp_path, data, capsys, drawn, u
     assert student.reads == ("phone",)
     assert student.meta["labels"] == 0.5
     said = student.predict({"phone": data.inputs["phone"]})
-    assert set(said) <= set(data.labels)
+    assert set(said) <= set(data.class_names)
     with pytest.raises(DataError, match="'watch'"):
         student.predict({"phone": data.inputs["phone"], "watch": data.inputs["watch"]})
     assert made.report(tmp_path / "page.html") == tmp_path / "page.html"

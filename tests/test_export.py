@@ -257,7 +257,11 @@ def test_round_trip_is_bit_identical(kind, tmp_path):
     again = load_student(tmp_path)
     group = dataset().group
     assert torch.equal(student.respond(rows(student), None, group), again.respond(rows(student), None, group))
-    assert (again.reads, again.privileged, again.labels) == (student.reads, student.privileged, student.labels)
+    assert (again.reads, again.privileged, again.class_names) == (
+        student.reads,
+        student.privileged,
+        student.class_names,
+    )
     assert again.task.name == student.task.name
     assert again.meta["method"] == "pkdot"
     again.save(tmp_path / "again.safetensors")
@@ -552,7 +556,7 @@ def test_onnx_says_what_torch_says(kind, fusion, tmp_path):
     expected = student.respond(inputs, lengths)
     np.testing.assert_allclose(out[-1], expected, atol=1e-4)
     meta = session.get_modelmeta().custom_metadata_map
-    assert json.loads(meta["labels"]) == list(student.labels)
+    assert json.loads(meta["labels"]) == list(student.class_names)
     assert json.loads(meta["sidelight"])["reads"] == list(student.reads)
     if student.task.name == "classification":
         assert [o.name for o in session.get_outputs()] == ["probabilities", "logits"]

@@ -25,7 +25,7 @@ def make(task: str = "classification", **changes: Any) -> Dataset:
         "target": target,
         "labelled": np.ones(N, bool),
         "task": task,
-        "labels": ("pain",) if task == "regression" else ("a", "b", "c"),
+        "class_names": ("pain",) if task == "regression" else ("a", "b", "c"),
         "group": np.repeat(np.arange(GROUPS), N // GROUPS).astype(str),
         "columns": {"face": ("left", "mid", "right")},
     }

@@ -148,10 +148,10 @@ def train(data, augment=AugmentConfig(crop=0.3, flip=True), checkpoint=None, cal
     torch.manual_seed(0)
     config = load_config({"data": "x", "network.width": 8}).network
     reads = ["rgb", "depth"]
-    network = build_network({m: data.shape(m) for m in reads}, reads, len(data.labels), config, size=data.size)
+    network = build_network({m: data.shape(m) for m in reads}, reads, len(data.class_names), config, size=data.size)
     settings = TrainingConfig(epochs=2, patience=2, batch_size=3, learning_rate=0.01)
     whole = data.batch(Preprocessor.fit(data, np.arange(N), reads))
-    method = Supervised(network, make_task("segmentation", data.labels))
+    method = Supervised(network, make_task("segmentation", data.class_names))
     return trained(
         method, whole, (6, 2), settings, checkpoint=checkpoint, augment=augment, threads=threads, callback=callback
     )
@@ -252,7 +252,7 @@ def test_what_is_scored_is_the_centre_view(rooms):
         rows, columns = Place.of(CENTRE, *FRAME, SIZE).nearest(*FRAME, SIZE)
         assert torch.equal(centre.target[i], values[rows[:, None], columns].long() - 1)
     held = replace(rooms, target=rooms.target.read().numpy())
-    task = make_task("segmentation", rooms.labels)
+    task = make_task("segmentation", rooms.class_names)
     said = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (N, *SIZE)).astype(np.uint8))
     scores = [task.score(said, d.batch().truth, d.batch().labelled) for d in (rooms, held)]
     assert scores[0] == scores[1] > 0
@@ -260,7 +260,7 @@ def test_what_is_scored_is_the_centre_view(rooms):
 
 def test_what_is_known_of_maps_in_files_is_what_arrays_say(rooms):
     held = replace(rooms, target=rooms.target.read().numpy())
-    assert rooms.labels == ("wall", "floor", "thing")
+    assert rooms.class_names == ("wall", "floor", "thing")
     assert rooms.labelled.tolist() == [i != 3 for i in range(N)]
     np.testing.assert_array_equal(row_values(rooms.target), row_values(held.target))
     np.testing.assert_array_equal(rooms.class_counts(), held.class_counts())

@@ -142,7 +142,7 @@ def batch_of(data, rows=None):
     return data.batch(Preprocessor.fit(data, rows, data.modalities)).index_select(torch.as_tensor(rows))
 
 
-@pytest.mark.parametrize("looks", [None, CropSampler(1, 0.5, True, True)])
+@pytest.mark.parametrize("crops", [None, CropSampler(1, 0.5, True, True)])
 def test_batches_decoded_ahead_are_the_same_to_the_bit_and_in_order(clips, crops):
     batch = batch_of(sl.load(clips))
     parts = list(torch.randperm(24, generator=torch.Generator().manual_seed(0)).split(5))
@@ -239,7 +239,7 @@ def small_network(data, reads):
     config = load_config({"data": "x", "network.width": 8, "network.dropout": 0.1}).network
     shapes = {m: data.shape(m) for m in reads}
     encoders = {m: Pooled(shape[0]) for m, shape in shapes.items() if len(shape) >= 3}
-    return build_network(shapes, reads, len(data.labels), config, encoders=encoders)
+    return build_network(shapes, reads, len(data.class_names), config, encoders=encoders)
 
 
 def train(folder, checkpoint=None, callback=None, augment=AUGMENT, threads=None, settings=SETTINGS):

@@ -229,8 +229,8 @@ def test_arrays_that_are_read() -> None:
     assert quietly(arrays(face=torch.ones(N, 2, dtype=torch.bfloat16))).inputs["face"].tolist() == [[1, 1]] * N
     ragged = np.array([np.ones((1 + i % 2, 2)) for i in range(N)], object)
     assert quietly(arrays(eda=ragged)).lengths["eda"].tolist() == [1, 2] * 6
-    assert quietly(arrays(y=np.array([b"a", b"b"] * 6))).labels == ("a", "b")
-    assert quietly(arrays(y=["a", np.nan, *WORDS[2:]])).labels == ("a", "b")
+    assert quietly(arrays(y=np.array([b"a", b"b"] * 6))).class_names == ("a", "b")
+    assert quietly(arrays(y=["a", np.nan, *WORDS[2:]])).class_names == ("a", "b")
     with pytest.raises(DataError, match="'1' occurs 2 times"):
         load(arrays() | {1: X, "1": X})
 
@@ -275,10 +275,10 @@ def test_minus_one_beside_class_codes_is_no_label(code: Callable[[int], Any]) ->
     assert d.class_names == ("0", "1")
     assert d.target.tolist() == [-1, 0, 1] * 4
     assert d.labelled.tolist() == [False, True, True] * 4
-    assert quietly(arrays(y=target, labelled=[True] * N), task="classification").labels == ("-1", "0", "1")
-    assert quietly(arrays(y=target, labelled=[False, True, True] * 4), task="classification").labels == ("0", "1")
-    assert quietly(arrays(y=[-1, 1] * 6)).labels == ("-1", "1")
-    assert quietly(arrays(y=[-2, -1, 0, 1] * 3)).labels == ("-2", "-1", "0", "1")
+    assert quietly(arrays(y=target, labelled=[True] * N), task="classification").class_names == ("-1", "0", "1")
+    assert quietly(arrays(y=target, labelled=[False, True, True] * 4), task="classification").class_names == ("0", "1")
+    assert quietly(arrays(y=[-1, 1] * 6)).class_names == ("-1", "1")
+    assert quietly(arrays(y=[-2, -1, 0, 1] * 3)).class_names == ("-2", "-1", "0", "1")
 
 
 def test_one_hot_targets_are_refused() -> None:
@@ -323,10 +323,10 @@ def windows(seed: int = 0, rate: float = 4.0, names: bool = False) -> Windows:
 
 def test_windows_of_one_session_and_of_several() -> None:
     one = quietly(windows())
-    assert (one.labels, one.labelled.tolist()) == (("0", "1"), [False] * 2 + [True] * 8)
+    assert (one.class_names, one.labelled.tolist()) == (("0", "1"), [False] * 2 + [True] * 8)
     assert one.ids[:2].tolist() == ["0.0", "5.0"]
     several = quietly({"anna": windows(0, names=True), "ben": windows(1, names=True)})
-    assert several.labels == ("calm", "stress")
+    assert several.class_names == ("calm", "stress")
     assert several.group.tolist() == ["anna"] * 10 + ["ben"] * 10
     assert several.ids[[0, 11]].tolist() == ["anna:0.0", "ben:5.0"]
     expected = np.concatenate([windows(0).values["eda"], windows(1).values["eda"]])

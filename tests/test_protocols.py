@@ -30,7 +30,7 @@ def make(n: int = 60, groups: int | None = 12, classes: int = 3, seed: int = 0, 
         "target": target,
         "labelled": np.ones(n, bool),
         "task": "classification",
-        "labels": tuple("abcdefgh"[:classes]),
+        "class_names": tuple("abcdefgh"[:classes]),
         "group": None if groups is None else np.array([f"g{i % groups:02d}" for i in range(n)]),
     }
     return Dataset(**(settings | changes))
@@ -38,7 +38,7 @@ def make(n: int = 60, groups: int | None = 12, classes: int = 3, seed: int = 0, 
 
 def regression(n: int = 60, **changes: Any) -> Dataset:
     y = np.random.default_rng(0).normal(size=(n, 2))
-    return make(n, task="regression", target=y, labels=("valence", "arousal"), **changes)
+    return make(n, task="regression", target=y, class_names=("valence", "arousal"), **changes)
 
 
 def names(d: Dataset, rows: np.ndarray) -> set[str]:
@@ -224,7 +224,7 @@ def test_what_cannot_be_split_is_said(dataset: Dataset, protocol: str, words: li
 def test_a_class_that_no_train_row_has_is_named() -> None:
     target = np.arange(60) % 2
     target[:3] = 2
-    d = make(target=target, group=np.repeat([f"g{i}" for i in range(12)], 5), labels=("calm", "tense", "pain"))
+    d = make(target=target, group=np.repeat([f"g{i}" for i in range(12)], 5), class_names=("calm", "tense", "pain"))
     for protocol in ("group-kfold", "leave-one-group-out"):
         with pytest.raises(DataError, match=r"no train row is of class 'pain'"):
             split(d, protocol)

@@ -76,12 +76,12 @@ def test_wrong_settings_are_named(config, message):
 
 
 def test_what_new_rows_have_to_share():
-    video, frames = Video(frames=4, rate=25).meaning(), Frames(frames=4, rate=30, pattern="{:03d}.png").meaning()
+    video, frames = Video(frames=4, rate=25).schema(), Frames(frames=4, rate=30, pattern="{:03d}.png").schema()
     assert video == frames == {"size": [112, 112], "frames": 4, "stride": 1}
-    sound = Audio(rate=16000, seconds=2).meaning()
-    assert sound == Audio(rate=0, resample_to=16000, seconds=2).meaning()
+    sound = Audio(rate=16000, seconds=2).schema()
+    assert sound == Audio(rate=0, resample_to=16000, seconds=2).schema()
     assert sound["final_rate"] == 16000
-    assert Signal(rate=8, columns=("a",), unit="mV").meaning() != Signal(rate=8, columns=("a",), unit="uV").meaning()
+    assert Signal(rate=8, columns=("a",), unit="mV").schema() != Signal(rate=8, columns=("a",), unit="uV").schema()
 
 
 # views ---------------------------------------------------------------------------------------------------------------

@@ -206,7 +206,7 @@ def faces(**changes: object) -> Dataset:
     """The small rows as attacks (two of three classes) and live faces."""
     data = small.make_data(n=240)
     target = np.where(data.labelled, data.target == 2, -1)
-    return replace(data, **({"target": target, "labels": FACES} | changes))
+    return replace(data, **({"target": target, "class_names": FACES} | changes))
 
 
 SETTINGS = {"task": "anti-spoofing", "live": "real"}

@@ -175,7 +175,7 @@ def _pixels(raw: Raw, name: str, ids: NDArray, ignore_index: int) -> Target:
     """
     values = raw.columns[name]
     if is_lazy(values):  # whose values were checked where its files were looked at
-        return Target(values, values.present, "segmentation", values.labels)
+        return Target(values, values.present, "segmentation", values.class_names)
     if values.dtype.kind not in "iub":
         raise DataError(f"{raw.name}: target {name!r} holds {values.dtype}; expected whole numbers, a class per pixel")
     flat = values.reshape(raw.n, -1)

@@ -89,12 +89,12 @@ def predict_file(
     frame = pd.DataFrame({"id": rows.ids})
     decided = student.task.decide(said)
     if student.task.answers == "class":
-        frame["prediction"] = np.asarray(student.labels)[decided]
-        columns, values = [f"p.{label}" for label in student.labels], said.softmax(-1).numpy()
+        frame["prediction"] = np.asarray(student.class_names)[decided]
+        columns, values = [f"p.{label}" for label in student.class_names], said.softmax(-1).numpy()
     elif student.task.answers == "embedding":
         columns, values = [f"e{i}" for i in range(decided.shape[1])], decided
     else:
-        columns, values = [f"prediction.{label}" for label in student.labels], decided
+        columns, values = [f"prediction.{label}" for label in student.class_names], decided
     frame = pd.concat([frame, pd.DataFrame(values, columns=columns)], axis=1)
     frame = escape_formulas(frame) if escape else frame
     if out is not None:
@@ -120,11 +120,11 @@ def _check_meaning(student: Student, rows: Rows) -> None:
 
 def _pixels(student: Student, rows: Rows, maps: NDArray, out: str | Path | None) -> pd.DataFrame:
     """Writes the class maps, and returns the share of every class in each."""
-    shares = {f"share.{label}": (maps == c).mean((1, 2)) for c, label in enumerate(student.labels)}
+    shares = {f"share.{label}": (maps == c).mean((1, 2)) for c, label in enumerate(student.class_names)}
     if out is not None:
         content, ids = io.BytesIO(), np.asarray(rows.ids)
-        small = maps.astype(np.min_scalar_type(len(student.labels)))
-        np.savez_compressed(content, id=ids, prediction=small, labels=np.asarray(student.labels))
+        small = maps.astype(np.min_scalar_type(len(student.class_names)))
+        np.savez_compressed(content, id=ids, prediction=small, labels=np.asarray(student.class_names))
         write_atomic(out, content.getvalue())
     return pd.DataFrame({"id": rows.ids, **shares})
 

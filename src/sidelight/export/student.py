@@ -78,7 +78,7 @@ class Student:
         self.task = task
 
     @property
-    def labels(self) -> tuple[str, ...]:
+    def class_names(self) -> tuple[str, ...]:
         """Class names, or target names."""
         return self.task.class_names
 
@@ -128,7 +128,7 @@ class Student:
         if probabilities:
             return self.predict_proba(inputs, lengths=lengths, group=group)
         decided = np.concatenate([self.task.decide(part) for part in self.answers(inputs, lengths, group)])
-        return np.asarray(self.labels)[decided] if self.task.answers == "class" else decided
+        return np.asarray(self.class_names)[decided] if self.task.answers == "class" else decided
 
     def predict_proba(
         self, inputs: Mapping[str, Any], *, lengths: Mapping[str, Any] | None = None, group: Any = None
@@ -248,7 +248,7 @@ class Student:
 
     def __repr__(self) -> str:
         method = f", method={self.meta['method']!r}" if "method" in self.meta else ""
-        return f"Student({self.task.name}, reads={list(self.reads)}, labels={list(self.labels)}{method})"
+        return f"Student({self.task.name}, reads={list(self.reads)}, labels={list(self.class_names)}{method})"
 
 
 def _take(tensors: Tensors, rows: Tensor) -> Tensors:
