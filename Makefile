@@ -1,6 +1,7 @@
 # make demo     install into .venv, run the built-in study, print its answer and the report's path (again: at once)
 # make test     install into .venv, then every check, and every test that is not marked slow
 # make test-all the same with the slow tests
+# make docs     write what docs/methods.md says of every method, from the code
 # make lint     the checks alone (ruff, mypy)
 # make test-lowest   a short study, its predictions, exports and report, in a venv of the lowest versions we allow (by hand)
 # make lock     requirements.lock and requirements.lowest anew from pyproject.toml (UPGRADE=--upgrade: newest releases)
@@ -16,7 +17,7 @@ LOWEST := .venv-lowest
 QUIETLY := --quiet --disable-pip-version-check
 RUN := OMP_NUM_THREADS=1 $(BIN)
 
-.PHONY: help install demo test test-all test-lowest lint lock format results clean
+.PHONY: help install demo docs test test-all test-lowest lint lock format results clean
 .DEFAULT_GOAL := help
 
 help:
@@ -41,16 +42,19 @@ $(STAMP): requirements.lock requirements-torch.txt pyproject.toml
 demo: $(STAMP)
 	$(BIN)/sidelight run phone-watch --resume $(DEMO)
 
+docs: $(STAMP)
+	@$(BIN)/python -m sidelight.methods.catalog docs/methods.md
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(RUN)/mypy
 
 # Neighbouring tests stay with one worker, which trains what they share once.
-test: lint
+test: docs lint
 	@$(RUN)/pytest -n auto --dist worksteal
 
-test-all: lint
+test-all: docs lint
 	@$(RUN)/pytest -n auto --dist worksteal -m ""
 
 # The lock names no index and no folder, so any machine with uv makes the same one. Pins stay where they still fit.

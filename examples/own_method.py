@@ -1,29 +1,30 @@
-"""A method of one's own: one class, one registry line, and the checks that every method has to pass.
+"""A method of your own: one class, one registry line, and the checks that every method has to pass.
 
-python examples/own_method.py
+python examples/own_method.py                                              # check it, then compare
+sidelight run phone-watch --methods huber --import examples/own_method.py  # the same study from the command line
 """
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 import sidelight as sl
-from sidelight.config import NetworkConfig, TrainingConfig
 from sidelight.data.batch import Batch
-from sidelight.methods import METHODS, CachedOutputs, Distillation, DistillationLoss, Supervised, Teacher
-from sidelight.networks.build import build_network
-from sidelight.networks.network import Network, Output, outputs
-from sidelight.tasks import Task, make_task
-from sidelight.testing import Subject, check_method
-from sidelight.training import fit
+from sidelight.methods import METHODS, DistillationLoss
+from sidelight.networks.network import Output
+from sidelight.tasks import Task
+from sidelight.testing import check_method
 
 
 class Huber(DistillationLoss):
-    """Huber distance between the predictions of teacher and student."""
+    """Huber distance between the predictions of teacher and student.
 
-    paper = "an example"
+    Args:
+        delta: where the squared part ends.
+    """
+
+    paper = "Huber 1964"
 
     def __init__(self, delta: float = 1.0, weight: float = 1.0):  # options.huber.delta=2
         super().__init__()
@@ -36,30 +37,7 @@ class Huber(DistillationLoss):
 METHODS["huber"] = Huber
 
 
-def subject() -> Subject:
-    """What the checks want: rows, and a fresh method beside a teacher that has learnt them at every call."""
-    torch.manual_seed(0)
-    hidden, there = torch.randn(24), torch.ones(24, dtype=torch.bool)
-    inputs = {"phone": torch.randn(24, 4) + hidden[:, None], "watch": torch.randn(24, 3) + 3 * hidden[:, None]}
-    rows = Batch(inputs, (hidden > 0).long(), there, {"phone": there, "watch": there}, torch.arange(24), {})
-    task = make_task("classification", ("low", "high"))
-
-    def network(*reads: str) -> Network:
-        torch.manual_seed(0)
-        return build_network({"phone": (4,), "watch": (3,)}, reads, task.outputs, NetworkConfig(width=8))
-
-    teacher = network("phone", "watch")
-    fit(Supervised(teacher, task), rows, rows, TrainingConfig(epochs=40, learning_rate=0.01), seed=0)
-    said = outputs(teacher, rows, rows.index)
-
-    def factory(dtype: torch.dtype) -> Distillation:
-        teacher = Teacher(CachedOutputs(said).to(dtype))
-        return Distillation(network("phone"), teacher, task, {"huber": Huber()}, rows.to(dtype)).to(dtype)
-
-    return Subject(factory, rows, available=("phone",), privileged=("watch",))
-
-
 if __name__ == "__main__":
-    check_method(subject())
+    check_method("huber")
     study = sl.compare("phone-watch", methods=["huber"], seeds=1, label_groups=[0.2], output="runs/huber")
     study.print()

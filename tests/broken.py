@@ -73,6 +73,28 @@ class VectorTerm(Sound):
         return super().main(batch, said) | {"please": said.fused.square().mean(1)}
 
 
+class CountsOnly(Sound):
+    """Counts discordant pairs: differentiable in form, with a gradient of zero."""
+
+    def main(self, batch, said):
+        apart = said.fused.detach().mean(1)
+        pairs = (apart[:, None] - apart[None]) * (batch.index[:, None] - batch.index[None]) < 0
+        return super().main(batch, said) | {"discordant": pairs.to(said.fused).mean() + 0 * said.fused.sum()}
+
+
+class IgnoresTheTeacher(Sound):
+    """Its critic compares the student with a constant."""
+
+    def __init__(self, dtype):
+        super().__init__(dtype)
+        self.constant = torch.ones_like(self.said)
+
+    def steps(self, batch, clock):
+        self.said, teacher = self.constant, self.said
+        yield from super().steps(batch, clock)
+        self.said = teacher
+
+
 class NumberTerm(Sound):
     def main(self, batch, said):
         return super().main(batch, said) | {"please": 0.0}

@@ -18,7 +18,22 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*degrees of freedom:UserWarning
 
 
 def subject(method: Callable[[torch.dtype], Method] = broken.Sound) -> Subject:
-    return Subject(method, make_rows("classification", "both"), method.available, method.privileged)
+    return Subject(
+        method,
+        make_rows("classification", "both"),
+        method.available,
+        method.privileged,
+        other=taught_by_another(method),
+    )
+
+
+def taught_by_another(method: Callable[[torch.dtype], Method]) -> Callable[[torch.dtype], Method]:
+    def other(dtype: torch.dtype) -> Method:
+        made = method(dtype)
+        made.said = made.said.flip(1) + 1
+        return made
+
+    return other
 
 
 @dataclass
@@ -52,6 +67,8 @@ CASES = [
     Case(
         broken.TermsOfNothing, testing.check_terms_are_finite_scalars, r"\['nothing'\] depend on no trainable parameter"
     ),
+    Case(broken.CountsOnly, testing.check_terms_have_a_gradient, "'discordant' has no gradient to the group 'main'"),
+    Case(broken.IgnoresTheTeacher, testing.check_terms_depend_on_the_teacher, "whatever the privileged rows hold"),
     Case(
         broken.TwoGroups, testing.check_parameters_are_grouped, r"'critic.weight' \(requires_grad=True\) is in 2 groups"
     ),
@@ -156,6 +173,8 @@ def test_every_check_has_a_method_that_it_catches():
 
 
 HEALTHY_OTHERWISE = [
+    broken.CountsOnly,
+    broken.IgnoresTheTeacher,
     broken.VarianceOfOne,
     broken.FrozenInGroup,
     broken.FrozenStatistics,

@@ -205,7 +205,8 @@ def test_run_passes_the_settings_on_and_prints_the_answer(fake, capsys):
     study = SimpleNamespace(print=lambda: print("the answer"))
     calls = fake("sidelight.experiment", run=study)
     assert main(["run", "phone-watch", "--seeds", "1", "--resume", "--quiet"]) == 0
-    assert calls == [("run", (config_of("phone-watch", "--seeds", "1"),), {"resume": True, "quiet": True})]
+    own = {"encoders": {}, "imports": {}}
+    assert calls == [("run", (config_of("phone-watch", "--seeds", "1"),), {"resume": True, "quiet": True} | own)]
     assert "the answer" in capsys.readouterr().out
 
 
@@ -287,7 +288,7 @@ def test_predict_prints_csv_or_writes_a_file(fake, capsys):
     words = ["--output", "out.csv", "--ignore-privileged", "--ids", "row", "--on-error", "skip"]
     assert main(["predict", "runs/x", "rows.csv", *words]) == 0
     assert capsys.readouterr().out == "1 predictions: out.csv\n"
-    assert calls[-2] == ("load_student", ("runs/x",), {})
+    assert calls[-2] == ("load_student", ("runs/x",), {"encoders": {}})
     settled = {"ignore_privileged": True, "group": None, "ids": "row", "on_error": "skip", "escape": False}
     assert calls[-1] == ("predict_file", ("the student", "rows.csv", "out.csv"), settled)
 

@@ -22,7 +22,8 @@ inspection networks report
 extract tasks
 methods export
 training
-experiment testing
+experiment imports
+testing
 cli sidelight
 __main__
 """

@@ -18,6 +18,7 @@ from sidelight.cli_parser import build_parser, flag, parse
 from sidelight.config import Config, dump_config, load_config, read_experiment
 from sidelight.config.io import settings
 from sidelight.errors import ConfigError, DiskError, SidelightError, SidelightWarning, shown, unknown
+from sidelight.imports import import_own
 from sidelight.utils.names import check_modality
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ def run_verb(args: argparse.Namespace) -> None:
         config, jobs = experiment.plan(config)
         print(dump_config(config) + "".join(f"# {line}\n" for line in describe_plan(config, jobs).splitlines()), end="")
         return
-    study = experiment.run(config, resume=args.resume, quiet=args.quiet)
+    study = experiment.run(
+        config, resume=args.resume, quiet=args.quiet, encoders=args.own.encoders, imports=args.own.files
+    )
     study.print()
 
 
@@ -111,7 +114,7 @@ def report_verb(args: argparse.Namespace) -> None:
 def predict_verb(args: argparse.Namespace) -> None:
     from sidelight.export import load_student, predict_file
 
-    student = load_student(args.student)
+    student = load_student(args.student, encoders=args.own.encoders)
     ignore = args.ignore_privileged
     names = {"group": args.group, "ids": args.ids, "on_error": args.on_error, "escape": args.escape}
     said = predict_file(student, args.rows, args.output, ignore_privileged=ignore, **names)
@@ -130,7 +133,11 @@ def export_verb(args: argparse.Namespace) -> None:
 
     given = Path(args.student)
     beside = given.with_suffix(".onnx") if given.is_file() else given / "student.onnx"
-    print(load_student(given).export(args.output or beside, group=args.group, max_batch=args.max_batch))
+    print(
+        load_student(given, encoders=args.own.encoders).export(
+            args.output or beside, group=args.group, max_batch=args.max_batch
+        )
+    )
 
 
 def prepare_verb(args: argparse.Namespace) -> int:
@@ -200,7 +207,7 @@ def _by_modality(flag: str, words: Sequence[str]) -> dict[str, str]:
 def refit_verb(args: argparse.Namespace) -> None:
     from sidelight.experiment.refit import NO_TEST, refit
 
-    print(f"{refit(args.run)}\n{NO_TEST}")
+    print(f"{refit(args.run, encoders=args.own.encoders)}\n{NO_TEST}")
 
 
 def methods_verb(args: argparse.Namespace) -> None:
@@ -214,7 +221,9 @@ def methods_verb(args: argparse.Namespace) -> None:
         if name not in METHODS:
             raise ConfigError(unknown("method", name, METHODS))
         told = facts(name)
-        entry(name, told.summary, *told.about())
+        entry(name, told.summary, *(told.whole() if args.names else told.about()))
+    if args.names:
+        return
     print(
         "Terms joined by + make one method: pkdot+kl. With @crossfit the teacher speaks only of rows it has not seen."
     )
@@ -253,10 +262,13 @@ VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
 
 
 def entry(name: str, *paragraphs: str) -> None:
-    """A name and what there is to say about it, wrapped to the terminal (addresses stay whole)."""
+    """A name and what there is to say about it, wrapped to the terminal (addresses and formulas stay whole)."""
     width = max(40, min(shutil.get_terminal_size().columns, 100))
     print(name)
     for text in paragraphs:
+        if text.startswith(" "):
+            print(textwrap.indent(text, "  "))
+            continue
         print(textwrap.fill(text, width, initial_indent="  ", subsequent_indent="  ", break_long_words=False))
     print()
 
@@ -296,6 +308,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             elif args.verb is None:
                 build_parser().print_help()
             else:
+                args.own = import_own(getattr(args, "imports", []))  # the user's own Python, before anything else
                 return int(VERBS[args.verb](args) or 0)
         except (SidelightError, OSError) as error:
             return fail(error, argv)

@@ -16,6 +16,10 @@ OVERRIDE = re.compile(r"(?!-)[\w.-]*=")
 """What a dotted override looks like: key=value, without a dash."""
 
 ABOUT = "Train with every sensor. Deploy with the ones you keep."
+IMPORT = (
+    "run your own Python first: a file or dotted module that registers methods (METHODS[...] = ...), encoders "
+    "(ENCODERS = {modality: function}), data sets or readers; may be given several times"
+)
 EXAMPLES = {
     "": """
   sidelight run phone-watch                     the built-in study: labels from 20 % of the people
@@ -31,8 +35,10 @@ EXAMPLES = {
   sidelight run experiment.yaml transport.epsilon=0.05 training.epochs=100 options.kl.temperature=2
   sidelight run data/hours.csv --available cheap --privileged reference --target co --protocol blocks --gap 24
   sidelight run experiment.yaml --resume        go on where an interrupted run stopped
+  sidelight run phone-watch --methods huber --import my_method.py
 
-An experiment.yaml holds the same settings, nested at the dots; `--dry-run` prints one to start from.""",
+An experiment.yaml holds the same settings, nested at the dots; `--dry-run` prints one to start from.
+The settings of a method, options.NAME.SETTING, are listed by `sidelight methods NAME`.""",
     "inspect": """
   sidelight inspect phone-watch
   sidelight inspect data/manifest.csv --target pain --group subject
@@ -90,9 +96,9 @@ def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = 
 
 
 def _argument(setting: Setting) -> dict[str, Any]:
-    default = setting.default if setting.default not in (None, "", []) else ""
-    shown = " ".join(map(str, default)) if isinstance(default, list) else str(default)
-    about = (setting.help + (f" Default: {shown}." if shown else "")).replace("%", "%%")
+    default = setting.default
+    shown = " ".join(map(str, default)) if isinstance(default, list) else "null" if default is None else str(default)
+    about = f"{setting.help} Default: {shown or 'empty'}.".replace("%", "%%")
     word = setting.name.rpartition(".")[2].upper()
     many: dict[str, Any] = {"nargs": "*"} if setting.many else {}
     return {"dest": setting.name, "metavar": word, "help": about, "default": None, **many}
@@ -111,7 +117,7 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="store_true", help="print the version and stop")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
 
-    def verb(name: str, about: str, usage: str = "") -> argparse.ArgumentParser:
+    def verb(name: str, about: str, usage: str = "", own: bool = True) -> argparse.ArgumentParser:
         epilog = "examples:" + EXAMPLES[name]
         made = verbs.add_parser(
             name,
@@ -123,6 +129,8 @@ def build_parser() -> Parser:
             allow_abbrev=False,
         )
         made.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+        if own:
+            made.add_argument("--import", action="append", default=[], dest="imports", metavar="FILE", help=IMPORT)
         return made
 
     run = verb(
@@ -225,11 +233,14 @@ def build_parser() -> Parser:
     refit = verb("refit", "train a run's best method once more on all rows, for deployment")
     refit.add_argument("run", metavar="RUN", help="run folder")
 
-    methods = verb("methods", "list the methods: paper, stages, tasks, settings, and what a step costs")
-    methods.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    methods = verb(
+        "methods",
+        "list the methods: paper, stages, tasks, and what a step costs; of named ones also formula and every setting",
+    )
+    methods.add_argument("names", nargs="*", metavar="NAME", help="these in full")
     methods.add_argument("--markdown", action="store_true", help="the tables of docs/methods.md")
     verb("datasets", "list the built-in data sets, with licence and citation")
-    verb("doctor", "check what this machine has and lacks")
+    verb("doctor", "check what this machine has and lacks", own=False)
     return parser
 
 

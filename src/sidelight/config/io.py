@@ -63,9 +63,9 @@ def _leaves(section: type, prefix: str) -> Iterator[Setting]:
             yield Setting(prefix + leaf.name, types[leaf.name], default, about.get(leaf.name, ""))
 
 
-def arguments_help(section: type) -> dict[str, str]:
-    """What the docstring's `Args:` says about each field."""
-    lines = inspect.cleandoc(section.__doc__ or "").partition("Args:\n")[2]
+def arguments_help(documented: Any) -> dict[str, str]:
+    """What the `Args:` of a class's or function's docstring says about each field or argument."""
+    lines = inspect.cleandoc(documented.__doc__ or "").partition("Args:\n")[2]
     return {name: " ".join(text.split()) for name, text in re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", lines, re.M)}
 
 

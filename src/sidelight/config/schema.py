@@ -128,19 +128,19 @@ class StudentConfig:
 
 @dataclass
 class TransportConfig:
-    """Structural transport of the method `pkdot`; None keeps the paper's value.
+    """Structural transport of the method `pkdot`; null keeps the paper's value.
 
     `pkdot-released` and `pkdot-sidelight` are what their names say, whatever stands here.
 
     Args:
-        epsilon: entropic regularisation, a number or "relative:0.05".
-        k: number of anchors.
-        objective: "plain" entropic transport or "divergence".
-        anchors: "paper", "released", "random", "farthest_point", "k_medoids" or "class_balanced".
+        epsilon: ε, the entropic regularisation: a number or "relative:0.05"; null: 0.1.
+        k: number of anchors; null: 30.
+        objective: "plain" entropic transport or "divergence"; null: plain.
+        anchors: "paper", "released", "random", "farthest_point", "k_medoids" or "class_balanced"; null: paper.
         alignment: clouds do not see which row is which. "row" (row i against row i, no transport), "index" or "label"
-            (transport pays for leaving its own).
-        identity: weight of the row-by-row distance that is added.
-        weight: λ, the weight of the term.
+            (transport pays for leaving its own); null: none of them.
+        identity: weight of the row-by-row distance that is added; null: 0.0.
+        weight: λ, the weight of the term beside the task loss; null: 0.4.
     """
 
     epsilon: float | str | None = None

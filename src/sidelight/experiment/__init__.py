@@ -37,9 +37,24 @@ def plan(config: Config) -> tuple[Config, list[Job]]:
 
 
 @known_keywords
-def run(config: Config, *, resume: bool = False, quiet: bool = False) -> Study:
-    """Run (or resume) an experiment; its folder is `config.output`, by default `runs/<data name>`."""
-    return execute(config, load_for(config), resume=resume, quiet=quiet)
+def run(
+    config: Config,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    encoders: Encoders | None = None,
+    imports: Mapping[str, str] | None = None,
+) -> Study:
+    """Run (or resume) an experiment; its folder is `config.output`, by default `runs/<data name>`.
+
+    Args:
+        config: the settings, with the data in them.
+        resume: continue what the output folder holds.
+        quiet: no progress.
+        encoders: modality -> your own encoder, as in `compare`.
+        imports: file or module of your own code -> SHA-256 of its source, for environment.json.
+    """
+    return execute(config, load_for(config), resume=resume, quiet=quiet, encoders=encoders, imports=imports)
 
 
 def compare(

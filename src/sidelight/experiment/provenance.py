@@ -62,8 +62,14 @@ def made_with(environment: Mapping[str, Any]) -> dict[str, Any]:
     return {"data": environment["data"]["sha256"], **{k: dict(environment[k]) for k in ("encoders", "methods")}}
 
 
-def environment(dataset: Dataset, encoders: Encoders, methods: Iterable[MethodSpec] = ()) -> dict[str, Any]:
-    """Versions, machine, data and the user's own encoders and methods of a run."""
+def environment(
+    dataset: Dataset, encoders: Encoders, methods: Iterable[MethodSpec] = (), imports: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Versions, machine, data and the user's own encoders and methods of a run.
+
+    Args:
+        imports: file or module of `--import` -> SHA-256 of its source.
+    """
     data: dict[str, Any] = {"name": dataset.name, "rows": len(dataset)}
     if dataset.skipped:
         data["skipped"] = len(dataset.skipped)
@@ -74,5 +80,6 @@ def environment(dataset: Dataset, encoders: Encoders, methods: Iterable[MethodSp
         "data": {**data, **dataset.about, **gaps(dataset), "sha256": fingerprint(dataset)},
         "encoders": {m: _name_of(make) for m, make in encoders.items()},
         "methods": code_digest.own_methods(methods),
+        **({"imports": dict(imports)} if imports else {}),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

@@ -132,12 +132,25 @@ def _check_code(folder: Path, methods: Collection[MethodSpec], then: Mapping[str
     if encoders != now["encoders"]:
         raise RunError(f"{folder} was begun with the encoders {encoders}, not {now['encoders']}; give the same ones.")
     now["methods"] = code_digest.checked(folder, methods, then["methods"], now["methods"])
+    _warn_of_encoders(folder, then.get("imports", {}), now)
     changed = [f"{name} {versions[name]} → {v}" for name, v in now["versions"].items() if versions.get(name, v) != v]
     if changed:
         warnings.warn(
             f"{folder} was begun with other versions ({', '.join(changed)}): new jobs may differ from the stored ones.",
             SidelightWarning,
             stacklevel=3,
+        )
+
+
+def _warn_of_encoders(folder: Path, then: Mapping[str, str], now: Mapping[str, Any]) -> None:
+    """Warn of a changed file with encoders, which are compared by their names, where methods are compared by code."""
+    changed = [name for name, code in now.get("imports", {}).items() if then.get(name, code) != code]
+    if changed and now["encoders"]:
+        warnings.warn(
+            f"{changed[0]} changed since {folder} was begun. If one of its encoders did, new jobs are not comparable "
+            "with the stored ones: choose another folder with --output (output=…).",
+            SidelightWarning,
+            stacklevel=4,
         )
 
 
@@ -205,6 +218,7 @@ def begun_with(folder: Path) -> tuple[dict[str, Any], list[str]]:
         then = json.loads(file.read_text("utf-8"))
         known: dict[str, Any] = {name: dict(then[name]) for name in ("data", "encoders", "versions")}
         known["methods"] = dict(then["methods"]) if "methods" in then else None
+        known["imports"] = dict(then.get("imports", {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         if not made:
             return {}, []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -37,9 +38,23 @@ def jobs_of(config: Config, dataset: Dataset) -> list[Job]:
 
 
 def execute(
-    config: Config, dataset: Dataset, *, resume: bool = False, quiet: bool = False, encoders: Encoders | None = None
+    config: Config,
+    dataset: Dataset,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    encoders: Encoders | None = None,
+    imports: Mapping[str, str] | None = None,
 ) -> Study:
     """Run every job that is not stored yet, then the controls of the best method; write results and report.
+
+    Args:
+        config: the settings.
+        dataset: all rows.
+        resume: continue what the output folder holds.
+        quiet: no progress.
+        encoders: modality -> the user's own encoder.
+        imports: file or module of `--import` -> SHA-256 of its source.
 
     Raises:
         RunError: the folder holds another configuration, or a finished part of this one without `resume`.
@@ -50,7 +65,7 @@ def execute(
             raise ConfigError(f"encoders: {unknown('modality', m, dataset.inputs)}")
     folder = Path(config.output)
     specs, jobs = parse_methods(config.methods), jobs_of(config, dataset)
-    now = environment(dataset, encoders or {}, specs.values())
+    now = environment(dataset, encoders or {}, specs.values(), imports)
     make_models = partial(FoldModels, config, dataset, folder, dict(encoders or {}), made_with=made_with(now))
     with claimed(folder, config, specs.values(), dataset, now, resume):
         expected = len(jobs) + len(later(config, specs, jobs, dict.fromkeys(config.label_groups, UNDECIDED)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ def load_student(
     path: str | Path,
     *,
     task: str | None = None,
-    encoders: Mapping[str, nn.Module] | None = None,
+    encoders: Mapping[str, nn.Module | Callable[[tuple[int, ...]], nn.Module]] | None = None,
     hallucinators: Mapping[str, nn.Module] | None = None,
 ) -> Student:
     """The student of a .safetensors file, or of the folder or run folder that holds `student.safetensors`.
@@ -32,7 +32,7 @@ def load_student(
     Args:
         task: what the student is expected to be, "classification" or "regression".
         encoders, hallucinators: modality -> module, for those that are not sidelight's own; the weights come from the
-            file.
+            file. An encoder may also be the function from one row's shape to a module that `compare` took.
 
     Nothing in the file is executed, and its checksum is compared (files of earlier versions have none). Raises RunError
     for a file that is missing, truncated, foreign, written by a newer version, damaged, or of another task.
@@ -48,8 +48,9 @@ def load_student(
             raise RunError(
                 f"{path} holds a {name} student ({', '.join(labels)}), not one for {task}; give another file"
             )
-        _check_sizes(told, tensors, encoders, hallucinators)
-        network = rebuild(told["network"], encoders, hallucinators)
+        modules = _modules(encoders or {}, told)
+        _check_sizes(told, tensors, modules, hallucinators)
+        network = rebuild(told["network"], modules, hallucinators)
         preprocessor = Preprocessor.from_config(told["preprocessor"])
         for part, module in (("network", network), ("preprocessor", preprocessor)):
             module.load_state_dict(
@@ -66,6 +67,18 @@ def load_student(
         why = f"{type(error).__name__}: {str(error).strip()}"
         raise RunError(f"{path} is damaged: its weights and its description do not agree ({why}). {MEND}") from error
     return student
+
+
+def _modules(
+    encoders: Mapping[str, nn.Module | Callable[[tuple[int, ...]], nn.Module]], told: Mapping[str, Any]
+) -> dict[str, nn.Module]:
+    """The user's own encoders as modules; a function is called with the shape of the student's rows."""
+    made = {m: encoder for m, encoder in encoders.items() if isinstance(encoder, nn.Module)}
+    if len(made) < len(encoders):
+        with torch.device("meta"):  # only shapes are asked for
+            shapes = Preprocessor.from_config(told["preprocessor"]).shapes
+        made |= {m: encoder(shapes[m]) for m, encoder in encoders.items() if m not in made and m in shapes}
+    return made
 
 
 def _check_sizes(told: Mapping[str, Any], tensors: Mapping[str, Tensor], *modules: Any) -> None:

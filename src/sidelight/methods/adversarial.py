@@ -73,6 +73,9 @@ class ADMD(MultiStageMethod):
     hallucinated features); the student of both, fine-tuned on the task loss. OS-MD calls it ADDA. Our reading:
     the discriminator has three layers, and unlabelled rows have the class that the teacher gives them. No numbered
     equation is cited.
+
+    Args:
+        hidden: units of the discriminator's two hidden layers.
     """
 
     tasks = ("classification",)

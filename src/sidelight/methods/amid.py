@@ -84,6 +84,9 @@ class AMID(MultiStageMethod):
         "temperature": ABOVE_0, "warmup": COUNT, "mi_student": FROM_0, "mi_auxiliary": FROM_0, "adversarial": FROM_0,
         "beta": BELOW_1,
     }  # fmt: skip
+    check_settings = {"warmup": 0, "mi_student": 0.4, "mi_auxiliary": 0.16, "adversarial": 0.1}
+    """Every term from the first step on. The bounds are sums over pairs: with three classes in a batch the paper's
+    weights drown the task (see above). The adversarial term, which rises as the discriminators learn, is kept small."""
 
     def __init__(
         self,
@@ -145,9 +148,17 @@ class AMID(MultiStageMethod):
         Args:
             temperature: τ; 0.5 for video, 0.6 for IEMOCAP.
             warmup: epochs with CE and JSD alone.
-            mi_student, mi_auxiliary, adversarial: α₁, α₂, α₃.
+            mi_student: α₁, the weight of L_MI(M, S).
+            mi_auxiliary: α₂, the weight of L_MI(M, A).
+            adversarial: α₃, the weight of L_adv(S).
             beta: β of the discriminators' weights.
             divergence: "lin" for Lin's JSD, "jeffreys" for the sum of both KL divergences.
+            contrast: "mi" for the bounds, "nce" for CCL's contrast over classes in their place.
+            second_discriminator: whether the second discriminator (D2) takes part.
+            adaptive_weights: whether the discriminators' weights follow how well M and S are aligned (eq. 14); False:
+                ½ each.
+            fixed_auxiliary: whether the auxiliary stays as it was pretrained.
+            fixed_teacher: whether the fold's own teacher, frozen, takes the place of M.
         """
         cls.within(
             temperature=temperature, warmup=warmup, mi_student=mi_student, mi_auxiliary=mi_auxiliary,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -36,6 +37,12 @@ class Step(NamedTuple):
     terms: dict[str, Tensor]
 
 
+def keyword_defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """The arguments of a function (or constructor) that have a default."""
+    taken = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in taken if p.default is not p.empty}
+
+
 class MethodInfo:
     """What the registry says of a method: what `sidelight methods` prints, and what a task is checked against."""
 
@@ -51,8 +58,20 @@ class MethodInfo:
 
     ranges: ClassVar[Mapping[str, Range]] = {}
     """Setting -> the values that it may have; a constructor (or `build`) asks `within`."""
+    check_settings: ClassVar[Mapping[str, Any]] = {}
+    """The settings with which `check_method` builds it, where the defaults leave a part untrained for some steps."""
     section: ClassVar[str] = ""
     """The section of the settings that is its own, instead of `options.<name>`."""
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Setting -> its default; the settings are the arguments of the constructor that have one."""
+        return keyword_defaults(cls)
+
+    @classmethod
+    def fixed(cls) -> bool:
+        """Whether its settings cannot be changed: a preset that is known by its name."""
+        return False
 
     @classmethod
     def means_something(cls, task: Task | type[Task]) -> bool:

@@ -23,6 +23,9 @@ class NCE(DistillationLoss):
 
     −mean_i log softmax_j(cos(s_i, t_j) / τ) at j = i (eq. 4 with cosine / τ as the critic). Rows of one class are
     negatives of each other. A stand-in of the papers' comparisons.
+
+    Args:
+        temperature: τ, by which cosines are divided.
     """
 
     relational = True
@@ -46,6 +49,10 @@ class CRCD(DistillationLoss):
     between gradients of the task loss by the embeddings, is not computed: it has no meaning for rows without a label, a
     term sees no head to differentiate, and the released code has it incomplete. So this is half of the published
     method; no numbered equation is cited.
+
+    Args:
+        anchors: how many rows of the batch the others are compared with.
+        temperature: τ, by which cosines are divided.
     """
 
     relational = True
@@ -73,6 +80,13 @@ class CRD(DistillationLoss):
     (all, if there are no more) for the whole batch; those of a row's class do not count, nor those that its own teacher
     says nothing of: rows of another part of a cross-fitted teacher, and rows without its modalities. Our reading: the
     bank begins with the teacher's embeddings, and the class of an unlabelled row is the teacher's choice.
+
+    Args:
+        negatives: rows that each step draws from the bank as negatives.
+        width: size of the vectors that are compared.
+        temperature: τ, by which their products are divided.
+        momentum: share of a bank's vector that stays when its row is seen.
+        positive: "bank" (what the other bank holds of the row) or "batch" (the other network's row of this step).
     """
 
     tasks = ("classification",)
@@ -148,6 +162,9 @@ class CCL(DistillationLoss):
     t + W [t, s] with its own classifier, learnt by the task loss ("composed"); class_nce(s, x) over classes ("nce") and
     the Jensen-Shannon divergence of the predictions ("jsd"), the composition without gradient in both; both as in
     the released code, no numbered equation is cited. A batch of one class is legal (the released code divides by 0).
+
+    Args:
+        temperature: τ of the contrast over classes.
     """
 
     tasks = ("classification",)
@@ -155,6 +172,7 @@ class CCL(DistillationLoss):
     relational = True
     paper = "Chen et al., CVPR 2021"
     ranges = {"temperature": ABOVE_0, "weight": FROM_0}
+    auxiliary = ("composed",)
 
     def __init__(self, temperature: float = 0.1, weight: float = 1.0):
         super().__init__()
@@ -183,6 +201,10 @@ class GMC(DistillationLoss):
     Eq. 2-3 (`sidelight.losses.gmc`): NT-Xent of linear maps of each available modality's features, and of the student's
     fused embedding, with one of the teacher's fused embedding (τ = 0.3). There all encoders are learnt together; here
     the teacher's is finished, and its map alone is learnt.
+
+    Args:
+        temperature: τ, by which cosines are divided.
+        width: size of the vectors that are compared.
     """
 
     relational = True

@@ -61,7 +61,11 @@ class DistillationLoss(MethodInfo, nn.Module):
     """One distillation loss: a function of the outputs of student and teacher on the same batch.
 
     A subclass writes `forward` and, where the defaults do not hold, the class attributes. The keyword arguments of its
-    constructor are the method's settings (`options.<name>.<argument>`).
+    constructor are the method's settings (`options.<name>.<argument>`); the lines under `Args:` of the class say what
+    they mean.
+
+    Args:
+        weight: λ, the weight of the term beside the task loss.
     """
 
     weight: float = 1.0
@@ -74,6 +78,9 @@ class DistillationLoss(MethodInfo, nn.Module):
     reaches: ClassVar[Part] = "fusion"
     """The last part of the student that its gradient reaches: what it compares comes from there. Of a term that is
     several scalars, the last part that each of them reaches. GradNorm compares gradients there."""
+    auxiliary: ClassVar[tuple[str, ...]] = ()
+    """Of a `forward` that returns several scalars by name: those that train the term's own modules and not the student,
+    such as the task loss of a classifier beside it. Every other scalar moves the student, towards the teacher."""
     hallucinates: ClassVar[str] = ""
     """What the student has by default in the place of each privileged encoder: nothing, a "t-net" (trained on the
     teacher's features, frozen) or an "encoder" (a network of its own on the available modalities, trained with it)."""

@@ -66,6 +66,9 @@ class MERS(OnHallucinated):
     labels = T² KL(t ‖ s) of softened predictions (of values, their mean squared error), both weighed alike. The paper
     trains the hallucination stream first and fine-tunes all streams after; here both are one stage, beside the task
     loss. No numbered equation is cited.
+
+    Args:
+        temperature: T of the soft labels.
     """
 
     paper = "Garcia et al., ECCV 2018"
@@ -112,6 +115,11 @@ class DASK(OnHallucinated):
     A mean over slots of `sidelight.losses.dask` of features pooled over time or positions; the sum and its weights as
     in the released code, no numbered equation is cited. Ni et al. distil from video into a wearable's network; OS-MD
     makes hallucination networks with it, as here, and fuses them in a second stage, which here is one.
+
+    Args:
+        distance: weight of RKD-D.
+        angle: weight of RKD-A.
+        point: weight of the squared error.
     """
 
     relational = True

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from sidelight.methods.base import Method, MethodInfo
+from sidelight.methods.base import Method, MethodInfo, keyword_defaults
 from sidelight.methods.context import TrainingContext
 
 
@@ -16,6 +16,10 @@ class MultiStageMethod(MethodInfo, Method):
     """
 
     hallucinates: ClassVar[str] = ""
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        return keyword_defaults(cls.build)
 
     @classmethod
     def build(cls, context: TrainingContext) -> Method:

@@ -18,6 +18,9 @@ class KL(DistillationLoss):
 
     T² · mean KL(softmax(t / T) ‖ softmax(s / T)) over rows (and pixels), T = 4; eq. 4 of Hinton et al. by its
     divergence, whose gradient is that of the cross-entropy with soft targets.
+
+    Args:
+        temperature: T, by which both sides' logits are divided; higher is softer.
     """
 
     tasks = ("classification", "segmentation")
@@ -39,6 +42,9 @@ class MSE(DistillationLoss):
 
     mean (s − t)² over rows and dimensions; no numbered equation is cited. Our reading: of classes, "prediction" means
     the logits.
+
+    Args:
+        on: "prediction" (of classes: the logits) or "embedding" (the fused embeddings).
     """
 
     paper = "Makantasis et al., IEEE TAC 2023"
@@ -61,6 +67,9 @@ class Cosine(DistillationLoss):
     mean_i w_i (1 − cos(s_i, t_i)); no numbered equation is cited. Our reading of the weight, which has to stay in
     [0, 1]: the teacher's probability of the true class, or of its own choice where a row has no label; of values, 1 −
     its loss on the batch (`Task.trust`).
+
+    Args:
+        adaptive: whether the teacher's success on a row weighs the row; False: every row counts the same.
     """
 
     paper = "Aslam et al., CVPRW 2023"

@@ -22,6 +22,10 @@ class RKD(DistillationLoss):
 
     25 · RKD-D + 50 · RKD-A (eq. 5-10; `sidelight.losses.rkd`), means over all pairs and triples as in the released
     code.
+
+    Args:
+        distance: weight of RKD-D.
+        angle: weight of RKD-A.
     """
 
     relational = True

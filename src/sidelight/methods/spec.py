@@ -16,6 +16,8 @@ from sidelight.methods.registry import CONTROLS, METHODS
 from sidelight.methods.teacher_sets import teacher_sets
 from sidelight.tasks import Task
 
+OWN = "A method of your own has to be registered first: --import FILE, or METHODS[...] = ... in Python."
+
 
 @dataclass(frozen=True)
 class MethodSpec:
@@ -46,7 +48,7 @@ class MethodSpec:
             if term in CONTROLS:
                 raise ConfigError(f"{term!r} is part of every comparison; leave it out of `methods`.")
             if term not in METHODS:
-                raise ConfigError(unknown("method", term, METHODS))
+                raise ConfigError(f"{unknown('method', term, METHODS)} {OWN}")
         multi_stage = [t for t in terms if issubclass(METHODS[t], MultiStageMethod)]
         if multi_stage and (len(terms) > 1 or suffix):
             raise ConfigError(

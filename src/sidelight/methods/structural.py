@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from sidelight.config import Config
+from sidelight.config import Config, TransportConfig
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.losses.structural import StructuralTransport
@@ -33,11 +33,22 @@ class PKDOT(DistillationLoss):
     preset: ClassVar[str | None] = None
     weights: ClassVar[dict[str, float]] = {"paper": 0.4, "released": 0.6, "sidelight": 1.0}
 
+    @classmethod
+    def fixed(cls) -> bool:
+        return cls.preset is not None
+
     def __init__(self, preset: str = "paper", weight: float | None = None, **settings: Any):
         super().__init__()
         self.within(weight=weight)
         self.transport = StructuralTransport(preset, **settings)
         self.weight = self.weights[preset] if weight is None else weight
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The values of the `transport` settings where they are null; those of a preset by name are fixed."""
+        made = cls(cls.preset or "paper")
+        values = {"alignment": None, "identity": 0.0, "weight": made.weight} | made.transport.settings
+        return {setting.name: values[setting.name] for setting in fields(TransportConfig)}
 
     @classmethod
     def from_config(cls, config: Config, **options: Any) -> PKDOT:

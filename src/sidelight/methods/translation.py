@@ -72,6 +72,9 @@ class MTNet(MultiStageMethod):
     One stage after the teacher, whose encoders, fusion and head it begins with: both tasks are learnt at once.
     Liu et al. is adversarial; our translation minimises the absolute difference of standardised rows, and its generator
     is an encoder with a decoder of two layers; no numbered equation is cited. Vectors and signals only.
+
+    Args:
+        weight: of the translation beside the task loss.
     """
 
     tasks = ("classification", "regression")
