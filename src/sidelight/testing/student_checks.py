@@ -55,7 +55,7 @@ def check_missing_modality_is_not_read(subject: Subject) -> str | None:
     if not subject.exports:
         return NO_STUDENT
     network = _exported(subject, torch.float32)
-    if network.imputer is None:
+    if network.completion is None:
         return "the student completes no missing modality"
     here, rows = torch.arange(len(subject.rows)), subject.rows
     for m in network.reads:
