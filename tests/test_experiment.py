@@ -261,10 +261,11 @@ def test_the_best_method_gets_its_placebo_and_self(tmp_path, data):
 def test_controls_are_planned_before_the_first_result_only_where_they_are_known():
     config = load_config({"methods": ["kl", "mse"], "placebo": ["best"], "seeds": 1, "label_groups": [0.2]})
     jobs = [Job(m, "", share, 0, 0) for m, share in (("baseline", 1.0), ("baseline", 0.2), ("kl", 0.2))]
-    added = later(config, jobs, {0.2: "kl"})
+    specs = parse_methods(config.methods)
+    added = later(config, specs, jobs, {0.2: "kl"})
     assert [(j.method, j.control, j.labels) for j in added] == [("teacher", "placebo", 0.2), ("kl", "placebo", 0.2)]
-    assert later(replace(config, placebo=["all"]), jobs, {0.2: "kl"}) == []
-    assert later(replace(config, placebo=["none"]), jobs, {0.2: "kl"}) == []
+    assert later(replace(config, placebo=["all"]), specs, jobs, {0.2: "kl"}) == []
+    assert later(replace(config, placebo=["none"]), specs, jobs, {0.2: "kl"}) == []
 
 
 # the folder ---------------------------------------------------------------------------------------------------------
@@ -597,7 +598,7 @@ def test_signals_of_varying_length_in_every_fusion(fusion, tmp_path, data):
         teacher={"crossfit": 2},
     )
     for method, control in (("pkdot", ""), ("mse@crossfit", ""), ("pkdot", "placebo")):
-        made.run(Job(method, control, 1.0, 0, 0))
+        run_job(made, Job(method, control, 1.0, 0, 0))
     student = sl.load_student(tmp_path / "jobs" / "pkdot-l1-f0-s0" / "model.safetensors")
     assert set(student.network.hallucinators) == {"watch", "pulse"}
     given = {m: data.inputs[m] for m in ("phone", "swing")}
