@@ -534,7 +534,7 @@ GRAPHS = {
     "regression": {"task": "regression"},
     "imputing": {"impute": "mean"},
 }
-QUICK = [("variable cnn", "concat"), ("statistics", "joint-cross-attention")]
+QUICK = [("variable cnn", "concat")]
 GRID = [(k, f) for k in GRAPHS for f in FUSIONS]
 
 

@@ -36,7 +36,12 @@ def graph(student: Student) -> tuple[set[str], set[torch.dtype]]:
     [
         ("auto", "concat"),
         pytest.param("cnn", "concat", marks=pytest.mark.slow),  # the others have the same encoders
-        *(("cnn", fusion) for fusion in FUSIONS if fusion != "concat"),
+        ("cnn", "multimodal-transformer"),
+        *(
+            pytest.param("cnn", fusion, marks=pytest.mark.slow)
+            for fusion in FUSIONS
+            if fusion not in ("concat", "multimodal-transformer")
+        ),
     ],
 )
 def test_graphs_hold_neither_sort_nor_float64(encoder, fusion):

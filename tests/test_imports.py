@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -76,21 +77,23 @@ def circles(modules: dict[str, set[str]], most: int = 2) -> list[list[str]]:
     return sorted(list(circle) for circle in around if len(circle) > most)
 
 
-MODULES = imports(SOURCE)
+@cache
+def modules_of_house() -> dict[str, set[str]]:
+    return imports(SOURCE)
 
 
 def test_every_room_has_its_floor():
-    assert {room(module) for module in MODULES} == set(FLOORS)
+    assert {room(module) for module in modules_of_house()} == set(FLOORS)
 
 
 @pytest.mark.parametrize("name", FLOORS)
 def test_a_room_imports_from_the_floors_below(name):
-    assert upward({a: named for a, named in MODULES.items() if room(a) == name}, FLOORS) == []
+    assert upward({a: named for a, named in modules_of_house().items() if room(a) == name}, FLOORS) == []
 
 
 @pytest.mark.parametrize("name", FLOORS)
 def test_no_more_than_two_files_of_a_room_import_each_other(name):
-    inside = {a: {b for b in named if room(b) == name} for a, named in MODULES.items() if room(a) == name}
+    inside = {a: {b for b in named if room(b) == name} for a, named in modules_of_house().items() if room(a) == name}
     assert circles(inside) == []
 
 

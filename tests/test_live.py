@@ -121,7 +121,10 @@ EVERY = {
 }
 
 
-@pytest.mark.parametrize("method", EVERY)
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(m, marks=() if m in ("fitnet+kl", "mse@crossfit", "osmd") else pytest.mark.slow) for m in EVERY],
+)
 def test_training_is_the_same(method, data, tmp_path, monkeypatch):
     """To the rounding of networks that are asked about other numbers of rows at a time."""
     for limit, place in ((2**30, "kept"), (0, "live")):
@@ -140,7 +143,9 @@ def maps_held(n: int, shapes: set[tuple[int, ...]]) -> list[tuple[int, ...]]:
     return [tuple(x.shape) for x in found if x.dim() == 4 and len(x) == n and tuple(x.shape[1:]) in shapes]
 
 
-@pytest.mark.parametrize("method", ["fitnet+kl", "pkdot", "osmd"])
+@pytest.mark.parametrize(
+    "method", [pytest.param("fitnet+kl", marks=pytest.mark.slow), pytest.param("pkdot", marks=pytest.mark.slow), "osmd"]
+)
 def test_no_map_of_every_row_is_held(method, data, tmp_path, monkeypatch):
     seen: dict[int, list] = {}
     for limit in (2**30, 0):
@@ -189,7 +194,7 @@ def live_subject(name: str, kind: str) -> Subject:
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
-@pytest.mark.parametrize("name", ["kl", "fitnet"])
+@pytest.mark.parametrize("name", [pytest.param("kl", marks=pytest.mark.slow), "fitnet"])
 def test_a_student_of_a_live_teacher_keeps_the_contract(name, check):
     check(live_subject(name, "both"))
 

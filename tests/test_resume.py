@@ -149,7 +149,7 @@ def check(folder: Path, whole: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "kills"),
     [
-        ("writes", 6),
+        ("writes", 3),
         *(pytest.param(how, n, marks=pytest.mark.slow) for how in ("writes", "moments") for n in (20, 30, 40)),
     ],
 )

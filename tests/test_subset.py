@@ -79,8 +79,8 @@ def subject(method: str, task: str, slots: str = "") -> Subject:
     [
         ("baseline", "classification", ""),
         ("kl", "classification", "t-net"),
-        ("mers", "regression", "encoder"),
-        ("fitnet", "segmentation", ""),
+        pytest.param("mers", "regression", "encoder", marks=pytest.mark.slow),
+        pytest.param("fitnet", "segmentation", "", marks=pytest.mark.slow),
     ],
 )
 def test_such_a_student_keeps_the_contract(method, task, slots):
@@ -309,7 +309,7 @@ def test_files_may_lack_cells_or_a_whole_modality(tmp_path):
         predict_file(student, frame)
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+@pytest.mark.parametrize("suffix", [".onnx", pytest.param(".pt2", marks=pytest.mark.slow)])
 def test_a_graph_is_told_what_is_there(suffix, tmp_path):
     if suffix == ".onnx":
         runtime = pytest.importorskip("onnxruntime")
