@@ -16,7 +16,7 @@ from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.readers import make_reader
 from sidelight.readers.affwild2 import read_labels
 from sidelight.readers.base import check, prepare, synthesize
-from sidelight.readers.iemocap import read_transcript, word_numbers
+from sidelight.readers.iemocap import hash_words, read_transcript
 from sidelight.readers.recola import read_ratings
 from sidelight.readers.synthetic import write_image
 from sidelight.recordings.recording_type import Part
@@ -193,17 +193,17 @@ def test_iemocap_has_four_classes_in_five_sessions(sets, sources):
             / "dialog/transcriptions/Ses01F_impro01.txt".replace("01F", f"0{row['session'][-1]}F")
         )
         assert f"I am {row['target']}" in said[row["id"]] or "exc" in said[row["id"]]
-        np.testing.assert_array_equal(row_of(sets["iemocap"], i, "text")[:, 0], word_numbers(said[row["id"]]))
+        np.testing.assert_array_equal(row_of(sets["iemocap"], i, "text")[:, 0], hash_words(said[row["id"]]))
 
 
 def test_words_have_numbers_that_need_no_vocabulary():
-    numbers = word_numbers("I don't know, I  KNOW!")
+    numbers = hash_words("I don't know, I  KNOW!")
     assert len(numbers) == 7  # I, don't, know, comma, I, KNOW, exclamation mark
     assert numbers[0] == numbers[4]
     assert numbers[2] == numbers[5]
     assert len(set(numbers.tolist())) == 5
     assert ((numbers >= 1) & (numbers <= 30000)).all()
-    assert len(word_numbers("[LAUGHTER]")) == 3
+    assert len(hash_words("[LAUGHTER]")) == 3
 
 
 def test_recola_targets_are_means_of_raters_and_come_late(sets, sources):

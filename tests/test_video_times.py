@@ -267,9 +267,9 @@ def test_an_edit_list_ends_the_sound(tmp_path):
 def test_sound_of_a_reader_begins_at_the_frame_s_own_time(tmp_path):
     """Frame 20 was filmed after the pause, at 3.8 s; at the average rate it would lie at 2.3 s."""
     video = probe(film(tmp_path / "a.mp4", "libx264", PAUSE, bf="2"))
-    assert AffWild2()._time(20, video) == pytest.approx(3.8)
-    assert AffWild2()._time(19, video) == pytest.approx(19 / RATE)
-    assert AffWild2(rate=30)._time(60, None) == 2.0
+    assert AffWild2()._sound_time(20, video) == pytest.approx(3.8)
+    assert AffWild2()._sound_time(19, video) == pytest.approx(19 / RATE)
+    assert AffWild2(rate=30)._sound_time(60, None) == 2.0
 
 
 def test_a_gap_in_a_sound_track_is_silent_and_what_follows_stays_where_it_was(tmp_path):
