@@ -23,7 +23,7 @@ from sidelight.recordings.series import VIDEOS
 from sidelight.signals.spectrogram import PRESETS
 from sidelight.signals.windows import LabelTrack, label_windows
 from sidelight.video.container import Video as VideoFile
-from sidelight.video.frames import frame_folder
+from sidelight.video.frames import find_frames
 
 # The labels of the official test set are not public (ibug.doc.ic.ac.uk/resources/aff-wild2), so papers report results
 # on the validation set: it becomes the test part.
@@ -134,7 +134,7 @@ class AffWild2(Reader):
         values = read_labels(labels)
 
         # cropped_aligned holds no image for a frame in which no face was found; image numbers begin at 1.
-        faces = frame_folder(images, PATTERN)
+        faces = find_frames(images, PATTERN)
         has_face = np.zeros(max(len(values), int(faces.numbers[-1])), bool)
         has_face[faces.numbers[faces.numbers > 0] - 1] = True
 
