@@ -109,10 +109,10 @@ def test_biovid_signals_are_the_file_s_columns_from_second_two_on(sets):
     written = pd.read_csv(row["eda_file_name"], sep="\t")
     np.testing.assert_allclose(row_of(sets["biovid"], 0, "eda")[:, 0], written["gsr"], rtol=1e-5)
     emg = sets["biovid"].modalities["emg"]
-    from sidelight.signals import preset
+    from sidelight.signals import get_preset
 
     cut = torch.tensor(written["emg_trapezius"].to_numpy(np.float32)[1024 : 1024 + 1536])
-    torch.testing.assert_close(emg.read(Part(Path(row["emg_file_name"]), 2.0)), preset("emg")(cut[None])[0])
+    torch.testing.assert_close(emg.read(Part(Path(row["emg_file_name"]), 2.0)), get_preset("emg")(cut[None])[0])
 
 
 def test_biovid_repacked_is_read_alike(sources, tmp_path):

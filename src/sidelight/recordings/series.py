@@ -18,7 +18,7 @@ from sidelight.signals.audio import read_audio
 from sidelight.signals.csv import read_csv
 from sidelight.signals.recording import Recording
 from sidelight.signals.resample import resample
-from sidelight.signals.spectrogram import Spectrogram, preset
+from sidelight.signals.spectrogram import Spectrogram, get_preset
 from sidelight.utils.array_files import load_array
 from sidelight.utils.extras import optional
 from sidelight.utils.files import read_text
@@ -59,7 +59,7 @@ class Series(RecordingType):
             raise ConfigError(f"kind {self.kind!r} has neither a rate nor a rate to resample to (resample_to)")
         if not self.spectrogram:
             return
-        made = preset(self.spectrogram)
+        made = get_preset(self.spectrogram)
         if made.rate != self.final_rate:
             raise ConfigError(
                 f"kind {self.kind!r}: spectrogram {self.spectrogram!r} reads {made.rate:g} Hz, but rows have "
@@ -78,7 +78,7 @@ class Series(RecordingType):
     @property
     def samples(self) -> int:
         """In a row; 0 where rows differ."""
-        made = self.spectrogram and preset(self.spectrogram).samples
+        made = self.spectrogram and get_preset(self.spectrogram).samples
         return round(self.seconds * self.final_rate) or made or 0
 
     @property
@@ -88,7 +88,7 @@ class Series(RecordingType):
     @property
     def shape(self) -> tuple[int, ...] | None:
         if self.spectrogram:
-            return self.channels, *preset(self.spectrogram).shape(self.samples)
+            return self.channels, *get_preset(self.spectrogram).shape(self.samples)
         return (self.samples, self.channels) if self.samples else None
 
     def load(self, part: Part) -> Recording:
@@ -107,7 +107,7 @@ class Series(RecordingType):
         signal = torch.from_numpy(np.ascontiguousarray(x))
         if not self.spectrogram:
             return signal
-        made: Spectrogram = preset(self.spectrogram)
+        made: Spectrogram = get_preset(self.spectrogram)
         return made(signal.T[None])[0]
 
     def _cut(self, x: np.ndarray, part: Part, crop: CropParams) -> np.ndarray:
