@@ -30,7 +30,7 @@ from sidelight.recordings.recording_type import RecordingType
 from sidelight.report import write_report
 from sidelight.tasks import make_task
 from sidelight.video.augment import STATISTICS
-from sidelight.video.crop import CENTRE, CropSampler
+from sidelight.video.crop import CENTER_CROP, CropSampler
 
 SETTINGS = TrainingConfig(epochs=3, patience=3, batch_size=8, learning_rate=0.01)
 AUGMENT = AugmentConfig(crop=0.5, flip=True)
@@ -53,7 +53,7 @@ def read(monkeypatch) -> list[Path]:
     for kind in (Image, Depth):
         real = kind.read
 
-        def counted(self: RecordingType, part, crop=CENTRE, real=real):
+        def counted(self: RecordingType, part, crop=CENTER_CROP, real=real):
             seen.append(part.path)
             return real(self, part, crop)
 

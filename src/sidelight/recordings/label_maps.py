@@ -17,7 +17,7 @@ from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.pictures import Picture
 from sidelight.recordings.recording_type import Part, Size
 from sidelight.utils.images import LARGEST, read_labels
-from sidelight.video.crop import CENTRE, CropParams, nearest
+from sidelight.video.crop import CENTER_CROP, CropParams, crop_nearest
 
 NOT_SEEN = -2
 
@@ -43,8 +43,8 @@ class Labels(Picture):
     def probe(self, part: Part) -> Size | None:
         return picture_size(part.path, check_values)
 
-    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
-        return nearest(torch.from_numpy(read_labels(part.path).astype(np.int32)), crop, self.size)
+    def read(self, part: Part, crop: CropParams = CENTER_CROP) -> Tensor:
+        return crop_nearest(torch.from_numpy(read_labels(part.path).astype(np.int32)), crop, self.size)
 
     def scan(self, part: Part) -> Scan:
         """What a file holds; raises DataError naming file and pixel for a value that is no class."""
@@ -57,7 +57,7 @@ class Labels(Picture):
                 f"{part.path}: pixel ({y}, {x}) is {values[y, x]}; expected class values from 0 to {last}, or "
                 f"{self.ignore} (ignore) for no class. Mend the file, or the classes in modalities.json"
             )
-        seen = nearest(torch.from_numpy(values), CENTRE, self.size).numpy()
+        seen = crop_nearest(torch.from_numpy(values), CENTER_CROP, self.size).numpy()
         return Scan((values.shape[0], values.shape[1]), np.unique(values), *np.unique(seen, return_counts=True))
 
 
@@ -85,7 +85,7 @@ class Codes(Labels):
     absent: ClassVar[int] = -1
     codes: tuple[int, ...] = ()
 
-    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
+    def read(self, part: Part, crop: CropParams = CENTER_CROP) -> Tensor:
         values = super().read(part, crop).numpy()
         table = np.array((*self.codes, NOT_SEEN), np.int16)
         codes = table[np.clip(values, -1, len(self.codes))]

@@ -18,7 +18,7 @@ from torch import Tensor
 from sidelight.errors import DataError, SidelightError
 from sidelight.recordings.recording_type import Part, RecordingType
 from sidelight.utils.machine import usable_cores
-from sidelight.video.crop import CENTRE, CropParams, CropSampler
+from sidelight.video.crop import CENTER_CROP, CropParams, CropSampler
 
 NUMPY = {torch.uint8: np.uint8, torch.float32: np.float32, torch.int16: np.int16, torch.int32: np.int32}
 
@@ -82,7 +82,7 @@ class LazyRows:
         start, end = (None if np.isnan(at[i]) else float(at[i]) for at in (self.starts, self.ends))
         return Part(self.folder / str(self.files[i]), start, end)
 
-    def row(self, i: int, crop: CropParams = CENTRE) -> Tensor | None:
+    def row(self, i: int, crop: CropParams = CENTER_CROP) -> Tensor | None:
         """One row decoded, None where it is absent; raises DataError naming modality, row and file."""
         if not self.files[i]:
             return None
@@ -97,7 +97,7 @@ class LazyRows:
         looks: the view of each row; the centre by default. threads: None: as many as there are cores.
         """
         if threads == 1:
-            return self.joined([self.row(i, crops[i] if crops else CENTRE) for i in range(len(self))])
+            return self.joined([self.row(i, crops[i] if crops else CENTER_CROP) for i in range(len(self))])
         with ThreadPoolExecutor(threads or usable_cores(), "decode") as pool:
             begun = self.begin(pool, crops)
             try:
@@ -108,7 +108,7 @@ class LazyRows:
 
     def begin(self, pool: Executor, crops: Sequence[CropParams] | None = None) -> list[Future[Tensor | None]]:
         """Every row's decoding handed to a pool; `joined` takes their results."""
-        return [pool.submit(self.row, i, crops[i] if crops else CENTRE) for i in range(len(self))]
+        return [pool.submit(self.row, i, crops[i] if crops else CENTER_CROP) for i in range(len(self))]
 
     def joined(self, rows: Sequence[Tensor | None]) -> Tensor:
         """Decoded rows as one tensor."""

@@ -19,9 +19,9 @@ from sidelight.recordings.recording_type import Part, RecordingType, Size, at_le
 from sidelight.video.augment import STATISTICS
 from sidelight.video.container import Video as VideoFile
 from sidelight.video.container import probe
-from sidelight.video.crop import CENTRE, CropParams, Place, mirrored, nearest
+from sidelight.video.crop import CENTER_CROP, CropBox, CropParams, apply_flip, crop_nearest
 from sidelight.video.decode import clip_frames, read_frames
-from sidelight.video.frames import FrameFolder, frame_folder, read_depth
+from sidelight.video.frames import FrameFolder, find_frames, read_depth
 
 RATE_TOLERANCE = 0.02
 """The share by which a declared frame rate and a file's own may differ."""
@@ -121,17 +121,17 @@ class Video(Clip):
         self._range(part, video)
         return video.height, video.width
 
-    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
+    def read(self, part: Part, crop: CropParams = CENTER_CROP) -> Tensor:
         video = video_file(part.path)
         numbers = self.chosen(*self._range(part, video), part.start is not None and part.end is None, crop)
-        places: list[Place] = []
+        places: list[CropBox] = []
 
         def scaled(height: int, width: int) -> Size:
-            places.append(Place.of(crop, height, width, self.size))
+            places.append(CropBox.from_params(crop, height, width, self.size))
             return places[0].height, places[0].width
 
         frames = read_frames(video, numbers, scaled)
-        return mirrored(places[0].cut(frames.transpose(0, 1), self.size), crop).contiguous()
+        return apply_flip(places[0].crop(frames.transpose(0, 1), self.size), crop).contiguous()
 
     def _range(self, part: Part, video: VideoFile) -> tuple[int, int]:
         half = 0.5 * video.step
@@ -162,14 +162,14 @@ class Frames(Clip):
         self._range(part, folder)
         return picture_size(folder.file(int(folder.numbers[0])), check_eight_bits)
 
-    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
+    def read(self, part: Part, crop: CropParams = CENTER_CROP) -> Tensor:
         folder = _folder(part.path, self.pattern)
         wanted = self.chosen(*self._range(part, folder), part.start is not None and part.end is None, crop)
         numbers = folder.nearest(wanted)
         if self.missing == "error" and (lost := wanted[numbers != wanted]).size:
             raise DataError(f"{part.path}: {self.pattern.format(int(lost[0]))} is missing (missing: error)")
         pictures = {n: read_view(folder.file(n), crop, self.size, 3) for n in np.unique(numbers).tolist()}
-        return mirrored(torch.stack([pictures[n] for n in numbers.tolist()], 1), crop)
+        return apply_flip(torch.stack([pictures[n] for n in numbers.tolist()], 1), crop)
 
     def _range(self, part: Part, folder: FrameFolder) -> tuple[int, int]:
         first, end = int(folder.numbers[0]), int(folder.numbers[-1]) + 1
@@ -202,8 +202,8 @@ class Image(Colour):
     def probe(self, part: Part) -> Size | None:
         return picture_size(part.path, check_eight_bits)
 
-    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
-        return mirrored(read_view(part.path, crop, self.size, self.channels), crop)
+    def read(self, part: Part, crop: CropParams = CENTER_CROP) -> Tensor:
+        return apply_flip(read_view(part.path, crop, self.size, self.channels), crop)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,8 +232,8 @@ class Depth(Picture):
     def probe(self, part: Part) -> Size | None:  # its unit shows in its values alone, so they are read
         return tuple(read_depth(part.path, self.step, rotated=self.rotated).shape[-2:])  # type: ignore[return-value]
 
-    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
-        return nearest(read_depth(part.path, self.step, rotated=self.rotated), crop, self.size)
+    def read(self, part: Part, crop: CropParams = CENTER_CROP) -> Tensor:
+        return crop_nearest(read_depth(part.path, self.step, rotated=self.rotated), crop, self.size)
 
 
 def _checked(part: Part, first: int, end: int, what: str) -> tuple[int, int]:
@@ -267,4 +267,4 @@ def _probed(path: str, stamp: int) -> VideoFile:
 
 @lru_cache(maxsize=16384)
 def _listed(path: str, pattern: str, stamp: int) -> FrameFolder:
-    return frame_folder(path, pattern)
+    return find_frames(path, pattern)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sidelight.errors import ConfigError, DataError
-from sidelight.video.crop import CENTRE, CropParams
+from sidelight.video.crop import CENTER_CROP, CropParams
 
 Size = tuple[int, int]
 
@@ -67,7 +67,7 @@ class RecordingType:
         self.read(part)
         return None
 
-    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
+    def read(self, part: Part, crop: CropParams = CENTER_CROP) -> Tensor:
         """The row, of `shape` and `dtype`; raises DataError naming the file."""
         raise NotImplementedError
 

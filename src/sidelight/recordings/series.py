@@ -18,11 +18,11 @@ from sidelight.signals.audio import read_audio
 from sidelight.signals.csv import read_csv
 from sidelight.signals.recording import Recording
 from sidelight.signals.resample import resample
-from sidelight.signals.spectrogram import Spectrogram, preset
+from sidelight.signals.spectrogram import Spectrogram, get_preset
 from sidelight.utils.array_files import load_array
 from sidelight.utils.extras import optional
 from sidelight.utils.files import read_text
-from sidelight.video.crop import CENTRE, CropParams, between
+from sidelight.video.crop import CENTER_CROP, CropParams, pick_index
 from sidelight.video.sound import read_sound
 
 VIDEOS = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v")
@@ -59,7 +59,7 @@ class Series(RecordingType):
             raise ConfigError(f"kind {self.kind!r} has neither a rate nor a rate to resample to (resample_to)")
         if not self.spectrogram:
             return
-        made = preset(self.spectrogram)
+        made = get_preset(self.spectrogram)
         if made.rate != self.final_rate:
             raise ConfigError(
                 f"kind {self.kind!r}: spectrogram {self.spectrogram!r} reads {made.rate:g} Hz, but rows have "
@@ -78,7 +78,7 @@ class Series(RecordingType):
     @property
     def samples(self) -> int:
         """In a row; 0 where rows differ."""
-        made = self.spectrogram and preset(self.spectrogram).samples
+        made = self.spectrogram and get_preset(self.spectrogram).samples
         return round(self.seconds * self.final_rate) or made or 0
 
     @property
@@ -88,14 +88,14 @@ class Series(RecordingType):
     @property
     def shape(self) -> tuple[int, ...] | None:
         if self.spectrogram:
-            return self.channels, *preset(self.spectrogram).shape(self.samples)
+            return self.channels, *get_preset(self.spectrogram).shape(self.samples)
         return (self.samples, self.channels) if self.samples else None
 
     def load(self, part: Part) -> Recording:
         """The part's recording, at least what a row needs of it; its first sample is the part's first."""
         raise NotImplementedError
 
-    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
+    def read(self, part: Part, crop: CropParams = CENTER_CROP) -> Tensor:
         recording = self.load(part)
         if self.rate and abs(recording.rate - self.rate) > 1e-9 * self.rate:
             raise DataError(
@@ -107,13 +107,13 @@ class Series(RecordingType):
         signal = torch.from_numpy(np.ascontiguousarray(x))
         if not self.spectrogram:
             return signal
-        made: Spectrogram = preset(self.spectrogram)
+        made: Spectrogram = get_preset(self.spectrogram)
         return made(signal.T[None])[0]
 
     def _cut(self, x: np.ndarray, part: Part, crop: CropParams) -> np.ndarray:
         """`samples` of it: the first where only a start is given, else from the place of the view in time."""
         fixed = part.start is not None and part.end is None
-        first = 0 if fixed else between(crop.time, max(0, len(x) - self.samples) + 1)
+        first = 0 if fixed else pick_index(crop.time, max(0, len(x) - self.samples) + 1)
         x = x[first : first + self.samples]
         lost = self.samples - len(x)
         if lost > max(SLACK, SLACK * self.final_rate / (self.rate or self.final_rate)) and not self.pad:
@@ -210,7 +210,7 @@ class Array(RecordingType):
     def shape(self) -> tuple[int, ...] | None:
         return tuple(self.array_shape) or None
 
-    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
+    def read(self, part: Part, crop: CropParams = CENTER_CROP) -> Tensor:
         x = load_array(part.path, "")
         if x.dtype.kind not in "fiub" or not x.size:
             raise DataError(f"{part.path} holds {x.dtype} of shape {x.shape}; expected numbers")
@@ -246,7 +246,7 @@ class Text(RecordingType):
     def standard(self) -> str:
         return "none"
 
-    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
+    def read(self, part: Part, crop: CropParams = CENTER_CROP) -> Tensor:
         tokens = self._tokens(part.path) if part.path.suffix == ".txt" else load_array(part.path, "").reshape(-1)
         if not tokens.size or (tokens < 0).any() or (tokens != np.round(tokens)).any():
             raise DataError(f"{part.path} holds no token numbers; expected whole numbers from 0 on, at least one")
