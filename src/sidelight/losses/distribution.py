@@ -12,7 +12,7 @@ from torch.autograd import Function
 
 from sidelight.losses.common import check_rows, full_precision
 from sidelight.losses.pointwise import soft_label_kl
-from sidelight.transport.once import once
+from sidelight.transport.double_backward import refuse_double_backward
 
 
 @full_precision
@@ -68,7 +68,7 @@ class _Kernels(Function):
         return total
 
     @staticmethod
-    @once("gaussian_mmd is differentiable once: leave out create_graph")
+    @refuse_double_backward("gaussian_mmd is differentiable once: leave out create_graph")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         slope, _ = ctx.saved_tensors
         return grad * slope, None

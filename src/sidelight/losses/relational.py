@@ -11,7 +11,7 @@ from torch.autograd import Function
 
 from sidelight.losses.common import check_rows, full_precision, squared_distances, unit_rows
 from sidelight.losses.pointwise import squared_error
-from sidelight.transport.once import once
+from sidelight.transport.double_backward import refuse_double_backward
 
 
 @full_precision
@@ -145,7 +145,7 @@ class _Angles(Function):
         return value / half
 
     @staticmethod
-    @once("the angle term of rkd and dask is differentiable once: leave out create_graph")
+    @refuse_double_backward("the angle term of rkd and dask is differentiable once: leave out create_graph")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         slope, _ = ctx.saved_tensors
         return grad * slope, None

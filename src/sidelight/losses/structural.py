@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from sidelight.transport import ANCHORS, checks, sinkhorn, sinkhorn_divergence
-from sidelight.transport.anchors import anchors_of, paper_of_rows
+from sidelight.transport.anchors import select_anchors_unchecked, select_paper_from_rows
 from sidelight.transport.costs import check_epsilon, resolve_epsilon
-from sidelight.transport.once import once
+from sidelight.transport.double_backward import refuse_double_backward
 from sidelight.transport.result import OnFailure
 
 Objective = Literal["plain", "divergence"]
@@ -46,7 +46,9 @@ class _Cosines(Function):
         return unit @ (unit if index is None else unit[index]).T
 
     @staticmethod
-    @once("the structural loss is differentiable once: leave out create_graph, or detach the embeddings")
+    @refuse_double_backward(
+        "the structural loss is differentiable once: leave out create_graph, or detach the embeddings"
+    )
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         unit, inverse, index, _ = ctx.saved_tensors
         if index is None:
@@ -62,7 +64,7 @@ def _unit_rows(z: Tensor) -> tuple[Tensor, Tensor]:
     norm = torch.linalg.vector_norm(z, dim=1, keepdim=True)
     inverse = torch.where(norm > 0, 1.0 / norm, 0.0)
     if not torch.isfinite(inverse + norm).all().item():
-        checks.finite("z", z)
+        checks.require_finite("z", z)
         largest = z.abs().amax(1, keepdim=True)  # a norm overflows where its square does
         long = torch.linalg.vector_norm(z / largest, dim=1, keepdim=True).reciprocal() / largest
         inverse = torch.where(norm.isinf(), long, inverse)
@@ -122,8 +124,8 @@ def structural_transport(
         try:
             s, t, index = _anchored(student, teacher.detach(), k, anchors, shift, labels, generator)
         except ValueError:  # the norms have shown it: a check ahead would take another pass over each
-            checks.finite("student", student)
-            checks.finite("teacher", teacher)
+            checks.require_finite("student", student)
+            checks.require_finite("teacher", teacher)
             raise
         if anchor_weights is not None:
             _check_anchor_weights(anchor_weights, anchors)
@@ -164,7 +166,7 @@ class StructuralTransport(nn.Module):
     def __init__(self, preset: str = "paper", *, anchor_weights: nn.Module | None = None, **overrides: Any) -> None:
         super().__init__()
         self.anchor_weights = anchor_weights
-        checks.choice("preset", preset, PRESETS)
+        checks.require_choice("preset", preset, PRESETS)
         unknown = set(overrides) - set(SETTINGS)
         if unknown:
             raise TypeError(f"unknown settings {sorted(unknown)}: expected some of {sorted(SETTINGS)}")
@@ -195,21 +197,21 @@ def _check_shift(value: Any) -> None:
 
 def _check_alignment(value: Any) -> None:
     if value is not None:
-        checks.choice("alignment", value, get_args(Alignment))
+        checks.require_choice("alignment", value, get_args(Alignment))
 
 
 SETTINGS: dict[str, Callable[[Any], None]] = {
-    "k": partial(checks.whole, "k"),
+    "k": partial(checks.require_whole, "k"),
     "epsilon": check_epsilon,
-    "objective": partial(checks.choice, "objective", names=get_args(Objective)),
-    "anchors": partial(checks.choice, "anchors", names=ANCHORS),
+    "objective": partial(checks.require_choice, "objective", names=get_args(Objective)),
+    "anchors": partial(checks.require_choice, "anchors", names=ANCHORS),
     "shift": _check_shift,
     "alignment": _check_alignment,
-    "penalty": partial(checks.positive, "penalty", or_zero=True),
-    "identity": partial(checks.positive, "identity", or_zero=True),
-    "tolerance": partial(checks.positive, "tolerance"),
-    "max_iterations": partial(checks.positive, "max_iterations"),
-    "on_failure": partial(checks.choice, "on_failure", names=checks.CHOICES["on_failure"]),
+    "penalty": partial(checks.require_positive, "penalty", or_zero=True),
+    "identity": partial(checks.require_positive, "identity", or_zero=True),
+    "tolerance": partial(checks.require_positive, "tolerance"),
+    "max_iterations": partial(checks.require_positive, "max_iterations"),
+    "on_failure": partial(checks.require_choice, "on_failure", names=checks.CHOICES["on_failure"]),
 }
 """What refuses a wrong value of each setting."""
 
@@ -227,8 +229,8 @@ def _check_anchor_weights(module: Any, anchors: str) -> None:
 
 
 def _check_embeddings(student: Any, teacher: Any) -> None:
-    checks.real("student", student)
-    checks.real("teacher", teacher)
+    checks.require_tensor("student", student)
+    checks.require_tensor("teacher", teacher)
     if student.ndim != 2 or teacher.ndim != 2 or len(student) != len(teacher) or not len(student):
         raise ValueError(
             f"student (B, D) and teacher (B, D') need one row per sample, and at least one, got {tuple(student.shape)} "
@@ -250,11 +252,11 @@ def _anchored(
     """(B, k) similarities of both networks to the same anchors, and these."""
     if anchors == "paper" and not shift:  # the teacher's full matrix is not needed
         unit, _ = _unit_rows(_float(teacher))
-        index = paper_of_rows(unit, k)
+        index = select_paper_from_rows(unit, k)
         reference = unit @ unit[index].T
     else:
         similarity = cosine_similarity_matrix(teacher)
-        index = anchors_of(similarity, k, anchors, labels, generator)
+        index = select_anchors_unchecked(similarity, k, anchors, labels, generator)
         reference = similarity - similarity.min() if shift else similarity
         reference = reference[:, index] if index.ndim == 1 else reference.gather(1, index)
     if index.ndim == 1 and not shift:  # nor the student's
@@ -271,14 +273,14 @@ def _weighted(s: Tensor, t: Tensor, teacher: Tensor, index: Tensor, module: nn.M
     if index.ndim != 1:
         raise ValueError("anchor_weights need one set of anchors for the batch, not one per row")
     unit, _ = _unit_rows(_float(teacher))
-    weights = checks.real("what anchor_weights returns", module(unit[index]))
+    weights = checks.require_tensor("what anchor_weights returns", module(unit[index]))
     if weights.shape != index.shape:
         raise ValueError(
             f"anchor_weights must return one weight per anchor {tuple(index.shape)}, got {tuple(weights.shape)}"
         )
     wrong = ~((weights >= 0) & (weights < float("inf")))
     if wrong.any().item():
-        place = checks.first(wrong)
+        place = checks.find_first(wrong)
         raise ValueError(
             f"anchor_weights must return finite weights of at least 0, got {weights[place].item():g} at {place}"
         )
@@ -305,6 +307,6 @@ def _offset(alignment: Alignment | None, amount: float, labels: Tensor | None, l
         return like.new_full((len(like), len(like)), amount).fill_diagonal_(0.0)
     if labels is None:
         raise ValueError("alignment='label' needs labels")
-    labels = checks.labels(labels, len(like)).to(like.device)
+    labels = checks.require_labels(labels, len(like)).to(like.device)
     same = (labels.unsqueeze(0) == labels.unsqueeze(1)) & (labels >= 0)
     return (~same).to(like).fill_diagonal_(0.0) * amount

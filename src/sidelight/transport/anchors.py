@@ -23,47 +23,49 @@ ROUNDS = 30  # of k-medoids; a batch needs two to six
 Selector = Callable[[Tensor, int, Tensor | None, torch.Generator | None], Tensor]
 
 
-def paper(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
+def select_paper(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
     """(k,): the columns with the smallest mean teacher similarity, self-similarity excluded, ascending."""
-    return _mean_of_others(similarity).topk(k, largest=False).indices
+    return _mean_similarity(similarity).topk(k, largest=False).indices
 
 
-def released(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
+def select_released(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
     """(B, k): per row the k smallest teacher similarities, ascending (the code released with the paper)."""
     if similarity.device.type == "cpu":  # several times faster than topk at the size of a batch
         return torch.from_numpy(np.argsort(similarity.numpy(), axis=1)[:, :k].copy())
     return similarity.topk(k, dim=1, largest=False, sorted=True).indices
 
 
-def random(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
+def select_random(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
     """(k,): k columns at random without replacement."""
     device = generator.device if generator is not None else similarity.device
     return torch.randperm(similarity.shape[0], generator=generator, device=device)[:k].to(similarity.device)
 
 
-def farthest_point(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
+def select_farthest_point(
+    similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None
+) -> Tensor:
     """(k,): start at the least similar column, then always the column least similar to its nearest chosen one.
 
     Each choice needs those before it: a loop of k − 1 turns over vectors of length B.
     """
-    chosen = [_mean_of_others(similarity).argmin()]
-    nearest = similarity[chosen[0]].clone()
+    fill = [_mean_similarity(similarity).argmin()]
+    nearest = similarity[fill[0]].clone()
     for _ in range(k - 1):
-        nearest[chosen[-1]] = float("inf")
-        chosen.append(nearest.argmin())
-        nearest = torch.maximum(nearest, similarity[chosen[-1]])
-    return torch.stack(chosen)
+        nearest[fill[-1]] = float("inf")
+        fill.append(nearest.argmin())
+        nearest = torch.maximum(nearest, similarity[fill[-1]])
+    return torch.stack(fill)
 
 
-def k_medoids(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
+def select_k_medoids(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
     """(k,): the centres of k clusters by cosine distance, from the farthest points on (Park and Jun 2009).
 
     Rounds of two steps until nothing changes: each sample joins its nearest medoid; the member with the smallest total
-    distance to its cluster becomes the medoid. Before the rounds (at most `ROUNDS`) comes the loop of `farthest_point`
+    distance to its cluster becomes the medoid. Before the rounds (at most `ROUNDS`) comes `select_farthest_point`
     over the k anchors.
     """
     distance = 1.0 - similarity
-    medoids = farthest_point(similarity, k, labels, generator)
+    medoids = select_farthest_point(similarity, k, labels, generator)
     for _ in range(ROUNDS):
         cluster = distance[:, medoids].argmin(1)
         cluster[medoids] = torch.arange(k, device=cluster.device)  # also where other rows are the same
@@ -75,15 +77,17 @@ def k_medoids(similarity: Tensor, k: int, labels: Tensor | None, generator: torc
     return medoids
 
 
-def class_balanced(similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
+def select_class_balanced(
+    similarity: Tensor, k: int, labels: Tensor | None, generator: torch.Generator | None
+) -> Tensor:
     """(k,): the ``paper`` order within each class, classes taking turns (needs ``labels`` (B,)).
 
     Rows of -1 have no class to balance: they come last, in the ``paper`` order.
     """
     if labels is None:
         raise ValueError("anchors='class_balanced' needs labels")
-    labels = checks.labels(labels, len(similarity))
-    order = _mean_of_others(similarity).argsort()
+    labels = checks.require_labels(labels, len(similarity))
+    order = _mean_similarity(similarity).argsort()
     classes = labels.to(similarity.device)[order]
     same = classes.unsqueeze(0) == classes.unsqueeze(1)
     turn = same.tril(-1).sum(1)  # how many of its class come before
@@ -92,12 +96,12 @@ def class_balanced(similarity: Tensor, k: int, labels: Tensor | None, generator:
 
 
 ANCHORS: dict[str, Selector] = {
-    "paper": paper,
-    "released": released,
-    "random": random,
-    "farthest_point": farthest_point,
-    "k_medoids": k_medoids,
-    "class_balanced": class_balanced,
+    "paper": select_paper,
+    "released": select_released,
+    "random": select_random,
+    "farthest_point": select_farthest_point,
+    "k_medoids": select_k_medoids,
+    "class_balanced": select_class_balanced,
 }
 
 _already_warned = False
@@ -115,30 +119,30 @@ def select_anchors(
 
     ``k`` above B becomes B (said once). Raises ValueError for a similarity that is not square or holds NaN.
     """
-    checks.choice("anchors", anchors, ANCHORS)
-    shape = tuple(checks.real("similarity", similarity).shape)
+    checks.require_choice("anchors", anchors, ANCHORS)
+    shape = tuple(checks.require_tensor("similarity", similarity).shape)
     if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
         raise ValueError(f"similarity must be (B, B) between B >= 1 rows, got {shape}")
     with torch.no_grad():
         similarity = similarity.detach()
         if similarity.dtype not in (torch.float32, torch.float64):
             similarity = similarity.float()
-        checks.finite("similarity", similarity)
-        return anchors_of(similarity, k, anchors, labels, generator)
+        checks.require_finite("similarity", similarity)
+        return select_anchors_unchecked(similarity, k, anchors, labels, generator)
 
 
-def anchors_of(
+def select_anchors_unchecked(
     similarity: Tensor, k: int, anchors: str, labels: Tensor | None, generator: torch.Generator | None
 ) -> Tensor:
     """:func:`select_anchors` of a similarity that is known to be right."""
     with torch.no_grad():
-        return ANCHORS[anchors](similarity.detach(), _reduced(k, len(similarity)), labels, generator)
+        return ANCHORS[anchors](similarity.detach(), _limit_k(k, len(similarity)), labels, generator)
 
 
-def paper_of_rows(unit: Tensor, k: int) -> Tensor:
+def select_paper_from_rows(unit: Tensor, k: int) -> Tensor:
     """The ``paper`` anchors of rows (B, D) of norm 1, without forming their similarity matrix."""
     mean = unit @ unit.sum(0) - unit.square().sum(1)
-    return mean.topk(_reduced(k, unit.shape[0]), largest=False).indices
+    return mean.topk(_limit_k(k, unit.shape[0]), largest=False).indices
 
 
 class LearnedWeights(nn.Module):
@@ -151,8 +155,8 @@ class LearnedWeights(nn.Module):
 
     def __init__(self, dim: int, temperature: float = 1.0) -> None:
         super().__init__()
-        checks.whole("dim", dim)
-        checks.positive("temperature", temperature)
+        checks.require_whole("dim", dim)
+        checks.require_positive("temperature", temperature)
         self.score = nn.Parameter(torch.zeros(dim))
         self.temperature = temperature
 
@@ -162,12 +166,12 @@ class LearnedWeights(nn.Module):
                 f"LearnedWeights({len(self.score)}) needs anchors (k, {len(self.score)}), got {tuple(anchors.shape)}: "
                 "dim is the number of dimensions of the teacher's embeddings"
             )
-        score: Tensor = _Reversed.apply(self.score)  # type: ignore[no-untyped-call]
+        score: Tensor = _ReverseGradient.apply(self.score)  # type: ignore[no-untyped-call]
         weights = torch.softmax(anchors @ score.to(anchors.dtype) / self.temperature, 0)
         return weights * anchors.shape[0]
 
 
-class _Reversed(Function):
+class _ReverseGradient(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         return x.view_as(x)
@@ -177,10 +181,10 @@ class _Reversed(Function):
         return -grad
 
 
-def _reduced(k: int, size: int) -> int:
+def _limit_k(k: int, size: int) -> int:
     """``k``, at most the batch."""
     global _already_warned
-    checks.whole("k", k)
+    checks.require_whole("k", k)
     if k > size and not _already_warned:
         _already_warned = True
         said = f"k={k} anchors asked of a batch of {size}: using all {size}. (Said once.)"
@@ -188,5 +192,5 @@ def _reduced(k: int, size: int) -> int:
     return min(k, size)
 
 
-def _mean_of_others(similarity: Tensor) -> Tensor:
+def _mean_similarity(similarity: Tensor) -> Tensor:
     return similarity.sum(0) - similarity.diagonal()

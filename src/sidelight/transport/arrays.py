@@ -27,7 +27,7 @@ def suits_numpy(size: int, place: Tensor) -> bool:
     return place.device.type == "cpu" and (size <= SMALL or torch.get_num_threads() == 1)
 
 
-def namespace(array: Array) -> Any:
+def array_namespace(array: Array) -> Any:
     """``torch`` or ``numpy``: their ``exp``, ``log``, ``abs``, ``multiply``, ``divide`` and ``clip`` agree."""
     return torch if isinstance(array, Tensor) else np
 
@@ -37,7 +37,7 @@ def tensor(array: Array) -> Tensor:
     return array if isinstance(array, Tensor) else torch.from_numpy(array)
 
 
-def alike(other: Tensor, array: Array) -> Array:
+def convert_like(other: Tensor, array: Array) -> Array:
     """``other`` as the same kind and type of array."""
     return other.to(array) if isinstance(array, Tensor) else other.numpy().astype(array.dtype, copy=False)
 
@@ -63,7 +63,7 @@ def empty(shape: tuple[int, ...], array: Array) -> Array:
     return array.new_empty(shape)
 
 
-def double(array: Array) -> Array:
+def to_double(array: Array) -> Array:
     return array.double() if isinstance(array, Tensor) else array.astype(np.float64)
 
 
@@ -71,14 +71,14 @@ def is_double(array: Array) -> bool:
     return bool(array.dtype in (torch.float64, np.float64)) if isinstance(array, Tensor) else array.itemsize == 8
 
 
-def variant(thing: Any, **changes: Any) -> Any:
+def copy_with(thing: Any, **changes: Any) -> Any:
     """A shallow copy with some attributes changed; ``copy.copy`` takes several times longer."""
     other = object.__new__(type(thing))
     other.__dict__.update(thing.__dict__, **changes)
     return other
 
 
-def wide(vector: Array, count: int) -> Array:
+def expand_batch(vector: Array, count: int) -> Array:
     """One vector for each problem of a stack, without copies."""
     if vector.ndim == 2:
         return vector
@@ -96,38 +96,38 @@ def soft_maximum(exponents: Tensor) -> Tensor:
     return exponents.sub_(top).clamp_min_(LOWEST).exp_().sum(-1).log_().add_(top.squeeze(-1))
 
 
-def l1(vector: Array) -> float:
+def l1_norm(vector: Array) -> float:
     return float(abs(vector).sum())
 
 
-def total(vector: Array) -> Array:
+def sum_last(vector: Array) -> Array:
     """The sum as a float, or one for each row of a stack."""
     return float(vector.sum()) if vector.ndim == 1 else vector.sum(-1)
 
 
-def inner(one: Array, two: Array) -> Array:
+def inner_product(one: Array, two: Array) -> Array:
     """The inner product as a float, or one for each row of a stack."""
     return float(one @ two) if two.ndim == 1 else (one * two).sum(-1)
 
 
-def extent(vector: Array) -> tuple[Array, Array]:
+def min_max(vector: Array) -> tuple[Array, Array]:
     """The smallest and the largest entry, or those of each row of a stack."""
     if isinstance(vector, Tensor):
         return vector.amin(-1), vector.amax(-1)
     return vector.min(-1), vector.max(-1)
 
 
-def times(matrix: Array, z: Array) -> Array:
+def matmul_thin(matrix: Array, z: Array) -> Array:
     """``matrix @ z`` for a few columns; torch's BLAS is several times faster with few long rows."""
     return (z.mT.contiguous() @ matrix.mT).mT if isinstance(z, Tensor) else matrix @ z
 
 
-def on(matrix: Array, vector: Array) -> Array:
+def matvec(matrix: Array, vector: Array) -> Array:
     """``matrix @ vector`` for (..., n, m) and (..., m)."""
     return matrix @ vector if matrix.ndim == 2 else (matrix @ vector[..., None])[..., 0]
 
 
-def blocks(matrix: Array) -> list[slice]:
+def row_blocks(matrix: Array) -> list[slice]:
     """Rows to visit together so that they stay in the cache; a stack is visited whole."""
     if matrix.ndim > 2:
         return [slice(None)]

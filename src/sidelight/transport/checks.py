@@ -14,34 +14,34 @@ from torch.autograd import forward_ad
 CHOICES = {"path": ("auto", "dense", "online"), "on_failure": ("warn", "raise", "ignore")}
 
 
-def settings(tolerance: Any, max_iterations: Any, **choices: Any) -> None:
+def require_settings(tolerance: Any, max_iterations: Any, **choices: Any) -> None:
     """Refuse numbers out of range, and names that do not exist."""
-    positive("tolerance", tolerance)
-    positive("max_iterations", max_iterations)
+    require_positive("tolerance", tolerance)
+    require_positive("max_iterations", max_iterations)
     for name, value in choices.items():
-        choice(name, value, CHOICES[name])
+        require_choice(name, value, CHOICES[name])
 
 
-def choice(name: str, value: Any, names: Iterable[str]) -> None:
+def require_choice(name: str, value: Any, names: Iterable[str]) -> None:
     """Refuse what is none of ``names``."""
     if not isinstance(value, str) or value not in names:
         raise ValueError(f"unknown {name} {value!r}: expected one of {', '.join(map(repr, names))}")
 
 
-def positive(name: str, value: Any, or_zero: bool = False) -> None:
+def require_positive(name: str, value: Any, or_zero: bool = False) -> None:
     """Refuse what is no finite number above 0 (or 0)."""
     number = isinstance(value, float | int | Real) and not isinstance(value, bool)
     if not number or not (0 < float(value) < float("inf") or (or_zero and value == 0)):
         raise ValueError(f"{name} must be {'0 or ' * or_zero}a positive number, got {value!r}")
 
 
-def whole(name: str, value: Any) -> None:
+def require_whole(name: str, value: Any) -> None:
     """Refuse what is no whole number of at least 1."""
     if not isinstance(value, int | Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
-def real(name: str, value: Any) -> Tensor:
+def require_tensor(name: str, value: Any) -> Tensor:
     """``value``, which is to be a dense tensor of real numbers."""
     if not isinstance(value, Tensor):
         hint = ": torch.as_tensor makes one" if hasattr(value, "__len__") and not isinstance(value, str) else ""
@@ -61,22 +61,22 @@ def real(name: str, value: Any) -> Tensor:
     return value
 
 
-def finite(name: str, tensor: Tensor) -> None:
+def require_finite(name: str, tensor: Tensor) -> None:
     """Refuse NaN and infinity, and say where the first stands. A sum, in one pass, tells where there are none."""
     with torch.no_grad():
         if math.isfinite(tensor.float().sum().item()):
             return
-        if place := first(~tensor.isfinite()):
+        if place := find_first(~tensor.isfinite()):
             raise ValueError(f"{name} holds NaN or infinity, first at {place}")
 
 
-def first(wrong: Tensor) -> tuple[int, ...]:
+def find_first(wrong: Tensor) -> tuple[int, ...]:
     """Where the first of the values that are ``wrong`` stands; () where none is."""
     places = wrong.nonzero()
     return tuple(places[0].tolist()) if len(places) else ()
 
 
-def masses(name: str, weight: Tensor) -> None:
+def require_masses(name: str, weight: Tensor) -> None:
     """Refuse masses (..., n) that are negative, not finite, or of no finite sum above 0."""
     total = weight.sum(-1)
     bad = ~((total > 0) & (total < float("inf")))
@@ -84,9 +84,9 @@ def masses(name: str, weight: Tensor) -> None:
         return
     wrong = ~(weight >= 0) | weight.isinf()
     if wrong.any().item():
-        place = first(wrong)
+        place = find_first(wrong)
         raise ValueError(f"{name} must be finite and non-negative, got {weight[place].item():g} at {place}")
-    place = first(bad)
+    place = find_first(bad)
     where = f" in problem {place}" if place else ""
     raise ValueError(
         f"{name} must have a positive sum in the range of {weight.dtype}, got {total[place].item():g}{where}: leave "
@@ -94,16 +94,16 @@ def masses(name: str, weight: Tensor) -> None:
     )
 
 
-def labels(value: Any, rows: int) -> Tensor:
+def require_labels(value: Any, rows: int) -> Tensor:
     """A class code for each of ``rows`` rows."""
-    if tuple(real("labels", value).shape) != (rows,):
+    if tuple(require_tensor("labels", value).shape) != (rows,):
         raise ValueError(f"labels need one class code per row ({rows},), got {tuple(value.shape)}")
     return value  # type: ignore[no-any-return]
 
 
-def clouds(x: Any, y: Any) -> None:
+def require_clouds(x: Any, y: Any) -> None:
     """Refuse clouds that have no cost between them."""
-    one, two = real("x", x).shape, real("y", y).shape
+    one, two = require_tensor("x", x).shape, require_tensor("y", y).shape
     if x.ndim < 2 or y.ndim < 2 or one[-1] != two[-1] or one[:-2] != two[:-2]:
         shared = x.ndim > y.ndim == 2 and one[-1] == two[-1]
         hint = f"; one y for all problems is y.expand({', '.join(map(str, (*one[:-2], *two)))})" if shared else ""
@@ -118,9 +118,9 @@ def clouds(x: Any, y: Any) -> None:
         raise ValueError(f"x is on {x.device} and y on {y.device}: move one of them with .to")
 
 
-def shaped(name: str, value: Any, shape: Sequence[int], last: int = 0) -> Tensor:
+def require_shape(name: str, value: Any, shape: Sequence[int], last: int = 0) -> Tensor:
     """``value``, a tensor that is ``shape`` or can be expanded to it, its ``last`` dimensions as they are."""
-    tensor = real(name, value)
+    tensor = require_tensor(name, value)
     own = tensor.shape
     fits = len(own) <= len(shape) and all(s in (1, t) for s, t in zip(reversed(own), reversed(shape)))
     if not fits or (last and tuple(own[-last:]) != tuple(shape[-last:])):
@@ -128,27 +128,27 @@ def shaped(name: str, value: Any, shape: Sequence[int], last: int = 0) -> Tensor
     return tensor
 
 
-def start(potentials: Any, shapes: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def require_potentials(potentials: Any, shapes: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """The potentials of an earlier result, one for each side."""
     if not isinstance(potentials, tuple | list) or len(potentials) != 2:
         raise TypeError(f"potentials is a pair of tensors, got {type(potentials).__name__}: pass result.potentials")
     for name, z, shape in zip(("potentials[0]", "potentials[1]"), potentials, shapes):
-        if tuple(real(name, z).shape) != tuple(shape):
+        if tuple(require_tensor(name, z).shape) != tuple(shape):
             raise ValueError(f"{name} has shape {tuple(z.shape)}; for these problems it is {tuple(shape)}")
         if not z.isfinite().all().item():
             raise ValueError(f"{name} holds NaN or infinity: start without potentials")
     return potentials[0], potentials[1]
 
 
-def triple(name: str, given: Any) -> tuple[Tensor, Tensor, Tensor]:
+def require_triple(name: str, given: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Three tensors: x-y, x-x, y-y."""
     if len(given) != 3:
         raise ValueError(f"{name} of a divergence is a triple of tensors (x-y, x-x, y-y), got {len(given)}")
-    one, two, three = (real(f"{name}[{i}]", z) for i, z in enumerate(given))
+    one, two, three = (require_tensor(f"{name}[{i}]", z) for i, z in enumerate(given))
     return one, two, three
 
 
-def symmetric(name: str, cost: Tensor) -> None:
+def require_symmetric(name: str, cost: Tensor) -> None:
     """Refuse a cost of one side with itself that is not symmetric; three rows tell."""
     if cost.ndim < 2 or cost.shape[-1] != cost.shape[-2]:
         return  # another shape is refused where it is used
@@ -159,14 +159,14 @@ def symmetric(name: str, cost: Tensor) -> None:
                 raise ValueError(f"{name}, of a side with itself, must be symmetric: row and column {i} differ")
 
 
-def culprit(**tensors: Tensor | None) -> str:
+def describe_non_finite(**tensors: Tensor | None) -> str:
     """The sentence for a cost that is not finite."""
     given = {name: tensor.detach() for name, tensor in tensors.items() if tensor is not None}
     for name, tensor in sorted(given.items(), key=lambda item: item[0] != "offset"):  # which a cost may contain
         wrong = ~tensor.isfinite()
         if wrong.any().item():
             hint = "" if name in ("x", "y") else "; a large finite cost forbids a pair"
-            return f"{name} holds NaN or infinity, first at {first(wrong)}{hint}"
+            return f"{name} holds NaN or infinity, first at {find_first(wrong)}{hint}"
     if not given:
         return "the cost holds NaN or infinity"
     largest = max(tensor.abs().max().item() for tensor in given.values())

@@ -63,12 +63,12 @@ def cost_matrix(x: Tensor, y: Tensor, cost: Cost = "sqeuclidean/2") -> Tensor:
     """
     if isinstance(cost, Tensor):
         raise ValueError("a given cost matrix takes the place of the points: call sinkhorn(cost=matrix)")
-    checks.clouds(x, y)
+    checks.require_clouds(x, y)
     if x.dtype != y.dtype or x.dtype not in (torch.float32, torch.float64):
         kind = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
         x, y = x.to(kind), y.to(kind)
     if callable(cost):
-        return _checked(cost(x, y), x, y)
+        return _check_result(cost(x, y), x, y)
     if cost in SQUARED:
         result: Tensor = _SquaredDistances.apply(x, y, SQUARED[cost])  # type: ignore[no-untyped-call]
         return result
@@ -82,10 +82,10 @@ def cost_matrix(x: Tensor, y: Tensor, cost: Cost = "sqeuclidean/2") -> Tensor:
     raise ValueError(f"unknown cost {cost!r}: expected one of {', '.join(map(repr, NAMES))}, a matrix or a function")
 
 
-def _checked(costs: Any, x: Tensor, y: Tensor) -> Tensor:
+def _check_result(costs: Any, x: Tensor, y: Tensor) -> Tensor:
     """What a cost function made of two clouds, at least in their precision."""
     expected = (*x.shape[:-1], y.shape[-2])
-    made = checks.real("what the cost function returns", costs)
+    made = checks.require_tensor("what the cost function returns", costs)
     if tuple(made.shape) != expected:
         raise ValueError(
             f"the cost function must return {expected} for x {tuple(x.shape)} and y {tuple(y.shape)}, got "
@@ -124,11 +124,11 @@ def distances(x: Tensor, y: Tensor) -> Tensor:
         squared = squared_distances(x, y)
         near = squared <= NEAR * size
         if near.count_nonzero().item() <= 0.25 * near.numel():
-            return _mended(squared.sqrt_(), near, x, y)
+            return _recompute_near(squared.sqrt_(), near, x, y)
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _mended(distance: Tensor, near: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def _recompute_near(distance: Tensor, near: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """``distance`` with those of the pairs ``near`` computed anew, from the differences of their coordinates."""
     n, m = distance.shape[-2:]
     flat, x, y = distance.view(-1), x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
@@ -152,7 +152,7 @@ def resolve_epsilon(epsilon: float | str, mean_cost: Callable[[], float], kind: 
     """
     smallest, largest = 10.0 * torch.finfo(kind).tiny, 0.1 * torch.finfo(kind).max
     if isinstance(epsilon, str):
-        ratio = _ratio(epsilon)
+        ratio = _parse_ratio(epsilon)
         mean = mean_cost()
         if mean < 0:
             raise ValueError(
@@ -163,7 +163,7 @@ def resolve_epsilon(epsilon: float | str, mean_cost: Callable[[], float], kind: 
         if value < smallest:
             return 1.0
     else:
-        value = _number(epsilon)
+        value = _parse_number(epsilon)
     if not smallest <= value <= largest:
         name = str(kind).removeprefix("torch.")
         raise ValueError(
@@ -176,12 +176,12 @@ def resolve_epsilon(epsilon: float | str, mean_cost: Callable[[], float], kind: 
 def check_epsilon(epsilon: float | str) -> None:
     """Refuse what no cost can make an epsilon of."""
     if isinstance(epsilon, str):
-        _ratio(epsilon)
+        _parse_ratio(epsilon)
     else:
-        _number(epsilon)
+        _parse_number(epsilon)
 
 
-def _ratio(epsilon: str) -> float:
+def _parse_ratio(epsilon: str) -> float:
     prefix, _, number = epsilon.partition(":")
     try:
         ratio = float(number)
@@ -189,20 +189,20 @@ def _ratio(epsilon: str) -> float:
         ratio = None
     if prefix != "relative" or ratio is None:
         raise ValueError(f"epsilon is a positive number or 'relative:<number>', e.g. 'relative:0.05', got {epsilon!r}")
-    return _positive(epsilon, ratio)
+    return _require_positive(epsilon, ratio)
 
 
-def _number(epsilon: Any) -> float:
+def _parse_number(epsilon: Any) -> float:
     try:
         if isinstance(epsilon, bool):
             raise TypeError
         value = float(epsilon)
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"epsilon is a positive number or 'relative:<number>', got {type(epsilon).__name__}") from None
-    return _positive(epsilon, value)
+    return _require_positive(epsilon, value)
 
 
-def _positive(epsilon: Any, value: float) -> float:
+def _require_positive(epsilon: Any, value: float) -> float:
     if not 0 < value < float("inf"):
         raise ValueError(f"epsilon must be positive and finite, got {epsilon!r} (value {value})")
     return value

@@ -18,23 +18,23 @@ from sidelight.transport.arrays import (
     HIGHEST,
     LOWEST,
     Array,
-    alike,
-    blocks,
-    double,
+    array_namespace,
+    convert_like,
     empty,
-    extent,
-    inner,
+    inner_product,
     is_double,
-    l1,
-    namespace,
-    on,
+    l1_norm,
+    matvec,
+    min_max,
+    row_blocks,
     soft_maximum,
+    to_double,
 )
 from sidelight.transport.newton import Newton
-from sidelight.transport.points import Matrix, Points
-from sidelight.transport.solution import Solution
+from sidelight.transport.points import MatrixCost, PointCost
+from sidelight.transport.solution import DenseSolution
 
-Ground = Matrix | Points
+GroundCost = MatrixCost | PointCost
 
 START = 1 / 30  # first epsilon, relative to the largest cost
 ANNEALING = 4.0  # about the ratio of consecutive epsilons on the way down
@@ -53,41 +53,41 @@ class Scaling:
     """
 
     def __init__(
-        self, cost: Ground, a: Array, b: Array, largest: float, f: Array | None = None, g: Array | None = None
+        self, cost: GroundCost, a: Array, b: Array, largest: float, f: Array | None = None, g: Array | None = None
     ) -> None:
         self.cost, self.a, self.b, self.largest = cost, a, b, largest
         self.f, self.g = f, g  # None: zero
         self.u, self.v, self.rows = a, b, a
-        self.xp = namespace(a)
+        self.xp = array_namespace(a)
         self.kernel = empty(cost.shape, a)
-        self.blocks = blocks(self.kernel)
+        self.blocks = row_blocks(self.kernel)
         self.change = 0.0 * a  # of log u in the last sweep
         self.epsilon, self.rounding = math.nan, 1e-15 if is_double(a) else 5e-7
         self.clamped = False
 
-    def exponentiate(self, epsilon: float) -> None:
+    def form_kernel(self, epsilon: float) -> None:
         """Form ``K`` from the absorbed potentials, at a new or the same ``epsilon``; in float64 where it must be."""
         self.epsilon = epsilon
-        if not is_double(self.a) and self.blurred():
-            self.widen()
+        if not is_double(self.a) and self.precision_lost():
+            self.convert_to_double()
         self.clamped = self.f is not None or self.largest > -LOWEST * epsilon
         for _, part in self.cost.exponents(self.kernel, epsilon, self.f, self.g):
             if self.clamped:
                 part.clamp_(LOWEST, HIGHEST)
             part.exp_()
 
-    def enter(self, epsilon: float) -> None:
-        """:meth:`exponentiate`, where that is not done."""
+    def ensure_kernel(self, epsilon: float) -> None:
+        """:meth:`form_kernel`, where that is not done."""
         if self.epsilon != epsilon:
-            self.exponentiate(epsilon)
+            self.form_kernel(epsilon)
 
     def absorb(self) -> None:
-        """Move ``u, v`` into the potentials; ``exponentiate`` must follow.
+        """Move ``u, v`` into the potentials; ``form_kernel`` must follow.
 
         Of what the first cost allows, a constant from one side to the other, nothing is kept: it would cost digits.
         """
         f, g = self.potentials()
-        gap = 0.5 * (inner(self.b, g) - inner(self.a, f))
+        gap = 0.5 * (inner_product(self.b, g) - inner_product(self.a, f))
         gap = gap if f.ndim == 1 else gap[:, None]
         self.f, self.g = f + gap, g - gap
         self.u, self.v = self.a, self.b
@@ -135,33 +135,33 @@ class Scaling:
 
     def fit_columns(self) -> None:
         """``v`` such that the columns of the plan have their masses."""
-        self.v = self.b / on(self.kernel.swapaxes(-1, -2), self.u)
+        self.v = self.b / matvec(self.kernel.swapaxes(-1, -2), self.u)
 
     def fit_rows(self) -> Array:
         """``rows = K v``, and what the rows of the plan lack, ``a - P 1``."""
-        self.rows = on(self.kernel, self.v)
+        self.rows = matvec(self.kernel, self.v)
         return self.a - self.u * self.rows
 
-    def faithful(self) -> Array:
+    def clamp_is_exact(self) -> Array:
         """Whether ``P`` is as without clamps; one answer for each problem of a stack.
 
         Where ``u_i v_j`` is at most ``e^30 a_i b_j``, an exponent clamped from below puts ``1e-13 a_i b_j`` in place of
         less; where it is at least ``e^-30 a_i b_j``, one clamped from above would put more than a row or column has.
         Where ``u, v`` have gone further, they may solve another cost.
         """
-        (lowest, highest), (low, high) = extent(self.u / self.a), extent(self.v / self.b)
+        (lowest, highest), (low, high) = min_max(self.u / self.a), min_max(self.v / self.b)
         return (lowest * low > math.exp(-2 * ABSORB)) & (highest * high < math.exp(2 * ABSORB))  # false for NaN
 
-    def blurred(self) -> bool:
+    def precision_lost(self) -> bool:
         """Whether rounding may move the exponents of what is transported, whose cost is about ``f + g``.
 
         Squared distances are formed from the norms of the points, whose rounding stays however close they are.
         """
-        if isinstance(self.cost, Points):
+        if isinstance(self.cost, PointCost):
             size = self.largest
         else:
             size = sum(float(abs(z).max()) for z in (self.f, self.g) if z is not None)
-        return blurred(size, self.epsilon, self.a)
+        return precision_lost(size, self.epsilon, self.a)
 
     def keep_in_range(self) -> None:
         """Absorb ``u, v`` if they have grown, so that products neither overflow nor vanish."""
@@ -173,21 +173,21 @@ class Scaling:
     def refresh(self) -> None:
         """Absorb ``u, v`` and form the kernel anew."""
         self.absorb()
-        self.exponentiate(self.epsilon)
+        self.form_kernel(self.epsilon)
         self.fit_columns()
 
-    def promote(self) -> None:
+    def continue_in_double(self) -> None:
         """Continue in float64."""
         self.absorb()
-        self.widen()
-        self.exponentiate(self.epsilon)
+        self.convert_to_double()
+        self.form_kernel(self.epsilon)
         self.fit_columns()
         self.fit_rows()
 
-    def widen(self) -> None:
-        """Take what is absorbed to float64; ``exponentiate`` must follow."""
-        self.f, self.g = (None if z is None else double(z) for z in (self.f, self.g))
-        self.cost, self.a, self.b = self.cost.double(), double(self.a), double(self.b)
+    def convert_to_double(self) -> None:
+        """Take what is absorbed to float64; ``form_kernel`` must follow."""
+        self.f, self.g = (None if z is None else to_double(z) for z in (self.f, self.g))
+        self.cost, self.a, self.b = self.cost.double(), to_double(self.a), to_double(self.b)
         self.u, self.v = self.a, self.b
         self.kernel = empty(self.cost.shape, self.a)
         self.change, self.rounding = 0.0 * self.a, 1e-15
@@ -195,23 +195,23 @@ class Scaling:
     def plan(self) -> Array:
         return self.u[:, None] * self.kernel * self.v
 
-    def solution(self, error: Array, iterations: int, tolerance: float) -> Solution:
+    def solution(self, error: Array, iterations: int, tolerance: float) -> DenseSolution:
         """What has been reached; ``fit_rows`` came last."""
         marginals, masses = (self.u * self.rows, self.b), (self.a, self.b)
         factors = self.u, self.kernel, self.v
-        return Solution(factors, marginals, masses, self.potentials(), self.epsilon, error, iterations, tolerance)
+        return DenseSolution(factors, marginals, masses, self.potentials(), self.epsilon, error, iterations, tolerance)
 
 
 Iterate = TypeVar("Iterate", bound=Scaling)
 
 
-def blurred(size: float, epsilon: float, array: Array) -> bool:
+def precision_lost(size: float, epsilon: float, array: Array) -> bool:
     """Whether potentials of this size leave too few digits for exponents in the arithmetic of ``array``."""
     return size * (2.2e-16 if is_double(array) else 1.2e-7) > BLUR * epsilon
 
 
 def solve(
-    cost: Ground,
+    cost: GroundCost,
     a: Array,
     b: Array,
     epsilon: float,
@@ -219,44 +219,44 @@ def solve(
     max_iterations: int,
     largest: float,
     potentials: tuple[Tensor, Tensor] | None = None,
-) -> Solution:
+) -> DenseSolution:
     """Transport between positive ``a`` (n,) and ``b`` (m,) of mass 1 at cost (n, m), no autograd inside.
 
     ``largest`` is (a bound on) the maximum of the cost: annealing starts there.
     """
-    scaling, way = begun(Scaling, cost, a, b, epsilon, largest, potentials, max_iterations)
+    scaling, way = initialise(Scaling, cost, a, b, epsilon, largest, potentials, max_iterations)
     newton = Newton(scaling)
     used, later = 0, len(way)
     for stage in way:
         later -= 1  # every later stage takes a sweep
-        scaling.enter(stage)
+        scaling.ensure_kernel(stage)
         asked = STAGE_TOLERANCE if later else tolerance
-        error, spent = reach(scaling, newton, asked, max_iterations - used - later)
+        error, spent = sweep_until(scaling, newton, asked, max_iterations - used - later)
         used += spent
         if later:
             scaling.absorb()
-    while scaling.clamped and not scaling.faithful() and not math.isnan(error):
+    while scaling.clamped and not scaling.clamp_is_exact() and not math.isnan(error):
         scaling.refresh()
-        error = l1(scaling.fit_rows())
-        good = bool(scaling.faithful())
+        error = l1_norm(scaling.fit_rows())
+        good = bool(scaling.clamp_is_exact())
         if used >= max_iterations:
             error = error if good else math.inf
             break
         if not (good and error <= tolerance):
-            error, spent = reach(scaling, newton, tolerance, max_iterations - used)
+            error, spent = sweep_until(scaling, newton, tolerance, max_iterations - used)
             used += spent
-    if scaling.clamped and is_double(scaling.a) and scaling.blurred():  # no arithmetic tells
+    if scaling.clamped and is_double(scaling.a) and scaling.precision_lost():  # no arithmetic tells
         error = math.inf
     if math.isnan(error) and not is_double(a) and used < max_iterations:  # out of the range of float32
-        again = solve(cost.double(), double(a), double(b), epsilon, tolerance, max_iterations - used, largest)
+        again = solve(cost.double(), to_double(a), to_double(b), epsilon, tolerance, max_iterations - used, largest)
         again.iterations += used
         return again
     return scaling.solution(error, used, tolerance)
 
 
-def begun(
+def initialise(
     kind: type[Iterate],
-    cost: Ground,
+    cost: GroundCost,
     a: Array,
     b: Array,
     epsilon: float,
@@ -270,10 +270,10 @@ def begun(
     Of the way no more than ``limit`` stages are left.
     """
     if potentials is not None:
-        warm = kind(cost, a, b, largest, *refit(cost, b, potentials, epsilon))
-        warm.exponentiate(epsilon)
+        warm = kind(cost, a, b, largest, *prepare_start(cost, b, potentials, epsilon))
+        warm.form_kernel(epsilon)
         warm.fit_columns()
-        if warm.faithful().all():
+        if warm.clamp_is_exact().all():
             return warm, [epsilon]
     start = max(epsilon, START * largest)
     stages = round(math.log(start / epsilon) / math.log(ANNEALING))
@@ -281,7 +281,7 @@ def begun(
     return kind(cost, a, b, largest), [*down, epsilon][-max(1, int(limit)) :]
 
 
-def reach(scaling: Scaling, newton: Newton, tolerance: float, limit: int) -> tuple[float, int]:
+def sweep_until(scaling: Scaling, newton: Newton, tolerance: float, limit: int) -> tuple[float, int]:
     """Sweep, with Newton steps wherever sweeps converge too slowly, until the row error is at most ``tolerance``."""
     slowest, length, momentum = 0.0, 1.0, 0.0  # the squared second singular value of the plan as far as it has shown
     last, best, pace, used, steady, idle = math.inf, math.inf, 0.0, 0, 0, 0
@@ -299,25 +299,25 @@ def reach(scaling: Scaling, newton: Newton, tolerance: float, limit: int) -> tup
                 seen = 1.0 - (1.0 + momentum - rate - momentum / rate) / length
                 if seen > slowest:  # at first the fast modes hide how slow the slowest is
                     slowest, steady = min(seen if slowest else math.sqrt(seen), 0.999), 1
-                    length, momentum = relaxation(slowest)
+                    length, momentum = compute_relaxation(slowest)
         # what a slow mode still owes to potentials and gradient is the error over (1 - slowest)
         enough = max(tolerance * min(CAUTION, max(0.1, 1.5 * (1.0 - slowest))), min(tolerance, scaling.rounding))
         over = used >= limit or math.isnan(error)
         if over or error * rate <= enough or (idle >= 4 and error <= tolerance):
-            error = l1(scaling.fit_rows())
+            error = l1_norm(scaling.fit_rows())
             if over or error <= enough or (idle >= 4 and error <= tolerance):
                 return error, used
         if idle >= IDLE:  # rounding, or plans too sharp to tell: more digits, and exact steps
-            newton.insist()
+            newton.require_exact_steps()
             last, best, idle = math.inf, math.inf, 0
         left = limit - used - 1  # a sweep follows
         if left >= 2 and (pace >= 1.0 or pace**PATIENCE * error > enough):
             residual = scaling.fit_rows()
-            used += newton.step(residual, l1(residual), enough, left)
+            used += newton.step(residual, l1_norm(residual), enough, left)
             last, best, steady, idle = math.inf, math.inf, 0, 0
 
 
-def relaxation(slowest: Array) -> tuple[Array, Array]:
+def compute_relaxation(slowest: Array) -> tuple[Array, Array]:
     """Length and momentum that turn an error factor of ``slowest`` a sweep into the square root of the momentum.
 
     The heavy ball of Polyak (1964) for a linear iteration with eigenvalues in [0, slowest].
@@ -327,16 +327,16 @@ def relaxation(slowest: Array) -> tuple[Array, Array]:
     return (1.0 + pace) ** 2, pace * pace
 
 
-def refit(cost: Ground, b: Array, potentials: tuple[Tensor, Tensor], epsilon: float) -> tuple[Array, Array]:
+def prepare_start(cost: GroundCost, b: Array, potentials: tuple[Tensor, Tensor], epsilon: float) -> tuple[Array, Array]:
     """Potentials from elsewhere, the first replaced by its exact update so that no exponent can overflow."""
-    g = alike(potentials[1].detach(), b)
-    shift = inner(b, g)  # a constant, of no effect but for rounding where it is large
+    g = convert_like(potentials[1].detach(), b)
+    shift = inner_product(b, g)  # a constant, of no effect but for rounding where it is large
     g = g - (shift if g.ndim == 1 else shift[:, None])
     return soft_minimum(cost, b, g, epsilon), g
 
 
-def soft_minimum(cost: Ground, b: Array, g: Array, epsilon: float) -> Array:
+def soft_minimum(cost: GroundCost, b: Array, g: Array, epsilon: float) -> Array:
     """``f_i = -epsilon log sum_j b_j exp((g_j - C_ij) / epsilon)``, which makes the rows exact."""
-    weighted = g + namespace(b).log(b) * epsilon
+    weighted = g + array_namespace(b).log(b) * epsilon
     parts = cost.exponents(empty(cost.shape, b), epsilon, g=weighted)
-    return alike(torch.cat([soft_maximum(part) for _, part in parts]).mul_(-epsilon), b)
+    return convert_like(torch.cat([soft_maximum(part) for _, part in parts]).mul_(-epsilon), b)

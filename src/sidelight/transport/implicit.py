@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from sidelight.transport.double_backward import refuse_double_backward
 from sidelight.transport.newton import solve_laplacian
-from sidelight.transport.once import once
 
 
 class _Implicit(Function):
@@ -30,7 +30,9 @@ class _Implicit(Function):
         return plan.clone(), f.clone(), g.clone()
 
     @staticmethod
-    @once("of a transport the objective is differentiable twice; its plan, cost and potentials are once, not again")
+    @refuse_double_backward(
+        "of a transport the objective is differentiable twice; its plan, cost and potentials are once, not again"
+    )
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         if all(z is None for z in grads):  # of the objective's gradient
             return (None,) * 7

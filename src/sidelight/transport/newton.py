@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sidelight.transport.arrays import Array, double, is_double, tensor
+from sidelight.transport.arrays import Array, is_double, tensor, to_double
 
 if TYPE_CHECKING:
     from sidelight.transport.dense import Scaling
 
 DIRECT_LIMIT = 2048  # largest n for which a Cholesky factor is formed
-MANY = 12  # steps without arriving that tell of rounding
-LONGEST = 40.0  # largest change of log u in one step
+STALL_STEPS = 12  # steps without arriving that tell of rounding
+MAX_STEP = 40.0  # largest change of log u in one step
 
 
 class Newton:
@@ -37,25 +37,25 @@ class Newton:
     def step(self, residual: Array, error: float, tolerance: float, limit: float) -> int:
         """Move uphill along the Newton direction; return the pairs of products used, at most ``limit`` >= 2."""
         self.steps += 1
-        if self.steps == MANY:
-            self.insist()
+        if self.steps == STALL_STEPS:
+            self.require_exact_steps()
             residual = self.scaling.fit_rows()  # in float64 too
         if self.direct:
-            used, direction = 1, cholesky_direction(self.scaling)
+            used, direction = 1, compute_cholesky_direction(self.scaling)
         else:
             used, direction = self.conjugate_gradients(error, tolerance, limit - 1)
             if self.direct:  # given up: the next step will be exact
-                self.insist()
+                self.require_exact_steps()
                 return used + 1
-        used += self.climb(direction, residual, limit - used)
+        used += self.line_search(direction, residual, limit - used)
         self.scaling.keep_in_range()
         return used
 
-    def insist(self) -> None:
+    def require_exact_steps(self) -> None:
         """From now on float64 and, where it fits, exact directions."""
         self.direct = self.scaling.a.shape[0] <= DIRECT_LIMIT
         if not is_double(self.scaling.kernel):
-            self.scaling.promote()
+            self.scaling.continue_in_double()
 
     def conjugate_gradients(self, error: float, tolerance: float, limit: float) -> tuple[int, Array]:
         """Solve ``(diag(r) - P diag(1/b) P') d = a - r`` to the accuracy that the step can use.
@@ -89,7 +89,7 @@ class Newton:
         d = d if used > 1 or curvature > 0 else residual
         return used, (d - root * (root @ d)) / root
 
-    def climb(self, direction: Array, residual: Array, limit: float) -> int:
+    def line_search(self, direction: Array, residual: Array, limit: float) -> int:
         """Backtrack from the full (or longest allowed) step until the semi-dual rises enough; return the trials.
 
         Where ``limit`` trials do not find such a step, all stays as it was.
@@ -98,7 +98,7 @@ class Newton:
         spread = float(direction.max()) - float(direction.min())
         if not math.isfinite(spread):
             return 0
-        u, length, trials = s.u, min(1.0, LONGEST / max(spread, 1e-30)), 0
+        u, length, trials = s.u, min(1.0, MAX_STEP / max(spread, 1e-30)), 0
         slope, start = 0.0, 0.0
         if spread > 0.5:  # a shorter step cannot fail
             slope, start = float(residual @ direction), self.semi_dual()
@@ -119,10 +119,10 @@ class Newton:
         return float(s.a @ s.xp.log(s.u)) + float(s.b @ s.xp.log(s.v))
 
 
-def cholesky_direction(s: Scaling) -> Array:
+def compute_cholesky_direction(s: Scaling) -> Array:
     """The exact direction, in float64."""
-    plan = tensor(double(s.plan()))
-    alpha, _ = solve_laplacian(plan, tensor(double(s.a)) - plan.sum(1), torch.zeros_like(plan[0]))
+    plan = tensor(to_double(s.plan()))
+    alpha, _ = solve_laplacian(plan, tensor(to_double(s.a)) - plan.sum(1), torch.zeros_like(plan[0]))
     return alpha.to(s.a.dtype) if isinstance(s.a, Tensor) else alpha.numpy().astype(s.a.dtype)
 
 

@@ -10,15 +10,24 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from sidelight.transport import checks, dense, implicit, online, settle, stacked, symmetric
-from sidelight.transport.arrays import Array, alike, full, is_double, suits_numpy, tensor, variant, wide
+from sidelight.transport import batched, checks, dense, implicit, online, settle, symmetric
+from sidelight.transport.arrays import (
+    Array,
+    convert_like,
+    copy_with,
+    expand_batch,
+    full,
+    is_double,
+    suits_numpy,
+    tensor,
+)
 from sidelight.transport.costs import SQUARED, Cost, cost_matrix
-from sidelight.transport.dense import Ground
-from sidelight.transport.once import once
-from sidelight.transport.points import Matrix, Points
+from sidelight.transport.dense import GroundCost
+from sidelight.transport.double_backward import refuse_double_backward
+from sidelight.transport.points import MatrixCost, PointCost
 from sidelight.transport.result import Transport
-from sidelight.transport.solution import Solution
-from sidelight.transport.support import TINY, Support
+from sidelight.transport.solution import DenseSolution
+from sidelight.transport.zero_mass import TINY, ZeroMass
 
 Path = Literal["auto", "dense", "online"]
 
@@ -36,31 +45,33 @@ class _WithGradients(Function):
         return value.view_as(value)
 
     @staticmethod
-    @once("the transport's gradient is itself differentiable only with second_order=True: pass it to the solver")
+    @refuse_double_backward(
+        "the transport's gradient is itself differentiable only with second_order=True: pass it to the solver"
+    )
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         gradients = ctx.saved_tensors[ctx.count :]
-        scaled = [_scaled(g, grad) for g in gradients] if grad.ndim else [grad * g for g in gradients]
+        scaled = [_scale(g, grad) for g in gradients] if grad.ndim else [grad * g for g in gradients]
         return (None, None, *scaled, *[None] * len(gradients))
 
 
-def as_value(number: Any, like: Tensor) -> Tensor:
+def to_value(number: Any, like: Tensor) -> Tensor:
     """A number, or one for each problem of a stack, as a tensor."""
     return like.new_tensor(number) if isinstance(number, float) else tensor(number).to(like)
 
 
-def _of_sum_1(masses: Array) -> Array:
+def _normalise(masses: Array) -> Array:
     """What float32 has normalised, to the last digit of float64."""
     return masses / masses.sum(-1)[..., None]
 
 
-def _scaled(array: Any, by: Any) -> Any:
+def _scale(array: Any, by: Any) -> Any:
     """``array`` times a number, or each problem of a stack times its own."""
     if isinstance(by, float):
         return array if by == 1.0 else array * by
     return array * by.reshape(-1, *[1] * (array.ndim - 1))
 
 
-def merged(groups: Sequence[tuple[float, Sequence[tuple[Tensor, Tensor]]]]) -> list[tuple[Tensor, Tensor]]:
+def merge_gradients(groups: Sequence[tuple[float, Sequence[tuple[Tensor, Tensor]]]]) -> list[tuple[Tensor, Tensor]]:
     """(input, gradient) pairs of a weighted sum, one per input."""
     total: dict[int, tuple[Tensor, Tensor]] = {}
     for weight, pairs in groups:
@@ -72,7 +83,7 @@ def merged(groups: Sequence[tuple[float, Sequence[tuple[Tensor, Tensor]]]]) -> l
     return list(total.values())
 
 
-def with_gradients(value: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+def attach_gradients(value: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """``value`` with the given (input, gradient) pairs as its backward pass."""
     if not pairs:
         return value
@@ -84,7 +95,7 @@ def with_gradients(value: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> Ten
 class Problem:
     """Transport between ``n`` and ``m`` masses, from clouds ``x``, ``y`` or from a cost matrix.
 
-    With a leading dimension it is a stack of small problems, which :mod:`stacked` solves together.
+    With a leading dimension it is a stack of small problems, which :mod:`batched` solves together.
     """
 
     symmetric = False
@@ -102,7 +113,7 @@ class Problem:
     ) -> None:
         self.x, self.y, self.a, self.b, self.offset, self.second_order = x, y, a, b, offset, second_order
         self.matrix: Tensor | None = None
-        self.points: Points | None = None
+        self.points: PointCost | None = None
         if isinstance(cost, Tensor):
             self.matrix = cost
             self.shape, count = (cost.shape[-2], cost.shape[-1]), cost.shape[:-2].numel()
@@ -113,15 +124,15 @@ class Problem:
         if 0 in self.shape:
             raise ValueError(f"a cost matrix is (n, m) with n, m >= 1; got {self.shape}")
         size = self.shape[0] * self.shape[1]
-        of_points = isinstance(cost, str) and cost in SQUARED and not second_order
-        if path == "online" and not (of_points and offset is None):
+        from_points = isinstance(cost, str) and cost in SQUARED and not second_order
+        if path == "online" and not (from_points and offset is None):
             raise ValueError("the online path serves clouds under a squared Euclidean cost, to first order")
-        self.online = path == "online" or (path == "auto" and of_points and offset is None and size > LARGE)
-        if of_points:
+        self.online = path == "online" or (path == "auto" and from_points and offset is None and size > LARGE)
+        if from_points:
             assert x is not None
             assert y is not None
             in_numpy = not self.online and suits_numpy(size * count, x)
-            self.points = Points(x, y, SQUARED[cost], in_numpy)  # type: ignore[index]
+            self.points = PointCost(x, y, SQUARED[cost], in_numpy)  # type: ignore[index]
         elif self.matrix is None:
             assert x is not None
             assert y is not None
@@ -129,7 +140,7 @@ class Problem:
         if self.matrix is not None and offset is not None:
             self.matrix = self.matrix + offset.detach().to(self.matrix)
 
-    def alone(self, side: int, cost: Cost, offset: Tensor | None) -> Problem:
+    def self_problem(self, side: int, cost: Cost, offset: Tensor | None) -> Problem:
         """The transport of one side onto itself."""
         own, mass, n = (self.y, self.b, self.shape[1]) if side else (self.x, self.a, self.shape[0])
         if self.points is None:
@@ -137,8 +148,8 @@ class Problem:
             if other.shape != (n, n):
                 raise ValueError(f"the cost of a side with itself is {n} x {n}; got {other.shape}")
         else:
-            points = self.points.alone(side)
-            other = variant(self, x=own, y=own, a=mass, b=mass, shape=(n, n), offset=offset, points=points)
+            points = self.points.against_itself(side)
+            other = copy_with(self, x=own, y=own, a=mass, b=mass, shape=(n, n), offset=offset, points=points)
             other.__dict__.pop("ground", None)
         other.symmetric = True
         return other
@@ -146,28 +157,28 @@ class Problem:
     # ------------------------------------------------------------ what is given
 
     @cached_property
-    def ground(self) -> Ground:
+    def ground(self) -> GroundCost:
         """The detached cost."""
         if self.points is not None:
             if self.offset is None:
                 return self.points
             cost = self.points.cost()
-            return Matrix(cost + alike(self.offset.detach(), cost))
+            return MatrixCost(cost + convert_like(self.offset.detach(), cost))
         assert self.matrix is not None
         cost = self.matrix.detach()
-        return Matrix(cost.numpy() if suits_numpy(cost.numel(), cost) else cost)
+        return MatrixCost(cost.numpy() if suits_numpy(cost.numel(), cost) else cost)
 
     def mean_cost(self) -> float:
         """Mean of the cost, without forming it where it is of points."""
         ground = self.ground
-        return self._finite(ground.mean() if isinstance(ground, Points) else float(ground.given.mean()))
+        return self._finite(ground.mean() if isinstance(ground, PointCost) else float(ground.given.mean()))
 
     def _finite(self, cost: float) -> float:
         """A mean or a bound of the cost, which is finite where every cost is."""
         if not abs(cost) < float("inf"):
-            of_points = self.x is not None
-            given = {"x": self.x, "y": self.y} if of_points else {"cost": self.matrix}
-            raise ValueError(checks.culprit(**given, offset=self.offset))
+            from_points = self.x is not None
+            given = {"x": self.x, "y": self.y} if from_points else {"cost": self.matrix}
+            raise ValueError(checks.describe_non_finite(**given, offset=self.offset))
         return cost
 
     def masses(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -193,9 +204,9 @@ class Problem:
             mass: Array = 1.0
         else:
             *both, total = self.masses(like)
-            a, b = (_of_sum_1(alike(z, array)) if is_double(array) else alike(z, array) for z in both)
+            a, b = (_normalise(convert_like(z, array)) if is_double(array) else convert_like(z, array) for z in both)
             assert total is not None
-            mass = alike(total, array) if total.ndim else total.item()
+            mass = convert_like(total, array) if total.ndim else total.item()
         return a, b, mass
 
     # ------------------------------------------------------------ what comes back
@@ -209,45 +220,51 @@ class Problem:
         attach: bool = True,
     ) -> Transport:
         """Solve; without ``attach`` the gradients stay in the result for the caller to combine."""
-        of_masses = torch.is_grad_enabled() and any(z is not None and z.requires_grad for z in (self.a, self.b))
+        needs_mass_gradients = torch.is_grad_enabled() and any(
+            z is not None and z.requires_grad for z in (self.a, self.b)
+        )
         with torch.no_grad():
             settings = (epsilon, tolerance, limit)
-            ground = self.ground if tolerance >= FINEST and not of_masses else self.ground.double()
-            array = ground.x if isinstance(ground, Points) else ground.given
+            ground = self.ground if tolerance >= FINEST and not needs_mass_gradients else self.ground.double()
+            array = ground.x if isinstance(ground, PointCost) else ground.given
             a, b, mass = self.arrays(array, self.like)
             if array.ndim == 3 and not self.symmetric:
-                a, b = (wide(z, len(array)) for z in (a, b))
-            support = None if self.a is None else Support.of(a, b)
-            if support is None:
+                a, b = (expand_batch(z, len(array)) for z in (a, b))
+            zero_mass = None if self.a is None else ZeroMass.from_masses(a, b)
+            if zero_mass is None:
                 own, masses, start = ground, (a, b), potentials
             else:
-                self._finite(ground.bound())  # of all points
-                own, masses, start = support.ground(ground), support.masses, support.start(potentials)
+                self._finite(ground.upper_bound())  # of all points
+                own, masses, start = (
+                    zero_mass.fill_cost(ground),
+                    zero_mass.masses,
+                    zero_mass.fill_potentials(potentials),
+                )
             solution = self._solution(own, *masses, settings, start)
-            if of_masses and solution.converged:
+            if needs_mass_gradients and solution.converged:
                 solution = settle.settled(solution, own, masses, settings, self.symmetric)
-            if support is not None:
-                solution = support.restored(solution, ground, epsilon)
+            if zero_mass is not None:
+                solution = zero_mass.restore(solution, ground, epsilon)
         return self.result(solution, mass, epsilon, attach)
 
     def _solution(
         self,
-        ground: Ground,
+        ground: GroundCost,
         a: Array,
         b: Array,
         settings: tuple[float, float, int],
         potentials: tuple[Tensor, Tensor] | None,
-    ) -> Solution | online.Solution:
+    ) -> DenseSolution | online.OnlineSolution:
         """The solution on its path, for positive masses."""
         if self.online:
-            assert isinstance(ground, Points)
+            assert isinstance(ground, PointCost)
             self.mean_cost()  # NaN and infinity are named
             return online.solve(ground, a, b, *settings, potentials)
         if self.symmetric:
             return symmetric.solve(ground, a, *settings)
-        largest = self._finite(ground.bound())
+        largest = self._finite(ground.upper_bound())
         if a.ndim == 2:
-            return stacked.solve(ground, a, b, *settings, largest, potentials)
+            return batched.solve(ground, a, b, *settings, largest, potentials)
         if self.shape[0] <= self.shape[1]:
             return dense.solve(ground, a, b, *settings, largest, potentials)
         swapped = None if potentials is None else potentials[::-1]  # Newton works on the first side: the smaller one
@@ -260,7 +277,9 @@ class Problem:
         assert like is not None
         return like
 
-    def result(self, solution: Solution | online.Solution, mass: Array, epsilon: float, attach: bool) -> Transport:
+    def result(
+        self, solution: DenseSolution | online.OnlineSolution, mass: Array, epsilon: float, attach: bool
+    ) -> Transport:
         """The solution of masses 1 as the caller's: in tensors, for his masses, with gradients."""
         like, ground = self.like, self.ground
         if self.second_order and torch.is_grad_enabled():
@@ -272,9 +291,9 @@ class Problem:
             return tensor(array).to(like)
 
         def plan() -> Tensor:
-            return as_tensor(_scaled(solution.plan(), mass))
+            return as_tensor(_scale(solution.plan(), mass))
 
-        objective = with_gradients(as_value(number, like), pairs) if attach else None
+        objective = attach_gradients(to_value(number, like), pairs) if attach else None
         return Transport(
             epsilon,
             solution.worst,
@@ -282,14 +301,14 @@ class Problem:
             solution.converged,
             solution.path,
             number,
-            lambda: as_value(number, like) if objective is None else objective,
+            lambda: to_value(number, like) if objective is None else objective,
             lambda: (as_tensor(solution.potentials[0]), as_tensor(solution.potentials[1])),
             plan,
             lambda: (plan() * as_tensor(ground.cost())).sum((-2, -1)),
             pairs,
         )
 
-    def _gradients(self, solution: Solution | online.Solution, mass: Array) -> list[tuple[Tensor, Tensor]]:
+    def _gradients(self, solution: DenseSolution | online.OnlineSolution, mass: Array) -> list[tuple[Tensor, Tensor]]:
         """Envelope theorem: d objective / d cost is the plan, d / d masses are the potentials."""
         pairs: list[tuple[Tensor, Array]] = []
         if self.points is None:
@@ -301,13 +320,13 @@ class Problem:
                 pairs.append((self.x, self.points.gradient_x(solution)))
             if self.y is not None and self.y.requires_grad and not self.symmetric:
                 pairs.append((self.y, self.points.gradient_y(solution)))
-        pairs = [(variable, _scaled(gradient, mass)) for variable, gradient in pairs]
+        pairs = [(variable, _scale(gradient, mass)) for variable, gradient in pairs]
         for side, weight in enumerate((self.a, self.b)):
             if weight is not None and weight.requires_grad:
                 pairs.append((weight, solution.potentials[side]))
         return [(variable, tensor(gradient).to(self.like)) for variable, gradient in pairs]
 
-    def _twice_differentiable(self, solution: Solution | online.Solution, epsilon: float) -> Transport:
+    def _twice_differentiable(self, solution: DenseSolution | online.OnlineSolution, epsilon: float) -> Transport:
         """The envelope's gradient made differentiable in turn; plan, cost and potentials carry gradients too."""
         cost = self.matrix
         assert cost is not None

@@ -69,26 +69,26 @@ class Transport:
         return self._cost()
 
 
-def gathered(results: Sequence[Transport], shape: tuple[int, ...]) -> Transport:
+def gather_results(results: Sequence[Transport], shape: tuple[int, ...]) -> Transport:
     """The results of single problems, or of a stack, as one result of leading ``shape``."""
     first = results[0]
     if not shape:
         return first
 
-    def joined(parts: Sequence[Tensor]) -> Tensor:
+    def join(parts: Sequence[Tensor]) -> Tensor:
         whole = torch.stack(list(parts)) if isinstance(first._value, float) else parts[0]
         return whole.reshape(*shape, *whole.shape[1:])
 
-    objective = joined([r.objective for r in results])  # now, in the caller's grad mode
+    objective = join([r.objective for r in results])  # now, in the caller's grad mode
     return replace(
         first,
         _objective=lambda: objective,
         marginal_error=max(r.marginal_error for r in results),
         iterations=max(r.iterations for r in results),
         converged=all(r.converged for r in results),
-        _potentials=lambda: (joined([r.potentials[0] for r in results]), joined([r.potentials[1] for r in results])),
-        _plan=lambda: joined([r.plan for r in results]),
-        _cost=lambda: joined([r.cost for r in results]),
+        _potentials=lambda: (join([r.potentials[0] for r in results]), join([r.potentials[1] for r in results])),
+        _plan=lambda: join([r.plan for r in results]),
+        _cost=lambda: join([r.cost for r in results]),
     )
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sidelight.transport.arrays import alike
-from sidelight.transport.problem import as_value
+from sidelight.transport.arrays import convert_like
+from sidelight.transport.problem import to_value
 from sidelight.transport.result import Transport
 
 NAMES = ("y", "cost", "b", "offset")
 
 
-class Side:
+class SelfTermInput:
     """What a self term is computed from: points or a given cost, masses, offset."""
 
     def __init__(self, cost: Any, points: Tensor | None, masses: Tensor | None, offset: Tensor | None) -> None:
@@ -31,7 +31,7 @@ class Side:
         assert isinstance(like, Tensor)
         return like
 
-    def differs(self, other: Side) -> str:
+    def describe_difference(self, other: SelfTermInput) -> str:
         """What of ``other`` is not the same, "" if all is."""
         for name, one, two, version in zip(NAMES, self.given, other.given, self.versions):
             if version != _version(one):
@@ -49,15 +49,15 @@ class SelfTerm(Transport):
     _side: Any = field(repr=False, default=None)
 
 
-def self_term(whole: Transport, each: Sequence[Transport], side: Side) -> SelfTerm:
-    """``whole``, gathered from the results ``each`` of problems or of a stack, as the self term of ``side``."""
+def build_self_term(whole: Transport, each: Sequence[Transport], side: SelfTermInput) -> SelfTerm:
+    """``whole``, gather_results from the results ``each`` of problems or of a stack, as the self term of ``side``."""
     term = object.__new__(SelfTerm)  # its own constructor takes ten times as long
     term.__dict__.update(whole.__dict__, _each=each, _side=side)
     return term
 
 
-def known_term(
-    known: Any, side: Side, cross: Sequence[Transport], tolerance: float
+def reuse_self_term(
+    known: Any, side: SelfTermInput, cross: Sequence[Transport], tolerance: float
 ) -> tuple[SelfTerm, list[Transport]]:
     """The self term of an earlier divergence without gradients, as it is and for each of the results ``cross``.
 
@@ -79,7 +79,7 @@ def known_term(
             f"self_y was computed in {one.dtype} on {one.device}, and this divergence is in {two.dtype} on "
             f"{two.device}: leave self_y out"
         )
-    if different := known._side.differs(side):
+    if different := known._side.describe_difference(side):
         raise ValueError(f"self_y does not belong to this divergence ({different}): leave self_y out")
     converged = known.marginal_error <= tolerance
     objective = known.objective.detach()
@@ -87,12 +87,12 @@ def known_term(
     numbers = torch.cat([torch.as_tensor(z._value, dtype=torch.float64).reshape(-1) for z in known._each])
     if isinstance(cross[0]._value, float):
         return kept, [_of_value(kept, number, two) for number in numbers.tolist()]
-    return kept, [_of_value(kept, alike(numbers, cross[0]._value), two)]
+    return kept, [_of_value(kept, convert_like(numbers, cross[0]._value), two)]
 
 
 def _of_value(term: Transport, value: Any, like: Tensor) -> Transport:
     """``term`` with the value of one problem, or of a stack."""
-    return replace(term, _value=value, _objective=lambda: as_value(value, like))
+    return replace(term, _value=value, _objective=lambda: to_value(value, like))
 
 
 def _version(z: Any) -> int:

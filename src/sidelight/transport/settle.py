@@ -17,10 +17,10 @@ from torch import Tensor
 
 from sidelight.transport import online
 from sidelight.transport.arrays import Array, tensor
-from sidelight.transport.dense import Ground
+from sidelight.transport.dense import GroundCost
 from sidelight.transport.newton import DIRECT_LIMIT
-from sidelight.transport.solution import Solution
-from sidelight.transport.support import like
+from sidelight.transport.solution import DenseSolution
+from sidelight.transport.zero_mass import as_kind
 
 STEPS = 40  # Newton steps; near the solution each squares the error
 ROUNDING = 1e-15  # error of the normalised marginals in float64, which 1 / (1 - s) multiplies
@@ -31,12 +31,12 @@ SHARE = 1e-4  # residual of conjugate gradients on noise of norm 1, in which a m
 
 
 def settled(
-    solution: Solution | online.Solution,
-    ground: Ground,
+    solution: DenseSolution | online.OnlineSolution,
+    ground: GroundCost,
     masses: tuple[Array, Array],
     settings: tuple[float, float, int],
     symmetric: bool,
-) -> Solution | online.Solution:
+) -> DenseSolution | online.OnlineSolution:
     """The solution of a problem, or of a stack, in float64 with potentials that meet the tolerance.
 
     Its `settled` is False where they do not. ``symmetric``: of a side with itself; only the sum of both potentials is
@@ -45,7 +45,7 @@ def settled(
     epsilon, tolerance, max_iterations = settings
     limit = int(max_iterations) - solution.iterations
     f, g = (tensor(z).double() for z in solution.potentials)
-    if isinstance(solution, online.Solution):
+    if isinstance(solution, online.OnlineSolution):
         f, g, steps, known = _matrix_free(solution.blocks, f, g, tolerance, limit, symmetric)
         return _online(solution, f, g, steps, known)
     array = masses[0]
@@ -59,14 +59,14 @@ def settled(
     plan = kernel * a.unsqueeze(-1) * b.unsqueeze(-2)
     marginals = plan.sum(-1), plan.sum(-2)
     error = (marginals[0] - a).abs().sum(-1) + (marginals[1] - b).abs().sum(-1)
-    factors, sides, sums = ([like(array, z) for z in part] for part in ((a, kernel, b), (f, g), marginals))
-    result = Solution(
+    factors, sides, sums = ([as_kind(array, z) for z in part] for part in ((a, kernel, b), (f, g), marginals))
+    result = DenseSolution(
         (factors[0], factors[1], factors[2]),
         (sums[0], sums[1]),
         (factors[0], factors[2]),
         (sides[0], sides[1]),
         epsilon,
-        like(array, error) if error.ndim else error.item(),
+        as_kind(array, error) if error.ndim else error.item(),
         solution.iterations + steps,
         solution.tolerance,
     )
@@ -74,11 +74,11 @@ def settled(
     return result
 
 
-def _online(solution: online.Solution, f: Tensor, g: Tensor, steps: int, known: bool) -> online.Solution:
+def _online(solution: online.OnlineSolution, f: Tensor, g: Tensor, steps: int, known: bool) -> online.OnlineSolution:
     blocks = solution.blocks
-    columns = blocks.left(f, g, torch.ones_like(f).unsqueeze(1)).squeeze(1)
+    columns = blocks.matmul_transposed(f, g, torch.ones_like(f).unsqueeze(1)).squeeze(1)
     error = (columns - blocks.b).abs().sum().item()
-    result = online.Solution(blocks, f, g, columns, error, solution.iterations + steps, solution.tolerance)
+    result = online.OnlineSolution(blocks, f, g, columns, error, solution.iterations + steps, solution.tolerance)
     result.settled = known
     return result
 
@@ -235,14 +235,14 @@ def _matrix_free(
     while used < limit:
         f = g if symmetric else blocks.soft_minimum(g)
         ones = torch.ones_like(f).unsqueeze(1)
-        columns = blocks.left(f, g, ones).squeeze(1)
+        columns = blocks.matmul_transposed(f, g, ones).squeeze(1)
         root = columns.sqrt()
 
         def apply(p: Tensor, f: Tensor = f, g: Tensor = g, root: Tensor = root) -> Tensor:
-            there = blocks.right(f, g, (p / root).unsqueeze(1))
+            there = blocks.matmul(f, g, (p / root).unsqueeze(1))
             if symmetric:
                 return p + there.squeeze(1) / root
-            return p - blocks.left(f, g, there / a.unsqueeze(1)).squeeze(1) / root
+            return p - blocks.matmul_transposed(f, g, there / a.unsqueeze(1)).squeeze(1) / root
 
         scale = _scale(a, b, f, g).item()
         asked = tolerance * min(epsilon, scale) / epsilon

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from sidelight.transport import checks
+from sidelight.transport.batched import LARGEST
 from sidelight.transport.costs import Cost, resolve_epsilon
-from sidelight.transport.problem import Path, Problem, as_value, merged, with_gradients
-from sidelight.transport.result import Divergence, OnFailure, Transport, gathered, report_failure
-from sidelight.transport.self_terms import Side, known_term, self_term
-from sidelight.transport.stacked import LARGEST
+from sidelight.transport.problem import Path, Problem, attach_gradients, merge_gradients, to_value
+from sidelight.transport.result import Divergence, OnFailure, Transport, gather_results, report_failure
+from sidelight.transport.self_terms import SelfTermInput, build_self_term, reuse_self_term
 
 MAX_ITERATIONS = 5000
 Potentials = tuple[Tensor, Tensor]
@@ -51,13 +51,13 @@ def sinkhorn(
     differentiation). ``path="dense"`` holds (n, m) matrices, ``"online"`` (squared costs of points) only blocks,
     ``"auto"`` chooses by size. Half-precision input becomes float32.
     """
-    checks.settings(tolerance, max_iterations, path=path, on_failure=on_failure)
-    with _exact_arithmetic(), np.errstate(all="ignore"):  # what overflows is found and mended
+    checks.require_settings(tolerance, max_iterations, path=path, on_failure=on_failure)
+    with _disable_autocast(), np.errstate(all="ignore"):  # what overflows is found and mended
         clouds = _read_clouds(x, y, cost)
-        matrix = _float(cost) if isinstance(cost, Tensor) else cost
+        matrix = _to_float(cost) if isinstance(cost, Tensor) else cost
         solve = _Solver(epsilon, tolerance, max_iterations, second_order, path)
-        problems, shape = solve.problems(*clouds, matrix, a, b, offset)
-        result = gathered(solve(problems, potentials), shape)
+        problems, shape = solve.build_problems(*clouds, matrix, a, b, offset)
+        result = gather_results(solve(problems, potentials), shape)
     if not result.converged:
         report_failure(result.marginal_error, tolerance, result.iterations, on_failure)
     return result
@@ -88,54 +88,60 @@ def sinkhorn_divergence(
     refused) and need no gradient.
     Feydy et al. 2019.
     """
-    checks.settings(tolerance, max_iterations, path=path, on_failure=on_failure)
+    checks.require_settings(tolerance, max_iterations, path=path, on_failure=on_failure)
     if isinstance(cost, Tensor):
         raise ValueError("given costs of a divergence are a triple (x-y, x-x, y-y), got one matrix")
     costs: tuple[Cost, Cost, Cost]
     if isinstance(cost, tuple | list):
-        costs = given = tuple(map(_float, checks.triple("cost", cost)))  # type: ignore[assignment]
+        costs = given = tuple(map(_to_float, checks.require_triple("cost", cost)))  # type: ignore[assignment]
         for i in (1, 2):
-            checks.symmetric(f"cost[{i}]", given[i])
+            checks.require_symmetric(f"cost[{i}]", given[i])
     else:
         costs = cost, cost, cost
-    offsets = checks.triple("offset", offset) if isinstance(offset, tuple | list) else (offset, offset, offset)
-    with _exact_arithmetic(), np.errstate(all="ignore"):  # what overflows is found and mended
+    offsets = checks.require_triple("offset", offset) if isinstance(offset, tuple | list) else (offset, offset, offset)
+    with _disable_autocast(), np.errstate(all="ignore"):  # what overflows is found and mended
         first, second = _read_clouds(x, y, costs[0])
         solve = _Solver(epsilon, tolerance, max_iterations, second_order, path, attach=False)
-        problems, shape = solve.problems(first, second, costs[0], a, b, offsets[0])
+        problems, shape = solve.build_problems(first, second, costs[0], a, b, offsets[0])
         cross = solve(problems, potentials)
         solve.epsilon = cross[0].epsilon
 
         clouds = first, second
-        sides = [Side(costs[1 + i], clouds[i], solve.masses[i], offsets[1 + i]) for i in range(2)]
+        sides = [SelfTermInput(costs[1 + i], clouds[i], solve.masses[i], offsets[1 + i]) for i in range(2)]
 
-        def alone(side: int) -> tuple[Transport, list[Transport]]:
+        def solve_self_term(side: int) -> tuple[Transport, list[Transport]]:
             expected = (*solve.shapes[side], solve.shapes[side][-1])
             own = [costs[1 + side], offsets[1 + side]]
             for i, name in enumerate(("cost", "offset")):
                 if isinstance(z := own[i], Tensor):
-                    z = checks.shaped(f"{name} of {'xy'[side]} with itself", z, expected, last=2 * (name == "cost"))
+                    z = checks.require_shape(
+                        f"{name} of {'xy'[side]} with itself", z, expected, last=2 * (name == "cost")
+                    )
                     own[i] = z.expand(expected)
-            results = solve([p.alone(side, *parts) for p, *parts in zip(problems, *solve.parts(shape, *own))])
-            return self_term(gathered(results, shape), results, sides[side]), results
+            results = solve(
+                [p.self_problem(side, *parts) for p, *parts in zip(problems, *solve.split_arguments(shape, *own))]
+            )
+            return build_self_term(gather_results(results, shape), results, sides[side]), results
 
-        self_x, each_x = alone(0)
-        other, each_y = alone(1) if self_y is None else known_term(self_y, sides[1], cross, tolerance)
+        self_x, each_x = solve_self_term(0)
+        other, each_y = solve_self_term(1) if self_y is None else reuse_self_term(self_y, sides[1], cross, tolerance)
         like = problems[0].like
-        values = [_debiased(c, p, q, like, second_order) for c, p, q in zip(cross, each_x, each_y)]
+        values = [_compute_divergence(c, p, q, like, second_order) for c, p, q in zip(cross, each_x, each_y)]
         value = values[0] if not shape else torch.stack(values).reshape(shape)
-        result = Divergence(value, gathered(cross, shape), self_x, other)
+        result = Divergence(value, gather_results(cross, shape), self_x, other)
     if not result.converged:
         report_failure(result.marginal_error, tolerance, result.iterations, on_failure)
     return result
 
 
-def _debiased(cross: Transport, self_x: Transport, self_y: Transport, like: Tensor, second_order: bool) -> Tensor:
+def _compute_divergence(
+    cross: Transport, self_x: Transport, self_y: Transport, like: Tensor, second_order: bool
+) -> Tensor:
     """``OT(x, y) - OT(x, x)/2 - OT(y, y)/2`` with one backward node."""
     if second_order:
         return cross.objective - 0.5 * (self_x.objective + self_y.objective)
-    value = as_value(cross._value - 0.5 * (self_x._value + self_y._value), like)
-    return with_gradients(value, merged([(1.0, cross._pairs), (-0.5, self_x._pairs), (-0.5, self_y._pairs)]))
+    value = to_value(cross._value - 0.5 * (self_x._value + self_y._value), like)
+    return attach_gradients(value, merge_gradients([(1.0, cross._pairs), (-0.5, self_x._pairs), (-0.5, self_y._pairs)]))
 
 
 class _Solver:
@@ -147,7 +153,7 @@ class _Solver:
         self.epsilon, self.tolerance, self.limit = epsilon, tolerance, limit
         self.second_order, self.path, self.attach = second_order, path, attach
 
-    def problems(
+    def build_problems(
         self,
         x: Tensor | None,
         y: Tensor | None,
@@ -168,22 +174,22 @@ class _Solver:
         self.shapes = (*shape, n), (*shape, m)
         small = 0 < n * m <= LARGEST and self.path != "online" and not self.second_order
         self.whole = small and shape.numel() > 1 and isinstance(cost, Tensor | str)
-        a, b = _weights("a", a, like, self.shapes[0]), _weights("b", b, like, self.shapes[1])
+        a, b = _prepare_masses("a", a, like, self.shapes[0]), _prepare_masses("b", b, like, self.shapes[1])
         if (a is None) != (b is None):
-            a, b = _or_uniform(a, b, n), _or_uniform(b, a, m)
+            a, b = _fill_uniform(a, b, n), _fill_uniform(b, a, m)
         self.masses = a, b
         if offset is not None:
-            offset = checks.shaped("offset", offset, (*shape, n, m)).expand(*shape, n, m)
+            offset = checks.require_shape("offset", offset, (*shape, n, m)).expand(*shape, n, m)
         how = self.path, self.second_order
-        batch = zip(*self.parts(shape, x, y, cost, a, b, offset))
+        batch = zip(*self.split_arguments(shape, x, y, cost, a, b, offset))
         return [Problem(xi, yi, ci, ai, bi, oi, *how) for xi, yi, ci, ai, bi, oi in batch], shape
 
-    def parts(self, shape: torch.Size, *given: Any) -> list[Sequence[Any]]:
+    def split_arguments(self, shape: torch.Size, *given: Any) -> list[Sequence[Any]]:
         """What every problem gets of each argument."""
         count = 1 if self.whole else shape.numel()
-        return [self._parts(z, shape) if isinstance(z, Tensor) else [z] * count for z in given]
+        return [self._split_batch(z, shape) if isinstance(z, Tensor) else [z] * count for z in given]
 
-    def _parts(self, tensor: Tensor, shape: torch.Size) -> Sequence[Tensor]:
+    def _split_batch(self, tensor: Tensor, shape: torch.Size) -> Sequence[Tensor]:
         """The problems' own parts of a tensor that has all leading dimensions."""
         if not shape:
             return [tensor]
@@ -196,7 +202,7 @@ class _Solver:
         epsilon = resolve_epsilon(self.epsilon, lambda: sum(p.mean_cost() for p in problems) / count, kind)
         starts: Sequence[Potentials | None] = [None] * count
         if potentials is not None:
-            potentials = checks.start(potentials, self.shapes)
+            potentials = checks.require_potentials(potentials, self.shapes)
         if potentials is not None and self.whole:
             starts = [tuple(z.detach().flatten(0, -2) for z in potentials)]  # type: ignore[list-item]
         elif potentials is not None:
@@ -204,18 +210,18 @@ class _Solver:
         return [p.solve(epsilon, self.tolerance, self.limit, start, self.attach) for p, start in zip(problems, starts)]
 
 
-def _weights(name: str, weight: Tensor | None, like: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+def _prepare_masses(name: str, weight: Tensor | None, like: Tensor, shape: tuple[int, ...]) -> Tensor | None:
     """A weight in the dtype and shape of the problem, still differentiable."""
     if weight is None:
         return None
-    if checks.real(name, weight).ndim and weight.shape[-1] != shape[-1]:
+    if checks.require_tensor(name, weight).ndim and weight.shape[-1] != shape[-1]:
         raise ValueError(f"{name} has {weight.shape[-1]} masses for {shape[-1]} points")
-    checks.shaped(name, weight, shape, last=1)
-    checks.masses(name, weight)
+    checks.require_shape(name, weight, shape, last=1)
+    checks.require_masses(name, weight)
     return weight.to(like).expand(shape)
 
 
-def _or_uniform(weight: Tensor | None, other: Tensor | None, size: int) -> Tensor | None:
+def _fill_uniform(weight: Tensor | None, other: Tensor | None, size: int) -> Tensor | None:
     """``weight``, or uniform masses of the sum of ``other``, in which they are differentiable."""
     if weight is not None or other is None:
         return weight
@@ -227,7 +233,7 @@ def _read_clouds(x: Tensor | None, y: Tensor | None, cost: Cost) -> tuple[Tensor
     if isinstance(cost, Tensor):
         if x is not None or y is not None:
             raise ValueError("pass either two clouds or a cost matrix, not both")
-        checks.real("cost", cost)
+        checks.require_tensor("cost", cost)
         if cost.ndim < 2 or 0 in cost.shape[-2:]:
             raise ValueError(f"a cost matrix has shape (..., n, m) with n, m >= 1, got {tuple(cost.shape)}")
         return None, None
@@ -235,18 +241,18 @@ def _read_clouds(x: Tensor | None, y: Tensor | None, cost: Cost) -> tuple[Tensor
         raise TypeError(f"cost is a name, a tensor or a function of (x, y), got {type(cost).__name__}")
     if x is None or y is None:
         raise ValueError("two clouds x and y are needed, or a matrix as cost")
-    checks.clouds(x, y)
-    x, y = _float(x), _float(y)
+    checks.require_clouds(x, y)
+    x, y = _to_float(x), _to_float(y)
     if x.dtype != y.dtype:
         x, y = x.double(), y.double()
     return x, y
 
 
-def _float(tensor: Tensor) -> Tensor:
+def _to_float(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
-def _exact_arithmetic() -> AbstractContextManager[None]:
+def _disable_autocast() -> AbstractContextManager[None]:
     """Autocast off: exponentials of costs over epsilon need float32."""
     for device in ("cpu", "cuda"):
         if torch.is_autocast_enabled(device):

@@ -35,7 +35,7 @@ class _Refused(Function):
         raise RuntimeError(ctx.sentence)
 
 
-def once(sentence: str) -> Callable[[Backward], Backward]:
+def refuse_double_backward(sentence: str) -> Callable[[Backward], Backward]:
     """Decorate the backward pass of a `Function` that saves its inputs: a second derivative raises ``sentence``."""
 
     def decorate(backward: Backward) -> Backward:

@@ -10,9 +10,9 @@ import math
 from torch import Tensor
 
 from sidelight.transport import dense
-from sidelight.transport.arrays import Array, inner, is_double, on, total, wide
-from sidelight.transport.dense import CAUTION, STAGE_TOLERANCE, Ground, Scaling, begun
-from sidelight.transport.solution import Solution
+from sidelight.transport.arrays import Array, expand_batch, inner_product, is_double, matvec, sum_last
+from sidelight.transport.dense import CAUTION, STAGE_TOLERANCE, GroundCost, Scaling, initialise
+from sidelight.transport.solution import DenseSolution
 
 PATIENCE = 300.0  # remaining sweeps above which a problem is solved alone: a sweep of all costs less than that
 WINDOW = 16  # sweeps over which progress is measured: relaxed sweeps may raise the error for a few
@@ -20,13 +20,13 @@ SMALLEST = 1e-30  # stands for an error of zero where a later one is divided by 
 LARGEST = 1 << 16  # elements of a problem above which the price of a call no longer matters
 
 
-class Stack(Scaling):
+class BatchedScaling(Scaling):
     """The iterates of N problems: vectors (N, n), kernels (N, n, m)."""
 
     def sweep_each(self, length: Array, momentum: Array) -> Array:
         """:meth:`Scaling.sweep` with a length and a momentum (N,) for each problem; the errors (N,) before."""
-        lack = self.xp.log(self.a / (on(self.kernel, self.v) * self.u))
-        error = inner(self.a, abs(lack))
+        lack = self.xp.log(self.a / (matvec(self.kernel, self.v) * self.u))
+        error = inner_product(self.a, abs(lack))
         self.change = length[:, None] * lack + momentum[:, None] * self.change
         self.u = self.u * self.xp.exp(self.change)
         self.fit_columns()
@@ -34,7 +34,7 @@ class Stack(Scaling):
 
 
 def solve(
-    cost: Ground,
+    cost: GroundCost,
     a: Array,
     b: Array,
     epsilon: float,
@@ -42,36 +42,36 @@ def solve(
     max_iterations: int,
     largest: float,
     potentials: tuple[Tensor, Tensor] | None = None,
-) -> Solution:
+) -> DenseSolution:
     """:func:`dense.solve` for masses (N, n), (N, m) of sum 1 at costs (N, n, m)."""
-    stack, way = begun(Stack, cost, a, b, epsilon, largest, potentials, max_iterations)
+    stack, way = initialise(BatchedScaling, cost, a, b, epsilon, largest, potentials, max_iterations)
     used, later = 0, len(way)
     for stage in way:
         later -= 1  # every later stage takes a sweep
-        stack.enter(stage)
+        stack.ensure_kernel(stage)
         asked = STAGE_TOLERANCE if later else tolerance
-        error, short, spent = reach(stack, asked, max_iterations - used - later)
+        error, short, spent = sweep_until(stack, asked, max_iterations - used - later)
         used += spent
         if later:
             stack.absorb()
-    if stack.clamped and not stack.faithful().all():  # as in dense.solve
+    if stack.clamped and not stack.clamp_is_exact().all():  # as in dense.solve
         stack.refresh()
-        error = stack.xp.where(stack.faithful(), total(abs(stack.fit_rows())), math.inf)
+        error = stack.xp.where(stack.clamp_is_exact(), sum_last(abs(stack.fit_rows())), math.inf)
         short = ~(error <= tolerance)
-    if stack.clamped and is_double(stack.a) and stack.blurred():
+    if stack.clamped and is_double(stack.a) and stack.precision_lost():
         error, short = error + math.inf, short | True  # each will tell for itself
-    return mended(stack.solution(error, used, tolerance), short, cost, a, b, epsilon, max_iterations - used)
+    return fallback(stack.solution(error, used, tolerance), short, cost, a, b, epsilon, max_iterations - used)
 
 
-def reach(stack: Stack, tolerance: float, limit: int) -> tuple[Array, Array, int]:
+def sweep_until(stack: BatchedScaling, tolerance: float, limit: int) -> tuple[Array, Array, int]:
     """Sweep until every problem has arrived or shows that sweeps will not do.
 
     Returns the errors (N,), which problems fall short, and the sweeps.
     """
     xp = stack.xp
-    none = 0.0 * inner(stack.a, stack.a)
+    none = 0.0 * inner_product(stack.a, stack.a)
     one, all_of_them = none + 1.0, none == 0.0
-    slowest, steady, last, mark = none, none, none, none + math.inf  # the first three as in dense.reach
+    slowest, steady, last, mark = none, none, none, none + math.inf  # the first three as in dense.sweep_until
     length, momentum, active, hard = one, none, all_of_them, ~all_of_them
     used = 0
     while True:
@@ -84,7 +84,7 @@ def reach(stack: Stack, tolerance: float, limit: int) -> tuple[Array, Array, int
         slower = shown & (momentum < rate * rate) & (rate < 1.0) & (seen > slowest)
         slowest = xp.where(slower, xp.clip(xp.where(slowest > 0, seen, abs(seen) ** 0.5), None, 0.999), slowest)
         steady = xp.where(slower, one, steady)
-        length, momentum = dense.relaxation(slowest)
+        length, momentum = dense.compute_relaxation(slowest)
         enough = xp.clip(tolerance * xp.clip(1.5 * (1.0 - slowest), 0.1, CAUTION), min(tolerance, stack.rounding), None)
         arrived = error * rate <= enough
         active = active & ~arrived
@@ -93,27 +93,29 @@ def reach(stack: Stack, tolerance: float, limit: int) -> tuple[Array, Array, int
             hard = hard | (active & ~((error / mark) ** (PATIENCE / WINDOW) * error <= enough))
             active, mark = active & ~hard, error
         if used >= limit or not active.any():
-            error = total(abs(stack.fit_rows()))
+            error = sum_last(abs(stack.fit_rows()))
             short = ~(error <= enough)
             active = short & ~hard
             if used >= limit or not active.any():
                 return error, short, used
 
 
-def mended(solution: Solution, short: Array, cost: Ground, a: Array, b: Array, epsilon: float, left: int) -> Solution:
+def fallback(
+    solution: DenseSolution, short: Array, cost: GroundCost, a: Array, b: Array, epsilon: float, left: int
+) -> DenseSolution:
     """The solution, the problems that fall short solved again one by one, where iterations are left for that."""
     failed = [i for i, falls_short in enumerate(short.tolist()) if falls_short]
     if not failed or left <= 0:
         return solution
-    a, b = wide(a, len(solution.error)), wide(b, len(solution.error))
+    a, b = expand_batch(a, len(solution.error)), expand_batch(b, len(solution.error))
     u, kernel, v = solution.factors
     solution.factors = u + 0.0, kernel, v + 0.0  # they may be views, and the second sides the first
     solution.sides = solution.sides[0], solution.sides[1] + 0.0
     solution.marginals = solution.marginals[0], solution.marginals[1] + 0.0
     most = 0
     for i in failed:
-        part = cost.part(i)
-        one = dense.solve(part, a[i], b[i], epsilon, solution.tolerance, left, part.bound())
+        part = cost.select_problem(i)
+        one = dense.solve(part, a[i], b[i], epsilon, solution.tolerance, left, part.upper_bound())
         solution.put(i, one)
         most = max(most, one.iterations)
     solution.iterations += most
