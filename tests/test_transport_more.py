@@ -12,6 +12,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from sidelight.transport import arrays, cost_matrix, dense, online, problem, sinkhorn, sinkhorn_divergence
 from sidelight.transport.newton import solve_laplacian
 from sidelight.transport.points import PointCost
+from sidelight.transport.scaling import Scaling
 
 EXACT = {"tolerance": 1e-13, "on_failure": "ignore"}
 
@@ -110,7 +111,7 @@ def test_kernels_hold_no_subnormal_numbers():
     for epsilon in (1.0, 0.01, 1e-4):
         points = PointCost(*(z.float() for z in clouds(40, 40)), 1.0, in_numpy=True)
         mass = arrays.full(40, 1 / 40, points.x)
-        scaling = dense.Scaling(points, mass, mass, points.upper_bound())
+        scaling = Scaling(points, mass, mass, points.upper_bound())
         scaling.form_kernel(epsilon)
         assert scaling.kernel.min() > 1e-27
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sidelight.transport import dense
 from sidelight.transport.arrays import Array, expand_batch, inner_product, is_double, matvec, sum_last
-from sidelight.transport.dense import CAUTION, STAGE_TOLERANCE, GroundCost, Scaling, initialise
+from sidelight.transport.dense import CAUTION, STAGE_TOLERANCE, initialise
+from sidelight.transport.scaling import GroundCost, Scaling
 from sidelight.transport.solution import DenseSolution
 
 PATIENCE = 300.0  # remaining sweeps above which a problem is solved alone: a sweep of all costs less than that

@@ -18,7 +18,7 @@ from torch import Tensor
 from sidelight.transport.arrays import Array, is_double, tensor, to_double
 
 if TYPE_CHECKING:
-    from sidelight.transport.dense import Scaling
+    from sidelight.transport.scaling import Scaling
 
 DIRECT_LIMIT = 2048  # largest n for which a Cholesky factor is formed
 STALL_STEPS = 12  # steps without arriving that tell of rounding
@@ -26,7 +26,7 @@ MAX_STEP = 40.0  # largest change of log u in one step
 
 
 class Newton:
-    """Newton steps on one :class:`~sidelight.transport.dense.Scaling`."""
+    """Newton steps on one :class:`~sidelight.transport.scaling.Scaling`."""
 
     def __init__(self, scaling: Scaling) -> None:
         self.scaling = scaling

@@ -16,6 +16,7 @@ from torch import Tensor
 from sidelight.transport import dense
 from sidelight.transport.arrays import HIGHEST, LOWEST, convert_like, soft_maximum, suits_numpy, tensor
 from sidelight.transport.points import PointCost
+from sidelight.transport.scaling import ABSORB, precision_lost
 
 BLOCK = 1 << 20  # elements of a block
 SAMPLE_SIZE = 2048  # points of either cloud in the first, dense solve
@@ -29,7 +30,7 @@ class OnlineSolution:
     """A solved problem; products with the plan cost one pass each."""
 
     path = "online"
-    settled = True  # as in solution.DenseSolution
+    potentials_known = True  # as in solution.DenseSolution
 
     def __init__(
         self, blocks: Blocks, f: Tensor, g: Tensor, columns: Tensor, error: float, passes: int, tolerance: float
@@ -44,7 +45,7 @@ class OnlineSolution:
 
     @property
     def converged(self) -> bool:
-        return self.worst <= self.tolerance and math.isfinite(self.value) and self.settled
+        return self.worst <= self.tolerance and math.isfinite(self.value) and self.potentials_known
 
     def plan(self) -> Tensor:
         parts = [kernel.clone() for _, kernel in self.blocks.kernels(*self.potentials)]
@@ -126,9 +127,7 @@ def solve(
 ) -> OnlineSolution:
     """Transport between positive ``a`` (n,) and ``b`` (m,) of mass 1 at the cost of ``points``."""
     largest = points.upper_bound()
-    if a.dtype != torch.float64 and (
-        dense.precision_lost(largest, epsilon, a) or largest * PRECISE > tolerance * epsilon
-    ):
+    if a.dtype != torch.float64 and (precision_lost(largest, epsilon, a) or largest * PRECISE > tolerance * epsilon):
         points, a, b = points.double(), a.double(), b.double()
     blocks = build_blocks(points, a, b, epsilon)
     if potentials is None:
@@ -144,11 +143,11 @@ def solve(
         f, columns = blocks.sweep(f, g)
         passes += 1
         error = torch.dot(b, (columns - 1.0).abs()).item()
-        exact = (f - before).abs().max().item() < dense.ABSORB * epsilon  # or what is clamped may have had a say
+        exact = (f - before).abs().max().item() < ABSORB * epsilon  # or what is clamped may have had a say
         if (exact and error <= dense.CAUTION * tolerance) or passes >= max_iterations:
             return OnlineSolution(blocks, f, g, columns * b, error if exact else math.inf, passes, tolerance)
         lack = columns.log()
-        if passes == 1 and potentials is not None and not (error < POOR and lack.abs().max().item() < dense.ABSORB):
+        if passes == 1 and potentials is not None and not (error < POOR and lack.abs().max().item() < ABSORB):
             f, g = start_from_samples(points, a, b, epsilon, tolerance, max_iterations)
             continue
         if math.isnan(error):

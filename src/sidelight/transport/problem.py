@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
-from sidelight.transport import batched, checks, dense, implicit, online, settle, symmetric
+from sidelight.transport import batched, checks, dense, implicit, mass_gradients, online, symmetric
 from sidelight.transport.arrays import (
     Array,
     convert_like,
@@ -22,10 +20,10 @@ from sidelight.transport.arrays import (
     tensor,
 )
 from sidelight.transport.costs import SQUARED, Cost, cost_matrix
-from sidelight.transport.dense import GroundCost
-from sidelight.transport.double_backward import refuse_double_backward
+from sidelight.transport.gradients import attach_gradients, scale_by, to_value
 from sidelight.transport.points import MatrixCost, PointCost
 from sidelight.transport.result import Transport
+from sidelight.transport.scaling import GroundCost
 from sidelight.transport.solution import DenseSolution
 from sidelight.transport.zero_mass import TINY, ZeroMass
 
@@ -35,61 +33,9 @@ FINEST = 2e-7  # tolerance below which float32 is not tried: the sums of its mas
 LARGE = 1 << 27  # elements of the cost above which it is never formed
 
 
-class _WithGradients(Function):
-    """A value whose gradients are already known: the envelope theorem leaves nothing to differentiate through."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, count: int, *tensors: Tensor) -> Tensor:
-        ctx.save_for_backward(*tensors)
-        ctx.count = count
-        return value.view_as(value)
-
-    @staticmethod
-    @refuse_double_backward(
-        "the transport's gradient is itself differentiable only with second_order=True: pass it to the solver"
-    )
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = ctx.saved_tensors[ctx.count :]
-        scaled = [_scale(g, grad) for g in gradients] if grad.ndim else [grad * g for g in gradients]
-        return (None, None, *scaled, *[None] * len(gradients))
-
-
-def to_value(number: Any, like: Tensor) -> Tensor:
-    """A number, or one for each problem of a stack, as a tensor."""
-    return like.new_tensor(number) if isinstance(number, float) else tensor(number).to(like)
-
-
 def _normalise(masses: Array) -> Array:
     """What float32 has normalised, to the last digit of float64."""
     return masses / masses.sum(-1)[..., None]
-
-
-def _scale(array: Any, by: Any) -> Any:
-    """``array`` times a number, or each problem of a stack times its own."""
-    if isinstance(by, float):
-        return array if by == 1.0 else array * by
-    return array * by.reshape(-1, *[1] * (array.ndim - 1))
-
-
-def merge_gradients(groups: Sequence[tuple[float, Sequence[tuple[Tensor, Tensor]]]]) -> list[tuple[Tensor, Tensor]]:
-    """(input, gradient) pairs of a weighted sum, one per input."""
-    total: dict[int, tuple[Tensor, Tensor]] = {}
-    for weight, pairs in groups:
-        for variable, gradient in pairs:
-            if id(variable) in total:
-                total[id(variable)] = variable, torch.add(total[id(variable)][1], gradient, alpha=weight)
-            else:
-                total[id(variable)] = variable, gradient if weight == 1.0 else gradient * weight
-    return list(total.values())
-
-
-def attach_gradients(value: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """``value`` with the given (input, gradient) pairs as its backward pass."""
-    if not pairs:
-        return value
-    inputs, gradients = zip(*pairs)
-    result: Tensor = _WithGradients.apply(value, len(pairs), *inputs, *gradients)  # type: ignore[no-untyped-call]
-    return result
 
 
 class Problem:
@@ -242,7 +188,7 @@ class Problem:
                 )
             solution = self._solution(own, *masses, settings, start)
             if needs_mass_gradients and solution.converged:
-                solution = settle.settled(solution, own, masses, settings, self.symmetric)
+                solution = mass_gradients.refine_potentials(solution, own, masses, settings, self.symmetric)
             if zero_mass is not None:
                 solution = zero_mass.restore(solution, ground, epsilon)
         return self.result(solution, mass, epsilon, attach)
@@ -291,7 +237,7 @@ class Problem:
             return tensor(array).to(like)
 
         def plan() -> Tensor:
-            return as_tensor(_scale(solution.plan(), mass))
+            return as_tensor(scale_by(solution.plan(), mass))
 
         objective = attach_gradients(to_value(number, like), pairs) if attach else None
         return Transport(
@@ -320,7 +266,7 @@ class Problem:
                 pairs.append((self.x, self.points.gradient_x(solution)))
             if self.y is not None and self.y.requires_grad and not self.symmetric:
                 pairs.append((self.y, self.points.gradient_y(solution)))
-        pairs = [(variable, _scale(gradient, mass)) for variable, gradient in pairs]
+        pairs = [(variable, scale_by(gradient, mass)) for variable, gradient in pairs]
         for side, weight in enumerate((self.a, self.b)):
             if weight is not None and weight.requires_grad:
                 pairs.append((weight, solution.potentials[side]))

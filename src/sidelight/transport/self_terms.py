@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sidelight.transport.arrays import convert_like
-from sidelight.transport.problem import to_value
+from sidelight.transport.gradients import to_value
 from sidelight.transport.result import Transport
 
 NAMES = ("y", "cost", "b", "offset")

@@ -13,7 +13,8 @@ from torch import Tensor
 from sidelight.transport import checks
 from sidelight.transport.batched import LARGEST
 from sidelight.transport.costs import Cost, resolve_epsilon
-from sidelight.transport.problem import Path, Problem, attach_gradients, merge_gradients, to_value
+from sidelight.transport.gradients import attach_gradients, merge_gradients, to_value
+from sidelight.transport.problem import Path, Problem
 from sidelight.transport.result import Divergence, OnFailure, Transport, gather_results, report_failure
 from sidelight.transport.self_terms import SelfTermInput, build_self_term, reuse_self_term
 

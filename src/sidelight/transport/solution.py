@@ -16,7 +16,9 @@ class DenseSolution:
     """
 
     path = "dense"
-    settled = True  # False where a gradient of the masses is asked for, and the potentials are not known well enough
+    potentials_known = (
+        True  # False where a gradient of the masses is asked for, and the potentials are not known well enough
+    )
 
     def __init__(
         self,
@@ -38,7 +40,7 @@ class DenseSolution:
     @property
     def converged(self) -> bool:
         finite = math.isfinite(self.value if isinstance(self.value, float) else float(self.value.sum()))
-        return bool(self.worst <= self.tolerance and finite and self.settled)
+        return bool(self.worst <= self.tolerance and finite and self.potentials_known)
 
     @property
     def worst(self) -> float:

@@ -21,8 +21,8 @@ from sidelight.transport.arrays import (
     sum_last,
     to_double,
 )
-from sidelight.transport.dense import ABSORB, GroundCost, precision_lost
 from sidelight.transport.points import PointCost
+from sidelight.transport.scaling import ABSORB, GroundCost, precision_lost
 from sidelight.transport.solution import DenseSolution
 
 ROOT = 2.0**0.5

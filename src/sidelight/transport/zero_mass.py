@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sidelight.transport import dense, online
+from sidelight.transport import online
 from sidelight.transport.arrays import (
     HIGHEST,
     LOWEST,
@@ -22,8 +22,8 @@ from sidelight.transport.arrays import (
     is_double,
     tensor,
 )
-from sidelight.transport.dense import GroundCost
 from sidelight.transport.points import MatrixCost, PointCost
+from sidelight.transport.scaling import GroundCost, soft_minimum
 from sidelight.transport.solution import DenseSolution
 
 TINY = 1e-30  # stands for a mass of zero
@@ -111,9 +111,7 @@ class ZeroMass:
         xp, (f, g) = array_namespace(u), solved.sides
         half = self.fill_cost(cost, rows=False), self.fill_cost(cost, columns=False).transpose()
         a, b = (convert_like(tensor(z), u) for z in self.masses)
-        f, g = self.merge_potentials(
-            f, g, dense.soft_minimum(half[0], b, g, epsilon), dense.soft_minimum(half[1], a, f, epsilon)
-        )
+        f, g = self.merge_potentials(f, g, soft_minimum(half[0], b, g, epsilon), soft_minimum(half[1], a, f, epsilon))
         u, v = self.rows.restore_factor(u), self.columns.restore_factor(v)
         known = f - epsilon * xp.log(u / self.rows.given), g - epsilon * xp.log(v / self.columns.given)
         own = empty(cost.shape, u)

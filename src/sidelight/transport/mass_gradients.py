@@ -1,0 +1,77 @@
+"""The potentials themselves, to the tolerance: they are the gradient of the masses.
+
+Marginals that are nearly right do not make the potentials nearly right. If ``1 - s`` is the smallest eigenvalue of the
+Laplacian of the plan, an error of the marginals can stand for an error ``1 / (1 - s)`` times as large in the
+potentials. So where a gradient of the masses is asked for, a solve goes on from its marginals with exact Newton steps
+in float64 until such a step is small, and says so where float64 cannot tell the potentials.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sidelight.transport import online
+from sidelight.transport.arrays import Array, tensor
+from sidelight.transport.dual import log_kernel
+from sidelight.transport.newton import DIRECT_LIMIT
+from sidelight.transport.refine_factored import refine_factored
+from sidelight.transport.refine_matrix_free import MatrixBlocks, refine_matrix_free
+from sidelight.transport.scaling import GroundCost
+from sidelight.transport.solution import DenseSolution
+from sidelight.transport.zero_mass import as_kind
+
+
+def refine_potentials(
+    solution: DenseSolution | online.OnlineSolution,
+    ground: GroundCost,
+    masses: tuple[Array, Array],
+    settings: tuple[float, float, int],
+    symmetric: bool,
+) -> DenseSolution | online.OnlineSolution:
+    """The solution of a problem, or of a stack, in float64 with potentials that meet the tolerance.
+
+    Its `settled` is False where they do not. ``symmetric``: of a side with itself; only the sum of both potentials is
+    a gradient then, and one potential tells it.
+    """
+    epsilon, tolerance, max_iterations = settings
+    limit = int(max_iterations) - solution.iterations
+    f, g = (tensor(z).double() for z in solution.potentials)
+    if isinstance(solution, online.OnlineSolution):
+        f, g, steps, known = refine_matrix_free(solution.blocks, f, g, tolerance, limit, symmetric)
+        return _refined_online(solution, f, g, steps, known)
+    array = masses[0]
+    a, b = (tensor(z).double() for z in masses)
+    cost = tensor(ground.cost()).double()
+    if min(cost.shape[-2:]) > DIRECT_LIMIT:
+        f, g, steps, known = refine_matrix_free(MatrixBlocks(cost, a, b, epsilon), f, g, tolerance, limit, symmetric)
+    else:
+        f, g, steps, known = refine_factored(cost, a, b, epsilon, f, g, tolerance, limit, symmetric)
+    kernel = log_kernel(cost, f, g, epsilon).exp_()
+    plan = kernel * a.unsqueeze(-1) * b.unsqueeze(-2)
+    marginals = plan.sum(-1), plan.sum(-2)
+    error = (marginals[0] - a).abs().sum(-1) + (marginals[1] - b).abs().sum(-1)
+    factors, sides, sums = ([as_kind(array, z) for z in part] for part in ((a, kernel, b), (f, g), marginals))
+    result = DenseSolution(
+        (factors[0], factors[1], factors[2]),
+        (sums[0], sums[1]),
+        (factors[0], factors[2]),
+        (sides[0], sides[1]),
+        epsilon,
+        as_kind(array, error) if error.ndim else error.item(),
+        solution.iterations + steps,
+        solution.tolerance,
+    )
+    result.potentials_known = known
+    return result
+
+
+def _refined_online(
+    solution: online.OnlineSolution, f: Tensor, g: Tensor, steps: int, known: bool
+) -> online.OnlineSolution:
+    blocks = solution.blocks
+    columns = blocks.matmul_transposed(f, g, torch.ones_like(f).unsqueeze(1)).squeeze(1)
+    error = (columns - blocks.b).abs().sum().item()
+    result = online.OnlineSolution(blocks, f, g, columns, error, solution.iterations + steps, solution.tolerance)
+    result.potentials_known = known
+    return result
