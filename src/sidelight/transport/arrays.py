@@ -1,8 +1,8 @@
 """The solver's arithmetic on either torch tensors or numpy arrays.
 
-Small problems are ruled by the price of a call, not of its arithmetic, and a numpy call on a hundred numbers costs a
-quarter of a torch call. So on a CPU the solver works on numpy views of the same memory, unless there is more than one
-thread to share large matrices. ``*``, ``@``, ``.T``, ``.sum()`` and their like mean the same in both.
+The cost of small problems is the cost of a call, not of its arithmetic, and a numpy call on a hundred numbers takes a
+quarter of the time of a torch call. So on a CPU the solver works on numpy views of the same memory, unless several
+threads can share a large matrix. ``*``, ``@``, ``.T``, ``.sum()`` and the like mean the same in both.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ Array = Any  # Tensor | np.ndarray, the same kind throughout one solve
 
 # Exponents are clamped before exp: results below the normal range would make later products several times slower.
 LOWEST, HIGHEST = -60.0, 60.0
-CHUNK = 1 << 18  # elements of a matrix that are visited together, so that they stay in the cache
-SMALL = 1 << 18  # elements up to which numpy is the faster even if torch may use several threads
+# Elements of a matrix that are visited together, so that they stay in the cache.
+CHUNK = 1 << 18
+# Up to this many elements numpy is faster, even if torch may use several threads.
+SMALL = 1 << 18
 
 
 def suits_numpy(size: int, place: Tensor) -> bool:
@@ -43,7 +45,16 @@ def convert_like(other: Tensor, array: Array) -> Array:
 
 
 def full(size: int, value: float, array: Array) -> Array:
-    """A vector of the same kind and type as ``array``, not to be written to."""
+    """A read-only vector of the same kind and type as another array.
+
+    Args:
+        size: number of entries.
+        value: their common value.
+        array: the tensor or numpy array whose kind, dtype and device the vector gets.
+
+    Returns:
+        A vector (size,). Do not write to it: numpy vectors are cached.
+    """
     return array.new_full((size,), value) if isinstance(array, Tensor) else _full(size, value, array.dtype)
 
 
@@ -55,7 +66,7 @@ def _full(size: int, value: float, dtype: Any) -> Array:
 
 
 def empty(shape: tuple[int, ...], array: Array) -> Array:
-    """A matrix to write into; numpy's come on large pages, which makes writing to them for the first time cheaper."""
+    """A matrix to write into; numpy allocates large pages, which makes the first write to them cheaper."""
     if not isinstance(array, Tensor):
         return np.empty(shape, array.dtype)
     if array.is_cpu:
@@ -64,10 +75,12 @@ def empty(shape: tuple[int, ...], array: Array) -> Array:
 
 
 def to_double(array: Array) -> Array:
+    """The array in float64."""
     return array.double() if isinstance(array, Tensor) else array.astype(np.float64)
 
 
 def is_double(array: Array) -> bool:
+    """Whether the array is in float64."""
     return bool(array.dtype in (torch.float64, np.float64)) if isinstance(array, Tensor) else array.itemsize == 8
 
 
@@ -79,7 +92,7 @@ def copy_with(thing: Any, **changes: Any) -> Any:
 
 
 def expand_batch(vector: Array, count: int) -> Array:
-    """One vector for each problem of a stack, without copies."""
+    """One vector (n,) for each of ``count`` problems, (count, n), without copies."""
     if vector.ndim == 2:
         return vector
     if isinstance(vector, Tensor):
@@ -88,7 +101,7 @@ def expand_batch(vector: Array, count: int) -> Array:
 
 
 def soft_maximum(exponents: Tensor) -> Tensor:
-    """``log sum_j exp(E_ij)`` of (..., n, m), which are overwritten.
+    """``log sum_j exp(E_ij)`` of (..., n, m), which is overwritten.
 
     torch's own takes several times as long where exponents are far below the largest: their exponentials are subnormal.
     """
@@ -97,21 +110,22 @@ def soft_maximum(exponents: Tensor) -> Tensor:
 
 
 def l1_norm(vector: Array) -> float:
+    """The sum of absolute values, as a float."""
     return float(abs(vector).sum())
 
 
 def sum_last(vector: Array) -> Array:
-    """The sum as a float, or one for each row of a stack."""
+    """The sum of a vector as a float, or one sum for each row of a batch."""
     return float(vector.sum()) if vector.ndim == 1 else vector.sum(-1)
 
 
 def inner_product(one: Array, two: Array) -> Array:
-    """The inner product as a float, or one for each row of a stack."""
+    """The inner product as a float, or one for each row of a batch."""
     return float(one @ two) if two.ndim == 1 else (one * two).sum(-1)
 
 
 def min_max(vector: Array) -> tuple[Array, Array]:
-    """The smallest and the largest entry, or those of each row of a stack."""
+    """The smallest and the largest entry, or those of each row of a batch."""
     if isinstance(vector, Tensor):
         return vector.amin(-1), vector.amax(-1)
     return vector.min(-1), vector.max(-1)
@@ -128,7 +142,7 @@ def matvec(matrix: Array, vector: Array) -> Array:
 
 
 def row_blocks(matrix: Array) -> list[slice]:
-    """Rows to visit together so that they stay in the cache; a stack is visited whole."""
+    """Slices of rows that fit in the cache together; a batch of matrices is one slice."""
     if matrix.ndim > 2:
         return [slice(None)]
     n, m = matrix.shape

@@ -1,6 +1,6 @@
-"""Many small problems of one shape at once: the relaxed sweeps of :mod:`dense` over a stack, a call for all of them.
+"""Many small problems of one shape at once: the relaxed sweeps of :mod:`dense` over a batch, one call for all of them.
 
-Each problem has its own relaxation and stops on its own. Those in need of Newton steps are left to the solver for one.
+Each problem has its own relaxation and stops on its own. Problems that need Newton steps are left to :mod:`dense`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sidelight.transport.dense import CAUTION, STAGE_TOLERANCE, initialise
 from sidelight.transport.scaling import GroundCost, Scaling
 from sidelight.transport.solution import DenseSolution
 
-PATIENCE = 300.0  # remaining sweeps above which a problem is solved alone: a sweep of all costs less than that
+PATIENCE = 300.0  # remaining sweeps above which a problem is solved alone, which then costs less
 WINDOW = 16  # sweeps over which progress is measured: relaxed sweeps may raise the error for a few
 SMALLEST = 1e-30  # stands for an error of zero where a later one is divided by it
 LARGEST = 1 << 16  # elements of a problem above which the price of a call no longer matters
@@ -25,7 +25,7 @@ class BatchedScaling(Scaling):
     """The iterates of N problems: vectors (N, n), kernels (N, n, m)."""
 
     def sweep_each(self, length: Array, momentum: Array) -> Array:
-        """:meth:`Scaling.sweep` with a length and a momentum (N,) for each problem; the errors (N,) before."""
+        """:meth:`Scaling.sweep` with a length and a momentum (N,) for each problem; returns the errors (N,)."""
         lack = self.xp.log(self.a / (matvec(self.kernel, self.v) * self.u))
         error = inner_product(self.a, abs(lack))
         self.change = length[:, None] * lack + momentum[:, None] * self.change
@@ -44,7 +44,21 @@ def solve(
     largest: float,
     potentials: tuple[Tensor, Tensor] | None = None,
 ) -> DenseSolution:
-    """:func:`dense.solve` for masses (N, n), (N, m) of sum 1 at costs (N, n, m)."""
+    """:func:`dense.solve` for N problems of one shape.
+
+    Args:
+        cost: costs (N, n, m).
+        a: positive masses (N, n), or (n,) shared by all problems; each sums to 1.
+        b: positive masses (N, m), or (m,).
+        epsilon: regularisation strength in units of the cost.
+        tolerance: L1 error of the marginals that each plan must meet.
+        max_iterations: the most sweeps.
+        largest: (a bound on) the maximum of the cost, where annealing starts.
+        potentials: ``f`` (N, n) and ``g`` (N, m) to start from, or None.
+
+    Returns:
+        The solutions, as one :class:`DenseSolution` with a leading dimension.
+    """
     stack, way = initialise(BatchedScaling, cost, a, b, epsilon, largest, potentials, max_iterations)
     used, later = 0, len(way)
     for stage in way:
@@ -65,9 +79,15 @@ def solve(
 
 
 def sweep_until(stack: BatchedScaling, tolerance: float, limit: int) -> tuple[Array, Array, int]:
-    """Sweep until every problem has arrived or shows that sweeps will not do.
+    """Sweep until every problem has converged or shows that sweeps converge too slowly for it.
 
-    Returns the errors (N,), which problems fall short, and the sweeps.
+    Args:
+        stack: the iterates of N problems; they move in place.
+        tolerance: L1 error of the marginals to meet.
+        limit: the most sweeps.
+
+    Returns:
+        The errors (N,), a mask (N,) of the problems that fall short, and the number of sweeps.
     """
     xp = stack.xp
     none = 0.0 * inner_product(stack.a, stack.a)
@@ -104,7 +124,20 @@ def sweep_until(stack: BatchedScaling, tolerance: float, limit: int) -> tuple[Ar
 def fallback(
     solution: DenseSolution, short: Array, cost: GroundCost, a: Array, b: Array, epsilon: float, left: int
 ) -> DenseSolution:
-    """The solution, the problems that fall short solved again one by one, where iterations are left for that."""
+    """Solve the problems that fall short again, one by one, where iterations are left for that.
+
+    Args:
+        solution: the solutions of N problems; those that are solved again are replaced in place.
+        short: mask (N,) of the problems that fall short.
+        cost: costs (N, n, m).
+        a: masses (N, n) or (n,).
+        b: masses (N, m) or (m,).
+        epsilon: regularisation strength in units of the cost.
+        left: iterations that are left for each problem.
+
+    Returns:
+        The solution that was given.
+    """
     failed = [i for i, falls_short in enumerate(short.tolist()) if falls_short]
     if not failed or left <= 0:
         return solution

@@ -1,4 +1,4 @@
-"""What a caller can get wrong: named, with the mend, before anything is solved."""
+"""Checks of the caller's arguments: each error names the argument, its value and the fix, before anything is solved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHOICES = {"path": ("auto", "dense", "online"), "on_failure": ("warn", "raise", 
 
 
 def require_settings(tolerance: Any, max_iterations: Any, **choices: Any) -> None:
-    """Refuse numbers out of range, and names that do not exist."""
+    """Refuse a tolerance or a number of iterations out of range, and unknown names among ``choices``."""
     require_positive("tolerance", tolerance)
     require_positive("max_iterations", max_iterations)
     for name, value in choices.items():
@@ -23,26 +23,44 @@ def require_settings(tolerance: Any, max_iterations: Any, **choices: Any) -> Non
 
 
 def require_choice(name: str, value: Any, names: Iterable[str]) -> None:
-    """Refuse what is none of ``names``."""
+    """Refuse a value that is none of the names.
+
+    Args:
+        name: the argument's name, for the error.
+        value: the argument's value.
+        names: the values that are allowed.
+
+    Raises:
+        ValueError: ``value`` is no string or not among ``names``.
+    """
     if not isinstance(value, str) or value not in names:
         raise ValueError(f"unknown {name} {value!r}: expected one of {', '.join(map(repr, names))}")
 
 
 def require_positive(name: str, value: Any, or_zero: bool = False) -> None:
-    """Refuse what is no finite number above 0 (or 0)."""
+    """Refuse a value that is not a finite number above 0.
+
+    Args:
+        name: the argument's name, for the error.
+        value: the argument's value.
+        or_zero: whether 0 is allowed too.
+
+    Raises:
+        ValueError: ``value`` is no number, not finite, or out of range.
+    """
     number = isinstance(value, float | int | Real) and not isinstance(value, bool)
     if not number or not (0 < float(value) < float("inf") or (or_zero and value == 0)):
         raise ValueError(f"{name} must be {'0 or ' * or_zero}a positive number, got {value!r}")
 
 
 def require_whole(name: str, value: Any) -> None:
-    """Refuse what is no whole number of at least 1."""
+    """Refuse a value that is not a whole number of at least 1."""
     if not isinstance(value, int | Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 def require_tensor(name: str, value: Any) -> Tensor:
-    """``value``, which is to be a dense tensor of real numbers."""
+    """Return ``value`` if it is a dense real tensor that the solver can differentiate; raise TypeError otherwise."""
     if not isinstance(value, Tensor):
         hint = ": torch.as_tensor makes one" if hasattr(value, "__len__") and not isinstance(value, str) else ""
         raise TypeError(f"{name} must be a tensor, got {type(value).__name__}{hint}")
@@ -50,10 +68,10 @@ def require_tensor(name: str, value: Any) -> Tensor:
         raise TypeError(f"{name} must be a dense tensor, got {value.layout}: {name}.to_dense() makes one")
     if value.is_complex():
         raise TypeError(f"{name} must hold real numbers, got {value.dtype}")
-    transformed = torch._C._functorch.is_functorch_wrapped_tensor  # no public function tells
+    transformed = torch._C._functorch.is_functorch_wrapped_tensor  # torch has no public function for this
     if not torch.compiler.is_compiling() and transformed(value):
         raise TypeError(
-            f"{name} is inside a transform of torch.func (grad, vmap, jvp, ...), which the solver cannot be traced by: "
+            f"{name} is inside a transform of torch.func (grad, vmap, jvp, ...), which cannot trace the solver: "
             "use torch.autograd.grad in place of grad, leading dimensions in place of vmap"
         )
     if forward_ad._current_level >= 0 and forward_ad.unpack_dual(value).tangent is not None:  # type: ignore[no-untyped-call]
@@ -62,7 +80,7 @@ def require_tensor(name: str, value: Any) -> Tensor:
 
 
 def require_finite(name: str, tensor: Tensor) -> None:
-    """Refuse NaN and infinity, and say where the first stands. A sum, in one pass, tells where there are none."""
+    """Refuse NaN and infinity, and name the first position. One pass, a sum, suffices where all numbers are finite."""
     with torch.no_grad():
         if math.isfinite(tensor.float().sum().item()):
             return
@@ -71,13 +89,13 @@ def require_finite(name: str, tensor: Tensor) -> None:
 
 
 def find_first(wrong: Tensor) -> tuple[int, ...]:
-    """Where the first of the values that are ``wrong`` stands; () where none is."""
+    """The index of the first True in a mask; () where there is none."""
     places = wrong.nonzero()
     return tuple(places[0].tolist()) if len(places) else ()
 
 
 def require_masses(name: str, weight: Tensor) -> None:
-    """Refuse masses (..., n) that are negative, not finite, or of no finite sum above 0."""
+    """Refuse masses (..., n) that are negative or not finite, or whose sum is 0 or not finite."""
     total = weight.sum(-1)
     bad = ~((total > 0) & (total < float("inf")))
     if (weight >= 0).all().item() and not bad.any().item():
@@ -95,14 +113,14 @@ def require_masses(name: str, weight: Tensor) -> None:
 
 
 def require_labels(value: Any, rows: int) -> Tensor:
-    """A class code for each of ``rows`` rows."""
+    """Return the class codes, one for each of ``rows`` rows."""
     if tuple(require_tensor("labels", value).shape) != (rows,):
         raise ValueError(f"labels need one class code per row ({rows},), got {tuple(value.shape)}")
     return value  # type: ignore[no-any-return]
 
 
 def require_clouds(x: Any, y: Any) -> None:
-    """Refuse clouds that have no cost between them."""
+    """Refuse clouds of points between which no cost is defined."""
     one, two = require_tensor("x", x).shape, require_tensor("y", y).shape
     if x.ndim < 2 or y.ndim < 2 or one[-1] != two[-1] or one[:-2] != two[:-2]:
         shared = x.ndim > y.ndim == 2 and one[-1] == two[-1]
@@ -119,7 +137,21 @@ def require_clouds(x: Any, y: Any) -> None:
 
 
 def require_shape(name: str, value: Any, shape: Sequence[int], last: int = 0) -> Tensor:
-    """``value``, a tensor that is ``shape`` or can be expanded to it, its ``last`` dimensions as they are."""
+    """Return a tensor that has a shape or can be expanded to it.
+
+    Args:
+        name: the argument's name, for the error.
+        value: the argument's value.
+        shape: the shape to expand to.
+        last: number of last dimensions that must already agree.
+
+    Returns:
+        ``value``, not yet expanded.
+
+    Raises:
+        TypeError: ``value`` is not a dense real tensor.
+        ValueError: its shape does not fit.
+    """
     tensor = require_tensor(name, value)
     own = tensor.shape
     fits = len(own) <= len(shape) and all(s in (1, t) for s, t in zip(reversed(own), reversed(shape)))
@@ -129,7 +161,7 @@ def require_shape(name: str, value: Any, shape: Sequence[int], last: int = 0) ->
 
 
 def require_potentials(potentials: Any, shapes: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """The potentials of an earlier result, one for each side."""
+    """Return the potentials of an earlier result, one for each side."""
     if not isinstance(potentials, tuple | list) or len(potentials) != 2:
         raise TypeError(f"potentials is a pair of tensors, got {type(potentials).__name__}: pass result.potentials")
     for name, z, shape in zip(("potentials[0]", "potentials[1]"), potentials, shapes):
@@ -141,7 +173,7 @@ def require_potentials(potentials: Any, shapes: Sequence[Sequence[int]]) -> tupl
 
 
 def require_triple(name: str, given: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Three tensors: x-y, x-x, y-y."""
+    """Return three tensors: x-y, x-x, y-y."""
     if len(given) != 3:
         raise ValueError(f"{name} of a divergence is a triple of tensors (x-y, x-x, y-y), got {len(given)}")
     one, two, three = (require_tensor(f"{name}[{i}]", z) for i, z in enumerate(given))
@@ -149,9 +181,9 @@ def require_triple(name: str, given: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def require_symmetric(name: str, cost: Tensor) -> None:
-    """Refuse a cost of one side with itself that is not symmetric; three rows tell."""
+    """Refuse a cost of one side with itself that is not symmetric; three rows are compared with their columns."""
     if cost.ndim < 2 or cost.shape[-1] != cost.shape[-2]:
-        return  # another shape is refused where it is used
+        return  # the solver refuses other shapes itself
     with torch.no_grad():
         for i in {0, cost.shape[-1] // 2, cost.shape[-1] - 1}:
             row, column = cost[..., i, :], cost[..., i]
@@ -160,7 +192,7 @@ def require_symmetric(name: str, cost: Tensor) -> None:
 
 
 def describe_non_finite(**tensors: Tensor | None) -> str:
-    """The sentence for a cost that is not finite."""
+    """The sentence that explains why a cost is not finite: which argument holds NaN or infinity, or what overflows."""
     given = {name: tensor.detach() for name, tensor in tensors.items() if tensor is not None}
     for name, tensor in sorted(given.items(), key=lambda item: item[0] != "offset"):  # which a cost may contain
         wrong = ~tensor.isfinite()

@@ -21,7 +21,16 @@ NEAR = 1e-2  # of |x|^2 + |y|^2: squared distances below lose too many digits to
 
 
 def squared_distances(x: Tensor, y: Tensor, scale: float = 1.0) -> Tensor:
-    """``scale * |x_i - y_j|^2`` of (..., n, d) and (..., m, d), centred first so that float32 keeps small distances."""
+    """``scale * |x_i - y_j|^2``, from clouds that are centred first so that float32 keeps small distances.
+
+    Args:
+        x: points (..., n, d).
+        y: points (..., m, d).
+        scale: factor of the squared distances.
+
+    Returns:
+        (..., n, m), not below 0.
+    """
     centre = y.mean(-2, keepdim=True)
     x = x - centre
     y = x if y is x else y - centre
@@ -55,11 +64,21 @@ class _SquaredDistances(Function):
 
 
 def cost_matrix(x: Tensor, y: Tensor, cost: Cost = "sqeuclidean/2") -> Tensor:
-    """Differentiable (..., n, m) ground cost between the points of (..., n, d) and (..., m, d).
+    """Differentiable ground cost between the points of two clouds, in at least float32.
 
-    ``"sqeuclidean"`` |x-y|^2, ``"sqeuclidean/2"`` half of it, ``"euclidean"`` |x-y| (gradient 0 where points
-    coincide), ``"cosine"`` 1 - cos(x, y) (a zero vector has cosine 0 with everything), or a function of ``(x, y)``.
-    In at least float32.
+    Args:
+        x: points (..., n, d).
+        y: points (..., m, d).
+        cost: ``"sqeuclidean"`` |x-y|^2, ``"sqeuclidean/2"`` half of it, ``"euclidean"`` |x-y| (gradient 0 where points
+            coincide), ``"cosine"`` 1 - cos(x, y) (a zero vector has cosine 0 with everything), or a function of
+            ``(x, y)``.
+
+    Returns:
+        (..., n, m) costs.
+
+    Raises:
+        ValueError: The name is unknown, the shapes do not agree, or the function returns another shape.
+        TypeError: The function does not return a dense real tensor.
     """
     if isinstance(cost, Tensor):
         raise ValueError("a given cost matrix takes the place of the points: call sinkhorn(cost=matrix)")
@@ -83,9 +102,9 @@ def cost_matrix(x: Tensor, y: Tensor, cost: Cost = "sqeuclidean/2") -> Tensor:
 
 
 def _check_result(costs: Any, x: Tensor, y: Tensor) -> Tensor:
-    """What a cost function made of two clouds, at least in their precision."""
+    """The result of a cost function for two clouds, in at least their precision."""
     expected = (*x.shape[:-1], y.shape[-2])
-    made = checks.require_tensor("what the cost function returns", costs)
+    made = checks.require_tensor("the cost function's result", costs)
     if tuple(made.shape) != expected:
         raise ValueError(
             f"the cost function must return {expected} for x {tuple(x.shape)} and y {tuple(y.shape)}, got "
@@ -129,7 +148,7 @@ def distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _recompute_near(distance: Tensor, near: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """``distance`` with those of the pairs ``near`` computed anew, from the differences of their coordinates."""
+    """``distance`` with the pairs ``near`` computed again, from the differences of their coordinates."""
     n, m = distance.shape[-2:]
     flat, x, y = distance.view(-1), x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
     for pairs in torch.split(near.view(-1).nonzero().squeeze(1), max(1, CHUNK // x.shape[1])):
@@ -146,9 +165,19 @@ def unit_rows(z: Tensor) -> Tensor:
 
 
 def resolve_epsilon(epsilon: float | str, mean_cost: Callable[[], float], kind: torch.dtype) -> float:
-    """A positive float whose reciprocal ``kind`` holds, or ``"relative:r"``: ``r`` times the mean cost.
+    """The regularisation strength as a number in units of the cost.
 
-    Where that is 0, or too small for ``kind``, any value leads to a cost of 0: it is 1.
+    Args:
+        epsilon: a positive number, or ``"relative:r"`` for ``r`` times the mean cost.
+        mean_cost: returns the mean cost; called only for a relative epsilon.
+        kind: the dtype of the solve, which must be able to hold epsilon and its reciprocal.
+
+    Returns:
+        Epsilon. Where the mean cost is 0, or too small for ``kind``, any value leads to a cost of 0, and 1 is returned.
+
+    Raises:
+        ValueError: Epsilon is out of the range of ``kind``, or the mean cost is negative.
+        TypeError: Epsilon is neither a number nor a string.
     """
     smallest, largest = 10.0 * torch.finfo(kind).tiny, 0.1 * torch.finfo(kind).max
     if isinstance(epsilon, str):
@@ -174,7 +203,7 @@ def resolve_epsilon(epsilon: float | str, mean_cost: Callable[[], float], kind: 
 
 
 def check_epsilon(epsilon: float | str) -> None:
-    """Refuse what no cost can make an epsilon of."""
+    """Refuse an epsilon that is invalid for every cost."""
     if isinstance(epsilon, str):
         _parse_ratio(epsilon)
     else:

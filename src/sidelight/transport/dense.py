@@ -37,21 +37,33 @@ def solve(
     largest: float,
     potentials: tuple[Tensor, Tensor] | None = None,
 ) -> DenseSolution:
-    """Transport between positive ``a`` (n,) and ``b`` (m,) of mass 1 at cost (n, m), no autograd inside.
+    """Transport between two sides of mass 1, without autograd inside.
 
-    ``largest`` is (a bound on) the maximum of the cost: annealing starts there.
+    Args:
+        cost: costs (n, m).
+        a: positive masses (n,) of sum 1.
+        b: positive masses (m,) of sum 1.
+        epsilon: regularisation strength in units of the cost.
+        tolerance: L1 error of the marginals that the plan must meet.
+        max_iterations: the most pairs of matrix-vector products.
+        largest: (a bound on) the maximum of the cost, where annealing starts.
+        potentials: ``f`` (n,) and ``g`` (m,) to start from, or None.
+
+    Returns:
+        The solution. Its error is infinite where neither float32 nor float64 determines the plan.
     """
     scaling, way = initialise(Scaling, cost, a, b, epsilon, largest, potentials, max_iterations)
     newton = Newton(scaling)
     used, later = 0, len(way)
     for stage in way:
-        later -= 1  # every later stage takes a sweep
+        later -= 1  # every later stage takes at least one sweep, so that many are reserved
         scaling.ensure_kernel(stage)
         asked = STAGE_TOLERANCE if later else tolerance
         error, spent = sweep_until(scaling, newton, asked, max_iterations - used - later)
         used += spent
         if later:
             scaling.absorb()
+    # Where clamping was not exact, the iterate solves another cost: form the kernel again and go on.
     while scaling.clamped and not scaling.clamp_is_exact() and not math.isnan(error):
         scaling.refresh()
         error = l1_norm(scaling.fit_rows())
@@ -62,8 +74,8 @@ def solve(
         if not (good and error <= tolerance):
             error, spent = sweep_until(scaling, newton, tolerance, max_iterations - used)
             used += spent
-    if scaling.clamped and is_double(scaling.a) and scaling.precision_lost():  # no arithmetic tells
-        error = math.inf
+    if scaling.clamped and is_double(scaling.a) and scaling.precision_lost():
+        error = math.inf  # float64 does not determine the plan either
     if math.isnan(error) and not is_double(a) and used < max_iterations:  # out of the range of float32
         again = solve(cost.double(), to_double(a), to_double(b), epsilon, tolerance, max_iterations - used, largest)
         again.iterations += used
@@ -81,10 +93,23 @@ def initialise(
     potentials: tuple[Tensor, Tensor] | None,
     limit: float,
 ) -> tuple[Iterate, list[float]]:
-    """An iterate at its start, and the epsilons on the way down, the target last: it alone where a good start is given.
+    """The first iterate, and the epsilons to visit, of which the target is the last.
 
-    Far from the solution the exponents that are clamped are those that matter, so that such a start is as good as none.
-    Of the way no more than ``limit`` stages are left.
+    A good start visits the target alone. Far from the solution the clamped exponents are those that matter, so a start
+    for which clamping is not exact is discarded.
+
+    Args:
+        kind: class of the iterate, for one problem or for a batch.
+        cost: costs (..., n, m).
+        a: masses (..., n).
+        b: masses (..., m).
+        epsilon: the target, in units of the cost.
+        largest: (a bound on) the maximum of the cost.
+        potentials: ``f`` and ``g`` to start from, or None.
+        limit: the most stages.
+
+    Returns:
+        The iterate and the epsilons.
     """
     if potentials is not None:
         warm = kind(cost, a, b, largest, *prepare_start(cost, b, potentials, epsilon))
@@ -99,9 +124,22 @@ def initialise(
 
 
 def sweep_until(scaling: Scaling, newton: Newton, tolerance: float, limit: int) -> tuple[float, int]:
-    """Sweep, with Newton steps wherever sweeps converge too slowly, until the row error is at most ``tolerance``."""
-    slowest, length, momentum = 0.0, 1.0, 0.0  # the squared second singular value of the plan as far as it has shown
-    last, best, pace, used, steady, idle = math.inf, math.inf, 0.0, 0, 0, 0
+    """Sweep, with Newton steps wherever sweeps converge too slowly, until the row error is at most the tolerance.
+
+    Args:
+        scaling: the iterate; it moves in place.
+        newton: the Newton steps of this iterate.
+        tolerance: L1 error of the rows to meet.
+        limit: the most pairs of matrix-vector products.
+
+    Returns:
+        The error reached, and the pairs of products used.
+    """
+    slowest = 0.0  # the squared second singular value of the plan, as far as the errors have shown it
+    length, momentum = 1.0, 0.0  # relaxation of the sweeps, from `slowest`
+    last, best = math.inf, math.inf  # errors: of the sweep before, and the smallest
+    pace = 0.0  # the slowest rate seen
+    used, steady, idle = 0, 0, 0  # sweeps: all, since relaxation began or changed, and without progress
     while True:
         # a relaxed sweep without its momentum would raise the error of the fast modes
         error = scaling.sweep(length, momentum) if steady else scaling.sweep(1.0, 0.0)
@@ -117,17 +155,17 @@ def sweep_until(scaling: Scaling, newton: Newton, tolerance: float, limit: int) 
                 if seen > slowest:  # at first the fast modes hide how slow the slowest is
                     slowest, steady = min(seen if slowest else math.sqrt(seen), 0.999), 1
                     length, momentum = compute_relaxation(slowest)
-        # what a slow mode still owes to potentials and gradient is the error over (1 - slowest)
+        # The slow modes of potentials and gradient are still off by the error over (1 - slowest).
         enough = max(tolerance * min(CAUTION, max(0.1, 1.5 * (1.0 - slowest))), min(tolerance, scaling.rounding))
         over = used >= limit or math.isnan(error)
         if over or error * rate <= enough or (idle >= 4 and error <= tolerance):
             error = l1_norm(scaling.fit_rows())
             if over or error <= enough or (idle >= 4 and error <= tolerance):
                 return error, used
-        if idle >= IDLE:  # rounding, or plans too sharp to tell: more digits, and exact steps
+        if idle >= IDLE:  # rounding, or plans too sharp for sweeps: more digits, and exact steps
             newton.require_exact_steps()
             last, best, idle = math.inf, math.inf, 0
-        left = limit - used - 1  # a sweep follows
+        left = limit - used - 1  # one is reserved for the sweep that follows
         if left >= 2 and (pace >= 1.0 or pace**PATIENCE * error > enough):
             residual = scaling.fit_rows()
             used += newton.step(residual, l1_norm(residual), enough, left)

@@ -25,6 +25,7 @@ ROWS, COLUMNS = 64, 64
 
 
 def usable(points: PointCost) -> bool:
+    """Whether Triton is installed and the points have few enough dimensions for its tiles."""
     return triton is not None and points.x.shape[1] <= WIDEST
 
 
@@ -51,15 +52,29 @@ class FusedBlocks(Blocks):
         return result
 
     def matmul(self, f: Tensor, g: Tensor, z: Tensor) -> Tensor:
+        """``P z`` (n, d), in one kernel call.
+
+        Args:
+            f: potentials of the rows (n,).
+            g: potentials of the columns (m,).
+            z: (m, d).
+        """
         left, right = self._sides(f, g, swapped=False)
         return self._product(self.x, self.y, left, right, self.b.unsqueeze(1) * z).mul_(self.a.unsqueeze(1))
 
     def matmul_transposed(self, f: Tensor, g: Tensor, z: Tensor) -> Tensor:
+        """``P' z`` (m, d), in one kernel call.
+
+        Args:
+            f: potentials of the rows (n,).
+            g: potentials of the columns (m,).
+            z: (n, d).
+        """
         left, right = self._sides(f, g, swapped=False)
         return self._product(self.y, self.x, right, left, self.a.unsqueeze(1) * z).mul_(self.b.unsqueeze(1))
 
     def _sides(self, one: Tensor, two: Tensor, swapped: bool = True) -> tuple[Tensor, Tensor]:
-        """What rows and columns add to the exponent."""
+        """The terms of rows and of columns in the exponent."""
         first, second = (self.points.yy, self.points.xx) if swapped else (self.points.xx, self.points.yy)
         return (one - first) / self.epsilon, (two - second) / self.epsilon
 

@@ -33,19 +33,22 @@ class _KnownGradients(Function):
 
 
 def to_value(number: Any, like: Tensor) -> Tensor:
-    """A number, or one for each problem of a stack, as a tensor."""
+    """A number, or one for each problem of a batch, as a tensor on the device and in the type of ``like``."""
     return like.new_tensor(number) if isinstance(number, float) else tensor(number).to(like)
 
 
 def scale_by(array: Any, by: Any) -> Any:
-    """``array`` times a number, or each problem of a stack times its own."""
+    """``array`` times a number, or each problem of a batch times its own."""
     if isinstance(by, float):
         return array if by == 1.0 else array * by
     return array * by.reshape(-1, *[1] * (array.ndim - 1))
 
 
 def merge_gradients(groups: Sequence[tuple[float, Sequence[tuple[Tensor, Tensor]]]]) -> list[tuple[Tensor, Tensor]]:
-    """(input, gradient) pairs of a weighted sum, one per input."""
+    """Combine the gradients of a weighted sum.
+
+    Takes, for each term of the sum, its weight and its (input, gradient) pairs; returns one pair for each input.
+    """
     total: dict[int, tuple[Tensor, Tensor]] = {}
     for weight, pairs in groups:
         for variable, gradient in pairs:

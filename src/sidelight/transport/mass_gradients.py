@@ -1,9 +1,9 @@
-"""The potentials themselves, to the tolerance: they are the gradient of the masses.
+"""Refine the potentials until they meet the tolerance themselves: they are the gradient of the masses.
 
 Marginals that are nearly right do not make the potentials nearly right. If ``1 - s`` is the smallest eigenvalue of the
-Laplacian of the plan, an error of the marginals can stand for an error ``1 / (1 - s)`` times as large in the
-potentials. So where a gradient of the masses is asked for, a solve goes on from its marginals with exact Newton steps
-in float64 until such a step is small, and says so where float64 cannot tell the potentials.
+Laplacian of the plan, an error of the marginals can hide an error ``1 / (1 - s)`` times as large in the potentials. So
+where a gradient of the masses is needed, a solve goes on from its marginals with exact Newton steps in float64 until
+such a step is small, and reports failure where float64 cannot determine the potentials.
 """
 
 from __future__ import annotations
@@ -29,10 +29,18 @@ def refine_potentials(
     settings: tuple[float, float, int],
     symmetric: bool,
 ) -> DenseSolution | online.OnlineSolution:
-    """The solution of a problem, or of a stack, in float64 with potentials that meet the tolerance.
+    """The solution of one problem, or of a batch, in float64 with potentials that meet the tolerance.
 
-    Its `settled` is False where they do not. ``symmetric``: of a side with itself; only the sum of both potentials is
-    a gradient then, and one potential tells it.
+    Args:
+        solution: a converged solution.
+        ground: costs (..., n, m).
+        masses: positive ``a`` (..., n) and ``b`` (..., m), of sum 1.
+        settings: epsilon, tolerance and the most iterations, those of ``solution`` included.
+        symmetric: whether both sides are the same. Then only the sum of both potentials is a gradient, and one
+            potential suffices.
+
+    Returns:
+        A solution whose `potentials_known` is False where its potentials do not meet the tolerance.
     """
     epsilon, tolerance, max_iterations = settings
     limit = int(max_iterations) - solution.iterations
@@ -69,6 +77,7 @@ def refine_potentials(
 def _refined_online(
     solution: online.OnlineSolution, f: Tensor, g: Tensor, steps: int, known: bool
 ) -> online.OnlineSolution:
+    """``solution`` with other potentials ``f`` and ``g``."""
     blocks = solution.blocks
     columns = blocks.matmul_transposed(f, g, torch.ones_like(f).unsqueeze(1)).squeeze(1)
     error = (columns - blocks.b).abs().sum().item()

@@ -1,4 +1,4 @@
-"""The solver that never holds an (n, m) matrix: blocks of the kernel are formed, used for both sides, and forgotten.
+"""The solver that never holds an (n, m) matrix: it forms blocks of the kernel, uses them for both sides and drops them.
 
 One pass over the blocks makes all rows exact for given column potentials ``g`` and sums the columns of the plan, since
 a block holds whole rows. So a pass is a map ``g -> T(g)`` whose fixed point is the solution, with the exact marginal
@@ -21,13 +21,14 @@ from sidelight.transport.scaling import ABSORB, precision_lost
 BLOCK = 1 << 20  # elements of a block
 SAMPLE_SIZE = 2048  # points of either cloud in the first, dense solve
 MEMORY = 5  # past iterates that Anderson's method combines
-POOR = 0.3  # marginal error above which potentials that are given are worse than those of a sample
-MAX_LEAP = 7.0  # what Anderson's method may add to a step, in units of epsilon: sweeps that crawl would have it leap
+POOR = 0.3  # marginal error above which the caller's potentials are worse than those of a sample
+# The most that Anderson's method may add to a step, in units of epsilon: where sweeps crawl it would go too far.
+MAX_LEAP = 7.0
 PRECISE = 3e-7  # share of the largest cost over epsilon that float32 leaves as an error of the marginals, at worst
 
 
 class OnlineSolution:
-    """A solved problem; products with the plan cost one pass each."""
+    """A solved problem; each product with the plan costs one pass over the blocks."""
 
     path = "online"
     potentials_known = True  # as in solution.DenseSolution
@@ -48,6 +49,7 @@ class OnlineSolution:
         return self.worst <= self.tolerance and math.isfinite(self.value) and self.potentials_known
 
     def plan(self) -> Tensor:
+        """The plan (n, m), formed in full."""
         parts = [kernel.clone() for _, kernel in self.blocks.kernels(*self.potentials)]
         return torch.cat(parts).mul_(self.blocks.a.unsqueeze(1)).mul_(self.blocks.b)
 
@@ -81,11 +83,12 @@ class Blocks:
             yield rows, block
 
     def kernels(self, f: Tensor, g: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Rows and ``exp((f_i + g_j - C_ij) / epsilon)``; the tensor is overwritten by the next block."""
         for rows, block in self.exponents(f, g):
             yield rows, block.clamp_(LOWEST, HIGHEST).exp_()
 
     def sweep(self, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-        """``f`` that makes the rows exact for ``g`` (from a guess near it), and the columns' relative masses then."""
+        """``f`` that makes the rows exact for ``g`` (from a guess near it), and the relative masses of the columns."""
         sums = torch.empty_like(f)
         columns = torch.zeros_like(g)
         for rows, kernel in self.kernels(f, g):
@@ -94,13 +97,31 @@ class Blocks:
         return f - self.epsilon * sums.log(), columns
 
     def matmul(self, f: Tensor, g: Tensor, z: Tensor) -> Tensor:
-        """``P z`` for ``z`` (m, d)."""
+        """``P z``, in one pass.
+
+        Args:
+            f: potentials of the rows (n,).
+            g: potentials of the columns (m,).
+            z: (m, d).
+
+        Returns:
+            (n, d).
+        """
         few = (z.T * self.b).contiguous()
         parts = [few @ kernel.T for _, kernel in self.kernels(f, g)]
         return torch.cat(parts, 1).mul_(self.a).T
 
     def matmul_transposed(self, f: Tensor, g: Tensor, z: Tensor) -> Tensor:
-        """``P' z`` for ``z`` (n, d)."""
+        """``P' z``, in one pass.
+
+        Args:
+            f: potentials of the rows (n,).
+            g: potentials of the columns (m,).
+            z: (n, d).
+
+        Returns:
+            (m, d).
+        """
         few = (z.T * self.a).contiguous()
         total = few.new_zeros(z.shape[1], self.b.shape[0])
         for rows, kernel in self.kernels(f, g):
@@ -108,7 +129,7 @@ class Blocks:
         return total.mul_(self.b).T
 
     def soft_minimum(self, g: Tensor) -> Tensor:
-        """``f`` that makes the rows exact for ``g``, from no guess."""
+        """``f`` that makes the rows exact for ``g``, without a guess."""
         f = torch.zeros_like(self.a)
         logarithm = self.b.log()
         for rows, block in self.exponents(f, g):
@@ -125,7 +146,20 @@ def solve(
     max_iterations: int,
     potentials: tuple[Tensor, Tensor] | None = None,
 ) -> OnlineSolution:
-    """Transport between positive ``a`` (n,) and ``b`` (m,) of mass 1 at the cost of ``points``."""
+    """Transport between two clouds of mass 1, in memory that does not grow with n m.
+
+    Args:
+        points: the clouds and the scale of their squared distances.
+        a: positive masses (n,) of sum 1.
+        b: positive masses (m,) of sum 1.
+        epsilon: regularisation strength in units of the cost.
+        tolerance: L1 error of the marginals that the plan must meet.
+        max_iterations: the most passes.
+        potentials: ``f`` (n,) and ``g`` (m,) to start from, or None.
+
+    Returns:
+        The solution.
+    """
     largest = points.upper_bound()
     if a.dtype != torch.float64 and (precision_lost(largest, epsilon, a) or largest * PRECISE > tolerance * epsilon):
         points, a, b = points.double(), a.double(), b.double()
@@ -143,7 +177,7 @@ def solve(
         f, columns = blocks.sweep(f, g)
         passes += 1
         error = torch.dot(b, (columns - 1.0).abs()).item()
-        exact = (f - before).abs().max().item() < ABSORB * epsilon  # or what is clamped may have had a say
+        exact = (f - before).abs().max().item() < ABSORB * epsilon  # otherwise clamped exponents may have counted
         if (exact and error <= dense.CAUTION * tolerance) or passes >= max_iterations:
             return OnlineSolution(blocks, f, g, columns * b, error if exact else math.inf, passes, tolerance)
         lack = columns.log()
@@ -163,7 +197,17 @@ def solve(
 
 
 def build_blocks(points: PointCost, a: Tensor, b: Tensor, epsilon: float) -> Blocks:
-    """Blocks of this library, or kernels that keep them on the chip where Triton can compile them."""
+    """Blocks in torch, or Triton kernels that keep them on the chip where Triton can compile them.
+
+    Args:
+        points: the clouds and the scale of their squared distances.
+        a: masses (n,).
+        b: masses (m,).
+        epsilon: regularisation strength in units of the cost.
+
+    Returns:
+        The kernel by blocks of rows.
+    """
     if points.x.is_cuda and points.x.dtype == torch.float32:
         from sidelight.transport import fused
 
@@ -177,7 +221,18 @@ def start_from_samples(
 ) -> tuple[Tensor, Tensor]:
     """Potentials of a dense solve between samples of the clouds, extended to all points by their soft minima.
 
-    Samples that are all of the clouds are solved to the end.
+    Where the samples are the whole clouds, the dense solve runs to the tolerance.
+
+    Args:
+        points: the clouds and the scale of their squared distances.
+        a: masses (n,).
+        b: masses (m,).
+        epsilon: regularisation strength in units of the cost.
+        tolerance: L1 error of the marginals for a dense solve of the whole clouds.
+        max_iterations: the most iterations for it.
+
+    Returns:
+        ``f`` (n,) and ``g`` (m,).
     """
     rows, columns = sample_indices(a), sample_indices(b)
     in_numpy = suits_numpy(len(rows) * len(columns), a)
@@ -209,6 +264,7 @@ class Anderson:
         self.reset()
 
     def reset(self) -> None:
+        """Drop all past iterates."""
         self.steps: list[Tensor] = []
         self.changes: list[Tensor] = []
         self.previous: tuple[Tensor, Tensor] | None = None
@@ -226,7 +282,7 @@ class Anderson:
         largest = gram.diagonal().max()
         gram.diagonal().add_(1e-12 * largest)
         weights, info = torch.linalg.solve_ex(gram, matrix @ (residual * self.root).double())
-        if info.item() or not 0 < largest.item() < math.inf:  # steps that change nothing teach nothing
+        if info.item() or not 0 < largest.item() < math.inf:  # steps that change nothing carry no information
             self.reset()
             return g + residual
         weights = weights.to(g.dtype)

@@ -1,6 +1,6 @@
-"""Ground costs as the solver needs them: a given matrix, or ``scale |x - y|^2`` between clouds, which is not kept.
+"""Ground costs as the solver needs them: a given matrix, or ``scale |x - y|^2`` between clouds, which is never stored.
 
-Both may carry a leading dimension: a stack of problems of one shape.
+Both may carry a leading dimension: a batch of problems of one shape.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sidelight.transport.arrays import Array, copy_with, empty, full, row_blocks
 
 
 class Products(Protocol):
-    """What the gradient needs of a transport plan ``P``."""
+    """The products with a transport plan ``P`` that its gradients need."""
 
     marginals: tuple[Array, Array]
 
@@ -37,7 +37,17 @@ class MatrixCost:
     def exponents(
         self, out: Array, epsilon: float, f: Array | None = None, g: Array | None = None
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Blocks of rows of ``(f_i + g_j - C_ij) / epsilon``, written to ``out``; in torch, whose exp is faster."""
+        """Blocks of rows of ``(f_i + g_j - C_ij) / epsilon``; in torch, whose exp is faster.
+
+        Args:
+            out: (..., n, m) array that the exponents are written to.
+            epsilon: regularisation strength in units of the cost.
+            f: potentials of the rows (..., n); None for 0.
+            g: potentials of the columns (..., m); None for 0.
+
+        Yields:
+            The slice of rows, and its exponents as a tensor.
+        """
         for rows in row_blocks(out):
             part = torch.mul(tensor(self.given[rows]), -1.0 / epsilon, out=tensor(out[rows]))
             if g is not None:
@@ -47,16 +57,19 @@ class MatrixCost:
             yield rows, part
 
     def transpose(self) -> MatrixCost:
+        """The cost with the sides exchanged."""
         return MatrixCost(self.given.swapaxes(-1, -2))
 
     def select_problem(self, index: int) -> MatrixCost:
-        """One problem of a stack."""
+        """One problem of a batch."""
         return MatrixCost(self.given[index])
 
     def double(self) -> MatrixCost:
+        """The same cost in float64."""
         return MatrixCost(to_double(self.given))
 
     def cost(self) -> Array:
+        """The matrix (..., n, m)."""
         return self.given
 
     def upper_bound(self) -> float:
@@ -78,15 +91,17 @@ class PointCost:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the cost, (..., n, m)."""
+        """The shape of the cost, (..., n, m)."""
         return (*self.x.shape[:-1], self.y.shape[-2])
 
     @cached_property
     def xx(self) -> Array:
+        """``scale |x_i|^2`` (..., n)."""
         return self._norms(self.x)
 
     @cached_property
     def yy(self) -> Array:
+        """``scale |y_j|^2`` (..., m)."""
         return self._norms(self.y)
 
     @cached_property
@@ -140,10 +155,11 @@ class PointCost:
         return self.replace_points(z, z, xx=zz, yy=zz, same=True, **half)
 
     def select_problem(self, index: int) -> PointCost:
-        """One problem of a stack."""
+        """One problem of a batch."""
         return self.replace_points(self.x[index], self.y[index])
 
     def double(self) -> PointCost:
+        """The same clouds in float64."""
         return self.replace_points(to_double(self.x), to_double(self.y))
 
     def mean(self) -> float:
@@ -159,9 +175,16 @@ class PointCost:
     def exponents(
         self, out: Array, epsilon: float, f: Array | None = None, g: Array | None = None
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Blocks of rows of ``(f_i + g_j - C_ij) / epsilon``, written to ``out``: one product, see ``left``.
+        """Blocks of rows of ``(f_i + g_j - C_ij) / epsilon``: one product of ``left`` and ``right``.
 
-        In torch, whose BLAS is faster.
+        Args:
+            out: (..., n, m) array that the exponents are written to.
+            epsilon: regularisation strength in units of the cost.
+            f: potentials of the rows (..., n); None for 0.
+            g: potentials of the columns (..., m); None for 0.
+
+        Yields:
+            The slice of rows, and its exponents as a tensor.
         """
         left, right = self.left, self.right
         if f is not None:
@@ -194,4 +217,5 @@ class PointCost:
         return (plan.marginals[0][..., None] * self.x - plan.matmul(self.y)) * factor
 
     def gradient_y(self, plan: Products) -> Array:
+        """``2 scale (diag(P' 1) y - P' x)``."""
         return (plan.marginals[1][..., None] * self.y - plan.matmul_transposed(self.x)) * (2.0 * self.scale)

@@ -19,8 +19,8 @@ from sidelight.transport.arrays import (
     suits_numpy,
     tensor,
 )
+from sidelight.transport.build_result import build_result
 from sidelight.transport.costs import SQUARED, Cost, cost_matrix
-from sidelight.transport.gradients import attach_gradients, scale_by, to_value
 from sidelight.transport.points import MatrixCost, PointCost
 from sidelight.transport.result import Transport
 from sidelight.transport.scaling import GroundCost
@@ -29,19 +29,29 @@ from sidelight.transport.zero_mass import TINY, ZeroMass
 
 Path = Literal["auto", "dense", "online"]
 
-FINEST = 2e-7  # tolerance below which float32 is not tried: the sums of its masses already differ by as much
+FINEST = 2e-7  # tolerance below which float32 is not tried: its sums of masses already differ by as much
 LARGE = 1 << 27  # elements of the cost above which it is never formed
 
 
 def _normalise(masses: Array) -> Array:
-    """What float32 has normalised, to the last digit of float64."""
+    """Masses that sum to 1 to the last digit of float64; float32 has normalised them before."""
     return masses / masses.sum(-1)[..., None]
 
 
 class Problem:
     """Transport between ``n`` and ``m`` masses, from clouds ``x``, ``y`` or from a cost matrix.
 
-    With a leading dimension it is a stack of small problems, which :mod:`batched` solves together.
+    With a leading dimension it is a batch of small problems, which :mod:`batched` solves together.
+
+    Args:
+        x: points (..., n, d), or None beside a matrix.
+        y: points (..., m, d), or None.
+        cost: a cost's name, a function of both clouds, or a matrix (..., n, m).
+        a: masses (..., n), or None for uniform ones; given together with ``b``.
+        b: masses (..., m), or None.
+        offset: (..., n, m) added to the cost without gradient, or None.
+        path: ``"dense"``, ``"online"``, or ``"auto"`` to choose by size.
+        second_order: whether the gradient must be differentiable.
     """
 
     symmetric = False
@@ -87,7 +97,19 @@ class Problem:
             self.matrix = self.matrix + offset.detach().to(self.matrix)
 
     def self_problem(self, side: int, cost: Cost, offset: Tensor | None) -> Problem:
-        """The transport of one side onto itself."""
+        """The transport of one side onto itself.
+
+        Args:
+            side: 0 for ``x``, 1 for ``y``.
+            cost: the cost of that side with itself; ignored where this problem's cost is a squared distance of points.
+            offset: added to that cost, or None.
+
+        Returns:
+            The problem of that side.
+
+        Raises:
+            ValueError: The cost is not square.
+        """
         own, mass, n = (self.y, self.b, self.shape[1]) if side else (self.x, self.a, self.shape[0])
         if self.points is None:
             other = Problem(own, own, cost, mass, mass, offset, second_order=self.second_order)
@@ -120,7 +142,7 @@ class Problem:
         return self._finite(ground.mean() if isinstance(ground, PointCost) else float(ground.given.mean()))
 
     def _finite(self, cost: float) -> float:
-        """A mean or a bound of the cost, which is finite where every cost is."""
+        """A mean or a bound of the cost, which is finite where every cost is; an error names the culprit otherwise."""
         if not abs(cost) < float("inf"):
             from_points = self.x is not None
             given = {"x": self.x, "y": self.y} if from_points else {"cost": self.matrix}
@@ -130,7 +152,7 @@ class Problem:
     def masses(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Positive ``a`` and ``b`` of sum 1 (differentiable where given), and the total mass where they are given.
 
-        That is the geometric mean of both sums, so that neither side counts more than the other.
+        The total mass is the geometric mean of both sums, so that neither side counts more than the other.
         """
         n, m = self.shape
         if self.a is None or self.b is None:  # both: where one is given, the caller made the other
@@ -165,7 +187,22 @@ class Problem:
         potentials: tuple[Tensor, Tensor] | None = None,
         attach: bool = True,
     ) -> Transport:
-        """Solve; without ``attach`` the gradients stay in the result for the caller to combine."""
+        """Solve the problem on its path.
+
+        Args:
+            epsilon: regularisation strength in units of the cost.
+            tolerance: L1 error of the marginals, relative to the mass.
+            limit: the most iterations.
+            potentials: ``f`` and ``g`` to start from, or None.
+            attach: whether the objective carries gradients; without it they stay in the result for the caller to
+                combine.
+
+        Returns:
+            The caller's result, in tensors.
+
+        Raises:
+            ValueError: The cost is not finite, or the masses of both sides differ.
+        """
         needs_mass_gradients = torch.is_grad_enabled() and any(
             z is not None and z.requires_grad for z in (self.a, self.b)
         )
@@ -191,7 +228,7 @@ class Problem:
                 solution = mass_gradients.refine_potentials(solution, own, masses, settings, self.symmetric)
             if zero_mass is not None:
                 solution = zero_mass.restore(solution, ground, epsilon)
-        return self.result(solution, mass, epsilon, attach)
+        return build_result(self, solution, mass, epsilon, attach)
 
     def _solution(
         self,
@@ -204,7 +241,7 @@ class Problem:
         """The solution on its path, for positive masses."""
         if self.online:
             assert isinstance(ground, PointCost)
-            self.mean_cost()  # NaN and infinity are named
+            self.mean_cost()  # raises an error that names NaN and infinity
             return online.solve(ground, a, b, *settings, potentials)
         if self.symmetric:
             return symmetric.solve(ground, a, *settings)
@@ -222,55 +259,6 @@ class Problem:
         like = self.x if self.x is not None else self.matrix
         assert like is not None
         return like
-
-    def result(
-        self, solution: DenseSolution | online.OnlineSolution, mass: Array, epsilon: float, attach: bool
-    ) -> Transport:
-        """The solution of masses 1 as the caller's: in tensors, for his masses, with gradients."""
-        like, ground = self.like, self.ground
-        if self.second_order and torch.is_grad_enabled():
-            return self._twice_differentiable(solution, epsilon)
-        pairs = self._gradients(solution, mass) if torch.is_grad_enabled() else []
-        number = solution.value * mass
-
-        def as_tensor(array: Array) -> Tensor:
-            return tensor(array).to(like)
-
-        def plan() -> Tensor:
-            return as_tensor(scale_by(solution.plan(), mass))
-
-        objective = attach_gradients(to_value(number, like), pairs) if attach else None
-        return Transport(
-            epsilon,
-            solution.worst,
-            solution.iterations,
-            solution.converged,
-            solution.path,
-            number,
-            lambda: to_value(number, like) if objective is None else objective,
-            lambda: (as_tensor(solution.potentials[0]), as_tensor(solution.potentials[1])),
-            plan,
-            lambda: (plan() * as_tensor(ground.cost())).sum((-2, -1)),
-            pairs,
-        )
-
-    def _gradients(self, solution: DenseSolution | online.OnlineSolution, mass: Array) -> list[tuple[Tensor, Tensor]]:
-        """Envelope theorem: d objective / d cost is the plan, d / d masses are the potentials."""
-        pairs: list[tuple[Tensor, Array]] = []
-        if self.points is None:
-            assert self.matrix is not None
-            if self.matrix.requires_grad:
-                pairs.append((self.matrix, solution.plan()))
-        else:
-            if self.x is not None and self.x.requires_grad:
-                pairs.append((self.x, self.points.gradient_x(solution)))
-            if self.y is not None and self.y.requires_grad and not self.symmetric:
-                pairs.append((self.y, self.points.gradient_y(solution)))
-        pairs = [(variable, scale_by(gradient, mass)) for variable, gradient in pairs]
-        for side, weight in enumerate((self.a, self.b)):
-            if weight is not None and weight.requires_grad:
-                pairs.append((weight, solution.potentials[side]))
-        return [(variable, tensor(gradient).to(self.like)) for variable, gradient in pairs]
 
     def _twice_differentiable(self, solution: DenseSolution | online.OnlineSolution, epsilon: float) -> Transport:
         """The envelope's gradient made differentiable in turn; plan, cost and potentials carry gradients too."""

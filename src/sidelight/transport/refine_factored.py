@@ -25,7 +25,22 @@ def refine_factored(
     limit: int,
     symmetric: bool,
 ) -> tuple[Tensor, Tensor, int, bool]:
-    """Newton's method on the dual ``<a, f> + <b, g> - epsilon (sum P - 1)``, which is concave, for (..., n, m)."""
+    """Newton's method on the dual ``<a, f> + <b, g> - epsilon (sum P - 1)``, which is concave.
+
+    Args:
+        cost: costs (..., n, m) in float64.
+        a: masses (..., n) of sum 1.
+        b: masses (..., m) of sum 1.
+        epsilon: regularisation strength in units of the cost.
+        f: potentials of the rows (..., n), near the solution.
+        g: potentials of the columns (..., m).
+        tolerance: error of the potentials, relative to their own spread or to epsilon, whichever is less.
+        limit: the most Newton steps.
+        symmetric: whether both sides are the same.
+
+    Returns:
+        ``f``, ``g``, the number of steps, and whether all potentials meet the tolerance.
+    """
     if not symmetric and cost.shape[-2] > cost.shape[-1]:  # the Laplacian is that of the smaller side
         g, f, steps, converged = refine_factored(cost.mT, b, a, epsilon, g, f, tolerance, limit, False)
         return f, g, steps, converged
@@ -66,10 +81,10 @@ def refine_factored(
 
 
 def _newton_direction(plan: Tensor, residual: Tensor, symmetric: bool) -> tuple[Tensor, Tensor]:
-    """The change of ``f / epsilon`` that Newton's method takes, and the smallest eigenvalue of its normalised matrix.
+    """The change of ``f / epsilon`` in a Newton step, and the smallest eigenvalue of the normalised matrix.
 
-    That matrix is ``I - M M'`` with ``M = diag(P 1)^-1/2 P diag(P' 1)^-1/2``, its null vector lifted; of a side with
-    itself ``I + M``.
+    That matrix is ``I - M M'`` with ``M = diag(P 1)^-1/2 P diag(P' 1)^-1/2``, its null vector lifted; where both sides
+    are the same, ``I + M``.
     """
     rows, columns = plan.sum(-1), plan.sum(-2)
     scale = rows.rsqrt()

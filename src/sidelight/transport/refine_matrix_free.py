@@ -32,7 +32,19 @@ class MatrixBlocks(online.Blocks):
 def refine_matrix_free(
     blocks: online.Blocks, f: Tensor, g: Tensor, tolerance: float, limit: int, symmetric: bool
 ) -> tuple[Tensor, Tensor, int, bool]:
-    """Newton steps by conjugate gradients, for the potential of the columns; each product is a pass over the plan."""
+    """Newton steps by conjugate gradients, for the potential of the columns; each product is a pass over the plan.
+
+    Args:
+        blocks: the kernel by blocks of rows, with masses and epsilon.
+        f: potentials of the rows (n,), near the solution.
+        g: potentials of the columns (m,).
+        tolerance: error of the potentials, relative to their own spread or to epsilon, whichever is less.
+        limit: the most passes.
+        symmetric: whether both sides are the same.
+
+    Returns:
+        ``f``, ``g``, the number of passes, and whether the potentials meet the tolerance.
+    """
     a, b, epsilon = blocks.a, blocks.b, blocks.epsilon
     if symmetric:
         f = g = 0.5 * (f + g)
@@ -114,7 +126,7 @@ def _conjugate(
 
 
 def _smallest_ritz_value(lengths: list[float], ratios: list[float]) -> float:
-    """Of the matrix that conjugate gradients have met, from their step lengths and ratios (Lanczos)."""
+    """The smallest eigenvalue that conjugate gradients have seen, from their step lengths and ratios (Lanczos)."""
     if not lengths:  # a side of one point has no modes
         return 1.0
     alpha, beta = np.array(lengths), np.array(ratios[: len(lengths) - 1])

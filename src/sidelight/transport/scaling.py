@@ -54,7 +54,7 @@ class Scaling:
         self.clamped = False
 
     def form_kernel(self, epsilon: float) -> None:
-        """Form ``K`` from the absorbed potentials, at a new or the same ``epsilon``; in float64 where it must be."""
+        """Form ``K`` from the absorbed potentials, at a new or the same ``epsilon``; in float64 where it is needed."""
         self.epsilon = epsilon
         if not is_double(self.a) and self.precision_lost():
             self.convert_to_double()
@@ -65,14 +65,15 @@ class Scaling:
             part.exp_()
 
     def ensure_kernel(self, epsilon: float) -> None:
-        """:meth:`form_kernel`, where that is not done."""
+        """:meth:`form_kernel`, unless the kernel already belongs to ``epsilon``."""
         if self.epsilon != epsilon:
             self.form_kernel(epsilon)
 
     def absorb(self) -> None:
         """Move ``u, v`` into the potentials; ``form_kernel`` must follow.
 
-        Of what the first cost allows, a constant from one side to the other, nothing is kept: it would cost digits.
+        The cost leaves one constant between both potentials free. They are kept equal in mean: a constant would cost
+        digits.
         """
         f, g = self.potentials()
         gap = 0.5 * (inner_product(self.b, g) - inner_product(self.a, f))
@@ -81,15 +82,16 @@ class Scaling:
         self.u, self.v = self.a, self.b
 
     def potentials(self) -> tuple[Array, Array]:
+        """``f`` and ``g`` with ``u`` and ``v`` included, in units of the cost."""
         f = self.xp.log(self.u / self.a) * self.epsilon
         g = self.xp.log(self.v / self.b) * self.epsilon
         return (f, g) if self.f is None else (f + self.f, g + self.g)
 
     def sweep(self, length: float, momentum: float) -> float:
-        """Correct the rows, then make the columns exact; the marginal error before.
+        """Correct the rows, then make the columns exact; return the marginal error before. One pass over the kernel.
 
-        ``log u`` moves by ``length`` times what would make the rows exact (1: a plain Sinkhorn sweep), plus
-        ``momentum`` times its last change. One pass over the kernel.
+        ``log u`` moves by ``length`` times the change that makes the rows exact (1: a plain Sinkhorn sweep), plus
+        ``momentum`` times its last change.
         """
         self.u = self.u + 0.0  # a new one to write into
         if len(self.blocks) == 1:
@@ -106,7 +108,7 @@ class Scaling:
     def _sweep(
         self, kernel: Array, a: Array, u: Array, change: Array, length: float, momentum: float
     ) -> tuple[float, Array]:
-        """Move some rows of ``u`` in place; their error before, and their sums over columns after."""
+        """Move some rows of ``u`` in place; return their error before, and their sums over columns after."""
         lack = kernel @ self.v
         lack *= u
         self.xp.divide(a, lack, out=lack)
@@ -126,12 +128,12 @@ class Scaling:
         self.v = self.b / matvec(self.kernel.swapaxes(-1, -2), self.u)
 
     def fit_rows(self) -> Array:
-        """``rows = K v``, and what the rows of the plan lack, ``a - P 1``."""
+        """Set ``rows = K v`` and return the residual of the rows, ``a - P 1``."""
         self.rows = matvec(self.kernel, self.v)
         return self.a - self.u * self.rows
 
     def clamp_is_exact(self) -> Array:
-        """Whether ``P`` is as without clamps; one answer for each problem of a stack.
+        """Whether the clamps leave ``P`` unchanged; one answer for each problem of a batch.
 
         Where ``u_i v_j`` is at most ``e^30 a_i b_j``, an exponent clamped from below puts ``1e-13 a_i b_j`` in place of
         less; where it is at least ``e^-30 a_i b_j``, one clamped from above would put more than a row or column has.
@@ -141,7 +143,7 @@ class Scaling:
         return (lowest * low > math.exp(-2 * ABSORB)) & (highest * high < math.exp(2 * ABSORB))  # false for NaN
 
     def precision_lost(self) -> bool:
-        """Whether rounding may move the exponents of what is transported, whose cost is about ``f + g``.
+        """Whether rounding may move the exponents of the transported mass, whose cost is about ``f + g``.
 
         Squared distances are formed from the norms of the points, whose rounding stays however close they are.
         """
@@ -159,7 +161,7 @@ class Scaling:
             self.refresh()
 
     def refresh(self) -> None:
-        """Absorb ``u, v`` and form the kernel anew."""
+        """Absorb ``u, v`` and form the kernel again."""
         self.absorb()
         self.form_kernel(self.epsilon)
         self.fit_columns()
@@ -173,7 +175,7 @@ class Scaling:
         self.fit_rows()
 
     def convert_to_double(self) -> None:
-        """Take what is absorbed to float64; ``form_kernel`` must follow."""
+        """Take the absorbed potentials, cost and masses to float64; ``form_kernel`` must follow."""
         self.f, self.g = (None if z is None else to_double(z) for z in (self.f, self.g))
         self.cost, self.a, self.b = self.cost.double(), to_double(self.a), to_double(self.b)
         self.u, self.v = self.a, self.b
@@ -181,22 +183,51 @@ class Scaling:
         self.change, self.rounding = 0.0 * self.a, 1e-15
 
     def plan(self) -> Array:
+        """The plan ``diag(u) K diag(v)`` (n, m)."""
         return self.u[:, None] * self.kernel * self.v
 
     def solution(self, error: Array, iterations: int, tolerance: float) -> DenseSolution:
-        """What has been reached; ``fit_rows`` came last."""
+        """The current iterate as a solution; call ``fit_rows`` first.
+
+        Args:
+            error: L1 error of the marginals, or one for each problem of a batch.
+            iterations: pairs of matrix-vector products used.
+            tolerance: the error that the caller set.
+
+        Returns:
+            The solution.
+        """
         marginals, masses = (self.u * self.rows, self.b), (self.a, self.b)
         factors = self.u, self.kernel, self.v
         return DenseSolution(factors, marginals, masses, self.potentials(), self.epsilon, error, iterations, tolerance)
 
 
 def precision_lost(size: float, epsilon: float, array: Array) -> bool:
-    """Whether potentials of this size leave too few digits for exponents in the arithmetic of ``array``."""
+    """Whether potentials of a size leave too few digits for exponents.
+
+    Args:
+        size: the largest potential or cost, in units of the cost.
+        epsilon: regularisation strength in units of the cost.
+        array: an array of the solve, whose dtype decides.
+
+    Returns:
+        True where rounding moves exponents by more than `BLUR`.
+    """
     return size * (2.2e-16 if is_double(array) else 1.2e-7) > BLUR * epsilon
 
 
 def prepare_start(cost: GroundCost, b: Array, potentials: tuple[Tensor, Tensor], epsilon: float) -> tuple[Array, Array]:
-    """Potentials from elsewhere, the first replaced by its exact update so that no exponent can overflow."""
+    """The caller's potentials, the first replaced by its exact update so that no exponent can overflow.
+
+    Args:
+        cost: costs (..., n, m).
+        b: masses of the columns (..., m).
+        potentials: ``f`` (..., n) and ``g`` (..., m).
+        epsilon: regularisation strength in units of the cost.
+
+    Returns:
+        ``f`` and ``g`` in the solver's arithmetic.
+    """
     g = convert_like(potentials[1].detach(), b)
     shift = inner_product(b, g)  # a constant, of no effect but for rounding where it is large
     g = g - (shift if g.ndim == 1 else shift[:, None])
@@ -204,7 +235,17 @@ def prepare_start(cost: GroundCost, b: Array, potentials: tuple[Tensor, Tensor],
 
 
 def soft_minimum(cost: GroundCost, b: Array, g: Array, epsilon: float) -> Array:
-    """``f_i = -epsilon log sum_j b_j exp((g_j - C_ij) / epsilon)``, which makes the rows exact."""
+    """``f_i = -epsilon log sum_j b_j exp((g_j - C_ij) / epsilon)``, which makes the rows exact.
+
+    Args:
+        cost: costs (..., n, m).
+        b: masses of the columns (..., m).
+        g: potentials of the columns (..., m).
+        epsilon: regularisation strength in units of the cost.
+
+    Returns:
+        ``f`` (..., n).
+    """
     weighted = g + array_namespace(b).log(b) * epsilon
     parts = cost.exponents(empty(cost.shape, b), epsilon, g=weighted)
     return convert_like(torch.cat([soft_maximum(part) for _, part in parts]).mul_(-epsilon), b)

@@ -1,4 +1,4 @@
-"""What the dense solvers return: a plan in factors, how well it meets the marginals, and products with it."""
+"""The result of the dense solvers: a plan in factors, how well it meets the marginals, and products with it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sidelight.transport.arrays import Array, copy_with, inner_product, matmul_t
 
 
 class DenseSolution:
-    """A solved problem (or stack of problems): objective, potentials, marginals, products with the plan, and how well.
+    """A solved problem, or a batch of them: objective, potentials, marginals, products with the plan, and its error.
 
     ``P = diag(u) K diag(v)`` with the potentials ``sides``, up to a constant.
     """
@@ -39,6 +39,7 @@ class DenseSolution:
 
     @property
     def converged(self) -> bool:
+        """Whether every problem meets the tolerance."""
         finite = math.isfinite(self.value if isinstance(self.value, float) else float(self.value.sum()))
         return bool(self.worst <= self.tolerance and finite and self.potentials_known)
 
@@ -49,12 +50,13 @@ class DenseSolution:
 
     @property
     def potentials(self) -> tuple[Array, Array]:
+        """``f`` and ``g``, with the constant between them that splits the objective evenly."""
         f, g = self.sides
         gap = self.gap if f.ndim == 1 else self.gap[:, None]
         return f + gap, g - gap
 
     def put(self, index: int, one: DenseSolution) -> None:
-        """Exchange one problem of a stack whose arrays are its own."""
+        """Replace one problem of a batch; the arrays must be the solution's own."""
         for name in ("sides", "marginals", "factors"):
             for mine, other in zip(getattr(self, name), getattr(one, name)):
                 mine[index] = tensor(other).to(mine) if isinstance(mine, Tensor) else other
@@ -68,6 +70,7 @@ class DenseSolution:
         return other
 
     def plan(self) -> Array:
+        """The plan (..., n, m)."""
         u, kernel, v = self.factors
         plan = kernel * u[..., None]
         plan *= v[..., None, :]

@@ -32,7 +32,18 @@ LIMIT = 60  # averaged sweeps before the general solver takes over
 
 
 def solve(cost: GroundCost, a: Array, epsilon: float, tolerance: float, max_iterations: int) -> DenseSolution:
-    """Transport of a cloud with masses ``a`` (n,), or of each of a stack with ``a`` (N, n), onto itself."""
+    """Transport of a cloud, or of each of a batch of clouds, onto itself.
+
+    Args:
+        cost: symmetric costs (n, n) or (N, n, n).
+        a: positive masses (n,) or (N, n) of sum 1.
+        epsilon: regularisation strength in units of the cost.
+        tolerance: L1 error of the marginals that the plan must meet.
+        max_iterations: the most sweeps, those of the general solver included.
+
+    Returns:
+        The solution. The general solver takes over where the kernel is not positive definite.
+    """
     largest = cost.upper_bound()
     far = not largest <= -LOWEST * epsilon
     if far and isinstance(cost, PointCost) and precision_lost(largest, epsilon, a):  # see Scaling.blurred
@@ -42,7 +53,7 @@ def solve(cost: GroundCost, a: Array, epsilon: float, tolerance: float, max_iter
         if far:
             part.clamp_(LOWEST, HIGHEST)
         part.exp_()
-    u = a / xp.sqrt(matvec(kernel, a))  # u = a is far off by a factor, which the power 1/2 mends
+    u = a / xp.sqrt(matvec(kernel, a))  # u = a is off by a large factor, which the power 1/2 corrects
     change = None
     used, limit = 1, min(LIMIT, max_iterations)
     while True:
@@ -56,7 +67,7 @@ def solve(cost: GroundCost, a: Array, epsilon: float, tolerance: float, max_iter
         u = u * xp.exp(change)
         used += 1
     ratio = u / a
-    if far and not isinstance(cost, PointCost):  # without a zero diagonal, what is clamped may be what matters
+    if far and not isinstance(cost, PointCost):  # without a zero diagonal, the clamped exponents may matter
         lowest, highest = min_max(ratio)
         inside = (lowest > math.exp(-ABSORB)) & (highest < math.exp(ABSORB))
         error = xp.where(inside, error, math.inf) if kernel.ndim == 3 else error if inside else math.inf

@@ -1,8 +1,8 @@
-"""Points without mass: they take no part in a solve, and their potentials follow from its solution.
+"""Points without mass take no part in a solve; their potentials follow from its solution.
 
 A mass of zero would make ``log 0`` of every step. Instead the point takes the place of the heaviest one, which shares
 its mass with it: a problem of the same shape with the same solution (equal points count as the sum of their masses),
-whose masses are all positive. Shapes stay, so a stack of problems with different points missing is still one stack.
+whose masses are all positive. Shapes stay, so a batch of problems with different points missing is still one batch.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from sidelight.transport.scaling import GroundCost, soft_minimum
 from sidelight.transport.solution import DenseSolution
 
 TINY = 1e-30  # stands for a mass of zero
-NEGLIGIBLE = 1e-13  # share of the mass that no marginal error tells, and of which a clamped exponent would still tell
+# A share of the mass below this counts as none: no marginal error shows it, but a clamped exponent would.
+NEGLIGIBLE = 1e-13
 
 
 class FilledMasses:
-    """Masses ``given`` (..., n) of one side, which are ``absent``, and the positive masses ``filled`` to solve with."""
+    """One side: its masses ``given`` (..., n), the mask ``absent``, and positive masses ``filled`` to solve with."""
 
     def __init__(self, given: Array) -> None:
         masses = tensor(given)
@@ -44,23 +45,23 @@ class FilledMasses:
         self.filled = as_kind(given, torch.where(absent, share, masses).scatter(-1, heaviest, share))
 
     def fill(self, rows: Array) -> Array:
-        """``rows`` (..., n) or (..., n, d), the heaviest point's in place of the absent ones'."""
+        """``rows`` (..., n) or (..., n, d), with the heaviest point's row in place of those of absent points."""
         whole, dim = tensor(rows), self.source.ndim - 1
         index = self.source if whole.ndim == self.source.ndim else self.source.unsqueeze(-1)
         return as_kind(rows, torch.take_along_dim(whole, index, dim))
 
     def restore_factor(self, solved: Array) -> Array:
-        """The factor of the plan for the masses given; that of an absent point is its mass (see ``ZeroMass``)."""
+        """The factor of the plan for the given masses; for an absent point it is the point's mass."""
         return array_namespace(solved).where(self.absent, self.given, solved * (self.given / self.filled))
 
 
 def as_kind(array: Array, other: Tensor) -> Array:
-    """A tensor as the same kind of array, whatever its type."""
+    """A tensor as the same kind of array, tensor or numpy, whatever its dtype."""
     return other if isinstance(array, Tensor) else other.numpy()
 
 
 class ZeroMass:
-    """Both sides of a problem, or of a stack of problems, in which some points have no mass."""
+    """Both sides of a problem, or of a batch of problems, in which some points have no mass."""
 
     def __init__(self, a: Array, b: Array) -> None:
         self.rows, self.columns = (
@@ -75,29 +76,67 @@ class ZeroMass:
         return ZeroMass(a, b) if min(float(a.min()), float(b.min())) < NEGLIGIBLE else None
 
     def fill_potentials(self, given: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None:
-        """The potentials to start from, of the points that take part."""
+        """The potentials to start from, for the points that take part."""
         return None if given is None else (self.rows.fill(given[0].detach()), self.columns.fill(given[1].detach()))
 
     def fill_cost(self, cost: GroundCost, rows: bool = True, columns: bool = True) -> GroundCost:
-        """The cost between the points that take part, on either side or on both."""
+        """The cost between the points that take part.
+
+        Args:
+            cost: costs (..., n, m) of all points.
+            rows: whether to fill the rows of absent points.
+            columns: whether to fill the columns of absent points.
+
+        Returns:
+            A cost of the same shape.
+        """
         if isinstance(cost, PointCost):
             return self.fill_points(cost, rows, columns)
         matrix = self.rows.fill(cost.given) if rows else cost.given
         return MatrixCost(self.columns.fill(matrix.swapaxes(-1, -2)).swapaxes(-1, -2) if columns else matrix)
 
     def fill_points(self, cost: PointCost, rows: bool = True, columns: bool = True) -> PointCost:
+        """:meth:`fill_cost` for clouds of points.
+
+        Args:
+            cost: the clouds.
+            rows: whether to fill the absent points of ``x``.
+            columns: whether to fill the absent points of ``y``.
+
+        Returns:
+            Clouds of the same shape.
+        """
         x, y = self.rows.fill(cost.x) if rows else cost.x, self.columns.fill(cost.y) if columns else cost.y
         return cost.replace_points(x, y)
 
     def merge_potentials(self, f: Array, g: Array, of_rows: Array, of_columns: Array) -> tuple[Array, Array]:
-        """Those of the problem solved, and where a point is absent those that make its row or column exact."""
+        """The solution's potentials, with other ones for absent points.
+
+        Args:
+            f: potentials of the rows (..., n) of the solved problem.
+            g: potentials of the columns (..., m) of the solved problem.
+            of_rows: potentials (..., n) that make each row exact, used where a row is absent.
+            of_columns: potentials (..., m) that make each column exact, used where a column is absent.
+
+        Returns:
+            Both potentials.
+        """
         where = array_namespace(f).where
         return where(self.rows.absent, of_rows, f), where(self.columns.absent, of_columns, g)
 
     def restore(
         self, solved: DenseSolution | online.OnlineSolution, cost: GroundCost, epsilon: float
     ) -> DenseSolution | online.OnlineSolution:
-        """The solution for the masses given."""
+        """The solution for the given masses.
+
+        Args:
+            solved: the solution for the filled masses.
+            cost: costs (..., n, m) of all points.
+            epsilon: regularisation strength in units of the cost.
+
+        Returns:
+            A solution in which absent points have their (zero) mass.
+        """
         if isinstance(solved, DenseSolution):
             return self._dense(solved, cost, epsilon)
         assert isinstance(cost, PointCost)
