@@ -28,7 +28,8 @@ from sidelight.experiment.context import JobContext
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
 from sidelight.experiment.resolve import resolve
-from sidelight.losses.structural import StructuralTransport, cosine_similarity_matrix
+from sidelight.losses.cosine import cosine_similarity_matrix
+from sidelight.losses.structural import StructuralTransport
 from sidelight.methods import Method, Supervised
 from sidelight.networks.build import feature_shape
 from sidelight.networks.hallucination import make_hallucinators

@@ -95,7 +95,7 @@ def cost_matrix(x: Tensor, y: Tensor, cost: Cost = "sqeuclidean/2") -> Tensor:
         distances: Tensor = _Distances.apply(x, y)  # type: ignore[no-untyped-call]
         return distances
     if cost == "cosine":
-        angles = 1.0 - unit_rows(x) @ unit_rows(y).mT
+        angles = 1.0 - normalise_points(x) @ normalise_points(y).mT
         angles.detach().clamp_min_(0.0)  # below 0 by rounding; the gradient is right there too
         return angles
     raise ValueError(f"unknown cost {cost!r}: expected one of {', '.join(map(repr, NAMES))}, a matrix or a function")
@@ -157,7 +157,7 @@ def _recompute_near(distance: Tensor, near: Tensor, x: Tensor, y: Tensor) -> Ten
     return distance
 
 
-def unit_rows(z: Tensor) -> Tensor:
+def normalise_points(z: Tensor) -> Tensor:
     """Rows scaled to norm 1; a row of norm 0 stays 0 and gets gradient 0, NaN stays NaN."""
     norm = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
     present = norm != 0
