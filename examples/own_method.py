@@ -14,7 +14,7 @@ from sidelight.config import NetworkConfig, TrainingConfig
 from sidelight.data.batch import Batch
 from sidelight.methods import METHODS, CachedOutputs, Distillation, DistillationLoss, Supervised, Teacher
 from sidelight.networks.build import build_network
-from sidelight.networks.network import Network, Output, outputs
+from sidelight.networks.network import Network, Output, compute_outputs
 from sidelight.tasks import Task, make_task
 from sidelight.testing import Subject, check_method
 from sidelight.training import fit
@@ -50,7 +50,7 @@ def subject() -> Subject:
 
     teacher = network("phone", "watch")
     fit(Supervised(teacher, task), rows, rows, TrainingConfig(epochs=40, learning_rate=0.01), seed=0)
-    said = outputs(teacher, rows, rows.index)
+    said = compute_outputs(teacher, rows, rows.index)
 
     def factory(dtype: torch.dtype) -> Distillation:
         teacher = Teacher(CachedOutputs(said).to(dtype))

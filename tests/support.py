@@ -34,7 +34,7 @@ from sidelight.methods import (
 )
 from sidelight.networks.build import build_network, feature_shape
 from sidelight.networks.hallucination import HallucinationNetwork, TNet, freeze, make_hallucinators
-from sidelight.networks.network import Network, Output, outputs
+from sidelight.networks.network import Network, Output, compute_outputs
 from sidelight.tasks import TASKS, Task, make_task
 from sidelight.testing import Subject
 from sidelight.training import fit
@@ -133,7 +133,7 @@ def trained_tnets(task: str, kind: str) -> dict[str, TNet]:
     network, rows = trained_teacher(task, kind), make_rows(task, kind)
     torch.manual_seed(0)
     tnets = make_hallucinators(feature_shape(network), AVAILABLE, PRIVILEGED)
-    said = CachedOutputs(outputs(network, rows, rows.index))
+    said = CachedOutputs(compute_outputs(network, rows, rows.index))
     fit(Hallucination(tnets, said, said, task_of(task)), rows, rows, TrainingConfig(epochs=3), seed=0)
     return tnets
 
@@ -142,9 +142,9 @@ def speech(task: str, kind: str, crossfit: bool = False) -> Teacher:
     """What one teacher, or two that share the rows, says of every row."""
     rows = make_rows(task, kind)
     if not crossfit:
-        return Teacher(CachedOutputs(outputs(trained_teacher(task, kind), rows, rows.index)))
+        return Teacher(CachedOutputs(compute_outputs(trained_teacher(task, kind), rows, rows.index)))
     part = (rows.index < ROWS // 2).long()
-    said = [outputs(trained_teacher(task, kind, seed), rows, rows.index[part == seed]) for seed in (1, 0)]
+    said = [compute_outputs(trained_teacher(task, kind, seed), rows, rows.index[part == seed]) for seed in (1, 0)]
     features = {m: torch.cat([s.features[m] for s in said]) for m in SHAPES}
     joined = Output(torch.cat([s.prediction for s in said]), torch.cat([s.fused for s in said]), features)
     return Teacher(CachedOutputs(joined), part)
@@ -260,7 +260,7 @@ def supervised_subject(role: str, task: str, kind: str) -> Subject:
 def hallucination_subject(task: str, kind: str, loss: str) -> Subject:
     """The stage that trains T-Nets; nothing leaves it but the T-Nets."""
     network, rows = trained_teacher(task, kind), make_rows(task, kind)
-    said = outputs(network, rows, rows.index)
+    said = compute_outputs(network, rows, rows.index)
 
     def factory(dtype: torch.dtype) -> Hallucination:
         torch.manual_seed(0)

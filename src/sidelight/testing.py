@@ -23,7 +23,7 @@ from sidelight.config import TrainingConfig
 from sidelight.data.batch import Batch
 from sidelight.methods.base import Method, Step, TrainState
 from sidelight.networks.hallucination import TNet
-from sidelight.networks.network import Network, outputs
+from sidelight.networks.network import Network, compute_outputs
 from sidelight.training import fit
 
 
@@ -299,7 +299,7 @@ def _exported(subject: Subject, dtype: torch.dtype) -> Network:
 
 def _said(network: Network, batch: Batch, rows: Tensor, when: str) -> Tensor:
     try:
-        return outputs(network, batch, rows).prediction
+        return compute_outputs(network, batch, rows).prediction
     except Exception as error:
         raise ContractError(f"the exported network fails {when}: {error}") from error
 
@@ -402,7 +402,7 @@ def _skill(method: Method, batch: Batch, subject: Subject) -> float:
     """Higher is better: minus the task loss of the exported network, or the method's own score where there is none."""
     if not subject.exports:
         return float(method.score(batch))
-    said = outputs(method.export(), batch, torch.arange(len(batch)))
+    said = compute_outputs(method.export(), batch, torch.arange(len(batch)))
     return -float(method.task.loss(said.prediction, batch.target, batch.labelled))
 
 
