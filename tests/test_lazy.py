@@ -192,13 +192,13 @@ def test_an_error_in_a_thread_is_named_and_ends_it(folder, tmp_path):
 
 
 def test_what_a_network_does_not_read_is_not_decoded(folder, read):
-    from sidelight.networks.network import outputs
+    from sidelight.networks.network import compute_outputs
 
     data = sl.load(folder)
     batch = batch_of(data)
     read.clear()
     network = small_network(data, ["rgb"])
-    outputs(network, batch, torch.arange(6))
+    compute_outputs(network, batch, torch.arange(6))
     assert len(read) == 6
     assert all(not path.name.endswith("d.png") for path in read)
 
