@@ -427,10 +427,10 @@ class Tiny(Backbone):
             self.conv = nn.Conv1d(2, 8, 3, padding=1, bias=False)
             self.bn = nn.BatchNorm1d(8)
 
-        def maps(self, x, length=None):
+        def forward_maps(self, x, length=None):
             return F.relu(self.bn(self.conv(x.transpose(1, 2))))
 
-        def pooled(self, maps, tokens, length=None):
+        def pool(self, maps, tokens, length=None):
             return maps.mean(2, keepdim=True).transpose(1, 2)
 
     def __init__(self):

@@ -76,7 +76,7 @@ def test_features_are_what_the_encoder_says(folder, weights, features):
     x = sl.load(folder).inputs["rgb"].read().float() / 255
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in STATISTICS["imagenet"])
     with torch.no_grad():
-        expected = net.pooled(net.maps((x - mean) / std), 1)[:, 0]
+        expected = net.pool(net.forward_maps((x - mean) / std), 1)[:, 0]
     torch.testing.assert_close(load_file(features / "rgb.safetensors")["rgb"], expected, rtol=1e-4, atol=1e-5)
 
 

@@ -102,7 +102,7 @@ def test_what_is_gathered_is_what_all_outputs_say(data, tmp_path):
     parts = parts_of(tmp_path, data, "kl")
     network, rows = parts.trained(parts.available), parts.rows("select")
     said = compute_outputs(network, rows, rows.index)
-    codes = predict_in_chunks(network, rows, rows.index, parts.task.kept)
+    codes = predict_in_chunks(network, rows, rows.index, parts.task.compact_answer)
     assert codes.dtype == torch.uint8
     assert np.array_equal(parts.task.decide(codes), parts.task.decide(said.prediction))
     scores = [parts.task.score(x, rows.target, rows.labelled) for x in (codes, said.prediction)]

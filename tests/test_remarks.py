@@ -64,7 +64,7 @@ class TestChance:
 
     def test_of_pixels(self):
         target = np.random.default_rng(0).choice(3, (4, 6, 5), p=[0.6, 0.3, 0.1])
-        counts = metrics.confusions(np.zeros_like(target), target, 3)
+        counts = metrics.count_confusions(np.zeros_like(target), target, 3)
         stored = {f"pixels.{t}.{p}": counts[:, i, j] for i, t in enumerate(CLASSES) for j, p in enumerate(CLASSES)}
         level = levels(pd.DataFrame(stored), "segmentation")
         assert level["miou"] == pytest.approx(metrics.miou(np.zeros_like(target), target, 3))
@@ -76,7 +76,7 @@ class TestChance:
         target = np.repeat(np.arange(3), (12, 6, 3))
         level = levels(rows((12, 6, 3)), "retrieval")
         rng = np.random.default_rng(0)
-        drawn = [metrics.retrieval(rng.normal(size=(21, 40)), target) for _ in range(400)]
+        drawn = [metrics.retrieval_scores(rng.normal(size=(21, 40)), target) for _ in range(400)]
         for name in ("recall_at_1", "recall_at_5", "recall_at_10"):
             assert level[name] == pytest.approx(np.mean([d[name] for d in drawn]), abs=0.02)
         assert abs(level["median_rank"] - np.median([d["median_rank"] for d in drawn])) <= 1

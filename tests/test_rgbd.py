@@ -134,5 +134,5 @@ def test_what_cannot_be_is_refused():
     config = NetworkConfig(width=8, fusion="squeeze-excitation", encoders={"rgb": "resnet34-pyramid"})
     with pytest.raises(ConfigError, match="adds maps of one shape"):
         build_network(SHAPES, list(SHAPES), 5, config, size=(45, 70))
-    with pytest.raises(ConfigError, match="adds maps, and no modality is one"):
+    with pytest.raises(ConfigError, match="adds maps, but no modality is a map"):
         build_network({"age": (3,)}, ["age"], 2, NetworkConfig(fusion="squeeze-excitation"))

@@ -160,6 +160,6 @@ def test_the_bound_is_a_ratio() -> None:
 @pytest.mark.parametrize("unit", UNITS)
 def test_targets_of_a_regression_are_scaled_in_every_unit(unit: float) -> None:
     y = torch.tensor([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]]) * unit
-    task = Regression(("a", "b")).fitted(y, torch.ones(3, dtype=torch.bool))
+    task = Regression(("a", "b")).fit(y, torch.ones(3, dtype=torch.bool))
     assert task.scale[0] == pytest.approx(unit * np.sqrt(2 / 3), rel=1e-5)
     assert task.scale[1] == 1.0

@@ -80,7 +80,7 @@ def test_trust_is_the_mean_probability_of_the_true_classes():
     p = said().softmax(1)
     target = torch.randint(0, 3, (3, 4, 5), generator=torch.Generator().manual_seed(3))
     target[0, :2] = -1
-    trust = TASK.trust(said(), target, torch.tensor([True, True, False]))
+    trust = TASK.teacher_confidence(said(), target, torch.tensor([True, True, False]))
     true = p.gather(1, target.clamp(min=0)[:, None])[:, 0]
     assert trust[0] == pytest.approx(true[0, 2:].mean().item())
     assert trust[1] == pytest.approx(true[1].mean().item())
@@ -91,7 +91,7 @@ def test_trust_is_the_mean_probability_of_the_true_classes():
 @given(maps, targets)
 def test_metrics_are_those_of_scikit_learn(prediction, target):
     known = target >= 0
-    counts = metrics.confusions(prediction, target, 3)
+    counts = metrics.count_confusions(prediction, target, 3)
     for row in range(3):
         t, p = target[row][known[row]], prediction[row][known[row]]
         expected = sk.confusion_matrix(t, p, labels=[0, 1, 2]) if len(t) else np.zeros((3, 3))
@@ -114,21 +114,21 @@ def test_metrics_are_those_of_scikit_learn(prediction, target):
 def test_counting_in_chunks_changes_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     prediction, target = rng.integers(0, 3, (7, 8, 9)), rng.integers(-1, 3, (7, 8, 9)).astype(np.int8)
-    whole = metrics.confusions(prediction, target, 3)
+    whole = metrics.count_confusions(prediction, target, 3)
     chunks = []
     bincount = np.bincount
     monkeypatch.setattr(np, "bincount", lambda *a, **k: chunks.append(1) or bincount(*a, **k))
     monkeypatch.setattr(metrics, "PIXELS_AT_ONCE", 3 * 72)
-    assert np.array_equal(metrics.confusions(prediction, target, 3), whole)
+    assert np.array_equal(metrics.count_confusions(prediction, target, 3), whole)
     assert len(chunks) == 3
-    assert metrics.confusions(prediction[:0], target[:0], 3).shape == (0, 3, 3)
+    assert metrics.count_confusions(prediction[:0], target[:0], 3).shape == (0, 3, 3)
 
 
 def test_the_task_is_made_again_and_has_no_groups():
     told = describe_task(TASK)
     again = make_task(told["name"], tuple(told["labels"]))
     assert (type(again), again.class_names, again.outputs, again.primary) == (Segmentation, TASK.class_names, 3, "miou")
-    assert TASK.groups(torch.zeros(2, 4, 5)) is None
+    assert TASK.class_codes(torch.zeros(2, 4, 5)) is None
     assert TASK.decide(said()).shape == (3, 4, 5)
 
 
@@ -231,7 +231,7 @@ def test_a_public_network_can_be_the_encoder():
 
 def test_what_cannot_be_dense_is_refused_with_a_sentence():
     config = NetworkConfig(width=8)
-    with pytest.raises(ConfigError, match="at least one modality of images"):
+    with pytest.raises(ConfigError, match="at least one image modality"):
         build_network(SHAPES, ["age", "sound"], 3, config, size=SIZE)
     with pytest.raises(ConfigError, match=r"network\.fusion=joint-cross-attention attends over time"):
         build_network(SHAPES, ["rgb"], 3, NetworkConfig(fusion="joint-cross-attention"), size=SIZE)

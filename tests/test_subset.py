@@ -132,7 +132,7 @@ def completion(drop: float, slots: str = "abc") -> tuple[ModalityImputer, dict[s
 def test_training_leaves_out_at_the_rate_asked_for_and_never_everything():
     made, features = completion(0.5)
     there = {"b": torch.arange(4000) % 2 == 0}
-    shown = made.train()(features, there).shown
+    shown = made.train()(features, there).visible
     whole = torch.stack(list(shown.values()), 1)
     assert whole.any(1).all()
     assert not shown["b"][~there["b"]].any()

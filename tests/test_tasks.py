@@ -175,11 +175,11 @@ def test_regression_errors_are_those_of_scikit_learn():
 def test_regression_trust_is_the_teachers_concordance():
     prediction, target, labelled = random_rows(6)
     task = task_of("regression")
-    trust = task.trust(prediction, target, labelled)
+    trust = task.teacher_confidence(prediction, target, labelled)
     assert trust.shape == (40,)
     assert trust[0].item() == pytest.approx(task.score(prediction, target, labelled))
-    assert task.trust(-prediction, target, labelled).max() == 0  # worse than nothing is not negative
-    assert task.trust(prediction, target, labelled & False).min() == 1
+    assert task.teacher_confidence(-prediction, target, labelled).max() == 0  # worse than nothing is not negative
+    assert task.teacher_confidence(prediction, target, labelled & False).min() == 1
 
 
 @given(st.floats(-1000, 1000), st.floats(0.01, 1000), st.integers(0, 100))
@@ -190,7 +190,7 @@ def test_units_learnt_from_the_train_rows_change_neither_loss_nor_score(mean, sc
     scores = {name: plain.score(prediction, target, labelled, name) for name in plain.metrics()}
     moved = target * scale + mean
     moved[~labelled] = torch.nan
-    task = plain.fitted(moved, labelled)
+    task = plain.fit(moved, labelled)
     in_units = (prediction * scale + mean - torch.tensor(task.mean)) / torch.tensor(task.scale)
     tolerance = {"rel": 1e-4, "abs": 1e-4 * (1 + abs(mean) / scale)}  # the units are kept in single precision
     assert task.loss(in_units, moved, labelled).item() == pytest.approx(loss, **tolerance)
@@ -219,7 +219,7 @@ def test_units_are_those_of_the_labelled_finite_targets():
     target[~labelled] = 1e6
     target[:4, 0] = torch.nan
     target[:, 1] = 5.0
-    task = task_of("regression").fitted(target, labelled)
+    task = task_of("regression").fit(target, labelled)
     known = target[labelled & target[:, 0].isfinite(), 0]
     assert task.mean == pytest.approx((known.mean().item(), 5.0))
     assert task.scale == pytest.approx((known.std(correction=0).item(), 1.0))  # a constant has no spread
@@ -229,14 +229,14 @@ def test_units_are_those_of_the_labelled_finite_targets():
 def test_a_task_is_made_again_from_its_description(name):
     target, answer = right(name)
     known = torch.ones(len(target), dtype=torch.bool)
-    task = task_of(name).fitted(target, known).calibrated(answer, target, known)
+    task = task_of(name).fit(target, known).calibrate(answer, target, known)
     told = json.loads(json.dumps(describe_task(task)))
     again = make_task(told.pop("name"), tuple(told.pop("labels")), **told)
     assert vars(again).keys() == vars(task).keys()
     prediction = torch.randn(5, task.outputs, 2, 3) if name == "segmentation" else torch.randn(5, task.outputs)
     assert again.class_names == task.class_names
     assert np.array_equal(again.decide(prediction), task.decide(prediction))
-    assert torch.equal(again.express(prediction), task.express(prediction))
+    assert torch.equal(again.to_target_units(prediction), task.to_target_units(prediction))
 
 
 # classification ------------------------------------------------------------------------------------------------------
@@ -285,7 +285,9 @@ def test_without_labels_cross_entropy_is_zero_with_a_gradient_of_zero(rows):
 
 def test_classification_trust_is_a_probability():
     teacher = torch.tensor([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0], [1.0, 0.0, 5.0]], dtype=torch.float64, requires_grad=True)
-    trust = task_of("classification").trust(teacher, torch.tensor([1, 1, -1]), torch.tensor([True, True, False]))
+    trust = task_of("classification").teacher_confidence(
+        teacher, torch.tensor([1, 1, -1]), torch.tensor([True, True, False])
+    )
     p = teacher.detach().softmax(1)
     torch.testing.assert_close(trust, torch.stack([p[0, 1], p[1, 1], p[2, 2]]))  # true class, true class, own choice
     assert not trust.requires_grad
@@ -309,7 +311,7 @@ def test_the_primary_metric_is_the_first_and_scores_are_signed(name):
     task = task_of(name)
     assert next(iter(task.metrics())) == task.primary
     target, answer = right(name)
-    labelled, best = torch.ones(len(target), dtype=torch.bool), task.measure(task.read(answer), target.numpy())
+    labelled, best = torch.ones(len(target), dtype=torch.bool), task.measure(task.metric_input(answer), target.numpy())
     assert list(best) == list(task.metrics())
     for metric, known in task.metrics().items():
         score = task.score(answer, target, labelled, metric)
@@ -345,8 +347,8 @@ def test_match_is_least_at_the_teacher_which_gets_no_gradient(name):
 
 def test_groups_are_classes_where_there_are_classes():
     target = torch.tensor([2, 0, 2])
-    assert torch.equal(Classification(("a", "b", "c")).groups(target), target)
-    assert Regression(("v",)).groups(torch.zeros(3, 1)) is None
+    assert torch.equal(Classification(("a", "b", "c")).class_codes(target), target)
+    assert Regression(("v",)).class_codes(torch.zeros(3, 1)) is None
 
 
 def test_what_is_decided():

@@ -25,7 +25,7 @@ from sidelight.experiment.plan import Job
 from sidelight.export import load_student, predict_file
 from sidelight.networks.network import compute_outputs
 from sidelight.report import write_report
-from sidelight.tasks import AntiSpoofing, asked_task, describe_task, make_task
+from sidelight.tasks import AntiSpoofing, describe_task, make_task, resolve_task
 
 FACES = ("attack", "real")
 ALL = torch.ones(8, dtype=torch.bool)
@@ -45,7 +45,7 @@ def test_errors_by_hand():
     """One of four attacks passes, one of two live faces is refused."""
     task = AntiSpoofing(FACES, "real", threshold=0.5)
     score, target = [-3.0, -1.0, 0.0, 0.5, 0.4, 2.0], np.array([0, 0, 0, 0, 1, 1])
-    said = task.measure(task.read(logits(score)), target)
+    said = task.measure(task.metric_input(logits(score)), target)
     assert (said["apcer"], said["bpcer"], said["acer"]) == (0.25, 0.5, 0.375)
     assert said["auc"] == pytest.approx(7 / 8)  # of eight pairs one is the wrong way round
     assert task.decide(logits(score)).tolist() == [0, 0, 0, 1, 0, 1]
@@ -54,7 +54,7 @@ def test_errors_by_hand():
 def test_perfect_and_inverted_scores():
     task, target = AntiSpoofing(FACES, "real", threshold=0.0), np.array([0, 0, 1, 1])
     for score, errors in (([-2.0, -1, 1, 2], 0), ([2.0, 1, -1, -2], 1)):
-        said = task.measure(task.read(logits(score)), target)
+        said = task.measure(task.metric_input(logits(score)), target)
         assert [said[name] for name in ("acer", "apcer", "bpcer", "eer", "auc")] == [errors] * 4 + [1 - errors]
 
 
@@ -125,10 +125,10 @@ def test_the_threshold_by_hand():
 def test_calibration_reads_labelled_rows_alone():
     task, target = AntiSpoofing(FACES, "real"), torch.tensor([0, 0, 1, 1, -1, -1, -1, -1])
     score = [-4.0, -2, 2, 3, 9, -9, 8, -8]
-    chosen = task.calibrated(logits(score), target, target >= 0)
+    chosen = task.calibrate(logits(score), target, target >= 0)
     assert chosen.threshold == 0
     assert task.threshold is None
-    other = task.calibrated(logits([*score[:4], 1, 1, 1, 1]), target, target >= 0)
+    other = task.calibrate(logits([*score[:4], 1, 1, 1, 1]), target, target >= 0)
     assert other.threshold == 0
 
 
@@ -138,11 +138,11 @@ def test_polarity_is_what_is_said(live):
     names = FACES if live == 1 else FACES[::-1]
     score, real = [-4.0, 0.1, -2, 2, 3, 0.2, 1, -1], np.array([0, 1, 0, 1, 1, 0, 1, 0]) == 1
     target = torch.as_tensor(np.where(real, live, 1 - live))
-    task = AntiSpoofing(names, "real").calibrated(logits(score, live), target, ALL)
+    task = AntiSpoofing(names, "real").calibrate(logits(score, live), target, ALL)
     said = np.array(names)[task.decide(logits(score, live))]
     assert task.threshold == pytest.approx(-0.45)
     assert (said == "real").tolist() == (np.array(score) >= -0.45).tolist()
-    assert task.measure(task.read(logits(score, live)), target.numpy())["apcer"] == 0.25
+    assert task.measure(task.metric_input(logits(score, live)), target.numpy())["apcer"] == 0.25
 
 
 def test_epochs_are_scored_at_the_threshold_that_their_rows_would_choose():
@@ -165,7 +165,7 @@ def test_the_description_holds_the_threshold_to_the_bit():
 
 
 def test_the_live_label_must_be_said_and_be_one_of_two():
-    with pytest.raises(ConfigError, match=r"live: anti-spoofing needs the label of live faces, 'attack' or 'real'"):
+    with pytest.raises(ConfigError, match=r"live: set the label of live faces, 'attack' or 'real'"):
         AntiSpoofing(FACES)
     with pytest.raises(ConfigError, match=r"live: unknown label 'reel'. Did you mean 'real'"):
         AntiSpoofing(FACES, "reel")
@@ -175,19 +175,19 @@ def test_the_live_label_must_be_said_and_be_one_of_two():
         load_config({"live": "real"})
     assert load_config({"task": "anti-spoofing"}, ["live=1"]).live == "1"
     with pytest.raises(ConfigError, match=r"anti-spoofing needs the targets of a classification"):
-        asked_task(load_config({"task": "anti-spoofing", "live": "real"}), small.make_data("regression"))
+        resolve_task(load_config({"task": "anti-spoofing", "live": "real"}), small.make_data("regression"))
 
 
 @pytest.mark.parametrize(("target", "why"), [([1, 1, 1], "all 3 labelled rows are 'real'"), ([], "none is labelled")])
 def test_a_threshold_needs_both_kinds_of_select_rows(target, why):
     task, known = AntiSpoofing(FACES, "real"), torch.ones(len(target), dtype=torch.bool)
     with pytest.raises(RunError, match=rf"no threshold can be chosen on the select rows: .*{why}.*Ask for fewer folds"):
-        task.calibrated(torch.zeros(len(target), 2), torch.tensor(target, dtype=torch.int64), known)
+        task.calibrate(torch.zeros(len(target), 2), torch.tensor(target, dtype=torch.int64), known)
 
 
 def test_a_threshold_needs_finite_scores():
     with pytest.raises(RunError, match="not finite"):
-        AntiSpoofing(FACES, "real").calibrated(logits([0.0, math.nan]), torch.tensor([0, 1]), ALL[:2])
+        AntiSpoofing(FACES, "real").calibrate(logits([0.0, math.nan]), torch.tensor([0, 1]), ALL[:2])
 
 
 @pytest.mark.filterwarnings("ignore:folds=2 is ignored")
@@ -268,7 +268,7 @@ def test_the_threshold_is_of_the_select_rows_whatever_the_test_rows_are(cheats, 
             test = data.rows("test")
             uncalibrated = data.task_of(job.labels)
             answer = uncalibrated.answer(compute_outputs(network, test, test.index))
-            return uncalibrated.calibrated(answer, test.target, test.labelled)
+            return uncalibrated.calibrate(answer, test.target, test.labelled)
 
         monkeypatch.setattr(evaluate, "calibrated_task", on_test_rows)
     data = faces()
@@ -278,5 +278,5 @@ def test_the_threshold_is_of_the_select_rows_whatever_the_test_rows_are(cheats, 
     cell = small.fold_models(tmp_path / "a", data, protocol="official", **SETTINGS)
     network, select = cell.supervised(Job("baseline", "", 1.0, 0, 0)), cell.data.rows("select")
     live = select.target.numpy() == 1
-    score = AntiSpoofing(FACES, "real").read(compute_outputs(network, select, select.index).prediction)
+    score = AntiSpoofing(FACES, "real").metric_input(compute_outputs(network, select, select.index).prediction)
     assert (m.spoofing_threshold(score[select.labelled], live[select.labelled]) == first) is not cheats

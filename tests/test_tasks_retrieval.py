@@ -23,7 +23,7 @@ from sidelight.experiment.evaluate import predictions
 from sidelight.export import load_student, predict_file
 from sidelight.networks.network import Output
 from sidelight.report import write_report
-from sidelight.tasks import TASKS, asked_task
+from sidelight.tasks import TASKS, resolve_task
 from support import task_of
 
 RETRIEVAL = task_of("retrieval")
@@ -52,9 +52,9 @@ def test_a_ranking_by_hand():
     """On a circle at 0°, 10°, 25°, 90°, 200°: classes a, b, a, c, b."""
     embedding, target = at(0, 10, 25, 90, 200), np.array([0, 1, 0, 2, 1])
     # 0°: 10 b, 25 a. 10°: 0, 25, 90, 200 b. 25°: 10 b, 0 a. 90°: nobody. 200°: 90, 25, 0, 10: 110, 175, 160, 170 apart.
-    assert m.first_hits(embedding, target).tolist() == [2, 4, 2, 0, 3]
-    assert m.nearest(embedding).tolist() == [1, 0, 1, 2, 3]
-    said = m.retrieval(embedding, target)
+    assert m.first_hit_ranks(embedding, target).tolist() == [2, 4, 2, 0, 3]
+    assert m.nearest_neighbours(embedding).tolist() == [1, 0, 1, 2, 3]
+    said = m.retrieval_scores(embedding, target)
     assert said["recall_at_1"] == 0  # of four queries
     assert said["median_rank"] == 2.5
     assert math.isnan(said["recall_at_5"])  # the gallery has four rows
@@ -67,8 +67,8 @@ def test_rankings_are_those_of_scikit_learn(seed, n, classes, width):
     rng = np.random.default_rng(seed)
     embedding, target = rng.normal(size=(n, width + 1)) * rng.uniform(0.1, 9, (n, 1)), rng.integers(0, classes, n)
     expected = naive(embedding, target)
-    assert np.array_equal(m.first_hits(embedding, target), expected)
-    ranks, said = expected[expected > 0], m.retrieval(embedding, target)
+    assert np.array_equal(m.first_hit_ranks(embedding, target), expected)
+    ranks, said = expected[expected > 0], m.retrieval_scores(embedding, target)
     for k in m.RECALLS:
         wanted = np.mean(ranks <= k) if len(ranks) and k < n - 1 else np.nan
         assert said[f"recall_at_{k}"] == pytest.approx(wanted, nan_ok=True)
@@ -80,9 +80,9 @@ def test_blocks_change_nothing(monkeypatch, block):
     rng = np.random.default_rng(0)
     embedding, target = rng.normal(size=(50, 4)), rng.integers(0, 5, 50)
     monkeypatch.setattr(m, "BLOCK", block)
-    assert np.array_equal(m.first_hits(embedding, target), naive(embedding, target))
+    assert np.array_equal(m.first_hit_ranks(embedding, target), naive(embedding, target))
     cosine = embedding / np.linalg.norm(embedding, axis=1, keepdims=True)
-    assert np.array_equal(m.nearest(embedding), (cosine @ cosine.T - 9 * np.eye(50)).argmax(1))
+    assert np.array_equal(m.nearest_neighbours(embedding), (cosine @ cosine.T - 9 * np.eye(50)).argmax(1))
 
 
 def test_no_more_than_a_block_of_cosines_is_held(monkeypatch):
@@ -99,8 +99,8 @@ def test_a_collapsed_embedding_finds_nothing():
     """Rows as near as the first of the own class stand before it, also where rounding says otherwise."""
     target = np.array([0, 0, 1, 1, 1])
     for embedding in (np.ones((5, 3)), np.zeros((5, 3)), 1 + 1e-8 * np.random.default_rng(0).normal(size=(5, 3))):
-        assert m.first_hits(embedding, target).tolist() == [4, 4, 3, 3, 3]
-        assert m.retrieval(embedding, target)["recall_at_1"] == 0
+        assert m.first_hit_ranks(embedding, target).tolist() == [4, 4, 3, 3, 3]
+        assert m.retrieval_scores(embedding, target)["recall_at_1"] == 0
 
 
 @pytest.mark.parametrize("degrees", [0, 1e-4, 40, 90, 140, 180])
@@ -112,13 +112,13 @@ def test_an_embedding_that_has_collapsed_to_two_directions_finds_nothing(degrees
         axes = np.linalg.qr(rng.normal(size=(6, 2)))[0].T
         query, gallery = axes[0], np.cos(np.deg2rad(degrees)) * axes[0] + np.sin(np.deg2rad(degrees)) * axes[1]
         rows = np.stack([query, *[gallery] * 4]) * rng.uniform(0.1, 9, (5, 1))
-        assert m.first_hits(rows.astype(np.float32), np.array([0, 0, 1, 1, 1]))[0] == 4
+        assert m.first_hit_ranks(rows.astype(np.float32), np.array([0, 0, 1, 1, 1]))[0] == 4
 
 
 def test_directions_that_float32_tells_apart_are_in_their_order():
     for degrees in (0, 1e-3, 40, 90, 140):
         embedding = at(0, degrees + 2e-4, degrees + 4e-4).astype(np.float32)
-        assert m.first_hits(embedding, np.array([0, 0, 1]))[0] == 1
+        assert m.first_hit_ranks(embedding, np.array([0, 0, 1]))[0] == 1
 
 
 def test_length_means_nothing_and_neither_does_a_rotation():
@@ -126,13 +126,13 @@ def test_length_means_nothing_and_neither_does_a_rotation():
     embedding, target = rng.normal(size=(40, 5)), rng.integers(0, 6, 40)
     turn = np.linalg.qr(rng.normal(size=(5, 5)))[0]
     for other in (embedding * rng.uniform(0.1, 100, (40, 1)), embedding @ turn):
-        assert np.array_equal(m.first_hits(other, target), m.first_hits(embedding, target))
+        assert np.array_equal(m.first_hit_ranks(other, target), m.first_hit_ranks(embedding, target))
 
 
 def test_an_embedding_that_is_not_finite_measures_nothing():
     embedding, target = at(0, 1, 2, 3), np.array([0, 0, 1, 1])
     embedding[2, 0] = np.nan
-    assert all(math.isnan(value) for value in m.retrieval(embedding, target).values())
+    assert all(math.isnan(value) for value in m.retrieval_scores(embedding, target).values())
 
 
 # the task -----------------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_training_is_that_of_a_classification():
     prediction, target = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
     plain, known = task_of("classification"), torch.ones(6, dtype=torch.bool)
     assert torch.equal(RETRIEVAL.loss(prediction, target, known), plain.loss(prediction, target, known))
-    assert torch.equal(RETRIEVAL.groups(target), target)
+    assert torch.equal(RETRIEVAL.class_codes(target), target)
     assert RETRIEVAL.kind == "classification"
 
 
@@ -160,8 +160,8 @@ def test_tasks_of_classes_are_named_where_no_torch_is():
 
 @pytest.mark.parametrize("target", [[], [0], [0, 0], [0, 1, 2]])
 def test_rows_that_cannot_be_retrieved_are_refused_with_the_mend(target):
-    assert "Ask for fewer folds" in RETRIEVAL.unmeasurable(np.array(target, dtype=np.int64))
-    assert not RETRIEVAL.unmeasurable(np.array([0, 1, 1]))
+    assert "Ask for fewer folds" in RETRIEVAL.explain_unmeasurable(np.array(target, dtype=np.int64))
+    assert not RETRIEVAL.explain_unmeasurable(np.array([0, 1, 1]))
 
 
 @pytest.mark.filterwarnings("ignore:folds=2 is ignored")
@@ -178,10 +178,10 @@ def test_a_fold_without_a_pair_is_refused_before_anything_is_trained(tmp_path):
 
 def test_the_task_must_suit_the_targets():
     with pytest.raises(
-        ConfigError, match="retrieval needs the targets of a classification; those of small are for reg"
+        ConfigError, match="retrieval needs the targets of a classification, but those of small are for reg"
     ):
-        asked_task(load_config({"task": "retrieval"}), small.make_data("regression"))
-    assert asked_task(load_config({}), small.make_data()).name == "classification"
+        resolve_task(load_config({"task": "retrieval"}), small.make_data("regression"))
+    assert resolve_task(load_config({}), small.make_data()).name == "classification"
     with pytest.raises(ConfigError, match="retreival"):
         load_config({"task": "retreival"})
 
@@ -216,7 +216,7 @@ def test_what_is_stored_is_what_the_student_retrieves(study):
         metrics = study.results.set_index(["method", "control", "labels", "fold"]).loc[
             ("kl", "", 0.2, int(folder.name.split("-f")[1][0]))
         ]
-        expected = m.first_hits(embedding, data.target[rows])
+        expected = m.first_hit_ranks(embedding, data.target[rows])
         assert np.mean(expected == stored["rank"]) > 0.99  # the embeddings are made in other chunks
         by_neighbours = naive(embedding.astype(np.float64), data.target[rows])
         assert np.mean(expected == by_neighbours) > 0.99  # ties

@@ -183,7 +183,7 @@ class TestSettings:
         return build_network({"pulse": (20, 2)}, ["pulse"], 2, config)
 
     def test_encoders_start_from_a_file_and_incomplete_ones_are_announced_once(self, tmp_path):
-        module._warn.cache_clear()
+        module._warn_once.cache_clear()
         torch.manual_seed(1)
         source = Backbone("resnet18", (20, 2), 8).net.state_dict()
         torch.save({f"module.{k}": v for k, v in source.items()}, tmp_path / "w.pt")

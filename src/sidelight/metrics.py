@@ -1,4 +1,4 @@
-"""Metrics and the one definition of concordance that loss and metric share."""
+"""Metrics, and the one definition of concordance that loss and metric share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,14 @@ def concordance(prediction: Tensor, target: Tensor) -> Tensor:
     """Lin's concordance correlation coefficient per column, with population (1/n) moments.
 
     CCC = 2 cov(x, y) / (var x + var y + (mean x − mean y)²); 0 where both are constant and equal (0/0).
-    prediction, target: (N, K). Returns (K,). Source: PKDOT eq. 7 (ρ σx σy is the covariance).
+    Source: PKDOT eq. 7 (ρ σx σy is the covariance).
+
+    Args:
+        prediction: (N, K).
+        target: (N, K).
+
+    Returns:
+        (K,).
     """
     if prediction.shape[0] == 0:
         return prediction.sum(0)
@@ -48,9 +55,9 @@ def concordance(prediction: Tensor, target: Tensor) -> Tensor:
 def ccc(prediction: NDArray, target: NDArray) -> float:
     """Mean over the target columns of `concordance`; rows with a NaN target are left out of their column.
 
-    A column with fewer than two targets says nothing and is left out; NaN where that leaves none.
+    A column with fewer than two targets is left out; NaN where that leaves none.
     """
-    prediction, target = _columns(prediction), _columns(target)
+    prediction, target = _to_columns(prediction), _to_columns(target)
     values = []
     for k in range(target.shape[1]):
         valid = np.isfinite(target[:, k])
@@ -61,21 +68,30 @@ def ccc(prediction: NDArray, target: NDArray) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-def ccc_of(prediction: NDArray, target: NDArray, column: int) -> float:
-    """`ccc` of one target column."""
-    return ccc(_columns(prediction)[:, column], _columns(target)[:, column])
+def column_ccc(prediction: NDArray, target: NDArray, column: int) -> float:
+    """`ccc` of one target column.
+
+    Args:
+        prediction: (N, K).
+        target: (N, K).
+        column: the index of the column.
+
+    Returns:
+        The coefficient.
+    """
+    return ccc(_to_columns(prediction)[:, column], _to_columns(target)[:, column])
 
 
 def mae(prediction: NDArray, target: NDArray) -> float:
     """Mean absolute error over all finite targets."""
-    prediction, target = _columns(prediction), _columns(target)
+    prediction, target = _to_columns(prediction), _to_columns(target)
     valid = np.isfinite(target)
     return float(np.abs(prediction - target)[valid].mean())
 
 
 def rmse(prediction: NDArray, target: NDArray) -> float:
     """Root mean squared error over all finite targets."""
-    prediction, target = _columns(prediction), _columns(target)
+    prediction, target = _to_columns(prediction), _to_columns(target)
     valid = np.isfinite(target)
     return float(np.sqrt(np.square(prediction - target)[valid].mean()))
 
@@ -98,10 +114,16 @@ def macro_f1(prediction: NDArray, target: NDArray) -> float:
 PIXELS_AT_ONCE = 2**22
 
 
-def confusions(prediction: NDArray, target: NDArray | LabelMaps, classes: int) -> NDArray:
-    """(N, C, C) pixels of each row by true and predicted class, int64; those with a target below 0 are left out.
+def count_confusions(prediction: NDArray, target: NDArray | LabelMaps, classes: int) -> NDArray:
+    """Confusion matrices of pixels, one for each row; a few rows at a time, so that the target may be `LabelMaps`.
 
-    prediction, target: (N, H, W) class codes; counted a few rows at a time, so that a target may be `LabelMaps`.
+    Args:
+        prediction: (N, H, W) class codes.
+        target: (N, H, W) class codes; pixels below 0 are left out.
+        classes: C.
+
+    Returns:
+        (N, C, C) int64, by true and predicted class.
     """
     n = len(target)
     counts = np.zeros((n, classes, classes), np.int64)
@@ -116,8 +138,8 @@ def confusions(prediction: NDArray, target: NDArray | LabelMaps, classes: int) -
     return counts
 
 
-def ious(counts: NDArray) -> NDArray:
-    """(C,) intersection over union, TP / (TP + FP + FN), of a confusion matrix; NaN for a class that does not occur."""
+def compute_ious(counts: NDArray) -> NDArray:
+    """(C,) intersection over union, TP / (TP + FP + FN), from a confusion matrix; NaN for an absent class."""
     right = np.diagonal(counts).astype(np.float64)
     union = counts.sum(0) + counts.sum(1) - right
     return np.asarray(np.divide(right, union, out=np.full(len(right), np.nan), where=union > 0))
@@ -125,44 +147,79 @@ def ious(counts: NDArray) -> NDArray:
 
 def mean_iou(counts: NDArray) -> float:
     """Mean intersection over union of the classes that occur in target or prediction."""
-    each = ious(counts)
+    each = compute_ious(counts)
     return float(np.nanmean(each)) if np.isfinite(each).any() else float("nan")
 
 
-def share_right(counts: NDArray) -> float:
-    """Share of the counted pixels whose class is right, of a confusion matrix; NaN where none is counted."""
+def confusion_accuracy(counts: NDArray) -> float:
+    """Share of the counted pixels whose class is right, from a confusion matrix; NaN where none is counted."""
     return float(counts.trace() / counts.sum()) if counts.any() else float("nan")
 
 
 def miou(prediction: NDArray, target: NDArray, classes: int) -> float:
-    """`mean_iou` over all pixels of all rows (mIoU); pixels with a target below 0 are left out."""
-    return mean_iou(confusions(prediction, target, classes).sum(0))
+    """`mean_iou` over all pixels of all rows (mIoU).
+
+    Args:
+        prediction: (N, H, W) class codes.
+        target: (N, H, W) class codes; pixels below 0 are left out.
+        classes: C.
+
+    Returns:
+        The mean.
+    """
+    return mean_iou(count_confusions(prediction, target, classes).sum(0))
 
 
 def class_iou(prediction: NDArray, target: NDArray, classes: int, of: int) -> float:
-    """Intersection over union of one class over all pixels of all rows; NaN where it does not occur."""
-    return float(ious(confusions(prediction, target, classes).sum(0))[of])
+    """Intersection over union of one class over all pixels of all rows.
+
+    Args:
+        prediction: (N, H, W) class codes.
+        target: (N, H, W) class codes; pixels below 0 are left out.
+        classes: C.
+        of: the class.
+
+    Returns:
+        The ratio, NaN where the class does not occur.
+    """
+    return float(compute_ious(count_confusions(prediction, target, classes).sum(0))[of])
 
 
 def pixel_accuracy(prediction: NDArray, target: NDArray, classes: int) -> float:
-    """`share_right` over all pixels of all rows that have a class; NaN where none has."""
-    return share_right(confusions(prediction, target, classes).sum(0))
+    """`confusion_accuracy` over all pixels of all rows that have a class.
+
+    Args:
+        prediction: (N, H, W) class codes.
+        target: (N, H, W) class codes; pixels below 0 are left out.
+        classes: C.
+
+    Returns:
+        The share, NaN where no pixel has a class.
+    """
+    return confusion_accuracy(count_confusions(prediction, target, classes).sum(0))
 
 
 RECALLS = (1, 5, 10)
 """The K of R@K."""
 TIE = 1e-6
-"""The angle up to which two directions are the same: they are equal but for some roundings of float32 (6e-8 each)."""
+"""The angle up to which two directions count as the same: a few roundings of float32 (6e-8 each)."""
 BLOCK = 2**22
-"""Cosines that are held at a time."""
+"""The most cosines in memory at a time."""
 
 
-def first_hits(embedding: NDArray, target: NDArray) -> NDArray:
-    """(N,) int64: at which rank, counted from 1, each row's nearest other rows first show one of its own class.
+def first_hit_ranks(embedding: NDArray, target: NDArray) -> NDArray:
+    """(N,) int64: the rank, counted from 1, of the first row of the same class among each row's nearest other rows.
 
     Each row is a query and all other rows are its gallery, ordered by falling cosine; rows of another class as near as
     the first of the own stand before it, so that an embedding that has collapsed finds nothing. 0 where no other row is
-    of the class. embedding: (N, F), finite. target: (N,) class codes. Memory: a few times `BLOCK` numbers.
+    of the class. Memory: a few times `BLOCK` numbers.
+
+    Args:
+        embedding: (N, F), finite.
+        target: (N,) class codes.
+
+    Returns:
+        The ranks.
     """
     ranks = np.zeros(len(embedding), np.int64)
     for rows, cosine in _cosines(embedding):
@@ -175,7 +232,7 @@ def first_hits(embedding: NDArray, target: NDArray) -> NDArray:
     return ranks
 
 
-def nearest(embedding: NDArray) -> NDArray:
+def nearest_neighbours(embedding: NDArray) -> NDArray:
     """(N,) int64: the other row with the largest cosine (the first of several); needs two rows."""
     return np.concatenate([cosine.argmax(1) for _, cosine in _cosines(embedding)])
 
@@ -193,14 +250,14 @@ def _cosines(embedding: NDArray) -> Iterator[tuple[NDArray, NDArray]]:
         yield rows, cosine
 
 
-def retrieval(embedding: NDArray, target: NDArray) -> dict[str, float]:
+def retrieval_scores(embedding: NDArray, target: NDArray) -> dict[str, float]:
     """R@K for K in `RECALLS` and MedR, over the queries: the rows that have another row of their class.
 
-    R@K: share of queries that have a row of their class among their K nearest (`first_hits`); NaN unless K is smaller
-    than the gallery (all rows but the query). MedR: median rank at which the first one stands. All are NaN where no
-    query counts or an embedding is not finite.
+    R@K: share of queries that have a row of their class among their K nearest (`first_hit_ranks`); NaN unless K is
+    smaller than the gallery (all rows but the query). MedR: median rank of the first one. All are NaN where no query
+    counts or an embedding is not finite.
     """
-    ranks = first_hits(embedding, target) if np.isfinite(embedding).all() else np.zeros(0, np.int64)
+    ranks = first_hit_ranks(embedding, target) if np.isfinite(embedding).all() else np.zeros(0, np.int64)
     ranks = ranks[ranks > 0]
     recalls = {
         f"recall_at_{k}": float((ranks <= k).mean()) if len(ranks) and k < len(target) - 1 else float("nan")
@@ -210,9 +267,16 @@ def retrieval(embedding: NDArray, target: NDArray) -> dict[str, float]:
 
 
 def spoofing_errors(accepted: NDArray, live: NDArray) -> tuple[float, float]:
-    """APCER, share of attacks that are accepted, and BPCER, share of live rows that are rejected (ISO/IEC 30107-3).
+    """APCER, the share of accepted attacks, and BPCER, the share of rejected live rows (ISO/IEC 30107-3).
 
-    accepted, live: (N,) bool. All attacks are one kind. NaN without an attack, or without a live row.
+    All attacks are one kind.
+
+    Args:
+        accepted: (N,) bool.
+        live: (N,) bool.
+
+    Returns:
+        Both rates; NaN without an attack, or without a live row.
     """
     attacks = ~live
     apcer = float(accepted[attacks].mean()) if attacks.any() else float("nan")
@@ -259,7 +323,7 @@ def area_under_curve(score: NDArray, live: NDArray) -> float:
     return float(sk.roc_auc_score(live, score))
 
 
-def _columns(x: NDArray) -> NDArray:
+def _to_columns(x: NDArray) -> NDArray:
     return np.asarray(x, dtype=np.float64).reshape(len(x), -1)
 
 

@@ -22,11 +22,11 @@ from sidelight.experiment.fold import FoldData
 from sidelight.experiment.plan import Job
 from sidelight.export import Student
 from sidelight.methods import CONTROLS, MethodSpec
-from sidelight.metrics import confusions, first_hits, nearest
+from sidelight.metrics import count_confusions, first_hit_ranks, nearest_neighbours
 from sidelight.networks.network import Network, Output, predict_in_chunks
 from sidelight.results.chance import describe_test
 from sidelight.tasks import Task
-from sidelight.tasks.base import labelled_of
+from sidelight.tasks.base import select_labelled
 from sidelight.training import History
 
 
@@ -77,7 +77,7 @@ def evaluate(data: FoldData, job: Job, network: Network, history: History, made_
     facts["config"] = {name: value for name, value in asdict(config).items() if name not in FREE}
     student = Student(network, data.preprocessor, task, _metadata(data, job, network, facts["metrics"]))
     frame = predictions(dataset, fold.test, on_test, task)
-    facts["test"] = describe_test(frame, task.name, task.class_names, task.learnt().get("mean"))
+    facts["test"] = describe_test(frame, task.name, task.class_names, task.get_params().get("mean"))
     return Evaluation(student, frame, facts, examples(dataset, fold.test, on_test, task))
 
 
@@ -85,11 +85,11 @@ def calibrated_task(data: FoldData, job: Job, network: Network) -> Task:
     """The job's task, with what the select rows choose once the network is trained (a threshold)."""
     task, select = data.task_of(job.labels), data.rows("select", control=job.control)
     on_select = predict_in_chunks(network, select, select.index, _checked(task, data, data.fold.select))
-    return task.calibrated(on_select, select.target, select.labelled)
+    return task.calibrate(on_select, select.target, select.labelled)
 
 
 def _checked(task: Task, data: FoldData, rows: NDArray) -> Callable[[Output], Tensor]:
-    """`task.kept` of the outputs on these rows, one chunk after the other; refuses an answer that is not finite."""
+    """`task.compact_answer` of the outputs on these rows, one chunk after the other; refuses an answer that is not finite."""
     done = 0
 
     def kept(output: Output) -> Tensor:
@@ -97,7 +97,7 @@ def _checked(task: Task, data: FoldData, rows: NDArray) -> Callable[[Output], Te
         answer = task.answer(output)
         check_answer(answer, data.dataset.ids[rows], ", ".join(data.modalities), done)
         done += len(answer)
-        return task.kept(output)
+        return task.compact_answer(output)
 
     return kept
 
@@ -135,13 +135,13 @@ def predictions(dataset: Dataset, rows: NDArray, outputs: Tensor, task: Task) ->
     if task.kind == "classification":
         frame["target"] = np.where(target >= 0, names[np.clip(target, 0, None)], "")
     if task.answers == "embedding":
-        frame["prediction"] = frame["target"][nearest(decided)]
-        frame["rank"] = first_hits(decided, target)
+        frame["prediction"] = frame["target"][nearest_neighbours(decided)]
+        frame["rank"] = first_hit_ranks(decided, target)
     elif task.answers == "class":
         frame["prediction"] = names[decided]
         frame |= {f"p.{name}": p for name, p in zip(names, outputs.softmax(-1).numpy().T)}
     elif task.name == "segmentation":
-        counts = confusions(decided, target, len(names))
+        counts = count_confusions(decided, target, len(names))
         frame |= {f"pixels.{t}.{p}": counts[:, i, j] for i, t in enumerate(names) for j, p in enumerate(names)}
     else:
         frame |= {f"target.{name}": t for name, t in zip(names, target.reshape(len(rows), -1).T)}
@@ -152,7 +152,7 @@ def predictions(dataset: Dataset, rows: NDArray, outputs: Tensor, task: Task) ->
 def measured(task: Task, outputs: Tensor, batch: Batch) -> dict[str, float]:
     """Every metric of the task over the labelled rows, as it is usually written (not signed). outputs: `Task.kept`."""
     where = batch.labelled
-    return task.measure(task.read(outputs[where]), labelled_of(batch.truth, where))
+    return task.measure(task.metric_input(outputs[where]), select_labelled(batch.truth, where))
 
 
 def subsets(network: Network, test: Batch, task: Task) -> dict[str, dict[str, float]]:
@@ -163,8 +163,10 @@ def subsets(network: Network, test: Batch, task: Task) -> dict[str, dict[str, fl
     for m in network.reads:
         there = test.present.get(m, torch.ones_like(test.labelled))
         rows = test.select_modalities([m]).index_select(there.nonzero()[:, 0])
-        if rows.labelled.any() and not task.unmeasurable(rows.target[rows.labelled].numpy()):
-            found[m] = measured(task, predict_in_chunks(network, rows, torch.arange(len(rows)), task.kept), rows)
+        if rows.labelled.any() and not task.explain_unmeasurable(rows.target[rows.labelled].numpy()):
+            found[m] = measured(
+                task, predict_in_chunks(network, rows, torch.arange(len(rows)), task.compact_answer), rows
+            )
     return found
 
 

@@ -20,7 +20,7 @@ from sidelight.errors import RunError
 from sidelight.experiment.plan import seed_of
 from sidelight.protocols import WHOLE, hide_labels, split, whole
 from sidelight.protocols.blocks import cut, ordered
-from sidelight.tasks import Task, asked_task
+from sidelight.tasks import Task, resolve_task
 
 
 class FoldData:
@@ -32,11 +32,11 @@ class FoldData:
             self.fold = whole(dataset, config.protocol, config.select, seed, config.gap)
         else:
             self.fold = split(dataset, config.protocol, config.folds, config.select, seed, config.gap)[fold]
-        self._task, self._tasks = asked_task(config, dataset), dict[float, Task]()
+        self._task, self._tasks = resolve_task(config, dataset), dict[float, Task]()
         for part in ("select", "test"):
             scored = getattr(self.fold, part)
             scored = scored[dataset.labelled[scored]]
-            if why := self._task.unmeasurable(dataset.target[scored]):
+            if why := self._task.explain_unmeasurable(dataset.target[scored]):
                 raise RunError(f"{self.fold.name}, {part} rows: {why}")
         self.available, self.privileged = list(config.available), list(config.privileged)
         self.modalities = [*self.available, *self.privileged]
@@ -83,7 +83,7 @@ class FoldData:
         """The task, with what it learns from the labels that this share of the train groups keeps."""
         if labels not in self._tasks:
             train = self.rows("train", labels)
-            self._tasks[labels] = self._task.fitted(train.target, train.labelled)
+            self._tasks[labels] = self._task.fit(train.target, train.labelled)
         return self._tasks[labels]
 
     def crossfit_parts(self, labels: float, parts: int) -> NDArray:

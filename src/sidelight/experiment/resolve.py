@@ -14,7 +14,7 @@ from sidelight.data.rows import is_lazy
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.methods import MethodSpec, check_options, parse_methods
 from sidelight.protocols import resolve as resolve_protocol
-from sidelight.tasks import asked_task
+from sidelight.tasks import resolve_task
 
 
 def resolve(config: Config, dataset: Dataset) -> Config:
@@ -50,7 +50,7 @@ def resolve(config: Config, dataset: Dataset) -> Config:
             placebo=_crossfitted(config.placebo),
             self_distillation=_crossfitted(config.self_distillation),
         )
-    task = asked_task(config, dataset)
+    task = resolve_task(config, dataset)
     check_options(config)
     shapes = {m: dataset.shape(m) for m in (*available, *privileged)}
     specs = parse_methods(config.methods)

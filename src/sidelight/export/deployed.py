@@ -47,7 +47,7 @@ class Deployed(nn.Module):
         prediction = self.respond(batch)
         if not self.completes and self.preprocessor.impute != "mean":
             prediction = prediction + _rows(self._marks(inputs, given), prediction)
-        return (prediction.softmax(1), prediction) if self.classes else (self.task.express(prediction),)
+        return (prediction.softmax(1), prediction) if self.classes else (self.task.to_target_units(prediction),)
 
     def _marks(self, inputs: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Tensor:
         """(B,) 0, or NaN of rows with a value that is NaN or infinite, which `predict` refuses.

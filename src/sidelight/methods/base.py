@@ -160,7 +160,7 @@ class Method(nn.Module):
     def score(self, select: Batch) -> float:
         """What chooses the epoch, higher is better: by default the task's primary metric of `export()`."""
         rows = torch.arange(len(select), device=select.index.device)
-        kept = predict_in_chunks(self.export(), select, rows, self.task.kept)
+        kept = predict_in_chunks(self.export(), select, rows, self.task.compact_answer)
         return self.task.score(kept, select.truth, select.labelled)
 
 

@@ -81,5 +81,5 @@ class Cosine(DistillationLoss):
         self.adaptive, self.weight = adaptive, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
-        weight = task.trust(teacher.prediction, batch.target, batch.labelled) if self.adaptive else None
+        weight = task.teacher_confidence(teacher.prediction, batch.target, batch.labelled) if self.adaptive else None
         return cosine_distance(student.embedding, teacher.embedding, weight)

@@ -65,7 +65,7 @@ class PKDOT(DistillationLoss):
                 raise ConfigError(f"transport.{setting}={value} needs classes and has no meaning for {task.name}.")
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
-        groups = task.groups(batch.target)
+        groups = task.class_codes(batch.target)
         labels = None if groups is None else groups.where(batch.labelled, -1)
         try:
             value: Tensor = self.transport(student.embedding, teacher.embedding, labels=labels)

@@ -1,4 +1,4 @@
-"""What is predicted: the loss, how a student matches a teacher's prediction, and what is measured."""
+"""Tasks: the loss, the distance between a student's and a teacher's prediction, and the metrics."""
 
 from __future__ import annotations
 
@@ -17,8 +17,16 @@ if TYPE_CHECKING:
     from sidelight.data import Dataset
 
 __all__ = [
-    "TASKS", "AntiSpoofing", "Classification", "Regression", "Retrieval", "Segmentation", "Task", "asked_task",
-    "describe_task", "make_task",
+    "TASKS",
+    "AntiSpoofing",
+    "Classification",
+    "Regression",
+    "Retrieval",
+    "Segmentation",
+    "Task",
+    "describe_task",
+    "make_task",
+    "resolve_task",
 ]  # fmt: skip
 
 TASKS: dict[str, type[Classification] | type[Regression] | type[Segmentation]] = {
@@ -30,27 +38,29 @@ TASKS: dict[str, type[Classification] | type[Regression] | type[Segmentation]] =
 }
 
 
-def make_task(name: str, class_names: tuple[str, ...], **learnt: Any) -> Task:
-    """The task of that name; `class_names` are class names or target names, `learnt` what `describe_task` said."""
+def make_task(name: str, class_names: tuple[str, ...], **params: Any) -> Task:
+    """The task of a name; `class_names` are class or target names, `params` what `describe_task` stored."""
     if name not in TASKS:
         raise ConfigError(unknown("task", name, TASKS))
-    return TASKS[name](class_names, **learnt)
+    return TASKS[name](class_names, **params)
 
 
-def asked_task(config: Config, dataset: Dataset) -> Task:
-    """The task of an experiment: the one that its settings name, or the plain one of the data set's targets.
+def resolve_task(config: Config, dataset: Dataset) -> Task:
+    """The task of an experiment: the one that its settings name, or the plain one for the data set's targets.
 
-    Raises ConfigError where the targets are of another kind, or the task's own settings do not fit.
+    Raises:
+        ConfigError: The targets do not suit the task, or the task's own settings do not fit.
     """
     name = dataset.task if config.task == "auto" else config.task
     if name in TASKS and TASKS[name].kind != dataset.task:
         raise ConfigError(
-            f"task: {name} needs the targets of a {TASKS[name].kind}; those of {dataset.name} are for {dataset.task}."
+            f"task: {name} needs the targets of a {TASKS[name].kind}, but those of {dataset.name} are "
+            f"for {dataset.task}."
         )
     own = TASKS[name].settings if name in TASKS else ()
     return make_task(name, dataset.class_names, **{setting: getattr(config, setting) for setting in own})
 
 
 def describe_task(task: Task) -> dict[str, Any]:
-    """What `make_task` needs to make the task again, as JSON can hold it."""
-    return {"name": task.name, "labels": task.class_names, **task.learnt()}
+    """The arguments of `make_task` that make the task again, as JSON."""
+    return {"name": task.name, "labels": task.class_names, **task.get_params()}

@@ -12,7 +12,7 @@ from torch import Tensor
 from sidelight import metrics
 from sidelight.errors import ConfigError, RunError, unknown
 from sidelight.metrics import Metric
-from sidelight.tasks.base import MEND
+from sidelight.tasks.base import TOO_FEW_ROWS
 from sidelight.tasks.classification import Classification
 
 if TYPE_CHECKING:
@@ -24,9 +24,15 @@ class AntiSpoofing(Classification):
 
     Trained as a classification. score = logit of live − logit of attack, the log-odds. ACER = (APCER + BPCER) / 2
     (ISO/IEC 30107-3; OS-MD, section 4). The threshold is the lowest of those with the least ACER on the select rows
-    (`metrics.spoofing_threshold`); until it is chosen, a score is that of the threshold that these rows would choose.
+    (`metrics.spoofing_threshold`); until it is chosen, scores use the threshold that the scored rows would choose.
 
-    Raises ConfigError unless there are two labels and `live` is one of them: data sets differ in what 1 stands for.
+    Args:
+        class_names: the two labels.
+        live: the label of live faces; data sets differ in it.
+        threshold: the threshold of the score, or None before calibration.
+
+    Raises:
+        ConfigError: There are not two labels, or `live` is none of them.
     """
 
     name, primary = "anti-spoofing", "acer"
@@ -40,36 +46,44 @@ class AntiSpoofing(Classification):
             )
         if not live:
             raise ConfigError(
-                f"live: anti-spoofing needs the label of live faces, {_listed(class_names, ' or ')}: data sets differ in it."
+                f"live: set the label of live faces, {_listed(class_names, ' or ')}, which differs between data sets."
             )
         if live not in class_names:
             raise ConfigError(f"live: {unknown('label', live, class_names)}")
         self.live, self.threshold = live, threshold
         self._live = class_names.index(live)
 
-    def read(self, answer: Tensor) -> NDArray:
+    def metric_input(self, answer: Tensor) -> NDArray:
         """(B,) float64 scores."""
         logits = np.asarray(answer.detach().cpu().double())
         return np.asarray(logits[:, self._live] - logits[:, 1 - self._live])
 
     def decide(self, prediction: Tensor) -> NDArray:
-        return np.where(self._accepted(self.read(prediction)), self._live, 1 - self._live)
+        return np.where(self._accepted(self.metric_input(prediction)), self._live, 1 - self._live)
 
-    def calibrated(self, answer: Tensor, target: Tensor, labelled: Tensor) -> AntiSpoofing:
-        """The same with the threshold that these rows choose.
+    def calibrate(self, answer: Tensor, target: Tensor, labelled: Tensor) -> AntiSpoofing:
+        """The same task with the threshold that these rows choose.
+
+        Args:
+            answer: (B, 2) logits.
+            target: (B,) class codes.
+            labelled: (B,) bool.
+
+        Returns:
+            The calibrated task.
 
         Raises:
-            RunError: the labelled rows are not of both classes, or a score is not finite.
+            RunError: The labelled rows are not of both classes, or a score is not finite.
         """
-        codes, score = target[labelled].cpu().numpy(), self.read(answer[labelled])
-        why = self.unmeasurable(codes)
+        codes, score = target[labelled].cpu().numpy(), self.metric_input(answer[labelled])
+        why = self.explain_unmeasurable(codes)
         if not why and not np.isfinite(score).all():
-            why = "a prediction is not finite. Lower training.learning_rate, and look at the inputs."
+            why = "a prediction is not finite. Lower training.learning_rate, and check the inputs."
         if why:
             raise RunError(f"no threshold can be chosen on the select rows: {why}")
         return AntiSpoofing(self.class_names, self.live, metrics.spoofing_threshold(score, codes == self._live))
 
-    def unmeasurable(self, target: NDArray) -> str:
+    def explain_unmeasurable(self, target: NDArray) -> str:
         found = np.unique(target)
         if len(found) == 2:
             return ""
@@ -78,11 +92,12 @@ class AntiSpoofing(Classification):
             if len(found)
             else "none is labelled"
         )
-        return f"errors of both kinds need rows of both {_listed(self.class_names, ' and ')}, and {only}. {MEND}"
+        both = _listed(self.class_names, " and ")
+        return f"errors of both kinds need rows of both {both}, and {only}. {TOO_FEW_ROWS}"
 
     def score(self, answer: Tensor, target: Tensor | LabelMaps, labelled: Tensor, name: str | None = None) -> float:
         assert isinstance(target, Tensor)
-        chosen = self.calibrated(answer, target, labelled) if self.threshold is None and labelled.any() else self
+        chosen = self.calibrate(answer, target, labelled) if self.threshold is None and labelled.any() else self
         return super(AntiSpoofing, chosen).score(answer, target, labelled, name)
 
     def metrics(self) -> dict[str, Metric]:
@@ -100,7 +115,7 @@ class AntiSpoofing(Classification):
             "auc": Metric(of(metrics.area_under_curve)),
         }
 
-    def learnt(self) -> dict[str, Any]:
+    def get_params(self) -> dict[str, Any]:
         return {"live": self.live, "threshold": self.threshold}
 
     def _accepted(self, score: NDArray) -> NDArray:

@@ -1,4 +1,4 @@
-"""What a task is: the loss, how a student matches a teacher's prediction, and what is measured."""
+"""The base class of tasks: the loss, the distance between student and teacher, and the metrics."""
 
 from __future__ import annotations
 
@@ -16,84 +16,115 @@ if TYPE_CHECKING:
     from sidelight.recordings.label_maps import LabelMaps
 
 
-MEND = "Ask for fewer folds, or another share of select rows (select=…)."
-"""What to do where a fold's rows are too few to measure."""
+TOO_FEW_ROWS = "Ask for fewer folds, or another share of select rows (select=…)."
+"""The fix where a fold's rows are too few to measure."""
 
 
-def labelled_of(target: Tensor | LabelMaps, labelled: Tensor) -> Any:
-    """The labelled rows of a `Batch.truth` as metrics read them: an array, or label maps that are still files."""
+def select_labelled(target: Tensor | LabelMaps, labelled: Tensor) -> Any:
+    """The labelled rows of a `Batch.truth` for the metrics: an array, or label maps that are still files."""
     return target[labelled].cpu().numpy() if isinstance(target, Tensor) else target[labelled.cpu().numpy()]
 
 
 class Task(ABC):
-    """A kind of prediction. `outputs` is the width of the head; `primary` the metric that selects epochs."""
+    """A kind of prediction. `outputs` is the width of the head; `primary` the metric that selects epochs.
+
+    A task is a value: `fit` and `calibrate` return new tasks. The arguments that recur: `prediction` is a network's
+    output, (B, C) logits or (B, K) values, `target` the (B,), (B, K) or (B, H, W) targets, and `labelled` a mask (B,).
+    """
 
     name: ClassVar[str]
     kind: ClassVar[str]
-    """What the targets are: a `Dataset.task`. Methods ask for it: what suits one task of a kind suits the others."""
+    """The type of the targets, a `Dataset.task`. A method that suits one task of a kind suits the others."""
     answers: ClassVar[str]
-    """What a row is answered with: a "class" of `class_names`, "values", "pixels" (a class for each) or an "embedding"."""
+    """The answer for a row: a "class" of `class_names`, "values", "pixels" (a class for each) or an "embedding"."""
     exports: ClassVar[str] = "prediction"
-    """What the answer is called in an exported graph; classes have probabilities and logits instead."""
+    """The name of the answer in an exported graph; classes have probabilities and logits instead."""
     settings: ClassVar[tuple[str, ...]] = ()
-    """The experiment's settings that it is made with, by their names in `Config`."""
+    """The experiment's settings that are its arguments, by their names in `Config`."""
     primary: ClassVar[str]
     outputs: int
     class_names: tuple[str, ...]
 
     @abstractmethod
     def loss(self, prediction: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
-        """Scalar over the labelled rows; exactly 0 (with a gradient of 0) when there is none."""
+        """The loss over the labelled rows.
+
+        Args:
+            prediction: (B, C) logits, (B, K) values, or (B, C, H, W) logits.
+            target: (B,) class codes, (B, K) values, or (B, H, W) class codes.
+            labelled: (B,) bool.
+
+        Returns:
+            A scalar, exactly 0 (with a gradient of 0) where no row is labelled.
+        """
 
     @abstractmethod
     def match(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Scalar: how far the student's prediction is from the teacher's (teacher without gradient)."""
+        """The distance of the student's prediction from the teacher's: a scalar, without gradient to the teacher."""
 
     @abstractmethod
-    def groups(self, target: Tensor) -> Tensor | None:
-        """(B,) int64 that says which rows are of the same class; None where that has no meaning."""
+    def class_codes(self, target: Tensor) -> Tensor | None:
+        """(B,) int64 class codes, for methods that compare rows of one class; None where the targets are no classes."""
 
     @abstractmethod
-    def trust(self, teacher: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
-        """(B,) in [0, 1]: how far the teacher's prediction of each row can be believed (Aslam et al. 2023)."""
+    def teacher_confidence(self, teacher: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
+        """How far the teacher's prediction of each row can be trusted (Aslam et al. 2023).
+
+        Args:
+            teacher: the teacher's prediction, shaped as in `loss`.
+            target: targets, shaped as in `loss`.
+            labelled: (B,) bool.
+
+        Returns:
+            (B,) in [0, 1].
+        """
 
     @abstractmethod
     def decide(self, prediction: Tensor) -> NDArray:
-        """An answer as users read it: class codes (B,) or (B, H, W), values (B, K), or embeddings (B, F)."""
+        """The answers as users read them: class codes (B,) or (B, H, W), values (B, K), or embeddings (B, F)."""
 
-    def fitted(self, target: Tensor, labelled: Tensor) -> Task:
-        """The task with what it learns from the labelled train rows (a regression's units); by default itself."""
+    def fit(self, target: Tensor, labelled: Tensor) -> Task:
+        """A task that has learned from the labelled train rows (a regression its units); by default the task itself."""
         return self
 
-    def answer(self, said: Output) -> Tensor:
-        """What of a network's output is its answer, which is scored, stored and deployed; by default its prediction."""
-        return said.prediction
+    def answer(self, output: Output) -> Tensor:
+        """The part of a network's output that is scored, stored and deployed; by default its prediction."""
+        return output.prediction
 
-    def kept(self, said: Output) -> Tensor:
-        """What is kept of an output until it is measured, in the place of `answer`, which it is by default.
+    def compact_answer(self, output: Output) -> Tensor:
+        """The answer in the form that is stored until it is measured; by default `answer` itself.
 
-        Where answers are large, what `decide` makes of them, which `decide` then leaves as it is.
+        Where answers are large, this is the result of `decide`, which `decide` then leaves as it is.
         """
-        return self.answer(said)
+        return self.answer(output)
 
-    def unmeasurable(self, target: NDArray) -> str:
-        """Why nothing can be measured on labelled rows with these targets, and the mend; "" where it can."""
+    def explain_unmeasurable(self, target: NDArray) -> str:
+        """Why nothing can be measured on labelled rows with these targets, and the fix; "" where it can."""
         return ""
 
-    def calibrated(self, answer: Tensor, target: Tensor, labelled: Tensor) -> Task:
-        """The task with what it chooses on the select rows once training is done (a threshold); by default itself."""
+    def calibrate(self, answer: Tensor, target: Tensor, labelled: Tensor) -> Task:
+        """A task that has chosen a threshold on the select rows once training is done; by default the task itself.
+
+        Args:
+            answer: the answers for the select rows.
+            target: their targets.
+            labelled: (B,) bool.
+
+        Returns:
+            The calibrated task.
+        """
         return self
 
-    def learnt(self) -> dict[str, Any]:
-        """The arguments beside `class_names` that make the task again, as JSON can hold them."""
+    def get_params(self) -> dict[str, Any]:
+        """The arguments beside `class_names` that make the task again, as JSON can store them."""
         return {}
 
-    def express(self, prediction: Tensor) -> Tensor:
+    def to_target_units(self, prediction: Tensor) -> Tensor:
         """A network's prediction in the units of the target; logits as they are."""
         return prediction
 
-    def read(self, answer: Tensor) -> NDArray:
-        """What `metrics` read of the answers: by default what is decided."""
+    def metric_input(self, answer: Tensor) -> NDArray:
+        """The input of the metrics for some answers: by default the decisions."""
         return self.decide(answer)
 
     @abstractmethod
@@ -101,19 +132,26 @@ class Task(ABC):
         """Name -> metric, the primary one first."""
 
     def measure(self, read: NDArray, target: NDArray) -> dict[str, float]:
-        """Every metric of what was `read` of labelled rows, as it is usually written (not signed)."""
+        """Every metric of labelled rows, as it is usually written (not signed); `read` is from `metric_input`."""
         return {name: metric.function(read, target) for name, metric in self.metrics().items()}
 
     def score(self, answer: Tensor, target: Tensor | LabelMaps, labelled: Tensor, name: str | None = None) -> float:
-        """One metric (the primary by default) over the labelled rows, signed so that higher is better.
+        """One metric over the labelled rows, signed so that higher is better.
 
-        target: a `Batch.truth`.
+        Args:
+            answer: the answers (B, …).
+            target: a `Batch.truth` of the same rows.
+            labelled: (B,) bool.
+            name: the metric; the primary one by default.
+
+        Returns:
+            The metric.
 
         Raises:
-            RunError: no row is labelled.
+            RunError: No row is labelled.
         """
         if not labelled.any():
-            raise RunError("no labelled row to measure a prediction on; epochs are chosen on labelled `select` rows")
+            raise RunError("no labelled row to measure a prediction on; choosing epochs needs labelled `select` rows")
         metric = self.metrics()[name or self.primary]
-        value = metric.function(self.read(answer[labelled]), labelled_of(target, labelled))
+        value = metric.function(self.metric_input(answer[labelled]), select_labelled(target, labelled))
         return value if metric.higher_is_better else -value

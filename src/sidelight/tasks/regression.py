@@ -19,10 +19,10 @@ from sidelight.tasks.base import Task
 
 
 class Regression(Task):
-    """1 − CCC averaged over K targets (PKDOT eq. 7); NaN targets are masked; match is the mean squared error.
+    """1 − CCC averaged over K targets (PKDOT eq. 7); NaN targets are masked; `match` is the mean squared error.
 
     Networks predict in units of the targets' spread: target = mean + scale · prediction, so that a head starts near its
-    target whatever its units. Targets are given, and decisions returned, as they are.
+    target whatever its units. Targets and decisions are in the original units.
     """
 
     name, primary = "regression", "ccc"
@@ -33,7 +33,7 @@ class Regression(Task):
         self.mean, self.scale = tuple(mean) or (0.0,) * len(class_names), tuple(scale) or (1.0,) * len(class_names)
         self._mean, self._scale = torch.tensor(self.mean), torch.tensor(self.scale)
 
-    def fitted(self, target: Tensor, labelled: Tensor) -> Regression:
+    def fit(self, target: Tensor, labelled: Tensor) -> Regression:
         """The same task in units of these rows' mean and standard deviation (1 for a constant target)."""
         known = [column[column.isfinite()].double() for column in target[labelled].T]
         mean = [float(c.mean()) if len(c) else 0.0 for c in known]
@@ -43,17 +43,19 @@ class Regression(Task):
         ).tolist()
         return Regression(self.class_names, mean, [1.0 if same else s for s, same in zip(spread, constant)])
 
-    def learnt(self) -> dict[str, Any]:
+    def get_params(self) -> dict[str, Any]:
         return {"mean": self.mean, "scale": self.scale}
 
-    def express(self, prediction: Tensor) -> Tensor:
+    def to_target_units(self, prediction: Tensor) -> Tensor:
         return prediction * self._scale.to(prediction) + self._mean.to(prediction)
 
     def loss(self, prediction: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
         target = (target - self._mean.to(target)) / self._scale.to(target)
+        # Without missing values all targets share one pass; one row has no concordance.
         if torch.isfinite(target[labelled]).all():
             used = labelled if int(labelled.sum()) > 1 else labelled & False
             return (1 - metrics.concordance(prediction[used], target[used])).mean() * bool(used.any())
+        # A missing value leaves its row out of that target alone.
         columns = []
         for k in range(self.outputs):
             used = labelled & torch.isfinite(target[:, k])
@@ -64,19 +66,28 @@ class Regression(Task):
     def match(self, student: Tensor, teacher: Tensor) -> Tensor:
         return F.mse_loss(student, teacher.detach())
 
-    def groups(self, target: Tensor) -> None:
+    def class_codes(self, target: Tensor) -> None:
         return None
 
-    def trust(self, teacher: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
-        """1 − the teacher's own loss on the batch's labelled rows, clamped to [0, 1]; 1 where none is labelled."""
+    def teacher_confidence(self, teacher: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
+        """1 − the teacher's own loss on the batch's labelled rows, clamped to [0, 1]; 1 where none is labelled.
+
+        Args:
+            teacher: (B, K) predictions.
+            target: (B, K) values, NaN where one is missing.
+            labelled: (B,) bool.
+
+        Returns:
+            (B,) in [0, 1], the same for all rows.
+        """
         own = self.loss(teacher.detach(), target, labelled)
         return (1 - own).clamp(0, 1).expand(len(teacher))
 
     def decide(self, prediction: Tensor) -> NDArray:
-        return np.asarray(self.express(prediction.detach().cpu().double()))
+        return np.asarray(self.to_target_units(prediction.detach().cpu().double()))
 
     def metrics(self) -> dict[str, Metric]:
         if self.outputs == 1:
             return metrics.REGRESSION
-        each = {f"ccc_{name}": Metric(partial(metrics.ccc_of, column=k)) for k, name in enumerate(self.class_names)}
+        each = {f"ccc_{name}": Metric(partial(metrics.column_ccc, column=k)) for k, name in enumerate(self.class_names)}
         return metrics.REGRESSION | each

@@ -34,18 +34,27 @@ class Segmentation(Task):
         self.class_names, self.outputs, self.temperature = tuple(class_names), len(class_names), temperature
 
     def loss(self, prediction: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
-        known = self._known(target, labelled)
+        known = self._known(target, labelled)  # −1 where a pixel does not count
         total = F.cross_entropy(prediction, known, ignore_index=-1, reduction="sum")
         return total / (known >= 0).sum().clamp(min=1)
 
     def match(self, student: Tensor, teacher: Tensor) -> Tensor:
         return soft_label_kl(student, teacher, self.temperature)
 
-    def groups(self, target: Tensor) -> None:
+    def class_codes(self, target: Tensor) -> None:
         return None
 
-    def trust(self, teacher: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
-        """A row's mean probability of its pixels' true classes; where there are none, of the teacher's own choices."""
+    def teacher_confidence(self, teacher: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
+        """The mean probability of the true classes of a row's pixels; without any, of the teacher's own choices.
+
+        Args:
+            teacher: (B, C, H, W) logits.
+            target: (B, H, W) class codes, below 0 for pixels that do not count.
+            labelled: (B,) bool.
+
+        Returns:
+            (B,) in [0, 1].
+        """
         p, known = teacher.detach().softmax(1), self._known(target, labelled)
         valid = known >= 0
         true = p.gather(1, known.clamp(min=0)[:, None])[:, 0] * valid
@@ -53,13 +62,13 @@ class Segmentation(Task):
         return mean.where(valid.any(2).any(1), p.amax(1).mean((1, 2)))
 
     def decide(self, prediction: Tensor) -> NDArray:
-        """(B, H, W) class codes, of logits or of what was `kept` of them."""
+        """(B, H, W) class codes, from logits or from `compact_answer`."""
         codes = prediction.detach()
         return np.asarray((codes.argmax(1) if codes.is_floating_point() else codes).cpu())
 
-    def kept(self, said: Output) -> Tensor:
+    def compact_answer(self, output: Output) -> Tensor:
         """(B, H, W) class codes: a byte a pixel (two for more than 256 classes), not C numbers."""
-        return self.answer(said).argmax(1).to(torch.uint8 if self.outputs <= 256 else torch.int16)
+        return self.answer(output).argmax(1).to(torch.uint8 if self.outputs <= 256 else torch.int16)
 
     def metrics(self) -> dict[str, Metric]:
         of_class = {
@@ -71,9 +80,9 @@ class Segmentation(Task):
 
     def measure(self, decided: NDArray, target: NDArray) -> dict[str, float]:
         """Every metric, from one count of the pixels."""
-        counts = metrics.confusions(decided, target, self.outputs).sum(0)
-        each = metrics.ious(counts)
-        whole = {"miou": metrics.mean_iou(counts), "pixel_accuracy": metrics.share_right(counts)}
+        counts = metrics.count_confusions(decided, target, self.outputs).sum(0)
+        each = metrics.compute_ious(counts)
+        whole = {"miou": metrics.mean_iou(counts), "pixel_accuracy": metrics.confusion_accuracy(counts)}
         return whole | {f"iou.{label}": float(value) for label, value in zip(self.class_names, each)}
 
     @staticmethod
