@@ -178,7 +178,7 @@ def test_bad_folders_are_named(folder, tmp_path):
         Backbone("hf:bert-base-uncased", (12,), 8)
     name = folder("bert")
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
-    with pytest.raises(ConfigError, match="type 'gpt2'; these are read: wav2vec2, bert, videomae"):
+    with pytest.raises(ConfigError, match="type 'gpt2'; expected one of wav2vec2, bert, videomae"):
         Backbone(name, (12,), 8)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ConfigError, match="is not JSON"):
@@ -249,7 +249,7 @@ def test_a_torchvision_network_gives_a_vector(providers):
     encoder = Backbone("torchvision:net", (3, 8, 8), 5).eval()
     x = torch.randn(2, 3, 8, 8)
     assert torch.equal(encoder(x), encoder.net.model.conv(x).mean((2, 3)))
-    with pytest.raises(ConfigError, match=r"returns a vector; expected network.tokens=1"):
+    with pytest.raises(ConfigError, match=r"returns a vector; set network.tokens=1"):
         Backbone("torchvision:net", (3, 8, 8), 5, 2, returns="tokens")
     with pytest.raises(ConfigError, match=r"torchvision:net.* 3 channels"):
         Backbone("torchvision:net", (1, 8, 8), 5)
