@@ -89,7 +89,7 @@ def calibrated_task(data: FoldData, job: Job, network: Network) -> Task:
 
 
 def _checked(task: Task, data: FoldData, rows: NDArray) -> Callable[[Output], Tensor]:
-    """`task.compact_answer` of the outputs on these rows, one chunk after the other; refuses an answer that is not finite."""
+    """`task.compact_answer` for these rows, one chunk after the other; refuses an answer that is not finite."""
     done = 0
 
     def kept(output: Output) -> Tensor:
