@@ -34,7 +34,7 @@ from sidelight.networks.build import build_network
 from sidelight.recordings.recording_type import RecordingType
 from sidelight.recordings.registry import Frames, Image, Video
 from sidelight.tasks import make_task
-from sidelight.training.fit import _Loop
+from sidelight.training.loop import TrainingLoop
 from sidelight.utils.machine import usable_cores
 from sidelight.video.crop import CropSampler
 
@@ -94,7 +94,7 @@ def measure(name: str, rounds: int) -> tuple[float, ...]:
         rates = [decoded_per_second(batch, threads) for threads in (1, usable_cores())]
         config = load_config({"data": "x", "network.encoder": encoder, "training.batch_size": size})
         network = build_network({"rgb": kind.shape or ()}, ["rgb"], 2, config.network)
-        loop = _Loop(
+        loop = TrainingLoop(
             Supervised(network, make_task("classification", ("a", "b"))),
             TrainingConfig(),
             len(batch),
@@ -125,13 +125,13 @@ def decoded_per_second(batch: Batch, threads: int) -> float:
     return len(batch) / (time.perf_counter() - start)
 
 
-def seconds_a_step(loop: _Loop, batches: Iterator[Batch]) -> float:
+def seconds_a_step(loop: TrainingLoop, batches: Iterator[Batch]) -> float:
     """The mean over all but the first, before which nothing could be decoded ahead; waiting for batches included."""
     loop.method.train()
     ends = []
     for batch in batches:
         for group, terms in loop.method.steps(batch, TrainState(0, 1, 0)):
-            loop._move(group, terms, TrainState(0, 1, 0))
+            loop.update(group, terms, TrainState(0, 1, 0))
         ends.append(time.perf_counter())
     return (ends[-1] - ends[0]) / (len(ends) - 1)
 

@@ -33,7 +33,7 @@ from sidelight.experiment.resolve import resolve
 from sidelight.losses.distribution import gaussian_mmd
 from sidelight.losses.relational import rkd
 from sidelight.methods import METHODS, MethodSpec, TrainState
-from sidelight.training.fit import _Loop
+from sidelight.training.loop import TrainingLoop
 
 WIDTH, BATCH, CLASSES, ROWS = 512, 128, 10, 1600
 STORE = Path(__file__).parents[1] / "src" / "sidelight" / "methods" / "costs.json"
@@ -58,13 +58,13 @@ def steps_of(names: list[str], folder: Path, hallucinate: str = "auto") -> dict[
         "data": "made", "available": ["video"], "privileged": ["eda"], "output": str(folder), "folds": 2,
         "network": {"width": WIDTH}, "student": {"hallucinate": hallucinate}, "training": {"epochs": 1, "batch_size": BATCH}, "methods": names,
     }  # fmt: skip
-    cell = FoldModels(resolve(load_config(settings), data), data, folder, {}, 0, 0)
+    models = FoldModels(resolve(load_config(settings), data), data, folder, {}, 0, 0)
     made = {}
     for name in names:
-        parts = JobContext(cell, Job(name, "", 1.0, 0, 0))
-        method, _ = assemble(MethodSpec.parse(name), parts)
-        loop = _Loop(method, parts.config.training, len(parts.rows()), 0, BalanceConfig(), None, None)
-        rows = parts.rows()
+        context = JobContext(models, Job(name, "", 1.0, 0, 0))
+        method, _ = assemble(MethodSpec.parse(name), context)
+        loop = TrainingLoop(method, context.config.training, len(context.rows()), 0, BalanceConfig(), None, None)
+        rows = context.rows()
         batch = (
             rows.index_select(torch.arange(BATCH))
             if method.reads is None
@@ -77,9 +77,9 @@ def steps_of(names: list[str], folder: Path, hallucinate: str = "auto") -> dict[
 
 def stepper(loop, method, batch):
     def step() -> None:
-        clock = TrainState(49, 50, 1000)
-        for group, terms in method.steps(batch, clock):
-            loop._move(group, terms, clock)
+        state = TrainState(49, 50, 1000)
+        for group, terms in method.steps(batch, state):
+            loop.update(group, terms, state)
 
     return step
 

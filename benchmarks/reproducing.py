@@ -39,7 +39,7 @@ from sidelight.training import fit
 from sidelight.transport import select_anchors, sinkhorn, sinkhorn_divergence
 
 
-def cells(config: Config, place: Path, seeds: int) -> list[FoldModels]:
+def build_models(config: Config, place: Path, seeds: int) -> list[FoldModels]:
     for part in ("jobs", "shared", "checkpoints"):
         (place / part).mkdir(parents=True, exist_ok=True)
     dataset = sl.load("phone-watch")
@@ -53,9 +53,9 @@ def settled(**settings: object) -> Config:
 def shared_subjects(place: Path, seeds: int) -> None:
     for protocol in ("random", "group-kfold"):
         config = settled(protocol=protocol, label_groups=[1.0])
-        for cell in cells(config, place / protocol, seeds):
+        for models in build_models(config, place / protocol, seeds):
             for method in ("baseline", "teacher"):
-                run_job(cell, Job(method, "", 1.0, cell.data.number, cell.data.seed))
+                run_job(models, Job(method, "", 1.0, models.data.number, models.data.seed))
         scores = load_results(place / protocol).groupby("method")["accuracy"].agg(["mean", "std"])
         for method, row in scores.iterrows():
             print(f"1. {protocol:12} {method:9} accuracy {100 * row['mean']:.1f} ± {100 * row['std']:.1f}")
@@ -64,11 +64,11 @@ def shared_subjects(place: Path, seeds: int) -> None:
 class TestScores:
     """Reads the test rows after every epoch, which nothing in the library ever does."""
 
-    def __init__(self, cell: FoldModels):
-        self.task, self.test, self.scores = cell.data.task_of(0.2), cell.data.rows("test"), []
+    def __init__(self, models: FoldModels):
+        self.task, self.test, self.scores = models.data.fit_task(0.2), models.data.rows("test"), []
 
     def __call__(self, method: Method, epoch: int) -> None:
-        said = compute_outputs(method.export(), self.test, self.test.index).prediction
+        said = compute_outputs(method.deployed_network(), self.test, self.test.index).prediction
         self.scores.append(self.task.score(said, self.test.target, self.test.labelled))
 
     def state_dict(self) -> dict:
@@ -81,12 +81,12 @@ class TestScores:
 def epoch_on_test(place: Path, seeds: int) -> None:
     honest, picked = [], []
     config = settled(label_groups=[0.2])
-    for cell in cells(config, place / "epoch", seeds):
-        watch = TestScores(cell)
-        parts = JobContext(cell, Job("baseline", "", 0.2, cell.data.number, cell.data.seed))
-        method = Supervised(parts.network(cell.data.available), cell.data.task_of(0.2))
-        rows = cell.data.rows("train", 0.2), cell.data.rows("select")
-        history = fit(method, *rows, config.training, seed=cell.order_seed, callback=watch)
+    for models in build_models(config, place / "epoch", seeds):
+        watch = TestScores(models)
+        context = JobContext(models, Job("baseline", "", 0.2, models.data.number, models.data.seed))
+        method = Supervised(context.network(models.data.available), models.data.fit_task(0.2))
+        rows = models.data.rows("train", 0.2), models.data.rows("select")
+        history = fit(method, *rows, config.training, seed=models.order_seed, callback=watch)
         honest.append(watch.scores[history.best_epoch])
         picked.append(max(watch.scores[1:]))
     gain = np.array(picked) - np.array(honest)
@@ -100,15 +100,15 @@ def untrained_tnet(place: Path, seeds: int) -> None:
     scores: dict[str, list[float]] = {"trained": [], "random": []}
     config = settled(label_groups=[0.2], student={"init": "teacher", "freeze": True})
     for kind in scores:
-        for cell in cells(config, place / f"tnet-{kind}", seeds):
+        for models in build_models(config, place / f"tnet-{kind}", seeds):
             if kind == "random":
-                teacher = Job("teacher", "", 0.2, cell.data.number, cell.data.seed)
-                network = cell.supervised(teacher)
-                tnets = make_hallucinators(feature_shape(network), cell.data.available, cell.data.privileged)
+                teacher = Job("teacher", "", 0.2, models.data.number, models.data.seed)
+                network = models.control_network(teacher)
+                tnets = make_hallucinators(feature_shape(network), models.data.available, models.data.privileged)
                 for tnet in tnets.values():
                     tnet.trained_steps += 1  # what `freeze` would refuse
-                cell.tnets[teacher] = tnets
-            run_job(cell, Job("pkdot", "", 0.2, cell.data.number, cell.data.seed))
+                models._tnets[teacher] = tnets  # as if they had been trained
+            run_job(models, Job("pkdot", "", 0.2, models.data.number, models.data.seed))
         found = load_results(place / f"tnet-{kind}")
         scores[kind] = found[found["method"] == "pkdot"].sort_values(["seed", "fold"])["accuracy"].tolist()
     difference = 100 * (np.array(scores["trained"]) - np.array(scores["random"]))
@@ -134,9 +134,9 @@ def starts(place: Path, seeds: int) -> None:
             shutil.copytree(first / "shared", folder / "shared")
             shutil.copytree(first / "jobs", folder / "jobs", ignore=shutil.ignore_patterns("kl-*", "pkdot*"))
         first = first or folder
-        for cell in cells(settled(label_groups=[0.2], methods=methods, student=student), folder, seeds):
+        for models in build_models(settled(label_groups=[0.2], methods=methods, student=student), folder, seeds):
             for method in methods:
-                run_job(cell, Job(method, "", 0.2, cell.data.number, cell.data.seed))
+                run_job(models, Job(method, "", 0.2, models.data.number, models.data.seed))
         scores = load_results(folder).groupby("method")["select"].mean() * 100
         print(f"{kind:28}", *(f"{scores[m]:16.1f}" for m in methods), flush=True)
 

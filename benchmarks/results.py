@@ -32,7 +32,7 @@ IMAGES = Path(__file__).parents[1] / "docs" / "images"
 def methods_of(setting: Setting) -> list[str]:
     """Every method that has a meaning for the task, and the sum of pkdot with the matching of predictions."""
     task = TASKS[setting.settings.get("task", "classification")]
-    names = [name for name, method in METHODS.items() if method.means_something(task)]
+    names = [name for name, method in METHODS.items() if method.supports_task(task)]
     return [*names, "pkdot+kl" if "kl" in names else "pkdot+mse"]
 
 

@@ -40,7 +40,7 @@ class Sound(Method):
         self.to(dtype)
         self.said = self.said.to(dtype)
 
-    def steps(self, batch: Batch, clock: TrainState) -> Iterator[Step]:
+    def steps(self, batch: Batch, state: TrainState) -> Iterator[Step]:
         self.seen += 1
         with torch.no_grad():
             fused = self.student(batch).fused
@@ -56,7 +56,7 @@ class Sound(Method):
         trained = {"critic": self.critic, "main": self.student}
         return {name: [p for p in part.parameters() if p.requires_grad] for name, part in trained.items()}
 
-    def export(self) -> Network:
+    def deployed_network(self) -> Network:
         return self.student
 
 
@@ -89,9 +89,9 @@ class IgnoresTheTeacher(Sound):
         super().__init__(dtype)
         self.constant = torch.ones_like(self.said)
 
-    def steps(self, batch, clock):
+    def steps(self, batch, state):
         self.said, teacher = self.constant, self.said
-        yield from super().steps(batch, clock)
+        yield from super().steps(batch, state)
         self.said = teacher
 
 
@@ -154,21 +154,21 @@ class StrangerInGroup(Sound):
 
 
 class UnknownGroup(Sound):
-    def steps(self, batch, clock):
+    def steps(self, batch, state):
         yield Step("student", self.main(batch, self.student(batch)))
 
 
 class TermsOfNothing(Sound):
-    def steps(self, batch, clock):
-        yield from super().steps(batch, clock)
+    def steps(self, batch, state):
+        yield from super().steps(batch, state)
         yield Step("critic", {"nothing": self.said.sum()})
 
 
 class MovesAnother(Sound):
     """Shrinks the student's head in the critic's step."""
 
-    def steps(self, batch, clock):
-        steps = super().steps(batch, clock)
+    def steps(self, batch, state):
+        steps = super().steps(batch, state)
         yield next(steps)
         with torch.no_grad():
             self.student.head.weight.mul_(0.99)
@@ -176,8 +176,8 @@ class MovesAnother(Sound):
 
 
 class MovesAfterwards(Sound):
-    def steps(self, batch, clock):
-        yield from super().steps(batch, clock)
+    def steps(self, batch, state):
+        yield from super().steps(batch, state)
         with torch.no_grad():
             self.critic.weight.mul_(0.99)
 
@@ -189,13 +189,13 @@ class FrozenStatistics(Sound):
         super().__init__(dtype)
         self.frozen = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8, affine=False)).to(dtype).requires_grad_(False)
 
-    def steps(self, batch, clock):
+    def steps(self, batch, state):
         self.frozen.train(len(batch) > 1)
-        return super().steps(batch, clock)
+        return super().steps(batch, state)
 
 
 class NeverSteps(Sound):
-    def steps(self, batch, clock):
+    def steps(self, batch, state):
         yield Step("main", self.main(batch, self.student(batch)))
 
 
@@ -204,14 +204,14 @@ class Exports(Sound):
 
     network: type[Network]
 
-    def export(self):
+    def deployed_network(self):
         made = self.network(self.student.encoders, self.student.fusion, self.student.head, self.student.hallucinators)
         made.said = self.said
         return made
 
 
 class ReadsPrivileged(Exports):
-    def export(self):
+    def deployed_network(self):
         encoders = {**self.student.encoders, "pulse": nn.Flatten()}
         return Network(encoders, self.student.fusion, self.student.head)
 
@@ -268,8 +268,8 @@ class PeeksAtTheMissing(Sound):
 
 
 class NoExport(Sound):
-    def export(self):
-        raise TypeError("export() is not written")
+    def deployed_network(self):
+        raise TypeError("deployed_network() is not written")
 
 
 class AttendsOverTheBatch(Exports):

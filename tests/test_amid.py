@@ -179,7 +179,7 @@ def test_teacher_and_student_share_the_encoders_and_the_classifier():
 def test_the_auxiliary_is_pretrained_on_the_privileged_modalities_and_fixed():
     """What it says is kept, so that a step neither runs it nor reads what is privileged."""
     method, parts, batch = amid(), standalone_parts("amid", "classification", "complete"), rows()
-    said = compute_outputs(parts.trained(PRIVILEGED), batch, batch.index)
+    said = compute_outputs(parts.trained_network(PRIVILEGED), batch, batch.index)
     fit(method, batch, batch, TrainingConfig(epochs=2, batch_size=8), seed=0)
     kept = method.auxiliary(batch.index)
     assert torch.equal(kept.pop("embedding"), said.embedding)
@@ -190,7 +190,7 @@ def test_the_auxiliary_is_pretrained_on_the_privileged_modalities_and_fixed():
 
 def test_an_auxiliary_that_is_not_fixed_starts_there_and_is_trained_on():
     method = amid(fixed_auxiliary=False)
-    start = standalone_parts("amid", "classification", "complete").trained(PRIVILEGED).state_dict()
+    start = standalone_parts("amid", "classification", "complete").trained_network(PRIVILEGED).state_dict()
     begun = copy.deepcopy(method.auxiliary.state_dict())
     assert begun
     assert all(torch.equal(start[name], value) for name, value in begun.items())
@@ -209,7 +209,7 @@ def test_a_kept_auxiliary_says_what_the_network_says():
 
 def test_a_fixed_teacher_is_the_folds_own():
     method, parts, batch = amid(fixed_teacher=True), standalone_parts("amid", "classification", "complete"), rows()
-    said = compute_outputs(parts.trained([*AVAILABLE, *PRIVILEGED]), batch, batch.index)
+    said = compute_outputs(parts.trained_network([*AVAILABLE, *PRIVILEGED]), batch, batch.index)
     fit(method, batch, batch, TrainingConfig(epochs=2, batch_size=8), seed=0)
     kept = method.teacher(batch.index)
     assert torch.equal(kept["embedding"], said.embedding)

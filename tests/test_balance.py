@@ -14,7 +14,7 @@ from sidelight.experiment.assemble import run_job
 from sidelight.experiment.plan import Job
 from sidelight.methods import METHODS, MethodSpec, TrainState
 from sidelight.training import fit
-from sidelight.training.loss_weighting import GradNorm, LossWeighting, TargetRatio, make_balance
+from sidelight.training.loss_weighting import GradNorm, LossWeighting, TargetRatio, build_loss_weighting
 from small import fold_models, make_data
 from support import SHAPES, distillation_subject, standalone_subject, task_of
 
@@ -27,28 +27,28 @@ def terms(**values: float) -> dict[str, torch.Tensor]:
 
 def test_constant_weights_and_one_where_none_is_named():
     balance = LossWeighting(WEIGHTS, BalanceConfig("fixed"))
-    assert balance.loss(terms(task=1.0, kl=2.0, other=3.0), TrainState()).item() == 1 + 0.5 * 2 + 3
+    assert balance.combine(terms(task=1.0, kl=2.0, other=3.0), TrainState()).item() == 1 + 0.5 * 2 + 3
 
 
 @pytest.mark.parametrize(("epoch", "share"), [(0, 0.0), (1, 0.25), (4, 1.0), (9, 1.0)])
 def test_warm_up_spares_the_task_loss_and_critics(epoch, share):
     balance = LossWeighting(WEIGHTS, BalanceConfig("fixed", warmup=4))
-    assert balance.loss(terms(task=1.0, kl=2.0), TrainState(epoch)).item() == 1 + share
-    assert balance.loss(terms(critic=3.0), TrainState(epoch)).item() == 3
+    assert balance.combine(terms(task=1.0, kl=2.0), TrainState(epoch)).item() == 1 + share
+    assert balance.combine(terms(critic=3.0), TrainState(epoch)).item() == 3
 
 
 def test_target_ratio_holds_every_other_term_at_its_share_of_the_task_loss():
     balance = TargetRatio({}, BalanceConfig("target-ratio", ratio=0.1))
     values = terms(task=2.0, near=0.01, far=-40.0)
-    loss = balance.loss(values, TrainState())
+    loss = balance.combine(values, TrainState())
     assert loss.item() == pytest.approx(2.0 + 0.2 - 0.2)
     loss.backward()
     assert values["near"].grad.item() == pytest.approx(0.2 / 0.01)  # the factor is a constant
-    assert balance.loss(terms(task=0.0, near=1.0), TrainState()).item() == pytest.approx(
+    assert balance.combine(terms(task=0.0, near=1.0), TrainState()).item() == pytest.approx(
         0.2
     )  # no labelled row: the last
-    assert balance.loss(terms(task=1.0, near=0.0), TrainState()).item() == pytest.approx(1.0)
-    assert balance.factors(terms(task=1.0, near=1e-9))["near"] == 1000.0
+    assert balance.combine(terms(task=1.0, near=0.0), TrainState()).item() == pytest.approx(1.0)
+    assert balance.compute_factors(terms(task=1.0, near=1e-9))["near"] == 1000.0
 
 
 class Two(nn.Module):
@@ -67,20 +67,20 @@ def test_gradnorm_brings_gradients_to_one_size():
     two = Two(1.0, 4.0)
     balance = GradNorm({}, BalanceConfig("gradnorm", alpha=1.5), lambda: [two.shared])
     for _ in range(400):
-        balance.factors(two.terms())
-    assert balance.now["task"] == pytest.approx(1.6, abs=0.05)
-    assert balance.now["kl"] == pytest.approx(0.4, abs=0.05)
+        balance.compute_factors(two.terms())
+    assert balance.current_factors["task"] == pytest.approx(1.6, abs=0.05)
+    assert balance.current_factors["kl"] == pytest.approx(0.4, abs=0.05)
 
 
 def test_gradnorm_favours_the_term_that_learns_slowly():
     two = Two(1.0, 1.0)
     balance = GradNorm({}, BalanceConfig("gradnorm", alpha=1.5), lambda: [two.shared])
-    balance.factors(two.terms())
+    balance.compute_factors(two.terms())
     two.sizes = (1.0, 0.5)  # the second has halved, the first has not moved
     sizes = {"task": 1.0, "kl": 1.0}
-    balance._update(["task", "kl"], sizes, {"task": 1.0, "kl": 0.5})
-    assert balance.now["task"] > 1 > balance.now["kl"]
-    assert sum(balance.now.values()) == pytest.approx(2.0)
+    balance._update_factors(sizes, {"task": 1.0, "kl": 0.5})
+    assert balance.current_factors["task"] > 1 > balance.current_factors["kl"]
+    assert sum(balance.current_factors.values()) == pytest.approx(2.0)
 
 
 def test_gradnorm_leaves_out_what_does_not_reach_the_shared_weights():
@@ -88,9 +88,9 @@ def test_gradnorm_leaves_out_what_does_not_reach_the_shared_weights():
     balance = GradNorm({}, BalanceConfig("gradnorm"), lambda: [two.shared])
     other = torch.ones(1, requires_grad=True)
     for _ in range(50):
-        factors = balance.factors(two.terms() | {"aside": 9 * other.sum(), "still": torch.zeros(())})
+        factors = balance.compute_factors(two.terms() | {"aside": 9 * other.sum(), "still": torch.zeros(())})
     assert factors["aside"] == factors["still"] == 1.0
-    assert sum(balance.now.values()) == pytest.approx(2.0)
+    assert sum(balance.current_factors.values()) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("kind", ["fixed", "target-ratio", "gradnorm"])
@@ -129,11 +129,11 @@ def test_the_loop_weighs_and_resumes_to_the_bit(kind, tmp_path):
 
 def test_a_method_says_how_it_is_weighed_unless_the_settings_do():
     method = distillation_subject("kl", "classification", "both", tnet=False).fresh()
-    assert type(make_balance(method, BalanceConfig())) is LossWeighting
+    assert type(build_loss_weighting(method, BalanceConfig())) is LossWeighting
     method.balance = "target-ratio"
-    assert type(make_balance(method, BalanceConfig(ratio=0.3))) is TargetRatio
-    assert type(make_balance(method, BalanceConfig("fixed"))) is LossWeighting
-    assert type(make_balance(method, BalanceConfig("gradnorm"))) is GradNorm
+    assert type(build_loss_weighting(method, BalanceConfig(ratio=0.3))) is TargetRatio
+    assert type(build_loss_weighting(method, BalanceConfig("fixed"))) is LossWeighting
+    assert type(build_loss_weighting(method, BalanceConfig("gradnorm"))) is GradNorm
 
 
 @pytest.mark.parametrize("kind", ["target-ratio", "gradnorm"])
@@ -169,9 +169,11 @@ def test_gradnorm_compares_every_term_that_teaches_the_student(name, slots):
         tnet = recipe.hallucinates(load_config({"student.hallucinate": slots}))
         subject = distillation_subject(name, "classification", "complete", tnet=tnet)
     method = subject.fresh().train()
-    student = [p for p in method.export().parameters() if p.requires_grad]
+    student = [p for p in method.deployed_network().parameters() if p.requires_grad]
     steps = [step.terms for step in method.steps(subject.rows, TrainState())]
-    compared = {name: lengths(v, method.shared()) for terms in steps if "task" in terms for name, v in terms.items()}
+    compared = {
+        name: lengths(v, method.shared_parameters()) for terms in steps if "task" in terms for name, v in terms.items()
+    }
     reached = {name: lengths(v, student) for terms in steps if "task" in terms for name, v in terms.items()}
     assert compared["task"] > 0
     assert len(compared) > 1 or name == "admd"  # whose last stage is the task loss alone
@@ -195,8 +197,8 @@ def test_gradnorm_is_refused_where_terms_share_no_weight(name, settings, sentenc
 
 
 def test_gradnorm_says_that_there_is_nothing_to_compare():
-    with pytest.raises(ConfigError, match="share none that is trained"):
-        GradNorm({}, BalanceConfig("gradnorm"), list).loss(terms(task=1.0, kl=2.0), TrainState())
+    with pytest.raises(ConfigError, match="these terms share none"):
+        GradNorm({}, BalanceConfig("gradnorm"), list).combine(terms(task=1.0, kl=2.0), TrainState())
 
 
 def test_a_balance_out_of_range_is_named():

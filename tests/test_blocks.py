@@ -18,7 +18,7 @@ from sidelight import data
 from sidelight.cli import main
 from sidelight.data import Dataset
 from sidelight.errors import ConfigError, DataError, SidelightWarning
-from sidelight.experiment.provenance import fingerprint
+from sidelight.experiment.provenance import compute_fingerprint
 from sidelight.protocols import Fold, resolve, split, whole
 from sidelight.protocols.neighbours import neighbours_alike, sorted_by_class, warn_of_neighbours
 from small import fold_models
@@ -283,9 +283,9 @@ class TestTimeColumn:
     def test_another_order_is_other_data(self) -> None:
         d = make()
         assert (
-            fingerprint(d)
-            != fingerprint(replace(d, time=np.arange(200)))
-            != fingerprint(replace(d, time=np.arange(200)[::-1]))
+            compute_fingerprint(d)
+            != compute_fingerprint(replace(d, time=np.arange(200)))
+            != compute_fingerprint(replace(d, time=np.arange(200)[::-1]))
         )
 
     def test_dry_run_and_inspect_know_it(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -311,7 +311,7 @@ class TestTimeColumn:
 def test_crossfitted_teachers_are_trained_on_other_blocks(tmp_path: Path) -> None:
     d = make(inputs={"phone": walk(200), "watch": walk(200, 1)}, labelled=np.arange(200) % 5 != 0)
     one = fold_models(tmp_path, d, protocol="blocks", folds=4, gap=2, privileged=["watch"])
-    part, train = one.data.crossfit_parts(1.0, 3), one.data.fold.train
+    part, train = one.data.assign_teacher_folds(1.0, 3), one.data.fold.train
     assert set(part) == {0, 1, 2}
     assert (np.diff(part[np.argsort(train)]) >= 0).all()
 

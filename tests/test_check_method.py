@@ -104,7 +104,11 @@ CASES = [
         testing.check_student_reads_available_only,
         "changes when the rows are numbered otherwise",
     ),
-    Case(broken.NoExport, testing.check_student_reads_available_only, r"exports no network: export\(\) is not written"),
+    Case(
+        broken.NoExport,
+        testing.check_student_reads_available_only,
+        r"exports no network: deployed_network\(\) is not written",
+    ),
     Case(
         broken.PeeksAtTheMissing,
         testing.check_missing_modality_is_not_read,

@@ -207,9 +207,9 @@ def test_a_stopped_run_ends_like_an_uninterrupted_one(path, stop):
 
 def test_the_clock_goes_on_after_a_resume(path):
     class Watched(Supervised):
-        def terms(self, batch, clock):
-            seen.append((clock.epoch, clock.step))
-            return super().terms(batch, clock)
+        def terms(self, batch, state):
+            seen.append((state.epoch, state.step))
+            return super().terms(batch, state)
 
     seen: list[tuple[int, int]] = []
     network, task = fresh().network, task_of("classification")

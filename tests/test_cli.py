@@ -212,7 +212,7 @@ def test_run_passes_the_settings_on_and_prints_the_answer(fake, capsys):
 
 def test_dry_run_prints_settings_and_plan_and_trains_nothing(fake, capsys):
     jobs = [
-        SimpleNamespace(method=method, control=control, labels=0.2, fold=fold, seed=0)
+        SimpleNamespace(method=method, control=control, label_fraction=0.2, fold=fold, seed=0)
         for method, control in (("baseline", ""), ("kl", ""), ("kl", "self"))
         for fold in range(3)
     ]

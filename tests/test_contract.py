@@ -183,7 +183,7 @@ def test_the_settings_reach_the_method():
     [
         ("klm", {}, "unknown method 'klm'. Did you mean 'kl'"),
         ("kl", {"task": "classifcation"}, "unknown task 'classifcation'. Did you mean 'classification'"),
-        ("kl", {"task": "regression"}, "'kl' has no meaning for regression"),
+        ("kl", {"task": "regression"}, "'kl' does not support regression"),
         ("kl", {"temperatur": 2}, "temperatur"),
         (Huber, {"delt": 2}, "delt"),
         (Huber, {"delta": "wide"}, "delta"),

@@ -14,7 +14,7 @@ from sidelight.config import Config
 from sidelight.config.io import settings
 from sidelight.imports import import_own
 from sidelight.methods import METHODS, DistillationLoss
-from sidelight.methods.catalog import documentation, facts, write_documentation
+from sidelight.methods.catalog import documentation, summarize_method, write_documentation
 from sidelight.testing import check_method
 from small import make_data, study
 
@@ -67,7 +67,7 @@ def test_a_new_method_has_its_rows_in_the_tables_and_no_cost(nearer, tmp_path):
     made = page.read_text()
     assert "| `nearer` | Absolute difference of the predictions. |" in made
     assert documentation() in made
-    assert facts("nearer").cost is None
+    assert summarize_method("nearer").cost is None
     METHODS.pop("nearer")
     write_documentation(page)
     assert page.read_text() == (ROOT / "docs" / "methods.md").read_text()
@@ -78,19 +78,19 @@ def test_a_new_method_is_printed_whole(nearer, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "Absolute difference of the predictions." in said
     assert "not measured" in said
-    assert "options.nearer.weight=1.0: λ, the weight of the term beside the task loss." in said
+    assert "options.nearer.weight=1.0: λ, the weight of the loss beside the task loss." in said
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_setting_of_every_method_has_a_default_and_a_meaning(name, capsys):
     assert main(["methods", name]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    described = facts(name).described
+    described = summarize_method(name).described
     assert [one.name.rpartition(".")[2] for one in described] == list(METHODS[name].defaults())
     for one in described:
         assert len(one.meaning) > 10, one.name
         assert f"{one.name}=" in said
-    assert facts(name).summary in said
+    assert summarize_method(name).summary in said
 
 
 def test_the_settings_of_pkdot_are_those_of_the_transport_with_k_and_lambda(capsys):

@@ -157,7 +157,7 @@ def test_methods_shows_an_own_method_whole(tmp_path, capsys):
     assert main(["methods", "huber", "--import", own]) == 0
     said = capsys.readouterr().out
     assert "options.huber.delta=1.0: where the square ends." in said
-    assert "options.huber.weight=1.0: λ, the weight of the term" in said
+    assert "options.huber.weight=1.0: λ, the weight of the loss" in said
     assert main(["methods", "hubr", "--import", own]) == 2
     assert "Did you mean 'huber'" in capsys.readouterr().err
 

@@ -30,9 +30,9 @@ from sidelight.experiment import models as models_module
 from sidelight.experiment import run as run_config
 from sidelight.experiment.assemble import run_job
 from sidelight.experiment.fold import FoldData
-from sidelight.experiment.plan import Job, later
+from sidelight.experiment.plan import Job, plan_best_controls
 from sidelight.experiment.progress import Progress
-from sidelight.experiment.provenance import environment, fingerprint
+from sidelight.experiment.provenance import compute_fingerprint, describe_environment
 from sidelight.experiment.resolve import resolve
 from sidelight.experiment.study import Study
 from sidelight.methods import METHODS as REGISTRY
@@ -263,10 +263,13 @@ def test_controls_are_planned_before_the_first_result_only_where_they_are_known(
     config = load_config({"methods": ["kl", "mse"], "placebo": ["best"], "seeds": 1, "label_groups": [0.2]})
     jobs = [Job(m, "", share, 0, 0) for m, share in (("baseline", 1.0), ("baseline", 0.2), ("kl", 0.2))]
     specs = parse_methods(config.methods)
-    added = later(config, specs, jobs, {0.2: "kl"})
-    assert [(j.method, j.control, j.labels) for j in added] == [("teacher", "placebo", 0.2), ("kl", "placebo", 0.2)]
-    assert later(replace(config, placebo=["all"]), specs, jobs, {0.2: "kl"}) == []
-    assert later(replace(config, placebo=["none"]), specs, jobs, {0.2: "kl"}) == []
+    added = plan_best_controls(config, specs, jobs, {0.2: "kl"})
+    assert [(j.method, j.control, j.label_fraction) for j in added] == [
+        ("teacher", "placebo", 0.2),
+        ("kl", "placebo", 0.2),
+    ]
+    assert plan_best_controls(replace(config, placebo=["all"]), specs, jobs, {0.2: "kl"}) == []
+    assert plan_best_controls(replace(config, placebo=["none"]), specs, jobs, {0.2: "kl"}) == []
 
 
 # the folder ---------------------------------------------------------------------------------------------------------
@@ -286,7 +289,7 @@ def test_another_configuration_is_refused_with_what_differs(whole, data):
 
 
 def test_the_same_run_needs_to_be_resumed_by_name(whole, data):
-    with pytest.raises(RunError, match=r"holds this run already.*--resume"):
+    with pytest.raises(RunError, match=r"already holds this run.*--resume"):
         study(whole, data, **METHODS)
 
 
@@ -399,7 +402,7 @@ def test_what_is_missing_and_what_the_data_call_things_is_stored(data):
     inputs["phone"][3, :2], inputs["watch"][4:9] = np.nan, np.nan
     names = {f"{m}.{k}": column for m, x in inputs.items() for k, column in enumerate(x.T)}
     frame = pd.DataFrame({"pain": np.arange(len(data)) % 3, "person": data.group, **names})
-    told = environment(sl.load(frame, target="pain", group="person", impute="mean"), {})["data"]
+    told = describe_environment(sl.load(frame, target="pain", group="person", impute="mean"), {})["data"]
     assert (told["target"], told["group"]) == ("pain", "person")
     assert (told["missing"], told["imputed"]) == ({"watch": 5}, {"phone": 2})
 
@@ -407,8 +410,8 @@ def test_what_is_missing_and_what_the_data_call_things_is_stored(data):
 def test_what_no_job_can_read_is_no_change_of_the_data(data):
     target = data.target.copy()
     target[~data.labelled] = 0
-    assert fingerprint(replace(data, target=target)) == fingerprint(data)
-    assert fingerprint(make_data()) == fingerprint(data)
+    assert compute_fingerprint(replace(data, target=target)) == compute_fingerprint(data)
+    assert compute_fingerprint(make_data()) == compute_fingerprint(data)
 
 
 @pytest.mark.parametrize("under", ["a file", "no such device"])
@@ -474,7 +477,7 @@ def test_what_was_begun_and_finished_nothing_may_be_begun_otherwise(tmp_path, da
         patch.setattr(models_module, "store_job", stopped)
         with pytest.raises(KeyboardInterrupt):
             study(tmp_path / "run", data, **TINY)
-    with pytest.raises(RunError, match="holds this run already"):
+    with pytest.raises(RunError, match="already holds this run"):
         study(tmp_path / "run", data, **TINY)
     made = study(tmp_path / "run", data, **merged(TINY, {"training": {"epochs": 2}}))
     assert made.config.training.epochs == 2
@@ -700,7 +703,7 @@ def test_a_setting_that_cannot_be_is_named_before_any_training(settings, message
 @pytest.mark.parametrize("method", ["kl", "pkdot+kl", "kl@crossfit"])
 def test_a_method_without_meaning_for_the_task_is_refused_before_any_training(method, tmp_path, monkeypatch):
     monkeypatch.setattr(models_module, "fit", lambda *a, **k: pytest.fail("trained"))
-    with pytest.raises(ConfigError, match=r"'kl'.*no meaning for regression.*use 'mse'"):
+    with pytest.raises(ConfigError, match=r"'kl'.*does not support regression.*use 'mse'"):
         study(tmp_path / "run", make_data("regression"), methods=["mse", method])
     assert not (tmp_path / "run").exists()
 
@@ -712,7 +715,7 @@ NO_SLOTS = {"student": {"hallucinate": "no"}}
 @pytest.mark.parametrize(
     ("method", "task", "settings", "message"),
     [
-        ("mtnet", "classification", {}, "'mtnet' makes whole rows.*'watch' is images: use 'mers'"),
+        ("mtnet", "classification", {}, "'mtnet' generates the inputs.*'watch' holds images: use 'mers'"),
         ("mers", "classification", NO_SLOTS, "'mers' compares hallucinated.*hallucinate=no.*auto or encoder"),
         ("kl+cmkd", "classification", NO_SLOTS, "'cmkd' compares hallucinated.*hallucinate=no"),
         ("dask", "regression", NO_SLOTS, "'dask' compares hallucinated.*hallucinate=no"),
@@ -747,7 +750,7 @@ def start_of(tmp_path: Path, data, method: str = "pkdot", **student: Any) -> tup
 
     def spy(method, *args, identity, **more):
         if identity.startswith("pkdot") or identity.startswith("mse"):
-            before.update({k: v.numpy().copy() for k, v in method.export().state_dict().items()})
+            before.update({k: v.numpy().copy() for k, v in method.deployed_network().state_dict().items()})
         return fit(method, *args, identity=identity, **more)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -794,13 +797,13 @@ def test_a_method_is_taught_by_a_baseline_or_says_before_any_training_why_it_can
     assert {job.method for job in jobs if job.control == "self"} == {"kl"} | ({name} if not reason else set())
     best = load_config(merged(BASE, settings | {"placebo": ["none"], "self_distillation": ["best"]}))
     known = [job for job in jobs if job.control == ""]
-    assert {job.method for job in later(best, parse_methods(settings["methods"]), known, {1.0: name})} == (
+    assert {job.method for job in plan_best_controls(best, parse_methods(settings["methods"]), known, {1.0: name})} == (
         set() if reason else {name}
     )
     if reason:
         with pytest.raises(ConfigError, match=f"self_distillation: '{re.escape(name)}' .*{reason}"):
             plan(data, **settings, self_distillation=[name])
-        with pytest.raises(ConfigError, match=f"no method can have it: '{re.escape(name)}' .*{reason}"):
+        with pytest.raises(ConfigError, match=f"no method supports it: '{re.escape(name)}' .*{reason}"):
             plan(data, **settings | {"methods": [name]}, self_distillation=["best"])
     else:
         run_job(fold_models(tmp_path, data, **settings), job := Job(name, "self", 1.0, 0, 0))
@@ -842,9 +845,9 @@ def test_encoders_of_ones_own(tmp_path, data):
     file = made.folder / "jobs" / "pkdot-l1-f0-s0" / "model.safetensors"
     student = sl.load_student(file, encoders={"phone": Doubled((4,))})
     assert len(student.predict({"phone": data.inputs["phone"][:3]})) == 3
-    with pytest.raises(RunError, match=r"begun with the encoders {'phone': '.*Doubled'}, not {}; give the same"):
+    with pytest.raises(RunError, match=r"started with the encoders {'phone': '.*Doubled'}, not {}; use the same"):
         execute(config, data, quiet=True, resume=True)
-    with pytest.raises(RunError, match=r"not {'phone': '.*Doubled\(bias=False\)'}; give the same"):
+    with pytest.raises(RunError, match=r"not {'phone': '.*Doubled\(bias=False\)'}; use the same"):
         execute(config, data, quiet=True, resume=True, encoders={"phone": partial(Doubled, bias=False)})
     with pytest.raises(ConfigError, match="encoders: unknown modality 'fone'"):
         execute(config, data, quiet=True, resume=True, encoders={"fone": Doubled})
@@ -859,7 +862,7 @@ def test_methods_of_ones_own_that_workers_cannot_import_are_refused(tmp_path, da
     names = {"methods": ["local"], "training": {"epochs": 2}, "jobs": 2, "seeds": 2}
     config = load_config(merged(BASE | {"data": "small", "output": str(tmp_path / "run")}, names))
     monkeypatch.setitem(REGISTRY, "local", type("Local", (Nearer,), {}))
-    with pytest.raises(ConfigError, match=r"methods: that of 'local' cannot be sent to a worker process.*jobs=1"):
+    with pytest.raises(ConfigError, match=r"methods: 'local' cannot be sent to a worker process.*jobs=1"):
         execute(replace(config, output=str(tmp_path / "local")), data, quiet=True)
 
 

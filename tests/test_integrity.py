@@ -27,7 +27,7 @@ from sidelight.methods import Supervised
 from sidelight.report import write_report
 from sidelight.results import load_results
 from sidelight.training import fit
-from sidelight.training.checkpoint import digest, load_checkpoint, save_checkpoint
+from sidelight.training.checkpoint import compute_digest, load_checkpoint, save_checkpoint
 from small import differing, make_data, outcome, study, table
 from support import AVAILABLE, distillation_subject, make_network, make_rows, task_of
 
@@ -117,7 +117,7 @@ def test_the_files_beside_the_record(run, name, damage):
     job = Job("pkdot", "", 1.0, 0, 0)
     assert is_stored(run, job)
     DAMAGES[damage](run / "jobs" / JOB / name)
-    with pytest.warns(SidelightWarning, match=rf"{re.escape(JOB)}/{name} is missing, or not what was stored"):
+    with pytest.warns(SidelightWarning, match=rf"{re.escape(JOB)}/{name} is missing or was changed"):
         assert not is_stored(run, job)
     assert not (run / "jobs" / JOB).exists()
 
@@ -164,7 +164,7 @@ def test_models_of_two_jobs_in_each_others_place(run, data, whole):
     content = a.read_bytes()
     a.write_bytes(b.read_bytes())
     b.write_bytes(content)
-    with pytest.warns(SidelightWarning, match=r"f0-s0/model\.safetensors is missing, or not what was stored"):
+    with pytest.warns(SidelightWarning, match=r"f0-s0/model\.safetensors is missing or was changed"):
         resume(run, data, whole)
 
 
@@ -195,10 +195,10 @@ def other(data):
 def test_without_a_readable_environment_the_jobs_say_which_data_they_are_of(run, data, whole):
     for damage in ("truncated", "not UTF-8", "gone"):
         DAMAGES[damage](run / "environment.json")
-        with pytest.warns(SidelightWarning, match=r"environment\.json cannot be read; it is written anew"):
+        with pytest.warns(SidelightWarning, match=r"environment\.json cannot be read\. It is written again"):
             resume(run, data, whole)
     (run / "environment.json").unlink()
-    with pytest.raises(RunError, match=r"the data changed since .*run was begun"):
+    with pytest.raises(RunError, match=r"the data changed since .*run was started"):
         study(run, other(data), resume=True, **SETTINGS)
     with pytest.raises(RunError, match="the data changed since"):
         refit(run, other(data))
@@ -218,7 +218,7 @@ def test_an_environment_of_other_data_does_not_let_them_in(run, data, whole, for
         study(run, data, resume=True, **SETTINGS)
     with pytest.warns(SidelightWarning, match=rf"1 of 8 jobs were trained on other data than baseline.*\({JOB}\)"):
         assert "jobs were trained on other data" in page(run)
-    with pytest.raises(RunError, match="refit needs a whole run: 1 of 8 jobs"):
+    with pytest.raises(RunError, match="refit needs a complete run: 1 of 8 jobs"):
         refit(run, data)
 
 
@@ -228,7 +228,7 @@ def test_an_environment_that_cannot_be_read_beside_jobs_that_do_not_say(run, dat
         told = json.loads(file.read_text())
         file.write_text(json.dumps({k: v for k, v in told.items() if k not in ("sha256", "made_with")}))
     for act in (lambda: study(run, data, resume=True, **SETTINGS), lambda: refit(run, data)):
-        with pytest.raises(RunError, match=r"environment\.json cannot be read, and the jobs .*Restore it from a copy"):
+        with pytest.raises(RunError, match=r"environment\.json cannot be read.*Restore the file from a copy"):
             act()
 
 
@@ -261,7 +261,9 @@ def test_a_configuration_of_another_run_does_not_let_other_settings_in(run, data
     file.write_text(file.read_text().replace("width: 8", "width: 9"))
     with pytest.raises(RunError, match=r"trained with other settings:\s+network.width: 8 there, 9 here"):
         study(run, data, resume=True, **SETTINGS, network={"width": 9})
-    with pytest.warns(SidelightWarning, match=r"does not say what the jobs were trained with \(network\.width\)"):
+    with pytest.warns(
+        SidelightWarning, match=r"differs from the settings that the jobs were trained with \(network\.width\)"
+    ):
         resume(run, data, whole)
 
 
@@ -314,7 +316,7 @@ def test_shared_networks_of_another_fold_are_made_again(run, data, whole):
     b.write_bytes(content)
     for fold in (0, 1):
         shutil.rmtree(run / "jobs" / f"pkdot-l1-f{fold}-s0")
-    with pytest.warns(SidelightWarning, match="was made as 'teacher-l1-f1-s0-tnets', or of other data"):
+    with pytest.warns(SidelightWarning, match="was stored as 'teacher-l1-f1-s0-tnets', or belongs to other data"):
         resume(run, data, whole)
 
 
@@ -333,7 +335,7 @@ def test_shared_networks_with_nan_and_no_checksum_do_not_teach(run, data, whole)
 
 def test_refit_wants_a_whole_run(run, data):
     DAMAGES["truncated"](run / "jobs" / JOB / "job.json")
-    with pytest.raises(RunError, match=r"refit needs a whole run: .*job\.json is not a whole job file"):
+    with pytest.raises(RunError, match=r"refit needs a complete run: .*job\.json is not a whole job file"):
         refit(run, data)
 
 
@@ -429,11 +431,11 @@ def test_a_flipped_byte_in_a_checkpoint_is_found(tmp_path):
 
 def test_the_digest_of_a_state_tells_its_values_apart():
     alike = [{"a": torch.ones(2), "b": [1, 2.5]}, {"a": torch.ones(2), "b": [1, 2.5]}]
-    assert digest(alike[0]) == digest(alike[1])
+    assert compute_digest(alike[0]) == compute_digest(alike[1])
     others = [{"a": torch.ones(2)}, {"a": torch.ones(2), "b": [1, 2]}, {"a": torch.ones(2).double(), "b": [1, 2.5]}]
     others += [{"a": torch.ones(1, 2), "b": [1, 2.5]}, {"b": torch.ones(2), "a": [1, 2.5]}]
     others += [{"a": torch.ones(2), "b": "1"}]
-    assert len({digest(x) for x in [alike[0], *others]}) == 7
+    assert len({compute_digest(x) for x in [alike[0], *others]}) == 7
 
 
 def test_a_damaged_checkpoint_is_named_and_the_job_is_trained_from_its_beginning(run, data, whole):
@@ -486,8 +488,8 @@ def test_weights_that_diverge_in_the_last_step_of_an_epoch_are_named():
         def score(self, select):
             return 1.0
 
-        def steps(self, batch, clock):
-            yield from super().steps(batch, clock)
+        def steps(self, batch, state):
+            yield from super().steps(batch, state)
             with torch.no_grad():
                 next(self.parameters()).view(-1)[0] = torch.inf
 
@@ -500,7 +502,7 @@ def test_weights_that_diverge_in_the_last_step_of_an_epoch_are_named():
 def test_a_divergence_inside_of_the_transport_names_its_term(preset):
     """Transport refuses NaN and infinity before there is a value that could be named."""
     method = distillation_subject(preset, "classification", "complete").factory(torch.float32)
-    method.teachers[""].outputs.every.fused[3] = torch.inf
+    method.teachers[""].outputs.all_rows.fused[3] = torch.inf
     rows = make_rows("classification")
     with pytest.raises(RunError, match=rf"the loss term '{preset}' became nan in epoch 1\. Lower"):
         fit(method, rows, rows, TrainingConfig(2, 2, 64), seed=0)

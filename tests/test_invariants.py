@@ -22,7 +22,7 @@ from sidelight.data.batch import Batch
 from sidelight.experiment import fold as fold_data
 from sidelight.experiment import models as models_module
 from sidelight.experiment.assemble import run_job
-from sidelight.experiment.fold import FoldData, permute
+from sidelight.experiment.fold import FoldData, permute_modalities
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
 from sidelight.experiment.resolve import resolve
@@ -283,12 +283,12 @@ def test_a_placebo_permutes_privileged_rows_of_train_and_select(task):
 
 def shared(batch: Batch, modalities: list[str], seed: int) -> Batch:
     """Only the inputs are permuted, not what is known of their presence and length."""
-    return replace(batch, inputs=permute(batch, modalities, seed).inputs)
+    return replace(batch, inputs=permute_modalities(batch, modalities, seed).inputs)
 
 
 def one_by_one(batch: Batch, modalities: list[str], seed: int) -> Batch:
     for m in modalities:
-        batch = permute(batch, [m], seed := seed + 1)
+        batch = permute_modalities(batch, [m], seed := seed + 1)
     return batch
 
 
@@ -296,10 +296,13 @@ def one_by_one(batch: Batch, modalities: list[str], seed: int) -> Batch:
     ("broken", "says"),
     [
         (lambda batch, modalities, seed: batch, "stayed where they were"),
-        (lambda batch, modalities, seed: permute(batch, ["pulse"], seed), "presence does not go along"),
+        (lambda batch, modalities, seed: permute_modalities(batch, ["pulse"], seed), "presence does not go along"),
         (one_by_one, "go along|different ways"),
         (shared, "go along"),
-        (lambda batch, modalities, seed: permute(batch, ["phone", *modalities], seed), "available modality moved"),
+        (
+            lambda batch, modalities, seed: permute_modalities(batch, ["phone", *modalities], seed),
+            "available modality moved",
+        ),
         (lambda batch, modalities, seed: batch.index_select(torch.randperm(len(batch))), "moved"),
         (
             lambda batch, modalities, seed: replace(
@@ -311,7 +314,7 @@ def one_by_one(batch: Batch, modalities: list[str], seed: int) -> Batch:
     ids=["nothing", "one modality", "one by one", "inputs alone", "available too", "whole rows", "noise"],
 )
 def test_a_broken_placebo_is_caught(broken, says, monkeypatch):
-    monkeypatch.setattr(fold_data, "permute", broken)
+    monkeypatch.setattr(fold_data, "permute_modalities", broken)
     with pytest.raises(AssertionError, match=says):
         check_placebo(fold_of(make_data(), network=CNN))
 
@@ -376,8 +379,8 @@ def test_a_placebo_is_taught_by_a_teacher_of_permuted_rows(tmp_path, spied):
             for p, kept in (("train", tnets.method.outputs), ("select", tnets.method.select_outputs)):
                 assert torch.equal(kept(rows[p, control]).features[m], said[p].features[m])
         assert isinstance(student.method, Distillation)
-        assert torch.equal(student.method.teachers[""].outputs.every.prediction, said["train"].prediction)
-        assert torch.equal(student.method.teachers[""].outputs.every.fused, said["train"].fused)
+        assert torch.equal(student.method.teachers[""].outputs.all_rows.prediction, said["train"].prediction)
+        assert torch.equal(student.method.teachers[""].outputs.all_rows.fused, said["train"].fused)
         stored = load_file(tmp_path / "shared" / f"teacher{mark}-l1-f0-s0-tnets.safetensors")
         carried = tensors(tmp_path / "jobs" / f"pkdot{mark}-l1-f0-s0")
         for name, value in stored.items():
@@ -403,12 +406,12 @@ def test_self_distillation_knows_the_baseline_alone(name, tmp_path, spied):
     baseline = load_student(tmp_path / "jobs" / "baseline-l1-f0-s0" / "model.safetensors").network
     student = spied[f"{name}~self-l1-f0-s0"]
     assert isinstance(student.method, Distillation)
-    assert student.method.export().reads == ("phone",)
-    assert not student.method.export().hallucinators
+    assert student.method.deployed_network().reads == ("phone",)
+    assert not student.method.deployed_network().hallucinators
     rows = made.data.rows("train")
     assert same_rows(student.train, rows)
     said = compute_outputs(baseline, rows, rows.index).prediction
-    same = (student.method.teachers[""].outputs.every.prediction == said).all(1)
+    same = (student.method.teachers[""].outputs.all_rows.prediction == said).all(1)
     part = student.method.teachers[""].teacher_fold
     assert torch.equal(same, torch.ones_like(same) if part is None else part == 5)
 
@@ -427,7 +430,7 @@ def test_no_labelled_row_is_taught_by_who_was_trained_on_its_group(control, labe
     mark = f"{'~placebo' if control else ''}-l{labels:g}-f0-s0"
     student = spied[f"pkdot+kl@crossfit{mark}"]
     assert isinstance(student.method, Distillation)
-    part, said = student.method.teachers[""].teacher_fold, student.method.teachers[""].outputs.every
+    part, said = student.method.teachers[""].teacher_fold, student.method.teachers[""].outputs.all_rows
     assert torch.equal(part, student.teacher_fold)
     assert part[rows.labelled].unique().tolist() == [0, 1, 2]
     without = ~np.isin(groups, groups[rows.labelled.numpy()])
@@ -439,7 +442,7 @@ def test_no_labelled_row_is_taught_by_who_was_trained_on_its_group(control, labe
         assert torch.equal(taught_on, rows.labelled & (part != p))
         mine = (part == p).numpy()
         assert not set(groups[taught_on.numpy()]) & set(groups[mine]), "taught on a group that it speaks about"
-        spoke = compute_outputs(sibling.method.export(), rows, torch.as_tensor(mine).nonzero()[:, 0])
+        spoke = compute_outputs(sibling.method.deployed_network(), rows, torch.as_tensor(mine).nonzero()[:, 0])
         assert torch.equal(said.prediction[mine], spoke.prediction)
         assert torch.equal(said.fused[mine], spoke.fused)
     own = load_student(tmp_path / "jobs" / f"teacher{mark}" / "model.safetensors").network
@@ -463,7 +466,7 @@ def test_crossfitting_by_setting_is_named():
 
 def parts(data: Dataset, labels: float = 1.0, count: int = 5, seed: int = 0) -> tuple[FoldData, np.ndarray]:
     made = fold_of(data, 0, seed, protocol="official")
-    return made, made.crossfit_parts(labels, count)
+    return made, made.assign_teacher_folds(labels, count)
 
 
 def test_parts_are_of_whole_groups_and_change_with_the_seed():

@@ -25,7 +25,7 @@ from sidelight.data.sources.prepared import Facts, write_prepared
 from sidelight.data.target_values import row_values
 from sidelight.errors import ConfigError, DataError
 from sidelight.experiment.fold import FoldData
-from sidelight.experiment.provenance import fingerprint
+from sidelight.experiment.provenance import compute_fingerprint
 from sidelight.methods import Supervised
 from sidelight.methods.teacher_outputs import OnlineOutputs
 from sidelight.networks.build import build_network
@@ -186,9 +186,9 @@ def test_views_that_arrays_cannot_follow_are_refused(rooms, tmp_path):
     cut = {"methods": ["kl"], "folds": 2, "output": str(tmp_path / "run")}
     arrays = replace(rooms, inputs=rooms.inputs | {"depth": rooms.inputs["depth"].read().numpy()})
     for setting in ({"augment.flip": True}, {"augment.crop": 0.5}):
-        with pytest.raises(ConfigError, match="'depth' is kept in arrays, of which no view is drawn"):
+        with pytest.raises(ConfigError, match="augmentation needs image files; 'depth' is an array"):
             sl.compare(arrays, **cut, **setting)
-        with pytest.raises(ConfigError, match="the target is kept in arrays"):
+        with pytest.raises(ConfigError, match="the target is an array"):
             sl.compare(replace(rooms, target=rooms.target.read().numpy()), **cut, **setting)
 
 
@@ -298,11 +298,11 @@ def test_loading_keeps_no_map_and_numpy_cannot_take_one_unawares(rooms, tmp_path
     with pytest.raises(TypeError, match="'parts' are files"):
         np.unique(data.target)
     assert pickle.loads(pickle.dumps(data)).target.read().equal(rooms.target.read())
-    before = fingerprint(data)
+    before = compute_fingerprint(data)
     Pillow.fromarray(255 - scene(0)).save(tmp_path / "0l.png")
     with pytest.raises(DataError, match=r"'parts', row 0 \(id 'r0'\): .*0l\.png has a pixel of value 25[2-5]"):
         data.target[[0]].read()
-    assert fingerprint(data) != before
+    assert compute_fingerprint(data) != before
 
 
 def test_class_values_are_checked_in_all_of_a_map(tmp_path):

@@ -20,7 +20,7 @@ from sidelight.data.prefetch import materialized_batches
 from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.experiment.fold import FoldData
-from sidelight.experiment.provenance import environment, fingerprint
+from sidelight.experiment.provenance import compute_fingerprint, describe_environment
 from sidelight.export import load_student, predict_file
 from sidelight.methods import Supervised
 from sidelight.networks.build import build_network
@@ -160,9 +160,9 @@ def test_views_differ_between_steps_and_rows_and_agree_between_modalities(clips)
     batch = batch_of(sl.load(clips))
     crops = CropSampler(1, 0.5, True, True)
     rows = torch.tensor([0, 0, 2])
-    first, again, later = (next(materialized_batches(batch, [rows], crops, step)) for step in (3, 3, 4))
+    first, again, plan_best_controls = (next(materialized_batches(batch, [rows], crops, step)) for step in (3, 3, 4))
     assert torch.equal(first.inputs["rgb"], again.inputs["rgb"])
-    assert not torch.equal(first.inputs["rgb"], later.inputs["rgb"])
+    assert not torch.equal(first.inputs["rgb"], plan_best_controls.inputs["rgb"])
     assert torch.equal(first.inputs["rgb"][0], first.inputs["rgb"][1])
     centre = next(materialized_batches(batch, [rows]))
     assert not torch.equal(first.inputs["rgb"], centre.inputs["rgb"])
@@ -350,11 +350,11 @@ def test_new_recordings_have_to_be_cut_as_those_of_training(run, tmp_path):
 
 def test_files_that_change_are_noticed(folder, tmp_path):
     data = sl.load(recordings.prepared(tmp_path, n=16))
-    before = fingerprint(data)
-    assert fingerprint(pickle.loads(pickle.dumps(data))) == before
+    before = compute_fingerprint(data)
+    assert compute_fingerprint(pickle.loads(pickle.dumps(data))) == before
     path = data.inputs["rgb"].part(3).path
     recordings.image(path, seed=99, size=(30, 30))
-    assert fingerprint(data) != before
+    assert compute_fingerprint(data) != before
 
 
 def test_inspect_looks_at_a_sample(folder, monkeypatch):
@@ -409,7 +409,7 @@ def test_bad_recordings_are_skipped_and_listed(tmp_path):
     for row, (modality, reason) in REASONS.items():
         assert found[row]["modality"] == modality
         assert reason in found[row]["reason"]
-    assert environment(data, {})["data"]["skipped"] == 5
+    assert describe_environment(data, {})["data"]["skipped"] == 5
     assert data.inputs["feat"].shape == (43, 5)
 
 

@@ -95,12 +95,12 @@ def test_a_live_teacher_says_what_would_be_kept(control, crossfit, data, tmp_pat
 
 def test_a_term_that_needs_every_row_is_refused(data, tmp_path, nothing_kept):
     with pytest.raises(ConfigError, match="the teacher's outputs of every row"):
-        parts_of(tmp_path, data, "kl").teacher().outputs.every  # noqa: B018
+        parts_of(tmp_path, data, "kl").teacher().outputs.all_rows  # noqa: B018
 
 
 def test_what_is_gathered_is_what_all_outputs_say(data, tmp_path):
     parts = parts_of(tmp_path, data, "kl")
-    network, rows = parts.trained(parts.available), parts.rows("select")
+    network, rows = parts.trained_network(parts.available), parts.rows("select")
     said = compute_outputs(network, rows, rows.index)
     codes = predict_in_chunks(network, rows, rows.index, parts.task.compact_answer)
     assert codes.dtype == torch.uint8

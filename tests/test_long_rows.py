@@ -18,7 +18,7 @@ from sidelight.data.lengths import LONG
 from sidelight.data.sources.stack import stack_rows
 from sidelight.errors import ConfigError, SidelightWarning
 from sidelight.export import Student, load_student
-from sidelight.methods.translation import _difference
+from sidelight.methods.translation import _absolute_difference
 from sidelight.networks.build import build_network
 from sidelight.networks.network import predict_in_chunks
 from sidelight.tasks import Classification
@@ -205,7 +205,7 @@ def test_translated_rows_are_compared_where_the_batch_has_steps() -> None:
     apart = (made - batch.inputs["voice"][:5]).abs().mean(2)
     valid = torch.arange(2000) < batch.lengths["voice"][:5, None]
     expected = ((apart * valid).sum(1) / valid.sum(1)).mean()
-    torch.testing.assert_close(_difference(made, few, "voice"), expected)
+    torch.testing.assert_close(_absolute_difference(made, few, "voice"), expected)
 
 
 def load_quietly() -> Dataset:

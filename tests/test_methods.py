@@ -28,7 +28,7 @@ from sidelight.methods import (
     check_options,
     parse_methods,
 )
-from sidelight.methods.catalog import documentation, facts
+from sidelight.methods.catalog import documentation, summarize_method
 from sidelight.networks.hallucination import freeze, make_hallucinators
 from sidelight.networks.network import Output
 from sidelight.tasks import TASKS
@@ -66,8 +66,8 @@ TAUGHT = (distillation_subject, standalone_subject)
 DOCUMENT = Path(__file__).parents[1] / "docs" / "methods.md"
 
 
-def means_something(method: str, task: str) -> bool:
-    return all(METHODS[term].means_something(task_of(task)) for term in MethodSpec.parse(method).terms)
+def supports_task(method: str, task: str) -> bool:
+    return all(METHODS[term].supports_task(task_of(task)) for term in MethodSpec.parse(method).terms)
 
 
 def subjects() -> dict[str, tuple[Any, ...]]:
@@ -76,7 +76,7 @@ def subjects() -> dict[str, tuple[Any, ...]]:
     made: dict[str, tuple[Any, ...]] = {}
     for task in TASKS:
         for method in (*METHODS, *SUMS):
-            if not means_something(method, task):
+            if not supports_task(method, task):
                 continue
             if MethodSpec.parse(method).multi_stage:
                 for kind in KINDS:
@@ -134,7 +134,7 @@ def taught_in(check: Callable[[Subject], None], method: str) -> tuple[str, ...]:
     What a method must save to be resumed is the same on every task, so that one will do, a map of which the sums; that
     it learns is seen on each kind of target, but for terms that compare rows: of a map they read its mean, a vector.
     """
-    meant = [task for task in TASKS if means_something(method, task)]
+    meant = [task for task in TASKS if supports_task(method, task)]
     if check is check_resume_is_exact and method not in SUMS:
         return tuple(meant[:1])
     pooled = reads_the_mean_of_a_map(method)
@@ -172,12 +172,12 @@ def quick(name: str, check: Callable[[Subject], None]) -> bool:
             return False
         if kind in KINDS[1:3] and student == MethodSpec.parse(method).hallucinates(Config()) and not crossfit:
             return False
-        if crossfit and task == "classification" and means_something(method, "regression"):
+        if crossfit and task == "classification" and supports_task(method, "regression"):
             return False
     if make is hallucination_subject and given[0] not in KEPT_IN:  # which know features alone
         return False
     if make is standalone_subject and given[1:] == ["classification", "privileged partly present"]:
-        return not means_something(given[0], "regression")
+        return not supports_task(given[0], "regression")
     faulty = "-both" in name
     if "-regression-" in name and make in TAUGHT:
         return given[2] == "privileged partly present"
@@ -248,10 +248,7 @@ def test_registry_tested_set_and_documents_agree():
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_method_has_its_own_student_and_one_teacher_with_every_kind_of_rows(kind):
     wanted = {
-        (m, t)
-        for m in (*METHODS, *SUMS)
-        for t in TASKS
-        if means_something(m, t) and not MethodSpec.parse(m).multi_stage
+        (m, t) for m in (*METHODS, *SUMS) for t in TASKS if supports_task(m, t) and not MethodSpec.parse(m).multi_stage
     }
     found = {
         (given[0], given[1])
@@ -263,20 +260,20 @@ def test_every_method_has_its_own_student_and_one_teacher_with_every_kind_of_row
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_says_what_it_is(name):
-    told = facts(name)
-    assert told.summary.endswith(".")
-    assert told.paper
-    assert told.tasks
-    said = " ".join(" ".join(kind.__doc__ or "" for kind in METHODS[name].__mro__).split())
-    assert re.search(r"[Ee]q\. \d|numbered equation", said)
+def test_every_method_names_its_paper_and_its_equations(name):
+    found = summarize_method(name)
+    assert found.summary.endswith(".")
+    assert found.paper
+    assert found.tasks
+    text = " ".join(" ".join(kind.__doc__ or "" for kind in METHODS[name].__mro__).split())
+    assert re.search(r"[Ee]q\. \d|numbered equation|numbers no equation", text)
 
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("task", TASKS)
 def test_every_pair_of_method_and_task_is_tested_or_refused_with_a_sentence(name, task):
     tested = {tuple(given[:2]) for make, *given in SUBJECTS.values() if make in TAUGHT}
-    if means_something(name, task):
+    if supports_task(name, task):
         assert (name, task) in tested
         return
     with pytest.raises(ConfigError, match=rf"'{re.escape(name)}' .*{task}.*\.$"):
@@ -314,7 +311,7 @@ def test_a_name_that_cannot_be_read_is_refused(name, sentence):
 SETTINGS = [
     (name, setting, default)
     for name in METHODS
-    for setting, default in facts(name).settings.items()
+    for setting, default in summarize_method(name).settings.items()
     if isinstance(default, int | float) and not isinstance(default, bool)
 ]
 MAY_BE_0 = [
@@ -335,7 +332,7 @@ def test_every_numeric_setting_has_a_range_that_holds_its_default():
     assert {(name, setting) for name, setting, _ in SETTINGS} == {
         (name, setting) for name, method in METHODS.items() if not method.section for setting in method.ranges
     }
-    assert all(METHODS[name].ranges[setting].holds(default) for name, setting, default in SETTINGS)
+    assert all(METHODS[name].ranges[setting].contains(default) for name, setting, default in SETTINGS)
 
 
 @pytest.mark.parametrize("value", [0, -1, 0.5, math.nan, math.inf, True])
@@ -439,7 +436,7 @@ def test_rows_of_which_no_cross_fitted_teacher_speaks_move_no_term_but_the_task_
     teacher, rows = speech("classification", "both", crossfit=True), make_rows("classification", "both")
     part = teacher.teacher_fold.clone()
     part[:silent] = -1
-    said = teacher.outputs.every
+    said = teacher.outputs.all_rows
     said = replace(said, prediction=said.prediction.clone(), fused=said.fused.clone())
     said.prediction[:silent], said.fused[:silent] = torch.nan, torch.nan
     task = task_of("classification")
@@ -483,8 +480,10 @@ def test_t_nets_count_their_steps_and_freeze_after():
 def test_teachers_speak_of_the_row_that_the_index_names():
     teacher, rows = speech("classification", "complete"), make_rows("classification", "complete")
     picked = rows.index_select(torch.tensor([5, 2]))
-    assert torch.equal(teacher(picked).prediction, teacher.outputs.every.prediction[[5, 2]])
-    assert torch.equal(teacher(replace(picked, index=torch.tensor([1, 1]))).fused, teacher.outputs.every.fused[[1, 1]])
+    assert torch.equal(teacher(picked).prediction, teacher.outputs.all_rows.prediction[[5, 2]])
+    assert torch.equal(
+        teacher(replace(picked, index=torch.tensor([1, 1]))).fused, teacher.outputs.all_rows.fused[[1, 1]]
+    )
 
 
 # options --------------------------------------------------------------------------------------------------------------
@@ -509,6 +508,6 @@ def test_an_option_that_does_not_exist_is_refused_before_any_training(options, s
 
 
 @pytest.mark.parametrize("name", ["kl+admd", "admd@crossfit"])
-def test_a_method_of_its_own_stages_stands_alone(name):
+def test_a_method_of_several_stages_cannot_be_combined(name):
     with pytest.raises(ConfigError, match="'admd' is a method of several stages"):
         MethodSpec.parse(name)

@@ -28,7 +28,7 @@ from sidelight.networks.fusions import CrossTranslation, MapCrossTranslation, ma
 from sidelight.networks.network import Network, Output, compute_outputs
 from sidelight.testing import CHECKS, Subject
 from sidelight.training import fit
-from sidelight.training.loss_weighting import make_balance
+from sidelight.training.loss_weighting import build_loss_weighting
 from small import fold_models, make_data
 from support import AVAILABLE, PRIVILEGED, build_standalone, standalone_parts, task_of
 
@@ -162,9 +162,9 @@ def test_what_is_fused_are_all_four_maps():
 def test_equation_9_keeps_both_terms_at_a_tenth_of_the_task():
     method, batch = osmd(), rows()
     terms = terms_of(method, batch)
-    total = make_balance(method, BalanceConfig()).loss(terms, TrainState())
+    total = build_loss_weighting(method, BalanceConfig()).combine(terms, TrainState())
     assert total.item() == pytest.approx(1.2 * terms["task"].item(), rel=1e-5)
-    fixed = make_balance(method, BalanceConfig(kind="fixed")).loss(terms, TrainState())
+    fixed = build_loss_weighting(method, BalanceConfig(kind="fixed")).combine(terms, TrainState())
     assert fixed.item() == pytest.approx(sum(t.item() for t in terms.values()), rel=1e-5)
 
 
@@ -234,7 +234,7 @@ def test_of_maps_a_map_is_fused():
 
 def test_both_encoders_begin_where_the_ordinary_branch_ended_and_the_head_where_the_privileged_did():
     method, parts = osmd(), standalone_parts("osmd", "classification", "complete")
-    ordinary, branch = parts.trained(AVAILABLE), parts.trained(PRIVILEGED)
+    ordinary, branch = parts.trained_network(AVAILABLE), parts.trained_network(PRIVILEGED)
     wanted = ordinary.encoders["phone"].state_dict()
     for begun in (method.student.encoders["phone"], *(h.encoders["phone"] for h in slots_of(method))):
         assert all(torch.equal(wanted[name], value) for name, value in begun.state_dict().items())
@@ -253,7 +253,7 @@ def slots_of(method: OSMD) -> list:
 def test_what_the_privileged_branch_said_is_fixed_and_no_part_of_the_state():
     method, batch = osmd(), rows()
     parts = standalone_parts("osmd", "classification", "complete")
-    said = compute_outputs(parts.trained(PRIVILEGED), batch, batch.index)
+    said = compute_outputs(parts.trained_network(PRIVILEGED), batch, batch.index)
     assert method.reads == AVAILABLE
     fit(method, batch, batch, TrainingConfig(epochs=2, batch_size=16), seed=0)
     assert torch.equal(method.adaptation.outputs(batch).prediction, said.prediction)
@@ -298,7 +298,7 @@ def test_an_ablation_of_the_adaptation_changes_that_term_alone():
         assert torch.equal(found["task"], full["task"])
         assert torch.equal(found["ctn"], full["ctn"])
         said = compute_outputs(
-            standalone_parts("osmd", "classification", "complete").trained(PRIVILEGED), batch, batch.index
+            standalone_parts("osmd", "classification", "complete").trained_network(PRIVILEGED), batch, batch.index
         )
         made = method.student.encode(batch).features
         pairs = [(made[m], said.features[m]) for m in PRIVILEGED]
@@ -350,7 +350,7 @@ def test_what_each_loss_moves():
     leaving = {"student.encoders", "student.hallucinators", "student.fusion", "student.head"}
     assert moved(method, terms["task"]) == leaving
     for value in terms.values():  # what gradients are compared on
-        grads = torch.autograd.grad(value, method.shared(), retain_graph=True)
+        grads = torch.autograd.grad(value, method.shared_parameters(), retain_graph=True)
         assert all(g.isfinite().all() for g in grads)
 
 
@@ -463,7 +463,7 @@ def built_of_several(task, available, privileged, folder):
     settings = TrainingConfig(epochs=2, patience=2, batch_size=16)
     history = fit(method, batch, parts.rows("select"), settings, seed=0)
     assert all(math.isfinite(history.epochs[-1][name]) for name in ("task", "jdn", "ctn"))
-    exported = method.export()
+    exported = method.deployed_network()
     again = rebuild(describe(exported))
     again.load_state_dict(exported.state_dict())
     one, two = (compute_outputs(n, batch, batch.index).prediction for n in (exported, again))

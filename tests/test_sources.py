@@ -1,4 +1,4 @@
-"""A run remembers the code of methods that are not sidelight's own, and is not gone on with when it has changed."""
+"""A run stores the code of methods that are not part of sidelight, and is not resumed when it has changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sidelight.errors import RunError, SidelightWarning
-from sidelight.experiment.code_digest import digest, own_methods
+from sidelight.experiment.code_digest import compute_digest, digest_own_methods
 from sidelight.methods import METHODS, DistillationLoss, parse_methods
 from sidelight.methods.pointwise import KL
 from small import make_data, study
@@ -76,7 +76,7 @@ def begun(whole, tmp_path) -> Path:
 
 def test_only_code_that_is_not_sidelights_is_remembered(written):
     written()
-    assert list(own_methods(parse_methods(["kl", "pkdot", "mse+own@crossfit"]).values())) == ["own"]
+    assert list(digest_own_methods(parse_methods(["kl", "pkdot", "mse+own@crossfit"]).values())) == ["own"]
 
 
 @pytest.mark.parametrize(
@@ -89,11 +89,11 @@ def test_only_code_that_is_not_sidelights_is_remembered(written):
     ],
 )
 def test_the_digest_is_of_the_class_and_what_it_names(written, old, new, same):
-    before = digest(written())
+    before = compute_digest(written())
     assert len(before) == 64
-    assert digest(written()) == before
+    assert compute_digest(written()) == before
     assert CODE.count(old) == 1
-    assert (digest(written(CODE.replace(old, new))) == before) is same
+    assert (compute_digest(written(CODE.replace(old, new))) == before) is same
 
 
 def test_a_changed_method_is_refused_and_the_same_goes_on(begun, written):
@@ -125,16 +125,16 @@ def test_a_method_that_finished_nothing_may_be_mended(begun, written):
     assert (begun / "jobs" / "mse-l1-f0-s0" / "job.json").read_bytes() == kept
     assert [path.name for path in (begun / "checkpoints").iterdir()] == ["mse-l1-f0-s0.pt"]
     remembered = json.loads((begun / "environment.json").read_text())["methods"]
-    assert remembered == {"own": digest(METHODS["own"])}
+    assert remembered == {"own": compute_digest(METHODS["own"])}
 
 
 def test_code_without_a_source_is_unknown_and_warned_of(begun, monkeypatch):
     space = {"DistillationLoss": DistillationLoss, "__name__": "typed_in"}
     exec("class Own(DistillationLoss):\n    forward = None", space)
-    assert digest(space["Own"]) == "unknown"
+    assert compute_digest(space["Own"]) == "unknown"
     monkeypatch.setattr(space["Own"], "forward", lambda self, student, *_: torch.zeros_like(student.prediction).sum())
     monkeypatch.setitem(METHODS, "own", space["Own"])
-    with pytest.warns(SidelightWarning, match="the code of method 'own' is not known"):
+    with pytest.warns(SidelightWarning, match="the source code of method 'own' is unknown"):
         study(begun, make_data(), resume=True, **TINY)
 
 
@@ -147,4 +147,4 @@ def test_a_run_of_an_earlier_version_goes_on(begun, written):
         file.write_text(json.dumps({k: v for k, v in record.items() if k not in ("sha256", "made_with")}))
     written(CODE.replace("student.prediction", "student.fused"))
     study(begun, make_data(), resume=True, **TINY)
-    assert json.loads((begun / "environment.json").read_text())["methods"] == {"own": digest(METHODS["own"])}
+    assert json.loads((begun / "environment.json").read_text())["methods"] == {"own": compute_digest(METHODS["own"])}

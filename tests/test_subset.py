@@ -111,13 +111,13 @@ def test_whole_methods_train_such_a_student_too(method, tmp_path):
     built, _ = assemble(MethodSpec.parse(method), parts)
     rows = parts.rows().materialize()
     made = Subject(lambda dtype: copy.deepcopy(built).to(dtype), rows, AVAILABLE, PRIVILEGED)
-    assert built.export().completion is not None
+    assert built.deployed_network().completion is not None
     steps = [step.terms for step in built.train().steps(rows, TrainState())]
     assert any("complete" in terms for terms in steps)
     for check in (check_terms_are_finite_scalars, check_missing_modality_is_not_read, check_resume_is_exact):
         check(made)
-    assert parts.trained(parts.available).completion is not None  # the baseline is trained alike
-    assert parts.trained([*AVAILABLE, *PRIVILEGED]).completion is None
+    assert parts.trained_network(parts.available).completion is not None  # the baseline is trained alike
+    assert parts.trained_network([*AVAILABLE, *PRIVILEGED]).completion is None
 
 
 # what is left out, and the loss ---------------------------------------------------------------------------------------

@@ -266,17 +266,17 @@ def test_the_threshold_is_of_the_select_rows_whatever_the_test_rows_are(cheats, 
 
         def on_test_rows(data, job, network):
             test = data.rows("test")
-            uncalibrated = data.task_of(job.labels)
+            uncalibrated = data.fit_task(job.label_fraction)
             answer = uncalibrated.answer(compute_outputs(network, test, test.index))
             return uncalibrated.calibrate(answer, test.target, test.labelled)
 
-        monkeypatch.setattr(evaluate, "calibrated_task", on_test_rows)
+        monkeypatch.setattr(evaluate, "calibrate_task", on_test_rows)
     data = faces()
     test = np.flatnonzero(data.split == "test")
     first, second = threshold_of(tmp_path / "a", data), threshold_of(tmp_path / "b", small.changed_rows(data, test))
     assert (first == second) is not cheats
     cell = small.fold_models(tmp_path / "a", data, protocol="official", **SETTINGS)
-    network, select = cell.supervised(Job("baseline", "", 1.0, 0, 0)), cell.data.rows("select")
+    network, select = cell.control_network(Job("baseline", "", 1.0, 0, 0)), cell.data.rows("select")
     live = select.target.numpy() == 1
     score = AntiSpoofing(FACES, "real").metric_input(compute_outputs(network, select, select.index).prediction)
     assert (m.spoofing_threshold(score[select.labelled], live[select.labelled]) == first) is not cheats

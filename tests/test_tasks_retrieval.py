@@ -19,7 +19,7 @@ from sidelight import load
 from sidelight import metrics as m
 from sidelight.config import OF_CLASSES, load_config
 from sidelight.errors import ConfigError, RunError
-from sidelight.experiment.evaluate import predictions
+from sidelight.experiment.evaluate import build_predictions
 from sidelight.export import load_student, predict_file
 from sidelight.networks.network import Output
 from sidelight.report import write_report
@@ -251,6 +251,6 @@ def test_unlabelled_rows_have_no_rank():
     data = small.make_data()
     rows = np.arange(20)
     said = torch.nn.functional.normalize(torch.randn(20, 4, generator=torch.Generator().manual_seed(0)))
-    frame = predictions(data, rows, said, RETRIEVAL)
+    frame = build_predictions(data, rows, said, RETRIEVAL)
     assert list(frame) == ["id", "group", "target", "prediction", "rank"]
     assert (frame["target"] == "").sum() == (~data.labelled[:20]).sum()

@@ -15,7 +15,7 @@ from sidelight.experiment.assemble import assemble, run_job
 from sidelight.experiment.context import JobContext
 from sidelight.experiment.plan import Job
 from sidelight.methods import CachedOutputs, Distillation, MethodSpec, Teacher, TrainState
-from sidelight.methods.teacher_sets import teacher_sets
+from sidelight.methods.teacher_sets import parse_teacher_sets
 from sidelight.training import fit
 from small import fold_models, make_data
 from support import AVAILABLE, ROWS, distillation_subject, make_network, make_rows, speech, task_of
@@ -91,7 +91,7 @@ def test_a_teacher_for_each_set_of_privileged_modalities(tmp_path, method):
 def test_each_teacher_compares_the_slots_that_it_reads():
     """A term on hallucinated features, of teachers for the watch and for both: the pulse is compared by the latter."""
     both = speech("classification", "both")
-    said = both.outputs.every
+    said = both.outputs.all_rows
     watch = Teacher(CachedOutputs(replace(said, features={m: said.features[m] for m in ("phone", "watch")})))
     student = distillation_subject("mers", "classification", "both", tnet="encoder").fresh().student
     terms = {"mers": MethodSpec.parse("mers").losses(Config(), task_of("classification"))["mers"]}
@@ -135,7 +135,7 @@ def test_the_only_privileged_modality_is_a_set_too(tmp_path, sets):
 )
 def test_sets_of_teachers_are_read(sets, expected):
     settings = load_config({"privileged": ["eda", "ecg", "emg"], "teacher": {"sets": sets}})
-    assert teacher_sets(settings) == expected
+    assert parse_teacher_sets(settings) == expected
     assert load_config(None, [f"teacher.sets={','.join(sets)}"]).teacher.sets == sets
 
 
@@ -162,6 +162,8 @@ def test_encoders_that_are_to_stay_as_the_teacher_left_them_do(tmp_path, method)
     parts = JobContext(made, Job(method, "", 1.0, 0, 0))
     built, _ = assemble(MethodSpec.parse(method), parts)
     fit(built, parts.rows(), parts.rows("select"), TrainingConfig(epochs=1, batch_size=32), seed=0)
-    wanted = parts.trained(parts.models.data.modalities).encoders["phone"].state_dict()
-    assert all(torch.equal(wanted[name], x) for name, x in built.export().encoders["phone"].state_dict().items())
-    assert any(p.requires_grad for p in built.export().head.parameters())
+    wanted = parts.trained_network(parts.models.data.modalities).encoders["phone"].state_dict()
+    assert all(
+        torch.equal(wanted[name], x) for name, x in built.deployed_network().encoders["phone"].state_dict().items()
+    )
+    assert any(p.requires_grad for p in built.deployed_network().head.parameters())

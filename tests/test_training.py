@@ -18,12 +18,12 @@ from sidelight.data.batch import Batch
 from sidelight.errors import RunError
 from sidelight.methods import Method, Step, Supervised, TrainState
 from sidelight.training import fit
-from sidelight.training.fit import batches
+from sidelight.training.loop import draw_batches
 from support import AVAILABLE, distillation_subject, make_network, make_rows, task_of
 
 
 def drawn(rows: int, part: Tensor | None, size: int, seed: int = 0, count: int | None = None) -> list[Tensor]:
-    return batches(torch.arange(rows), part, size, torch.Generator().manual_seed(seed), count)
+    return draw_batches(torch.arange(rows), part, size, torch.Generator().manual_seed(seed), count)
 
 
 # batches ------------------------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ def test_batches_of_parts_are_mixed_over_the_epoch():
 
 
 def test_batches_take_the_given_rows_only():
-    made = batches(torch.tensor([3, 9, 11]), None, 2, torch.Generator())
+    made = draw_batches(torch.tensor([3, 9, 11]), None, 2, torch.Generator())
     assert sorted(torch.cat(made).tolist()) == [3, 9, 11]
 
 
@@ -85,7 +85,7 @@ class Toy(Method):
         self.scores = scores
         self.asked = 0
 
-    def terms(self, batch: Batch, clock: TrainState) -> dict[str, Tensor]:
+    def terms(self, batch: Batch, state: TrainState) -> dict[str, Tensor]:
         return {"distance": (self.x - 10).square()}
 
     def score(self, select: Batch) -> float:
@@ -150,9 +150,9 @@ def test_the_clock_counts_epochs_and_steps():
     seen = []
 
     class Watched(Toy):
-        def terms(self, batch, clock):
-            seen.append((clock.epoch, clock.epochs, clock.step))
-            return super().terms(batch, clock)
+        def terms(self, batch, state):
+            seen.append((state.epoch, state.epochs, state.step))
+            return super().terms(batch, state)
 
     run(Watched(), 2)
     assert seen == [(e, 2, 3 * e + i) for e in range(2) for i in range(3)]
@@ -193,9 +193,9 @@ class Seen(Toy):
         super().__init__()
         self.batches: list[list[int]] = []
 
-    def terms(self, batch, clock):
+    def terms(self, batch, state):
         self.batches.append(sorted(batch.index.tolist()))
-        return super().terms(batch, clock)
+        return super().terms(batch, state)
 
 
 def test_who_learns_from_labels_sees_labelled_rows_alone_and_as_many_steps():
@@ -226,9 +226,9 @@ def test_a_relational_method_compares_rows_of_one_teacher_only():
     method, seen = subject.fresh(), []
     steps = method.steps
 
-    def watched(batch, clock):
+    def watched(batch, state):
         seen.append(tuple(subject.teacher_fold[batch.index].unique().tolist()))
-        return steps(batch, clock)
+        return steps(batch, state)
 
     method.steps = watched
     run(method, 5, rows=subject.rows, teacher_fold=subject.teacher_fold)
@@ -254,8 +254,8 @@ class Breaks(Toy):
         super().__init__()
         self.value = value
 
-    def terms(self, batch, clock):
-        broken = self.value if clock.step == 6 else 0.0
+    def terms(self, batch, state):
+        broken = self.value if state.step == 6 else 0.0
         return {"first": (self.x - 10).square(), "second": self.x * 0.01 + broken * self.x}
 
 
@@ -289,7 +289,7 @@ class Duel(Method):
     def note(self):
         self.between.append((self.maker.item(), self.critic.item()))
 
-    def steps(self, batch: Batch, clock: TrainState) -> Iterator[Step]:
+    def steps(self, batch: Batch, state: TrainState) -> Iterator[Step]:
         self.note()
         yield Step("critic", {"critic": -self.maker * self.critic})
         self.note()

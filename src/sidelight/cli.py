@@ -85,7 +85,7 @@ def looks_like_source(word: str) -> bool:
 
 def describe_plan(config: Config, jobs: Sequence[Job]) -> str:
     """How many networks of which kind would be trained."""
-    counts = Counter((job.labels, job.method + (f" ({job.control})" if job.control else "")) for job in jobs)
+    counts = Counter((job.label_fraction, job.method + (f" ({job.control})" if job.control else "")) for job in jobs)
     folds, seeds = len({job.fold for job in jobs}), len({job.seed for job in jobs})
     lines = [f"plan: {len(jobs)} jobs over {folds} folds x {seeds} seeds"]
     for labels in sorted({labels for labels, _ in counts}):
@@ -212,7 +212,7 @@ def refit_verb(args: argparse.Namespace) -> None:
 
 def methods_verb(args: argparse.Namespace) -> None:
     from sidelight.methods import METHODS
-    from sidelight.methods.catalog import documentation, facts
+    from sidelight.methods.catalog import documentation, summarize_method
 
     if args.markdown:
         print(documentation())
@@ -220,12 +220,12 @@ def methods_verb(args: argparse.Namespace) -> None:
     for name in args.names or METHODS:
         if name not in METHODS:
             raise ConfigError(unknown("method", name, METHODS))
-        told = facts(name)
+        told = summarize_method(name)
         entry(name, told.summary, *(told.whole() if args.names else told.about()))
     if args.names:
         return
     print(
-        "Terms joined by + make one method: pkdot+kl. With @crossfit the teacher speaks only of rows it has not seen."
+        "Losses joined by + make one method: pkdot+kl. With @crossfit no teacher teaches the groups it was trained on."
     )
     print("Every study also has the baseline (the same network, no teacher) and the teacher (reads every modality).")
 

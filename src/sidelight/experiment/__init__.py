@@ -1,4 +1,4 @@
-"""Experiments: folds × seeds × methods, stored as they end, resumable, answered by a table and a report."""
+"""Experiments: folds × seeds × methods. Each job is stored when it ends; the result is a table and a report."""
 
 from __future__ import annotations
 
@@ -16,23 +16,28 @@ from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
 from sidelight.experiment.provenance import Encoders
 from sidelight.experiment.resolve import resolve
-from sidelight.experiment.runner import execute, jobs_of
+from sidelight.experiment.runner import execute, plan_jobs
 from sidelight.experiment.study import Study
 from sidelight.utils.keywords import known_keywords
 
 
 def plan(config: Config) -> tuple[Config, list[Job]]:
-    """The configuration with its defaults filled in from the data, and every job known before the first result.
+    """Plan an experiment without running it.
+
+    Returns:
+        The configuration with its defaults filled in from the data, and every job that is known before the first
+        result.
 
     Raises:
-        ConfigError, DataError: as `run`. RunError: `network.weights` that are missing, damaged, or of another network.
+        ConfigError, DataError: as `run`.
+        RunError: `network.weights` are missing, damaged, or belong to another network.
     """
     dataset = load_for(config)
     config = resolve(config, dataset)
-    jobs = jobs_of(config, dataset)
+    jobs = plan_jobs(config, dataset)
     if config.network.weights:
         models = FoldModels(config, dataset, Path(config.output), {}, jobs[0].fold, jobs[0].seed)
-        models.build.network(models.data.modalities)
+        models.builder.network(models.data.modalities)
     return config, jobs
 
 
@@ -45,14 +50,17 @@ def run(
     encoders: Encoders | None = None,
     imports: Mapping[str, str] | None = None,
 ) -> Study:
-    """Run (or resume) an experiment; its folder is `config.output`, by default `runs/<data name>`.
+    """Run (or resume) an experiment.
 
     Args:
-        config: the settings, with the data in them.
-        resume: continue what the output folder holds.
-        quiet: no progress.
+        config: the settings. The run folder is `config.output`, by default `runs/<data name>`.
+        resume: continue the run that the folder holds.
+        quiet: show no progress.
         encoders: modality -> your own encoder, as in `compare`.
         imports: file or module of your own code -> SHA-256 of its source, for environment.json.
+
+    Raises:
+        ConfigError, DataError, RunError: name what is wrong, and the mend.
     """
     return execute(config, load_for(config), resume=resume, quiet=quiet, encoders=encoders, imports=imports)
 
@@ -72,17 +80,18 @@ def compare(
 
     Args:
         data: a `Dataset`, or anything that `sidelight.load` takes.
-        available, privileged: modalities that remain at deployment, and those of training only.
-        methods: see `sidelight methods`.
-        resume: continue what the output folder holds.
-        quiet: no progress.
-        encoders: modality -> your own encoder: a function (of a module, so that worker processes can import it) from
-            one row's shape to a fresh `nn.Module` that returns (B, D) or (B, T, D). With `network={"encoder": "cnn"}`
-            it sees signals, otherwise their statistics.
+        available: the modalities that the deployed student reads.
+        privileged: the modalities that exist in training only.
+        methods: names of methods; `sidelight methods` lists them.
+        resume: continue the run that the output folder holds.
+        quiet: show no progress.
+        encoders: modality -> your own encoder: a function from the shape of one row to a fresh `nn.Module` that returns
+            (B, D) or (B, T, D). Define it in a module, so that worker processes can import it. With
+            `network={"encoder": "cnn"}` it reads signals, otherwise their statistics.
         settings: any setting of `Config`, nested ones as dicts (`training={"epochs": 30}`).
 
     Raises:
-        ConfigError, DataError, RunError: what is wrong, and how to mend it.
+        ConfigError, DataError, RunError: name what is wrong, and the mend.
     """
     named = data if isinstance(data, (str, Path)) else ""
     config = load_config(
@@ -97,7 +106,7 @@ def compare(
     if isinstance(data, Dataset):
         for name in ("target", "group", "split", "time", "longest"):
             if getattr(config, name):
-                raise ConfigError(f"{name}: a Dataset has its own; say it where the data are loaded.")
+                raise ConfigError(f"{name}: a Dataset has its own; set it where the data are loaded.")
         warn_long(data.name, data.lengths, data.ids)
     if encoders is not None and not (isinstance(encoders, Mapping) and all(map(callable, encoders.values()))):
         raise ConfigError(f"encoders: expected a mapping from modalities to functions, not {shown(encoders)}.")
@@ -108,7 +117,7 @@ def compare(
 
 
 def _names(given: Any) -> Any:
-    """Names as settings take them; anything else is for `load_config` to refuse."""
+    """Names as a list; anything else is left to `load_config`, which raises the error."""
     return list(given) if isinstance(given, Iterable) and not isinstance(given, str | Mapping) else given
 
 

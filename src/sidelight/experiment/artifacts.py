@@ -27,14 +27,16 @@ from sidelight.utils.atomic import write_folder_atomic
 from sidelight.utils.tensorfile import read_metadata, write_tensors
 
 DESCRIPTION = "model.json"
-"""Beside a model, for people: nothing reads it."""
+"""A readable copy of the metadata of a model; no code reads it."""
 CHOSEN_EPOCHS = frozenset({0, 1, 2, 5, 10, 20, 40, 80, 160, 320})
+"""The epochs whose similarity matrices are stored."""
 
 
 class Similarities:
-    """Cosine similarity of the fused embeddings of a fixed probe batch, at chosen epochs (PKDOT Fig. 5).
+    """Training callback: cosine similarities of the fused embeddings of a fixed probe batch (PKDOT Fig. 5).
 
-    Called by the loop with the method and the number of finished epochs.
+    Args:
+        probe: the rows whose similarities are computed after each of `CHOSEN_EPOCHS`.
     """
 
     def __init__(self, probe: Batch):
@@ -43,7 +45,7 @@ class Similarities:
 
     def __call__(self, method: Method, epoch: int) -> None:
         if epoch in CHOSEN_EPOCHS:
-            self.add(method.export(), epoch)
+            self.add(method.deployed_network(), epoch)
 
     def state_dict(self) -> dict[str, Any]:
         return dict(self.matrices)
@@ -52,6 +54,7 @@ class Similarities:
         self.matrices = dict(state)
 
     def add(self, network: Network, epoch: int) -> None:
+        """Compute the similarity matrix of a network and store it under the number of finished epochs."""
         embedding = predict_in_chunks(
             network, self.probe, torch.arange(len(self.probe)), lambda output: output.embedding
         )
@@ -59,11 +62,21 @@ class Similarities:
 
 
 def store_job(folder: Path, job: Job, evaluation: Evaluation, history: History, similarities: Similarities) -> None:
-    """Write a job's folder under a temporary name, and rename it when it is whole."""
+    """Write the folder of a job under a temporary name, and rename it when it is complete.
+
+    Args:
+        folder: the run folder.
+        job: the job.
+        evaluation: the tested network with its predictions.
+        history: how the network was trained.
+        similarities: the similarity matrices of the training.
+    """
+    # The folder appears under its name when it is complete: a killed run leaves no half job.
     with write_folder_atomic(folder / "jobs" / job.id) as place:
         evaluation.student.save(place / "model.safetensors")
         evaluation.predictions.to_csv(place / "predictions.csv", index=False, float_format="%.6g")
         pd.DataFrame(history.epochs).to_csv(place / "curves.csv", index=False)
+        # The report orders the matrices by class or target value.
         truth = similarities.probe.truth
         values = row_values(truth.numpy() if isinstance(truth, Tensor) else truth)
         order = torch.from_numpy(np.ascontiguousarray(values))
@@ -71,7 +84,7 @@ def store_job(folder: Path, job: Job, evaluation: Evaluation, history: History, 
         if evaluation.examples:
             write_tensors(place / "examples.safetensors", evaluation.examples)
         record = {
-            "job": vars(job),
+            "job": job.to_dict(),
             "select": history.best_score,
             "best_epoch": history.best_epoch,
             "stopped_epoch": len(history.epochs),
@@ -81,9 +94,9 @@ def store_job(folder: Path, job: Job, evaluation: Evaluation, history: History, 
 
 
 def is_stored(folder: Path, job: Job) -> bool:
-    """Whether a job is stored as it was written; what is left of a damaged one is removed, and named in a warning.
+    """Whether a job is stored and its files are unchanged. A damaged job is removed with a warning.
 
-    The readable copy of the model's description is written again where it alone is damaged.
+    If the readable copy of the model's metadata is the only damaged file, it is written again.
     """
     place = folder / "jobs" / job.id
     if not place.exists():
@@ -98,7 +111,7 @@ def is_stored(folder: Path, job: Job) -> bool:
             read_metadata(model)
         if not changed:
             return True
-        reason = f"{place / changed[0]} is missing, or not what was stored."
+        reason = f"{place / changed[0]} is missing or was changed."
     except RunError as error:
         reason = str(error)
     warnings.warn(f"{reason} The job is trained again.", SidelightWarning, stacklevel=2)

@@ -18,48 +18,53 @@ from sidelight.methods import (
     MethodSpec,
     MultiStageMethod,
     Teacher,
-    options_of,
+    read_options,
 )
-from sidelight.methods.teacher_sets import teacher_sets
+from sidelight.methods.teacher_sets import parse_teacher_sets
 
 
 def run_job(models: FoldModels, job: Job) -> None:
-    """Train, test and store one job, unless it is stored."""
+    """Train, test and store one job, unless it is stored already."""
     if is_stored(models.folder, job):
         return
     if job.method in CONTROLS:
-        models.supervised(job)
+        models.control_network(job)
         return
     method, teacher_fold = assemble(MethodSpec.parse(job.method), JobContext(models, job))
     models.train_and_store(method, job, teacher_fold)
 
 
 def assemble(spec: MethodSpec, context: JobContext) -> tuple[Method, Tensor | None]:
-    """Build the method of a job's last stage; its earlier stages are trained here.
+    """Train the earlier stages of a job, and build the method of its last stage.
+
+    Args:
+        spec: the method of the job.
+        context: the rows, networks and settings of the job.
 
     Returns:
         The method, and (N,) int64, the cross-fitted teacher of each train row (None without cross-fitting).
 
     Raises:
-        ConfigError: the task, the settings or the shapes have no meaning for the method.
+        ConfigError: the method does not support the task, the settings or the shapes.
     """
     spec.check(context.config, context.task, context.models.data.preprocessor.shapes)
     method = METHODS[spec.terms[0]]
     if issubclass(method, MultiStageMethod):
-        return method.build(context, **options_of(spec.name, context.config)), None
+        return method.build(context, **read_options(spec.name, context.config)), None
     return _distillation(spec, context)
 
 
 def _distillation(spec: MethodSpec, context: JobContext) -> tuple[Method, Tensor | None]:
-    """A sum of losses between the student and the fold's teacher (or teachers)."""
+    """Build a sum of losses between the student and its teacher, or its teachers (`teacher.sets`)."""
     self_distillation = context.job.control == "self"
     teacher = context.teacher(spec.crossfit)
     teachers: Teacher | Mapping[str, Teacher] = teacher
-    sets = {} if self_distillation else teacher_sets(context.config)
+    # A baseline has no privileged modalities to be divided into sets.
+    sets = {} if self_distillation else parse_teacher_sets(context.config)
     if sets:
         teachers = {name: context.teacher_on(members) for name, members in sets.items()}
-    start = context.models.supervised(context.teacher_job())
+    start = context.models.control_network(context.teacher_job())
     student = context.student(start, "" if self_distillation else spec.hallucinates(context.config))
     losses = spec.losses(context.config, context.task)
-    context.seed()
+    context.seed()  # for the regressors and projections that `Distillation` builds
     return Distillation(student, teachers, context.task, losses, context.rows()), teacher.teacher_fold

@@ -1,4 +1,4 @@
-"""The code of the user's own methods: a run remembers it, and is not gone on with when it has changed."""
+"""Digests of the code of the user's own methods: a run cannot be resumed with finished jobs of changed code."""
 
 from __future__ import annotations
 
@@ -17,89 +17,117 @@ from sidelight.errors import RunError, SidelightWarning
 from sidelight.methods import METHODS, MethodSpec
 
 UNKNOWN = "unknown"
-"""The digest where Python has no source: a class typed in at a prompt."""
-JOB = re.compile(r"([^~]+?)(@crossfit)?(~\w+)?-l[\d.e-]+-f-?\d+-s\d+")
-"""`Job.id`, of which files' names begin: the method's terms come first."""
+"""The digest of a class without source code, such as one defined at a prompt."""
+JOB_ID = re.compile(r"([^~]+?)(@crossfit)?(~\w+)?-l[\d.e-]+-f-?\d+-s\d+")
+"""`Job.id`, with which names of files begin; the first group holds the method's terms."""
 
 
-def own_methods(methods: Iterable[MethodSpec]) -> dict[str, str]:
-    """Term -> digest of its code, for the terms of these methods that are not sidelight's own."""
-    terms = dict.fromkeys(term for method in methods for term in method.terms)
-    return {term: digest(METHODS[term]) for term in terms if _package(METHODS[term]) != "sidelight"}
+def digest_own_methods(methods: Iterable[MethodSpec]) -> dict[str, str]:
+    """Term -> digest of its code, for the terms of these methods that are not part of sidelight."""
+    digests = {}
+    for term in _list_terms(methods):
+        if _package(METHODS[term]) != "sidelight":
+            digests[term] = compute_digest(METHODS[term])
+    return digests
 
 
-def digest(method: type) -> str:
-    """SHA-256 of a class's source, and of the functions and classes of its own package that it names; or `UNKNOWN`."""
+def compute_digest(method: type) -> str:
+    """SHA-256 of the source of a class and of the functions and classes of its package that it names; or `UNKNOWN`."""
     try:
-        sources = _sources(method)
+        sources = _collect_sources(method)
     except (OSError, TypeError, SyntaxError):
         return UNKNOWN
     return hashlib.sha256("\n".join(sources).encode()).hexdigest()
 
 
-def _sources(method: type) -> list[str]:
-    found: dict[Any, str] = {}
+def _collect_sources(method: type) -> list[str]:
+    """The source of a class, of its bases, and of the functions and classes of its package that these name."""
+    sources: dict[Any, str] = {}
     todo: list[Any] = [method]
     while todo:
         thing = todo.pop()
-        if thing in found or _package(thing) != _package(method):
+        # Other packages are not part of the user's method.
+        if thing in sources or _package(thing) != _package(method):
             continue
-        found[thing] = source = inspect.getsource(thing)
-        names = {n.id for n in ast.walk(ast.parse(textwrap.dedent(source))) if isinstance(n, ast.Name)}
-        around = vars(sys.modules[thing.__module__])
-        todo += [x for n in names if inspect.isfunction(x := around.get(n)) or inspect.isclass(x)]
-        todo += thing.__mro__ if inspect.isclass(thing) else []
-    return sorted(found.values())
+        source = inspect.getsource(thing)
+        sources[thing] = source
+        # Names in the source that are functions or classes of the same module (or imported into it).
+        module = vars(sys.modules[thing.__module__])
+        for node in ast.walk(ast.parse(textwrap.dedent(source))):
+            value = module.get(node.id) if isinstance(node, ast.Name) else None
+            if inspect.isfunction(value) or inspect.isclass(value):
+                todo.append(value)
+        if inspect.isclass(thing):
+            todo += thing.__mro__
+    return sorted(sources.values())
 
 
 def _package(thing: Any) -> str:
     return str(thing.__module__).partition(".")[0]
 
 
-def checked(
+def _list_terms(methods: Iterable[MethodSpec]) -> list[str]:
+    """The terms of some methods, each once."""
+    return list(dict.fromkeys(term for method in methods for term in method.terms))
+
+
+def check_code(
     folder: Path, methods: Collection[MethodSpec], then: Mapping[str, str] | None, now: Mapping[str, str]
 ) -> dict[str, str]:
-    """What the run is to remember: the code as it is now, and as it was of methods that are not asked for this time.
+    """Check that the code of the user's methods did not change since jobs of these methods were finished.
 
-    What a method that finished no job has begun is deleted where its code changed, so that a mended method is trained
-    from its start.
+    If the code of a method without finished jobs changed, its checkpoints are deleted, so that the corrected method is
+    trained from the beginning.
 
     Args:
-        then, now: `own_methods` as the run was begun (None: a run of a version that did not say), and of `methods`.
+        folder: the run folder.
+        methods: the methods of this call.
+        then: `digest_own_methods` when the run started; None for a run of a version that did not store it.
+        now: `digest_own_methods` of `methods`.
+
+    Returns:
+        The digests to store: `now`, and those in `then` of methods that this call does not name.
 
     Raises:
-        RunError: a method's code changed since jobs of it were finished.
+        RunError: the code of a method with finished jobs changed.
     """
     if then is None:
         return dict(now)
-    asked = dict.fromkeys(term for method in methods for term in method.terms)
-    changed = [term for term in asked if then.get(term) != now.get(term)]
+
+    terms = _list_terms(methods)
+    changed = [term for term in terms if then.get(term) != now.get(term)]
+    unknown = [term for term in terms if UNKNOWN in (then.get(term), now.get(term))]
     finished = [path.parent for path in folder.glob("jobs/[!.]*/job.json")]
-    done = [term for term in _of(finished, changed).values() if UNKNOWN not in (then.get(term), now.get(term))]
-    if done:
+
+    conflicts = [term for term in _find_by_term(finished, changed).values() if term not in unknown]
+    if conflicts:
         raise RunError(
-            f"the code of method {done[0]!r} changed since {folder} was begun, and it has finished jobs there, "
-            "which cannot be mixed with new ones. Choose another folder with --output (output=…), register the changed "
-            "method under another name, or put its code back."
+            f"the code of method {conflicts[0]!r} changed since {folder} was started, and its finished jobs there "
+            "cannot be mixed with new ones. Choose another folder with --output (output=…), register the changed "
+            "method under another name, or restore its code."
         )
-    unsure = [term for term in _of(finished, asked).values() if UNKNOWN in (then.get(term), now.get(term))]
+
+    unsure = [term for term in _find_by_term(finished, terms).values() if term in unknown]
     if unsure:
         warnings.warn(
-            f"the code of method {unsure[0]!r} is not known (a class typed in at a prompt has no source): whether it "
-            f"changed since {folder} was begun cannot be told.",
+            f"the source code of method {unsure[0]!r} is unknown (a class defined at a prompt has none), so a change "
+            f"since {folder} was started cannot be detected.",
             SidelightWarning,
             stacklevel=2,
         )
-    for path in _of((folder / "checkpoints").glob("[!.]*"), changed):
+
+    # Checkpoints of the old code: their jobs are not finished, so they are trained from the beginning.
+    for path in _find_by_term((folder / "checkpoints").glob("[!.]*"), changed):
         path.unlink()
-    return {**{term: code for term, code in then.items() if term not in asked}, **now}
+    return {**{term: code for term, code in then.items() if term not in terms}, **now}
 
 
-def _of(paths: Iterable[Path], terms: Iterable[str]) -> dict[Path, str]:
-    """The jobs, or their checkpoints, of methods that have one of the terms -> the first such term."""
-    found = {}
+def _find_by_term(paths: Iterable[Path], terms: Iterable[str]) -> dict[Path, str]:
+    """The jobs, or their checkpoints, whose method has one of the terms -> the first such term."""
+    wanted, found = set(terms), {}
     for path in paths:
-        job = JOB.match(path.name)
-        if term := next((t for t in job[1].split("+") if t in terms), "") if job else "":
-            found[path] = term
+        job = JOB_ID.match(path.name)
+        matching = [term for term in job[1].split("+") if term in wanted] if job else []
+        if matching:
+            found[path] = matching[0]
     return found

@@ -1,4 +1,4 @@
-"""One job's view of the models of its fold: what `TrainingContext` promises to methods."""
+"""The models of a fold as one job sees them: implements `TrainingContext` for methods."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class JobContext:
     def __init__(self, models: FoldModels, job: Job):
         self.models, self.job = models, job
         self.config: Config = models.config
-        self.task: Task = models.data.task_of(job.labels)
+        self.task: Task = models.data.fit_task(job.label_fraction)
         self.available, self.privileged = models.data.available, models.data.privileged
 
-    # A `TrainingContext` documents these.
+    # `TrainingContext` documents these.
 
     def seed(self) -> None:
-        self.models.build.seed()
+        self.models.builder.seed()
 
     def rows(self, part: str = "train") -> Batch:
         return self.models.rows(self.job, part)
@@ -40,26 +40,27 @@ class JobContext:
     def network(
         self, reads: Sequence[str], hallucinators: Mapping[str, nn.Module] | None = None, fusion: FusionChoice = ""
     ) -> Network:
-        return self.models.build.network(reads, hallucinators, fusion)
+        return self.models.builder.network(reads, hallucinators, fusion)
 
-    def trained(self, reads: Sequence[str]) -> Network:
-        return self.models.trained(self.job, reads)
+    def trained_network(self, reads: Sequence[str]) -> Network:
+        return self.models.trained_network(self.job, reads)
 
     def student(
         self, start: Network, hallucinate: str | Mapping[str, nn.Module] = "", fusion: FusionChoice = ""
     ) -> Network:
         if hallucinate == "t-net":
+            # Copies, because the job's student must not change the T-Nets of the other jobs.
             hallucinate = {m: freeze(copy.deepcopy(tnet)) for m, tnet in self.models.tnets(self.job).items()}
         elif hallucinate == "encoder":
             hallucinate = self.hallucination_networks(start)
         slots = None if isinstance(hallucinate, str) else hallucinate
-        return self.models.build.student(start, slots, fusion)
+        return self.models.builder.student(start, slots, fusion)
 
     def hallucination_networks(self, start: Network, target: Network | None = None) -> dict[str, nn.Module]:
-        return self.models.build.hallucination_networks(start, target)
+        return self.models.builder.hallucination_networks(start, target)
 
     def translation_networks(self, start: Network) -> dict[str, nn.Module]:
-        return self.models.build.translation_networks(start)
+        return self.models.builder.translation_networks(start)
 
     def outputs(self, network: Network, part: str = "train") -> Output:
         return self.models.outputs(self.job, network, part)
@@ -70,7 +71,7 @@ class JobContext:
     def fit(self, method: Method, stage: str) -> None:
         self.models.fit(self.job, method, stage)
 
-    # What a sum of losses needs beside that.
+    # A sum of losses needs these too.
 
     def teacher_job(self) -> Job:
         """The job whose network teaches: the fold's teacher, or its baseline for the control "self"."""
@@ -79,9 +80,9 @@ class JobContext:
         return replace(self.job, method="teacher")
 
     def teacher(self, crossfit: bool = False) -> Teacher:
-        """The outputs of the teaching network on the train rows, or of its cross-fitted siblings."""
+        """The teacher of the job, or its cross-fitted siblings."""
         return self.models.teacher(self.teacher_job(), crossfit)
 
     def teacher_on(self, members: Sequence[str]) -> Teacher:
-        """A teacher on the available modalities and some privileged ones, of the rows that have one of the latter."""
+        """A teacher that reads the available modalities and some privileged ones."""
         return self.models.teacher_on(self.job, members)

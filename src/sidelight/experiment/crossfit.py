@@ -1,4 +1,4 @@
-"""Cross-fitted teachers: each labelled row is taught by a teacher that was not trained on the row's group."""
+"""Cross-fitted teachers: a teacher that was not trained on the group of a row teaches the row."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from sidelight.networks.network import Network, Output, compute_outputs
 
 @dataclass(frozen=True)
 class CrossFit:
-    """Replaces a teacher's outputs, on labelled groups, by those of siblings that were not trained on the row's group.
+    """Replaces the outputs of a teacher, on labelled groups, by those of siblings that were not trained on the group.
 
-    Only the outputs in the loss change. The student's first weights and its T-Nets are the fold's own teacher's.
+    Only the outputs in the loss change. The student's initial weights and its T-Nets come from the fold's own teacher.
 
     Attributes:
-        name: the job's, from which the names of files and checkpoints are made.
+        name: the id of the job, from which files and checkpoints are named.
         train: the train rows.
-        teacher_fold: (N,) int64, the fold of teachers that each row belongs to; −1 for rows that no teacher may teach.
-        shared: where siblings and their outputs are stored.
+        teacher_fold: (N,) int64, the teacher fold of each row; −1 for rows that no teacher may teach.
+        shared: stores siblings and their outputs.
         network: builds a sibling with fresh weights.
-        fit: trains a sibling on labelled rows (N,) bool, under a checkpoint's name.
+        fit: (sibling, labelled rows (N,) bool, name of the checkpoint); trains a sibling.
     """
 
     name: str
@@ -39,16 +39,17 @@ class CrossFit:
     fit: Callable[[Network, Tensor, str], None]
 
     def teacher(self, own: TeacherOutputs) -> Teacher:
-        """The cross-fitted teacher; `own` are the outputs of the fold's own, which stay on rows without a sibling."""
+        """The cross-fitted teacher. `own`, the outputs of the fold's own teacher, stay on rows without a sibling."""
         crossfitted = self._online(own) if isinstance(own, OnlineOutputs) else self._cached(own)
         return Teacher(crossfitted, self.teacher_fold)
 
     def _cached(self, own: TeacherOutputs) -> CachedOutputs:
-        """The outputs of the siblings on their rows, stored in `shared/`."""
+        """Compute the outputs of the siblings on their rows, or load them from `shared/`."""
         name = f"{self.name}-crossfit"
         stored = self.shared.read(name)
         if stored is None:
-            stored = _flatten(own.every)
+            # It starts from the fold's own teacher, whose outputs stay on rows without a sibling.
+            stored = _flatten(own.all_rows)
             for k in self._folds():
                 sibling = self.network()
                 self._fit_sibling(sibling, k)
@@ -59,7 +60,8 @@ class CrossFit:
         return CachedOutputs(_unflatten(stored))
 
     def _online(self, own: OnlineOutputs) -> OnlineOutputs:
-        """The fold's own teacher and its siblings, each run on the rows of its fold; they are stored in `shared/`."""
+        """Run the fold's own teacher and its siblings at every step, each on the rows of its fold."""
+        # Number 0 is the fold's own teacher, for rows without a sibling.
         networks, network_of = [*own.networks], torch.zeros_like(self.teacher_fold)
         for k in self._folds():
             sibling = self.network()
@@ -69,11 +71,11 @@ class CrossFit:
         return OnlineOutputs(networks, own.sample, network_of)
 
     def _folds(self) -> list[int]:
-        """The folds that have labelled rows, each of which gets a sibling."""
+        """The folds that have labelled rows; each gets a sibling."""
         return [k for k in torch.unique(self.teacher_fold[self.train.labelled]).tolist() if k >= 0]
 
     def _fit_sibling(self, sibling: Network, k: int) -> None:
-        """Train a teacher on the labelled rows of all folds but k."""
+        """Train a sibling on the labelled rows of all folds but k."""
         self.fit(sibling, self.train.labelled & (self.teacher_fold != k), f"{self.name}-part{k}")
 
 

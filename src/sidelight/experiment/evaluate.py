@@ -1,4 +1,4 @@
-"""Tests the network of a finished job, and describes it."""
+"""Tests the network of a trained job, and describes it."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from sidelight.training import History
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What testing a job's network gives.
+    """The result of testing the network of a job.
 
     Attributes:
         student: the network with its preprocessing, as it is stored.
         predictions: one line per test row.
-        facts: what `job.json` holds beside the job's identity and its history.
-        examples: true and predicted maps of a few test rows, of a segmentation.
+        facts: the entries of `job.json` beside the job's identity and its history.
+        examples: in a segmentation, true and predicted maps of a few test rows.
     """
 
     student: Student
@@ -51,19 +51,23 @@ def evaluate(data: FoldData, job: Job, network: Network, history: History, made_
     """Calibrate a trained network on the select rows, and test it on the test rows.
 
     Args:
+        data: the rows of the fold.
+        job: the job.
+        network: its trained network.
+        history: how it was trained.
         made_with: the digests of data and code of the whole run.
 
     Raises:
-        DataError: an output that is not finite, with its row.
+        DataError: an output is not finite; names the row.
     """
     config, dataset, fold = data.config, data.dataset, data.fold
-    task, test = calibrated_task(data, job, network), data.rows("test")
-    on_test = predict_in_chunks(network, test, test.index, _checked(task, data, fold.test))
+    task, test = calibrate_task(data, job, network), data.rows("test")
+    on_test = predict_in_chunks(network, test, test.index, _check_finite(task, data, fold.test))
     facts: dict[str, Any] = {
-        "metrics": measured(task, on_test, test),
+        "metrics": compute_metrics(task, on_test, test),
         "seconds": history.seconds,
         "n_train": len(fold.train),
-        "n_labelled": int(data.rows("train", job.labels).labelled.sum()),
+        "n_labelled": int(data.rows("train", job.label_fraction).labelled.sum()),
         "n_test": len(test),
         "primary": task.primary,
         "task": task.name,
@@ -71,48 +75,58 @@ def evaluate(data: FoldData, job: Job, network: Network, history: History, made_
         "labels": list(task.class_names),
         "higher_is_better": {name: metric.higher_is_better for name, metric in task.metrics().items()},
     }
-    if alone := subsets(network, test, task):
+
+    # Only a student for any subset can be tested on single modalities.
+    if alone := evaluate_single_modalities(network, test, task):
         facts["subsets"] = alone
     facts["made_with"] = _made_with(job, made_with)
+    # Settings that do not change a result (`FREE`) may differ when the run is resumed.
     facts["config"] = {name: value for name, value in asdict(config).items() if name not in FREE}
+
     student = Student(network, data.preprocessor, task, _metadata(data, job, network, facts["metrics"]))
-    frame = predictions(dataset, fold.test, on_test, task)
+    frame = build_predictions(dataset, fold.test, on_test, task)
     facts["test"] = describe_test(frame, task.name, task.class_names, task.get_params().get("mean"))
-    return Evaluation(student, frame, facts, examples(dataset, fold.test, on_test, task))
+    return Evaluation(student, frame, facts, pick_example_maps(dataset, fold.test, on_test, task))
 
 
-def calibrated_task(data: FoldData, job: Job, network: Network) -> Task:
-    """The job's task, with what the select rows choose once the network is trained (a threshold)."""
-    task, select = data.task_of(job.labels), data.rows("select", control=job.control)
-    on_select = predict_in_chunks(network, select, select.index, _checked(task, data, data.fold.select))
+def calibrate_task(data: FoldData, job: Job, network: Network) -> Task:
+    """Calibrate the task (e.g. choose its threshold) on the select rows.
+
+    Args:
+        data: the rows of the fold.
+        job: the job.
+        network: its trained network.
+    """
+    task, select = data.fit_task(job.label_fraction), data.rows("select", control=job.control)
+    on_select = predict_in_chunks(network, select, select.index, _check_finite(task, data, data.fold.select))
     return task.calibrate(on_select, select.target, select.labelled)
 
 
-def _checked(task: Task, data: FoldData, rows: NDArray) -> Callable[[Output], Tensor]:
-    """`task.compact_answer` for these rows, one chunk after the other; refuses an answer that is not finite."""
+def _check_finite(task: Task, data: FoldData, rows: NDArray) -> Callable[[Output], Tensor]:
+    """Wrap `task.compact_answer` for chunks of outputs on these rows, so that an answer that is not finite raises DataError."""
     done = 0
 
-    def kept(output: Output) -> Tensor:
+    def check_and_reduce(output: Output) -> Tensor:
         nonlocal done
         answer = task.answer(output)
         check_answer(answer, data.dataset.ids[rows], ", ".join(data.modalities), done)
         done += len(answer)
         return task.compact_answer(output)
 
-    return kept
+    return check_and_reduce
 
 
 def _made_with(job: Job, made_with: Mapping[str, Any]) -> dict[str, Any]:
-    """The digests that one job depends on: of its own methods' code, those of its terms alone."""
+    """The digests that one job depends on: among the code of the user's methods, that of its own terms alone."""
     terms = () if job.method in CONTROLS else MethodSpec.parse(job.method).terms
     methods = {term: code for term, code in made_with["methods"].items() if term in terms}
     return {**made_with, "methods": methods}
 
 
 def _metadata(data: FoldData, job: Job, network: Network, metrics: Mapping[str, float]) -> dict[str, Any]:
-    """What the student's file says of itself."""
+    """The metadata of the student's file."""
     return {
-        **vars(job),
+        **job.to_dict(),
         "data": {"name": data.dataset.name, **data.dataset.about},
         "recordings": {m: described for m, described in data.dataset.schema.items() if m in network.reads},
         "metrics": metrics,
@@ -120,12 +134,19 @@ def _metadata(data: FoldData, job: Job, network: Network, metrics: Mapping[str, 
     }
 
 
-def predictions(dataset: Dataset, rows: NDArray, outputs: Tensor, task: Task) -> pd.DataFrame:
-    """One line per row: id, group, target, prediction, and class probabilities where there are classes.
+def build_predictions(dataset: Dataset, rows: NDArray, outputs: Tensor, task: Task) -> pd.DataFrame:
+    """Build the table of predictions, with one line per row.
 
-    Of an embedding, the prediction is the class of the nearest other row, and `rank` where the first of the own class
-    stands (0: no other row is of it). Of a class per pixel, how many pixels of each true class were given each class:
-    `pixels.<true>.<predicted>`.
+    Every task has the columns id, group, target and prediction. Classes add a probability for each class
+    (`p.<class>`). In a retrieval, the prediction is the class of the nearest other row, and `rank` is the rank of the
+    first row of the same class (0 if there is none). A segmentation counts the pixels of each true class that are
+    predicted as each class (`pixels.<true>.<predicted>`).
+
+    Args:
+        dataset: all rows.
+        rows: (N,) int64, the positions of the rows in the data set.
+        outputs: `Task.compact_answer` of these rows.
+        task: the calibrated task.
     """
     frame: dict[str, Any] = {"id": dataset.ids[rows]}
     if dataset.group is not None:
@@ -142,43 +163,68 @@ def predictions(dataset: Dataset, rows: NDArray, outputs: Tensor, task: Task) ->
         frame |= {f"p.{name}": p for name, p in zip(names, outputs.softmax(-1).numpy().T)}
     elif task.name == "segmentation":
         counts = count_confusions(decided, target, len(names))
-        frame |= {f"pixels.{t}.{p}": counts[:, i, j] for i, t in enumerate(names) for j, p in enumerate(names)}
+        for i, true in enumerate(names):
+            for j, predicted in enumerate(names):
+                frame[f"pixels.{true}.{predicted}"] = counts[:, i, j]
     else:
         frame |= {f"target.{name}": t for name, t in zip(names, target.reshape(len(rows), -1).T)}
         frame |= {f"prediction.{name}": p for name, p in zip(names, decided.T)}
     return pd.DataFrame(frame)
 
 
-def measured(task: Task, outputs: Tensor, batch: Batch) -> dict[str, float]:
-    """Every metric of the task over the labelled rows, as it is usually written (not signed). outputs: `Task.kept`."""
+def compute_metrics(task: Task, outputs: Tensor, batch: Batch) -> dict[str, float]:
+    """Compute every metric of the task over the labelled rows, with its usual sign.
+
+    Args:
+        task: the calibrated task.
+        outputs: `Task.compact_answer` of the rows.
+        batch: the rows.
+    """
     where = batch.labelled
     return task.measure(task.metric_input(outputs[where]), select_labelled(batch.truth, where))
 
 
-def subsets(network: Network, test: Batch, task: Task) -> dict[str, dict[str, float]]:
-    """modality -> every metric with that one alone, over the test rows that have it; empty where all are needed."""
+def evaluate_single_modalities(network: Network, test: Batch, task: Task) -> dict[str, dict[str, float]]:
+    """Test a student for any subset of the modalities on each modality alone.
+
+    Args:
+        network: the trained network.
+        test: the test rows.
+        task: the calibrated task.
+
+    Returns:
+        Modality -> metrics over the test rows that have it; {} if the network needs all of its modalities.
+    """
     if network.completion is None:
         return {}
-    found = {}
+    metrics = {}
     for m in network.reads:
-        there = test.present.get(m, torch.ones_like(test.labelled))
-        rows = test.select_modalities([m]).index_select(there.nonzero()[:, 0])
-        if rows.labelled.any() and not task.explain_unmeasurable(rows.target[rows.labelled].numpy()):
-            found[m] = measured(
-                task, predict_in_chunks(network, rows, torch.arange(len(rows)), task.compact_answer), rows
-            )
-    return found
+        present = test.present.get(m, torch.ones_like(test.labelled))
+        rows = test.select_modalities([m]).index_select(present.nonzero()[:, 0])
+        if not rows.labelled.any() or task.explain_unmeasurable(rows.target[rows.labelled].numpy()):
+            continue
+        answers = predict_in_chunks(network, rows, torch.arange(len(rows)), task.compact_answer)
+        metrics[m] = compute_metrics(task, answers, rows)
+    return metrics
 
 
-def examples(dataset: Dataset, rows: NDArray, outputs: Tensor, task: Task) -> dict[str, Tensor]:
-    """True and predicted maps (3, H, W) of three test rows, from the least to the most pixels of the rarer classes.
+def pick_example_maps(dataset: Dataset, rows: NDArray, outputs: Tensor, task: Task) -> dict[str, Tensor]:
+    """Pick three test rows of a segmentation, from the fewest to the most pixels of the rarer classes.
 
-    Empty where the target has no class per pixel. `row` says which rows of the data set they are.
+    Args:
+        dataset: all rows.
+        rows: (N,) int64, the positions of the test rows in the data set.
+        outputs: `Task.compact_answer` of these rows.
+        task: the calibrated task.
+
+    Returns:
+        "target" and "prediction" (3, H, W), and "row" (3,), their positions in the data set; {} for other tasks.
     """
     if task.name != "segmentation":
         return {}
     values = row_values(dataset.target[rows])
     ordered = np.argsort(values, kind="stable")[: int(np.isfinite(values).sum())]
+    # Few rows may give the same position twice.
     picked = np.unique(ordered[np.linspace(0, len(ordered) - 1, 3).round().astype(int)])
     target = torch.from_numpy(in_memory(dataset.target[rows[picked]]))
     decided = torch.from_numpy(task.decide(outputs[torch.from_numpy(picked)])).to(target.dtype)

@@ -1,4 +1,4 @@
-"""The data of one fold and seed, as each of its jobs is allowed to see them."""
+"""The rows of one fold and seed, as each of its jobs may see them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,24 @@ from sidelight.data.batch import Batch
 from sidelight.data.preprocess import Preprocessor
 from sidelight.data.target_values import row_values
 from sidelight.errors import RunError
-from sidelight.experiment.plan import seed_of
+from sidelight.experiment.plan import derive_seed
 from sidelight.protocols import WHOLE, hide_labels, split, whole
 from sidelight.protocols.blocks import cut, ordered
 from sidelight.tasks import Task, resolve_task
 
 
 class FoldData:
-    """Train, select and test rows of one fold and seed, preprocessed by what the train rows say."""
+    """Train, select and test rows of one fold and seed, preprocessed with the statistics of the train rows.
+
+    Args:
+        config: the experiment's settings, with every default filled in.
+        dataset: all rows.
+        fold: the number of the fold, or `WHOLE` for all rows.
+        seed: the seed of the split.
+
+    Raises:
+        RunError: the select or test rows cannot be scored, e.g. because they have one class.
+    """
 
     def __init__(self, config: Config, dataset: Dataset, fold: int, seed: int):
         self.config, self.dataset, self.seed, self.number = config, dataset, seed, fold
@@ -33,9 +43,11 @@ class FoldData:
         else:
             self.fold = split(dataset, config.protocol, config.folds, config.select, seed, config.gap)[fold]
         self._task, self._tasks = resolve_task(config, dataset), dict[float, Task]()
+
+        # Training takes hours, so rows without a score are an error before it, not after.
         for part in ("select", "test"):
-            scored = getattr(self.fold, part)
-            scored = scored[dataset.labelled[scored]]
+            rows = getattr(self.fold, part)
+            scored = rows[dataset.labelled[rows]]
             if why := self._task.explain_unmeasurable(dataset.target[scored]):
                 raise RunError(f"{self.fold.name}, {part} rows: {why}")
         self.available, self.privileged = list(config.available), list(config.privileged)
@@ -43,15 +55,19 @@ class FoldData:
 
     @cached_property
     def preprocessor(self) -> Preprocessor:
-        """Fitted on the fold's train rows; what it does to a modality does not depend on the others."""
+        """Fitted on the fold's train rows; its effect on a modality does not depend on the others."""
         network = self.config.network
-        signals = {m for m in self.modalities if self.dataset.inputs[m].ndim == 3}
-        names = {m: chosen(m, 2, network.encoder, network.encoders) for m in signals}
+        # The statistics encoder reads summaries of a signal, which the preprocessor computes once.
+        statistics = set()
+        for m in self.modalities:
+            is_signal = self.dataset.inputs[m].ndim == 3
+            if is_signal and chosen(m, 2, network.encoder, network.encoders) in ("auto", "statistics"):
+                statistics.add(m)
         return Preprocessor.fit(
             self.dataset,
             self.fold.train,
             self.modalities,
-            statistics={m for m, name in names.items() if name in ("auto", "statistics")},
+            statistics=statistics,
             standardize=self.config.standardize,
             impute=self.config.impute,
         )
@@ -59,63 +75,82 @@ class FoldData:
     @cached_property
     def _prepared(self) -> Batch:
         batch = self.dataset.batch(self.preprocessor, self.modalities)
+        # A modality without an entry in `present` is present in every row.
         return replace(batch, present={m: there for m, there in batch.present.items() if not there.all()})
 
-    def rows(self, part: str, labels: float = 1.0, control: str = "") -> Batch:
-        """The "train", "select" or "test" rows; `index` counts within the part.
+    def rows(self, part: str, label_fraction: float = 1.0, control: str = "") -> Batch:
+        """The "train", "select" or "test" rows; `Batch.index` counts within the part.
 
-        labels: share of the train groups that keep their labels. control: for "placebo" the privileged modalities of
-        train and select rows are permuted, each among themselves; test rows never are.
+        Args:
+            part: "train", "select" or "test".
+            label_fraction: the share of the train groups that keep their labels.
+            control: with "placebo" the privileged modalities of train rows are permuted among train rows, and those of
+                select rows among select rows; test rows are never permuted.
         """
         where = getattr(self.fold, part)
         batch = replace(self._prepared.index_select(torch.as_tensor(where)), index=torch.arange(len(where)))
         if part == "train":
-            kept = torch.as_tensor(hide_labels(self.dataset, self.fold.train, labels, self.seed)[where])
+            labelled = torch.as_tensor(hide_labels(self.dataset, self.fold.train, label_fraction, self.seed)[where])
+            # The value is hidden too, so that no loss can read the target of an unlabelled row.
             hidden = torch.nan if batch.target.is_floating_point() else -1
-            known = kept.view(-1, *[1] * (batch.target.dim() - 1))
-            maps = None if batch.maps is None else batch.maps.where_kept(kept.numpy())
-            batch = replace(batch, labelled=kept, target=batch.target.where(known, hidden), maps=maps)
+            known = labelled.view(-1, *[1] * (batch.target.dim() - 1))
+            maps = None if batch.maps is None else batch.maps.where_kept(labelled.numpy())
+            batch = replace(batch, labelled=labelled, target=batch.target.where(known, hidden), maps=maps)
         if control == "placebo" and part != "test":
-            batch = permute(batch, self.privileged, seed_of(self.seed, self.number, "placebo", part))
+            batch = permute_modalities(batch, self.privileged, derive_seed(self.seed, self.number, "placebo", part))
         return batch
 
-    def task_of(self, labels: float) -> Task:
-        """The task, with what it learns from the labels that this share of the train groups keeps."""
-        if labels not in self._tasks:
-            train = self.rows("train", labels)
-            self._tasks[labels] = self._task.fit(train.target, train.labelled)
-        return self._tasks[labels]
+    def fit_task(self, label_fraction: float) -> Task:
+        """The task, fitted to the train labels (once for each share of labelled groups)."""
+        if label_fraction not in self._tasks:
+            train = self.rows("train", label_fraction)
+            self._tasks[label_fraction] = self._task.fit(train.target, train.labelled)
+        return self._tasks[label_fraction]
 
-    def crossfit_parts(self, labels: float, parts: int) -> NDArray:
-        """(train rows,) which cross-fitted teacher may speak about each row: one that was not trained on its group.
+    def assign_teacher_folds(self, label_fraction: float, folds: int) -> NDArray:
+        """Assign every train row to a teacher fold, whose rows are taught by a teacher trained on the other folds.
 
-        Groups with labelled rows fall into `parts` parts; part p is taught by a teacher trained on the others. Groups
-        without are part `parts`: no teacher was trained on them, so the fold's own speaks. With a single labelled group
-        there is no teacher that has not seen it: its rows are part −1, about which nobody speaks. Without groups, each
-        row is its own; rows in time fall into contiguous blocks, unlabelled ones too.
+        Groups with labelled rows are divided into `folds` teacher folds. Groups without labelled rows are fold
+        `folds`: no teacher was trained on them, so the fold's own teacher teaches them. A single labelled group has no
+        teacher that was trained without it: its rows are fold −1, which only the task loss trains. Without groups each
+        row is a group; rows in time are divided into contiguous blocks, unlabelled rows too.
+
+        Args:
+            label_fraction: the share of the train groups that keep their labels.
+            folds: the number of cross-fitted teachers.
+
+        Returns:
+            (train rows,) int64.
         """
         train = self.fold.train
-        labelled = hide_labels(self.dataset, train, labels, self.seed)[train]
+        labelled = hide_labels(self.dataset, train, label_fraction, self.seed)[train]
         in_time = self.config.protocol == "blocks" or self.dataset.time is not None
         if self.dataset.group is None and in_time and labelled.sum() > 1:
             known = np.zeros(len(self.dataset), bool)
             known[train[labelled]] = True
-            return np.asarray(cut(ordered(self.dataset), known, parts)[train])
+            return np.asarray(cut(ordered(self.dataset), known, folds)[train])
+
         rows = np.arange(len(train)).astype(str)
         group = rows if self.dataset.group is None else self.dataset.group[train]
         names = np.unique(group[labelled])
-        rng = np.random.default_rng(seed_of(self.seed, self.number, "crossfit"))
-        part_of = dict(zip(rng.permutation(names), np.arange(len(names)) % parts if len(names) > 1 else [-1]))
-        part: NDArray = np.array([part_of.get(g, parts) for g in group])
-        return part
+        rng = np.random.default_rng(derive_seed(self.seed, self.number, "crossfit"))
+        shuffled = rng.permutation(names)
+        numbers = np.arange(len(names)) % folds if len(names) > 1 else [-1]
+        fold_of = dict(zip(shuffled, numbers))
+        teacher_fold: NDArray = np.array([fold_of.get(g, folds) for g in group])
+        return teacher_fold
 
-    def probe(self, size: int = 60) -> NDArray:
-        """Positions of at most `size` labelled select rows, balanced over and ordered by class (or by `row_values`)."""
+    def choose_probe_rows(self, size: int = 60) -> NDArray:
+        """Choose at most `size` labelled select rows, balanced over classes, for the similarity matrices of the report.
+
+        Returns:
+            Their positions among the select rows, ordered by class (or by `row_values`).
+        """
         select = self.fold.select
         first = row_values(self.dataset.target[select])
         rows = np.flatnonzero(self.dataset.labelled[select] & np.isfinite(first))
         target = first[rows]
-        rng = np.random.default_rng(seed_of(self.seed, self.number, "probe"))
+        rng = np.random.default_rng(derive_seed(self.seed, self.number, "probe"))
         if target.dtype.kind == "f":
             chosen = rng.permutation(len(rows))[:size]
             by_target: NDArray = rows[chosen[np.argsort(target[chosen], kind="stable")]]
@@ -126,18 +161,24 @@ class FoldData:
         return ordered
 
 
-def permute(batch: Batch, modalities: list[str], seed: int) -> Batch:
-    """The same rows with `modalities` (and what is known of their presence and length) permuted together over rows."""
+def permute_modalities(batch: Batch, modalities: list[str], seed: int) -> Batch:
+    """Permute some modalities over rows, all with the same permutation; presence and length are permuted with them.
+
+    Args:
+        batch: the rows.
+        modalities: the modalities to permute.
+        seed: the seed of the permutation.
+    """
     order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(seed % 2**63))
 
-    def shuffled(tensors: dict[str, Any]) -> dict[str, Any]:
+    def permute(tensors: dict[str, Any]) -> dict[str, Any]:
         return {m: x[order] if m in modalities else x for m, x in tensors.items()}
 
     return replace(
         batch,
-        inputs=shuffled(batch.inputs),
-        present=shuffled(batch.present),
-        lengths=shuffled(batch.lengths),
+        inputs=permute(batch.inputs),
+        present=permute(batch.present),
+        lengths=permute(batch.lengths),
         pixels={m: (a[order], b[order]) if m in modalities else (a, b) for m, (a, b) in batch.pixels.items()},
-        files=shuffled(batch.files),
+        files=permute(batch.files),
     )

@@ -1,4 +1,4 @@
-"""The trained networks of one fold and seed: each is trained once, stored, and lent to the jobs that need it."""
+"""The trained networks of one fold and seed: each is trained once, stored, and shared by the jobs that need it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from sidelight.experiment.artifacts import Similarities, is_stored, store_job
 from sidelight.experiment.crossfit import CrossFit
 from sidelight.experiment.evaluate import evaluate
 from sidelight.experiment.fold import FoldData
-from sidelight.experiment.plan import Job, seed_of
-from sidelight.experiment.provenance import Encoders, environment, made_with
+from sidelight.experiment.plan import Job, derive_seed
+from sidelight.experiment.provenance import Encoders, describe_environment, select_digests
 from sidelight.experiment.shared_files import SharedFiles
 from sidelight.experiment.student_builder import StudentBuilder
 from sidelight.export import load_student
@@ -33,17 +33,18 @@ from sidelight.training import History, fit
 
 
 class FoldModels:
-    """Trains, loads and stores the networks of one fold and seed, and caches what several jobs need.
+    """Trains, loads, stores and caches the networks of one fold and seed.
 
-    It caches teachers and baselines, branches on other subsets of the modalities, T-Nets, and teachers' outputs on the
-    train rows. Every network is trained only on the rows that its job may see.
+    Several jobs share teachers, baselines, branches (networks on other subsets of the modalities), T-Nets, and the
+    teachers' outputs on the train rows. Every network is trained only on the rows that its job may see.
 
     Args:
         config: the experiment's settings, with every default filled in.
         dataset: all rows.
         folder: the run folder.
         encoders: modality -> the user's own encoder, built anew for every network.
-        fold, seed: which fold, and the seed of its split and of everything that is random.
+        fold: the number of the fold.
+        seed: the seed of the split and of everything random.
         made_with: the digests of data and code that every job stores; by default they are computed here.
     """
 
@@ -60,8 +61,8 @@ class FoldModels:
     ):
         self.config, self.folder, self.encoders = config, folder, encoders
         self.data = FoldData(config, dataset, fold, seed)
-        self.build = StudentBuilder(config, self.data, encoders, seed_of(seed, fold, "initial weights"))
-        self.order_seed = seed_of(seed, fold, "order and dropout")
+        self.builder = StudentBuilder(config, self.data, encoders, derive_seed(seed, fold, "initial weights"))
+        self.order_seed = derive_seed(seed, fold, "order and dropout")
         self._made_with = made_with
         self._supervised: dict[Job, Network] = {}
         self._tnets: dict[Job, dict[str, nn.Module]] = {}
@@ -69,88 +70,104 @@ class FoldModels:
 
     @cached_property
     def made_with(self) -> Mapping[str, Any]:
-        """The digest of the data, the names of own encoders, and the digests of the code of own methods."""
+        """The digests of the data and of the code of the user's methods, and the names of the user's encoders."""
         if self._made_with is not None:
             return self._made_with
-        return made_with(environment(self.data.dataset, self.encoders, parse_methods(self.config.methods).values()))
+        specs = parse_methods(self.config.methods).values()
+        return select_digests(describe_environment(self.data.dataset, self.encoders, specs))
 
     @cached_property
-    def shared(self) -> SharedFiles:
+    def shared_files(self) -> SharedFiles:
+        """The files of `shared/`."""
         return SharedFiles(self.folder, self.made_with["data"])
 
     def rows(self, job: Job, part: str = "train") -> Batch:
-        """The "train" or "select" rows as a job may see them."""
-        return self.data.rows(part, job.labels if part == "train" else 1.0, job.control)
+        """The "train" or "select" rows as a job may see them.
+
+        Hidden labels are those of train rows alone: select rows choose the epoch with all their labels.
+        """
+        return self.data.rows(part, job.label_fraction if part == "train" else 1.0, job.control)
 
     # networks -----------------------------------------------------------------------------------------------------
 
-    def supervised(self, job: Job) -> Network:
+    def control_network(self, job: Job) -> Network:
         """The network of a `baseline` or `teacher` job, trained here or loaded; callers must not change it."""
         if job not in self._supervised:
-            network = self.build.network(self._reads(job))
+            network = self.builder.network(self._reads(job))
+            # A job may run alone (resumed, or in another worker), so its teacher may be stored or missing.
             if is_stored(self.folder, job):
                 self._load(network, job)
             else:
-                self.train_and_store(Supervised(network, self.data.task_of(job.labels)), job)
+                self.train_and_store(Supervised(network, self.data.fit_task(job.label_fraction)), job)
             self._supervised[job] = network
         return self._supervised[job]
 
     def _reads(self, job: Job) -> list[str]:
-        """What the network of a `baseline` or `teacher` job reads."""
+        """The modalities that the network of a `baseline` or `teacher` job reads."""
         return self.data.modalities if job.method == "teacher" else self.data.available
 
     def _load(self, network: Network, job: Job) -> None:
-        """Load the stored weights of a job into a fresh network (a loaded student is frozen, and this one is not)."""
+        """Load the stored weights of a job into a fresh network, which is not frozen as a loaded student is."""
         stored = self.folder / "jobs" / job.id / "model.safetensors"
-        student = load_student(stored, encoders=self.build.own_encoders(self._reads(job)))
+        student = load_student(stored, encoders=self.builder.own_encoders(self._reads(job)))
         try:
             network.load_state_dict(student.network.state_dict())
         except RuntimeError as error:
-            raise RunError(f"{stored} is of another network: {error}. Delete its folder and resume.") from error
+            raise RunError(f"{stored} belongs to another network: {error}. Delete its folder and resume.") from error
         network.eval()
 
-    def trained(self, job: Job, reads: Sequence[str]) -> Network:
-        """A copy of the network on these modalities that the task loss alone has trained, in evaluation mode.
+    def trained_network(self, job: Job, reads: Sequence[str]) -> Network:
+        """A copy of the network on these modalities, trained on the task loss alone, in evaluation mode.
 
-        On every modality it is the fold's teacher, on the available ones its baseline; any other is a branch, which is
-        stored in `shared/`.
+        The network on every modality is the fold's teacher, that on the available modalities is its baseline. Any
+        other is a branch, which is stored in `shared/`.
         """
         reads = [m for m in self.data.modalities if m in reads]
         if reads == self.data.modalities:
-            return copy.deepcopy(self.supervised(replace(job, method="teacher")))
+            return copy.deepcopy(self.control_network(replace(job, method="teacher")))
         if reads == self.data.available:
-            return copy.deepcopy(self.supervised(replace(job, method="baseline", control="")))
-        network = self.build.network(reads)
+            return copy.deepcopy(self.control_network(replace(job, method="baseline", control="")))
+        network = self.builder.network(reads)
+        # Numbers, because names of modalities may hold characters that names of files may not.
         numbers = "-".join(str(self.data.modalities.index(m)) for m in reads)
         name = replace(job, method=f"branch-{numbers}").id
-        self.shared.train_once(network, name, partial(self._fit_branch, job, network, reads, name))
+        self.shared_files.train_once(network, name, partial(self._fit_branch, job, network, reads, name))
         return network.eval()
 
     def _fit_branch(self, job: Job, network: Network, reads: Sequence[str], name: str) -> None:
-        """Train a branch on the labelled rows that have one of its modalities."""
+        """Train a branch on the labelled rows that have at least one of its modalities."""
         rows: dict[str, Batch] = {}
         for part in ("train", "select"):
             batch = self.rows(job, part)
-            labelled = batch.labelled & ~lacking(batch, reads)
+            labelled = batch.labelled & ~find_rows_without(batch, reads)
             if not labelled.any():
                 raise RunError(f"fold {self.data.fold.name}: no labelled {part} row has any of {list(reads)}.")
             rows[part] = replace(batch, labelled=labelled)
-        self._fit(Supervised(network, self.data.task_of(job.labels)), rows["train"], rows["select"], name)
+        self._fit(Supervised(network, self.data.fit_task(job.label_fraction)), rows["train"], rows["select"], name)
 
     def tnets(self, job: Job) -> dict[str, nn.Module]:
         """T-Nets trained on the features of the fold's teacher, stored in `shared/`; callers must not change them."""
         job = replace(job, method="teacher")
         if job not in self._tnets:
-            teacher = self.supervised(job)
-            tnets = self.build.tnets(teacher)
-            self.shared.train_once(
+            teacher = self.control_network(job)
+            tnets = self.builder.tnets(teacher)
+            self.shared_files.train_once(
                 nn.ModuleDict(tnets), f"{job.id}-tnets", partial(self.fit_tnets, job, teacher, tnets)
             )
             self._tnets[job] = tnets
         return self._tnets[job]
 
     def fit_tnets(self, job: Job, teacher: Network, tnets: dict[str, nn.Module]) -> None:
-        """Train T-Nets on a teacher's features."""
+        """Train T-Nets on the features of a teacher.
+
+        Args:
+            job: the job of the teacher.
+            teacher: the trained teacher.
+            tnets: privileged modality -> T-Net; trained in place.
+
+        Raises:
+            RunError: no train row, or no select row, has a modality.
+        """
         for part in ("train", "select"):
             present = self.rows(job, part).present
             for m in tnets:
@@ -159,24 +176,32 @@ class FoldModels:
                         f"fold {self.data.fold.name}: no {part} row has {m!r}, so its T-Net cannot learn. Leave it "
                         "out of --privileged, or set student.hallucinate=no."
                     )
-        train, select = (self.teacher_outputs(job, teacher, part) for part in ("train", "select"))
+
+        train = self.teacher_outputs(job, teacher, "train")
+        select = self.teacher_outputs(job, teacher, "select")
         loss = self.config.teacher.hallucination
-        self.fit(job, Hallucination(tnets, train, select, self.data.task_of(job.labels), loss), "tnets")
+        self.fit(job, Hallucination(tnets, train, select, self.data.fit_task(job.label_fraction), loss), "tnets")
 
     # teachers' outputs --------------------------------------------------------------------------------------------
 
     def outputs(self, job: Job, network: Network, part: str = "train") -> Output:
-        """A network's outputs on every row of a part, in evaluation mode."""
+        """Compute the outputs of a network on every "train" or "select" row, in evaluation mode."""
         rows = self.rows(job, part)
         return compute_outputs(network, rows, rows.index)
 
     def teacher_outputs(self, job: Job, network: Network, part: str = "train") -> TeacherOutputs:
-        """A network's outputs on every row of a part, cached; or computed at every step where caching is not possible.
+        """The outputs of a network on every row of a part: cached, or computed at every step if caching is impossible.
 
-        Vectors are cached, and maps of up to `MAPS_IN_MEMORY` bytes. Larger maps are not, nor any maps where views are
-        drawn (`augment.crop`, `augment.flip`): they would not match the maps of the centre view.
+        Vectors are cached, and maps of up to `MAPS_IN_MEMORY` bytes. Larger maps are not cached. Neither are maps with
+        `augment.crop` or `augment.flip`: cached maps show the centre view, not the view of the batch.
+
+        Args:
+            job: the job whose rows are read.
+            network: the trained network.
+            part: "train" or "select".
         """
         if self.data.dataset.size:
+            # Only a segmentation has maps. One row gives the size of all.
             rows = self.rows(job, part)
             sample = compute_outputs(network, rows, rows.index[:1])
             if self.config.augment.moves or sample.nbytes * len(rows) > MAPS_IN_MEMORY:
@@ -184,42 +209,64 @@ class FoldModels:
         return CachedOutputs(self.outputs(job, network, part))
 
     def teacher(self, job: Job, crossfit: bool = False) -> Teacher:
-        """The outputs of a `baseline` or `teacher` job's network on the train rows, or of its cross-fitted siblings."""
+        """The network of a `baseline` or `teacher` job as a teacher, or its cross-fitted siblings."""
         if (job, crossfit) not in self._teachers:
-            network_outputs = self.teacher_outputs(job, self.supervised(job))
-            self._teachers[job, crossfit] = (
-                self._crossfit(job).teacher(network_outputs) if crossfit else Teacher(network_outputs)
-            )
+            own = self.teacher_outputs(job, self.control_network(job))
+            self._teachers[job, crossfit] = self._crossfit(job).teacher(own) if crossfit else Teacher(own)
         return self._teachers[job, crossfit]
 
     def teacher_on(self, job: Job, members: Sequence[str]) -> Teacher:
-        """A teacher on the available modalities and some privileged ones, of the rows that have one of the latter."""
-        present = ~lacking(self.rows(job), members)
-        network = self.trained(job, [*self.data.available, *members])
+        """A teacher that reads the available modalities and some privileged ones.
+
+        It teaches the rows that have at least one of these privileged modalities.
+
+        Args:
+            job: the job whose rows the teacher is trained on.
+            members: the privileged modalities that it reads.
+        """
+        present = ~find_rows_without(self.rows(job), members)
+        network = self.trained_network(job, [*self.data.available, *members])
         return Teacher(self.teacher_outputs(job, network), mask=None if present.all() else present)
 
     def _crossfit(self, job: Job) -> CrossFit:
-        teacher_fold = torch.as_tensor(self.data.crossfit_parts(job.labels, self.config.teacher.crossfit or 5))
-        network = partial(self.build.network, self._reads(job))
-        return CrossFit(job.id, self.rows(job), teacher_fold, self.shared, network, partial(self._fit_sibling, job))
+        folds = self.config.teacher.crossfit or 5
+        teacher_fold = torch.as_tensor(self.data.assign_teacher_folds(job.label_fraction, folds))
+        network = partial(self.builder.network, self._reads(job))
+        return CrossFit(
+            job.id, self.rows(job), teacher_fold, self.shared_files, network, partial(self._fit_sibling, job)
+        )
 
     def _fit_sibling(self, job: Job, network: Network, labelled: Tensor, name: str) -> None:
-        """Train a teacher on some of the labelled rows."""
+        """Train a sibling of the teacher on some of the labelled rows."""
         rows = replace(self.rows(job), labelled=labelled)
-        self._fit(Supervised(network, self.data.task_of(job.labels)), rows, self.rows(job, "select"), name)
+        self._fit(Supervised(network, self.data.fit_task(job.label_fraction)), rows, self.rows(job, "select"), name)
 
     # training and storing -----------------------------------------------------------------------------------------
 
     def fit(self, job: Job, method: Method, stage: str) -> None:
-        """Train an earlier stage of a job on the job's rows."""
+        """Train an earlier stage of a job on the rows of the job.
+
+        Args:
+            job: the job.
+            method: the method of the stage; its networks are trained in place.
+            stage: the name of the stage, from which the checkpoint is named.
+        """
         self._fit(method, self.rows(job), self.rows(job, "select"), f"{job.id}-{stage}")
 
     def train_and_store(self, method: Method, job: Job, teacher_fold: Tensor | None = None) -> None:
-        """Train the last stage of a job, test it, and store the job."""
-        train, select = self.data.rows("train", job.labels, job.control), self.data.rows("select", control=job.control)
-        similarities = Similarities(select.index_select(torch.as_tensor(self.data.probe())))
+        """Train the last stage of a job, test its network, and store the job.
+
+        Args:
+            method: the method of the last stage.
+            job: the job.
+            teacher_fold: (train rows,) int64, the cross-fitted teacher of each train row; None without cross-fitting.
+        """
+        train, select = self.rows(job), self.rows(job, "select")
+        similarities = Similarities(select.index_select(torch.as_tensor(self.data.choose_probe_rows())))
         history = self._fit(method, train, select, job.id, teacher_fold, similarities)
-        network = method.export()
+
+        # Test rows are read here for the first time, when the network is chosen.
+        network = method.deployed_network()
         similarities.add(network, history.best_epoch)
         evaluation = evaluate(self.data, job, network, history, self.made_with)
         store_job(self.folder, job, evaluation, history, similarities)
@@ -233,7 +280,7 @@ class FoldModels:
         teacher_fold: Tensor | None = None,
         similarities: Similarities | None = None,
     ) -> History:
-        """Train one stage; `name` is that of its checkpoint, from which a killed run continues."""
+        """Train one stage. A killed run continues from the checkpoint of that `name`."""
         checkpoint = self.folder / "checkpoints" / f"{name}.pt"
         train_stage = partial(
             fit,
@@ -252,7 +299,7 @@ class FoldModels:
         )
         try:
             history = train_stage()
-        except CheckpointError as error:  # raised before the method is touched
+        except CheckpointError as error:  # raised before the method is changed, so it can be trained from its start
             warnings.warn(f"{error} It was deleted, and the job is trained from its beginning.", SidelightWarning, 2)
             checkpoint.unlink()
             history = train_stage()
@@ -260,9 +307,9 @@ class FoldModels:
         return history
 
 
-def lacking(rows: Batch, modalities: Sequence[str]) -> Tensor:
-    """(N,) bool: which rows have none of the modalities."""
-    lacks = torch.ones(len(rows), dtype=torch.bool)
+def find_rows_without(rows: Batch, modalities: Sequence[str]) -> Tensor:
+    """(N,) bool, which rows have none of the modalities."""
+    has_any = torch.zeros(len(rows), dtype=torch.bool)
     for m in modalities:
-        lacks &= ~rows.present[m] if m in rows.present else torch.zeros_like(lacks)
-    return lacks
+        has_any |= rows.present.get(m, torch.ones_like(has_any))
+    return ~has_any

@@ -1,4 +1,4 @@
-"""Runs jobs on a local pool of processes, one thread each; the jobs of one fold and seed share their models."""
+"""Runs jobs in worker processes of one thread; a worker runs the jobs of one fold and seed, which share models."""
 
 from __future__ import annotations
 
@@ -29,16 +29,21 @@ from sidelight.experiment.provenance import Encoders
 from sidelight.methods import METHODS
 
 MakeModels = Callable[[int, int], FoldModels]
-"""(fold, seed) -> models; it is sent to the workers, so it must be picklable."""
+"""(fold, seed) -> models. It is sent to the workers, so it must be picklable."""
 
 
 def run_jobs(make_models: MakeModels, jobs: list[Job], workers: int, progress: Progress, encoders: Encoders) -> None:
-    """Run jobs, those of one fold and seed together; here if one worker is enough.
+    """Run jobs, those of one fold and seed together; in this process if one worker is enough.
 
-    encoders: those of `make_models`.
+    Args:
+        make_models: builds the models of a fold and seed.
+        jobs: the jobs, ordered by seed and fold.
+        workers: the largest number of processes.
+        progress: is updated when jobs are finished.
+        encoders: the user's own encoders in `make_models`.
 
     Raises:
-        RunError: a worker died. Anything that a job raises: the other workers are ended first.
+        RunError: a worker died. An error of a job is raised after the other workers have been terminated.
     """
     folds = [list(group) for _, group in groupby(jobs, key=lambda job: (job.seed, job.fold))]
     workers = min(workers, len(folds))
@@ -47,10 +52,10 @@ def run_jobs(make_models: MakeModels, jobs: list[Job], workers: int, progress: P
             _run_fold(make_models, fold, progress.update)
         return
     methods = {name: method for name, method in METHODS.items() if not method.__module__.startswith("sidelight.")}
-    script = _of_script("encoders", encoders) | _of_script("methods", methods)
+    script = _defined_in_script("encoders", encoders) | _defined_in_script("methods", methods)
     start = make_models, os.getpid(), methods
     with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, start) as pool:
-        with _script(script):
+        with _main_module(script):
             futures: set[Future[list[str]]] = {pool.submit(_run_in_worker, fold) for fold in folds}
         try:
             while futures:
@@ -59,7 +64,7 @@ def run_jobs(make_models: MakeModels, jobs: list[Job], workers: int, progress: P
                     progress.warn(future.result())
                 progress.update()
         except BaseException as error:
-            _end(pool)
+            _terminate(pool)
             if isinstance(error, BrokenProcessPool):
                 raise RunError(
                     "A worker process failed to start, or died. Guard `compare()` with "
@@ -71,25 +76,33 @@ def run_jobs(make_models: MakeModels, jobs: list[Job], workers: int, progress: P
             raise
 
 
-def _of_script(kind: str, own: Mapping[str, Any]) -> bool:
-    """Whether the script that is running defines one of them, so that workers have to import it."""
+def _defined_in_script(kind: str, own: Mapping[str, Any]) -> bool:
+    """Whether the running script defines one of these objects, so that workers have to import the script.
+
+    Args:
+        kind: "encoders" or "methods", for the error.
+        own: name -> object.
+
+    Raises:
+        ConfigError: an object cannot be pickled.
+    """
     for name, made in own.items():
         try:
             if b"__main__" in pickle.dumps(made):
                 return True
         except Exception as error:
             raise ConfigError(
-                f"{kind}: that of {name!r} cannot be sent to a worker process ({error}). Define it with `def` or "
+                f"{kind}: {name!r} cannot be sent to a worker process ({error}). Define it with `def` or "
                 "`class` in a module, or run with jobs=1."
             ) from error
     return False
 
 
 @contextmanager
-def _script(imported: bool) -> Iterator[None]:
-    """Processes that are spawned here import the running script, as they always would, or know nothing of it.
+def _main_module(imported: bool) -> Iterator[None]:
+    """Hide the running script from processes that are spawned here, unless they have to import it.
 
-    One that compares without asking `if __name__ == "__main__":` would begin anew in every worker.
+    A script that calls `compare` without `if __name__ == "__main__":` would run again in every worker.
     """
     script = sys.modules["__main__"]
     if not imported:
@@ -100,47 +113,50 @@ def _script(imported: bool) -> Iterator[None]:
         sys.modules["__main__"] = script
 
 
-def _end(pool: ProcessPoolExecutor) -> None:
+def _terminate(pool: ProcessPoolExecutor) -> None:
+    """Terminate the workers without waiting for their jobs."""
     processes = list((pool._processes or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.terminate()
     for process in processes:
-        process.join()  # whoever runs next in the folder is alone there
+        process.join()  # so that no worker writes into the folder while the next run uses it
 
 
-def _run_fold(make_models: MakeModels, jobs: list[Job], tick: Callable[[], None] = lambda: None) -> None:
+def _run_fold(make_models: MakeModels, jobs: list[Job], on_finished: Callable[[], None] = lambda: None) -> None:
+    """Run the jobs of one fold and seed."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the same result whether jobs run here or in a pool
+    torch.set_num_threads(1)  # so that the results are the same here and in a pool
     try:
         models = make_models(jobs[0].fold, jobs[0].seed)
         for job in jobs:
             run_job(models, job)
-            tick()
+            on_finished()
     finally:
         torch.set_num_threads(threads)
 
 
 _make_models: MakeModels | None = None
+"""In a worker: builds the models of a fold and seed."""
 
 
 def _start_worker(make_models: MakeModels, parent: int, methods: Mapping[str, Any]) -> None:
     global _make_models
     _make_models = make_models
-    METHODS.update(methods)  # the user's own, which were registered in the first process alone
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends its workers
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    METHODS.update(methods)  # the user's own, which only the parent has registered
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets the signal too, and terminates its workers
+    threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
 
 
-def _follow(parent: int) -> None:
-    """End this process soon after its parent was killed, so that nobody writes where another run may begin."""
+def _exit_with_parent(parent: int) -> None:
+    """End this process soon after its parent was killed, so that it does not write into the folder of the next run."""
     while os.getppid() == parent:
         time.sleep(0.2)
     os._exit(1)
 
 
 def _run_in_worker(jobs: list[Job]) -> list[str]:
-    """Run the jobs of one fold and seed; returns the warnings."""
+    """Run the jobs of one fold and seed in a worker; returns the warnings for the parent to show."""
     assert _make_models is not None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Progress of a run: finished jobs, and when the rest will be done."""
+"""The progress of a run: finished jobs, and the time that is left."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from rich.markup import escape
 
 
 class Progress:
-    """A bar over jobs on a terminal; a line every half minute elsewhere; nothing when quiet."""
+    """Shows a progress bar on a terminal, a line every half minute elsewhere, and nothing when quiet.
+
+    Args:
+        folder: the run folder, whose finished jobs are counted.
+        total: the number of jobs.
+        quiet: show nothing.
+    """
 
     def __init__(self, folder: Path, total: int, quiet: bool):
         self.jobs, self.total = folder / "jobs", total
@@ -36,12 +42,12 @@ class Progress:
         return sum(1 for _ in self.jobs.glob("[!.]*/job.json"))
 
     def recount(self) -> None:
-        """What was found is what is stored now: damaged jobs were removed."""
+        """Count the jobs that are stored already once more, after damaged ones were removed."""
         self.found = self._finished()
         self.bar.update(self.task, completed=self.found)
 
     def expect(self, total: int) -> None:
-        """How many jobs there are in all, once that is known."""
+        """Set the number of jobs, once it is known."""
         self.total = total
         self.bar.update(self.task, total=total)
 
@@ -53,7 +59,7 @@ class Progress:
                 self.console.print(f"[yellow]warning:[/] {escape(message)}", highlight=False)
 
     def update(self) -> None:
-        """Count what is stored and show it."""
+        """Count the finished jobs and show them."""
         done = self._finished()
         self.bar.update(self.task, completed=done)
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, machine, data, and the user's own encoders and methods."""
+"""The provenance of a run: versions, machine, data, and the user's own encoders and methods."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from sidelight.methods import MethodSpec
 from sidelight.utils.machine import usable_cores
 
 Encoders = Mapping[str, Callable[[tuple[int, ...]], nn.Module]]
-"""Modality -> the user's own encoder."""
+"""Modality -> a function from the shape of one row to the user's own encoder with fresh weights."""
 
 
-def fingerprint(dataset: Dataset) -> str:
-    """SHA-256 of everything in the data set that a job can read."""
+def compute_fingerprint(dataset: Dataset) -> str:
+    """Compute the SHA-256 of everything in the data set that a job can read."""
     digest = hashlib.sha256(f"{dataset.task} {dataset.class_names}".encode())
     scored = {"target": dataset.target, "labelled": dataset.labelled}
     kinds: tuple[dict[str, Any], ...] = (dataset.inputs, dataset.present, dataset.lengths, scored)
     for kind in kinds:
         for name, array in kind.items():
+            # The content of lazy rows is the digest of their files.
             content = array.fingerprint() if is_lazy(array) else array.tobytes()
             digest.update(f"{name} {array.dtype} {array.shape} ".encode() + content)
     for column in (dataset.ids, dataset.group, dataset.split):
@@ -39,17 +40,27 @@ def fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def gaps(dataset: Dataset) -> dict[str, dict[str, int]]:
-    """Rows without a modality ("missing"), and single values that are imputed ("imputed"), where there are any."""
-    missing = {m: int((~here).sum()) for m, here in dataset.present.items()}
-    held = {m: x for m, x in dataset.inputs.items() if m not in dataset.lazy}
-    nan = {m: int(np.isnan(x).sum()) for m, x in held.items() if x.dtype.kind == "f"}
-    found = {"missing": missing, "imputed": nan}
-    return {kind: counts for kind, each in found.items() if (counts := {m: n for m, n in each.items() if n})}
+def count_gaps(dataset: Dataset) -> dict[str, dict[str, int]]:
+    """Count the rows without a modality ("missing") and the single values that are imputed ("imputed").
+
+    Returns:
+        "missing" and "imputed" -> modality -> count, without zeros.
+    """
+    gaps: dict[str, dict[str, int]] = {}
+    for m, present in dataset.present.items():
+        if not present.all():
+            gaps.setdefault("missing", {})[m] = int((~present).sum())
+    for m, x in dataset.inputs.items():
+        # Lazy rows are files, which have no single missing values.
+        if m in dataset.lazy or x.dtype.kind != "f":
+            continue
+        if count := int(np.isnan(x).sum()):
+            gaps.setdefault("imputed", {})[m] = count
+    return gaps
 
 
 def _name_of(make: Any) -> str:
-    """module.function; of a `functools.partial`, with what it fixes; of another callable object, its class."""
+    """module.function; a `functools.partial` adds its arguments; another callable object gives its class."""
     if isinstance(make, partial):
         fixed = [*map(repr, make.args), *(f"{k}={v!r}" for k, v in make.keywords.items())]
         return f"{_name_of(make.func)}({', '.join(fixed)})"
@@ -57,17 +68,24 @@ def _name_of(make: Any) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def made_with(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """What each job stores of it, by which a resumed run knows its own: data, encoders, and code of own methods."""
-    return {"data": environment["data"]["sha256"], **{k: dict(environment[k]) for k in ("encoders", "methods")}}
+def select_digests(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of the environment that each job stores, and that must not change: data, encoders and own methods."""
+    return {
+        "data": environment["data"]["sha256"],
+        "encoders": dict(environment["encoders"]),
+        "methods": dict(environment["methods"]),
+    }
 
 
-def environment(
+def describe_environment(
     dataset: Dataset, encoders: Encoders, methods: Iterable[MethodSpec] = (), imports: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Versions, machine, data and the user's own encoders and methods of a run.
+    """Describe versions, machine, data, and the user's own encoders and methods, as `environment.json` holds them.
 
     Args:
+        dataset: all rows.
+        encoders: modality -> the user's own encoder.
+        methods: the methods of the run.
         imports: file or module of `--import` -> SHA-256 of its source.
     """
     data: dict[str, Any] = {"name": dataset.name, "rows": len(dataset)}
@@ -77,9 +95,9 @@ def environment(
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "machine": {"system": platform.platform(terse=True), "processor": platform.machine(), "cores": usable_cores()},
-        "data": {**data, **dataset.about, **gaps(dataset), "sha256": fingerprint(dataset)},
+        "data": {**data, **dataset.about, **count_gaps(dataset), "sha256": compute_fingerprint(dataset)},
         "encoders": {m: _name_of(make) for m, make in encoders.items()},
-        "methods": code_digest.own_methods(methods),
+        "methods": code_digest.digest_own_methods(methods),
         **({"imports": dict(imports)} if imports else {}),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

@@ -1,4 +1,4 @@
-"""Fills in the settings that depend on the data, and checks that the experiment can work."""
+"""Fills in the settings that depend on the data, and checks the experiment before it runs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,15 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     """Fill in every default that depends on the data.
 
     Raises:
-        ConfigError, DataError: settings that cannot work together, or with these data.
+        ConfigError, DataError: the settings are incompatible with each other or with the data.
     """
     available, privileged = dataset.resolve(config.available, config.privileged)
-    (_check_subsets if config.student.drop else _check_available)(config, dataset, available)
+    if config.student.drop:
+        _check_subsets(config, dataset, available)
+    else:
+        _check_available(config, dataset, available)
+
+    # The settings come first, then the defaults of the data set.
     budgets = list(config.label_groups) or list(dataset.default_modalities.get("label_groups", [])) or [1.0]
     output = config.output or str(Path("runs") / dataset.name)
     config = replace(
@@ -36,20 +41,24 @@ def resolve(config: Config, dataset: Dataset) -> Config:
         impute="mean" if "mean" in (config.impute, dataset.impute) else "no",
         output=output,
     )
+
     _check_views(config, dataset)
+
     for setting in ("encoders", "weights"):
         for m in getattr(config.network, setting):
             if m not in dataset.inputs:
                 raise ConfigError(f"network.{setting}: {unknown('modality', m, dataset.inputs)}")
     if config.student.freeze and config.student.init == "random":
-        raise ConfigError("student.freeze keeps encoders as the teacher left them; it needs student.init=teacher.")
-    if config.teacher.crossfit:  # a row's name says what was run
+        raise ConfigError("student.freeze freezes the encoders of the teacher; it needs student.init=teacher.")
+    if config.teacher.crossfit:  # so that the names in the table show it
         config = replace(
             config,
-            methods=_crossfitted(config.methods),
-            placebo=_crossfitted(config.placebo),
-            self_distillation=_crossfitted(config.self_distillation),
+            methods=_add_crossfit(config.methods),
+            placebo=_add_crossfit(config.placebo),
+            self_distillation=_add_crossfit(config.self_distillation),
         )
+
+    # Every method is checked now, so that an error costs no training of its teacher.
     task = resolve_task(config, dataset)
     check_options(config)
     shapes = {m: dataset.shape(m) for m in (*available, *privileged)}
@@ -61,60 +70,64 @@ def resolve(config: Config, dataset: Dataset) -> Config:
 
 
 def _check_self_distillation(config: Config, specs: Mapping[str, MethodSpec]) -> None:
-    """A baseline as the teacher needs a method whose teacher it can replace."""
-    reasons = {name: spec.no_self_distillation for name, spec in specs.items()}
+    """Check that a baseline can replace the teacher of the methods whose self-distillation is asked for."""
+    reasons = {name: spec.self_distillation_obstacle for name, spec in specs.items()}  # "" if it can
     for name in config.self_distillation:
         if reasons.get(name):
-            raise ConfigError(f"self_distillation: {name!r} {reasons[name]}. Leave it out there.")
+            raise ConfigError(f"self_distillation: {name!r} {reasons[name]}. Remove it from self_distillation.")
     if "none" not in config.self_distillation and all(reasons.values()):
         listed = "; ".join(f"{name!r} {reason}" for name, reason in reasons.items())
-        raise ConfigError(f"self_distillation: no method can have it: {listed}. Set self_distillation=none.")
+        raise ConfigError(f"self_distillation: no method supports it: {listed}. Set self_distillation=none.")
 
 
 def _check_views(config: Config, dataset: Dataset) -> None:
-    """Of a class per pixel, label maps and all images have to be seen in the same view."""
+    """Check that a segmentation can crop and flip: label maps and images must have the same view."""
     if not (dataset.size and config.augment.moves):
         return
-    rows = {repr(m): dataset.inputs[m] for m in (*config.available, *config.privileged)}
-    for what, x in {**rows, "the target": dataset.target}.items():
-        pixels = x.ndim >= 4 or what == "the target"
-        if pixels and not (is_lazy(x) and x.kind.lazy):
+    arrays = {repr(m): dataset.inputs[m] for m in (*config.available, *config.privileged)}
+    # Vectors and signals have no view.
+    pixels = {what: x for what, x in arrays.items() if x.ndim >= 4}
+    for what, x in {**pixels, "the target": dataset.target}.items():
+        if not (is_lazy(x) and x.kind.lazy):
             raise ConfigError(
-                f"{dataset.name} has a class per pixel, and {what} is kept in arrays, of which no view is drawn: leave "
-                "augment.crop and augment.flip as they are, or give image files (a prepared folder)."
+                f"{dataset.name}: augmentation needs image files; {what} is an array. Leave augment.crop and "
+                "augment.flip at their defaults, or use image files (a prepared folder)."
             )
 
 
-def _crossfitted(names: Sequence[str]) -> list[str]:
-    def named(name: str) -> str:
-        whole = name in ("best", "all", "none") or "@" in name or MethodSpec.parse(name).multi_stage
-        return name if whole else f"{name}@crossfit"
+def _add_crossfit(names: Sequence[str]) -> list[str]:
+    """Append "@crossfit" to the names of methods that can be cross-fitted."""
 
-    return list(dict.fromkeys(map(named, names)))
+    def add(name: str) -> str:
+        if name in ("best", "all", "none") or "@" in name or MethodSpec.parse(name).multi_stage:
+            return name
+        return f"{name}@crossfit"
+
+    return list(dict.fromkeys(map(add, names)))
 
 
 def _check_available(config: Config, dataset: Dataset, available: Sequence[str]) -> None:
-    """A deployed student reads its modalities in every row, so a row without one is an error unless it is imputed."""
+    """Check that every row has every available modality, unless missing ones are imputed."""
     for m in available:
         missing = np.flatnonzero(~dataset.present[m])
         if len(missing) and dataset.impute == "no":
             raise DataError(
                 f"{dataset.name}: {m!r} is available, but {dataset.row(int(missing[0]))} lacks it ({len(missing)} rows "
-                "do). Give the values, leave the rows out, fill them with the train rows' mean (--impute mean), or "
+                "do). Add the values, leave the rows out, fill them with the train rows' mean (--impute mean), or "
                 "train one student for any subset of the modalities (student.drop=0.3)."
             )
 
 
 def _check_subsets(config: Config, dataset: Dataset, available: Sequence[str]) -> None:
-    """A student for any subset needs at least two modalities, and of every row at least one of them."""
+    """Check the data of a student for any subset: at least two modalities, and at least one of them in every row."""
     if len(available) < 2:
         raise ConfigError(
             f"student.drop leaves available modalities out, but there is only {available[0]!r}. Name another one in "
             "available, or set student.drop=0."
         )
-    nothing = np.flatnonzero(~np.any([dataset.present[m] for m in available], axis=0))
-    if len(nothing):
+    empty = np.flatnonzero(~np.any([dataset.present[m] for m in available], axis=0))
+    if len(empty):
         raise DataError(
-            f"{dataset.name}: {dataset.row(int(nothing[0]))} has none of the available modalities "
-            f"{', '.join(available)} ({len(nothing)} such rows). Leave these rows out."
+            f"{dataset.name}: {dataset.row(int(empty[0]))} has none of the available modalities "
+            f"{', '.join(available)} ({len(empty)} such rows). Leave these rows out."
         )

@@ -1,4 +1,4 @@
-"""The run folder: claimed by one process, and checked to belong to this configuration, these data and this code."""
+"""The run folder: locked by one process, and checked to belong to this configuration, these data and this code."""
 
 from __future__ import annotations
 
@@ -30,12 +30,21 @@ ELSEWHERE = "Choose another folder with --output (output=…)."
 
 
 @contextmanager
-def claimed(
+def lock_run_folder(
     folder: Path, config: Config, methods: Collection[MethodSpec], dataset: Dataset, now: dict[str, Any], resume: bool
 ) -> Iterator[None]:
-    """The run folder, checked to belong to this configuration and locked against a second process.
+    """Lock the run folder against other processes, check that it belongs to this run, and write its settings.
 
-    now: the `environment` of this call.
+    Args:
+        folder: the run folder; created if it does not exist.
+        config: the experiment's settings, with every default filled in.
+        methods: the methods of the run.
+        dataset: all rows.
+        now: `describe_environment` of this call.
+        resume: whether finished jobs of the same run may be in the folder.
+
+    Raises:
+        RunError: the folder is in use, cannot be written, or holds another run.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -52,9 +61,10 @@ def claimed(
             raise RunError(
                 f"another process is running in {folder}; wait for it or choose another --output."
             ) from error
-        _check_owner(folder, config, methods, now, resume)
-        there = replace(config, data=_from(folder, config, dataset), network=anchored(config.network, folder))
-        settings = dump_config(there)
+        _check_same_run(folder, config, methods, now, resume)
+        # Paths are stored relative to the folder, so that it can be moved together with the data.
+        stored = replace(config, data=_data_path(folder, config, dataset), network=anchored(config.network, folder))
+        settings = dump_config(stored)
         write_atomic(folder / "config.yaml", settings)
         files = {"config.yaml": hashlib.sha256(settings.encode()).hexdigest()}
         write_atomic(folder / "environment.json", sealed(now, files))
@@ -64,13 +74,15 @@ def claimed(
             try:
                 (folder / place).mkdir(exist_ok=True)
             except OSError as error:
-                raise RunError(f"{folder / place} is not a folder, and a run keeps one there: move it away.") from error
+                raise RunError(
+                    f"{folder / place} is not a folder, but a run needs a folder there: move it away."
+                ) from error
             remove_leftovers(folder / place)
         yield
 
 
-def _from(folder: Path, config: Config, dataset: Dataset) -> str:
-    """`config.data`; of a path, how it is found from the run folder, wherever a later process is."""
+def _data_path(folder: Path, config: Config, dataset: Dataset) -> str:
+    """`config.data`; if it is a path, relative to the run folder, so that later processes find it from anywhere."""
     if dataset.about.get("source") != config.data:
         return config.data
     try:
@@ -79,124 +91,146 @@ def _from(folder: Path, config: Config, dataset: Dataset) -> str:
         return os.path.abspath(config.data)
 
 
-def _check_owner(
+def _check_same_run(
     folder: Path, config: Config, methods: Collection[MethodSpec], now: dict[str, Any], resume: bool
 ) -> None:
+    """Check that a folder is empty, or holds this run; delete what an unfinished other run started.
+
+    Raises:
+        RunError: the folder holds another run, other data, or finished jobs without `resume`.
+    """
     finished = any(folder.glob(f"jobs/[!.]*/{RECORD}"))
     if not (folder / "config.yaml").exists() and not finished:
-        if any(not p.name.startswith((".lock", ".config.yaml.")) for p in folder.iterdir()):  # killed as it began
+        if any(
+            not p.name.startswith((".lock", ".config.yaml.")) for p in folder.iterdir()
+        ):  # left by a run that was killed at its start
             raise RunError(f"{folder} is not empty and not a run folder. Choose another with --output.")
         return
-    then, faults = begun_with(folder)
-    same = then.get("data", {}).get("sha256") == now["data"]["sha256"]  # by whatever path they are named
+
+    then, faults = load_environment(folder)
+    # The digest counts, not the path: the same data may lie elsewhere now.
+    same = then.get("data", {}).get("sha256") == now["data"]["sha256"]
     try:
-        of_folder, of_now = (
-            replace(c, network=anchored(c.network)) for c in (load_config(folder / "config.yaml"), config)
-        )
-        differs = difference(of_folder, of_now, (*FREE, *(["data"] if same else [])))
+        stored = load_config(folder / "config.yaml")
+        stored = replace(stored, network=anchored(stored.network))
+        current = replace(config, network=anchored(config.network))
+        differs = difference(stored, current, (*FREE, "data") if same else tuple(FREE))
     except ConfigError as error:
         if not finished:
             raise
-        differs = {}  # every job has the settings that it depends on
-        faults.append(f"{error} It is written anew.")
+        differs = {}  # every finished job stores the settings that it depends on
+        faults.append(f"{error} It is written again.")
+
     if not finished and (differs or not same):
-        for place in ("shared", "checkpoints"):  # nothing was finished: what was begun here may be begun otherwise
+        # Without finished jobs the folder may be used for other settings or data.
+        for place in ("shared", "checkpoints"):
             shutil.rmtree(folder / place, ignore_errors=True)
         return
-    if differs and _jobs_agree(folder, config) and not any(_is_place(name, pair) for name, pair in differs.items()):
+
+    # A damaged config.yaml is mended, if the jobs show that they were trained with the settings of this call. A path
+    # is no evidence: jobs do not store where files lay.
+    if differs and _jobs_agree(folder, config) and not any(_is_path(name, pair) for name, pair in differs.items()):
         faults.append(
-            f"{folder / 'config.yaml'} does not say what the jobs were trained with ({', '.join(differs)}). It is "
-            "written anew."
+            f"{folder / 'config.yaml'} differs from the settings that the jobs were trained with "
+            f"({', '.join(differs)}). It is written again."
         )
         differs = {}
     if differs:
-        raise RunError(f"{folder} belongs to another configuration:\n{_listed(differs)}\n{ELSEWHERE}")
+        raise RunError(f"{folder} belongs to another configuration:\n{_format_differences(differs)}\n{ELSEWHERE}")
     if not resume:
-        raise RunError(f"{folder} holds this run already. Continue it with --resume (resume=True). {ELSEWHERE}")
+        raise RunError(f"{folder} already holds this run. Continue it with --resume (resume=True). {ELSEWHERE}")
     if not same and then:
-        raise RunError(f"the data changed since {folder} was begun; its jobs cannot be mixed with new ones.")
+        raise RunError(f"the data changed since {folder} was started; its jobs cannot be mixed with new ones.")
     for fault in faults:
         warnings.warn(fault, SidelightWarning, stacklevel=2)
     if not then:
         raise RunError(
-            f"{folder / 'environment.json'} cannot be read, and the jobs (of an earlier version) do not say which data "
-            f"they are of, so they cannot be gone on with. Restore it from a copy. {ELSEWHERE}"
+            f"{folder / 'environment.json'} cannot be read, and the jobs (of an earlier version) do not store a digest "
+            f"of their data, so the run cannot be resumed. Restore the file from a copy. {ELSEWHERE}"
         )
     _check_code(folder, methods, then, now)
     _check_jobs(folder, config, now)
 
 
 def _check_code(folder: Path, methods: Collection[MethodSpec], then: Mapping[str, Any], now: dict[str, Any]) -> None:
-    """Compare encoders, methods and versions; sets `now["methods"]` to what the run is to remember."""
+    """Compare encoders, methods and versions with those of the run; sets `now["methods"]` to the digests to store."""
     encoders, versions = then["encoders"], then["versions"]
     if encoders != now["encoders"]:
-        raise RunError(f"{folder} was begun with the encoders {encoders}, not {now['encoders']}; give the same ones.")
-    now["methods"] = code_digest.checked(folder, methods, then["methods"], now["methods"])
-    _warn_of_encoders(folder, then.get("imports", {}), now)
-    changed = [f"{name} {versions[name]} → {v}" for name, v in now["versions"].items() if versions.get(name, v) != v]
+        raise RunError(f"{folder} was started with the encoders {encoders}, not {now['encoders']}; use the same ones.")
+    now["methods"] = code_digest.check_code(folder, methods, then["methods"], now["methods"])
+    _warn_about_encoders(folder, then.get("imports", {}), now)
+    changed = []
+    for name, version in now["versions"].items():
+        # A package that the run did not store has not changed.
+        if versions.get(name, version) != version:
+            changed.append(f"{name} {versions[name]} → {version}")
     if changed:
         warnings.warn(
-            f"{folder} was begun with other versions ({', '.join(changed)}): new jobs may differ from the stored ones.",
+            f"{folder} was started with other versions ({', '.join(changed)}): "
+            "new jobs may differ from the stored ones.",
             SidelightWarning,
             stacklevel=3,
         )
 
 
-def _warn_of_encoders(folder: Path, then: Mapping[str, str], now: Mapping[str, Any]) -> None:
-    """Warn of a changed file with encoders, which are compared by their names, where methods are compared by code."""
+def _warn_about_encoders(folder: Path, then: Mapping[str, str], now: Mapping[str, Any]) -> None:
+    """Warn about a changed file with encoders: a run compares encoders by name, and only methods by their code."""
     changed = [name for name, code in now.get("imports", {}).items() if then.get(name, code) != code]
     if changed and now["encoders"]:
         warnings.warn(
-            f"{changed[0]} changed since {folder} was begun. If one of its encoders did, new jobs are not comparable "
-            "with the stored ones: choose another folder with --output (output=…).",
+            f"{changed[0]} changed since {folder} was started. If one of its encoders changed, new jobs are not "
+            "comparable with the stored ones: choose another folder with --output (output=…).",
             SidelightWarning,
             stacklevel=4,
         )
 
 
 def _check_jobs(folder: Path, config: Config, now: Mapping[str, Any]) -> None:
-    """Raises RunError for a finished job of other data, encoders or settings; what is damaged is seen to later."""
-    for name, record in records(folder).items():
+    """Raise RunError for a finished job with other data, encoders or settings; damaged jobs are trained again later."""
+    for name, record in load_job_records(folder).items():
         made, which = record.get("made_with"), f"the job {name} in {folder}"
         if made is not None and made["data"] != now["data"]["sha256"]:
             raise RunError(
-                f"the data changed since {which} was trained, which cannot be mixed with new jobs. {ELSEWHERE}"
+                f"the data changed since {which} was trained, so it cannot be mixed with new jobs. {ELSEWHERE}"
             )
         if made is not None and made["encoders"] != now["encoders"]:
             raise RunError(
-                f"{which} was trained with the encoders {made['encoders']}, not {now['encoders']}; give the same ones."
+                f"{which} was trained with the encoders {made['encoders']}, not {now['encoders']}; use the same ones."
             )
-        if differs := _other_settings(record.get("config"), config):
-            raise RunError(f"{which} was trained with other settings:\n{_listed(differs)}\n{ELSEWHERE}")
+        if differs := _find_other_settings(record.get("config"), config):
+            raise RunError(f"{which} was trained with other settings:\n{_format_differences(differs)}\n{ELSEWHERE}")
 
 
 def _jobs_agree(folder: Path, config: Config) -> bool:
-    """Whether there are finished jobs, and each says that it was trained with these settings."""
-    found = [_other_settings(record.get("config"), config) for record in records(folder).values()]
-    return bool(found) and all(differs == {} for differs in found)
+    """Whether there are finished jobs, and each stores that it was trained with these settings."""
+    records = load_job_records(folder)
+    for record in records.values():
+        if _find_other_settings(record.get("config"), config) != {}:
+            return False
+    return bool(records)
 
 
-def _other_settings(stored: Any, config: Config) -> dict[str, tuple[Any, Any]] | None:
-    """The settings of a job that differ, but for places of files; None where it does not say, or says it otherwise."""
+def _find_other_settings(stored: Any, config: Config) -> dict[str, tuple[Any, Any]] | None:
+    """The settings of a job that differ, except for paths of files; None if the job does not store readable ones."""
     try:
         then = build(Config, dict(flatten(Config, stored)))
     except (ConfigError, AttributeError, TypeError, ValueError):  # of another version
         return None
     found = difference(then, config, (*FREE, "data"))
-    return {name: pair for name, pair in found.items() if not _is_place(name, pair)}
+    return {name: pair for name, pair in found.items() if not _is_path(name, pair)}
 
 
-def _is_place(name: str, pair: tuple[Any, Any]) -> bool:
-    """Whether a setting names a file or folder, which is written differently from different folders."""
+def _is_path(name: str, pair: tuple[Any, Any]) -> bool:
+    """Whether a setting is the path of a file or folder, whose text depends on the working directory."""
     return name == "data" or name.startswith("network.weights") or str(pair[1]).startswith(LOCAL)
 
 
-def _listed(differs: Mapping[str, tuple[Any, Any]]) -> str:
+def _format_differences(differs: Mapping[str, tuple[Any, Any]]) -> str:
     return "\n".join(f"  {name}: {there!r} there, {here!r} here" for name, (there, here) in differs.items())
 
 
-def records(folder: Path) -> dict[str, dict[str, Any]]:
-    """The records of the finished jobs by the names of their folders, without those that are damaged."""
+def load_job_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """Load the records of the finished jobs: name of the folder -> record; damaged records are left out."""
     found = {}
     for file in sorted(folder.glob(f"jobs/[!.]*/{RECORD}")):
         try:
@@ -206,13 +240,16 @@ def records(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def begun_with(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """What `environment` said when the run was begun, and what is to be said of it; empty where nobody knows.
+def load_environment(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Load the environment in which a run was started.
 
-    What finished jobs say of their data and code counts before environment.json, which may be missing or damaged.
+    The digests that finished jobs store take precedence over environment.json, which may be missing or damaged.
+
+    Returns:
+        The environment ({} if it is unknown), and warnings about its file.
     """
     file = folder / "environment.json"
-    made = [r["made_with"] for r in records(folder).values() if "made_with" in r]
+    made = [record["made_with"] for record in load_job_records(folder).values() if "made_with" in record]
     faults: list[str] = []
     try:
         then = json.loads(file.read_text("utf-8"))
@@ -223,11 +260,13 @@ def begun_with(folder: Path) -> tuple[dict[str, Any], list[str]]:
         if not made:
             return {}, []
         known = {"versions": {}, "methods": {}}
-        faults.append(f"{file} cannot be read; it is written anew, and the jobs say which data they are of.")
+        faults.append(f"{file} cannot be read. It is written again, from the digests of data that the jobs store.")
     if made:
         known |= {"data": {"sha256": made[0]["data"]}, "encoders": made[0]["encoders"]}
-        known["methods"] = {**(known["methods"] or {}), **{t: code for m in made for t, code in m["methods"].items()}}
+        known["methods"] = dict(known["methods"] or {})
+        for digests in made:
+            known["methods"] |= digests["methods"]
     return known, faults
 
 
-__all__ = ["ELSEWHERE", "begun_with", "claimed", "records"]
+__all__ = ["ELSEWHERE", "load_environment", "load_job_records", "lock_run_folder"]

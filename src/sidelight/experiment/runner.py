@@ -1,4 +1,4 @@
-"""Runs an experiment: its jobs, the controls of its best method, and its answer."""
+"""Runs an experiment: its jobs, the controls of its best method, and the report."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from numpy.typing import NDArray
+
 from sidelight.config import Config
 from sidelight.data import Dataset
 from sidelight.errors import ConfigError, RunError, unknown
 from sidelight.experiment.artifacts import is_stored
 from sidelight.experiment.models import FoldModels
-from sidelight.experiment.plan import UNDECIDED, Job, later, plan, without_self_distillation
+from sidelight.experiment.plan import UNDECIDED, Job, explain_missing_self_distillation, plan, plan_best_controls
 from sidelight.experiment.pool import MakeModels, run_jobs
 from sidelight.experiment.progress import Progress
-from sidelight.experiment.provenance import Encoders, environment, made_with
+from sidelight.experiment.provenance import Encoders, describe_environment, select_digests
 from sidelight.experiment.resolve import resolve
-from sidelight.experiment.run_folder import claimed
+from sidelight.experiment.run_folder import lock_run_folder
 from sidelight.experiment.study import Study
 from sidelight.methods import parse_methods
 from sidelight.protocols import split
@@ -27,13 +29,19 @@ from sidelight.utils.atomic import write_atomic
 from sidelight.utils.machine import usable_cores
 
 
-def jobs_of(config: Config, dataset: Dataset) -> list[Job]:
-    """The jobs of a resolved configuration that are known before the first result."""
+def plan_jobs(config: Config, dataset: Dataset) -> list[Job]:
+    """List the jobs that are known before the first result, and warn about folds that make a comparison weak.
+
+    Args:
+        config: the experiment's settings, with every default filled in.
+        dataset: all rows.
+    """
     folds = split(dataset, config.protocol, config.folds, config.select, config.seed, config.gap)
     warn_of_neighbours(dataset, config.protocol)
-    warn_of_one_class(
-        dataset, {f"{part} rows of {f.name}": getattr(f, part) for f in folds for part in ("select", "test")}
-    )
+    scored: dict[str, NDArray] = {}
+    for fold in folds:
+        scored |= {f"select rows of {fold.name}": fold.select, f"test rows of {fold.name}": fold.test}
+    warn_of_one_class(dataset, scored)
     return plan(config, parse_methods(config.methods), len(folds), list(config.label_groups))
 
 
@@ -49,38 +57,44 @@ def execute(
     """Run every job that is not stored yet, then the controls of the best method; write results and report.
 
     Args:
-        config: the settings.
+        config: the experiment's settings.
         dataset: all rows.
-        resume: continue what the output folder holds.
-        quiet: no progress.
+        resume: continue the run that the output folder holds.
+        quiet: show no progress.
         encoders: modality -> the user's own encoder.
         imports: file or module of `--import` -> SHA-256 of its source.
 
     Raises:
-        RunError: the folder holds another configuration, or a finished part of this one without `resume`.
+        RunError: the folder holds another run, or finished jobs of this one without `resume`.
     """
     config = resolve(config, dataset)
     for m in encoders or {}:
         if m not in dataset.inputs:
             raise ConfigError(f"encoders: {unknown('modality', m, dataset.inputs)}")
     folder = Path(config.output)
-    specs, jobs = parse_methods(config.methods), jobs_of(config, dataset)
-    now = environment(dataset, encoders or {}, specs.values(), imports)
-    make_models = partial(FoldModels, config, dataset, folder, dict(encoders or {}), made_with=made_with(now))
-    with claimed(folder, config, specs.values(), dataset, now, resume):
-        expected = len(jobs) + len(later(config, specs, jobs, dict.fromkeys(config.label_groups, UNDECIDED)))
+    specs, jobs = parse_methods(config.methods), plan_jobs(config, dataset)
+    now = describe_environment(dataset, encoders or {}, specs.values(), imports)
+    make_models = partial(FoldModels, config, dataset, folder, dict(encoders or {}), made_with=select_digests(now))
+    with lock_run_folder(folder, config, specs.values(), dataset, now, resume):
+        # The controls of the best method are counted before it is known, for the progress bar.
+        expected = len(jobs) + len(
+            plan_best_controls(config, specs, jobs, dict.fromkeys(config.label_groups, UNDECIDED))
+        )
         with Progress(folder, expected, quiet) as progress:
             _run_all(make_models, config, jobs, progress, encoders or {})
             study = Study(folder)
-            best = {labels: study.best_method(labels) for labels in config.label_groups}
-            extra = later(config, specs, jobs, best)
+            # Only now is it known which method is best, and whose placebo has to run.
+            best = {label_fraction: study.best_method(label_fraction) for label_fraction in config.label_groups}
+            extra = plan_best_controls(config, specs, jobs, best)
             progress.expect(len(jobs) + len(extra))
-            progress.warn(without_self_distillation(config, specs, best))
+            progress.warn(explain_missing_self_distillation(config, specs, best))
             if extra:
                 _run_all(make_models, config, jobs, progress, encoders or {}, extra)
         study = Study(folder)
         if lost := len({job.id for job in [*jobs, *extra]}) - len(study.results):
-            raise RunError(f"{lost} jobs of {folder} were damaged while it ran; go on with --resume (resume=True).")
+            raise RunError(
+                f"{lost} jobs of {folder} were damaged during the run; continue with --resume (resume=True)."
+            )
         study.finish()
         return study
 
@@ -93,9 +107,10 @@ def _run_all(
     encoders: Encoders,
     extra: list[Job] | None = None,
 ) -> None:
-    """Run `jobs`, or the `extra` ones that follow them."""
+    """Run `jobs`, or the `extra` jobs that follow them; the plan of the run lists both."""
     folder = Path(config.output)
-    write_atomic(folder / "plan.json", json.dumps({"jobs": [job.id for job in [*jobs, *(extra or [])]]}, indent=0))
+    planned = [job.id for job in [*jobs, *(extra or [])]]
+    write_atomic(folder / "plan.json", json.dumps({"jobs": planned}, indent=0))
     todo = [job for job in (extra or jobs) if not is_stored(folder, job)]
     progress.recount()
     run_jobs(make_models, todo, config.jobs or usable_cores(), progress, encoders)

@@ -1,4 +1,4 @@
-"""Files of `shared/`, which several jobs of a run use: T-Nets, branches, and outputs of cross-fitted teachers."""
+"""The files of `shared/`, which several jobs of a run use: T-Nets, branches, and outputs of cross-fitted teachers."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ class SharedFiles:
 
     Args:
         folder: the run folder.
-        data: the digest of the data; a file that was made of other data is made again.
+        data: the digest of the data; a file of other data is made again.
     """
 
     def __init__(self, folder: Path, data: str):
         self.folder, self.data = folder / "shared", data
 
     def path(self, name: str) -> Path:
+        """The file of a name."""
         return self.folder / f"{name}.safetensors"
 
     def write(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Store tensors under a name."""
         write_tensors(self.path(name), tensors, {"name": name, "data": self.data})
 
     def read(self, name: str) -> dict[str, Tensor] | None:
-        """The tensors stored under a name; None where there are none, or with a warning where they cannot be used."""
+        """Read the tensors of a name. None if there are none, or, with a warning, if they cannot be used."""
         file = self.path(name)
         if not file.exists():
             return None
@@ -42,7 +44,7 @@ class SharedFiles:
         # Files of earlier versions have no metadata to compare.
         if metadata and metadata != {"name": name, "data": self.data}:
             warnings.warn(
-                f"{file} was made as {metadata.get('name')!r}, or of other data. It is made again.",
+                f"{file} was stored as {metadata.get('name')!r}, or belongs to other data. It is made again.",
                 SidelightWarning,
                 stacklevel=2,
             )
@@ -50,10 +52,15 @@ class SharedFiles:
         return tensors
 
     def train_once(self, module: nn.Module, name: str, train: Callable[[], object]) -> None:
-        """Load the module's stored weights, or train it and store them.
+        """Load the stored weights of a module; without them, train the module and store its weights.
+
+        Args:
+            module: the module, changed in place.
+            name: the name under which its weights are stored.
+            train: trains the module.
 
         Raises:
-            RunError: the stored weights are of another network.
+            RunError: the stored weights belong to another network.
         """
         stored = self.read(name)
         if stored is None:
@@ -64,5 +71,5 @@ class SharedFiles:
             module.load_state_dict(stored)
         except RuntimeError as error:
             raise RunError(
-                f"{self.path(name)} is of another network: {error}. Delete it to train this one again."
+                f"{self.path(name)} belongs to another network: {error}. Delete it to train this one again."
             ) from error

@@ -1,4 +1,4 @@
-"""Builds the networks of one fold and seed, with fresh or copied weights; nothing here is trained or stored."""
+"""Builds the networks of one fold and seed, with fresh or copied weights; it trains and stores nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StudentBuilder:
         data: the fold's rows, which give the shapes.
         encoders: modality -> the user's own encoder, built anew for every network from the shape of one preprocessed
             row.
-        initial_seed: the seed of first weights.
+        initial_seed: the seed of initial weights.
     """
 
     def __init__(self, config: Config, data: FoldData, encoders: Encoders, initial_seed: int):
@@ -40,13 +40,20 @@ class StudentBuilder:
 
     def own_encoders(self, reads: Sequence[str]) -> dict[str, nn.Module]:
         """The user's own encoders of these modalities, with fresh weights."""
-        made = {m: make(self.data.preprocessor.shapes[m]) for m, make in self.encoders.items()}
-        return {m: encoder for m, encoder in made.items() if m in reads}
+        # All are built, whatever is read, so that the random numbers that they draw do not depend on `reads`.
+        encoders = {m: build(self.data.preprocessor.shapes[m]) for m, build in self.encoders.items()}
+        return {m: encoder for m, encoder in encoders.items() if m in reads}
 
     def network(
         self, reads: Sequence[str], hallucinators: Mapping[str, nn.Module] | None = None, fusion: FusionChoice = ""
     ) -> Network:
-        """A network with fresh weights that reads these modalities; every call gives the same weights."""
+        """Build a network with fresh weights; every call gives the same weights.
+
+        Args:
+            reads: the modalities that the network reads.
+            hallucinators: privileged modality -> the module that fills its slot.
+            fusion: the fusion; "" for that of the settings.
+        """
         self.seed()
         settings = self.config.network
         return build_network(
@@ -54,6 +61,7 @@ class StudentBuilder:
             list(reads),
             len(self.data.dataset.class_names),
             replace(settings, fusion=fusion or settings.fusion),
+            # With hallucinators the student has the teacher's slots, so it can start from the teacher's fusion.
             slots=self.data.modalities if hallucinators else list(reads),
             hallucinators=hallucinators,
             encoders=self.own_encoders(reads),
@@ -64,10 +72,16 @@ class StudentBuilder:
     def student(
         self, start: Network, hallucinators: Mapping[str, nn.Module] | None = None, fusion: FusionChoice = ""
     ) -> Network:
-        """A student that starts from the weights of `start` wherever the two networks agree.
+        """Build a student that starts from the weights of `start` wherever the two networks have the same parts.
 
-        With hallucinators it has the teacher's slots, so its fusion and head start from the teacher's too; without them
-        only its encoders do. A `fusion` other than the experiment's, and the head after it, start from fresh weights.
+        With hallucinators it has the slots of the teacher, so its fusion and head start from the teacher's; without
+        them only its encoders do. A fusion other than that of the settings, and the head after it, start from fresh
+        weights.
+
+        Args:
+            start: the network to start from.
+            hallucinators: privileged modality -> the module that fills its slot.
+            fusion: the fusion; "" for that of the settings.
         """
         slots = dict(hallucinators or {})
         student = self.network(self.available, slots, fusion)
@@ -88,29 +102,30 @@ class StudentBuilder:
         return make_hallucinators(feature_shape(teacher), self.available, self.privileged)
 
     def hallucination_networks(self, start: Network, target: Network | None = None) -> dict[str, nn.Module]:
-        """Privileged modality -> a trainable network on the available ones, with encoders that start from `start`.
+        """Privileged modality -> a trainable network that hallucinates its features from the available modalities.
 
-        Its features have the shape of those of `target` (by default, of `start`).
+        Args:
+            start: the network whose encoders the hallucination networks start from.
+            target: the network whose feature shapes they produce; `start` by default.
         """
-        shapes, sources = feature_shape(target or start), feature_shape(start)
+        shapes, start_shapes = feature_shape(target or start), feature_shape(start)
+        sources = {m: start_shapes[m] for m in self.available}
         self.seed()
-        encoders = {m: start.encoders[m] for m in self.available}
-        return {
-            m: HallucinationNetwork(copy.deepcopy(encoders), {a: sources[a] for a in encoders}, shapes[m], slot=m)
-            for m in self.privileged
-        }
+        networks: dict[str, nn.Module] = {}
+        for m in self.privileged:
+            # Each network gets copies of the encoders, because they are trained for its modality.
+            encoders = {a: copy.deepcopy(start.encoders[a]) for a in self.available}
+            networks[m] = HallucinationNetwork(encoders, sources, shapes[m], slot=m)
+        return networks
 
     def translation_networks(self, start: Network) -> dict[str, nn.Module]:
-        """Privileged modality -> a network that translates available rows into its rows and encodes them."""
+        """Privileged modality -> a network that translates available inputs into its inputs, and encodes these."""
         shapes = feature_shape(start)
+        sources = {m: shapes[m] for m in self.available}
         self.seed()
-        return {
-            m: TranslationNetwork(
-                {a: copy.deepcopy(start.encoders[a]) for a in self.available},
-                {a: shapes[a] for a in self.available},
-                self.data.preprocessor.shapes[m],
-                copy.deepcopy(start.encoders[m]),
-                shapes[m],
-            )
-            for m in self.privileged
-        }
+        networks: dict[str, nn.Module] = {}
+        for m in self.privileged:
+            encoders = {a: copy.deepcopy(start.encoders[a]) for a in self.available}
+            reader = copy.deepcopy(start.encoders[m])
+            networks[m] = TranslationNetwork(encoders, sources, self.data.preprocessor.shapes[m], reader, shapes[m])
+        return networks

@@ -1,4 +1,4 @@
-"""A finished (or running) experiment: its table, its report, and the student that leaves."""
+"""The results of an experiment, finished or running: its table, its report, and the student to deploy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Best:
-    """The best method's best network, chosen on `select` rows alone."""
+    """The network of the best method; select rows alone chose both."""
 
     def __init__(self, folder: Path, job: pd.Series):
         self.method = str(job.method)
@@ -31,18 +31,22 @@ class Best:
 
     @property
     def student(self) -> Student:
-        """The network with its preprocessing; reads only the available modalities."""
+        """The network with its preprocessing; it reads only the available modalities."""
         return self.load()
 
     def load(self, encoders: Mapping[str, nn.Module] | None = None) -> Student:
-        """The same, given fresh modules for the modalities that a user's own encoders read."""
+        """Load the student; `encoders` holds a fresh module for each of the user's own encoders."""
         from sidelight.export import load_student
 
         return load_student(self.path, encoders=encoders)
 
 
 class Study:
-    """A run folder, read."""
+    """The results that a run folder holds.
+
+    Args:
+        folder: the run folder.
+    """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -53,6 +57,7 @@ class Study:
 
     @cached_property
     def config(self) -> Config:
+        """The settings of the run."""
         return load_config(self.folder / "config.yaml")
 
     @property

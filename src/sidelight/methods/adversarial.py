@@ -1,4 +1,4 @@
-"""ADMD: a hallucination network learns to make privileged features that a discriminator takes for real ones."""
+"""ADMD: hallucination networks learn to produce privileged features that a discriminator cannot tell from real ones."""
 
 from __future__ import annotations
 
@@ -9,23 +9,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sidelight.data.batch import Batch
-from sidelight.methods.base import Method, Step, Supervised, TrainState
+from sidelight.methods.base import Method, Step, Supervised, TrainState, trainable_parameters
 from sidelight.methods.context import TrainingContext
-from sidelight.methods.discriminators import discriminator
+from sidelight.methods.discriminators import build_discriminator
 from sidelight.methods.distillation import Teacher
 from sidelight.methods.multi_stage import MultiStageMethod
-from sidelight.methods.ranges import SOME
+from sidelight.methods.ranges import POSITIVE_INT
 from sidelight.networks.network import Network
 from sidelight.networks.tokens import pool
 from sidelight.tasks import Task
 
 
 class AdversarialHallucination(Method):
-    """The adversarial stage: a (C + 1)-way discriminator per privileged modality against its hallucination network.
+    """The adversarial stage: a (C + 1)-way discriminator D against the hallucination network, for each modality.
 
-    critic: CE(D(f), y) + CE(D(h), C) for the teacher's features f and hallucinated ones h (class C: "made up").
-    main: CE(D(h), y), so that h is taken for a real feature *of its class*. y of an unlabelled row is the
-    teacher's own choice. Rows without the modality take no part.
+    critic: CE(D(f), y) + CE(D(h), C) for the teacher's features f and hallucinated features h; class C means
+    "hallucinated". main: CE(D(h), y), so that D classifies h as a real feature of its class. For an unlabelled row y is
+    the teacher's prediction. Rows without the modality are left out.
+
+    Args:
+        student: the network whose hallucination networks are trained; the rest of it is frozen here.
+        teacher: the teacher's outputs.
+        task: the task.
+        hidden: the units of each hidden layer of D.
     """
 
     learns_from = "all"
@@ -34,63 +40,75 @@ class AdversarialHallucination(Method):
         super().__init__(task)
         self.student, self.teacher = student, teacher
         self.reads = student.reads
+        # The teacher's fusion and head score the hallucinated features, so they must not adapt to them.
         student.requires_grad_(False)
         student.hallucinators.requires_grad_(True)
-        widths = {m: teacher.outputs.sample.vector(m).shape[1] for m in student.hallucinators}
-        self.critics = nn.ModuleDict({m: discriminator(w, 3, hidden, task.outputs + 1) for m, w in widths.items()})
+        self.critics = nn.ModuleDict()
+        for m in student.hallucinators:
+            width = teacher.outputs.sample.vector(m).shape[1]
+            self.critics[m] = build_discriminator(width, 3, hidden, task.outputs + 1)
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         return {"critic": list(self.critics.parameters()), "main": list(self.student.hallucinators.parameters())}
 
-    def steps(self, batch: Batch, clock: TrainState) -> Iterator[Step]:
+    def steps(self, batch: Batch, state: TrainState) -> Iterator[Step]:
         outputs = self.teacher(batch)
         classes = batch.target.where(batch.labelled, outputs.prediction.argmax(1))
-        made = {m: pool(network(batch)) for m, network in self.student.hallucinators.items()}
-        fake = torch.full_like(classes, self.task.outputs)
-        critic, main = {}, {}
-        for m, h in made.items():
-            there = batch.present.get(m)
-            real = self._entropy(m, outputs.vector(m), classes, there)
-            critic[f"critic {m}"] = real + self._entropy(m, h.detach(), fake, there)
+        hallucinated = {m: pool(network(batch)) for m, network in self.student.hallucinators.items()}
+        fake_class = torch.full_like(classes, self.task.outputs)
+
+        critic = {}
+        for m, features in hallucinated.items():
+            present = batch.present.get(m)
+            real = self._cross_entropy(m, outputs.vector(m), classes, present)
+            # detach: this step trains the critic alone.
+            critic[f"critic {m}"] = real + self._cross_entropy(m, features.detach(), fake_class, present)
         yield Step("critic", critic)
-        for m, h in made.items():
-            main[f"fool {m}"] = self._entropy(m, h, classes, batch.present.get(m))
+
+        # The loop has updated the critic by now, so the generator plays against the new one.
+        main = {}
+        for m, features in hallucinated.items():
+            main[f"fool {m}"] = self._cross_entropy(m, features, classes, batch.present.get(m))
         yield Step("main", main)
 
-    def _entropy(self, m: str, features: Tensor, classes: Tensor, there: Tensor | None) -> Tensor:
-        each = F.cross_entropy(self.critics[m](features), classes, reduction="none")
-        return each.mean() if there is None else (each * there).sum() / there.sum().clamp(min=1)
+    def _cross_entropy(self, m: str, features: Tensor, classes: Tensor, present: Tensor | None) -> Tensor:
+        """Mean cross-entropy of the critic of a modality over the rows that have the modality."""
+        per_row = F.cross_entropy(self.critics[m](features), classes, reduction="none")
+        if present is None:
+            return per_row.mean()
+        return (per_row * present).sum() / present.sum().clamp(min=1)
 
-    def export(self) -> Network:
+    def deployed_network(self) -> Network:
         return self.student
 
 
 class ADMD(MultiStageMethod):
     """Adversarial discriminative modality distillation: hallucination against a (C+1)-way discriminator, fine-tuned.
 
-    Three stages: the teacher; hallucination networks on the available modalities, begun from the teacher's encoders,
-    against the discriminator (`AdversarialHallucination`; the epoch is chosen by the teacher's own fusion and head on
-    hallucinated features); the student of both, fine-tuned on the task loss. OS-MD calls it ADDA. Our reading:
-    the discriminator has three layers, and unlabelled rows have the class that the teacher gives them. No numbered
-    equation is cited.
+    It has three stages: the teacher; hallucination networks on the available modalities, which start from the teacher's
+    encoders, against the discriminator (`AdversarialHallucination`; the score that chooses the epoch applies the
+    teacher's fusion and head to the hallucinated features); the student with these networks, fine-tuned on the task
+    loss. The OS-MD paper calls the method ADDA. Our choices where the paper gives no detail: the discriminator has
+    three layers, and the teacher's prediction is the class of an unlabelled row. The paper numbers no equation for it.
 
     Args:
-        hidden: units of the discriminator's two hidden layers.
+        hidden: the units of each hidden layer of the discriminator.
     """
 
     tasks = ("classification",)
-    instead = "its discriminator names classes; use 'mers', which matches hallucinated features"
+    alternative = "its discriminator predicts classes; use 'mers', which matches hallucinated features"
     paper = "Garcia et al., TPAMI 2019"
     stages = ("teacher", "hallucination", "student")
     hallucinates = "encoder"
-    ranges = {"hidden": SOME}
+    ranges = {"hidden": POSITIVE_INT}
 
     @classmethod
     def build(cls, context: TrainingContext, hidden: int = 256) -> Method:
-        cls.within(hidden=hidden)
-        start = context.trained([*context.available, *context.privileged])
+        cls.validate_settings(hidden=hidden)
+        start = context.trained_network([*context.available, *context.privileged])
         student = context.student(start, "encoder")
-        trained = [p for p in student.parameters() if p.requires_grad]  # without encoders that `student.freeze` keeps
+        # With `student.freeze` this leaves out the encoders, which stay frozen in the last stage too.
+        trained = trainable_parameters(student)
         context.seed()
         adversarial = AdversarialHallucination(student, Teacher(context.teacher_outputs(start)), context.task, hidden)
         context.fit(adversarial, "hallucination")

@@ -17,11 +17,11 @@ from sidelight.errors import SidelightWarning
 from sidelight.losses.contrastive import class_nce
 from sidelight.losses.distribution import jeffreys, jensen_shannon
 from sidelight.losses.mutual_information import mutual_information
-from sidelight.methods.base import Method, Step, TrainState
+from sidelight.methods.base import Method, Step, TrainState, trainable_parameters
 from sidelight.methods.context import TrainingContext
 from sidelight.methods.discriminators import SLOPE, Discriminators
 from sidelight.methods.multi_stage import MultiStageMethod
-from sidelight.methods.ranges import ABOVE_0, BELOW_1, COUNT, FROM_0
+from sidelight.methods.ranges import BELOW_ONE, NON_NEGATIVE, NON_NEGATIVE_INT, POSITIVE
 from sidelight.methods.teacher_outputs import CachedTensors, rows_where, select_rows
 from sidelight.networks.build import feature_shape
 from sidelight.networks.network import Network, Output
@@ -29,14 +29,18 @@ from sidelight.networks.tokens import num_channels, pool
 from sidelight.tasks import Task
 
 WARMUP = 5
-"""Epochs with CE and JSD alone, by default."""
+"""The default number of epochs with CE and JSD alone."""
 
 
 class FullModality(nn.Module):
-    """M, the teacher beside the student: every extractor's features, concatenated, -> (B, F) by a 2-layer MLP.
+    """M, the teacher that is trained beside the student: a 2-layer MLP from all features, concatenated, to (B, F).
 
-    It ends as the student's fusion does (ReLU), so that both can lie in one space; the student's head, and the dropout
-    before it, read both.
+    It ends with a ReLU, as the student's fusion does, so that both embeddings lie in one space. The student's head, and
+    the dropout before it, read both.
+
+    Args:
+        sizes: the width of each feature vector.
+        width: F.
     """
 
     def __init__(self, sizes: Sequence[int], width: int):
@@ -53,40 +57,47 @@ class FullModality(nn.Module):
 class AMID(MultiStageMethod):
     """Adversarial mutual information distillation: the teacher learns beside the student, a pretrained auxiliary helps.
 
-    S is the student, the network that leaves; A the auxiliary, trained on the privileged modalities alone and then
-    fixed; M the teacher, a 2-layer MLP over the features of S's own encoders and of A's, read out by S's head:
+    S is the student, which is deployed. A is the auxiliary, trained on the privileged modalities alone and then frozen.
+    M is the teacher, a 2-layer MLP over the features of S's encoders and of A's; S's head predicts from its embedding:
 
         L = CE(S) + CE(M) + JSD(S, M) + α₁ L_MI(M, S) + α₂ L_MI(M, A) + α₃ L_adv(S)        (eq. 15–17)
 
-    L_MI are the label-aware bounds (eq. 7–9) on cosine / τ of fused embeddings, L_adv and the discriminators' own step
-    eq. 11–14 (`Discriminators`), before which `warmup` epochs have CE and JSD alone. L_adv gives M no gradient but
-    through the encoders that M shares with S.
+    L_MI are the label-aware bounds (eq. 7–9) on cosine / τ of fused embeddings. L_adv and the step of the
+    discriminators are eq. 11–14 (`Discriminators`); the first `warmup` epochs train CE and JSD alone. L_adv reaches M
+    only through the encoders that M shares with S.
 
-    The bounds are sums over a row's pairs, so they grow with the rows per class: the paper's weights were chosen for
-    batches of 16 and 51 classes. With few classes and batches of 128 smaller `mi_student` and `mi_auxiliary` serve.
+    The bounds are sums over the pairs of a row, so they grow with the number of rows per class. The paper chose its
+    weights for batches of 16 and 51 classes; with few classes and batches of 128, lower `mi_student` and
+    `mi_auxiliary`.
 
-    A departure: the paper changes all activation functions to LeakyReLU (section 4.2; in table 1 the compared methods'
-    too); here M's hidden layer and the discriminators have it, S, A and the end of M keep their own.
+    We depart from the paper in one point: it changes all activation functions to LeakyReLU (section 4.2; in table 1
+    those of the compared methods too). Here M's hidden layer and the discriminators use LeakyReLU; S, A and the end of
+    M keep their activations.
 
-    Our reading where the paper is silent: S begins with fresh weights; M ends as S's fusion does; discriminators have
-    hidden layers of F units and step before the rest. A row without a label is in JSD and before D1; one without any
-    privileged modality teaches CE(S) alone. The paper's warm-up is 20 epochs of many (5 on IEMOCAP); here it is 5,
-    since the usual budget is 50 epochs with a patience of 10.
+    Our choices where the paper gives no detail: S starts from fresh weights; M ends with a ReLU, as S's fusion does;
+    discriminators have hidden layers of F units, and their step comes first. An unlabelled row contributes to JSD and
+    to D1; a row without any privileged modality contributes to CE(S) alone. The paper warms up for 20 epochs of many (5
+    on IEMOCAP); here the default is 5, because the default budget is 50 epochs with a patience of 10.
     """
 
     paper = "Chen et al., CVPR 2023"
     tasks = ("classification",)
-    instead = "its bounds and its shared classifier need classes; use 'pkdot', which compares rows without them"
+    alternative = "its bounds and its shared classifier need classes; use 'pkdot', which compares rows without them"
     online = True
     stages = ("auxiliary", "teacher and student")
     learns_from = "all"
     ranges = {
-        "temperature": ABOVE_0, "warmup": COUNT, "mi_student": FROM_0, "mi_auxiliary": FROM_0, "adversarial": FROM_0,
-        "beta": BELOW_1,
-    }  # fmt: skip
+        "temperature": POSITIVE,
+        "warmup": NON_NEGATIVE_INT,
+        "mi_student": NON_NEGATIVE,
+        "mi_auxiliary": NON_NEGATIVE,
+        "adversarial": NON_NEGATIVE,
+        "beta": BELOW_ONE,
+    }
     check_settings = {"warmup": 0, "mi_student": 0.4, "mi_auxiliary": 0.16, "adversarial": 0.1}
-    """Every term from the first step on. The bounds are sums over pairs: with three classes in a batch the paper's
-    weights drown the task (see above). The adversarial term, which rises as the discriminators learn, is kept small."""
+    """Every term takes part from the first step. The bounds are sums over pairs: with three classes in a batch the
+    paper's weights dominate the task loss (see above). The adversarial term grows as the discriminators learn, so its
+    weight is small."""
 
     def __init__(
         self,
@@ -139,13 +150,13 @@ class AMID(MultiStageMethod):
         fixed_auxiliary: bool = True,
         fixed_teacher: bool = False,
     ) -> Method:
-        """Pretrain the auxiliary, and put the networks together.
+        """Pretrain the auxiliary, and assemble student, teacher and discriminators.
 
-        The paper's ablations: `fixed_teacher` (the fold's own teacher, frozen, with its own head and without
-        L_MI(M, A)), `warmup=0`, `second_discriminator=no`, `adaptive_weights=no`, `contrast=nce` (CCL's contrast over
-        classes in the place of the bounds).
+        The paper's ablations are `fixed_teacher`, `warmup=0`, `second_discriminator=no`, `adaptive_weights=no` and
+        `contrast=nce`.
 
         Args:
+            context: the rows, networks and settings of the job.
             temperature: τ; 0.5 for video, 0.6 for IEMOCAP.
             warmup: epochs with CE and JSD alone.
             mi_student: α₁, the weight of L_MI(M, S).
@@ -153,14 +164,17 @@ class AMID(MultiStageMethod):
             adversarial: α₃, the weight of L_adv(S).
             beta: β of the discriminators' weights.
             divergence: "lin" for Lin's JSD, "jeffreys" for the sum of both KL divergences.
-            contrast: "mi" for the bounds, "nce" for CCL's contrast over classes in their place.
-            second_discriminator: whether the second discriminator (D2) takes part.
-            adaptive_weights: whether the discriminators' weights follow how well M and S are aligned (eq. 14); False:
+            contrast: "mi" for the bounds, "nce" for CCL's contrast over classes.
+            second_discriminator: whether the second discriminator, D2, takes part.
+            adaptive_weights: whether the weights of the discriminators follow the alignment of M and S (eq. 14); False:
                 ½ each.
-            fixed_auxiliary: whether the auxiliary stays as it was pretrained.
-            fixed_teacher: whether the fold's own teacher, frozen, takes the place of M.
+            fixed_auxiliary: whether the auxiliary is frozen after its pretraining.
+            fixed_teacher: whether M is the fold's teacher, frozen, with its own head and without L_MI(M, A).
+
+        Raises:
+            ConfigError: a setting outside of its range.
         """
-        cls.within(
+        cls.validate_settings(
             temperature=temperature, warmup=warmup, mi_student=mi_student, mi_auxiliary=mi_auxiliary,
             adversarial=adversarial, beta=beta,
         )  # fmt: skip
@@ -169,18 +183,20 @@ class AMID(MultiStageMethod):
         teacher: FullModality | CachedTensors
         auxiliary: Network | CachedTensors | None = None
         if fixed_teacher:
-            outputs = context.outputs(context.trained([*context.available, *context.privileged]))
+            # The ablation: a finished teacher, whose outputs are cached.
+            outputs = context.outputs(context.trained_network([*context.available, *context.privileged]))
             teacher = CachedTensors({"embedding": outputs.embedding, "prediction": outputs.prediction})
         else:
-            auxiliary = context.trained(context.privileged)
-            auxiliary.head = nn.Identity()  # what A predicts has no part in the loss
-            sizes = [num_channels(shape) for n in (student, auxiliary) for shape in feature_shape(n).values()]
+            auxiliary = context.trained_network(context.privileged)
+            auxiliary.head = nn.Identity()  # the loss reads A's embedding, not its prediction
+            shapes = [*feature_shape(student).values(), *feature_shape(auxiliary).values()]
             if fixed_auxiliary:
+                # A frozen auxiliary gives the same outputs at every step, so they are computed once.
                 outputs = context.outputs(auxiliary)
                 features = {m: outputs.vector(m) for m in outputs.features}
                 auxiliary = CachedTensors({"embedding": outputs.embedding} | features)
             context.seed()
-            teacher = FullModality(sizes, network.width)
+            teacher = FullModality([num_channels(shape) for shape in shapes], network.width)
         discriminators = Discriminators(network.width, second_discriminator, adaptive_weights, beta)
         method = cls(
             student, teacher, auxiliary, discriminators, context.task, context.privileged,
@@ -189,31 +205,37 @@ class AMID(MultiStageMethod):
         method.weights = {"mi student": mi_student, "mi auxiliary": mi_auxiliary, "adversarial": adversarial}
         return method
 
-    def steps(self, batch: Batch, clock: TrainState) -> Iterator[Step]:
+    def steps(self, batch: Batch, state: TrainState) -> Iterator[Step]:
         student = self.student(batch)
-        teacher, prediction, auxiliary = self._teach(student, batch)
+        teacher, prediction, auxiliary = self._teacher_outputs(student, batch)
         terms = {"task": self.task.loss(student.prediction, batch.target, batch.labelled)} | student.losses
+
+        # Rows without any privileged modality have no teacher: they contribute to the student's task loss alone.
         rows = self._rows_with_privileged(batch)
-        target, labelled, prediction = (select_rows(x, rows) for x in (batch.target, batch.labelled, prediction))
+        target, labelled = select_rows(batch.target, rows), select_rows(batch.labelled, rows)
+        prediction = select_rows(prediction, rows)
         if self.auxiliary is not None:
             terms["teacher"] = self.task.loss(prediction, target, labelled)
         terms["jsd"] = self.divergence(select_rows(student.prediction, rows), prediction, detach=False)
-        if clock.epoch < self.warmup:
+        if state.epoch < self.warmup:
             yield Step("main", terms)
             return
-        s, m, label = select_rows(student.embedding, rows), select_rows(teacher, rows), target.where(labelled, -1)
-        self.discriminators.observe(clock.epoch, s, m, label)
+
+        s, m = select_rows(student.embedding, rows), select_rows(teacher, rows)
+        label = target.where(labelled, -1)
+        self.discriminators.observe(state.epoch, s, m, label)
         yield Step("discriminators", {"discriminate": self.discriminators.discriminate(s.detach(), m.detach(), label)})
+
         terms["mi student"] = self.bound(m, s, label, self.temperature)
         if auxiliary is not None:
             terms["mi auxiliary"] = self.bound(m, select_rows(auxiliary, rows), label, self.temperature)
         yield Step("main", terms | {"adversarial": self.discriminators.fool(s, label)})
 
-    def _teach(self, student: Output, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _teacher_outputs(self, student: Output, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
         """M's embedding (B, F) and prediction (B, C) of every row, and A's embedding (B, F)."""
         if isinstance(self.teacher, CachedTensors):
-            kept = self.teacher(batch.index)
-            return kept["embedding"], kept["prediction"], None
+            cached = self.teacher(batch.index)
+            return cached["embedding"], cached["prediction"], None
         if isinstance(self.auxiliary, CachedTensors):
             features = self.auxiliary(batch.index)
             auxiliary = features.pop("embedding")
@@ -225,23 +247,22 @@ class AMID(MultiStageMethod):
         return embedding, self.student.forward_head(embedding), auxiliary
 
     def _rows_with_privileged(self, batch: Batch) -> Tensor | None:
-        """The positions of the rows that have a privileged modality; None: all."""
-        there = torch.zeros_like(batch.labelled)
+        """The positions of the rows that have a privileged modality; None for all rows."""
+        present = torch.zeros_like(batch.labelled)
         for m in self.privileged:
-            there = there | batch.present.get(m, torch.ones_like(there))
-        return rows_where(there)
+            present = present | batch.present.get(m, torch.ones_like(present))
+        return rows_where(present)
 
     def groups(self) -> dict[str, list[Parameter]]:
-        against = {id(p) for p in self.discriminators.parameters()}
-        trained = [p for p in self.parameters() if p.requires_grad]
-        return {
-            "discriminators": [p for p in trained if id(p) in against],
-            "main": [p for p in trained if id(p) not in against],
-        }
+        critics = {id(p) for p in self.discriminators.parameters()}
+        groups: dict[str, list[Parameter]] = {"discriminators": [], "main": []}
+        for p in trainable_parameters(self):
+            groups["discriminators" if id(p) in critics else "main"].append(p)
+        return groups
 
-    def shared(self) -> list[Parameter]:
-        """The encoders: M reads their features, not the student's fusion."""
-        return [p for p in self.student.encoders.parameters() if p.requires_grad]
+    def shared_parameters(self) -> list[Parameter]:
+        """The parameters of the encoders: M reads their features, not the student's fusion."""
+        return trainable_parameters(self.student.encoders)
 
-    def export(self) -> Network:
+    def deployed_network(self) -> Network:
         return self.student

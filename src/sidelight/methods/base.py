@@ -1,4 +1,4 @@
-"""What a method is: named loss terms over a batch, the parameters they train, and the network that leaves."""
+"""The contract of a method: named loss terms of a batch, the parameters they train, and the deployed network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainState:
-    """Where training is: `epoch` of `epochs`, and the step since the start of the stage."""
+    """The position in a training stage.
+
+    Attributes:
+        epoch: the epoch, from 0.
+        epochs: the number of epochs of the stage, if early stopping does not end it.
+        step: the optimiser step since the start of the stage, from 0.
+    """
 
     epoch: int = 0
     epochs: int = 1
@@ -31,77 +37,97 @@ class TrainState:
 
 
 class Step(NamedTuple):
-    """One optimiser step: the parameter group that it moves, and the unweighted named scalars that move it."""
+    """One optimiser step.
+
+    Attributes:
+        group: the parameter group that the step updates, a key of `Method.groups`.
+        terms: name -> unweighted scalar loss.
+    """
 
     group: str
     terms: dict[str, Tensor]
 
 
 def keyword_defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    """The arguments of a function (or constructor) that have a default."""
-    taken = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in taken if p.default is not p.empty}
+    """The arguments of a function (or constructor) that have a default: name -> default."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def trainable_parameters(module: nn.Module) -> list[Parameter]:
+    """The parameters of a module that are not frozen."""
+    return [p for p in module.parameters() if p.requires_grad]
 
 
 class MethodInfo:
-    """What the registry says of a method: what `sidelight methods` prints, and what a task is checked against."""
+    """The metadata of a registered method: `sidelight methods` prints it, and experiments are checked against it."""
 
     paper: ClassVar[str] = ""
+    """The source, such as "Hinton et al. 2015"."""
     tasks: ClassVar[tuple[str, ...]] = ("classification", "regression", "segmentation")
-    """The kinds of task on which it has a meaning."""
-    instead: ClassVar[str] = ""
-    """What to use where it has none: the end of the sentence that refuses it."""
+    """The kinds of task that the method supports (`Task.kind`)."""
+    alternative: ClassVar[str] = ""
+    """Why the method does not support the other kinds, and what to use there: the end of the error message."""
     online: ClassVar[bool] = False
-    """Teacher and student are trained together, not one after the other."""
+    """Whether teacher and student are trained together, not one after the other."""
     stages: ClassVar[tuple[str, ...]] = ("teacher", "student")
-    """What is trained, in order."""
+    """The networks that are trained, in order."""
 
     ranges: ClassVar[Mapping[str, Range]] = {}
-    """Setting -> the values that it may have; a constructor (or `build`) asks `within`."""
+    """Setting -> its range. The constructor (or `build`) calls `validate_settings`."""
     check_settings: ClassVar[Mapping[str, Any]] = {}
-    """The settings with which `check_method` builds it, where the defaults leave a part untrained for some steps."""
+    """The settings with which `check_method` builds it, if the defaults leave a part untrained for some steps."""
     section: ClassVar[str] = ""
-    """The section of the settings that is its own, instead of `options.<name>`."""
+    """The section of the configuration that holds the settings of the method, if not `options.<name>`."""
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
-        """Setting -> its default; the settings are the arguments of the constructor that have one."""
+        """Setting -> its default; the settings are the arguments of the constructor that have a default."""
         return keyword_defaults(cls)
 
     @classmethod
     def fixed(cls) -> bool:
-        """Whether its settings cannot be changed: a preset that is known by its name."""
+        """Whether its settings cannot be changed, because it is a named preset."""
         return False
 
     @classmethod
-    def means_something(cls, task: Task | type[Task]) -> bool:
-        """Whether the method has a meaning for a task (or a class of tasks)."""
+    def supports_task(cls, task: Task | type[Task]) -> bool:
+        """Whether the method supports a task (or a class of tasks)."""
         return task.kind in cls.tasks
 
     @classmethod
-    def within(cls, **settings: Any) -> None:
-        """Refuse settings outside of `ranges` (ConfigError)."""
+    def validate_settings(cls, **settings: Any) -> None:
+        """Check settings against `ranges`.
+
+        Raises:
+            ConfigError: names the setting, its range and the value.
+        """
         check_ranges(f"options.{cls.__name__.lower()}", cls.ranges, settings)
 
     @classmethod
-    def refuse(cls, task: Task, name: str) -> None:
-        """Refuse a task on which the method has no meaning.
+    def check_task(cls, task: Task, name: str) -> None:
+        """Check that the method supports a task.
+
+        Args:
+            task: the task of the experiment.
+            name: the registered name of the method, for the error.
 
         Raises:
             ConfigError: names the method, the task and what to use instead.
         """
-        if not cls.means_something(task):
-            instead = cls.instead or f"it needs {' or '.join(cls.tasks)}"
-            raise ConfigError(f"method {name!r} has no meaning for {task.name}: {instead}.")
+        if not cls.supports_task(task):
+            alternative = cls.alternative or f"it needs {' or '.join(cls.tasks)}"
+            raise ConfigError(f"method {name!r} does not support {task.name}: {alternative}.")
 
     @classmethod
     def check_experiment(cls, name: str, config: Config, task: Task, shapes: Mapping[str, Sequence[int]]) -> None:
-        """Refuse, before anything is trained, settings or data with which the method could not be built.
+        """Check, before anything is trained, that the method can be built with these settings and data.
 
         Args:
-            name: what the experiment calls it.
-            config: a settled configuration: what is available and privileged is in it.
-            shapes: modality -> one row's shape.
+            name: the name of the method in the experiment.
+            config: the settings, with every default filled in (available and privileged modalities too).
+            task: the task of the experiment.
+            shapes: modality -> the shape of one row.
 
         Raises:
             ConfigError: names the method and the mend.
@@ -109,72 +135,90 @@ class MethodInfo:
 
 
 class Method(nn.Module):
-    """How knowledge moves into a network.
+    """A training method: losses, the parameters they train, and the network that is deployed.
 
-    Most methods write only `terms`. Adversarial ones write `steps`, a generator of `Step`s: the loop takes the gradient
-    of each step's weighted terms with respect to that step's group alone, updates the group, and resumes the generator.
+    Most methods write only `terms`. Adversarial methods write `steps`, a generator of `Step`s: the training loop takes
+    the gradient of each step's weighted terms with respect to the step's group, updates the group, and resumes the
+    generator.
     """
 
     weights: dict[str, float]
-    """Term name -> default weight; a term that is not named weighs 1."""
+    """Term name -> default weight; terms without an entry have weight 1."""
     learns_from: ClassVar[str] = "labelled"
-    """Which training rows make batches: "labelled" or "all"."""
+    """The training rows that batches are drawn from: "labelled" or "all"."""
     reads: tuple[str, ...] | None = None
-    """The modalities that its training steps need; None: all."""
+    """The modalities that the training steps read; None for all."""
     balance: Literal["fixed", "target-ratio", "gradnorm"] = "fixed"
-    """How its terms are weighed unless the settings say otherwise: a kind of `BalanceConfig`."""
+    """The default loss weighting, a kind of `BalanceConfig`; the settings `balance.*` override it."""
     within_teacher_folds: bool = False
-    """Each batch is drawn from the rows of one cross-fitted teacher (relational terms compare rows of one space)."""
+    """Whether each batch holds the rows of one cross-fitted teacher (relational losses compare rows of one space)."""
 
     def __init__(self, task: Task):
         super().__init__()
         self.task = task
         self.weights = {}
 
-    def terms(self, batch: Batch, clock: TrainState) -> dict[str, Tensor]:
-        """Unweighted named scalars of one batch."""
+    def terms(self, batch: Batch, state: TrainState) -> dict[str, Tensor]:
+        """Compute the unweighted losses of one batch.
+
+        Args:
+            batch: B rows.
+            state: the position in training.
+
+        Returns:
+            Name -> scalar. The task loss is called "task".
+        """
         raise TypeError(f"{type(self).__name__} must define terms() or steps()")
 
-    def steps(self, batch: Batch, clock: TrainState) -> Iterator[Step]:
-        """The optimiser steps of one batch; by default one step of the group "main"."""
-        yield Step("main", self.terms(batch, clock))
+    def steps(self, batch: Batch, state: TrainState) -> Iterator[Step]:
+        """Yield the optimiser steps of one batch; by default one step of the group "main" on `terms`."""
+        yield Step("main", self.terms(batch, state))
 
     def groups(self) -> dict[str, list[Parameter]]:
-        """Group name -> its parameters: every trainable parameter in exactly one group, one optimiser per group."""
-        return {"main": [p for p in self.parameters() if p.requires_grad]}
+        """Group name -> its parameters; each group has an optimiser of its own.
 
-    def export(self) -> Network:
-        """The network that is deployed, without the rest."""
+        Every trainable parameter is in exactly one group.
+        """
+        return {"main": trainable_parameters(self)}
+
+    def deployed_network(self) -> Network:
+        """The network that is deployed, without teachers, projections and critics."""
         raise TypeError(f"{type(self).__name__} must define export()")
 
-    def shared(self) -> list[Parameter]:
-        """The parameters on which GradNorm compares the terms' gradients: by default those of the network's fusion.
+    def shared_parameters(self) -> list[Parameter]:
+        """The parameters at which GradNorm compares the gradients of the terms: by default those of the fusion.
 
-        The last ones on which every term depends, so a method whose terms lie before the fusion has others; [] where
-        there are none.
+        They are the last parameters on which every term depends. A method whose terms lie before the fusion overrides
+        this; [] means that the terms share no trained parameter.
         """
-        network = self.export()
-        fusion = [p for p in network.fusion.parameters() if p.requires_grad]
-        return fusion or [p for p in network.parameters() if p.requires_grad]
+        network = self.deployed_network()
+        # A fusion may have no parameters (it concatenates); then every parameter of the network is compared.
+        return trainable_parameters(network.fusion) or trainable_parameters(network)
 
     def score(self, select: Batch) -> float:
-        """What chooses the epoch, higher is better: by default the task's primary metric of `export()`."""
+        """Compute the score that chooses the epoch; higher is better.
+
+        By default it is the task's primary metric of the deployed network.
+
+        Args:
+            select: the select rows.
+        """
         rows = torch.arange(len(select), device=select.index.device)
-        kept = predict_in_chunks(self.export(), select, rows, self.task.compact_answer)
-        return self.task.score(kept, select.truth, select.labelled)
+        answers = predict_in_chunks(self.deployed_network(), select, rows, self.task.compact_answer)
+        return self.task.score(answers, select.truth, select.labelled)
 
 
 class Supervised(Method):
-    """Task loss alone. Trains teachers (network reads everything) and baselines (network reads what is available)."""
+    """The task loss alone: trains teachers (on every modality) and baselines (on the available ones)."""
 
     def __init__(self, network: Network, task: Task):
         super().__init__(task)
         self.network = network
         self.reads = network.reads
 
-    def terms(self, batch: Batch, clock: TrainState) -> dict[str, Tensor]:
+    def terms(self, batch: Batch, state: TrainState) -> dict[str, Tensor]:
         outputs: Output = self.network(batch)
         return {"task": self.task.loss(outputs.prediction, batch.target, batch.labelled)} | outputs.losses
 
-    def export(self) -> Network:
+    def deployed_network(self) -> Network:
         return self.network

@@ -1,4 +1,4 @@
-"""What the code says of its methods, for `sidelight methods` and for the tables of docs/methods.md."""
+"""The metadata of methods, read from their classes: for `sidelight methods` and the tables of docs/methods.md."""
 
 from __future__ import annotations
 
@@ -22,31 +22,45 @@ SLOTS = {"": "", "t-net": "T-Net", "encoder": "own encoder"}
 
 @dataclass(frozen=True)
 class MethodSetting:
-    """A setting of a method: its full name in an experiment, its default, and what it means."""
+    """A setting of a method.
+
+    Attributes:
+        name: its full name in an experiment.
+        default: its default.
+        meaning: its description.
+    """
 
     name: str
     default: object
     meaning: str
 
     def __str__(self) -> str:
-        default = (
-            "null"
-            if self.default is None
-            else str(self.default).lower()
-            if isinstance(self.default, bool)
-            else self.default
-        )
+        # As YAML writes them.
+        default = self.default
+        if default is None:
+            default = "null"
+        elif isinstance(default, bool):
+            default = str(default).lower()
         return f"{self.name}={default}: {self.meaning}"
 
 
 @dataclass(frozen=True)
-class Facts:
-    """One method, read off its class.
+class MethodSummary:
+    """The metadata of a method, read from its class.
 
-    cost: time of a training step relative to `kl` on the same networks (benchmarks/methods.py); None: not measured.
-    settings: argument -> default, set by `options.<name>.<argument>`.
-    described: every setting by its full name, with default and meaning.
-    details: the docstring behind its first sentence.
+    Attributes:
+        name: its registered name.
+        summary: the first sentence of its docstring.
+        paper: its source.
+        tasks: the tasks that it supports.
+        stages: the networks that are trained, in order.
+        online: whether teacher and student are trained together.
+        slot: what fills the privileged slots of the student; "" for none.
+        cost: the time of a training step relative to `kl` (benchmarks/methods.py); None if it was not measured.
+        settings: argument -> default, set by `options.<name>.<argument>`.
+        described: every setting by its full name, with default and meaning.
+        fixed: whether the settings cannot be changed.
+        details: the docstring after its first sentence.
     """
 
     name: str
@@ -63,7 +77,7 @@ class Facts:
     details: str
 
     def about(self) -> list[str]:
-        """Its facts in words."""
+        """Lines that describe the method in short."""
         cost = "not measured" if self.cost is None else f"{self.cost:.1f} × a step of kl"
         lines = [
             f"{self.paper}; {'online' if self.online else 'offline'}: {' → '.join(self.stages)}; {cost}",
@@ -75,24 +89,24 @@ class Facts:
         return lines
 
     def whole(self) -> list[str]:
-        """Everything that is known of it, one paragraph each."""
+        """Paragraphs that describe the method in full."""
         lines = [*filter(None, self.details.split("\n\n")), *self.about()[:2]]
         if self.fixed:
             lines.append("its settings are fixed:")
         return [*lines, *(str(setting) for setting in self.described)]
 
 
-def facts(name: str) -> Facts:
-    """What the registry knows of a method."""
+def summarize_method(name: str) -> MethodSummary:
+    """Read the metadata of a registered method."""
     method = METHODS[name]
     summary = " ".join((method.__doc__ or "").partition("\n\n")[0].split())
     arguments = {} if method.section else method.defaults()
     stages = (*method.stages[:-1], "T-Net", method.stages[-1]) if method.hallucinates == "t-net" else method.stages
-    return Facts(
+    return MethodSummary(
         name,
         summary,
         method.paper,
-        tuple(task for task, kind in TASKS.items() if method.means_something(kind)),
+        tuple(task for task, kind in TASKS.items() if method.supports_task(kind)),
         stages,
         method.online,
         SLOTS[method.hallucinates],
@@ -105,8 +119,10 @@ def facts(name: str) -> Facts:
 
 
 def _described(name: str) -> Iterator[MethodSetting]:
-    """The settings by their full names; their meanings stand under `Args:` of the class, of its bases, or of `build`,
-    those of a section in the schema."""
+    """Describe the settings of a method.
+
+    The descriptions come from `Args:` of the class, of its bases or of `build`; those of a section from its schema.
+    """
     method = METHODS[name]
     meanings: dict[str, str] = {}
     for documented in (*reversed(method.__mro__), *([method.build] if issubclass(method, MultiStageMethod) else [])):
@@ -119,7 +135,7 @@ def _described(name: str) -> Iterator[MethodSetting]:
 
 
 def _details(method: type) -> str:
-    """The docstring behind its first sentence and before its `Args:`; of a class without one, its base's."""
+    """The docstring of a class between its first sentence and `Args:`; that of its base if it has none."""
     for documented in method.__mro__:
         text = inspect.cleandoc(documented.__doc__ or "").partition("\n\n")[2].partition("Args:\n")[0].strip()
         if text or documented is DistillationLoss:
@@ -140,7 +156,7 @@ def documentation() -> str:
 
 
 def write_documentation(page: Path) -> None:
-    """Put the generated part where the page has it, between its two comments."""
+    """Write the generated part into a page, between its two comments."""
     text = page.read_text("utf-8")
     made = re.sub(
         r"(<!-- made by [^\n]*-->\n).*?(\n?<!-- end -->)", lambda m: m[1] + documentation() + m[2], text, flags=re.S
@@ -150,7 +166,7 @@ def write_documentation(page: Path) -> None:
 
 
 def _lines() -> Iterator[str]:
-    every = [facts(name) for name in METHODS]
+    every = [summarize_method(name) for name in METHODS]
     yield "| name | what | paper | stages | privileged slots of the student | step, × kl |"
     yield "|---|---|---|---|---|---|"
     for one in every:
@@ -159,14 +175,14 @@ def _lines() -> Iterator[str]:
         stages = " → ".join(one.stages)
         yield f"| `{one.name}` | {one.summary} | {one.paper} | {kind}{stages} | {one.slot or 'none'} | {cost} |"
     yield ""
-    yield "On which task each has a meaning; elsewhere it is refused with a sentence that says what to use instead:"
+    yield "The tasks that each method supports. On another task a run stops with an error that names an alternative:"
     yield ""
     yield "| method | " + " | ".join(TASKS) + " |"
     yield "|---|" + "---|" * len(TASKS)
     for one in every:
         yield f"| `{one.name}` | " + " | ".join("yes" if task in one.tasks else "–" for task in TASKS) + " |"
     yield ""
-    yield "Settings, `options.<name>.<setting>`; `sidelight methods NAME` says what each means:"
+    yield "Settings, `options.<name>.<setting>`; `sidelight methods NAME` describes each:"
     yield ""
     yield "| method | settings |"
     yield "|---|---|"

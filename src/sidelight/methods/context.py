@@ -1,4 +1,4 @@
-"""What a method of several stages is given to build itself from."""
+"""The interface through which a method of several stages reads rows, builds networks and trains its stages."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ from sidelight.networks.network import Network, Output
 from sidelight.tasks import Task
 
 FusionChoice = Literal["", "concat", "cross-translation"]
-"""The fusion of a method's own student; "" is the fusion of the experiment's settings."""
+"""The fusion of the student, where the method needs a particular one; "" for the fusion of the settings."""
 
 
 class TrainingContext(Protocol):
     """The rows, networks and settings of one job, as `MultiStageMethod.build` sees them.
 
-    Every network is trained only on the rows that the job may see, and every draw of first weights depends on the fold
-    and the seed alone.
+    Networks are trained only on the rows that the job may see. Initial weights depend on the fold and the seed alone.
 
     Attributes:
         config: the experiment's settings, with every default filled in.
         task: the task, fitted to the labels of the train rows.
         available: the modalities that the deployed student reads.
-        privileged: the modalities of training only.
+        privileged: the modalities that exist in training only.
     """
 
     @property
@@ -52,36 +51,53 @@ class TrainingContext(Protocol):
     def network(
         self, reads: Sequence[str], hallucinators: Mapping[str, nn.Module] | None = None, fusion: FusionChoice = ""
     ) -> Network:
-        """A network with fresh weights that reads these modalities; every call gives the same weights."""
+        """Build a network with fresh weights; every call gives the same weights.
 
-    def trained(self, reads: Sequence[str]) -> Network:
-        """A copy of the network on these modalities that the task loss alone has trained, in evaluation mode."""
+        Args:
+            reads: the modalities that the network reads.
+            hallucinators: privileged modality -> the module that fills its slot.
+            fusion: the fusion, where the method needs a particular one.
+        """
+
+    def trained_network(self, reads: Sequence[str]) -> Network:
+        """A copy of the network on these modalities, trained on the task loss alone, in evaluation mode.
+
+        It is trained on the first call for these modalities and stored.
+        """
 
     def student(
         self, start: Network, hallucinate: str | Mapping[str, nn.Module] = "", fusion: FusionChoice = ""
     ) -> Network:
-        """A student that starts from the weights of `start` wherever the two networks agree.
+        """Build a student that starts from the weights of `start` wherever the two networks have the same parts.
 
         Args:
+            start: the network to start from, usually the teacher.
             hallucinate: "" for no privileged slots, "t-net" for frozen T-Nets trained on the teacher's features,
                 "encoder" for trainable networks on the available modalities, or the modules themselves.
-            fusion: the student's fusion, where the method needs one of its own; it starts from fresh weights.
+            fusion: the fusion, where the method needs a particular one; it starts from fresh weights.
         """
 
     def hallucination_networks(self, start: Network, target: Network | None = None) -> dict[str, nn.Module]:
-        """Privileged modality -> a trainable network on the available ones, with encoders that start from `start`.
+        """Privileged modality -> a trainable network that hallucinates its features from the available modalities.
 
-        Its features have the shape of those of `target` (by default, of `start`).
+        Args:
+            start: the network whose encoders the hallucination networks start from.
+            target: the network whose feature shapes they produce; `start` by default.
         """
 
     def translation_networks(self, start: Network) -> dict[str, nn.Module]:
-        """Privileged modality -> a network that translates available rows into its rows and encodes them."""
+        """Privileged modality -> a network that translates available inputs into its inputs, and encodes these."""
 
     def outputs(self, network: Network, part: str = "train") -> Output:
-        """The network's outputs on every row of a part, computed once, in evaluation mode."""
+        """Compute the outputs of a network on every "train" or "select" row, in evaluation mode."""
 
     def teacher_outputs(self, network: Network, part: str = "train") -> TeacherOutputs:
-        """The network as a teacher: its outputs on every row, cached where they fit in memory."""
+        """The outputs of a network on every "train" or "select" row, cached where they fit in memory."""
 
     def fit(self, method: Method, stage: str) -> None:
-        """Train an earlier stage on the job's rows; `stage` names its checkpoint."""
+        """Train an earlier stage on the rows of the job.
+
+        Args:
+            method: the method of the stage; its networks are trained in place.
+            stage: the name of the stage, from which the checkpoint is named.
+        """

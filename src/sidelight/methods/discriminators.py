@@ -16,11 +16,18 @@ from sidelight.losses.mutual_information import (
 )
 
 SLOPE = 0.2
-"""Of the negative half of LeakyReLU; the paper gives none."""
+"""The negative slope of LeakyReLU; the paper gives no value."""
 
 
-def discriminator(width: int, layers: int, hidden: int | None = None, outputs: int = 1) -> nn.Sequential:
-    """An MLP with LeakyReLU between, (B, width) -> (B, outputs) logits; `hidden` units a layer, `width` by default."""
+def build_discriminator(width: int, layers: int, hidden: int | None = None, outputs: int = 1) -> nn.Sequential:
+    """Build an MLP with LeakyReLU between its layers, (B, width) -> (B, outputs) logits.
+
+    Args:
+        width: the size of the input.
+        layers: the number of linear layers.
+        hidden: the units of each hidden layer; `width` by default.
+        outputs: the number of logits.
+    """
     sizes = [width, *[hidden or width] * (layers - 1)]
     inner: list[nn.Module] = []
     for a, b in pairwise(sizes):
@@ -29,16 +36,16 @@ def discriminator(width: int, layers: int, hidden: int | None = None, outputs: i
 
 
 class Discriminators(nn.Module):
-    """D1 tells teacher M from student S by any row, D2 by rows whose class the batch has more than once.
+    """D1 discriminates teacher M from student S on every row, D2 on rows that share their class with another row.
 
-    Their weights λ follow, epoch by epoch, how well M and S are aligned (eq. 14), and are equal at first. What an epoch
-    has summed up is a buffer, as are λ̃ and the epoch's number, so that a run that is resumed goes on the same.
+    Their weights λ start equal and follow the alignment of M and S from epoch to epoch (eq. 14). The sums of an epoch,
+    λ̃ and the number of the epoch are buffers, so that a resumed run continues with the same bits.
 
     Args:
-        width: F of the embeddings.
-        second: with D2; without, λ = (1, 0).
-        adaptive: λ as above; else λ = (½, ½).
-        beta: of the moving average.
+        width: F, the size of the embeddings.
+        second: whether D2 exists; without it λ = (1, 0).
+        adaptive: whether λ follows the alignment; otherwise λ = (½, ½).
+        beta: β of the moving average.
     """
 
     smooth: Tensor
@@ -48,27 +55,32 @@ class Discriminators(nn.Module):
 
     def __init__(self, width: int, second: bool = True, adaptive: bool = True, beta: float = 0.9):
         super().__init__()
-        self.first = discriminator(width, 5)
-        self.second = discriminator(width, 3) if second else None
+        self.first = build_discriminator(width, 5)
+        self.second = build_discriminator(width, 3) if second else None
         self.adaptive, self.beta = adaptive, beta
         self.register_buffer("smooth", torch.zeros(2))  # λ̃
-        self.register_buffer("sums", torch.zeros(2))  # of the cosines of this epoch, and how many there were
+        self.register_buffer("sums", torch.zeros(2))  # sums of this epoch's cosines; `numbers` counts them
         self.register_buffer("numbers", torch.zeros(2))
         self.register_buffer("epoch", torch.tensor(-1))
 
     def weights(self) -> Tensor:
-        """(2,), λ."""
+        """λ, (2,)."""
         return self.smooth.softmax(0) if self.second is not None else torch.eye(2).to(self.smooth)[0]
 
     @torch.no_grad()
     def observe(self, epoch: int, student: Tensor, teacher: Tensor, labels: Tensor) -> None:
-        """Take in how well a batch is aligned; the first batch of another epoch moves λ by the epoch before.
+        """Add the alignment of a batch to the sums of the epoch; the first batch of an epoch updates λ before that.
 
-        student, teacher: (B, F). labels: (B,) class codes, −1 where there is none.
+        Args:
+            epoch: the epoch of the batch.
+            student: the student's embeddings, (B, F).
+            teacher: the teacher's embeddings, (B, F).
+            labels: class codes, (B,); −1 for unlabelled rows.
         """
         if not self.adaptive:
             return
         if int(self.epoch) != epoch:
+            # λ is constant within an epoch (eq. 14); the sums of the last epoch move it.
             self.smooth.copy_(adapted_weights(self.smooth, self.sums / self.numbers, self.beta)[0])
             self.sums.zero_()
             self.numbers.zero_()
@@ -78,22 +90,31 @@ class Discriminators(nn.Module):
         self.numbers += numbers.to(self.numbers)
 
     def fool(self, student: Tensor, labels: Tensor) -> Tensor:
-        """L_adv = −λ₁ mean_i log D1(S_i) − λ₂/d Σ_v log D2(S_v^η) (eq. 12)."""
+        """Compute L_adv = −λ₁ mean_i log D1(S_i) − λ₂/d Σ_v log D2(S_v^η) (eq. 12)."""
         loss = self.weights()[0] * adversarial(self.first(student))
         if self.second is not None:
             loss = loss + self.weights()[1] * adversarial(self.second(student[class_partners(labels).partner]))
         return loss
 
     def discriminate(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-        """L_D = −λ₁ mean_i (log D1(M_i) + log(1 − D1(S_i))) − λ₂/d Σ_v (log D2(M_v) + log(1 − D2(S_v^η))) (eq. 13)."""
-        loss = self.weights()[0] * self._told_apart(self.first, teacher, student)
+        """Compute the loss of the discriminators (eq. 13).
+
+        L_D = −λ₁ mean_i (log D1(M_i) + log(1 − D1(S_i))) − λ₂/d Σ_v (log D2(M_v) + log(1 − D2(S_v^η)))
+
+        Args:
+            student: the student's embeddings, (B, F).
+            teacher: the teacher's embeddings, (B, F).
+            labels: class codes, (B,); −1 for unlabelled rows.
+        """
+        loss = self.weights()[0] * self._discrimination_loss(self.first, teacher, student)
         if self.second is not None:
             rows, partner = class_partners(labels)
-            loss = loss + self.weights()[1] * self._told_apart(self.second, teacher[rows], student[partner])
+            loss = loss + self.weights()[1] * self._discrimination_loss(self.second, teacher[rows], student[partner])
         return loss
 
     @staticmethod
-    def _told_apart(critic: nn.Module, teacher: Tensor, student: Tensor) -> Tensor:
-        """One part of eq. 13, from one pass over both."""
+    def _discrimination_loss(critic: nn.Module, teacher: Tensor, student: Tensor) -> Tensor:
+        """One summand of eq. 13, from one forward pass over both embeddings."""
+        # One pass over both is faster than two.
         outputs = critic(torch.cat([teacher, student]))
         return discrimination(outputs[: len(teacher)], outputs[len(teacher) :])

@@ -16,6 +16,7 @@ class MultiStageMethod(MethodInfo, Method):
     """
 
     hallucinates: ClassVar[str] = ""
+    """What fills the student's privileged slots: nothing, a "t-net" or an "encoder"."""
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -23,5 +24,9 @@ class MultiStageMethod(MethodInfo, Method):
 
     @classmethod
     def build(cls, context: TrainingContext) -> Method:
-        """Train the earlier stages with `context.fit`, and return the method of the last stage."""
+        """Train the earlier stages with `context.fit`, and return the method of the last stage.
+
+        Raises:
+            ConfigError: a setting outside of its range.
+        """
         raise TypeError(f"{cls.__name__} must define build()")

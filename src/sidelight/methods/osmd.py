@@ -1,4 +1,4 @@
-"""One-stage modality distillation: a hallucination branch and its fusion learnt in one optimisation (OS-MD)."""
+"""One-stage modality distillation (OS-MD): trains a hallucination branch and its fusion in one optimisation."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from sidelight.losses.pointwise import soft_label_kl, squared_error
 from sidelight.losses.relational import rkd
 from sidelight.methods.base import Method, TrainState
 from sidelight.methods.context import TrainingContext
+from sidelight.methods.distillation import tnet_parameters
 from sidelight.methods.multi_stage import MultiStageMethod
-from sidelight.methods.ranges import SEVERAL
+from sidelight.methods.ranges import INT_FROM_2
 from sidelight.methods.teacher_outputs import TeacherOutputs, rows_where, select_rows
 from sidelight.networks.build import feature_shape
 from sidelight.networks.fusions import CrossTranslation
-from sidelight.networks.hallucination import HallucinationNetwork, TNet
+from sidelight.networks.hallucination import TNet
 from sidelight.networks.network import Network, apply_head_dropout
 from sidelight.networks.tokens import pool
 from sidelight.tasks import Regression, Task
@@ -34,15 +35,18 @@ CTN = Literal["cross", "none", "autoencoder"]
 
 
 class Adaptation(nn.Module):
-    """L_JDN: hallucinated features, and what they predict, against the privileged branch's outputs on the same rows.
+    """L_JDN: compares hallucinated features and their prediction with the outputs of the privileged branch.
 
-    "joint" is mean_m MMD²(φ_s, φ_p) + mean KL(p_p ‖ p_s) (eq. 7); p_s is read out by a head of its own, which begins
-    as the branch's fusion and head. "feature" is mean_m |φ_s − φ_p|², "relation" mean_m RKD. A slot m is compared over
-    the rows that have m, a prediction over those that have any; where there are none the value is 0.
+    "joint" is mean_m MMD²(φ_s, φ_p) + mean KL(p_p ‖ p_s) (eq. 7). A separate fusion and head predict p_s; they start
+    from those of the branch. "feature" is mean_m |φ_s − φ_p|², "relation" is mean_m RKD. Features of a modality are
+    compared over the rows that have it, predictions over the rows that have any privileged modality; without such rows
+    the value is 0.
 
     Args:
+        kind: "joint", "feature" or "relation".
         branch: the network trained on the privileged modalities alone.
-        outputs: its outputs on the training rows.
+        outputs: the outputs of the branch on the training rows.
+        task: the task.
         positions: how many positions of sequences and maps MMD compares.
     """
 
@@ -53,31 +57,39 @@ class Adaptation(nn.Module):
             self.fusion, self.head = copy.deepcopy(branch.fusion), copy.deepcopy(branch.head)
 
     def forward(self, made: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        losses, some, outputs = [], torch.zeros_like(batch.labelled), self.outputs(batch)
+        outputs = self.outputs(batch)
+        losses, has_any = [], torch.zeros_like(batch.labelled)
         for m, real in outputs.features.items():
-            there = batch.present.get(m, torch.ones_like(some))
-            some, rows = some | there, rows_where(there)
+            present = batch.present.get(m, torch.ones_like(has_any))
+            has_any = has_any | present
+            rows = rows_where(present)
             losses.append(self.distance(select_rows(made[m], rows), select_rows(real, rows)))
         value = torch.stack(losses).mean()
         if self.kind != "joint":
             return value
-        return value + self.conditional({m: made[m] for m in outputs.features}, outputs.prediction, rows_where(some))
+        hallucinated = {m: made[m] for m in outputs.features}
+        return value + self.conditional(hallucinated, outputs.prediction, rows_where(has_any))
 
     def distance(self, made: Tensor, real: Tensor) -> Tensor:
-        """Between features (B, T, D) or (B, D, h, w) of the same rows."""
+        """Compute the distance between hallucinated and real features (B, T, D) or (B, D, h, w) of the same rows."""
         if self.kind == "feature":
             return squared_error(made, real)
         if self.kind == "relation":
             return rkd(pool(made), pool(real))
         channels = 1 if made.dim() == 4 else 2
-        samples = None if made.shape[1:].numel() == made.shape[channels] else self.positions  # vectors: every row
+        # Vectors have one position per row, and MMD compares all of them.
+        is_vector = made.shape[1:].numel() == made.shape[channels]
+        samples = None if is_vector else self.positions
         made, real = sampled_positions(made, real, samples=samples, channels=channels)
         return gaussian_mmd(made, real)
 
     def conditional(self, made: Mapping[str, Tensor], real: Tensor, rows: Tensor | None) -> Tensor:
-        """Eq. 5 as a mean over rows (and pixels), every class counted; of values, their mean squared error.
+        """Compute eq. 5 as a mean over rows (and pixels) and classes; in a regression, the mean squared error.
 
-        made: hallucinated features; real: the branch's prediction of the same rows; rows: those that count.
+        Args:
+            made: privileged modality -> hallucinated features.
+            real: the prediction of the branch for the same rows.
+            rows: the positions of the rows to compare; None for all.
         """
         prediction = select_rows(self.head(apply_head_dropout(self.fusion, self.fusion(made))), rows)
         real = select_rows(real, rows)
@@ -89,20 +101,22 @@ class Adaptation(nn.Module):
 class OSMD(MultiStageMethod):
     """One-stage modality distillation: hallucination by joint adaptation and fusion by cross translation, at once.
 
-    The ordinary encoder φ_o and the hallucination encoder φ_s begin from a network trained on the available modalities;
-    φ_p and its head, trained on the privileged ones alone, are fixed:
+    The ordinary encoder φ_o and the hallucination encoder φ_s start from a network trained on the available modalities.
+    φ_p and its head, trained on the privileged modalities alone, are frozen:
 
         L = L_task + α L_JDN + β L_CTN                              (eq. 9)
         L_JDN = MMD²(φ_s, φ_p) + KL(p_privileged ‖ p_hallucinated)       (eq. 2, 5, 7: `Adaptation`)
-        L_CTN = MSE(T₁(φ_s), T₁(φ_o)) + MSE(T₂(φ_s), T₂(φ_o))            (eq. 8, a mean over pairs of slots)
+        L_CTN = MSE(T₁(φ_s), T₁(φ_o)) + MSE(T₂(φ_s), T₂(φ_o))            (eq. 8, a mean over pairs of modalities)
 
-    The fusion is `CrossTranslation`: what both blocks make of every slot, and a 1 × 1 convolution. The paper keeps
-    L_JDN and L_CTN an order of magnitude below L_task and calls that GradNorm; it is `balance.kind=target-ratio`, the
-    default here. `balance.kind=gradnorm` compares gradients on the T-Nets of φ_s, on which every term depends.
+    The fusion is `CrossTranslation`: both blocks transform the features of every modality, and a 1 × 1 convolution
+    fuses the results. The paper keeps L_JDN and L_CTN an order of magnitude below L_task and calls that GradNorm; it is
+    `balance.kind=target-ratio`, the default here. `balance.kind=gradnorm` compares gradients at the T-Nets of φ_s, on
+    which every term depends.
 
-    Our reading where the paper is silent: φ_s ends in a T-Net to the shape of φ_p, one for each privileged modality; no
-    side of L_CTN is detached; of sequences and maps MMD compares some positions, drawn anew at every step. A row
-    without a label is in L_JDN and L_CTN; one without a privileged modality is in L_CTN, and in L_JDN by what it has.
+    Our choices where the paper gives no detail: φ_s ends in a T-Net to the shape of φ_p, one for each privileged
+    modality; neither side of L_CTN is detached; MMD compares a random sample of the positions of sequences and maps,
+    drawn at every step. Unlabelled rows contribute to L_JDN and L_CTN. Rows without a privileged modality contribute to
+    L_CTN, and to L_JDN with the modalities that they have.
     """
 
     paper = "Wei et al. 2023, arXiv 2309.08204"
@@ -110,7 +124,7 @@ class OSMD(MultiStageMethod):
     hallucinates = "encoder"
     learns_from = "all"
     balance = "target-ratio"
-    ranges = {"positions": SEVERAL}
+    ranges = {"positions": INT_FROM_2}
 
     def __init__(self, student: Network, task: Task, adaptation: Adaptation | None, decoders: Mapping[str, TNet]):
         super().__init__(task)
@@ -122,58 +136,63 @@ class OSMD(MultiStageMethod):
     def check_experiment(cls, name: str, config: Config, task: Task, shapes: Mapping[str, Sequence[int]]) -> None:
         if task.kind == "segmentation" and all(len(shapes[m]) != 3 for m in config.privileged):
             raise ConfigError(
-                f"method {name!r} trains a branch on the privileged modalities alone, which needs images among them "
-                f"where a class per pixel is learnt; {', '.join(config.privileged)} has none: use 'pkdot', or name "
-                "privileged images."
+                f"method {name!r} trains a branch on the privileged modalities alone, and a segmentation branch needs "
+                f"images; {', '.join(config.privileged)} has none: use 'pkdot', or name privileged images."
             )
 
     @classmethod
     def build(cls, context: TrainingContext, *, jdn: JDN = "joint", ctn: CTN = "cross", positions: int = 256) -> Method:
-        """Train the two branches, and put the networks together.
+        """Train the two branches, and assemble the student.
 
         Args:
-            jdn: "joint" is the paper's; its ablations are "none" (−JDN), "feature" (−JDN+FKD: squared error of the
-                features) and "relation" (−JDN+RKD: 25 · RKD-D + 50 · RKD-A of their means).
-            ctn: "cross" is the paper's; its ablations fuse by concatenation, "none" (−CTN) with no loss and
-                "autoencoder" (−CTN+AE) beside encoder-decoders that share nothing and translate all of φ_s into φ_o
-                (T-Nets, squared error).
+            context: the rows, networks and settings of the job.
+            jdn: "joint" is the paper's loss; its ablations are "none" (−JDN), "feature" (−JDN+FKD: squared error of
+                the features) and "relation" (−JDN+RKD: 25 · RKD-D + 50 · RKD-A of the pooled features).
+            ctn: "cross" is the paper's fusion; its ablations fuse by concatenation: "none" (−CTN) without a loss,
+                "autoencoder" (−CTN+AE) with separate encoder-decoders that translate φ_s into φ_o (T-Nets, squared
+                error).
             positions: how many positions of sequences and maps MMD compares in a batch.
+
+        Raises:
+            ConfigError: a setting outside of its range.
         """
-        cls.within(positions=positions)
-        ordinary, branch = context.trained(context.available), context.trained(context.privileged)
+        cls.validate_settings(positions=positions)
+        ordinary, branch = context.trained_network(context.available), context.trained_network(context.privileged)
         slots = context.hallucination_networks(ordinary, branch)
         student = context.student(ordinary, slots, "cross-translation" if ctn == "cross" else "concat")
         adaptation = None
         if jdn != "none":
             adaptation = Adaptation(jdn, branch, context.teacher_outputs(branch), context.task, positions)
-        decoders = {}
+        decoders: dict[str, TNet] = {}
         if ctn == "autoencoder":
             shapes = feature_shape(student)
             context.seed()
-            decoders = {o: TNet({s: shapes[s] for s in slots}, shapes[o], slot=o) for o in student.reads}
+            hallucinated = {m: shapes[m] for m in slots}
+            for m in student.reads:
+                decoders[m] = TNet(hallucinated, shapes[m], slot=m)
         return cls(student, context.task, adaptation, decoders)
 
-    def terms(self, batch: Batch, clock: TrainState) -> dict[str, Tensor]:
+    def terms(self, batch: Batch, state: TrainState) -> dict[str, Tensor]:
         network = self.student
         features, _, losses = network.encode(batch)
         if self.adaptation is not None:
             losses["jdn"] = self.adaptation(features, batch)
         if isinstance(network.fusion, CrossTranslation):
             made = network.fusion.transform(features)
-            pairs = [cross_translation(made[s], made[o]) for s, o in product(network.hallucinators, network.reads)]
-            losses["ctn"] = torch.stack(pairs).mean()
+            # Every hallucinated modality is compared with every available one.
+            pairs = product(network.hallucinators, network.reads)
+            losses["ctn"] = torch.stack([cross_translation(made[s], made[o]) for s, o in pairs]).mean()
             fused = network.fusion.join(made)
         else:
             fused = network.fusion(features)
         if self.decoders:
-            apart = [nn.functional.mse_loss(decode(features), features[o]) for o, decode in self.decoders.items()]
-            losses["ctn"] = torch.stack(apart).mean()
+            errors = [nn.functional.mse_loss(decode(features), features[o]) for o, decode in self.decoders.items()]
+            losses["ctn"] = torch.stack(errors).mean()
         prediction = network.forward_head(fused)
         return {"task": self.task.loss(prediction, batch.target, batch.labelled)} | losses
 
-    def shared(self) -> list[Parameter]:
-        slots = [slot for slot in self.student.hallucinators.values() if isinstance(slot, HallucinationNetwork)]
-        return [p for slot in slots for p in slot.tnet.parameters()]
+    def shared_parameters(self) -> list[Parameter]:
+        return tnet_parameters(self.student)
 
-    def export(self) -> Network:
+    def deployed_network(self) -> Network:
         return self.student

@@ -1,4 +1,4 @@
-"""Point-to-point terms: each row of the student against the same row of the teacher."""
+"""Pointwise losses: compare the student's output for a row with the teacher's output for the same row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.losses.pointwise import cosine_distance, soft_label_kl, squared_error
 from sidelight.methods.distillation import DistillationLoss
-from sidelight.methods.ranges import ABOVE_0, FROM_0
+from sidelight.methods.ranges import NON_NEGATIVE, POSITIVE
 from sidelight.networks.network import Output
 from sidelight.tasks import Task
 
@@ -16,21 +16,21 @@ from sidelight.tasks import Task
 class KL(DistillationLoss):
     """Soft labels: KL divergence between the teacher's and the student's softened predictions.
 
-    T² · mean KL(softmax(t / T) ‖ softmax(s / T)) over rows (and pixels), T = 4; eq. 4 of Hinton et al. by its
-    divergence, whose gradient is that of the cross-entropy with soft targets.
+    T² · mean KL(softmax(t / T) ‖ softmax(s / T)) over rows (and pixels), T = 4. Eq. 4 of Hinton et al. is the
+    cross-entropy with soft targets, which has the same gradient.
 
     Args:
-        temperature: T, by which both sides' logits are divided; higher is softer.
+        temperature: T, which divides the logits of both sides; a higher T gives softer labels.
     """
 
     tasks = ("classification", "segmentation")
-    instead = "it compares class probabilities; use 'mse', which matches the predicted values"
+    alternative = "it compares class probabilities; use 'mse', which matches the predicted values"
     paper = "Hinton et al. 2015"
-    ranges = {"temperature": ABOVE_0, "weight": FROM_0}
+    ranges = {"temperature": POSITIVE, "weight": NON_NEGATIVE}
 
     def __init__(self, temperature: float = 4.0, weight: float = 1.0):
         super().__init__()
-        self.within(temperature=temperature, weight=weight)
+        self.validate_settings(temperature=temperature, weight=weight)
         self.temperature, self.weight = temperature, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
@@ -40,21 +40,21 @@ class KL(DistillationLoss):
 class MSE(DistillationLoss):
     """Mean squared error between the predictions (default) or the fused embeddings of teacher and student.
 
-    mean (s − t)² over rows and dimensions; no numbered equation is cited. Our reading: of classes, "prediction" means
-    the logits.
+    mean (s − t)² over rows and dimensions; the paper numbers no equation for it. Our choice: in a classification,
+    "prediction" means the logits.
 
     Args:
-        on: "prediction" (of classes: the logits) or "embedding" (the fused embeddings).
+        on: "prediction" (the logits, in a classification) or "fused" (the fused embeddings).
     """
 
     paper = "Makantasis et al., IEEE TAC 2023"
-    ranges = {"weight": FROM_0}
+    ranges = {"weight": NON_NEGATIVE}
 
     def __init__(self, on: str = "prediction", weight: float = 1.0):
         super().__init__()
-        self.within(weight=weight)
+        self.validate_settings(weight=weight)
         if on not in ("prediction", "fused"):
-            raise ConfigError(f"mse works on 'prediction' or 'fused', not {on!r}")
+            raise ConfigError(f"options.mse.on: expected 'prediction' or 'fused', not {on!r}")
         self.on, self.weight = on, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
@@ -62,22 +62,22 @@ class MSE(DistillationLoss):
 
 
 class Cosine(DistillationLoss):
-    """Cosine distance of the fused embeddings, weighted by how well the teacher does on the row (adaptive).
+    """Cosine distance of the fused embeddings, weighted by how well the teacher predicts the row (adaptive).
 
-    mean_i w_i (1 − cos(s_i, t_i)); no numbered equation is cited. Our reading of the weight, which has to stay in
-    [0, 1]: the teacher's probability of the true class, or of its own choice where a row has no label; of values, 1 −
-    its loss on the batch (`Task.trust`).
+    mean_i w_i (1 − cos(s_i, t_i)); the paper numbers no equation for it. Our choice of the weight, which has to lie in
+    [0, 1]: the teacher's probability of the true class (of the predicted class for an unlabelled row); in a regression,
+    1 − the teacher's loss on the batch (`Task.trust`).
 
     Args:
-        adaptive: whether the teacher's success on a row weighs the row; False: every row counts the same.
+        adaptive: whether rows are weighted by the teacher's success on them; False: equal weights.
     """
 
     paper = "Aslam et al., CVPRW 2023"
-    ranges = {"weight": FROM_0}
+    ranges = {"weight": NON_NEGATIVE}
 
     def __init__(self, adaptive: bool = True, weight: float = 1.0):
         super().__init__()
-        self.within(weight=weight)
+        self.validate_settings(weight=weight)
         self.adaptive, self.weight = adaptive, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:

@@ -1,4 +1,4 @@
-"""Ranges of methods' settings: outside of them a term is NaN, or silently nothing."""
+"""Ranges of methods' settings: outside of them a loss is NaN, or has no effect without an error."""
 
 from __future__ import annotations
 
@@ -11,28 +11,40 @@ from sidelight.errors import ConfigError
 
 
 class Range(NamedTuple):
-    """Which values a setting may have: in words, and as a test of a number."""
+    """The values that a setting may have.
 
-    words: str
-    holds: Callable[[Any], bool]
+    Attributes:
+        description: the range in words, for the error.
+        contains: whether a number lies in the range.
+    """
+
+    description: str
+    contains: Callable[[Any], bool]
 
 
-ABOVE_0 = Range("a number above 0", lambda v: 0 < v < math.inf)
-FROM_0 = Range("0 or more", lambda v: 0 <= v < math.inf)
-BELOW_1 = Range("at least 0 and below 1", lambda v: 0 <= v < 1)
-SOME = Range("a whole number of at least 1", lambda v: v >= 1 and isinstance(v, Integral))
-SEVERAL = Range("a whole number of at least 2", lambda v: v >= 2 and isinstance(v, Integral))
-COUNT = Range("a whole number of at least 0", lambda v: v >= 0 and isinstance(v, Integral))
+POSITIVE = Range("a number above 0", lambda v: 0 < v < math.inf)
+NON_NEGATIVE = Range("0 or more", lambda v: 0 <= v < math.inf)
+BELOW_ONE = Range("at least 0 and below 1", lambda v: 0 <= v < 1)
+POSITIVE_INT = Range("a whole number of at least 1", lambda v: v >= 1 and isinstance(v, Integral))
+INT_FROM_2 = Range("a whole number of at least 2", lambda v: v >= 2 and isinstance(v, Integral))
+NON_NEGATIVE_INT = Range("a whole number of at least 0", lambda v: v >= 0 and isinstance(v, Integral))
 
 
 def check_ranges(where: str, ranges: Mapping[str, Range], values: Mapping[str, Any]) -> None:
-    """Refuse values outside of their ranges; None, and what has no range, passes.
+    """Check settings against their ranges. None passes, and so does a setting without a range.
+
+    Args:
+        where: the section of the settings, for the error.
+        ranges: setting -> its range.
+        values: setting -> its value.
 
     Raises:
-        ConfigError: names the setting below `where`, the range and the value.
+        ConfigError: names the setting, the range and the value.
     """
     for name, value in values.items():
         if name not in ranges or value is None:
             continue
-        if not isinstance(value, Real) or isinstance(value, bool) or not ranges[name].holds(value):
-            raise ConfigError(f"{where}.{name}: expected {ranges[name].words}, not {value!r}.")
+        # bool is a Real in Python, but "weight: true" is a mistake.
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not is_number or not ranges[name].contains(value):
+            raise ConfigError(f"{where}.{name}: expected {ranges[name].description}, not {value!r}.")

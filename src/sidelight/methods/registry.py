@@ -1,4 +1,4 @@
-"""The methods by name."""
+"""The registry of methods: name -> class. A new method is one line here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sidelight.methods.adversarial import ADMD
 from sidelight.methods.amid import AMID
 from sidelight.methods.contrastive import CCL, CRCD, CRD, GMC, NCE
 from sidelight.methods.distillation import DistillationLoss
-from sidelight.methods.hallucinated import CMKD, DASK, MERS
+from sidelight.methods.hallucination_losses import CMKD, DASK, MERS
 from sidelight.methods.hints import Autoencoder, FitNet
 from sidelight.methods.multi_stage import MultiStageMethod
 from sidelight.methods.osmd import OSMD

@@ -1,7 +1,7 @@
-"""Relational terms: how the student's rows lie to one another against how the teacher's do.
+"""Relational losses: compare the relations between rows in the student's embedding with those in the teacher's.
 
-Default weights of `rkd` and `pkt` are those with which Tian et al. (ICLR 2020) compared these losses. Theirs of `sp`,
-3000, drowns the task loss of small networks, whose Gram matrices differ more; 100 is on the scale of the other two.
+The default weights of `rkd` and `pkt` are those of the comparison by Tian et al. (ICLR 2020). Their weight of `sp`,
+3000, dominates the task loss of small networks, whose Gram matrices differ more; 100 has the scale of the other two.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sidelight.data.batch import Batch
 from sidelight.losses.distribution import gaussian_mmd
 from sidelight.losses.relational import pkt, rkd, similarity_preserving
 from sidelight.methods.distillation import DistillationLoss
-from sidelight.methods.ranges import FROM_0
+from sidelight.methods.ranges import NON_NEGATIVE
 from sidelight.networks.network import Output
 from sidelight.tasks import Task
 
@@ -20,21 +20,21 @@ from sidelight.tasks import Task
 class RKD(DistillationLoss):
     """Relational distillation: distances between rows and angles of triples of rows in the fused embedding.
 
-    25 · RKD-D + 50 · RKD-A (eq. 5-10; `sidelight.losses.rkd`), means over all pairs and triples as in the released
-    code.
+    25 · RKD-D + 50 · RKD-A (eq. 5-10; `sidelight.losses.rkd`), each a mean over all pairs or triples, as in the
+    released code.
 
     Args:
-        distance: weight of RKD-D.
-        angle: weight of RKD-A.
+        distance: the weight of RKD-D.
+        angle: the weight of RKD-A.
     """
 
     relational = True
     paper = "Park et al., CVPR 2019"
-    ranges = {"distance": FROM_0, "angle": FROM_0, "weight": FROM_0}
+    ranges = {"distance": NON_NEGATIVE, "angle": NON_NEGATIVE, "weight": NON_NEGATIVE}
 
     def __init__(self, distance: float = 25.0, angle: float = 50.0, weight: float = 1.0):
         super().__init__()
-        self.within(distance=distance, angle=angle, weight=weight)
+        self.validate_settings(distance=distance, angle=angle, weight=weight)
         self.distance, self.angle, self.weight = distance, angle, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
@@ -49,11 +49,11 @@ class SP(DistillationLoss):
 
     relational = True
     paper = "Tung & Mori, ICCV 2019"
-    ranges = {"weight": FROM_0}
+    ranges = {"weight": NON_NEGATIVE}
 
     def __init__(self, weight: float = 100.0):
         super().__init__()
-        self.within(weight=weight)
+        self.validate_settings(weight=weight)
         self.weight = weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
@@ -63,17 +63,17 @@ class SP(DistillationLoss):
 class PKT(DistillationLoss):
     """Probabilistic knowledge transfer: each row's distribution over its neighbours in the fused embedding.
 
-    KL of the rows of (1 + cos) / 2 divided by their sums (eq. 4-9; `sidelight.losses.pkt`), a mean over all B² pairs as
-    in the released code, which is why the weight is so large.
+    KL divergence between the rows of (1 + cos) / 2, each divided by its sum (eq. 4-9; `sidelight.losses.pkt`). It is a
+    mean over all B² pairs, as in the released code, so the weight is large.
     """
 
     relational = True
     paper = "Passalis & Tefas, ECCV 2018"
-    ranges = {"weight": FROM_0}
+    ranges = {"weight": NON_NEGATIVE}
 
     def __init__(self, weight: float = 30000.0):
         super().__init__()
-        self.within(weight=weight)
+        self.validate_settings(weight=weight)
         self.weight = weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
@@ -84,16 +84,16 @@ class MMD(DistillationLoss):
     """Maximum mean discrepancy between the fused embeddings of student and teacher, five Gaussian kernels.
 
     mean K(s, s) + mean K(t, t) − 2 mean K(s, t) (`sidelight.losses.gaussian_mmd`): the marginal part of OS-MD's L_JDN
-    (its eq. 1-3) as a term of its own. It does not see which row is which.
+    (its eq. 1-3) as a separate loss. It compares distributions, not rows: permuted rows give the same value.
     """
 
     relational = True
     paper = "Long et al., ICML 2015"
-    ranges = {"weight": FROM_0}
+    ranges = {"weight": NON_NEGATIVE}
 
     def __init__(self, weight: float = 1.0):
         super().__init__()
-        self.within(weight=weight)
+        self.validate_settings(weight=weight)
         self.weight = weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:

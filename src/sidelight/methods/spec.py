@@ -1,4 +1,4 @@
-"""How the name of a method in an experiment is read, and checked against the experiment before anything is trained."""
+"""Parses the name of a method in an experiment, and checks the method against the experiment before training."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from sidelight.config import Config
 from sidelight.config.io import read_arguments
 from sidelight.errors import ConfigError, unknown
-from sidelight.methods.distillation import DistillationLoss, shared_part
+from sidelight.methods.distillation import DistillationLoss, find_shared_part
 from sidelight.methods.multi_stage import MultiStageMethod
 from sidelight.methods.ranges import check_ranges
 from sidelight.methods.registry import CONTROLS, METHODS
-from sidelight.methods.teacher_sets import teacher_sets
+from sidelight.methods.teacher_sets import parse_teacher_sets
 from sidelight.tasks import Task
 
 OWN = "A method of your own has to be registered first: --import FILE, or METHODS[...] = ... in Python."
@@ -21,12 +21,12 @@ OWN = "A method of your own has to be registered first: --import FILE, or METHOD
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """A method's name, parsed: the losses that it sums, and whether its teacher is cross-fitted.
+    """The parsed name of a method: the losses that it sums, and whether its teacher is cross-fitted.
 
     Attributes:
         name: the name in the experiment, such as "pkdot+kl@crossfit".
-        terms: the registered names that it joins, such as ("pkdot", "kl").
-        crossfit: whether each row is taught by a teacher that was not trained on the row's group.
+        terms: the registered names that it sums, such as ("pkdot", "kl").
+        crossfit: whether a teacher that was not trained on the group of a row teaches the row.
     """
 
     name: str
@@ -38,12 +38,14 @@ class MethodSpec:
         """Parse a name such as `kl`, `pkdot+kl` or `pkdot+kl@crossfit`.
 
         Raises:
-            ConfigError: an unknown term or suffix, a term given twice, or a control.
+            ConfigError: an unknown method or suffix, a method named twice, or a control.
         """
+        # A name such as "pkdot+kl@crossfit".
         body, at, suffix = name.partition("@")
         if at and suffix != "crossfit":
             raise ConfigError(unknown("method suffix", "@" + suffix, ["@crossfit"]))
         terms = tuple(body.split("+"))
+        # Names are checked first, so that a misspelt one is named and not a consequence of it.
         for term in terms:
             if term in CONTROLS:
                 raise ConfigError(f"{term!r} is part of every comparison; leave it out of `methods`.")
@@ -52,7 +54,7 @@ class MethodSpec:
         multi_stage = [t for t in terms if issubclass(METHODS[t], MultiStageMethod)]
         if multi_stage and (len(terms) > 1 or suffix):
             raise ConfigError(
-                f"{multi_stage[0]!r} is a method of several stages: it cannot be joined with '+' or cross-fitted."
+                f"{multi_stage[0]!r} is a method of several stages: it cannot be combined with '+' or cross-fitted."
             )
         if len(set(terms)) < len(terms):
             raise ConfigError(f"method {name!r} names a term twice; set its weight instead.")
@@ -64,8 +66,8 @@ class MethodSpec:
         return issubclass(METHODS[self.terms[0]], MultiStageMethod)
 
     @property
-    def no_self_distillation(self) -> str:
-        """Why a baseline cannot replace its teacher, as a verb phrase; "" where it can."""
+    def self_distillation_obstacle(self) -> str:
+        """Why a baseline cannot replace the teacher, as a verb phrase; "" if it can."""
         for name in self.terms:
             method = METHODS[name]
             if issubclass(method, MultiStageMethod):
@@ -76,54 +78,63 @@ class MethodSpec:
         return ""
 
     def losses(self, config: Config, task: Task) -> dict[str, DistillationLoss]:
-        """Term name -> the loss with the experiment's settings.
+        """Build the losses of the method with the settings of the experiment.
+
+        Returns:
+            Registered name -> loss.
 
         Raises:
-            ConfigError: a loss has no meaning for the task.
+            ConfigError: a loss does not support the task.
         """
-        made = {}
+        losses = {}
         for name in self.terms:
             method = METHODS[name]
             assert issubclass(method, DistillationLoss)
-            made[name] = method.from_config(config, **options_of(name, config))
-            made[name].check(task, name)
-        return made
+            losses[name] = method.from_config(config, **read_options(name, config))
+            losses[name].check(task, name)
+        return losses
 
     def hallucinates(self, config: Config) -> str:
         """What fills the student's privileged slots: "" (it has none), "t-net" or "encoder"."""
         choice = config.student.hallucinate
         if choice != "auto":
             return "" if choice == "no" else choice
-        wanted = [METHODS[term].hallucinates for term in self.terms]
-        return "encoder" if "encoder" in wanted else "t-net" if "t-net" in wanted else ""
+        defaults = {METHODS[term].hallucinates for term in self.terms}
+        for kind in ("encoder", "t-net"):
+            if kind in defaults:
+                return kind
+        return ""
 
     def check(self, config: Config, task: Task, shapes: Mapping[str, Sequence[int]]) -> None:
         """Check the method against an experiment, before anything is trained.
 
         Args:
             config: the settings, with every default filled in.
+            task: the task of the experiment.
             shapes: modality -> the shape of one row.
 
         Raises:
-            ConfigError: the task, the settings or these shapes have no meaning for the method.
+            ConfigError: the method does not support the task, the settings or the shapes.
         """
         if self.multi_stage:
-            METHODS[self.name].refuse(task, self.name)
-            options_of(self.name, config)
+            METHODS[self.name].check_task(task, self.name)
+            read_options(self.name, config)
         else:
             self.losses(config, task)
-            if teacher_sets(config) and self.crossfit:
+            if parse_teacher_sets(config) and self.crossfit:
                 raise ConfigError(f"method {self.name!r} is cross-fitted, which teachers of teacher.sets cannot be.")
         for name in self.terms:
             METHODS[name].check_experiment(name, config, task, shapes)
         self._check_gradnorm(config)
 
     def _check_gradnorm(self, config: Config) -> None:
-        """GradNorm needs weights that every term reaches."""
+        """Check that the terms share trained weights, which GradNorm needs."""
         if config.balance.kind != "gradnorm" or self.multi_stage:
             return
-        reached = [method.reaches for t in self.terms if issubclass(method := METHODS[t], DistillationLoss)]
-        if not shared_part(reached, self.hallucinates(config) == "encoder", not config.student.freeze):
+        methods = [METHODS[term] for term in self.terms]
+        reached = [method.reaches for method in methods if issubclass(method, DistillationLoss)]
+        slots_trained = self.hallucinates(config) == "encoder"
+        if not find_shared_part(reached, slots_trained, encoders_trained=not config.student.freeze):
             where = " and ".join(dict.fromkeys(reached))
             frozen = ", and student.freeze keeps the encoders" if config.student.freeze else ""
             raise ConfigError(
@@ -133,12 +144,20 @@ class MethodSpec:
 
 
 def parse_methods(names: Iterable[str]) -> dict[str, MethodSpec]:
-    """Name -> its spec, each name once, in order."""
+    """Parse method names: name -> spec, each name once, in order.
+
+    Raises:
+        ConfigError: as `MethodSpec.parse`.
+    """
     return {name: MethodSpec.parse(name) for name in names}
 
 
-def options_of(name: str, config: Config) -> dict[str, Any]:
-    """The settings `options.<name>.*` of one registered method, checked against its signature and its ranges."""
+def read_options(name: str, config: Config) -> dict[str, Any]:
+    """Read the settings `options.<name>.*` of a registered method.
+
+    Raises:
+        ConfigError: a setting that the method does not have, or a value of another type or outside of its range.
+    """
     method, values = METHODS[name], config.options.get(name, {})
     if method.section and values:
         raise ConfigError(f"options.{name}: the settings of {name} are called {method.section}.{next(iter(values))}.")
@@ -159,4 +178,4 @@ def check_options(config: Config) -> None:
             raise ConfigError(unknown("method of options", name, METHODS))
         if not isinstance(values, dict):
             raise ConfigError(f"options.{name}: expected settings, e.g. options.{name}.weight=0.5, not {values!r}.")
-        options_of(name, config)
+        read_options(name, config)

@@ -1,4 +1,4 @@
-"""PKDOT: the structure of the teacher's fused space, moved by entropic optimal transport."""
+"""PKDOT: transfers the structure of the teacher's fused space by entropic optimal transport."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.losses.structural import StructuralTransport
 from sidelight.methods.distillation import DistillationLoss
-from sidelight.methods.ranges import FROM_0
+from sidelight.methods.ranges import NON_NEGATIVE
 from sidelight.networks.network import Output
 from sidelight.tasks import Task
 
@@ -22,14 +22,14 @@ class PKDOT(DistillationLoss):
     """Structural distillation by optimal transport, with a T-Net in the student (the paper's preset by default).
 
     λ · OT_ε between the rows of the cosine matrices of student and teacher at k anchors (eq. 1-6, 9;
-    `sidelight.losses.StructuralTransport`, which says what is our reading).
+    `sidelight.losses.StructuralTransport` lists our choices).
     """
 
     relational = True
     hallucinates = "t-net"
     section = "transport"
     paper = "Aslam et al. 2024, arXiv 2401.15489"
-    ranges = {"weight": FROM_0}
+    ranges = {"weight": NON_NEGATIVE}
     preset: ClassVar[str | None] = None
     weights: ClassVar[dict[str, float]] = {"paper": 0.4, "released": 0.6, "sidelight": 1.0}
 
@@ -39,7 +39,7 @@ class PKDOT(DistillationLoss):
 
     def __init__(self, preset: str = "paper", weight: float | None = None, **settings: Any):
         super().__init__()
-        self.within(weight=weight)
+        self.validate_settings(weight=weight)
         self.transport = StructuralTransport(preset, **settings)
         self.weight = self.weights[preset] if weight is None else weight
 
@@ -52,19 +52,25 @@ class PKDOT(DistillationLoss):
 
     @classmethod
     def from_config(cls, config: Config, **options: Any) -> PKDOT:
-        """`pkdot` follows the `transport` settings; a preset by name is what its name says."""
+        """Build the loss from the `transport` settings; a named preset (`pkdot-released`) ignores them.
+
+        Args:
+            config: the settings, with every default filled in.
+            options: unused; the settings of `pkdot` are those of `transport`.
+        """
         if cls.preset is not None:
             return cls(cls.preset)
         return cls("paper", **{k: v for k, v in asdict(config.transport).items() if v is not None})
 
     def check(self, task: Task, name: str) -> None:
         super().check(task, name)
-        asked = {"anchors": "class_balanced", "alignment": "label"}
-        for setting, value in asked.items():
+        needs_classes = {"anchors": "class_balanced", "alignment": "label"}
+        for setting, value in needs_classes.items():
             if self.transport.settings.get(setting) == value and task.kind != "classification":
-                raise ConfigError(f"transport.{setting}={value} needs classes and has no meaning for {task.name}.")
+                raise ConfigError(f"transport.{setting}={value} needs classes, and {task.name} has none.")
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
+        # Labels are read by `class_balanced` anchors and by `alignment=label` alone.
         groups = task.class_codes(batch.target)
         labels = None if groups is None else groups.where(batch.labelled, -1)
         try:
@@ -73,7 +79,8 @@ class PKDOT(DistillationLoss):
             both = student.embedding.sum() + teacher.embedding.sum()
             if bool(both.isfinite()):
                 raise
-            return both * torch.nan  # transport refuses NaN and infinity; the training loop names the term and epoch
+            # The transport raises on NaN and infinity. The training loop has the better error: it names term and epoch.
+            return both * torch.nan
         return value
 
 

@@ -1,4 +1,4 @@
-"""The outputs of finished networks on the training rows: computed once, or at every step where they are too large."""
+"""The outputs of trained networks on the training rows: cached, or computed at every step if they are too large."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sidelight.networks.hallucination import freeze
 from sidelight.networks.network import Network, Output, concat_outputs
 
 MAPS_IN_MEMORY = 2**30
-"""Bytes up to which a network's output maps of all rows are cached."""
+"""The largest size in bytes of the output maps of all rows that is cached."""
 
 
 class CachedTensors(nn.Module):
-    """Tensors over all training rows by name: `Batch.index` (B,) -> name -> their rows (B, …), without gradient.
+    """Named tensors (N, …) over all training rows, without gradient.
 
-    They move with the method that holds them (`Module.to`) and are not part of its state: building the method again
-    computes them again.
+    Called with `Batch.index` (B,), it returns name -> rows (B, …). The tensors move with the method that holds them
+    (`Module.to`) and are not part of its state: they are computed again when the method is built again.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]):
@@ -34,45 +34,47 @@ class CachedTensors(nn.Module):
             self.register_buffer(f"cached_{name}", value.detach(), persistent=False)
 
     @property
-    def every(self) -> dict[str, Tensor]:
-        """name -> the tensor over all training rows."""
+    def all_rows(self) -> dict[str, Tensor]:
+        """Name -> the tensor over all training rows."""
         return {name: self.get_buffer(f"cached_{name}") for name in self.names}
 
     def forward(self, index: Tensor) -> dict[str, Tensor]:
-        return {name: value[index] for name, value in self.every.items()}
+        return {name: value[index] for name, value in self.all_rows.items()}
 
 
 class TeacherOutputs(nn.Module):
-    """The outputs of finished networks on the training rows: a batch -> the outputs of its rows, without gradient."""
+    """The outputs of trained networks: called with a batch, it returns the outputs of its rows, without gradient."""
 
     reads: tuple[str, ...] = ()
     """The modalities whose inputs a batch must hold."""
 
     @property
-    def every(self) -> Output:
-        """The outputs of every row, for terms that compare a row with all others.
+    def all_rows(self) -> Output:
+        """The outputs of all training rows, for losses that compare a row with all others.
 
         Raises:
             ConfigError: they are not cached.
         """
-        raise ConfigError("this term needs the teacher's outputs of every row in memory, and maps are too large.")
+        raise ConfigError(
+            "this loss needs the teacher's outputs of every row in memory, and those of whole maps are not cached."
+        )
 
     @property
     def sample(self) -> Output:
-        """The outputs of at least one row, from which sizes are read."""
-        return self.every
+        """The outputs of at least one row, to read sizes from."""
+        return self.all_rows
 
     def without_features(self) -> TeacherOutputs:
-        """The same without per-modality features, where these are cached: most terms do not read them."""
+        """The same outputs without cached per-modality features, which most losses do not read."""
         return self
 
     def batches(self, rows: Batch) -> Iterable[Batch]:
-        """The rows in batches that `forward` can take: all at once, unless a network has to read them."""
+        """Split rows into batches that `forward` can take: one batch, unless a network has to read the rows."""
         return [rows]
 
 
 class CachedOutputs(TeacherOutputs):
-    """Outputs over all training rows, computed once and held in memory."""
+    """Outputs of all training rows, computed once and held in memory."""
 
     def __init__(self, outputs: Output):
         super().__init__()
@@ -83,18 +85,18 @@ class CachedOutputs(TeacherOutputs):
         return _output(self.joint(batch.index), self.features(batch.index))
 
     @property
-    def every(self) -> Output:
-        return _output(self.joint.every, self.features.every)
+    def all_rows(self) -> Output:
+        return _output(self.joint.all_rows, self.features.all_rows)
 
     def without_features(self) -> CachedOutputs:
-        return CachedOutputs(replace(self.every, features={}))
+        return CachedOutputs(replace(self.all_rows, features={}))
 
 
 class OnlineOutputs(TeacherOutputs):
-    """Finished networks, run on every batch in the view that the batch has.
+    """Trained networks that are run on every batch, in the view (crop and flip) of the batch.
 
     The networks are frozen copies in evaluation mode. They move with the method that holds them (`Module.to`), and are
-    not part of its parameters or state: building the method again makes them again.
+    not part of its parameters or state: they are copied again when the method is built again.
 
     Args:
         networks: one network, or several that share the rows; all read the same modalities.
@@ -117,6 +119,7 @@ class OnlineOutputs(TeacherOutputs):
         return self._sample
 
     def batches(self, rows: Batch) -> Iterable[Batch]:
+        # `present` stays complete: losses ask which rows lack a modality.
         read = replace(rows.select_modalities(self.reads), present=rows.present)
         at_once = rows_at_once(list(read.shapes().values()))
         return materialized_batches(read, torch.split(torch.arange(len(rows)), at_once))
@@ -126,11 +129,17 @@ class OnlineOutputs(TeacherOutputs):
         if self.network_of is None:
             return _without_losses(self.networks[0](batch))
         network_of = self.network_of[batch.index]
-        rows = [(network_of == k).nonzero()[:, 0] for k in range(len(self.networks))]
-        outputs = [_without_losses(self.networks[k](batch.index_select(r))) for k, r in enumerate(rows) if len(r)]
-        return concat_outputs(outputs).index_select(torch.cat(rows).argsort())
+        outputs, order = [], []
+        for k, network in enumerate(self.networks):
+            rows = (network_of == k).nonzero()[:, 0]
+            if len(rows):
+                outputs.append(_without_losses(network(batch.index_select(rows))))
+                order.append(rows)
+        # The outputs are grouped by network; argsort restores the order of the batch.
+        return concat_outputs(outputs).index_select(torch.cat(order).argsort())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> OnlineOutputs:
+        # The networks are no submodules, so `Module.to` has to reach them here.
         for network in self.networks:
             network._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
@@ -141,15 +150,15 @@ def _output(joint: Mapping[str, Tensor], features: dict[str, Tensor]) -> Output:
 
 
 def _without_losses(outputs: Output) -> Output:
-    """Without the losses that a network asks for in its own training."""
+    """The outputs without the losses that a network adds in its own training."""
     return Output(outputs.prediction, outputs.fused, outputs.features)
 
 
 def rows_where(mask: Tensor) -> Tensor | None:
-    """The positions where a mask (B,) holds; None where it holds everywhere, so that nothing need be copied."""
+    """The positions at which a mask (B,) is true; None if it is true everywhere, so that no rows are copied."""
     return None if bool(mask.all()) else mask.nonzero()[:, 0]
 
 
 def select_rows(x: Tensor, rows: Tensor | None) -> Tensor:
-    """x[rows], or x itself for None."""
+    """x[rows]; x itself if `rows` is None."""
     return x if rows is None else x[rows]

@@ -1,4 +1,4 @@
-"""MT-Net: privileged rows are translated from available ones, and both are read as if they were there."""
+"""MT-Net: translates available inputs into privileged inputs, and classifies both together."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ from sidelight.errors import ConfigError
 from sidelight.methods.base import Method, TrainState
 from sidelight.methods.context import TrainingContext
 from sidelight.methods.multi_stage import MultiStageMethod
-from sidelight.methods.ranges import FROM_0
+from sidelight.methods.ranges import NON_NEGATIVE
 from sidelight.networks.network import Network
 from sidelight.networks.translation import TranslationNetwork
 from sidelight.tasks import Task
 
 
-class Translated(Method):
-    """L = L_task(student) + Σ_m |G_m(x) − x_m|₁, the absolute difference a mean over the rows that have m.
+class SampleTranslation(Method):
+    """L = L_task(student) + λ Σ_m |G_m(x) − x_m|₁, where the difference is a mean over the rows that have m.
 
-    G_m(x) is what the slot's encoder reads in the student, so the task loss trains the translation too.
+    The encoder of a privileged modality reads G_m(x) in the student, so the task loss trains the translation too.
+
+    Args:
+        student: the network whose slots are `TranslationNetwork`s.
+        task: the task.
+        weight: λ.
     """
 
     learns_from = "all"
@@ -33,69 +38,77 @@ class Translated(Method):
         self.student = student
         self.weights = {f"translate {m}": weight for m in student.hallucinators}
 
-    def terms(self, batch: Batch, clock: TrainState) -> dict[str, Tensor]:
+    def terms(self, batch: Batch, state: TrainState) -> dict[str, Tensor]:
         network = self.student
-        features, shown, losses = network.encode_inputs(batch)
+        features, inputs, losses = network.encode_inputs(batch)
         for m, slot in network.hallucinators.items():
             assert isinstance(slot, TranslationNetwork)
-            made = slot.translate(shown)
-            features[m] = slot.encode_row(made)
-            losses[f"translate {m}"] = _difference(made, batch, m)
+            translated = slot.translate(inputs)
+            features[m] = slot.encode_row(translated)
+            losses[f"translate {m}"] = _absolute_difference(translated, batch, m)
         prediction = network.forward_head(network.fusion(features))
         return {"task": self.task.loss(prediction, batch.target, batch.labelled)} | losses
 
-    def shared(self) -> list[Parameter]:
-        slots = [slot for slot in self.student.hallucinators.values() if isinstance(slot, TranslationNetwork)]
-        return [p for slot in slots for p in slot.decoder.parameters()]
+    def shared_parameters(self) -> list[Parameter]:
+        # The last parameters that the translation loss reaches; it does not depend on the fusion.
+        parameters: list[Parameter] = []
+        for slot in self.student.hallucinators.values():
+            assert isinstance(slot, TranslationNetwork)
+            parameters += slot.decoder.parameters()
+        return parameters
 
-    def export(self) -> Network:
+    def deployed_network(self) -> Network:
         return self.student
 
 
-def _difference(made: Tensor, batch: Batch, m: str) -> Tensor:
-    """Mean absolute difference over the rows that have the modality and their valid steps."""
+def _absolute_difference(translated: Tensor, batch: Batch, m: str) -> Tensor:
+    """Mean absolute difference over the valid time steps of the rows that have the modality."""
     real = batch.inputs[m]
-    made = made[:, : real.shape[1]]  # a batch may be padded to its own longest row
-    apart = (made - real).abs()
+    # A batch may be padded to the longest of its own rows, the translation to the longest of all rows.
+    translated = translated[:, : real.shape[1]]
+    difference = (translated - real).abs()
     if m in batch.lengths:
-        valid = torch.arange(made.shape[1], device=made.device) < batch.lengths[m].unsqueeze(1)
-        each = (apart.mean(2) * valid).sum(1) / valid.sum(1).clamp(min=1)
+        valid = torch.arange(translated.shape[1], device=translated.device) < batch.lengths[m].unsqueeze(1)
+        per_row = (difference.mean(2) * valid).sum(1) / valid.sum(1).clamp(min=1)
     else:
-        each = apart.flatten(1).mean(1)
-    there = batch.present.get(m)
-    return each.mean() if there is None else (each * there).sum() / there.sum().clamp(min=1)
+        per_row = difference.flatten(1).mean(1)
+    present = batch.present.get(m)
+    if present is None:
+        return per_row.mean()
+    return (per_row * present).sum() / present.sum().clamp(min=1)
 
 
 class MTNet(MultiStageMethod):
-    """Translation at sample level: privileged rows are made from available ones, then classified together with them.
+    """Translation at sample level: privileged inputs are generated from available ones, and both are classified.
 
-    One stage after the teacher, whose encoders, fusion and head it begins with: both tasks are learnt at once.
-    Liu et al. is adversarial; our translation minimises the absolute difference of standardised rows, and its generator
-    is an encoder with a decoder of two layers; no numbered equation is cited. Vectors and signals only.
+    One stage after the teacher: the student starts from the teacher's encoders, fusion and head, and learns translation
+    and classification at once. Liu et al. train adversarially; our translation minimises the absolute difference of
+    standardised inputs, and its generator is an encoder with a decoder of two layers. The paper numbers no equation for
+    it. Privileged modalities must be vectors or signals.
 
     Args:
-        weight: of the translation beside the task loss.
+        weight: λ, the weight of the translation beside the task loss.
     """
 
     tasks = ("classification", "regression")
-    instead = "it makes whole rows, which it can of vectors and signals, not of images; use 'mers'"
+    alternative = "it generates whole inputs, which it supports for vectors and signals, not for images; use 'mers'"
     paper = "Liu et al., TIFS 2021"
     stages = ("teacher", "student")
     hallucinates = "encoder"
-    ranges = {"weight": FROM_0}
+    ranges = {"weight": NON_NEGATIVE}
 
     @classmethod
     def check_experiment(cls, name: str, config: Config, task: Task, shapes: Mapping[str, Sequence[int]]) -> None:
         for m in config.privileged:
             if len(shapes[m]) >= 3:
                 raise ConfigError(
-                    f"method {name!r} makes whole rows of the privileged modalities, which it can of vectors and "
-                    f"signals, but {m!r} is images: use 'mers', which makes their features."
+                    f"method {name!r} generates the inputs of privileged modalities, which it supports for vectors and "
+                    f"signals, but {m!r} holds images: use 'mers', which generates features."
                 )
 
     @classmethod
     def build(cls, context: TrainingContext, weight: float = 1.0) -> Method:
-        cls.within(weight=weight)
-        start = context.trained([*context.available, *context.privileged])
+        cls.validate_settings(weight=weight)
+        start = context.trained_network([*context.available, *context.privileged])
         student = context.student(start, context.translation_networks(start))
-        return Translated(student, context.task, weight)
+        return SampleTranslation(student, context.task, weight)

@@ -7,7 +7,7 @@ it was, and what survives a resume.
 """
 
 from sidelight.testing.contract import CHECKS, check_method, parametrize_with_checks
-from sidelight.testing.driving import drive
+from sidelight.testing.driving import run_steps
 from sidelight.testing.step_checks import (
     check_nothing_frozen_untrained,
     check_parameters_are_grouped,
@@ -44,7 +44,7 @@ __all__ = [
     "check_terms_have_a_gradient",
     "check_terms_leave_the_batch_alone",
     "check_unlabelled_targets_are_not_read",
-    "drive",
     "make_subject",
     "parametrize_with_checks",
+    "run_steps",
 ]

@@ -13,7 +13,7 @@ from sidelight.methods.base import Method, Step, TrainState
 from sidelight.testing.subject import ContractError, require
 
 
-def drive(
+def run_steps(
     method: Method, batch: Batch, rate: float = 0.05, kind: str = "a full batch"
 ) -> Iterator[tuple[Step, dict[str, Tensor]]]:
     """Take the method's steps as the loop does (plain gradient descent), yielding each with its group's gradients.
@@ -24,7 +24,7 @@ def drive(
     method.train()
     groups = method.groups()
     try:
-        yield from _drive(method, batch, rate, groups)
+        yield from _run_steps(method, batch, rate, groups)
     except ContractError:
         raise
     except Exception as error:
@@ -36,7 +36,7 @@ def named(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _drive(
+def _run_steps(
     method: Method, batch: Batch, rate: float, groups: dict[str, list[Parameter]]
 ) -> Iterator[tuple[Step, dict[str, Tensor]]]:
     for step in method.steps(batch, TrainState()):

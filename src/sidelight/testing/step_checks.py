@@ -12,7 +12,7 @@ from torch import Tensor
 from sidelight.data.batch import Batch
 from sidelight.methods.base import Method
 from sidelight.networks.hallucination import TNet
-from sidelight.testing.driving import drive, state_of
+from sidelight.testing.driving import run_steps, state_of
 from sidelight.testing.subject import ContractError, Subject, require
 
 
@@ -24,7 +24,7 @@ def check_terms_are_finite_scalars(subject: Subject) -> None:
     for dtype in (torch.float32, torch.float64):
         method = subject.fresh(dtype)
         for kind, batch in _kinds(method, subject, dtype).items():
-            for step, grads in drive(method, batch, 0.0, f"{kind} ({dtype})"):
+            for step, grads in run_steps(method, batch, 0.0, f"{kind} ({dtype})"):
                 for name, value in step.terms.items():
                     require(bool(value.isfinite()), f"term {name!r} on {kind} ({dtype}) is {float(value.detach())}")
                     require(value.dtype == dtype, f"term {name!r} is {value.dtype} where everything else is {dtype}")
@@ -80,7 +80,7 @@ def check_steps_move_their_group_only(subject: Subject) -> None:
     moved: set[str] = set()
     group: set[str] = set()
     before = state_of(method)
-    for step, _ in drive(method, subject.used(method)):
+    for step, _ in run_steps(method, subject.used(method)):
         moved |= _moved(before, method, group)
         group = {names[id(p)] for p in method.groups()[step.group]}
         before = state_of(method)
@@ -126,7 +126,7 @@ def check_terms_leave_the_batch_alone(subject: Subject) -> None:
     batch = subject.used(method)
     before = copy.deepcopy(batch)
     with contextlib.suppress(ContractError):  # autograd stumbles over some changes, which are named below
-        for _ in drive(method, batch, rate=0.0):
+        for _ in run_steps(method, batch, rate=0.0):
             pass
     for f in fields(Batch):
         old, new = getattr(before, f.name), getattr(batch, f.name)
@@ -149,7 +149,9 @@ def check_unlabelled_targets_are_not_read(subject: Subject) -> None:
         batch = subject.used(method)
         batch.target[~batch.labelled] = 1000 * poison if batch.target.is_floating_point() else poison
         torch.manual_seed(5)
-        said.append([step.terms for step, _ in drive(method, batch, 0.0, f"rows with unlabelled targets of {poison}")])
+        said.append(
+            [step.terms for step, _ in run_steps(method, batch, 0.0, f"rows with unlabelled targets of {poison}")]
+        )
     for other in said[1:]:
         for a, b in zip(said[0], other):
             for name in a:

@@ -90,7 +90,7 @@ def check_prediction_ignores_batch_mates(subject: Subject) -> str | None:
 
 def _exported(subject: Subject, dtype: torch.dtype) -> Network:
     try:
-        return subject.fresh(dtype).export().eval()
+        return subject.fresh(dtype).deployed_network().eval()
     except Exception as error:
         raise ContractError(f"the method exports no network: {error}") from error
 

@@ -33,7 +33,7 @@ from sidelight.methods import (
     MethodSpec,
     MultiStageMethod,
     Supervised,
-    options_of,
+    read_options,
 )
 from sidelight.networks.build import feature_shape
 from sidelight.networks.hallucination import make_hallucinators
@@ -60,7 +60,7 @@ Losses = Callable[[], dict[str, DistillationLoss]]
 def tasks_of(method: str | MethodClass) -> list[str]:
     """The names of the tasks that a method (or every term of a sum) suits."""
     classes = [METHODS[term] for term in MethodSpec.parse(method).terms] if isinstance(method, str) else [method]
-    return [name for name, task in TASKS.items() if all(c.means_something(task) for c in classes)]
+    return [name for name, task in TASKS.items() if all(c.supports_task(task) for c in classes)]
 
 
 def make_subject(
@@ -89,7 +89,7 @@ def make_subject(
         raise ConfigError(f"{method!r} joins several terms: check each alone to give it settings.")
     config = _config(spec.terms[0], METHODS[spec.terms[0]], options)
     if spec.multi_stage:
-        return _multi_stage_subject(METHODS[method], task, kind, options_of(method, config))
+        return _multi_stage_subject(METHODS[method], task, kind, read_options(method, config))
     return _distillation_subject(
         lambda: spec.losses(config, task_of(task)), task, kind, spec.hallucinates(config), spec.crossfit
     )
@@ -160,7 +160,7 @@ def _multi_stage_subject(method: MethodClass, task: str, kind: str, settings: di
     What it keeps of finished networks must go along with `Module.to`: buffers, not plain tensors.
     """
     assert issubclass(method, MultiStageMethod)
-    method.refuse(task_of(task), method.__name__)
+    method.check_task(task_of(task), method.__name__)
     built = functools.cache(lambda control: method.build(job_context(method.__name__, task, kind, control), **settings))
 
     def factory(dtype: torch.dtype, control: str = "") -> Method:

@@ -10,7 +10,7 @@ from torch.nn import Parameter
 
 from sidelight.methods.base import Method, TrainState
 from sidelight.methods.distillation import Distillation, DistillationLoss
-from sidelight.testing.driving import drive
+from sidelight.testing.driving import run_steps
 from sidelight.testing.subject import Subject, require
 
 SEED = 5
@@ -67,7 +67,7 @@ def check_terms_depend_on_the_teacher(subject: Subject) -> str | None:
 
 
 def _student(method: Method) -> list[Parameter]:
-    return [p for p in method.export().parameters() if p.requires_grad]
+    return [p for p in method.deployed_network().parameters() if p.requires_grad]
 
 
 def _loss_of(method: Method, term: str) -> tuple[DistillationLoss | None, str]:
@@ -114,6 +114,6 @@ def _gradients(method: Method, subject: Subject) -> dict[str, Tensor]:
 def _trained(method: Method, subject: Subject) -> list[Tensor]:
     """The state of the exported network after the steps of one batch."""
     torch.manual_seed(SEED)
-    for _ in drive(method, subject.used(method)):
+    for _ in run_steps(method, subject.used(method)):
         pass
-    return [*(method.export() if subject.exports else method).state_dict().values()]
+    return [*(method.deployed_network() if subject.exports else method).state_dict().values()]

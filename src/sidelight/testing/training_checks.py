@@ -81,7 +81,7 @@ def check_learns(subject: Subject) -> None:
         name: torch.optim.Adam(params, 3e-3, fused=True) for name, params in method.groups().items() if params
     }
     losses: list[float] = []
-    own = {id(x) for x in method.export().buffers()} if subject.exports else set()
+    own = {id(x) for x in method.deployed_network().buffers()} if subject.exports else set()
     memory = [x for x in method.buffers() if id(x) not in own]
     remembered: list[Tensor] = []
     before = _skill(method, batch, subject)
@@ -107,5 +107,5 @@ def _skill(method: Method, batch: Batch, subject: Subject) -> float:
     """Higher is better: minus the task loss of the exported network, or the method's own score where there is none."""
     if not subject.exports:
         return float(method.score(batch))
-    said = compute_outputs(method.export(), batch, torch.arange(len(batch)))
+    said = compute_outputs(method.deployed_network(), batch, torch.arange(len(batch)))
     return -float(method.task.loss(said.prediction, batch.target, batch.labelled))

@@ -1,4 +1,4 @@
-"""Checkpoints that hold everything a run depends on, written so that a kill at any moment leaves the last whole one."""
+"""Checkpoints of everything that a training depends on; a kill at any moment leaves the last complete checkpoint."""
 
 from __future__ import annotations
 
@@ -15,19 +15,26 @@ from torch import Tensor
 from sidelight.errors import CheckpointError, DiskError
 
 FORMAT = 1
+"""The version of the layout of a checkpoint."""
 
 
 def save_checkpoint(path: Path, state: dict[str, Any], identity: str) -> None:
-    """Write `state` (tensors, numbers, strings, containers) to a temporary file, flush it to disk, and rename it.
+    """Write a checkpoint to a temporary file, flush it to disk, and rename it.
+
+    Args:
+        path: the file.
+        state: tensors, numbers, strings and containers of these.
+        identity: what the checkpoint belongs to, such as a job and stage.
 
     Raises:
         DiskError: the disk is full or not writable; the previous checkpoint is untouched.
     """
-    temporary = path.with_name(f".{path.name}.tmp")  # a name that a resumed run removes after a kill
+    # A kill while writing leaves the previous checkpoint as it is.
+    temporary = path.with_name(f".{path.name}.tmp")  # a resumed run removes such names
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as f:
-            torch.save({"format": FORMAT, "identity": identity, "sha256": digest(state), "state": state}, f)
+            torch.save({"format": FORMAT, "identity": identity, "sha256": compute_digest(state), "state": state}, f)
             f.flush()
             os.fsync(f.fileno())
         os.replace(temporary, path)
@@ -40,8 +47,12 @@ def save_checkpoint(path: Path, state: dict[str, Any], identity: str) -> None:
 def load_checkpoint(path: Path, identity: str) -> dict[str, Any]:
     """Read a checkpoint without executing anything in it.
 
+    Args:
+        path: the file.
+        identity: what the checkpoint must have been written for.
+
     Raises:
-        CheckpointError: truncated, damaged or foreign file, another format, or written for another job.
+        CheckpointError: the file is damaged, is no checkpoint, has another format, or belongs to another job.
     """
     mend = "Delete it to train this job from its beginning."
     try:
@@ -56,30 +67,31 @@ def load_checkpoint(path: Path, identity: str) -> dict[str, Any]:
         raise CheckpointError(f"{path} has checkpoint format {version}, this version reads {FORMAT}. {mend}")
     if found != identity:
         raise CheckpointError(f"{path} was written for {found!r}, not for {identity!r}. {mend}")
-    if content.get("sha256") not in (None, digest(state)):  # None: of an earlier version
+    if content.get("sha256") not in (None, compute_digest(state)):  # earlier versions stored none
         raise CheckpointError(f"{path} is damaged: its content does not match its checksum. {mend}")
     return dict(state)
 
 
-def digest(value: Any) -> str:
-    """SHA-256 of a tree of tensors, numbers, texts and containers: of the same values always the same.
+def compute_digest(value: Any) -> str:
+    """Compute the SHA-256 of a tree of tensors, numbers, strings and containers; equal values have equal digests.
 
-    torch.load does not look at the checksums of the zip that torch.save writes.
+    It is needed because torch.load ignores the checksums of the zip file that torch.save writes.
     """
-    found = hashlib.sha256()
-    _feed(found, value)
-    return found.hexdigest()
+    sha256 = hashlib.sha256()
+    _feed(sha256, value)
+    return sha256.hexdigest()
 
 
-def _feed(found: Any, value: Any) -> None:
+def _feed(sha256: Any, value: Any) -> None:
+    """Add a value to the digest, with its type and shape, so that different trees differ."""
     if isinstance(value, Tensor):
-        found.update(f"tensor {value.dtype} {tuple(value.shape)} ".encode())
-        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        sha256.update(f"tensor {value.dtype} {tuple(value.shape)} ".encode())
+        sha256.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     elif isinstance(value, Mapping | list | tuple):
         pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
-        found.update(f"{'mapping' if isinstance(value, Mapping) else 'list'} {len(value)} ".encode())
-        for name, each in pairs:
-            found.update(f"{name!r} ".encode())
-            _feed(found, each)
+        sha256.update(f"{'mapping' if isinstance(value, Mapping) else 'list'} {len(value)} ".encode())
+        for key, item in pairs:
+            sha256.update(f"{key!r} ".encode())
+            _feed(sha256, item)
     else:
-        found.update(f"{type(value).__name__} {value!r} ".encode())
+        sha256.update(f"{type(value).__name__} {value!r} ".encode())

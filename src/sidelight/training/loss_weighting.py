@@ -1,4 +1,4 @@
-"""How the terms of a step are weighed against one another: the one place where weights, warm-up and schedules live."""
+"""How the losses of a step are weighed against one another: weights, warm-up, and adaptive factors."""
 
 from __future__ import annotations
 
@@ -16,32 +16,45 @@ from sidelight.errors import ConfigError
 from sidelight.methods.base import Method, TrainState
 
 TASK = "task"
+"""The name of the task loss among the terms."""
 
 
 class LossWeighting:
-    """Constant weights, L = L_task + r(t) Σ_i w_i L_i; r grows from 0 to 1 over `warmup` epochs.
+    """Constant weights and a warm-up: L = L_task + r(t) Σ_i w_i L_i, where r grows from 0 to 1 over `warmup` epochs.
 
     A step without a term "task" (a critic's) is the plain weighted sum.
+
+    Args:
+        weights: term -> w_i; terms without an entry have weight 1.
+        config: the settings `balance.*`.
     """
 
     def __init__(self, weights: Mapping[str, float], config: BalanceConfig):
         self.weights, self.config = weights, config
 
-    def loss(self, terms: Mapping[str, Tensor], clock: TrainState) -> Tensor:
-        """The weighted sum of a step's named terms."""
-        factors = self.factors(terms) if TASK in terms else {}
-        ramp = 1.0 if TASK not in terms else self.ramp(clock)
-        total = [
-            self.weights.get(name, 1.0) * factors.get(name, 1.0) * (1.0 if name == TASK else ramp) * value
-            for name, value in terms.items()
-        ]
-        return torch.stack(total).sum()
+    def combine(self, terms: Mapping[str, Tensor], state: TrainState) -> Tensor:
+        """Compute the weighted sum of the terms of a step.
 
-    def ramp(self, clock: TrainState) -> float:
-        return min(1.0, clock.epoch / self.config.warmup) if self.config.warmup else 1.0
+        Args:
+            terms: name -> unweighted scalar.
+            state: the position in training, on which the warm-up depends.
+        """
+        has_task = TASK in terms
+        factors = self.compute_factors(terms) if has_task else {}
+        warmup = self.compute_warmup(state) if has_task else 1.0
+        weighted = []
+        for name, value in terms.items():
+            weight = self.weights.get(name, 1.0) * factors.get(name, 1.0)
+            # The task loss has no warm-up.
+            weighted.append(weight * (1.0 if name == TASK else warmup) * value)
+        return torch.stack(weighted).sum()
 
-    def factors(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
-        """What multiplies each term beside its constant weight; a term that is not named has 1."""
+    def compute_warmup(self, state: TrainState) -> float:
+        """r(t), from 0 to 1."""
+        return min(1.0, state.epoch / self.config.warmup) if self.config.warmup else 1.0
+
+    def compute_factors(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
+        """Term -> the factor beside its constant weight; terms without an entry have factor 1."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -52,112 +65,129 @@ class LossWeighting:
 
 
 class TargetRatio(LossWeighting):
-    """Keeps every other term at `ratio` of the task loss, factor_i = ratio |L_task| / |L_i| without gradient.
+    """Keeps every other term at `ratio` of the task loss: factor_i = ratio |L_task| / |L_i|, without gradient.
 
-    OS-MD (arXiv 2309.08204) does this with ratio 0.1 and calls it GradNorm. Where a batch has no labelled row, the last
-    task loss stands; a factor is at most 1000, so that a term that has reached 0 is left there.
+    OS-MD (arXiv 2309.08204) does this with ratio 0.1 and calls it GradNorm. In a batch without labelled rows, the task
+    loss of the last batch with labelled rows is used. A factor is at most 1000, so that a term near 0 stays there.
     """
 
     def __init__(self, weights: Mapping[str, float], config: BalanceConfig):
         super().__init__(weights, config)
-        self.last = 0.0
+        self.last_task_loss = 0.0
 
-    def factors(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
+    def compute_factors(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
+        # One transfer from the device for all terms.
         sizes = torch.stack([value.detach().double().abs() for value in terms.values()]).tolist()
-        task = dict(zip(terms, sizes))[TASK]
-        self.last = task or self.last
-        return {
-            name: min(self.config.ratio * self.last / size, 1000.0) if size else 1.0
-            for name, size in zip(terms, sizes)
-            if name != TASK
-        }
+        size_of = dict(zip(terms, sizes))
+        self.last_task_loss = size_of.pop(TASK) or self.last_task_loss
+        factors: dict[str, Tensor | float] = {}
+        for name, size in size_of.items():
+            factors[name] = min(self.config.ratio * self.last_task_loss / size, 1000.0) if size else 1.0
+        return factors
 
     def state_dict(self) -> dict[str, Any]:
-        return {"last": self.last}
+        return {"last": self.last_task_loss}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.last = float(state["last"])
+        self.last_task_loss = float(state["last"])
 
 
 class GradNorm(LossWeighting):
-    """Weights that bring the terms' gradients to comparable sizes (Chen et al., ICML 2018, algorithm 1).
+    """Weights that bring the gradients of the terms to comparable sizes (Chen et al., ICML 2018, algorithm 1).
 
-    G_i = |∇_W w_i L_i| on the shared parameters W, r_i = (L_i / L_i(0)) / mean_j (L_j / L_j(0)); the factors w descend
-    Σ_i |G_i − mean_j G_j · r_i^α| (Adam, the target without gradient) and are scaled to sum to the number of terms.
+    G_i = |∇_W w_i L_i| on the shared parameters W, r_i = (L_i / L_i(0)) / mean_j (L_j / L_j(0)). The factors w descend
+    Σ_i |G_i − mean_j G_j · r_i^α| (by Adam, the target without gradient) and are scaled to sum to the number of terms.
     A term that is 0 in the batch, or does not depend on W, keeps its factor and is left out of the means.
 
     Args:
-        find: returns W (`Method.shared`). It is called when a step first has a task term to weigh others against:
-            stages without one (a T-Net's, a critic's) keep constant weights, and need no W.
+        weights: term -> constant weight.
+        config: the settings `balance.*`.
+        find_shared: returns W (`Method.shared_parameters`). It is called at the first step with a task term: stages
+            without one (of a T-Net, of a critic) have constant weights and need no W.
     """
 
     RATE = 0.025
+    """The learning rate of the factors."""
 
-    def __init__(self, weights: Mapping[str, float], config: BalanceConfig, find: Callable[[], Sequence[Parameter]]):
+    def __init__(
+        self, weights: Mapping[str, float], config: BalanceConfig, find_shared: Callable[[], Sequence[Parameter]]
+    ):
         super().__init__(weights, config)
-        self.find = find
-        self.first: dict[str, float] = {}
-        self.now: dict[str, float] = {}
+        self.find_shared = find_shared
+        self.first_losses: dict[str, float] = {}
+        self.current_factors: dict[str, float] = {}
         self.moments: dict[str, tuple[float, float]] = {}
         self.step = 0
 
     @cached_property
     def shared(self) -> list[Parameter]:
         """W."""
-        if not (found := list(self.find())):
+        found = list(self.find_shared())
+        if not found:
             raise ConfigError(
-                "balance.kind=gradnorm compares gradients on weights that the terms share, and these terms share none "
-                "that is trained: set balance.kind=fixed or target-ratio."
+                "balance.kind=gradnorm compares gradients on trained weights that the terms share, and these terms "
+                "share none: set balance.kind=fixed or target-ratio."
             )
         return found
 
-    def factors(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
-        values = {name: self.weights.get(name, 1.0) * value for name, value in terms.items()}
-        sizes = {name: self._gradient(value) for name, value in values.items()}
-        losses = {name: abs(float(value.detach())) for name, value in values.items()}
-        used = [name for name in terms if sizes[name] > 0 and losses[name] > 0]
-        for name in used:
-            self.first.setdefault(name, losses[name])
-            self.now.setdefault(name, 1.0)
-        if len(used) > 1:
-            self._update(used, sizes, {name: losses[name] / self.first[name] for name in used})
-        return {name: self.now.get(name, 1.0) for name in terms}
+    def compute_factors(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
+        norms, losses = {}, {}
+        for name, value in terms.items():
+            weighted = self.weights.get(name, 1.0) * value
+            norms[name] = self._gradient_norm(weighted)
+            losses[name] = abs(float(weighted.detach()))
 
-    def _gradient(self, value: Tensor) -> float:
+        used = [name for name in terms if norms[name] > 0 and losses[name] > 0]
+        for name in used:
+            self.first_losses.setdefault(name, losses[name])
+            self.current_factors.setdefault(name, 1.0)
+        if len(used) > 1:
+            progress = {name: losses[name] / self.first_losses[name] for name in used}
+            self._update_factors(norms, progress)
+        return {name: self.current_factors.get(name, 1.0) for name in terms}
+
+    def _gradient_norm(self, value: Tensor) -> float:
+        """|∇_W value|."""
         if not value.requires_grad:
             return 0.0
         grads = torch.autograd.grad(value, self.shared, retain_graph=True, allow_unused=True)
         return math.sqrt(sum(float(g.square().sum()) for g in grads if g is not None))
 
-    def _update(self, used: list[str], sizes: Mapping[str, float], progress: Mapping[str, float]) -> None:
-        norms = {name: self.now[name] * sizes[name] for name in used}
-        middle, pace = sum(norms.values()) / len(used), sum(progress.values()) / len(used)
+    def _update_factors(self, norms: Mapping[str, float], progress: Mapping[str, float]) -> None:
+        """One Adam step on the factors of the terms in `progress`; norms: term -> |∇_W L_i|."""
+        weighted = {name: self.current_factors[name] * norms[name] for name in progress}
+        mean_norm = sum(weighted.values()) / len(progress)
+        mean_progress = sum(progress.values()) / len(progress)
         self.step += 1
-        for name in used:
-            target = middle * (progress[name] / pace) ** self.config.alpha
-            slope = math.copysign(sizes[name], norms[name] - target) if norms[name] != target else 0.0
+        # Adam with its usual constants, on numbers: the factors are a handful of Python floats.
+        for name in progress:
+            target = mean_norm * (progress[name] / mean_progress) ** self.config.alpha
+            # The derivative of |G_i − target| with respect to w_i.
+            slope = math.copysign(norms[name], weighted[name] - target) if weighted[name] != target else 0.0
             m, v = self.moments.get(name, (0.0, 0.0))
             m, v = 0.9 * m + 0.1 * slope, 0.999 * v + 0.001 * slope**2
             self.moments[name] = m, v
             move = (m / (1 - 0.9**self.step)) / (math.sqrt(v / (1 - 0.999**self.step)) + 1e-8)
-            self.now[name] = max(self.now[name] - self.RATE * move, 1e-3)
-        scale = len(self.now) / sum(self.now.values())
-        self.now = {name: w * scale for name, w in self.now.items()}
+            self.current_factors[name] = max(self.current_factors[name] - self.RATE * move, 1e-3)
+        # Rescaled, so that the factors change the ratios of the terms and not the learning rate.
+        scale = len(self.current_factors) / sum(self.current_factors.values())
+        self.current_factors = {name: w * scale for name, w in self.current_factors.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"first": self.first, "now": self.now, "moments": self.moments, "step": self.step}
+        return {"first": self.first_losses, "now": self.current_factors, "moments": self.moments, "step": self.step}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.first, self.now, self.step = dict(state["first"]), dict(state["now"]), int(state["step"])
+        self.first_losses, self.current_factors = dict(state["first"]), dict(state["now"])
+        self.step = int(state["step"])
         self.moments = {name: (m, v) for name, (m, v) in state["moments"].items()}
 
 
-def make_balance(method: Method, config: BalanceConfig) -> LossWeighting:
-    """The balance that the settings ask for; kind "method" is the method's own."""
+def build_loss_weighting(method: Method, config: BalanceConfig) -> LossWeighting:
+    """Build the loss weighting of the settings; kind "method" is the default of the method."""
     if config.kind == "method":
         config = BalanceConfig(method.balance, config.warmup, config.ratio, config.alpha)
     if config.kind == "target-ratio":
         return TargetRatio(method.weights, config)
     if config.kind == "gradnorm":
-        return GradNorm(method.weights, config, method.shared)
+        return GradNorm(method.weights, config, method.shared_parameters)
     return LossWeighting(method.weights, config)

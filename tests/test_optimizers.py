@@ -16,7 +16,7 @@ from sidelight.errors import ConfigError
 from sidelight.methods import Method, Step, Supervised
 from sidelight.networks.network import Network
 from sidelight.training import fit
-from sidelight.training.optimisers import make_optimiser, parts_of
+from sidelight.training.optimizers import build_optimizer, map_parameters_to_parts
 from support import AVAILABLE, make_network, make_rows, task_of
 
 ROWS = make_rows("classification", "both")
@@ -40,13 +40,13 @@ class Bowl(Method):
     def loss(self) -> torch.Tensor:
         return (self.point * torch.tensor([1.0, 0.5, 2.0]) - 0.3).square().sum()
 
-    def terms(self, batch, clock):
+    def terms(self, batch, state):
         return {"task": self.loss()}
 
     def score(self, select):
         return -float(self.loss().detach())  # the last epoch need not be the best: the path is compared
 
-    def export(self):
+    def deployed_network(self):
         raise NotImplementedError
 
 
@@ -148,7 +148,7 @@ def test_a_resumed_run_has_the_same_bits(tmp_path, optimizer, schedule, stop):
 def test_the_defaults_make_the_optimiser_that_there_always_was():
     method = fresh()
     params = list(method.parameters())
-    made = make_optimiser(params, TrainingConfig(), {})
+    made = build_optimizer(params, TrainingConfig(), {})
     assert type(made) is optim.AdamW
     assert [group["params"] for group in made.param_groups] == [params]
     assert made.defaults == optim.AdamW(params, lr=3e-3, weight_decay=1e-4, fused=True).defaults
@@ -156,12 +156,12 @@ def test_the_defaults_make_the_optimiser_that_there_always_was():
 
 def test_parts_move_at_their_own_rate():
     method = fresh()
-    parts = parts_of(method)
+    parts = map_parameters_to_parts(method)
     network = next(m for m in method.modules() if isinstance(m, Network))
     assert {parts[p] for p in network.encoders.parameters()} == {"encoders"}
     assert set(parts) == set(network.parameters())
     config = settings(optimizer="sgd", learning_rate=0.1, learning_rates={"encoders": 0.01})
-    made = make_optimiser(list(method.parameters()), config, parts)
+    made = build_optimizer(list(method.parameters()), config, parts)
     rates = {p: group["lr"] for group in made.param_groups for p in group["params"]}
     assert rates == {p: 0.01 if part == "encoders" else 0.1 for p, part in parts.items()}
     still = trained(settings(learning_rates={"encoders": 1e-30}, weight_decay=0))
@@ -183,8 +183,8 @@ class Late(Bowl):
     def groups(self):
         return {"main": [self.point], "critic": [self.critic]}
 
-    def steps(self, batch, clock):
-        if clock.step > 3:
+    def steps(self, batch, state):
+        if state.step > 3:
             yield Step("critic", {"critic": self.critic.square().sum()})
         yield Step("main", {"task": self.loss()})
 

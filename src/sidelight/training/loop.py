@@ -1,0 +1,253 @@
+"""The training loop: the state of a training run, and how one epoch changes it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from sidelight.config import AugmentConfig, BalanceConfig, TrainingConfig
+from sidelight.data.batch import Batch
+from sidelight.data.prefetch import materialized_batches
+from sidelight.errors import RunError
+from sidelight.methods.base import Method, TrainState
+from sidelight.training.loss_weighting import build_loss_weighting
+from sidelight.training.optimizers import (
+    build_optimizer,
+    build_scheduler,
+    map_parameters_to_parts,
+    step_schedulers,
+)
+from sidelight.video.crop import CropSampler
+
+ADVICE = (
+    "Lower training.learning_rate or the term's weight, and look for extreme values in the inputs with "
+    "`sidelight inspect`."
+)
+
+
+@dataclass
+class History:
+    """The record of a training run.
+
+    Attributes:
+        epochs: one record per epoch: `epoch`, `select` (the score), the mean of every term, and `seconds`.
+        best_epoch: the epoch with the best score, from 1; 0 before the first.
+        best_score: its score on the select rows.
+        seconds: the duration of the training.
+    """
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    seconds: float = 0.0
+
+
+def draw_batches(
+    rows: Tensor, teacher_fold: Tensor | None, size: int, generator: torch.Generator, count: int | None = None
+) -> list[Tensor]:
+    """Draw the batches of an epoch: shuffled rows in batches of nearly equal size, each inside one teacher fold.
+
+    Every row occurs once. With `count` there are exactly that many batches, so that all methods take the same number of
+    steps: few labelled rows are repeated; if teacher folds give more (smaller) batches, some are left out, others in
+    each epoch.
+
+    Args:
+        rows: (N,) int64, the row numbers to draw from.
+        teacher_fold: (largest row + 1 or more,) int64, the teacher fold of each row; None if batches may mix folds.
+        size: the largest number of rows in a batch.
+        generator: the source of randomness.
+        count: the number of batches.
+
+    Returns:
+        Row numbers (B,) of each batch.
+    """
+    if count is not None:
+        passes = math.ceil(count / math.ceil(len(rows) / size))
+        repeated: list[Tensor] = []
+        for _ in range(passes):
+            repeated += draw_batches(rows, teacher_fold, size, generator)
+        return repeated[:count]
+    if teacher_fold is None:
+        order = rows[torch.randperm(len(rows), generator=generator)]
+        return list(order.tensor_split(math.ceil(len(rows) / size)))
+    batches: list[Tensor] = []
+    for k in torch.unique(teacher_fold[rows]).tolist():
+        batches += draw_batches(rows[teacher_fold[rows] == k], None, size, generator)
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+class TrainingLoop:
+    """The state of a training run between epochs.
+
+    Args:
+        method: the method; its networks are trained in place.
+        settings: the optimisation budget.
+        rows: the number of training rows.
+        seed: the seed of the order of rows and of dropout.
+        balance: the settings of the loss weighting.
+        augment: how the views of rows that are files are drawn; the centre view by default.
+        threads: the threads that decode files ahead of the step; by default as many as there are cores.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        settings: TrainingConfig,
+        rows: int,
+        seed: int,
+        balance: BalanceConfig,
+        augment: AugmentConfig | None,
+        threads: int | None,
+    ):
+        self.method, self.settings, self.threads = method, settings, threads
+        self.weighting = build_loss_weighting(method, balance)
+        self.crops = CropSampler(seed, augment.crop, augment.flip, augment.time) if augment else None
+
+        # Dropout and the order of rows have separate streams, so that one does not depend on the other.
+        torch.manual_seed(seed)
+        self.generator = torch.Generator().manual_seed((seed + 1) % 2**63)
+
+        self.groups = {name: params for name, params in method.groups().items() if params}
+        parts = map_parameters_to_parts(method) if settings.learning_rates else {}
+        steps = settings.epochs * math.ceil(rows / settings.batch_size)
+        self.optimizers, self.schedulers = {}, {}
+        for name, params in self.groups.items():
+            self.optimizers[name] = build_optimizer(params, settings, parts)
+            scheduler = build_scheduler(self.optimizers[name], settings, steps)
+            if scheduler is not None:
+                self.schedulers[name] = scheduler
+
+        self.history = History()
+        self.best = _copy(method.state_dict())
+        self.step = 0
+
+    def is_finished(self) -> bool:
+        """Whether all epochs are done, or early stopping ends the training."""
+        done = len(self.history.epochs)
+        return done >= self.settings.epochs or done - self.history.best_epoch >= self.settings.patience
+
+    def train_epoch(self, train: Batch, rows: Tensor, teacher_fold: Tensor | None, select: Batch) -> None:
+        """Train one epoch, and keep the weights if their score is the best.
+
+        Args:
+            train: the training rows.
+            rows: (N,) int64, the training rows that batches are drawn from.
+            teacher_fold: (training rows,) int64, if each batch must lie in one teacher fold.
+            select: the rows whose score chooses the epoch.
+
+        Raises:
+            RunError: a term, a weight or the score became NaN or infinite.
+        """
+        number = len(self.history.epochs) + 1
+        start = time.perf_counter()
+        self.method.train()
+        values: dict[str, list[Tensor]] = {}
+        size = self.settings.batch_size
+        order = draw_batches(rows, teacher_fold, size, self.generator, math.ceil(len(train) / size))
+        for batch in materialized_batches(train, order, self.crops, self.step, self.threads):
+            state = TrainState(number - 1, self.settings.epochs, self.step)
+            for group, terms in self.method.steps(batch, state):
+                self.update(group, terms, state)
+                for term, value in terms.items():
+                    values.setdefault(term, []).append(value.detach())
+            # Schedules count batches, not steps of a group: all groups share one schedule.
+            step_schedulers(self.schedulers)
+            self.step += 1
+
+        means = _compute_means(values, number)
+        _check_weights(self.method, number)
+        score = float(self.method.score(select))
+        if not math.isfinite(score):
+            raise RunError(f"the score on the select rows is {score} in epoch {number}; it cannot choose an epoch")
+
+        # The first of equal scores stays, so that a plateau does not postpone the chosen epoch.
+        record = {"epoch": float(number), "select": score, **means, "seconds": time.perf_counter() - start}
+        self.history.epochs.append(record)
+        if score > self.history.best_score:
+            self.history.best_epoch, self.history.best_score = number, score
+            self.best = _copy(self.method.state_dict())
+
+    def update(self, group: str, terms: Mapping[str, Tensor], state: TrainState) -> None:
+        """Update one parameter group by the gradient of its weighted terms.
+
+        Args:
+            group: the parameter group.
+            terms: name -> unweighted scalar.
+            state: the position in training, on which warm-up depends.
+        """
+        loss = self.weighting.combine(terms, state)
+        params = self.groups[group]
+        # autograd.grad, not backward(): the terms of a student must not leave gradients in its critics.
+        for p, g in zip(params, torch.autograd.grad(loss, params, allow_unused=True)):
+            p.grad = g
+        self.optimizers[group].step()
+        self.optimizers[group].zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, object]:
+        """Everything that the rest of the training depends on. Checkpoints hold it, so its keys stay as they are."""
+        return {
+            "method": self.method.state_dict(),
+            "best": self.best,
+            "optimisers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "schedules": {name: scheduler.state_dict() for name, scheduler in self.schedulers.items()},
+            "random": torch.get_rng_state(),
+            "order": self.generator.get_state(),
+            "step": self.step,
+            "balance": self.weighting.state_dict(),
+            "history": dict(vars(self.history)),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue from a `state_dict`."""
+        self.method.load_state_dict(state["method"])
+        self.best = state["best"]
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimisers"][name])
+        for name, scheduler in self.schedulers.items():
+            scheduler.load_state_dict(state["schedules"][name])
+        torch.set_rng_state(state["random"])
+        self.generator.set_state(state["order"])
+        self.step = state["step"]
+        self.weighting.load_state_dict(state["balance"])
+        self.history = History(**state["history"])
+
+
+def _compute_means(values: Mapping[str, list[Tensor]], epoch: int) -> dict[str, float]:
+    """The mean of every term over the epoch.
+
+    Raises:
+        RunError: a term became NaN or infinite. It names the first such term; the others follow a step later.
+    """
+    series = {term: torch.stack(v) for term, v in values.items()}
+    means = {term: float(v.mean()) for term, v in series.items()}
+    if all(map(math.isfinite, means.values())):
+        return means
+
+    first_bad: dict[str, int] = {}
+    for term, v in series.items():
+        bad = (~v.isfinite()).nonzero()[:, 0]
+        if len(bad):
+            first_bad[term] = int(bad[0])
+    if first_bad:
+        term = min(first_bad, key=lambda name: first_bad[name])
+        value = float(series[term][first_bad[term]])
+    else:  # every value is finite, but their sum is not
+        term = next(name for name, mean in means.items() if not math.isfinite(mean))
+        value = means[term]
+    raise RunError(f"the loss term {term!r} became {value} in epoch {epoch}. {ADVICE}")
+
+
+def _check_weights(method: Method, epoch: int) -> None:
+    """Check that the last step of an epoch left no NaN or infinity in a weight, which no term has shown yet."""
+    for name, value in method.named_parameters():
+        if not bool(value.isfinite().all()):
+            raise RunError(f"the weight {name!r} became NaN or infinite in epoch {epoch}. {ADVICE}")
+
+
+def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in state.items()}
