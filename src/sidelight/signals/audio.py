@@ -71,6 +71,7 @@ def read_audio(
         reason = told_by_content(path, path.suffix) or f"truncated or no sound file ({error.error_string})"
         raise DataError(f"cannot read {path}: {reason}") from None
 
+    # What was read is judged after the file is closed: its own faults first, then the part asked for.
     if not total:
         raise DataError(f"{path} holds no samples")
     if rate is not None and found != rate:
@@ -136,6 +137,7 @@ def _check_whole(path: Path) -> None:
             raise DataError(f"{path} is truncated: its last page is cut off")
     if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
         return
+    # The RIFF header gives the size of what follows its first 8 bytes.
     size = struct.unpack("<I", head[4:8])[0]
     if size not in STREAMED and there < size + 8:
         raise DataError(f"{path} is truncated: {there} of {size + 8} bytes are there")

@@ -59,6 +59,7 @@ def clean(recording: Recording, kind: str) -> Recording:
         )
         return recording
     nk = _import_neurokit()
+    # neurokit2 names its functions by kind: eda_clean, ecg_clean, emg_clean, ppg_clean.
     method: Callable[..., Any] = getattr(nk, f"{kind}_clean")
     columns = []
     for c, x in enumerate(recording.values.T):
@@ -144,6 +145,7 @@ def _eda(x: NDArray, rate: float) -> list[float]:
     if parts is None:
         raise DataError(f"an EDA window of {len(x) / rate:g} s is too short to be split into tonic and phasic part")
     tonic, phasic = (np.asarray(parts[name], np.float64) for name in ("EDA_Tonic", "EDA_Phasic"))
+    # neurokit2 finds peaks in the rounding errors of a constant signal.
     peaks = None if np.ptp(phasic) < 1e-6 else _run_quietly(nk.eda_peaks, phasic, rate)
     amplitude = np.asarray(peaks[1]["SCR_Amplitude"], np.float64) if peaks else np.zeros(0)
     amplitude = amplitude[np.isfinite(amplitude)]
@@ -162,6 +164,7 @@ def _eda(x: NDArray, rate: float) -> list[float]:
 def _emg(x: NDArray, rate: float) -> list[float]:
     from scipy.signal import welch
 
+    # The median frequency halves the power of the spectrum; it falls as a muscle tires.
     frequency, power = welch(x, rate, nperseg=min(256, len(x)))
     total = np.cumsum(power)
     signs = np.signbit(x)

@@ -106,6 +106,7 @@ def _parse_column(table: Delimited, what: str, column: str) -> NDArray[np.float6
     """Parse a column; raises DataError that names the first cell that is not a finite number."""
     import pandas as pd
 
+    # By position, since the cells of the table are read without their header.
     cells = table.cells[table.names.index(column)]
     numbers = np.asarray(pd.to_numeric(cells, errors="coerce"), np.float64)
     bad = ~np.isfinite(numbers)

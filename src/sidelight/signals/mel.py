@@ -74,6 +74,7 @@ def mel_filters(
     bins = np.arange(n_fft // 2 + 1) * rate / n_fft
     rise = (bins - edge[:-2]) / (edge[1:-1] - edge[:-2])
     fall = (edge[2:] - bins) / (edge[2:] - edge[1:-1])
+    # Both slopes meet at 1 in the center of the triangle; outside of it the lower one is negative.
     filters = np.maximum(0, np.minimum(rise, fall))
     if empty := int((filters.max(1) == 0).sum()):
         warnings.warn(

@@ -48,7 +48,7 @@ class Recording:
         x = np.asarray(self.values)
         if x.dtype.kind not in "fiub" or x.ndim not in (1, 2):
             raise DataError(f"{self.name} is {x.dtype} of shape {x.shape}; expected numbers, (T,) or (T, C)")
-        x = x[:, None] if x.ndim == 1 else x
+        x = x[:, None] if x.ndim == 1 else x  # (T,) is one channel
         if x.dtype not in (np.float32, np.float64):
             # float32 holds integers of 16 bits exactly.
             x = x.astype(np.float32 if x.dtype.itemsize <= 2 else np.float64)

@@ -251,6 +251,6 @@ def open_container(path: Path) -> Iterator[Any]:
         with av.open(str(path)) as container:
             yield container
     except av.error.FFmpegError as error:
-        told = told_by_content(path, path.suffix)
-        why = told or f"truncated, damaged or no video ({error.strerror or type(error).__name__})"
+        reason = told_by_content(path, path.suffix)
+        why = reason or f"truncated, damaged or no video ({error.strerror or type(error).__name__})"
         raise DataError(f"cannot read {path}: {why}") from error

@@ -105,7 +105,7 @@ def read_sound(video: Video, start: float = 0.0, seconds: float | None = None, m
         lost = sum(n for _, n in gaps) / rate
         warnings.warn(
             f"{video.path}: its sound track has {len(gaps)} gap{'s' * (len(gaps) > 1)}, {lost:.2f} s in all, the first "
-            f"at {zero + gaps[0][0] / rate:.2f} s; silence stands there",
+            f"at {zero + gaps[0][0] / rate:.2f} s; silence fills them",
             SidelightWarning,
             stacklevel=2,
         )
