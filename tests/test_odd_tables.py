@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from sidelight.data import load, load_rows
-from sidelight.data.spellings import alike
+from sidelight.data.similar_names import find_similar_names
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.recordings.series import Signal
 from sidelight.signals import LabelTrack, Recording, Windows, cut
@@ -239,10 +239,10 @@ def test_arrays_that_are_read() -> None:
 
 
 def test_names_that_are_alike() -> None:
-    assert alike(["01", "1", "1.0", "2", "-1", "S3", "s3", "s4"]) == [("01", "1", "1.0"), ("S3", "s3")]
-    assert alike(["P01", "P1", "left hand", "left_hand", "P10"]) == [("P01", "P1"), ("left hand", "left_hand")]
-    assert alike(["True", "1", "0", "false"]) == [("0", "false"), ("1", "True")]
-    assert alike(["True", "False", "1-1", "11", "a", "b", "1.5", "15", "-2", "2"]) == []
+    assert find_similar_names(["01", "1", "1.0", "2", "-1", "S3", "s3", "s4"]) == [("01", "1", "1.0"), ("S3", "s3")]
+    assert find_similar_names(["P01", "P1", "left hand", "left_hand", "P10"]) == [("P01", "P1"), ("left hand", "left_hand")]
+    assert find_similar_names(["True", "1", "0", "false"]) == [("0", "false"), ("1", "True")]
+    assert find_similar_names(["True", "False", "1-1", "11", "a", "b", "1.5", "15", "-2", "2"]) == []
 
 
 @pytest.mark.parametrize(

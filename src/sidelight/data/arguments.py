@@ -11,7 +11,7 @@ from sidelight.utils.names import check_modality
 Modalities = Sequence[str] | Mapping[str, str | Sequence[str] | None]
 
 
-def checked_modalities(given: Any) -> Modalities | None:
+def check_modalities(given: Any) -> Modalities | None:
     """Names, or a mapping from names to columns, all of which may name a modality; raises ConfigError."""
     if given is None:
         return None

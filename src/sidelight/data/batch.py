@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from sidelight.data.pixels import standardised
+from sidelight.data.pixels import standardize_images
 from sidelight.recordings.label_maps import LabelMaps
 from sidelight.recordings.lazy import LazyRows
 from sidelight.video.crop import CropParams
@@ -31,7 +31,7 @@ class Batch:
               since a whole data set of floating point images is too large; `ready` standardises them.
     files:    modality -> rows that are still files; `ready` decodes them into `inputs`.
     maps:     label maps that are still files, the target being (B, 0, 0); `ready` decodes them into `target`.
-    uneven:   signals of which some rows are far longer than the rest -> least time steps of a batch: `take` pads these
+    least_steps:   signals of which some rows are far longer than the rest -> least time steps of a batch: `take` pads these
               to the longest of the rows taken, not to the longest of all.
     """
 
@@ -44,7 +44,7 @@ class Batch:
     pixels: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     files: dict[str, LazyRows] = field(default_factory=dict)
     maps: LabelMaps | None = None
-    uneven: dict[str, int] = field(default_factory=dict)
+    least_steps: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
@@ -52,7 +52,7 @@ class Batch:
     def index_select(self, rows: Tensor) -> Batch:
         """The given rows, in the given order; `index` keeps pointing at where they came from."""
         lengths = {m: x[rows] for m, x in self.lengths.items()}
-        steps = {m: max(least, int(lengths[m].max())) for m, least in self.uneven.items() if len(rows)}
+        steps = {m: max(least, int(lengths[m].max())) for m, least in self.least_steps.items() if len(rows)}
         return Batch(
             {m: x[rows, : steps[m]] if m in steps else x[rows] for m, x in self.inputs.items()},
             self.target[rows],
@@ -63,7 +63,7 @@ class Batch:
             {m: (mean[rows], scale[rows]) for m, (mean, scale) in self.pixels.items()},
             {m: x[rows] for m, x in self.files.items()},
             None if self.maps is None else self.maps[rows],
-            self.uneven,
+            self.least_steps,
         )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -76,7 +76,7 @@ class Batch:
         """The target to be scored; label maps stay files, of which metrics decode a few at a time."""
         return self.target if self.maps is None else self.maps
 
-    def decoded(self, inputs: Mapping[str, Tensor], target: Tensor | None) -> Batch:
+    def with_decoded(self, inputs: Mapping[str, Tensor], target: Tensor | None) -> Batch:
         """The same with what these tensors hold of files: rows of modalities, and label maps (None: there are none)."""
         left = {m: x for m, x in self.files.items() if m not in inputs}
         target = self.target if target is None else target
@@ -89,11 +89,11 @@ class Batch:
         """
         if self.files or self.maps is not None:
             target = None if self.maps is None else self.maps.read(crops)
-            return self.decoded({m: x.read(crops) for m, x in self.files.items()}, target).materialize()
+            return self.with_decoded({m: x.read(crops) for m, x in self.files.items()}, target).materialize()
         if not self.pixels and self.target.dim() != 3:
             return self
         stored = {m: by for m, by in self.pixels.items() if m in self.inputs}
-        made = {m: standardised(self.inputs[m], *by, self.present.get(m)) for m, by in stored.items()}
+        made = {m: standardize_images(self.inputs[m], *by, self.present.get(m)) for m, by in stored.items()}
         target = self.target.long() if self.target.dim() == 3 else self.target
         return replace(self, inputs=self.inputs | made, target=target, pixels={})
 
@@ -106,7 +106,7 @@ class Batch:
             lengths={m: x for m, x in self.lengths.items() if m in modalities},
             pixels={m: x for m, x in self.pixels.items() if m in modalities},
             files={m: x for m, x in self.files.items() if m in modalities},
-            uneven={m: steps for m, steps in self.uneven.items() if m in modalities},
+            least_steps={m: steps for m, steps in self.least_steps.items() if m in modalities},
         )
 
     def to(self, where: torch.device | torch.dtype | str) -> Batch:
@@ -125,5 +125,5 @@ class Batch:
             {m: (move(mean), move(scale)) for m, (mean, scale) in self.pixels.items()},
             self.files,
             self.maps,
-            self.uneven,
+            self.least_steps,
         )

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.lengths import far_longer, typical_length
-from sidelight.data.rows import Rows, float32, in_memory, is_lazy, name_row
+from sidelight.data.lengths import has_long_rows, compute_median_length
+from sidelight.data.rows import Rows, to_float32, read_into_memory, is_lazy, name_row
 from sidelight.data.target_checks import check_target
-from sidelight.data.target_values import hidden, pixel_counts
+from sidelight.data.target_values import hide_target, count_pixels
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.utils.images import compact
 
@@ -90,7 +90,7 @@ class Dataset:
             if is_lazy(x)
             else compact(np.asarray(x))
             if np.ndim(x) >= 4
-            else np.ascontiguousarray(float32(np.asarray(x), f"{self.name}: modality {m!r}"))
+            else np.ascontiguousarray(to_float32(np.asarray(x), f"{self.name}: modality {m!r}"))
             for m, x in self.inputs.items()
         }
         for kind in ("present", "lengths", "columns", "standard", "units", "rates", "longest"):
@@ -107,7 +107,7 @@ class Dataset:
         elif self.task == "classification":
             self.target = np.asarray(self.target, np.int64)
         elif self.task != "segmentation":
-            self.target = float32(np.asarray(self.target), f"{self.name}: the target")
+            self.target = to_float32(np.asarray(self.target), f"{self.name}: the target")
             self.target = self.target.reshape(n, -1) if n else self.target.reshape(0, len(self.class_names))
         self.labelled = np.asarray(self.labelled, bool)
         for m, steps in self.longest.items():
@@ -213,7 +213,7 @@ class Dataset:
         """The class codes that occur in these rows; of a regression none."""
         if self.task == "regression":
             return set()
-        found = np.flatnonzero(pixel_counts(self.target[rows]).any(0)) if self.size else np.unique(self.target[rows])
+        found = np.flatnonzero(count_pixels(self.target[rows]).any(0)) if self.size else np.unique(self.target[rows])
         return {int(c) for c in found} - {-1}
 
     def class_counts(self) -> NDArray:
@@ -221,7 +221,7 @@ class Dataset:
         known = self.target[self.labelled]
         if not self.size:
             return np.bincount(known, minlength=len(self.class_names))
-        counts = pixel_counts(known).sum(0)
+        counts = count_pixels(known).sum(0)
         return np.pad(counts, (0, len(self.class_names) - len(counts)))
 
     def select(self, modalities: Sequence[str]) -> Dataset:
@@ -257,12 +257,12 @@ class Dataset:
         rows = np.union1d(drawn, [np.flatnonzero(here)[0] for here in self.present.values()])
 
         def of(arrays: dict[str, Any]) -> dict[str, Any]:
-            return {m: in_memory(x[rows]) for m, x in arrays.items()}
+            return {m: read_into_memory(x[rows]) for m, x in arrays.items()}
 
         return replace(
             self,
             inputs=of(self.inputs),
-            target=in_memory(self.target[rows]),
+            target=read_into_memory(self.target[rows]),
             labelled=self.labelled[rows],
             present=of(self.present),
             lengths=of(self.lengths),
@@ -316,14 +316,14 @@ class Dataset:
         import torch
 
         from sidelight.data.batch import Batch
-        from sidelight.data.overflow import check_read
+        from sidelight.data.overflow import check_preprocessed
 
         if modalities is None:
             modalities = self.inputs if preprocessor is None else preprocessor.modalities
         names = list(modalities)
         view = self.select(names)
         keep = self.labelled if labelled is None else self.labelled & np.asarray(labelled, bool)
-        target_array = hidden(self.target, keep)
+        target_array = hide_target(self.target, keep)
         maps = target_array if is_lazy(target_array) else None
         target = torch.from_numpy(target_array) if maps is None else torch.zeros(len(self), 0, 0, dtype=torch.int16)
         files = {m: x for m, x in view.inputs.items() if is_lazy(x)}
@@ -339,9 +339,9 @@ class Dataset:
                 others = {m: x for m, x in inputs.items() if m not in images}
                 inputs |= preprocessor(others, lengths, present, self.group)
             for m, raw in others.items():
-                check_read(f"{self.name}: modality {m!r}", inputs[m], raw, self.ids)
+                check_preprocessed(f"{self.name}: modality {m!r}", inputs[m], raw, self.ids)
             lengths = {m: x for m, x in lengths.items() if inputs[m].dim() == 3}
-        uneven = {m: typical_length(self.lengths[m]) for m in lengths if far_longer(self.lengths[m])}
+        uneven = {m: compute_median_length(self.lengths[m]) for m in lengths if has_long_rows(self.lengths[m])}
         return Batch(
             inputs,
             target,

@@ -10,14 +10,14 @@ from sidelight.data.dataset import Dataset
 GRID = 4
 
 
-def features(dataset: Dataset, m: str) -> NDArray:
+def compute_features(dataset: Dataset, m: str) -> NDArray:
     """(N, D) float: vectors as they are, signals as window statistics, images as the means of a coarse grid.
 
     NaN where a value or the row is missing; 0 in columns that a run reads as constant (`moments.is_constant`).
     """
     import torch
 
-    from sidelight.data.moments import mask, moments, statistics_sizes
+    from sidelight.data.scaling import build_mask, compute_scaling, compute_statistics_rms
     from sidelight.data.statistics import STANDARD, window_statistics
 
     x, size, present = dataset.inputs[m], None, torch.from_numpy(dataset.present[m])
@@ -27,12 +27,12 @@ def features(dataset: Dataset, m: str) -> NDArray:
         starts = range(0, len(x), 4096)
         parts = [(signal[i : i + 4096], None if length is None else length[i : i + 4096]) for i in starts]
         f = torch.cat([window_statistics(*part) for part in parts])
-        size = statistics_sizes(signal, mask(signal, length, present), f, STANDARD)
+        size = compute_statistics_rms(signal, build_mask(signal, length, present), f, STANDARD)
     elif x.ndim >= 4:
         f = torch.from_numpy(np.stack([_grid(np.nan_to_num(row.astype(np.float32))) for row in x]))
     else:
         f = torch.from_numpy(x)
-    varies = moments(f, mask(f, None, present), size)[1] != 0
+    varies = compute_scaling(f, build_mask(f, None, present), size)[1] != 0
     return np.where(dataset.present[m][:, None], (f * varies).numpy(), np.float32(np.nan))
 
 

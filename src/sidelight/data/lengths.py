@@ -15,21 +15,21 @@ LONG = 10
 """A row is far longer than the rest from this many times the median length on."""
 
 
-def typical_length(lengths: NDArray) -> int:
+def compute_median_length(lengths: NDArray) -> int:
     """The median of (N,) lengths, of the rows that have one."""
     return int(np.median(lengths[lengths > 0])) if (lengths > 0).any() else 0
 
 
-def far_longer(lengths: NDArray) -> bool:
+def has_long_rows(lengths: NDArray) -> bool:
     """Whether the longest row has more than `LONG` times the median's time steps."""
-    return bool(lengths.max(initial=0) > LONG * typical_length(lengths))
+    return bool(lengths.max(initial=0) > LONG * compute_median_length(lengths))
 
 
-def warn_long(name: str, lengths_of: Mapping[str, NDArray], ids: NDArray) -> None:
+def warn_long_rows(name: str, lengths_of: Mapping[str, NDArray], ids: NDArray) -> None:
     """Says which rows are so much longer than the rest that padding the rest to their length is a burden."""
     for m, lengths in lengths_of.items():
-        middle = typical_length(lengths)
-        if not far_longer(lengths):
+        middle = compute_median_length(lengths)
+        if not has_long_rows(lengths):
             continue
         rows = np.flatnonzero(lengths > LONG * middle)
         i = int(lengths.argmax())

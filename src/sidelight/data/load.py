@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from sidelight.config import OF_CLASSES, Config
-from sidelight.data.arguments import Modalities, check_texts, checked_modalities
+from sidelight.data.arguments import Modalities, check_texts, check_modalities
 from sidelight.data.builtin import DATASETS
 from sidelight.data.dataset import Dataset
-from sidelight.data.lengths import warn_long
+from sidelight.data.lengths import warn_long_rows
 from sidelight.data.raw import (
-    KINDS_FILE,
+    MODALITIES_FILE,
     ORDER,
     TABLE_FILE,
     TIME_NAMES,
     Raw,
     Roles,
     find_roles,
-    groups,
-    row_ids,
-    splits,
-    times,
+    build_groups,
+    build_ids,
+    build_splits,
+    build_times,
 )
 from sidelight.data.rows import Rows, is_lazy
 from sidelight.data.sources.arrays import read_arrays
-from sidelight.data.sources.locate import label_of, locate
+from sidelight.data.sources.locate import default_name, locate
 from sidelight.data.target import encode_target
 from sidelight.errors import ConfigError, DataError, shown, unknown
 from sidelight.utils.array_files import load_npz
@@ -73,7 +73,7 @@ def load(
     longest: modality -> time steps that are kept of a signal's longer rows, e.g. where one pads all others.
     Raises DataError naming file, row, modality and value; ConfigError for a setting that cannot be.
     """
-    modalities = checked_modalities(modalities)
+    modalities = check_modalities(modalities)
     given = {"group": group, "split": split, "ids": ids, "task": task, "name": name, "impute": impute}
     check_texts(given, target)
     if on_error not in ("raise", "skip"):
@@ -91,7 +91,7 @@ def load(
         return find_roles(label, columns, target, group, split, ids, time=time)
 
     prepared = _prepared(source)
-    label = name or (prepared.facts.name if prepared else "") or label_of(source)
+    label = name or (prepared.facts.name if prepared else "") or default_name(source)
     if prepared:
         from sidelight.data.sources.recorded import read_recordings
 
@@ -102,9 +102,9 @@ def load(
         raw, roles = read_recordings(prepared, find, wanted, on_error, longest)
     else:
         raw, roles = _read(source, label, find, modalities, longest)
-    row_names = row_ids(raw, roles)
+    row_names = build_ids(raw, roles)
     y = encode_target(raw, roles, row_names, task, ignore_index)
-    timed = times(raw, roles, row_names)
+    timed = build_times(raw, roles, row_names)
     if timed is None and time == ORDER:
         timed = np.arange(raw.n, dtype=np.float64)
     try:
@@ -117,8 +117,8 @@ def load(
             class_names=y.class_names,
             present=_present(raw),
             lengths=raw.lengths,
-            group=groups(raw, roles, row_names),
-            split=splits(raw, roles, row_names),
+            group=build_groups(raw, roles, row_names),
+            split=build_splits(raw, roles, row_names),
             time=timed,
             ids=row_names,
             about=_about(source, roles) | _time_column(roles, names, timed) | (prepared.facts.told if prepared else {}),
@@ -134,7 +134,7 @@ def load(
         )
     except DataError as e:
         raise DataError(str(e).replace(f"{label}: ", f"{raw.name}: ", 1)) from None
-    warn_long(data.name, data.lengths, data.ids)
+    warn_long_rows(data.name, data.lengths, data.ids)
     return data
 
 
@@ -185,9 +185,9 @@ def load_rows(
     def find(columns: Sequence[str]) -> Roles:
         return find_roles(label, columns, None, group, None, ids, target_needed=False)
 
-    checked = checked_modalities(modalities)
+    checked = check_modalities(modalities)
     assert checked is not None
-    modalities, label = checked, label_of(source)
+    modalities, label = checked, default_name(source)
     if prepared := _prepared(source, target_needed=False):
         from sidelight.data.sources.recorded import read_recordings
 
@@ -195,10 +195,10 @@ def load_rows(
         raw, roles = read_recordings(prepared, find, list(modalities), on_error, longest)
     else:
         raw, roles = _read(source, label, find, modalities, longest)
-    row_names = row_ids(raw, roles)
+    row_names = build_ids(raw, roles)
     present = _present(raw)
     whole = {m: present.get(m, np.ones(raw.n, bool)) for m in raw.inputs}
-    rows = Rows(raw.name, raw.inputs, whole, raw.lengths, groups(raw, roles, row_names), row_names, raw.schema)
+    rows = Rows(raw.name, raw.inputs, whole, raw.lengths, build_groups(raw, roles, row_names), row_names, raw.schema)
     rows.skipped = raw.skipped
     rows.check(impute)
     return rows
@@ -212,11 +212,11 @@ def _read(
     longest: Mapping[str, int] | None,
 ) -> tuple[Raw, Roles]:
     if _holds_windows(source):
-        from sidelight.data.sources.sessions import meaning_of, session_arrays, sessions_of
+        from sidelight.data.sources.sessions import build_session_schema, concat_sessions, name_sessions
 
-        sessions, chosen = sessions_of(source), None if modalities is None else list(modalities)
-        raw, roles = read_arrays(session_arrays(sessions), label, find, chosen, longest)
-        raw.schema = {m: told for m, told in meaning_of(sessions).items() if m in raw.inputs}
+        sessions, chosen = name_sessions(source), None if modalities is None else list(modalities)
+        raw, roles = read_arrays(concat_sessions(sessions), label, find, chosen, longest)
+        raw.schema = {m: told for m, told in build_session_schema(sessions).items() if m in raw.inputs}
         return raw, roles
     if isinstance(source, Mapping):
         return read_arrays(source, label, find, None if modalities is None else list(modalities), longest)
@@ -252,7 +252,7 @@ def _prepared(source: Any, target_needed: bool = True) -> Prepared | None:
     if wrong := path_fault(str(source)):
         raise DataError(f"{shown(str(source))} {wrong}")
     folder = Path(source).parent if Path(source).name == TABLE_FILE else Path(source)
-    if not exists(folder / KINDS_FILE):
+    if not exists(folder / MODALITIES_FILE):
         return None
     from sidelight.data.sources.prepared import read_prepared
 

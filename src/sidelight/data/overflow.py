@@ -9,7 +9,7 @@ from sidelight.data.rows import name_row
 from sidelight.errors import DataError
 
 
-def overflowed(what: str, raw: Tensor, where: str, rows: int = 1) -> str:
+def describe_overflow(what: str, raw: Tensor, where: str, rows: int = 1) -> str:
     """The sentence for values, `raw`, that overflow: how large they are, and what to do."""
     most = float(raw.float().abs().nan_to_num(0, 0, 0).max()) if raw.numel() else 0.0
     return (
@@ -19,7 +19,7 @@ def overflowed(what: str, raw: Tensor, where: str, rows: int = 1) -> str:
     )
 
 
-def check_read(what: str, read: Tensor, raw: Tensor, ids: NDArray, start: int = 0) -> None:
+def check_preprocessed(what: str, read: Tensor, raw: Tensor, ids: NDArray, start: int = 0) -> None:
     """Raises DataError for the first row that is NaN or infinite as a network reads it.
 
     what: how the error calls the modality. read: (B, …) as it leaves the preprocessor. raw: (N, …) as it was given,
@@ -28,10 +28,10 @@ def check_read(what: str, read: Tensor, raw: Tensor, ids: NDArray, start: int = 
     bad = ~read.isfinite().flatten(1).all(1)
     if bad.any():
         i = start + int(bad.nonzero()[0, 0])
-        raise DataError(overflowed(what, raw[i], name_row(i, ids), int(bad.sum())))
+        raise DataError(describe_overflow(what, raw[i], name_row(i, ids), int(bad.sum())))
 
 
-def check_answer(answer: Tensor, ids: NDArray, modalities: str, start: int = 0) -> None:
+def check_output(answer: Tensor, ids: NDArray, modalities: str, start: int = 0) -> None:
     """Raises DataError for the first row whose answer is NaN or infinite although what was read is finite.
 
     answer: (B, …) of the rows from number `start` on. ids: (N,) how errors call all rows. modalities: what was read.

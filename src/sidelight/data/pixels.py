@@ -12,13 +12,13 @@ CLIP = 10.0
 VALUES_AT_ONCE = 2**24
 
 
-def rows_at_once(shapes: Sequence[Sequence[int]], most: int = 1024) -> int:
+def compute_chunk_size(shapes: Sequence[Sequence[int]], most: int = 1024) -> int:
     """How many rows of these shapes are worked on at a time: `most`, fewer of images."""
     values = sum(math.prod(shape) for shape in shapes)
     return max(1, min(most, VALUES_AT_ONCE // max(values, 1)))
 
 
-def standardised(x: Tensor, mean: Tensor, scale: Tensor, present: Tensor | None = None) -> Tensor:
+def standardize_images(x: Tensor, mean: Tensor, scale: Tensor, present: Tensor | None = None) -> Tensor:
     """clip((x − mean) · scale) at ±10, 0 where a pixel is NaN or the row absent: floating point, of x's shape.
 
     x: (B, C, H, W), or clips (B, C, T, H, W), of any type. mean, scale: (C,) or (B, C). present: (B,) bool.

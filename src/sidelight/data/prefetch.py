@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from torch import Tensor
 
 from sidelight.data.batch import Batch
-from sidelight.recordings.lazy import drawn
+from sidelight.recordings.lazy import draw_crops
 from sidelight.utils.machine import usable_cores
 from sidelight.video.crop import CropSampler
 
@@ -33,16 +33,16 @@ def materialized_batches(
     if not (rows.files or rows.maps is not None) or not threads:
         for i, part in enumerate(parts):
             batch = rows.index_select(part)
-            yield batch.materialize(drawn(crops, step + i, batch.index))
+            yield batch.materialize(draw_crops(crops, step + i, batch.index))
         return
     pool = ThreadPoolExecutor(threads, "decode")
     pending: deque[Pending] = deque()
     try:
         for i, part in enumerate(parts):
             batch = rows.index_select(part)
-            views = drawn(crops, step + i, batch.index)
-            maps = [] if batch.maps is None else batch.maps.begin(pool, views)
-            pending.append((batch, {m: x.begin(pool, views) for m, x in batch.files.items()}, maps))
+            views = draw_crops(crops, step + i, batch.index)
+            maps = [] if batch.maps is None else batch.maps.submit(pool, views)
+            pending.append((batch, {m: x.submit(pool, views) for m, x in batch.files.items()}, maps))
             if len(pending) > AHEAD:
                 yield _finished(*pending.popleft())
         while pending:
@@ -52,6 +52,6 @@ def materialized_batches(
 
 
 def _finished(batch: Batch, begun: dict[str, Begun], maps: Begun) -> Batch:
-    decoded = {m: batch.files[m].joined([row.result() for row in rows]) for m, rows in begun.items()}
-    target = None if batch.maps is None else batch.maps.joined([row.result() for row in maps])
-    return batch.decoded(decoded, target).materialize()
+    decoded = {m: batch.files[m].stack([row.result() for row in rows]) for m, rows in begun.items()}
+    target = None if batch.maps is None else batch.maps.stack([row.result() for row in maps])
+    return batch.with_decoded(decoded, target).materialize()

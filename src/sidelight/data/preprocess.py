@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sidelight.data.dataset import Dataset
-from sidelight.data.moments import mask, moments, pixel_moments, sampled, statistics_sizes
-from sidelight.data.overflow import overflowed
-from sidelight.data.pixels import CLIP, standardised
-from sidelight.data.plan import Plan
+from sidelight.data.scaling import build_mask, compute_scaling, compute_pixel_scaling, sample_tensor, compute_statistics_rms
+from sidelight.data.overflow import describe_overflow
+from sidelight.data.pixels import CLIP, standardize_images
+from sidelight.data.modality_plan import ModalityPlan
 from sidelight.data.rows import name_row
-from sidelight.data.seen import Seen
+from sidelight.data.training_ranges import TrainingRanges
 from sidelight.data.statistics import STANDARD, window_statistics
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
 from sidelight.video.augment import STATISTICS
@@ -36,7 +36,7 @@ class Preprocessor(nn.Module):
 
     def __init__(
         self,
-        plans: Mapping[str, Plan],
+        plans: Mapping[str, ModalityPlan],
         standardize: str = "train",
         impute: str = "no",
         groups: Sequence[str] = (),
@@ -103,7 +103,7 @@ class Preprocessor(nn.Module):
             made = tuple(parts) if m in wanted else ()
             columns, standard = dataset.columns.get(m, ()), dataset.standard.get(m, "")
             facts = dataset.units.get(m, ""), dataset.rates.get(m, 0.0), dataset.longest.get(m, 0)
-            plans[m] = Plan(dataset.shape(m), m in dataset.lengths, made, columns, standard, *facts)
+            plans[m] = ModalityPlan(dataset.shape(m), m in dataset.lengths, made, columns, standard, *facts)
         if standardize == "group" and dataset.group is None:
             raise ConfigError(
                 f"standardize='group' needs groups, and {dataset.name} has none; say which column (group=…)"
@@ -125,7 +125,7 @@ class Preprocessor(nn.Module):
             if plan.standard != "none" and len(inputs[m]):
                 there = present[m].numpy() if len(inputs[m]) == len(present[m]) else np.ones(len(inputs[m]), bool)
                 length = lengths[m].numpy() if m in lengths else None
-                self.plans[m] = replace(plan, seen=Seen.of(inputs[m].numpy(), length, there))
+                self.plans[m] = replace(plan, seen=TrainingRanges.of(inputs[m].numpy(), length, there))
         return self
 
     def forward(
@@ -145,13 +145,13 @@ class Preprocessor(nn.Module):
         for m, x in inputs.items():
             length, here = lengths.get(m), present.get(m)
             if x.dim() >= 4:
-                out[m] = standardised(x, *self.pixels(m, x, here, group), here)
+                out[m] = standardize_images(x, *self.pixels(m, x, here, group), here)
                 continue
             f = self._features(m, x, length)
             mean, scale = self._statistics_for(m, x, f, length, here, group)
             f = (f - mean) * scale
             f = f if self.plans[m].standard == "none" else f.clamp(-CLIP, CLIP)
-            keep = mask(f, length if f.dim() == 3 else None, here)
+            keep = build_mask(f, length if f.dim() == 3 else None, here)
             out[m] = f if keep is None else f.masked_fill(~keep, 0)
         return out
 
@@ -183,7 +183,7 @@ class Preprocessor(nn.Module):
             f = self._features(m, inputs[m], lengths.get(m))
             added = self._group_rows(m, inputs[m], f, lengths.get(m), present.get(m), names, new)
             if not all(rows.isfinite().all() for rows in added):
-                raise DataError(overflowed(f"modality {m!r}", inputs[m], f"the rows of {', '.join(new[:3])}"))
+                raise DataError(describe_overflow(f"modality {m!r}", inputs[m], f"the rows of {', '.join(new[:3])}"))
             for kind, rows in zip(("mean", "scale"), added):
                 self.register_buffer(f"{kind}_{self._index(m)}", torch.cat([self._get(kind, m), rows]))
         self.groups += new
@@ -211,7 +211,7 @@ class Preprocessor(nn.Module):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Preprocessor:
         """The structure that `to_config` wrote; its values come with `load_state_dict`."""
-        plans = {m: Plan.from_config(plan) for m, plan in config["modalities"].items()}
+        plans = {m: ModalityPlan.from_config(plan) for m, plan in config["modalities"].items()}
         return cls(plans, config["standardize"], config["impute"], config["groups"])
 
     def _index(self, m: str) -> int:
@@ -242,7 +242,7 @@ class Preprocessor(nn.Module):
         if self._get("mean", m).isfinite().all() and self._get("scale", m).isfinite().all():
             return
         i = int(x.flatten(1).abs().nan_to_num(0).amax(1).argmax())
-        raise DataError(overflowed(f"{name}: modality {m!r}", x[i], name_row(i, ids)))
+        raise DataError(describe_overflow(f"{name}: modality {m!r}", x[i], name_row(i, ids)))
 
     def _warn_constant(self, name: str) -> None:
         """Says which modalities tell nothing; the sentence is the same in every fold, so it is shown once."""
@@ -267,18 +267,18 @@ class Preprocessor(nn.Module):
             return
         if plan.image:
             there = present if len(x) == len(present) else None  # a sample's rows are all there
-            mean[0], scale[0] = pixel_moments(self._features(m, x, None), there)
+            mean[0], scale[0] = compute_pixel_scaling(self._features(m, x, None), there)
             return
         if self.impute == "mean":
-            self._get("fill", m).copy_(moments(x, mask(x, length, present))[0])
+            self._get("fill", m).copy_(compute_scaling(x, build_mask(x, length, present))[0])
         f = torch.cat([self._features(m, *part) for part in _chunks(x, length)])
         size = self._sizes(m, x, f, length, present)
-        mean[0], scale[0] = moments(f, mask(f, length if f.dim() == 3 else None, present), size)
+        mean[0], scale[0] = compute_scaling(f, build_mask(f, length if f.dim() == 3 else None, present), size)
 
     def _sizes(self, m: str, x: Tensor, f: Tensor, length: Tensor | None, present: Tensor | None) -> Tensor | None:
         """(D,) what the window statistics f of x were computed from is as large as; None of other rows."""
         parts = self.plans[m].statistics
-        return statistics_sizes(x, mask(x, length, present), f, parts) if parts else None
+        return compute_statistics_rms(x, build_mask(x, length, present), f, parts) if parts else None
 
     def _statistics_for(
         self,
@@ -319,7 +319,7 @@ class Preprocessor(nn.Module):
         if self.plans[m].standard:
             same = [self._get(kind, m)[:1].expand(len(new), -1) for kind in ("mean", "scale")]
             return same[0], same[1]
-        keep = mask(f, length if f.dim() == 3 else None, present)
+        keep = build_mask(f, length if f.dim() == 3 else None, present)
         size = self._sizes(m, x, f, length, present)
         means, scales = [self._get("mean", m)[:0]], [self._get("scale", m)[:0]]
         for g in new:
@@ -333,9 +333,9 @@ class Preprocessor(nn.Module):
             if part is not None and not part.any():
                 mean, scale = self._get("mean", m)[0], self._get("scale", m)[0]
             elif self.plans[m].image:
-                mean, scale = pixel_moments(f[rows], None if part is None else part.flatten())
+                mean, scale = compute_pixel_scaling(f[rows], None if part is None else part.flatten())
             else:
-                mean, scale = moments(f[rows], part, size)
+                mean, scale = compute_scaling(f[rows], part, size)
             means.append(mean[None])
             scales.append(scale[None])
         return torch.cat(means), torch.cat(scales)
@@ -350,7 +350,7 @@ def _of_bytes(statistics: str, channels: int) -> tuple[Tensor, Tensor]:
 def _tensors(
     dataset: Dataset, rows: NDArray, names: Sequence[str]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    inputs = {m: sampled(dataset.inputs[m][rows], dataset.standard.get(m, "")) for m in names}
+    inputs = {m: sample_tensor(dataset.inputs[m][rows], dataset.standard.get(m, "")) for m in names}
     lengths = {m: torch.from_numpy(dataset.lengths[m][rows]) for m in names if m in dataset.lengths}
     return inputs, lengths, {m: torch.from_numpy(dataset.present[m][rows]) for m in names}
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.rows import name_row
-from sidelight.data.spellings import warn_of_names
+from sidelight.data.similar_names import warn_similar_names
 from sidelight.errors import ConfigError, DataError, unknown
 
-KINDS_FILE, TABLE_FILE = "modalities.json", "metadata.csv"
+MODALITIES_FILE, TABLE_FILE = "modalities.json", "metadata.csv"
 """What makes a folder a prepared one, and its table."""
 DEFAULT_NAMES = {
     "target": ("target", "y", "label", "target_file_name", "label_file_name", "mask_file_name"),
@@ -77,7 +77,7 @@ class Raw:
         if not self.n:
             raise DataError(f"{self.name}: there are no rows")
 
-    def per_row(self, key: str, values: NDArray, kinds: str) -> NDArray:
+    def check_per_row(self, key: str, values: NDArray, kinds: str) -> NDArray:
         """The same (N,) flags (kinds: "b") or whole numbers ("iu"); raises DataError for anything else."""
         if values.shape != (self.n,):
             raise DataError(f"{self.name}: {key!r} has shape {values.shape}; expected ({self.n},), one value per row")
@@ -125,7 +125,7 @@ def find_roles(
     return roles
 
 
-def empty(values: NDArray) -> NDArray:
+def is_empty(values: NDArray) -> NDArray:
     """(N,) bool: None, NaN, NA or an empty string."""
     if values.dtype.kind == "f":
         return np.asarray(np.isnan(values), bool)
@@ -137,9 +137,9 @@ def empty(values: NDArray) -> NDArray:
     return np.asarray(np.asarray(pd.isna(values), bool) | blank)
 
 
-def text(values: NDArray) -> NDArray:
+def to_text(values: NDArray) -> NDArray:
     """Values as strings, whole numbers without a point: 3.0 -> '3'. Empty ones become ''."""
-    missing = empty(values)
+    missing = is_empty(values)
     out = [
         "" if e else str(int(v)) if isinstance(v, float | np.floating) and float(v).is_integer() else str(v).strip()
         for v, e in zip(values.tolist(), missing)
@@ -147,36 +147,36 @@ def text(values: NDArray) -> NDArray:
     return np.array(out, dtype=str) if out else np.zeros(0, dtype="<U1")
 
 
-def row_ids(raw: Raw, roles: Roles) -> NDArray:
+def build_ids(raw: Raw, roles: Roles) -> NDArray:
     """(N,) str; the row numbers where there is no such column. Raises DataError for an empty one."""
     if not roles.ids:
         return np.arange(raw.n).astype(str)
-    ids = text(raw.columns[roles.ids])
+    ids = to_text(raw.columns[roles.ids])
     for i in np.flatnonzero(ids == ""):
         raise DataError(f"{raw.name}: row {i} has no id in column {roles.ids!r}")
     return ids
 
 
-def groups(raw: Raw, roles: Roles, ids: NDArray) -> NDArray | None:
+def build_groups(raw: Raw, roles: Roles, ids: NDArray) -> NDArray | None:
     """(N,) str or None; raises DataError for a row without one."""
     if not roles.group:
         return None
-    values = text(raw.columns[roles.group])
+    values = to_text(raw.columns[roles.group])
     for i in np.flatnonzero(values == ""):
         raise DataError(
             f"{raw.name}: {name_row(int(i), ids)} has no value in the group column {roles.group!r}; "
             "every row needs to say whose it is"
         )
     what = f"group column {roles.group!r}"
-    warn_of_names(raw.name, what, values.tolist(), "group", ", so that one person may be on both sides of a fold")
+    warn_similar_names(raw.name, what, values.tolist(), "group", ", so that one person may be on both sides of a fold")
     return values
 
 
-def splits(raw: Raw, roles: Roles, ids: NDArray) -> NDArray | None:
+def build_splits(raw: Raw, roles: Roles, ids: NDArray) -> NDArray | None:
     """(N,) "train" | "select" | "test" or None; val, valid, dev, … are understood. Raises DataError for another."""
     if not roles.split:
         return None
-    values = text(raw.columns[roles.split])
+    values = to_text(raw.columns[roles.split])
     for i, v in enumerate(values):
         if v.lower() not in SPLIT_NAMES:
             raise DataError(
@@ -185,7 +185,7 @@ def splits(raw: Raw, roles: Roles, ids: NDArray) -> NDArray | None:
     return np.array([SPLIT_NAMES[v.lower()] for v in values])
 
 
-def times(raw: Raw, roles: Roles, ids: NDArray) -> NDArray | None:
+def build_times(raw: Raw, roles: Roles, ids: NDArray) -> NDArray | None:
     """(N,) float64 or None: numbers as they are, dates and times in seconds. Raises DataError for anything else."""
     if not roles.time:
         return None
@@ -195,7 +195,7 @@ def times(raw: Raw, roles: Roles, ids: NDArray) -> NDArray | None:
     where = f"{raw.name}: {{}}, column {roles.time!r}"
     if values.shape != (raw.n,):
         raise DataError(f"{raw.name}: time {roles.time!r} has shape {values.shape}; expected ({raw.n},), one per row")
-    for i in np.flatnonzero(empty(values)):
+    for i in np.flatnonzero(is_empty(values)):
         raise DataError(f"{where.format(name_row(int(i), ids))} is empty; every row needs its time")
     column, kind = pd.Series(values), pd.api.types.infer_dtype(values)
     if kind.startswith("timedelta"):

@@ -18,7 +18,7 @@ def name_row(i: int, ids: NDArray) -> str:
     return f"row {i}" if str(ids[i]) == str(i) else f"row {i} (id {str(ids[i])!r})"
 
 
-def float32(x: NDArray, what: str, rows: Sequence[str] | None = None) -> NDArray[np.float32]:
+def to_float32(x: NDArray, what: str, rows: Sequence[str] | None = None) -> NDArray[np.float32]:
     """The same numbers in float32.
 
     Args:
@@ -73,7 +73,7 @@ def is_lazy(x: Any) -> bool:
     return hasattr(x, "files") and hasattr(x, "read")
 
 
-def in_memory(x: Any) -> NDArray:
+def read_into_memory(x: Any) -> NDArray:
     """Rows as an array; decoded where they are files."""
     return np.asarray(x.read(threads=None).numpy() if is_lazy(x) else x)
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.cells import is_decimal_comma
-from sidelight.data.doubts import check_class_names, check_words, numbers_of, refuse_one_hot, without_none
-from sidelight.data.raw import Raw, Roles, empty, text
-from sidelight.data.rows import float32, is_lazy, name_row
-from sidelight.data.spellings import warn_of_names
+from sidelight.data.conversion import is_decimal_comma
+from sidelight.data.ambiguous_targets import check_class_names, check_mixed_words, parse_numbers, check_not_one_hot, unlabel_minus_one
+from sidelight.data.raw import Raw, Roles, is_empty, to_text
+from sidelight.data.rows import to_float32, is_lazy, name_row
+from sidelight.data.similar_names import warn_similar_names
 from sidelight.data.target_checks import TASKS
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
 from sidelight.utils.images import LARGEST
@@ -67,13 +67,13 @@ def _guess_task(raw: Raw, columns: Mapping[str, NDArray], ids: NDArray) -> str:
     if raw.class_names:
         return "classification"
     if len(columns) > 1:
-        refuse_one_hot(raw, columns)
+        check_not_one_hot(raw, columns)
         return "regression"
     ((name, values),) = columns.items()
-    kept = values[~empty(values)]
-    numbers = numbers_of(values)
+    kept = values[~is_empty(values)]
+    numbers = parse_numbers(values)
     if numbers is None:
-        check_words(raw, name, values, ids)
+        check_mixed_words(raw, name, values, ids)
     if numbers is None or all(isinstance(v, bool | np.bool_) for v in kept.tolist()):
         return "classification"
     known = numbers[~np.isnan(numbers)]
@@ -109,15 +109,15 @@ def _integers(raw: Raw, values: NDArray) -> str:
 def _values(raw: Raw, columns: Mapping[str, NDArray], ids: NDArray) -> Target:
     out = []
     for name, values in columns.items():
-        numbers = numbers_of(values)
+        numbers = parse_numbers(values)
         if numbers is None:
-            i = next(i for i, v in enumerate(values) if numbers_of(values[i : i + 1]) is None)
+            i = next(i for i, v in enumerate(values) if parse_numbers(values[i : i + 1]) is None)
             raise DataError(
                 f"{raw.name}: {name_row(i, ids)}: target {name!r} is {values[i]!r}; regression needs a number "
                 + ("with a decimal point" if is_decimal_comma(values[i]) else "(or an empty cell: unlabelled)")
             )
         out.append(numbers)
-    array = float32(
+    array = to_float32(
         np.stack(out, 1), f"{raw.name}: target {', '.join(columns)!r}", [name_row(i, ids) for i in range(raw.n)]
     )
     return Target(array, np.asarray(~np.isnan(array).all(1)), "regression", tuple(columns))
@@ -127,22 +127,22 @@ def _classes(raw: Raw, columns: Mapping[str, NDArray], ids: NDArray) -> Target:
     if len(columns) != 1:
         raise DataError(f"{raw.name}: classification needs one target column, but got {len(columns)}: {list(columns)}")
     ((name, values),) = columns.items()
-    numbers = numbers_of(values)
+    numbers = parse_numbers(values)
     if raw.class_names:
         return _named_codes(raw, name, numbers, values, ids)
-    labelled = ~empty(values) if raw.labelled is None else ~empty(values) & raw.labelled
-    words = text(values)
+    labelled = ~is_empty(values) if raw.labelled is None else ~is_empty(values) & raw.labelled
+    words = to_text(values)
     if numbers is not None:
         for i in np.flatnonzero(np.isinf(numbers)):
             raise DataError(f"{raw.name}: {name_row(int(i), ids)}: target {name!r} is {values[i]}; expected a class")
         if all(float(v).is_integer() for v in numbers[labelled]):  # "1.0" is class "1"; "01" stays "01"
             words = np.array([w.split(".")[0] if "." in w else w for w in words])
-            labelled = without_none(raw, name, numbers, labelled)
+            labelled = unlabel_minus_one(raw, name, numbers, labelled)
         order = {words[i]: numbers[i] for i in np.flatnonzero(labelled)}
         labels = sorted(order, key=lambda w: (order[w], w))
     else:
         labels = sorted(set(words[labelled].tolist()))
-    warn_of_names(raw.name, f"target {name!r}", map(str, labels), "class", "")
+    warn_similar_names(raw.name, f"target {name!r}", map(str, labels), "class", "")
     codes = {w: c for c, w in enumerate(labels)}
     return Target(np.array([codes.get(w, -1) for w in words]), labelled, "classification", tuple(map(str, labels)))
 
@@ -153,7 +153,7 @@ def _named_codes(raw: Raw, name: str, numbers: NDArray | None, values: NDArray, 
     if numbers is None:
         index: dict[str, float] = {c: i for i, c in enumerate(names)}
         index[""] = np.nan
-        words = text(values)
+        words = to_text(values)
         for i, w in enumerate(words):
             if w not in index:
                 raise DataError(f"{raw.name}: {name_row(i, ids)}, target {name!r}: {unknown('class', w, names)}")

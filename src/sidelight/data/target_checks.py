@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.rows import is_lazy, name_row
-from sidelight.data.target_values import hidden, pixel_counts
+from sidelight.data.target_values import hide_target, count_pixels
 from sidelight.errors import ConfigError, DataError, unknown
 
 DIMENSIONS = {"classification": 1, "regression": 2, "segmentation": 3}
@@ -44,7 +44,7 @@ def check_target(name: str, task: str, target: Any, labelled: NDArray, labels: S
 
 
 def _check_classes(name: str, target: Any, labelled: NDArray, labels: Sequence[str], ids: NDArray) -> Any:
-    target = hidden(target, labelled)
+    target = hide_target(target, labelled)
     for i in np.flatnonzero(labelled & ((target < 0) | (target >= len(labels)))):
         raise DataError(
             f"{name}: {name_row(int(i), ids)}: class code {target[i]} has no name; "
@@ -57,7 +57,7 @@ def _check_classes(name: str, target: Any, labelled: NDArray, labels: Sequence[s
 
 
 def _check_values(name: str, target: Any, labelled: NDArray, labels: Sequence[str], ids: NDArray) -> Any:
-    target = hidden(target, labelled)
+    target = hide_target(target, labelled)
     if target.shape[1] != len(labels):
         raise DataError(f"{name}: {target.shape[1]} target columns, but names {list(labels)}")
     bad = np.isinf(target) | (np.isnan(target).all(1) & labelled)[:, None]
@@ -71,8 +71,8 @@ def _check_values(name: str, target: Any, labelled: NDArray, labels: Sequence[st
 
 def _check_pixels(name: str, target: Any, labelled: NDArray, labels: Sequence[str], ids: NDArray) -> Any:
     # What label maps in files hold was checked where the files were looked at.
-    target = hidden(target, labelled) if is_lazy(target) else _checked_codes(name, target, labelled, labels, ids)
-    counts = pixel_counts(target)
+    target = hide_target(target, labelled) if is_lazy(target) else _checked_codes(name, target, labelled, labels, ids)
+    counts = count_pixels(target)
     for i in np.flatnonzero(labelled & ~counts.any(1)):
         raise DataError(f"{name}: {name_row(int(i), ids)} is labelled, but all its pixels are ignored")
     if np.count_nonzero(counts[labelled].any(0)) < 2:
@@ -92,4 +92,4 @@ def _checked_codes(name: str, target: Any, labelled: NDArray, labels: Sequence[s
             f"{name}: {name_row(int(i), ids)}: class code {low[i] if low[i] < -1 else high[i]} of a pixel has no "
             f"name; there are {len(labels)} classes: {', '.join(labels)} (−1: ignored)"
         )
-    return hidden(target, labelled).astype(kind)
+    return hide_target(target, labelled).astype(kind)

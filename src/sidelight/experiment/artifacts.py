@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sidelight.data.batch import Batch
-from sidelight.data.target_values import row_values
+from sidelight.data.target_values import compute_row_values
 from sidelight.errors import RunError, SidelightWarning
 from sidelight.experiment.evaluate import Evaluation
 from sidelight.experiment.plan import Job
@@ -65,7 +65,7 @@ def store_job(folder: Path, job: Job, evaluation: Evaluation, history: History, 
         evaluation.predictions.to_csv(place / "predictions.csv", index=False, float_format="%.6g")
         pd.DataFrame(history.epochs).to_csv(place / "curves.csv", index=False)
         truth = similarities.probe.truth
-        values = row_values(truth.numpy() if isinstance(truth, Tensor) else truth)
+        values = compute_row_values(truth.numpy() if isinstance(truth, Tensor) else truth)
         order = torch.from_numpy(np.ascontiguousarray(values))
         write_tensors(place / "similarity.safetensors", {**similarities.matrices, "group": order}, finite=False)
         if evaluation.examples:

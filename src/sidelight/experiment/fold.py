@@ -15,11 +15,11 @@ from sidelight.config.encoder_names import chosen
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
 from sidelight.data.preprocess import Preprocessor
-from sidelight.data.target_values import row_values
+from sidelight.data.target_values import compute_row_values
 from sidelight.errors import RunError
 from sidelight.experiment.plan import seed_of
-from sidelight.protocols import WHOLE, hide_labels, split, whole
-from sidelight.protocols.blocks import cut, ordered
+from sidelight.protocols import WHOLE, hide_labels, split, build_whole_fold
+from sidelight.protocols.blocks import cut_blocks, sort_by_time
 from sidelight.tasks import Task, asked_task
 
 
@@ -29,7 +29,7 @@ class FoldData:
     def __init__(self, config: Config, dataset: Dataset, fold: int, seed: int):
         self.config, self.dataset, self.seed, self.number = config, dataset, seed, fold
         if fold == WHOLE:
-            self.fold = whole(dataset, config.protocol, config.select, seed, config.gap)
+            self.fold = build_whole_fold(dataset, config.protocol, config.select, seed, config.gap)
         else:
             self.fold = split(dataset, config.protocol, config.folds, config.select, seed, config.gap)[fold]
         self._task, self._tasks = asked_task(config, dataset), dict[float, Task]()
@@ -73,7 +73,7 @@ class FoldData:
             kept = torch.as_tensor(hide_labels(self.dataset, self.fold.train, labels, self.seed)[where])
             hidden = torch.nan if batch.target.is_floating_point() else -1
             known = kept.view(-1, *[1] * (batch.target.dim() - 1))
-            maps = None if batch.maps is None else batch.maps.where_kept(kept.numpy())
+            maps = None if batch.maps is None else batch.maps.keep_labels(kept.numpy())
             batch = replace(batch, labelled=kept, target=batch.target.where(known, hidden), maps=maps)
         if control == "placebo" and part != "test":
             batch = permute(batch, self.privileged, seed_of(self.seed, self.number, "placebo", part))
@@ -100,7 +100,7 @@ class FoldData:
         if self.dataset.group is None and in_time and labelled.sum() > 1:
             known = np.zeros(len(self.dataset), bool)
             known[train[labelled]] = True
-            return np.asarray(cut(ordered(self.dataset), known, parts)[train])
+            return np.asarray(cut_blocks(sort_by_time(self.dataset), known, parts)[train])
         rows = np.arange(len(train)).astype(str)
         group = rows if self.dataset.group is None else self.dataset.group[train]
         names = np.unique(group[labelled])
@@ -112,7 +112,7 @@ class FoldData:
     def probe(self, size: int = 60) -> NDArray:
         """Positions of at most `size` labelled select rows, balanced over and ordered by class (or by `row_values`)."""
         select = self.fold.select
-        first = row_values(self.dataset.target[select])
+        first = compute_row_values(self.dataset.target[select])
         rows = np.flatnonzero(self.dataset.labelled[select] & np.isfinite(first))
         target = first[rows]
         rng = np.random.default_rng(seed_of(self.seed, self.number, "probe"))

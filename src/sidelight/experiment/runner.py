@@ -21,8 +21,8 @@ from sidelight.experiment.run_folder import claimed
 from sidelight.experiment.study import Study
 from sidelight.methods import parse_methods
 from sidelight.protocols import split
-from sidelight.protocols.neighbours import warn_of_neighbours
-from sidelight.protocols.strata import warn_of_one_class
+from sidelight.protocols.neighbours import warn_similar_neighbours
+from sidelight.protocols.strata import warn_single_class
 from sidelight.utils.atomic import write_atomic
 from sidelight.utils.machine import usable_cores
 
@@ -30,8 +30,8 @@ from sidelight.utils.machine import usable_cores
 def jobs_of(config: Config, dataset: Dataset) -> list[Job]:
     """The jobs of a resolved configuration that are known before the first result."""
     folds = split(dataset, config.protocol, config.folds, config.select, config.seed, config.gap)
-    warn_of_neighbours(dataset, config.protocol)
-    warn_of_one_class(
+    warn_similar_neighbours(dataset, config.protocol)
+    warn_single_class(
         dataset, {f"{part} rows of {f.name}": getattr(f, part) for f in folds for part in ("select", "test")}
     )
     return plan(config, parse_methods(config.methods), len(folds), list(config.label_groups))

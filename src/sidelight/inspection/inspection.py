@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
 from sidelight.data.rows import is_lazy
-from sidelight.inspection.giveaways import suspicious
-from sidelight.inspection.strength import Strength, folds_of, strengths
-from sidelight.protocols.neighbours import ask_for_blocks, neighbours_alike, sorted_by_class
+from sidelight.inspection.leakage import find_leaks
+from sidelight.inspection.strength import Strength, choose_protocol, compute_strengths
+from sidelight.protocols.neighbours import describe_blocks_option, find_similar_neighbours, is_sorted_by_class
 from sidelight.utils.keywords import known_keywords
 
 LOOKED_AT = 500
@@ -52,7 +52,7 @@ class Inspection:
     targets: dict[str, dict[str, float]]
     metric: str
     chance: float
-    strengths: tuple[Strength, ...]
+    compute_strengths: tuple[Strength, ...]
     remarks: tuple[str, ...] = field(default=())
     folds: str = "group-kfold"
 
@@ -98,7 +98,7 @@ def inspect(dataset: Dataset, strength: bool = True, folds: int = 5, seed: int =
                 f"{', '.join(dataset.lazy) or 'all'}: values and strengths are those of {len(seen)} rows "
                 "drawn at random"
             ]
-    found, remarks = strengths(seen, folds, seed) if strength else ((), [])
+    found, remarks = compute_strengths(seen, folds, seed) if strength else ((), [])
     return Inspection(
         name=dataset.name,
         rows=len(dataset),
@@ -112,8 +112,8 @@ def inspect(dataset: Dataset, strength: bool = True, folds: int = 5, seed: int =
         metric=metric,
         chance=chance,
         strengths=found,
-        remarks=(*_remarks(dataset, classes, seen), *suspicious(dataset, seen, found), *sampled, *remarks),
-        folds=folds_of(dataset),
+        remarks=(*_remarks(dataset, classes, seen), *find_leaks(dataset, seen, found), *sampled, *remarks),
+        folds=choose_protocol(dataset),
     )
 
 
@@ -137,7 +137,7 @@ def _range(values: NDArray) -> dict[str, float]:
 
 def _modality(dataset: Dataset, m: str, whole: Dataset) -> ModalityInfo:
     """dataset: `whole`, or rows of it that were decoded."""
-    from sidelight.data.moments import varies
+    from sidelight.data.scaling import find_varying_columns
 
     x, present = dataset.inputs[m], dataset.present[m]
     here = x[present]
@@ -161,19 +161,19 @@ def _modality(dataset: Dataset, m: str, whole: Dataset) -> ModalityInfo:
             lengths=lengths,
             minimum=float(np.nanmin(low)),
             maximum=float(np.nanmax(high)),
-            constant=int((~varies(here, None if length is None else length[present])).sum()),
+            constant=int((~find_varying_columns(here, None if length is None else length[present])).sum()),
         )
 
 
 def _remarks(dataset: Dataset, classes: dict[str, int], seen: Dataset) -> list[str]:
-    from sidelight.protocols import straddling
+    from sidelight.protocols import describe_straddling_group
 
     out = []
     if dataset.group is None:
         out.append("no groups: if several rows come from one person or session, say so, or scores will be too good")
     elif len(set(dataset.group.tolist())) == len(dataset):
         out.append("every row is its own group")
-    if straddles := straddling(dataset):
+    if straddles := describe_straddling_group(dataset):
         out.append(straddles)
     if dataset.group is None:
         out += _order(dataset)
@@ -196,12 +196,12 @@ def _remarks(dataset: Dataset, classes: dict[str, int], seen: Dataset) -> list[s
 
 def _order(dataset: Dataset) -> list[str]:
     """What the order of rows without groups says about how they may be split."""
-    if sorted_by_class(dataset):
+    if is_sorted_by_class(dataset):
         return ["rows are sorted by class: their order is none in time, and contiguous blocks would hold whole classes"]
-    if dataset.time is None and (alike := neighbours_alike(dataset)) is not None:
+    if dataset.time is None and (alike := find_similar_neighbours(dataset)) is not None:
         return [
             f"neighbouring rows resemble each other: {alike}. Drawn one by one, as here, scores are too good: if rows "
-            f"follow each other in time, {ask_for_blocks(dataset)}"
+            f"follow each other in time, {describe_blocks_option(dataset)}"
         ]
     return []
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
-from sidelight.data.features import features
+from sidelight.data.features import compute_features
 from sidelight.errors import SidelightError
 from sidelight.protocols import split
 
@@ -29,12 +29,12 @@ class Strength:
     std: float
 
 
-def strengths(dataset: Dataset, folds: int, seed: int) -> tuple[tuple[Strength, ...], list[str]]:
+def compute_strengths(dataset: Dataset, folds: int, seed: int) -> tuple[tuple[Strength, ...], list[str]]:
     """Score of each modality alone and of all; a remark instead where the data allow no such score."""
     units = np.arange(len(dataset)) if dataset.group is None else dataset.group
     n_units = len(np.unique(units[dataset.labelled]))
     try:
-        parts = split(dataset, folds_of(dataset), max(min(folds, n_units), 2), 0.25, seed)
+        parts = split(dataset, choose_protocol(dataset), max(min(folds, n_units), 2), 0.25, seed)
     except SidelightError as e:
         return (), [f"no strengths: {e}"]
     row, target, blocks = _looked_at(dataset, seed)
@@ -51,7 +51,7 @@ def strengths(dataset: Dataset, folds: int, seed: int) -> tuple[tuple[Strength, 
     return tuple(out), []
 
 
-def folds_of(dataset: Dataset) -> Literal["group-kfold", "blocks", "random"]:
+def choose_protocol(dataset: Dataset) -> Literal["group-kfold", "blocks", "random"]:
     """How the rows are split for a score: by group, else by time, else at random."""
     return "group-kfold" if dataset.group is not None else "random" if dataset.time is None else "blocks"
 
@@ -62,7 +62,7 @@ def _looked_at(dataset: Dataset, seed: int) -> tuple[NDArray, NDArray, dict[str,
     Rows themselves; of a class per pixel, some pixels of every row.
     """
     if not dataset.size:
-        return np.arange(len(dataset)), dataset.target, {m: features(dataset, m) for m in dataset.modalities}
+        return np.arange(len(dataset)), dataset.target, {m: compute_features(dataset, m) for m in dataset.modalities}
     pixels = dataset.size[0] * dataset.size[1]
     many = min(PIXELS, pixels)
     at = np.random.default_rng(seed).integers(pixels, size=(len(dataset), many))
@@ -71,7 +71,7 @@ def _looked_at(dataset: Dataset, seed: int) -> tuple[NDArray, NDArray, dict[str,
     blocks = {}
     for m in dataset.modalities:
         image = dataset.inputs[m].ndim == 4
-        blocks[m] = _pixel_features(dataset.inputs[m], at) if image else features(dataset, m)[row]
+        blocks[m] = _pixel_features(dataset.inputs[m], at) if image else compute_features(dataset, m)[row]
     known = target >= 0
     return row[known], target[known], {m: x[known] for m, x in blocks.items()}
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sidelight.protocols.fold import FOLDS, PROTOCOLS, WHOLE, Fold, Protocol, resolve
+from sidelight.protocols.fold import FOLDS, PROTOCOLS, WHOLE, Fold, Protocol, resolve_protocol
 from sidelight.protocols.labels import hide_labels
-from sidelight.protocols.split import split, straddling, whole
+from sidelight.protocols.split import split, describe_straddling_group, build_whole_fold
 
 __all__ = [
     "FOLDS",
@@ -13,8 +13,8 @@ __all__ = [
     "Fold",
     "Protocol",
     "hide_labels",
-    "resolve",
+    "resolve_protocol",
     "split",
-    "straddling",
-    "whole",
+    "describe_straddling_group",
+    "build_whole_fold",
 ]

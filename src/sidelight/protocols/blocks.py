@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
 from sidelight.errors import DataError
-from sidelight.protocols.strata import DRAWS, count_strata, imbalance, strata_of
+from sidelight.protocols.strata import DRAWS, count_strata, compute_imbalance, compute_strata
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Order:
     first: NDArray
 
 
-def ordered(dataset: Dataset) -> Order:
+def sort_by_time(dataset: Dataset) -> Order:
     """The rows of every group in their order; without groups, all rows are one sequence."""
     n = len(dataset)
     group = np.zeros(n, np.int64) if dataset.group is None else np.unique(dataset.group, return_inverse=True)[1]
@@ -46,7 +46,7 @@ def ordered(dataset: Dataset) -> Order:
     return Order(rows, group, time, np.maximum.accumulate(np.where(new, np.arange(n), 0)))
 
 
-def places(order: Order, counted: NDArray) -> tuple[NDArray, NDArray]:
+def rank_in_group(order: Order, counted: NDArray) -> tuple[NDArray, NDArray]:
     """(N,) how many counted rows of its group come before each row, and (N,) how many there are in its group.
 
     Rows of one time have the same place. counted: (N,) bool by row number; so are the answers.
@@ -60,29 +60,29 @@ def places(order: Order, counted: NDArray) -> tuple[NDArray, NDArray]:
     return before, total
 
 
-def cut(order: Order, counted: NDArray, blocks: int) -> NDArray:
+def cut_blocks(order: Order, counted: NDArray, blocks: int) -> NDArray:
     """(N,) int: which of `blocks` contiguous blocks with equally many counted rows each row is in, in every group.
 
     −1 for groups without a counted row.
     """
-    before, total = places(order, counted)
+    before, total = rank_in_group(order, counted)
     block = np.minimum(before, total - 1) * blocks // np.maximum(total, 1)
     return np.where(total > 0, block, -1)
 
 
-def interval(order: Order, counted: NDArray, share: float, start: float) -> NDArray:
+def select_run(order: Order, counted: NDArray, share: float, start: float) -> NDArray:
     """(N,) bool: in every group a run of consecutive rows that holds the share of its counted rows.
 
     start: in [0, 1), where the run begins, from the earliest place to the latest. A group with a single counted row
     has no run.
     """
-    before, total = places(order, counted)
+    before, total = rank_in_group(order, counted)
     size = np.clip(np.round(share * total), 1, np.maximum(total - 1, 0)) * (total > 1)
     first = np.floor(start * (total - size + 1))
     return np.asarray((before >= first) & (before < first + size))
 
 
-def near(order: Order, marked: NDArray, gap: float) -> NDArray:
+def find_near(order: Order, marked: NDArray, gap: float) -> NDArray:
     """(N,) bool: rows at most `gap` (in the order's time) from a marked row of their group. marked: (N,) bool."""
     n = len(order.rows)
     marks, at = marked[order.rows], np.arange(n)
@@ -98,7 +98,7 @@ def near(order: Order, marked: NDArray, gap: float) -> NDArray:
     return out
 
 
-def block_parts(
+def split_block(
     dataset: Dataset, name: str, order: Order, in_test: NDArray, select: float, seed: int, gap: float
 ) -> tuple[NDArray, NDArray, NDArray]:
     """Row numbers of train, select and test: test rows as given, and of the others a contiguous block that selects.
@@ -108,10 +108,10 @@ def block_parts(
     """
     labelled = dataset.labelled
     test = in_test & labelled
-    at_test = near(order, test, gap)
-    in_select = contiguous(dataset, order, labelled & ~in_test, select, seed, at_test) & ~in_test
+    at_test = find_near(order, test, gap)
+    in_select = draw_run(dataset, order, labelled & ~in_test, select, seed, at_test) & ~in_test
     scored = in_select & labelled
-    train = ~in_test & ~in_select & ~near(order, test | scored, gap)
+    train = ~in_test & ~in_select & ~find_near(order, test | scored, gap)
     parts = train, scored & ~at_test, test
     for part, rows in zip(("select", "test"), parts[1:]):
         if not rows.any() and (part == "select" or name != "whole"):
@@ -122,7 +122,7 @@ def block_parts(
     return np.flatnonzero(parts[0]), np.flatnonzero(parts[1]), np.flatnonzero(parts[2])
 
 
-def contiguous(dataset: Dataset, order: Order, among: NDArray, share: float, seed: int, barred: NDArray) -> NDArray:
+def draw_run(dataset: Dataset, order: Order, among: NDArray, share: float, seed: int, barred: NDArray) -> NDArray:
     """(N,) bool: in every group a run of rows with the share of its rows `among`; of several draws the best balanced.
 
     among: (N,) bool, labelled rows. barred: (N,) bool, rows that do not count in what is balanced.
@@ -133,7 +133,7 @@ def contiguous(dataset: Dataset, order: Order, among: NDArray, share: float, see
             f"{dataset.name}: only {len(candidates)} row with a label is left beside test; train and select need one "
             "each"
         )
-    held = count_strata(np.arange(len(candidates)), strata_of(dataset)[candidates], len(candidates))
+    held = count_strata(np.arange(len(candidates)), compute_strata(dataset)[candidates], len(candidates))
     starts = np.random.default_rng([seed, 3]).random(DRAWS)
-    draws = [interval(order, among, share, float(start)) for start in starts]
-    return min(draws, key=lambda run: imbalance(held, [np.flatnonzero((run & ~barred)[candidates])]))
+    draws = [select_run(order, among, share, float(start)) for start in starts]
+    return min(draws, key=lambda run: compute_imbalance(held, [np.flatnonzero((run & ~barred)[candidates])]))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
 from sidelight.errors import ConfigError, DataError
-from sidelight.protocols.neighbours import ask_for_blocks, sorted_by_class
+from sidelight.protocols.neighbours import describe_blocks_option, is_sorted_by_class
 
 Protocol = Literal["auto", "group-kfold", "leave-one-group-out", "official", "random", "blocks"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
@@ -30,7 +30,7 @@ class Fold:
     test: NDArray
 
 
-def resolve(dataset: Dataset, protocol: Protocol) -> Protocol:
+def resolve_protocol(dataset: Dataset, protocol: Protocol) -> Protocol:
     """What "auto" means for the data: official where they have a split, else group-kfold, else blocks of rows in time.
 
     Raises ConfigError where they have no split, groups or times: that rows are independent has to be said.
@@ -45,7 +45,7 @@ def resolve(dataset: Dataset, protocol: Protocol) -> Protocol:
         return "blocks"
     raise ConfigError(
         f"protocol 'auto' needs groups or a split, and {dataset.name} has neither: name the column that says whose "
-        f"row each is (--group, group=…); if rows follow each other in time, {ask_for_blocks(dataset)}; or, if every "
+        f"row each is (--group, group=…); if rows follow each other in time, {describe_blocks_option(dataset)}; or, if every "
         "row is independent, ask for --protocol random (protocol='random')"
     )
 
@@ -60,7 +60,7 @@ def check_fold(dataset: Dataset, fold: Fold, protocol: str) -> None:
     missing = dataset.classes(np.flatnonzero(dataset.labelled)) - dataset.classes(rows)
     if missing:
         names = ", ".join(repr(dataset.class_names[c]) for c in sorted(missing))
-        if protocol == "blocks" and sorted_by_class(dataset):
+        if protocol == "blocks" and is_sorted_by_class(dataset):
             raise DataError(
                 f"{fold.name}: no train row is of class {names}, because the rows of {dataset.name} are sorted by "
                 "class. That is no order in time, and a contiguous block holds whole classes. Name the column with the "

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
 from sidelight.errors import ConfigError, SidelightWarning
-from sidelight.protocols.strata import count_strata, covering_order, strata_of, stratified_order
+from sidelight.protocols.strata import count_strata, covering_order, compute_strata, stratified_order
 
 
 def hide_labels(dataset: Dataset, rows: NDArray, share: float, seed: int = 0) -> NDArray:
@@ -26,7 +26,7 @@ def hide_labels(dataset: Dataset, rows: NDArray, share: float, seed: int = 0) ->
         return kept
     rows = np.asarray(rows)
     rows = rows[dataset.labelled[rows]]
-    strata, rng = strata_of(dataset, rows), np.random.default_rng([seed, 1])
+    strata, rng = compute_strata(dataset, rows), np.random.default_rng([seed, 1])
     kept[rows] = False
     if dataset.group is None:
         kept[stratified_order(rows, strata[rows], rng)[: max(1, round(share * len(rows)))]] = True

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
-from sidelight.data.features import features
-from sidelight.data.rows import in_memory
-from sidelight.data.target_values import row_values
+from sidelight.data.features import compute_features
+from sidelight.data.rows import read_into_memory
+from sidelight.data.target_values import compute_row_values
 from sidelight.errors import SidelightWarning
 
 ROWS, FILES, RUN = 1000, 200, 50
@@ -21,7 +21,7 @@ ERRORS, SMALLEST = 4.0, 0.1
 """By how many standard errors, and by how much at least, neighbours have to be more alike."""
 
 
-class Alike(NamedTuple):
+class NeighbourSimilarity(NamedTuple):
     """A modality whose neighbouring rows differ by only this share of what rows with the same label differ by."""
 
     modality: str
@@ -32,7 +32,7 @@ class Alike(NamedTuple):
         return f"in {self.modality!r} they differ by {of}"
 
 
-def neighbours_alike(dataset: Dataset, seed: int = 0) -> Alike | None:
+def find_similar_neighbours(dataset: Dataset, seed: int = 0) -> NeighbourSimilarity | None:
     """The modality in which neighbouring rows resemble each other most; None where none shows it.
 
     Features are those of `inspect`, as ranks (of classes: within each class), so that no outlier decides. The share is
@@ -48,7 +48,7 @@ def neighbours_alike(dataset: Dataset, seed: int = 0) -> Alike | None:
     return min(found, key=lambda alike: alike.share, default=None)
 
 
-def sorted_by_class(dataset: Dataset) -> bool:
+def is_sorted_by_class(dataset: Dataset) -> bool:
     """Whether the labelled rows stand one class after the other."""
     if dataset.task != "classification":
         return False
@@ -56,13 +56,13 @@ def sorted_by_class(dataset: Dataset) -> bool:
     return len(target) > 2 * len(np.unique(target)) and int((np.diff(target) != 0).sum()) == len(np.unique(target)) - 1
 
 
-def ask_for_blocks(dataset: Dataset) -> str:
+def describe_blocks_option(dataset: Dataset) -> str:
     """How contiguous blocks are asked for, with the name of the time column where the data have one."""
     column = dataset.about.get("time_column", "") if dataset.time is None else ""
     return f"ask for --protocol blocks (protocol='blocks'{f', time={column!r}' if column else ''})"
 
 
-def warn_of_neighbours(dataset: Dataset, protocol: str) -> None:
+def warn_similar_neighbours(dataset: Dataset, protocol: str) -> None:
     """Warn where rows are drawn one by one although neighbouring rows resemble each other more than distant ones.
 
     protocol: as `resolve` gives it. Rows are drawn one by one by "random", and by "official" for the select rows where
@@ -75,8 +75,8 @@ def warn_of_neighbours(dataset: Dataset, protocol: str) -> None:
         drawn = "select rows"
     elif protocol != "random":
         return
-    if (alike := neighbours_alike(dataset)) is not None:
-        mend = ask_for_blocks(dataset)
+    if (alike := find_similar_neighbours(dataset)) is not None:
+        mend = describe_blocks_option(dataset)
         if protocol == "official":
             mend = "say what orders them (--time COLUMN, or --time order where they stand in order)"
         warnings.warn(
@@ -88,13 +88,13 @@ def warn_of_neighbours(dataset: Dataset, protocol: str) -> None:
         )
 
 
-def _of_modality(dataset: Dataset, m: str, seed: int) -> Alike | None:
+def _of_modality(dataset: Dataset, m: str, seed: int) -> NeighbourSimilarity | None:
     rng = np.random.default_rng([seed, 11])
     first, second = _drawn(*_neighbours(dataset, m), FILES if m in dataset.lazy else ROWS, rng)
     if len(first) < ERRORS**2:
         return None
     rows = np.union1d(first, second)
-    target = row_values(dataset.target[rows])
+    target = compute_row_values(dataset.target[rows])
     classes = dataset.task == "classification"
     x = _ranked(_features(dataset, m, rows), target if classes else np.zeros(len(rows)))
     a, b = _paired_by_label(target, classes, rng)
@@ -114,7 +114,7 @@ def _of_modality(dataset: Dataset, m: str, seed: int) -> Alike | None:
     difference = float(expected.mean() - near.mean())
     if not expected.mean() > 0 or difference < max(ERRORS * error, SMALLEST * expected.mean()):
         return None
-    return Alike(m, float(near.mean() / expected.mean()))
+    return NeighbourSimilarity(m, float(near.mean() / expected.mean()))
 
 
 def _drawn(first: NDArray, second: NDArray, rows: int, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
@@ -167,8 +167,8 @@ def _features(dataset: Dataset, m: str, rows: NDArray) -> NDArray:
     alone = dataset.select([m])
     some = replace(
         alone,
-        inputs={m: in_memory(alone.inputs[m][rows])},
-        target=in_memory(alone.target[rows]),
+        inputs={m: read_into_memory(alone.inputs[m][rows])},
+        target=read_into_memory(alone.target[rows]),
         labelled=alone.labelled[rows],
         present={m: alone.present[m][rows]},
         lengths={k: v[rows] for k, v in alone.lengths.items()},
@@ -177,4 +177,4 @@ def _features(dataset: Dataset, m: str, rows: NDArray) -> NDArray:
         time=None,
         ids=alone.ids[rows],
     )
-    return features(some, m).astype(np.float64)
+    return compute_features(some, m).astype(np.float64)

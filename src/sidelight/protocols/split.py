@@ -14,9 +14,9 @@ import numpy as np
 
 from sidelight.data.dataset import Dataset
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
-from sidelight.protocols.blocks import block_parts, contiguous, cut, near, ordered
-from sidelight.protocols.fold import FOLDS, PROTOCOLS, Fold, Protocol, check_fold, resolve
-from sidelight.protocols.units import carve, check_enough, fold_of, k_fold, labelled_units, leave_one_out, units_of
+from sidelight.protocols.blocks import split_block, draw_run, cut_blocks, find_near, sort_by_time
+from sidelight.protocols.fold import FOLDS, PROTOCOLS, Fold, Protocol, check_fold, resolve_protocol
+from sidelight.protocols.units import draw_select_units, check_enough, build_fold, k_fold, find_labelled_units, leave_one_group_out, build_units
 
 
 def split(
@@ -47,7 +47,7 @@ def split(
         raise ConfigError(unknown("protocol", protocol, PROTOCOLS))
     if not 0 < select < 1:
         raise ConfigError(f"select={select}: expected a share between 0 and 1 of the non-test groups, e.g. 0.25")
-    protocol = resolve(dataset, protocol)
+    protocol = resolve_protocol(dataset, protocol)
     _check_gap(dataset, protocol, gap)
     if folds != FOLDS and protocol in ("official", "leave-one-group-out"):
         number = "has one fold" if protocol == "official" else "has a fold per group"
@@ -61,18 +61,18 @@ def split(
     elif protocol == "blocks":
         out = _blocks(dataset, folds, select, seed, gap)
     else:
-        units = units_of(dataset, protocol)
+        units = build_units(dataset, protocol)
         if protocol == "leave-one-group-out":
-            tests = leave_one_out(dataset, units)
+            tests = leave_one_group_out(dataset, units)
         else:
             tests = k_fold(dataset, units, protocol, folds, seed)
-        out = [fold_of(dataset, name, units, test, select, seed) for name, test in tests]
+        out = [build_fold(dataset, name, units, test, select, seed) for name, test in tests]
     for fold in out:
         check_fold(dataset, fold, protocol)
     return out
 
 
-def whole(dataset: Dataset, protocol: str, select: float, seed: int, gap: float = 0.0) -> Fold:
+def build_whole_fold(dataset: Dataset, protocol: str, select: float, seed: int, gap: float = 0.0) -> Fold:
     """All rows for training, but for the share `select` of the groups (of the rows, if there are none) that chooses
     epochs: the official select rows, where there are. Nothing is left to test; `test` repeats `select`.
     """
@@ -80,7 +80,7 @@ def whole(dataset: Dataset, protocol: str, select: float, seed: int, gap: float 
     chosen_by_data = protocol == "official" and bool((official & dataset.labelled).any())
     if protocol == "blocks" or (protocol == "official" and _in_time(dataset) and not chosen_by_data):
         nothing = np.zeros(len(dataset), bool)
-        train, chosen, _ = block_parts(dataset, "whole", ordered(dataset), nothing, select, seed, gap)
+        train, chosen, _ = split_block(dataset, "whole", sort_by_time(dataset), nothing, select, seed, gap)
         fold = Fold("whole", train, chosen, chosen)
         check_fold(dataset, fold, protocol)
         return fold
@@ -89,7 +89,7 @@ def whole(dataset: Dataset, protocol: str, select: float, seed: int, gap: float 
     if chosen_by_data:
         in_select = official
     else:
-        in_select = np.isin(units, carve(dataset, units, labelled_units(dataset, units), select, seed))
+        in_select = np.isin(units, draw_select_units(dataset, units, find_labelled_units(dataset, units), select, seed))
     chosen = np.flatnonzero(in_select & dataset.labelled)
     fold = Fold("whole", np.flatnonzero(~in_select), chosen, chosen)
     check_fold(dataset, fold, protocol)
@@ -123,19 +123,19 @@ def _blocks(dataset: Dataset, folds: int, select: float, seed: int, gap: float) 
             stacklevel=3,
         )
     check_enough(dataset, int(dataset.labelled.sum()), max(folds, 3), "blocks")
-    order = ordered(dataset)
+    order = sort_by_time(dataset)
     times = len(np.unique(order.first[dataset.labelled[order.rows]]))
     if times < max(folds, 3):
         raise DataError(
             f"the labelled rows of {dataset.name} have {times} different times, and rows of one time stay together: "
             f"'blocks' needs at least {max(folds, 3)} here; ask for fewer folds or name another time column"
         )
-    block = cut(order, dataset.labelled, folds)
+    block = cut_blocks(order, dataset.labelled, folds)
     names = [f"block-{i + 1}" for i in range(folds)]
-    return [Fold(n, *block_parts(dataset, n, order, block == i, select, seed, gap)) for i, n in enumerate(names)]
+    return [Fold(n, *split_block(dataset, n, order, block == i, select, seed, gap)) for i, n in enumerate(names)]
 
 
-def straddling(dataset: Dataset) -> str:
+def describe_straddling_group(dataset: Dataset) -> str:
     """The sentence on the first group that is in several official splits; empty where none is."""
     if dataset.group is None or dataset.split is None:
         return ""
@@ -155,22 +155,22 @@ def _official(dataset: Dataset, select: float, seed: int, gap: float) -> Fold:
     for part in ("train", "test"):
         if part not in present:
             raise DataError(f"the official split of {dataset.name} has no {part!r} rows, only {sorted(present)}")
-    if straddles := straddling(dataset):
+    if straddles := describe_straddling_group(dataset):
         raise DataError(straddles)
     train, test = dataset.split == "train", (dataset.split == "test") & dataset.labelled
     chosen = (dataset.split == "select") & dataset.labelled
     if not test.any():
         raise DataError(f"no 'test' row of {dataset.name} has a label, so nothing can be measured")
     if not chosen.any() and _in_time(dataset):
-        order = ordered(dataset)
-        at_test, among = near(order, test, gap), train & dataset.labelled
-        run = contiguous(dataset, order, among, select, seed, at_test)
-        train, chosen = train & ~run & ~near(order, among & run, gap), among & run & ~at_test
+        order = sort_by_time(dataset)
+        at_test, among = find_near(order, test, gap), train & dataset.labelled
+        run = draw_run(dataset, order, among, select, seed, at_test)
+        train, chosen = train & ~run & ~find_near(order, among & run, gap), among & run & ~at_test
         if not chosen.any():
             raise DataError(f"official: no select row is left with gap={gap:g}; ask for a smaller one")
     elif not chosen.any():
         units = np.arange(len(dataset)) if dataset.group is None else np.unique(dataset.group, return_inverse=True)[1]
         units = np.where(train, units, -1)
-        carved = np.isin(units, carve(dataset, units, np.unique(units[train & dataset.labelled]), select, seed))
+        carved = np.isin(units, draw_select_units(dataset, units, np.unique(units[train & dataset.labelled]), select, seed))
         train, chosen = train & ~carved, carved & dataset.labelled
     return Fold("official", np.flatnonzero(train), np.flatnonzero(chosen), np.flatnonzero(test))

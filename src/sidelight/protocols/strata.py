@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
-from sidelight.data.target_values import row_values
+from sidelight.data.target_values import compute_row_values
 from sidelight.errors import SidelightWarning
 
 DRAWS = 30
 """Of how many random parts the best balanced one is kept."""
 
 
-def warn_of_one_class(dataset: Dataset, parts: Mapping[str, NDArray]) -> None:
+def warn_single_class(dataset: Dataset, parts: Mapping[str, NDArray]) -> None:
     """Warn, once, where all labelled rows of a part are of one class. parts: how it is called -> row numbers."""
     held = {name: dataset.classes(rows) for name, rows in parts.items()}
     found = [f"{name} ({dataset.class_names[next(iter(codes))]!r})" for name, codes in held.items() if len(codes) == 1]
@@ -30,11 +30,11 @@ def warn_of_one_class(dataset: Dataset, parts: Mapping[str, NDArray]) -> None:
         )
 
 
-def strata_of(dataset: Dataset, rows: NDArray | slice = slice(None)) -> NDArray:
+def compute_strata(dataset: Dataset, rows: NDArray | slice = slice(None)) -> NDArray:
     """(N,) int: the class, or the quarter of `row_values`' ranks among `rows`; meaningless where unlabelled."""
     if dataset.task == "classification":
         return np.asarray(dataset.target)
-    first = row_values(dataset.target)
+    first = compute_row_values(dataset.target)
     if not np.isfinite(first[rows]).any():
         return np.zeros(len(first), np.int64)
     return np.asarray(np.searchsorted(np.nanquantile(first[rows], [0.25, 0.5, 0.75]), np.nan_to_num(first)))
@@ -47,7 +47,7 @@ def count_strata(unit: NDArray, strata: NDArray, n_units: int) -> NDArray:
     return counts
 
 
-def imbalance(counts: NDArray, parts: Iterable[NDArray]) -> tuple[int, int, float]:
+def compute_imbalance(counts: NDArray, parts: Iterable[NDArray]) -> tuple[int, int, float]:
     """Lower is better: classes missing outside a part, classes missing in a part, distance of the class shares."""
     total = counts.sum(0)
     real = total > 0

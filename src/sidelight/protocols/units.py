@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from sidelight.data.dataset import Dataset
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.protocols.fold import Fold
-from sidelight.protocols.strata import DRAWS, count_strata, imbalance, strata_of
+from sidelight.protocols.strata import DRAWS, count_strata, compute_imbalance, compute_strata
 
 
-def units_of(dataset: Dataset, protocol: str) -> NDArray:
+def build_units(dataset: Dataset, protocol: str) -> NDArray:
     """(N,) int: the unit that a row belongs to."""
     if protocol == "random":
         if dataset.group is not None:
@@ -33,24 +33,24 @@ def units_of(dataset: Dataset, protocol: str) -> NDArray:
     return np.asarray(np.unique(dataset.group, return_inverse=True)[1])
 
 
-def labelled_units(dataset: Dataset, units: NDArray) -> NDArray:
+def find_labelled_units(dataset: Dataset, units: NDArray) -> NDArray:
     return np.unique(units[dataset.labelled])
 
 
-def unit_name(dataset: Dataset, units: NDArray, unit: int) -> str:
+def get_unit_name(dataset: Dataset, units: NDArray, unit: int) -> str:
     rows = np.flatnonzero(units == unit)
     return str(dataset.ids[rows[0]] if dataset.group is None else dataset.group[rows[0]])
 
 
-def leave_one_out(dataset: Dataset, units: NDArray) -> list[tuple[str, NDArray]]:
+def leave_one_group_out(dataset: Dataset, units: NDArray) -> list[tuple[str, NDArray]]:
     from sklearn.model_selection import LeaveOneGroupOut
 
-    labelled = labelled_units(dataset, units)
+    labelled = find_labelled_units(dataset, units)
     check_enough(dataset, len(labelled), 3, "leave-one-group-out")
     used: dict[str, int] = {}
     out = []
     for _, test in LeaveOneGroupOut().split(labelled, groups=labelled):
-        name = re.sub(r"[^\w.-]", "_", unit_name(dataset, units, labelled[test[0]]))
+        name = re.sub(r"[^\w.-]", "_", get_unit_name(dataset, units, labelled[test[0]]))
         used[name] = used.get(name, 0) + 1
         out.append((name if used[name] == 1 else f"{name}-{used[name]}", labelled[test]))
     return out
@@ -62,9 +62,9 @@ def k_fold(dataset: Dataset, units: NDArray, protocol: str, folds: int, seed: in
 
     if folds < 2:
         raise ConfigError(f"folds={folds}: expected at least 2")
-    labelled = labelled_units(dataset, units)
+    labelled = find_labelled_units(dataset, units)
     check_enough(dataset, len(labelled), max(folds, 3), protocol)
-    strata = strata_of(dataset)
+    strata = compute_strata(dataset)
     if protocol == "random":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # classes rarer than folds: checked per fold below
@@ -76,7 +76,7 @@ def k_fold(dataset: Dataset, units: NDArray, protocol: str, folds: int, seed: in
     counts = count_strata(units[dataset.labelled], strata[dataset.labelled], int(units.max()) + 1)[labelled]
     seeds = np.random.default_rng([seed, 2]).integers(2**31, size=DRAWS)
     draws = [[t for _, t in KFold(folds, shuffle=True, random_state=int(s)).split(labelled)] for s in seeds]
-    best = min(draws, key=lambda tests: imbalance(counts, tests))
+    best = min(draws, key=lambda tests: compute_imbalance(counts, tests))
     return [(f"fold-{i + 1}", labelled[test]) for i, test in enumerate(best)]
 
 
@@ -89,11 +89,11 @@ def check_enough(dataset: Dataset, n: int, needed: int, protocol: str) -> None:
         )
 
 
-def fold_of(dataset: Dataset, name: str, units: NDArray, test_units: NDArray, select: float, seed: int) -> Fold:
+def build_fold(dataset: Dataset, name: str, units: NDArray, test_units: NDArray, select: float, seed: int) -> Fold:
     """Test rows as given, select rows carved from the rest, everything else train."""
     labelled = dataset.labelled
     in_test = np.isin(units, test_units)
-    select_units = carve(dataset, units, np.setdiff1d(labelled_units(dataset, units), test_units), select, seed)
+    select_units = draw_select_units(dataset, units, np.setdiff1d(find_labelled_units(dataset, units), test_units), select, seed)
     in_select = np.isin(units, select_units)
     return Fold(
         name,
@@ -103,7 +103,7 @@ def fold_of(dataset: Dataset, name: str, units: NDArray, test_units: NDArray, se
     )
 
 
-def carve(dataset: Dataset, units: NDArray, candidates: NDArray, share: float, seed: int) -> NDArray:
+def draw_select_units(dataset: Dataset, units: NDArray, candidates: NDArray, share: float, seed: int) -> NDArray:
     """The share of the candidate units that choose epochs: of several draws the best balanced one."""
     from sklearn.model_selection import ShuffleSplit
 
@@ -113,8 +113,8 @@ def carve(dataset: Dataset, units: NDArray, candidates: NDArray, share: float, s
             "train and select need one each"
         )
     size = min(max(1, round(share * len(candidates))), len(candidates) - 1)
-    strata, labelled = strata_of(dataset), dataset.labelled & (units >= 0)
+    strata, labelled = compute_strata(dataset), dataset.labelled & (units >= 0)
     counts = count_strata(units[labelled], strata[labelled], int(units.max()) + 1)[candidates]
     draws = ShuffleSplit(DRAWS, test_size=size, random_state=seed).split(candidates)
-    best = min((chosen for _, chosen in draws), key=lambda chosen: imbalance(counts, [chosen]))
+    best = min((chosen for _, chosen in draws), key=lambda chosen: compute_imbalance(counts, [chosen]))
     return np.asarray(candidates[best])

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sidelight.data.sources.prepared import Facts
+from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import DataError
 from sidelight.readers.base import Contents, Faults, Reader, Row
 from sidelight.readers.synthetic import noise_frames, write_text, write_video
-from sidelight.recordings.pictures import LATE, video_file
+from sidelight.recordings.pictures import LATE, probe_video
 from sidelight.recordings.registry import Audio, Video
 from sidelight.recordings.series import VIDEOS
 from sidelight.signals.spectrogram import PRESETS
@@ -81,7 +81,7 @@ class ActivityNet(Reader):
                 if len(found) != 1:
                     said = f"there are {', '.join(map(str, found))}" if found else f"there is no v_{entry.name}.mp4"
                     raise DataError(f"{source}: {said}; expected one video of {entry.name}")
-                video = video_file(found[0])
+                video = probe_video(found[0])
                 if entry.end > video.seconds + LATE:
                     raise DataError(
                         f"{found[0]} lasts {video.seconds:.2f} s; its segment is {entry.start:g} to {entry.end:g} s"
@@ -90,7 +90,7 @@ class ActivityNet(Reader):
                     rows.append(_row(entry, found[0]))
         clip = Video(frames=self.frames, stride=self.stride, size=(self.size, self.size))
         sound = Audio(rate=0, resample_to=PRESETS["audio"].rate, spectrogram="audio")
-        facts = Facts(
+        facts = DatasetInfo(
             name="activitynet", group="video", split="split", task="classification",
             available=("video",), privileged=("audio",),
         )  # fmt: skip

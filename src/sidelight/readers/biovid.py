@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from sidelight.data.sources.prepared import Facts
+from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import ConfigError, DataError
 from sidelight.readers.base import Contents, Faults, Reader
 from sidelight.readers.synthetic import noise_frames, write_text, write_video
@@ -112,7 +112,7 @@ class BioVid(Reader):
             for m in ("eda", "ecg", "emg"):
                 row |= {f"{m}_file_name": sample.signals}
             rows.append(row | {"emg_start": FIRST})
-        facts = Facts(
+        facts = DatasetInfo(
             name=f"biovid-{self.part.lower()}",
             group="subject",
             task="classification",

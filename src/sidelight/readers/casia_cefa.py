@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from sidelight.data.sources.prepared import Facts
+from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import ConfigError, DataError
 from sidelight.readers.base import Contents, Faults, Reader, Row
 from sidelight.readers.casia_surf import MODALITIES, face_kinds, write_faces
@@ -105,7 +105,7 @@ class CasiaCefa(Reader):
         for clip in self._clips(source, faults):
             with faults.of(clip.folder.name):
                 rows += list(self._rows(clip, faults))
-        facts = Facts(
+        facts = DatasetInfo(
             name=f"casia-cefa-{self.protocol}", group="subject", split="split", task="anti-spoofing",
             available=("color",), privileged=("depth",),
         )  # fmt: skip

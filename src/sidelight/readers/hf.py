@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from sidelight.data.raw import SPLIT_NAMES
-from sidelight.data.sources.prepared import TASKS, Facts
+from sidelight.data.sources.prepared import TASKS, DatasetInfo
 from sidelight.data.sources.tables import FILE_COLUMN, read_frame
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.readers.base import Contents, Faults, Reader
@@ -83,7 +83,7 @@ class HuggingFace(Reader):
         kinds = self._kinds(table, source)
         self._needed(table, split, source)
         flat = [m for m, kind in kinds.items() if isinstance(kind, Image | Depth | Labels)]
-        facts = Facts(
+        facts = DatasetInfo(
             name=source.name, target=(self.target,), group=self.group, split=split, task=self.task
         )  # fmt: skip
         rows = [{str(c): x for c, x in row.items()} for row in table.to_dict("records")]

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.sources.prepared import Facts
+from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import DataError, unknown
 from sidelight.readers.base import Contents, Faults, Reader
 from sidelight.readers.sequences import Part, sequence_rows
@@ -76,7 +76,7 @@ class MMSA(Reader):
         for row in rows:  # parts that share a video would share a group
             video = _video(row["id"])
             row["video"] = video if len(videos[video]) == 1 else row["id"]
-        facts = Facts(
+        facts = DatasetInfo(
             name=path.stem, target=("sentiment",), group="video", split="split", task="regression",
             available=("audio", "vision"), privileged=("text",),
         )  # fmt: skip

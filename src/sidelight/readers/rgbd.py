@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.sources.prepared import Facts
+from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import DataError
 from sidelight.readers.base import Contents, Faults, Reader, Row
 from sidelight.readers.synthetic import noise_frames, write_image
@@ -95,7 +95,7 @@ class Scenes(Reader):
             "depth": Depth(size=size, rotated=self.rotated),
             "labels": Labels(size=size, classes=("void", *self.classes), ignore=VOID),
         }
-        facts = Facts(
+        facts = DatasetInfo(
             name=self.name, target=("labels",), split="split", task="segmentation",
             available=("rgb",), privileged=("depth",),
         )  # fmt: skip
@@ -119,9 +119,9 @@ def read_map(path: Path, classes: int, where: str) -> NDArray:
 
 def _one_size(scene: Scene, labels: NDArray) -> None:
     """Labels that become another file are compared here; `prepare` compares files of the source."""
-    from sidelight.recordings.recording_type import Part
+    from sidelight.recordings.recording_type import Segment
 
-    size = Image(size=(1, 1)).probe(Part(scene.rgb))
+    size = Image(size=(1, 1)).probe(Segment(scene.rgb))
     if size is not None and size != labels.shape:
         raise DataError(
             f"{scene.rgb} is {size[0]} x {size[1]}, {scene.labels} is {labels.shape[0]} x {labels.shape[1]} pixels; "

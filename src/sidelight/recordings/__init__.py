@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sidelight.recordings.registry import (
-        KINDS,
+        RECORDING_TYPES,
         Array,
         Audio,
         Depth,
         Frames,
         Image,
         Labels,
-        Part,
+        Segment,
         RecordingType,
         Signal,
         Size,
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "KINDS",
+    "RECORDING_TYPES",
     "Array",
     "Audio",
     "Depth",
     "Frames",
     "Image",
     "Labels",
-    "Part",
+    "Segment",
     "RecordingType",
     "Signal",
     "Size",

@@ -35,13 +35,13 @@ def check_eight_bits(path: Path, mode: str) -> None:
         raise DataError(f"{path} has pixels of mode {mode}; expected 8 bits. 16 bits: is it a depth?")
 
 
-def check_values(path: Path, mode: str) -> None:
+def check_single_channel(path: Path, mode: str) -> None:
     """Raises DataError for pixels of several channels, where one class value is expected."""
     if mode in COLOURS:
         raise DataError(f"{path} has colours (mode {mode}); a label map has one class value per pixel")
 
 
-def picture_size(path: Path, check: Callable[[Path, str], None]) -> Size:
+def read_image_size(path: Path, check: Callable[[Path, str], None]) -> Size:
     """(height, width), from the header, its mode checked; the file's last bytes say whether it is whole."""
     try:
         with _opened(path) as image:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.errors import DataError
-from sidelight.recordings.image_files import check_values, picture_size
+from sidelight.recordings.image_files import check_single_channel, read_image_size
 from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.pictures import Picture
-from sidelight.recordings.recording_type import Part, Size
+from sidelight.recordings.recording_type import Segment, Size
 from sidelight.utils.images import LARGEST, read_labels
 from sidelight.video.crop import CENTRE, CropParams, nearest
 
@@ -40,28 +40,28 @@ class Labels(Picture):
     def shape(self) -> tuple[int, ...]:
         return tuple(self.size)
 
-    def probe(self, part: Part) -> Size | None:
-        return picture_size(part.path, check_values)
+    def probe(self, segment: Segment) -> Size | None:
+        return read_image_size(segment.path, check_single_channel)
 
-    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
-        return nearest(torch.from_numpy(read_labels(part.path).astype(np.int32)), crop, self.size)
+    def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
+        return nearest(torch.from_numpy(read_labels(segment.path).astype(np.int32)), crop, self.size)
 
-    def scan(self, part: Part) -> Scan:
+    def scan(self, segment: Segment) -> LabelScan:
         """What a file holds; raises DataError naming file and pixel for a value that is no class."""
-        values = read_labels(part.path).astype(np.int32)
+        values = read_labels(segment.path).astype(np.int32)
         last = len(self.classes) - 1 if self.classes else LARGEST
         bad = np.argwhere(((values < 0) | (values > last)) & (values != self.ignore))
         if len(bad):
             y, x = bad[0].tolist()
             raise DataError(
-                f"{part.path}: pixel ({y}, {x}) is {values[y, x]}; expected class values from 0 to {last}, or "
+                f"{segment.path}: pixel ({y}, {x}) is {values[y, x]}; expected class values from 0 to {last}, or "
                 f"{self.ignore} (ignore) for no class. Mend the file, or the classes in modalities.json"
             )
         seen = nearest(torch.from_numpy(values), CENTRE, self.size).numpy()
-        return Scan((values.shape[0], values.shape[1]), np.unique(values), *np.unique(seen, return_counts=True))
+        return LabelScan((values.shape[0], values.shape[1]), np.unique(values), *np.unique(seen, return_counts=True))
 
 
-class Scan(NamedTuple):
+class LabelScan(NamedTuple):
     """Of a label map: its size, the values in all of it, and those in the centre view with how many pixels have them.
 
     Views of training show what the centre does not, so all of it is checked; what is scored is the centre.
@@ -74,7 +74,7 @@ class Scan(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Codes(Labels):
+class ClassCodes(Labels):
     """A label map as (H, W) int16 class codes, −1 where a pixel has none.
 
     Args:
@@ -85,13 +85,13 @@ class Codes(Labels):
     absent: ClassVar[int] = -1
     codes: tuple[int, ...] = ()
 
-    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
-        values = super().read(part, crop).numpy()
+    def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
+        values = super().read(segment, crop).numpy()
         table = np.array((*self.codes, NOT_SEEN), np.int16)
         codes = table[np.clip(values, -1, len(self.codes))]
         if (codes == NOT_SEEN).any():
             raise DataError(
-                f"{part.path} has a pixel of value {values[codes == NOT_SEEN][0]}, which no label map had when the "
+                f"{segment.path} has a pixel of value {values[codes == NOT_SEEN][0]}, which no label map had when the "
                 "data were loaded; it has been changed since: load them again"
             )
         return torch.from_numpy(codes)
@@ -109,9 +109,9 @@ class LabelMaps(LazyRows):
 
     def __getitem__(self, rows: Any) -> LabelMaps:
         at = np.asarray(rows) if not isinstance(rows, slice) else rows
-        return replace(self.picked(at), counts=self.counts[at])
+        return replace(self.index_select(at), counts=self.counts[at])
 
-    def where_kept(self, keep: NDArray) -> LabelMaps:
+    def keep_labels(self, keep: NDArray) -> LabelMaps:
         """The same rows, the others' (N,) labels unknown: their files are forgotten, so that nothing can read them."""
         return replace(self, files=np.where(keep, self.files, ""), counts=np.where(keep[:, None], self.counts, 0))
 
@@ -120,7 +120,7 @@ class LabelMaps(LazyRows):
         return super().fingerprint(times) + self.counts.tobytes()
 
 
-def label_maps(x: LazyRows, scans: Sequence[Scan | None]) -> LabelMaps:
+def build_label_maps(x: LazyRows, scans: Sequence[LabelScan | None]) -> LabelMaps:
     """Rows of kind `Labels` as class codes: of `classes`, or of the values that occur, `ignore` left out of both.
 
     scans: what each row's file holds, None of a row without one. A row without a class in the centre view has
@@ -141,6 +141,6 @@ def label_maps(x: LazyRows, scans: Sequence[Scan | None]) -> LabelMaps:
             here = codes[scan.seen]
             counts[i, here[here >= 0]] = scan.pixels[here >= 0]
     names = tuple(kind.classes[v] if kind.classes else str(v) for v in known)
-    coded = Codes(size=kind.size, classes=kind.classes, ignore=kind.ignore, codes=tuple(codes.tolist()))
+    coded = ClassCodes(size=kind.size, classes=kind.classes, ignore=kind.ignore, codes=tuple(codes.tolist()))
     maps = LabelMaps(x.modality, coded, x.folder, x.files, x.starts, x.ends, x.names, counts, names)
-    return maps.where_kept(counts.sum(1) > 0)
+    return maps.keep_labels(counts.sum(1) > 0)

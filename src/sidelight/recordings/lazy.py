@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.errors import DataError, SidelightError
-from sidelight.recordings.recording_type import Part, RecordingType
+from sidelight.recordings.recording_type import Segment, RecordingType
 from sidelight.utils.machine import usable_cores
 from sidelight.video.crop import CENTRE, CropParams, CropSampler
 
@@ -71,23 +71,23 @@ class LazyRows:
 
     def __getitem__(self, rows: Any) -> LazyRows:
         """The given rows, in their order; nothing is decoded."""
-        return self.picked(np.asarray(rows) if not isinstance(rows, slice) else rows)
+        return self.index_select(np.asarray(rows) if not isinstance(rows, slice) else rows)
 
-    def picked(self, at: NDArray | slice) -> Self:
+    def index_select(self, at: NDArray | slice) -> Self:
         """The rows of these numbers."""
         return replace(self, files=self.files[at], starts=self.starts[at], ends=self.ends[at], names=self.names[at])
 
-    def part(self, i: int) -> Part:
+    def segment(self, i: int) -> Segment:
         """What row i is of."""
         start, end = (None if np.isnan(at[i]) else float(at[i]) for at in (self.starts, self.ends))
-        return Part(self.folder / str(self.files[i]), start, end)
+        return Segment(self.folder / str(self.files[i]), start, end)
 
     def row(self, i: int, crop: CropParams = CENTRE) -> Tensor | None:
         """One row decoded, None where it is absent; raises DataError naming modality, row and file."""
         if not self.files[i]:
             return None
         try:
-            return self.kind.read(self.part(i), crop)
+            return self.kind.read(self.segment(i), crop)
         except SidelightError as error:
             raise DataError(f"{self.modality!r}, {self.names[i]}: {error}") from error
 
@@ -97,20 +97,20 @@ class LazyRows:
         looks: the view of each row; the centre by default. threads: None: as many as there are cores.
         """
         if threads == 1:
-            return self.joined([self.row(i, crops[i] if crops else CENTRE) for i in range(len(self))])
+            return self.stack([self.row(i, crops[i] if crops else CENTRE) for i in range(len(self))])
         with ThreadPoolExecutor(threads or usable_cores(), "decode") as pool:
-            begun = self.begin(pool, crops)
+            begun = self.submit(pool, crops)
             try:
-                return self.joined([row.result() for row in begun])
+                return self.stack([row.result() for row in begun])
             finally:
                 for row in begun:
                     row.cancel()
 
-    def begin(self, pool: Executor, crops: Sequence[CropParams] | None = None) -> list[Future[Tensor | None]]:
+    def submit(self, pool: Executor, crops: Sequence[CropParams] | None = None) -> list[Future[Tensor | None]]:
         """Every row's decoding handed to a pool; `joined` takes their results."""
         return [pool.submit(self.row, i, crops[i] if crops else CENTRE) for i in range(len(self))]
 
-    def joined(self, rows: Sequence[Tensor | None]) -> Tensor:
+    def stack(self, rows: Sequence[Tensor | None]) -> Tensor:
         """Decoded rows as one tensor."""
         # numpy copies on one thread; torch would occupy the cores that decode
         out = np.full(self.shape, self.kind.absent, self.dtype)
@@ -118,7 +118,7 @@ class LazyRows:
             if x is not None:
                 if tuple(x.shape) != self.shape[1:]:
                     raise DataError(
-                        f"{self.modality!r}, {self.names[i]}: {self.part(i).path} gives {tuple(x.shape)}; expected "
+                        f"{self.modality!r}, {self.names[i]}: {self.segment(i).path} gives {tuple(x.shape)}; expected "
                         f"{self.shape[1:]}"
                     )
                 out[i] = x.numpy()
@@ -137,6 +137,6 @@ class LazyRows:
         return digest.digest()
 
 
-def drawn(crops: CropSampler | None, step: int, index: Tensor) -> list[CropParams] | None:
+def draw_crops(crops: CropSampler | None, step: int, index: Tensor) -> list[CropParams] | None:
     """The views of the rows with these numbers in a training step; None: all from the centre."""
     return None if crops is None else [crops.draw(step, row) for row in index.tolist()]

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.errors import ConfigError, DataError, unknown
-from sidelight.recordings.image_files import check_eight_bits, picture_size, read_view
-from sidelight.recordings.recording_type import Part, RecordingType, Size, at_least
+from sidelight.recordings.image_files import check_eight_bits, read_image_size, read_view
+from sidelight.recordings.recording_type import Segment, RecordingType, Size, check_at_least
 from sidelight.video.augment import STATISTICS
-from sidelight.video.container import Video as VideoFile
+from sidelight.video.container import VideoFile
 from sidelight.video.container import probe
 from sidelight.video.crop import CENTRE, CropParams, Place, mirrored, nearest
 from sidelight.video.decode import clip_frames, read_frames
@@ -46,7 +46,7 @@ class Picture(RecordingType):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", tuple(self.size))
-        at_least(f"kind {self.kind!r}", 1, height=self.size[0], width=self.size[1])
+        check_at_least(f"kind {self.kind!r}", 1, height=self.size[0], width=self.size[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class Colour(Picture):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip(Colour):
+class ColourClip(Colour):
     """What clips share. A part with a start and no end begins there; one with both, or with neither, has its clip in
 
     the middle, in training anywhere.
@@ -92,38 +92,38 @@ class Clip(Colour):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(f"kind {self.kind!r}", 1, frames=self.frames, stride=self.stride)
-        at_least(f"kind {self.kind!r}", 0, rate=self.rate)
+        check_at_least(f"kind {self.kind!r}", 1, frames=self.frames, stride=self.stride)
+        check_at_least(f"kind {self.kind!r}", 0, rate=self.rate)
 
     @property
     def shape(self) -> tuple[int, ...]:
         return 3, self.frames, *self.size
 
-    def chosen(self, first: int, end: int, fixed: bool, crop: CropParams) -> NDArray[np.int64]:
+    def frame_numbers(self, first: int, end: int, fixed: bool, crop: CropParams) -> NDArray[np.int64]:
         """(frames,) the numbers of a clip among first … end − 1; fixed: it begins with the first."""
         return first + clip_frames(end - first, self.frames, self.stride, at=0 if fixed else crop.time)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Video(Clip):
+class Video(ColourClip):
     """A clip of a video file, (3, frames, H, W) uint8 RGB."""
 
     kind: ClassVar[str] = "video"
 
-    def probe(self, part: Part) -> Size | None:
-        video = video_file(part.path)
+    def probe(self, segment: Segment) -> Size | None:
+        video = probe_video(segment.path)
         if self.rate and abs(video.rate / self.rate - 1) > RATE_TOLERANCE:
             uneven = abs(video.step * video.rate - 1) > RATE_TOLERANCE
             raise DataError(
-                f"{part.path} has {video.rate:g} frames a second, but {self.rate:g} are declared (rate)"
+                f"{segment.path} has {video.rate:g} frames a second, but {self.rate:g} are declared (rate)"
                 + f"; frames were dropped or the recording paused: most are {video.step:g} s apart" * uneven
             )
-        self._range(part, video)
+        self._range(segment, video)
         return video.height, video.width
 
-    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
-        video = video_file(part.path)
-        numbers = self.chosen(*self._range(part, video), part.start is not None and part.end is None, crop)
+    def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
+        video = probe_video(segment.path)
+        numbers = self.frame_numbers(*self._range(segment, video), segment.start is not None and segment.end is None, crop)
         places: list[Place] = []
 
         def scaled(height: int, width: int) -> Size:
@@ -133,17 +133,17 @@ class Video(Clip):
         frames = read_frames(video, numbers, scaled)
         return mirrored(places[0].cut(frames.transpose(0, 1), self.size), crop).contiguous()
 
-    def _range(self, part: Part, video: VideoFile) -> tuple[int, int]:
+    def _range(self, segment: Segment, video: VideoFile) -> tuple[int, int]:
         half = 0.5 * video.step
-        first = 0 if part.start is None else int(np.searchsorted(video.times, part.start - half))
-        end = len(video) if part.end is None else int(np.searchsorted(video.times, part.end - half))
-        if first < end and part.end is not None and part.end > video.seconds + LATE:
-            raise DataError(f"{part.path} lasts {video.seconds:g} s, but a part of it is to end at {part.end:g} s")
-        return _checked(part, first, end, f"it lasts {video.seconds:g} s")
+        first = 0 if segment.start is None else int(np.searchsorted(video.times, segment.start - half))
+        end = len(video) if segment.end is None else int(np.searchsorted(video.times, segment.end - half))
+        if first < end and segment.end is not None and segment.end > video.seconds + LATE:
+            raise DataError(f"{segment.path} lasts {video.seconds:g} s, but a part of it is to end at {segment.end:g} s")
+        return _checked(segment, first, end, f"it lasts {video.seconds:g} s")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frames(Clip):
+class Frames(ColourClip):
     """A clip of a folder of numbered images, (3, frames, H, W) uint8 RGB.
 
     Args:
@@ -157,30 +157,30 @@ class Frames(Clip):
     first: int = 1
     missing: Literal["nearest", "error"] = "nearest"
 
-    def probe(self, part: Part) -> Size | None:
-        folder = _folder(part.path, self.pattern)
-        self._range(part, folder)
-        return picture_size(folder.file(int(folder.numbers[0])), check_eight_bits)
+    def probe(self, segment: Segment) -> Size | None:
+        folder = _folder(segment.path, self.pattern)
+        self._range(segment, folder)
+        return read_image_size(folder.file(int(folder.numbers[0])), check_eight_bits)
 
-    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
-        folder = _folder(part.path, self.pattern)
-        wanted = self.chosen(*self._range(part, folder), part.start is not None and part.end is None, crop)
+    def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
+        folder = _folder(segment.path, self.pattern)
+        wanted = self.frame_numbers(*self._range(segment, folder), segment.start is not None and segment.end is None, crop)
         numbers = folder.nearest(wanted)
         if self.missing == "error" and (lost := wanted[numbers != wanted]).size:
-            raise DataError(f"{part.path}: {self.pattern.format(int(lost[0]))} is missing (missing: error)")
+            raise DataError(f"{segment.path}: {self.pattern.format(int(lost[0]))} is missing (missing: error)")
         pictures = {n: read_view(folder.file(n), crop, self.size, 3) for n in np.unique(numbers).tolist()}
         return mirrored(torch.stack([pictures[n] for n in numbers.tolist()], 1), crop)
 
-    def _range(self, part: Part, folder: FrameFolder) -> tuple[int, int]:
+    def _range(self, segment: Segment, folder: FrameFolder) -> tuple[int, int]:
         first, end = int(folder.numbers[0]), int(folder.numbers[-1]) + 1
-        if (part.start is not None or part.end is not None) and not self.rate:
-            raise ConfigError(f"{part.path}: a part of a folder of frames needs its frames a second (rate)")
+        if (segment.start is not None or segment.end is not None) and not self.rate:
+            raise ConfigError(f"{segment.path}: a part of a folder of frames needs its frames a second (rate)")
         last = f"its last frame is number {end - 1}"
-        if part.end is not None:
-            end = min(end, self.first + round(part.end * self.rate))
-        if part.start is not None:
-            first = max(self.first + round(part.start * self.rate), first if part.end is not None else 0)
-        return _checked(part, first, end, last)
+        if segment.end is not None:
+            end = min(end, self.first + round(segment.end * self.rate))
+        if segment.start is not None:
+            first = max(self.first + round(segment.start * self.rate), first if segment.end is not None else 0)
+        return _checked(segment, first, end, last)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,11 +199,11 @@ class Image(Colour):
     def shape(self) -> tuple[int, ...]:
         return self.channels, *self.size
 
-    def probe(self, part: Part) -> Size | None:
-        return picture_size(part.path, check_eight_bits)
+    def probe(self, segment: Segment) -> Size | None:
+        return read_image_size(segment.path, check_eight_bits)
 
-    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
-        return mirrored(read_view(part.path, crop, self.size, self.channels), crop)
+    def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
+        return mirrored(read_view(segment.path, crop, self.size, self.channels), crop)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,21 +229,21 @@ class Depth(Picture):
     def shape(self) -> tuple[int, ...]:
         return 1, *self.size
 
-    def probe(self, part: Part) -> Size | None:  # its unit shows in its values alone, so they are read
-        return tuple(read_depth(part.path, self.step, rotated=self.rotated).shape[-2:])  # type: ignore[return-value]
+    def probe(self, segment: Segment) -> Size | None:  # its unit shows in its values alone, so they are read
+        return tuple(read_depth(segment.path, self.step, rotated=self.rotated).shape[-2:])  # type: ignore[return-value]
 
-    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
-        return nearest(read_depth(part.path, self.step, rotated=self.rotated), crop, self.size)
+    def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
+        return nearest(read_depth(segment.path, self.step, rotated=self.rotated), crop, self.size)
 
 
-def _checked(part: Part, first: int, end: int, what: str) -> tuple[int, int]:
+def _checked(segment: Segment, first: int, end: int, what: str) -> tuple[int, int]:
     if first >= end:
-        asked = f"from {part.start or 0:g} s on" + ("" if part.end is None else f" to {part.end:g} s")
-        raise DataError(f"{part.path} has no frames {asked}; {what}")
+        asked = f"from {segment.start or 0:g} s on" + ("" if segment.end is None else f" to {segment.end:g} s")
+        raise DataError(f"{segment.path} has no frames {asked}; {what}")
     return first, end
 
 
-def video_file(path: Path) -> VideoFile:
+def probe_video(path: Path) -> VideoFile:
     """The frames of a video file, counted once."""
     return _probed(str(path), _stamp(path))
 

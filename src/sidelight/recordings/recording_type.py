@@ -17,7 +17,7 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Part:
+class Segment:
     """What a row is of: a file or folder, and from which second to which, where it is a part of it (None: its end).
 
     Raises DataError for times that are not 0 <= start < end, or no finite numbers.
@@ -59,15 +59,15 @@ class RecordingType:
         """What values are standardised by: "train" (the train rows), "none", or a name of `video.STATISTICS`."""
         return "train"
 
-    def probe(self, part: Part) -> Size | None:
+    def probe(self, segment: Segment) -> Size | None:
         """A look at the file, without decoding it where that can be: (height, width) in pixels, None of what has none.
 
         Raises DataError, naming the file, for one that is missing, damaged, empty, or not as the settings declare.
         """
-        self.read(part)
+        self.read(segment)
         return None
 
-    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
+    def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
         """The row, of `shape` and `dtype`; raises DataError naming the file."""
         raise NotImplementedError
 
@@ -81,7 +81,7 @@ class RecordingType:
         return {"kind": self.kind, **asdict(self)}
 
 
-def at_least(what: str, least: float, **values: float) -> None:
+def check_at_least(what: str, least: float, **values: float) -> None:
     """Raises ConfigError naming the first value that is smaller, or no finite number."""
     for name, value in values.items():
         if not isinstance(value, int | float) or not least <= value < math.inf:

@@ -9,18 +9,18 @@ from sidelight.config.io import read_arguments
 from sidelight.errors import ConfigError, shown, unknown
 from sidelight.recordings.label_maps import Labels
 from sidelight.recordings.pictures import Depth, Frames, Image, Video
-from sidelight.recordings.recording_type import Part, RecordingType, Size
+from sidelight.recordings.recording_type import Segment, RecordingType, Size
 from sidelight.recordings.series import Array, Audio, Signal, Text
 
 __all__ = [
-    "KINDS",
+    "RECORDING_TYPES",
     "Array",
     "Audio",
     "Depth",
     "Frames",
     "Image",
     "Labels",
-    "Part",
+    "Segment",
     "RecordingType",
     "Signal",
     "Size",
@@ -29,7 +29,7 @@ __all__ = [
     "recording_type",
 ]
 
-KINDS: dict[str, type[RecordingType]] = {
+RECORDING_TYPES: dict[str, type[RecordingType]] = {
     kind.kind: kind for kind in (Video, Frames, Image, Depth, Labels, Audio, Signal, Array, Text)
 }
 
@@ -40,11 +40,11 @@ def recording_type(config: Mapping[str, Any], where: str = "") -> RecordingType:
         raise ConfigError(f"{where or 'a recording'} is {shown(config)}; expected its kind and settings")
     given = dict(config)
     name = given.pop("kind", None)
-    if not isinstance(name, str) or name not in KINDS:
-        raise ConfigError(f"{where}: {unknown('kind', name, KINDS)}" if where else unknown("kind", name, KINDS))
+    if not isinstance(name, str) or name not in RECORDING_TYPES:
+        raise ConfigError(f"{where}: {unknown('kind', name, RECORDING_TYPES)}" if where else unknown("kind", name, RECORDING_TYPES))
     what = f"{where or 'a recording'} of kind {name!r}"
     try:
-        return KINDS[name](**read_arguments(KINDS[name], given, what))
+        return RECORDING_TYPES[name](**read_arguments(RECORDING_TYPES[name], given, what))
     except TypeError as error:
         lost = str(error).partition("argument")[2].lstrip("s: ")
         raise ConfigError(f"{what} needs a value of {lost}") from None

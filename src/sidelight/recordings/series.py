@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from sidelight.errors import ConfigError, DataError
-from sidelight.recordings.pictures import video_file
-from sidelight.recordings.recording_type import Part, RecordingType, at_least
+from sidelight.recordings.pictures import probe_video
+from sidelight.recordings.recording_type import Segment, RecordingType, check_at_least
 from sidelight.signals.audio import read_audio
 from sidelight.signals.csv import read_csv
 from sidelight.signals.recording import Recording
@@ -54,7 +54,7 @@ class Series(RecordingType):
     pad: bool = False
 
     def __post_init__(self) -> None:
-        at_least(f"kind {self.kind!r}", 0, rate=self.rate, seconds=self.seconds, resample_to=self.resample_to)
+        check_at_least(f"kind {self.kind!r}", 0, rate=self.rate, seconds=self.seconds, resample_to=self.resample_to)
         if not self.final_rate:
             raise ConfigError(f"kind {self.kind!r} has neither a rate nor a rate to resample to (resample_to)")
         if not self.spectrogram:
@@ -91,34 +91,34 @@ class Series(RecordingType):
             return self.channels, *preset(self.spectrogram).shape(self.samples)
         return (self.samples, self.channels) if self.samples else None
 
-    def load(self, part: Part) -> Recording:
+    def load(self, segment: Segment) -> Recording:
         """The part's recording, at least what a row needs of it; its first sample is the part's first."""
         raise NotImplementedError
 
-    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
-        recording = self.load(part)
+    def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
+        recording = self.load(segment)
         if self.rate and abs(recording.rate - self.rate) > 1e-9 * self.rate:
             raise DataError(
-                f"{part.path} is sampled at {recording.rate:g} Hz, but {self.rate:g} Hz is declared; mend the rate"
+                f"{segment.path} is sampled at {recording.rate:g} Hz, but {self.rate:g} Hz is declared; mend the rate"
             )
         x = resample(recording.values, recording.rate, self.final_rate).astype(np.float32)
         if self.samples:
-            x = self._cut(x, part, crop)
+            x = self._cut(x, segment, crop)
         signal = torch.from_numpy(np.ascontiguousarray(x))
         if not self.spectrogram:
             return signal
         made: Spectrogram = preset(self.spectrogram)
         return made(signal.T[None])[0]
 
-    def _cut(self, x: np.ndarray, part: Part, crop: CropParams) -> np.ndarray:
+    def _cut(self, x: np.ndarray, segment: Segment, crop: CropParams) -> np.ndarray:
         """`samples` of it: the first where only a start is given, else from the place of the view in time."""
-        fixed = part.start is not None and part.end is None
+        fixed = segment.start is not None and segment.end is None
         first = 0 if fixed else between(crop.time, max(0, len(x) - self.samples) + 1)
         x = x[first : first + self.samples]
         lost = self.samples - len(x)
         if lost > max(SLACK, SLACK * self.final_rate / (self.rate or self.final_rate)) and not self.pad:
             raise DataError(
-                f"{part.path}: {len(x) / self.final_rate:g} s are there from {part.start or 0:g} s on; expected "
+                f"{segment.path}: {len(x) / self.final_rate:g} s are there from {segment.start or 0:g} s on; expected "
                 f"{self.samples / self.final_rate:g} s (pad: true continues it with zeros)"
             )
         return np.pad(x, ((0, lost), (0, 0))) if self.pad else np.pad(x, ((0, lost), (0, 0)), mode="edge")
@@ -135,12 +135,12 @@ class Audio(Series):
     def channels(self) -> int:
         return 1
 
-    def load(self, part: Part) -> Recording:
-        start = part.start or 0.0
-        length = None if part.end is None else part.end - start
-        if part.path.suffix.lower() in VIDEOS:
-            return read_sound(video_file(part.path), start, length)
-        return read_audio(part.path, start=start, seconds=length)
+    def load(self, segment: Segment) -> Recording:
+        start = segment.start or 0.0
+        length = None if segment.end is None else segment.end - start
+        if segment.path.suffix.lower() in VIDEOS:
+            return read_sound(probe_video(segment.path), start, length)
+        return read_audio(segment.path, start=start, seconds=length)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,13 +170,13 @@ class Signal(Series):
     def channels(self) -> int:
         return len(self.columns)
 
-    def load(self, part: Part) -> Recording:
-        whole = _table(str(part.path), self)
-        first = round((part.start or 0.0) * whole.rate)
-        end = len(whole.values) if part.end is None else round(part.end * whole.rate)
+    def load(self, segment: Segment) -> Recording:
+        whole = _table(str(segment.path), self)
+        first = round((segment.start or 0.0) * whole.rate)
+        end = len(whole.values) if segment.end is None else round(segment.end * whole.rate)
         if first >= len(whole.values) or end <= first:
-            raise DataError(f"{part.path} lasts {whole.seconds:g} s; it has nothing from {part.start or 0:g} s on")
-        return Recording(whole.values[first:end], whole.rate, self.unit, source=str(part.path))
+            raise DataError(f"{segment.path} lasts {whole.seconds:g} s; it has nothing from {segment.start or 0:g} s on")
+        return Recording(whole.values[first:end], whole.rate, self.unit, source=str(segment.path))
 
 
 @lru_cache(maxsize=4)
@@ -210,12 +210,12 @@ class Array(RecordingType):
     def shape(self) -> tuple[int, ...] | None:
         return tuple(self.array_shape) or None
 
-    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
-        x = load_array(part.path, "")
+    def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
+        x = load_array(segment.path, "")
         if x.dtype.kind not in "fiub" or not x.size:
-            raise DataError(f"{part.path} holds {x.dtype} of shape {x.shape}; expected numbers")
+            raise DataError(f"{segment.path} holds {x.dtype} of shape {x.shape}; expected numbers")
         if self.shape and x.shape != self.shape:
-            raise DataError(f"{part.path} has shape {x.shape}; expected {self.shape}")
+            raise DataError(f"{segment.path} has shape {x.shape}; expected {self.shape}")
         return torch.from_numpy(np.asarray(x, np.float32))
 
 
@@ -236,7 +236,7 @@ class Text(RecordingType):
     longest: int = 512
 
     def __post_init__(self) -> None:
-        at_least(f"kind {self.kind!r}", 1, longest=self.longest)
+        check_at_least(f"kind {self.kind!r}", 1, longest=self.longest)
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -246,10 +246,10 @@ class Text(RecordingType):
     def standard(self) -> str:
         return "none"
 
-    def read(self, part: Part, crop: CropParams = CENTRE) -> Tensor:
-        tokens = self._tokens(part.path) if part.path.suffix == ".txt" else load_array(part.path, "").reshape(-1)
+    def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
+        tokens = self._tokens(segment.path) if segment.path.suffix == ".txt" else load_array(segment.path, "").reshape(-1)
         if not tokens.size or (tokens < 0).any() or (tokens != np.round(tokens)).any():
-            raise DataError(f"{part.path} holds no token numbers; expected whole numbers from 0 on, at least one")
+            raise DataError(f"{segment.path} holds no token numbers; expected whole numbers from 0 on, at least one")
         return torch.from_numpy(tokens[: self.longest].astype(np.float32)[:, None])
 
     def _tokens(self, path: Path) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sidelight.video.augment import STATISTICS, View, Views, apply_view, draw_view, normalise
-from sidelight.video.container import Video, probe
+from sidelight.video.container import VideoFile, probe
 from sidelight.video.crop import row_generator
 from sidelight.video.decode import clip_frames, read_frames
 from sidelight.video.faces import Faces, align_faces, crop_faces, read_faces
@@ -14,7 +14,7 @@ __all__ = [
     "STATISTICS",
     "Faces",
     "FrameFolder",
-    "Video",
+    "VideoFile",
     "View",
     "Views",
     "align_faces",

@@ -21,7 +21,7 @@ TICKS = 2
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Video:
+class VideoFile:
     """What is in a video file, read from its packets; made by `probe`, small and picklable.
 
     Frames that no player shows are left out of the count, the times and the numbers: those outside the marks of a
@@ -80,7 +80,7 @@ class _Packets:
             self.dts.append(packet.dts)
 
 
-def probe(path: str | Path) -> Video:
+def probe(path: str | Path) -> VideoFile:
     """The frames and sound track of a video file, counted and timed by its packets, not taken from its header.
 
     Raises DataError, naming the file, for one that is missing, damaged, truncated, without video or without frames;
@@ -126,7 +126,7 @@ def probe(path: str | Path) -> Video:
         stamps, keys = known, np.array(sorted(packets.keys), np.int64)
         origin, times = float(known[0]) * tick, (known - known[0]) * tick
     rate, step = _rates(times, nominal, tick)
-    return Video(
+    return VideoFile(
         path=path,
         rate=rate,
         step=step,

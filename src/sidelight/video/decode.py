@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.errors import ConfigError, DataError
-from sidelight.video.container import Video, decoded, opened
+from sidelight.video.container import VideoFile, decoded, opened
 from sidelight.video.crop import between
 
 Size = tuple[int, int] | Callable[[int, int], tuple[int, int]]
@@ -47,7 +47,7 @@ def clip_frames(
     return np.minimum(start + stride * np.arange(frames), total - 1)
 
 
-def read_frames(video: Video, frames: Sequence[int] | NDArray, size: Size | None = None, threads: int = 1) -> Tensor:
+def read_frames(video: VideoFile, frames: Sequence[int] | NDArray, size: Size | None = None, threads: int = 1) -> Tensor:
     """(T, 3, H, W) uint8 RGB of the frames of these numbers, in their order; upright as a player would show them.
 
     Decoding starts at the key frame before the first and ends at the last. size: (height, width) to which each is
@@ -73,14 +73,14 @@ def read_frames(video: Video, frames: Sequence[int] | NDArray, size: Size | None
     return torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous()
 
 
-def _starts(video: Video, first: int) -> list[int | None]:
+def _starts(video: VideoFile, first: int) -> list[int | None]:
     """Where to start decoding, to be tried in turn: the key frame before the first, and the beginning (None)."""
     if video.stamps is None or not len(before := video.keys[video.keys <= video.stamps[first]]):
         return [None]
     return [int(before[-1]), None]
 
 
-def _decode(video: Video, wanted: NDArray, size: Size | None, threads: int, key: int | None) -> dict[int, NDArray]:
+def _decode(video: VideoFile, wanted: NDArray, size: Size | None, threads: int, key: int | None) -> dict[int, NDArray]:
     """The wanted frames that can be decoded from a key frame on, (H, W, 3) by number."""
     found: dict[int, NDArray] = {}
     last = int(wanted[-1])

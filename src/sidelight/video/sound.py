@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sidelight.errors import DataError, SidelightWarning
 from sidelight.signals.recording import Recording, check_part
 from sidelight.utils.extras import optional
-from sidelight.video.container import TICKS, Video, decoded, opened
+from sidelight.video.container import TICKS, VideoFile, decoded, opened
 
 LEAD = 2.5
 """Seconds that are decoded before a part: what a frame of sound decodes to depends on those before it."""
@@ -61,7 +61,7 @@ class _Track:
     end: float | None = None
 
 
-def read_sound(video: Video, start: float = 0.0, seconds: float | None = None, modality: str = "audio") -> Recording:
+def read_sound(video: VideoFile, start: float = 0.0, seconds: float | None = None, modality: str = "audio") -> Recording:
     """The sound track from `start` (seconds after the first frame) on, as the mean of its channels.
 
     Its unit is "1", full scale ±1. A part's samples are those that reading the whole track gives. The recording's
@@ -105,7 +105,7 @@ Gaps = list[tuple[int, int]]
 """The first sample of each, and how many."""
 
 
-def _samples(video: Video, first: int, last: int | None, block: int | None) -> tuple[NDArray[np.float32], Gaps]:
+def _samples(video: VideoFile, first: int, last: int | None, block: int | None) -> tuple[NDArray[np.float32], Gaps]:
     """The samples first … last − 1 of the track, fewer where it ends before, and the gaps among them."""
     if block is None:
         return _run(video, first, last, first)
@@ -122,7 +122,7 @@ def _samples(video: Video, first: int, last: int | None, block: int | None) -> t
     return np.concatenate(parts), gaps
 
 
-def _run(video: Video, first: int, last: int | None, begin: int) -> tuple[NDArray[np.float32], Gaps]:
+def _run(video: VideoFile, first: int, last: int | None, begin: int) -> tuple[NDArray[np.float32], Gaps]:
     """The samples first … last − 1, decoded in one run from `LEAD` seconds before sample `begin` on."""
     rate = video.audio_rate
     assert rate is not None
@@ -138,7 +138,7 @@ def _run(video: Video, first: int, last: int | None, begin: int) -> tuple[NDArra
     return part, [(at, n) for at, n in gaps if at + n > first and at < first + len(part)]
 
 
-def _decode(video: Video, begin: float, until: float) -> _Track:
+def _decode(video: VideoFile, begin: float, until: float) -> _Track:
     """The pieces of the track from before `begin` to behind `until`, both in seconds after its first sample."""
     with opened(video.path) as container:
         stream = container.streams.audio[0]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.cells import as_array, first_cell, object_numbers, role_values
+from sidelight.data.conversion import to_numpy, find_first_value, objects_to_float, convert_role_column
 from sidelight.data.raw import Raw, Roles
-from sidelight.data.rows import float32
+from sidelight.data.rows import to_float32
 from sidelight.data.sources.stack import stack_rows
 from sidelight.errors import DataError, unknown
 from sidelight.utils.images import channels_first, compact
@@ -55,16 +55,16 @@ def read_arrays(
             raise DataError(f"{name}: 'class_names' has shape {classes.shape}; expected one name per class")
         raw.class_names = tuple(str(c) for c in classes.tolist())
     if "labelled" in source:
-        raw.labelled = raw.per_row("labelled", _array(raw.name, "labelled", source["labelled"]), "b")
+        raw.labelled = raw.check_per_row("labelled", _array(raw.name, "labelled", source["labelled"]), "b")
     return raw, roles
 
 
 def _array(name: str, key: str, value: Any) -> NDArray:
-    return as_array(value, f"{name}: {key!r}")
+    return to_numpy(value, f"{name}: {key!r}")
 
 
 def _column(name: str, key: str, value: Any, several: bool) -> NDArray:
-    array = role_values(_array(name, key, value), f"{name}: {key!r}", several)
+    array = convert_role_column(_array(name, key, value), f"{name}: {key!r}", several)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if several and array.ndim == 4 and 1 in (array.shape[1], array.shape[3]):
@@ -114,7 +114,7 @@ def _is_modality(name: str, source: Mapping[str, Any], key: str, n: int) -> bool
     return True
 
 
-def as_modality(x: NDArray, what: str, dense: bool = False) -> NDArray:
+def to_modality_array(x: NDArray, what: str, dense: bool = False) -> NDArray:
     """(N, D) or (N, T, C) float32, or images or clips as they are stored, channels first, of an array by rows.
 
     what: how errors call it.
@@ -122,9 +122,9 @@ def as_modality(x: NDArray, what: str, dense: bool = False) -> NDArray:
     if x.ndim == 3 and dense:
         return compact(x[:, None])
     if x.ndim >= 4:
-        float32(x, what)
+        to_float32(x, what)
         return compact(channels_first(x))
-    return float32(x[:, None] if x.ndim == 1 else x, what)
+    return to_float32(x[:, None] if x.ndim == 1 else x, what)
 
 
 def _rows_of(name: str, key: str, value: Any) -> NDArray | list[Any]:
@@ -136,15 +136,15 @@ def _rows_of(name: str, key: str, value: Any) -> NDArray | list[Any]:
     if cells:
         first = next((v for v in cells if v is not None), None)
         if isinstance(first, list | tuple) or getattr(first, "ndim", False):
-            return [None if v is None else as_array(v, f"{where}, row {i}") for i, v in enumerate(cells)]
-    array = as_array(value, where)
+            return [None if v is None else to_numpy(v, f"{where}, row {i}") for i, v in enumerate(cells)]
+    array = to_numpy(value, where)
     if (
         array.dtype == object
         and array.size
         and array.ndim
-        and not isinstance(first_cell(array.ravel()), str | bytes | None)
+        and not isinstance(find_first_value(array.ravel()), str | bytes | None)
     ):
-        return object_numbers(array, where)
+        return objects_to_float(array, where)
     return array
 
 
@@ -159,14 +159,14 @@ def _add(raw: Raw, m: str, source: Mapping[str, Any], dense: bool) -> None:
         if array.dtype.kind not in "fiub" or array.ndim == 0:
             what = array.dtype if array.ndim else "a single value"
             raise DataError(f"{raw.name}: modality {m!r} holds {what}; expected numbers, one or more per row")
-        x = as_modality(array, f"{raw.name}: modality {m!r}", dense)
+        x = to_modality_array(array, f"{raw.name}: modality {m!r}", dense)
         present, lengths = None, None
     if len(x) != raw.n:
         raise DataError(f"{raw.name}: modality {m!r} has {len(x)} rows, but there are {raw.n}; rows must be paired")
     if f"{m}_length" in source:
-        lengths = raw.per_row(f"{m}_length", _array(raw.name, f"{m}_length", source[f"{m}_length"]), "iu")
+        lengths = raw.check_per_row(f"{m}_length", _array(raw.name, f"{m}_length", source[f"{m}_length"]), "iu")
     if f"{m}_present" in source:
-        present = raw.per_row(f"{m}_present", _array(raw.name, f"{m}_present", source[f"{m}_present"]), "b")
+        present = raw.check_per_row(f"{m}_present", _array(raw.name, f"{m}_present", source[f"{m}_present"]), "b")
     raw.inputs[m] = x
     if present is not None:
         raw.present[m] = present

@@ -15,7 +15,7 @@ MANIFESTS = ("metadata.csv", "metadata.parquet", "metadata.tsv")
 SUFFIXES = (".csv", ".tsv", ".parquet", ".npz")
 
 
-def label_of(source: Any) -> str:
+def default_name(source: Any) -> str:
     if not isinstance(source, str | Path):
         return "data"
     if wrong := path_fault(str(source)):

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sidelight.data.raw import KINDS_FILE, TABLE_FILE
+from sidelight.data.raw import MODALITIES_FILE, TABLE_FILE
 from sidelight.errors import ConfigError, DataError, shown, unknown
 from sidelight.recordings.registry import Labels, RecordingType, recording_type
 from sidelight.utils.files import read_json
@@ -26,7 +26,7 @@ TASKS = ("", "classification", "regression", "segmentation", "retrieval", "anti-
 
 
 @dataclass(frozen=True)
-class Facts:
+class DatasetInfo:
     """What is known of a prepared set beside its rows.
 
     Args:
@@ -73,7 +73,7 @@ class Prepared:
     folder: Path
     table: pd.DataFrame
     modalities: dict[str, RecordingType]
-    facts: Facts = field(repr=False)
+    facts: DatasetInfo = field(repr=False)
 
     @property
     def source(self) -> str:
@@ -85,7 +85,7 @@ def write_prepared(
     out: str | Path,
     rows: pd.DataFrame | Iterable[Mapping[str, Any]],
     modalities: Mapping[str, RecordingType],
-    facts: Facts,
+    facts: DatasetInfo,
     *,
     files: Callable[[Path], None] | None = None,
     overwrite: bool = False,
@@ -109,7 +109,7 @@ def write_prepared(
     assert isinstance(table, pd.DataFrame)
     _check(str(out), table, modalities, facts)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if not (out / KINDS_FILE).is_file():
+        if not (out / MODALITIES_FILE).is_file():
             raise DataError(f"{out} exists and is no prepared folder; choose another name")
         if not overwrite:
             raise DataError(f"{out} is prepared already; delete it, or overwrite it (--overwrite, overwrite=True)")
@@ -122,7 +122,7 @@ def write_prepared(
             files(made)
         kinds = {m: kind.to_config() for m, kind in modalities.items()}
         told = {"format": FORMAT, "rows": len(table), **asdict(facts), "modalities": kinds}
-        (made / KINDS_FILE).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        (made / MODALITIES_FILE).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
         table.to_csv(made / TABLE_FILE, index=False)
         if out.exists():
             aside = out.with_name(f".{out.name}.{os.getpid()}.old")
@@ -144,7 +144,7 @@ def read_prepared(folder: str | Path, target_needed: bool = True) -> Prepared:
     from sidelight.data.sources.tables import read_frame
 
     folder = Path(folder)
-    path = folder / KINDS_FILE
+    path = folder / MODALITIES_FILE
     try:
         told = read_json(path)
         kinds = dict(told.pop("modalities"))
@@ -155,17 +155,17 @@ def read_prepared(folder: str | Path, target_needed: bool = True) -> Prepared:
         raise DataError(f"cannot read {path}: {type(error).__name__}: {error}") from None
     if version != FORMAT:
         raise DataError(f"{path} is of format {version}; this version reads {FORMAT}. Prepare the folder again")
-    names = [f.name for f in fields(Facts)]
+    names = [f.name for f in fields(DatasetInfo)]
     for key in told:
         if key not in names:
             raise ConfigError(f"{path}: {unknown('fact', key, ('format', 'rows', 'modalities', *names))}")
-    facts = Facts(**{key: _fact(path, key, value) for key, value in told.items()})
+    facts = DatasetInfo(**{key: _fact(path, key, value) for key, value in told.items()})
     modalities = {m: recording_type(config, f"{path}: modality {m!r}") for m, config in kinds.items()}
     table = read_frame(folder / TABLE_FILE)
     if rows not in (None, len(table)):
         raise DataError(
-            f"{folder / TABLE_FILE} has {len(table)} rows, but {KINDS_FILE} beside it says {rows}: it was cut, or rows "
-            f'were added or taken out. Prepare the folder again, or where that was meant, set "rows" in {KINDS_FILE}'
+            f"{folder / TABLE_FILE} has {len(table)} rows, but {MODALITIES_FILE} beside it says {rows}: it was cut, or rows "
+            f'were added or taken out. Prepare the folder again, or where that was meant, set "rows" in {MODALITIES_FILE}'
         )
     _check(str(folder / TABLE_FILE), table, modalities, facts, target_needed)
     return Prepared(folder, table, modalities, facts)
@@ -173,7 +173,7 @@ def read_prepared(folder: str | Path, target_needed: bool = True) -> Prepared:
 
 def _fact(path: Path, key: str, value: Any) -> Any:
     """A fact as `Facts` holds it: a text, or texts; raises DataError for anything else."""
-    if not isinstance(getattr(Facts("", ""), key, None), tuple):
+    if not isinstance(getattr(DatasetInfo("", ""), key, None), tuple):
         if isinstance(value, str):
             return value
         raise DataError(f"{path}: {key!r} is {shown(value)}; expected a text")
@@ -184,7 +184,7 @@ def _fact(path: Path, key: str, value: Any) -> Any:
 
 
 def _check(
-    source: str, table: pd.DataFrame, modalities: Mapping[str, RecordingType], facts: Facts, target_needed: bool = True
+    source: str, table: pd.DataFrame, modalities: Mapping[str, RecordingType], facts: DatasetInfo, target_needed: bool = True
 ) -> None:
     if not len(table):
         raise DataError(f"{source}: there are no rows")

@@ -19,10 +19,10 @@ from sidelight.data.rows import name_row
 from sidelight.data.sources.prepared import END, FILE, START, Prepared
 from sidelight.data.sources.stack import stack_rows
 from sidelight.errors import ConfigError, DataError, SidelightError, unknown
-from sidelight.recordings.label_maps import Scan, label_maps
+from sidelight.recordings.label_maps import LabelScan, build_label_maps
 from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.pictures import Depth, Image, Picture
-from sidelight.recordings.recording_type import Part, RecordingType, Size
+from sidelight.recordings.recording_type import Segment, RecordingType, Size
 from sidelight.recordings.registry import Labels
 from sidelight.utils.machine import usable_cores
 
@@ -78,7 +78,7 @@ def read_recordings(
         _add(raw, rows[m], [decoded[m][i] for i in kept] if m in decoded else None)
     for t in roles.target:
         if t in dense:
-            raw.columns[t] = label_maps(rows[t], [decoded[t][i] for i in kept])
+            raw.columns[t] = build_label_maps(rows[t], [decoded[t][i] for i in kept])
     return raw, roles
 
 
@@ -125,7 +125,7 @@ def _look(rows: dict[str, LazyRows], on_error: OnError) -> tuple[dict[int, dict[
             if isinstance(found, SidelightError):
                 error = found
             elif isinstance(found, tuple):
-                sizes.setdefault(i, {})[m] = found.size if isinstance(found, Scan) else found
+                sizes.setdefault(i, {})[m] = found.size if isinstance(found, LabelScan) else found
                 error = _mismatch(rows, i, sizes[i], m)
             if error is None or i in bad:
                 continue
@@ -149,7 +149,7 @@ def _mismatch(rows: dict[str, LazyRows], i: int, sizes: dict[str, Size], last: s
     paired = {m: size for m, size in paired.items() if _view(kinds[m]) == _view(kinds[last])}
     if not any(isinstance(rows[m].kind, Depth | Labels) for m in paired) or len(set(paired.values())) == 1:
         return None
-    told = ", ".join(f"{rows[m].part(i).path} is {h} x {w}" for m, (h, w) in paired.items())
+    told = ", ".join(f"{rows[m].segment(i).path} is {h} x {w}" for m, (h, w) in paired.items())
     return DataError(
         f"{' and '.join(map(repr, paired))} show different views: {told}. If one of them is meant to, name what it "
         "shows in modalities.json (view: face)"
@@ -160,7 +160,7 @@ def _view(kind: RecordingType) -> str:
     return kind.view if isinstance(kind, Picture) else ""
 
 
-def _each(x: LazyRows, work: Callable[[Part], object], what: str) -> Iterator[tuple[int, object]]:
+def _each(x: LazyRows, work: Callable[[Segment], object], what: str) -> Iterator[tuple[int, object]]:
     """Row number and what `work` says of its file, or its error, by threads; a line on the terminal where it is long.
 
     None of rows without a file.
@@ -168,7 +168,7 @@ def _each(x: LazyRows, work: Callable[[Part], object], what: str) -> Iterator[tu
 
     def of(i: int) -> object:
         try:
-            return work(x.part(i)) if x.files[i] else None
+            return work(x.segment(i)) if x.files[i] else None
         except DataError as error:
             return error
 

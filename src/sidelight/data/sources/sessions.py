@@ -11,7 +11,7 @@ from sidelight.errors import DataError
 from sidelight.signals.windows import Windows
 
 
-def sessions_of(source: Any) -> dict[str, Windows]:
+def name_sessions(source: Any) -> dict[str, Windows]:
     """Name -> windows, of `Windows`, a list of them or a mapping; raises DataError where one is something else."""
     if isinstance(source, Windows):
         return {"": source}
@@ -22,7 +22,7 @@ def sessions_of(source: Any) -> dict[str, Windows]:
     return {str(name): w for name, w in named.items()}
 
 
-def session_arrays(sessions: Mapping[str, Windows]) -> dict[str, Any]:
+def concat_sessions(sessions: Mapping[str, Windows]) -> dict[str, Any]:
     """The arrays of all sessions' windows, one after another, as `load` reads them.
 
     A window without a label is unlabelled. With several sessions, a window's group is its session. Its id is the
@@ -48,7 +48,7 @@ def session_arrays(sessions: Mapping[str, Windows]) -> dict[str, Any]:
     return out
 
 
-def meaning_of(sessions: Mapping[str, Windows]) -> dict[str, dict[str, Any]]:
+def build_session_schema(sessions: Mapping[str, Windows]) -> dict[str, dict[str, Any]]:
     """Modality -> unit and rate of its recordings, which new rows have to share."""
     facts = next(iter(sessions.values())).metadata
     return {m: {"unit": told["unit"], "final_rate": float(told["rate"])} for m, told in facts.items()}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.rows import float32
+from sidelight.data.rows import to_float32
 from sidelight.errors import DataError
 from sidelight.utils.images import channels_first, stack_images
 
@@ -61,14 +61,14 @@ def stack_rows(
     for i in kept:
         r = rows[i]
         lengths[i] = len(r)
-        x[i, : len(r)] = float32(r, f"{source}: modality {modality!r}, {names[i]}", ())
+        x[i, : len(r)] = to_float32(r, f"{source}: modality {modality!r}, {names[i]}", ())
     variable = first.ndim == 2 and bool((lengths[kept] != x.shape[1]).any())
     return x, present, lengths if variable else None
 
 
 def _at_most_float32(x: Any, what: str) -> NDArray:
     wide = x.dtype.kind == "f" and x.dtype.itemsize > 4
-    return float32(x, what, ()) if wide else np.asarray(x)
+    return to_float32(x, what, ()) if wide else np.asarray(x)
 
 
 def _all_nan(x: NDArray) -> bool:

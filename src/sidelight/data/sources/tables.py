@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.cells import column_numbers, holds_lists, list_rows, role_values, series_values
-from sidelight.data.raw import Raw, Roles, empty, text
-from sidelight.data.rows import float32
-from sidelight.data.sources.arrays import as_modality
+from sidelight.data.conversion import numeric_column, has_lists, vector_column, convert_role_column, series_to_numpy
+from sidelight.data.raw import Raw, Roles, is_empty, to_text
+from sidelight.data.rows import to_float32
+from sidelight.data.sources.arrays import to_modality_array
 from sidelight.data.sources.stack import stack_rows
 from sidelight.errors import DataError, unknown
 from sidelight.utils.array_files import load_array, load_arrays
@@ -87,7 +87,7 @@ def read_table(
         columns={c: _role(frame[c], name, c in roles.target) for c in roles.names},
         longest=longest or {},
     )
-    names = text(raw.columns[roles.ids]) if roles.ids else np.arange(len(frame)).astype(str)
+    names = to_text(raw.columns[roles.ids]) if roles.ids else np.arange(len(frame)).astype(str)
     rows = [f"row {i}" if names[i] == str(i) else f"row {i} (id {str(names[i])!r})" for i in range(len(frame))]
     dense = [t for t in roles.target if t.endswith(FILE_COLUMN)]
     for t in dense:
@@ -128,7 +128,7 @@ def _with_named_columns(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _role(column: pd.Series, name: str, target: bool) -> NDArray:
-    return role_values(series_values(column), f"{name}: column {str(column.name)!r}", target)
+    return convert_role_column(series_to_numpy(column), f"{name}: column {str(column.name)!r}", target)
 
 
 def _found(frame: pd.DataFrame, free: Sequence[str], folder: Path | None, name: str) -> dict[str, None]:
@@ -144,7 +144,7 @@ def _found(frame: pd.DataFrame, free: Sequence[str], folder: Path | None, name: 
             row_files |= set(frame[c].astype(str))
         elif "." in c.strip("."):
             found[c.split(".", 1)[0]] = None
-        elif holds_lists(frame[c]):
+        elif has_lists(frame[c]):
             found[c] = None
     if folder is not None and Path(name).stem == "metadata":
         for path in sorted(folder.iterdir()):
@@ -165,7 +165,7 @@ def _add(
 ) -> None:
     """Read one modality by whichever way it is stored."""
     if how is None:
-        cells = in_order(c for c in free if c.startswith(f"{m}.") and not c.endswith(FILE_COLUMN))
+        cells = sort_naturally(c for c in free if c.startswith(f"{m}.") and not c.endswith(FILE_COLUMN))
         cells = cells or [c for c in free if c == m]
         file_column = f"{m}{FILE_COLUMN}"
         beside = [
@@ -184,7 +184,7 @@ def _add(
         else:
             _add_columns(raw, m, frame, cells, rows)
         return
-    cells = in_order(c for c in free if c.startswith(how)) if isinstance(how, str) else list(how)
+    cells = sort_naturally(c for c in free if c.startswith(how)) if isinstance(how, str) else list(how)
     for c in cells:
         if c not in free:
             raise DataError(f"{raw.name}: modality {m!r}: {unknown('column', c, free)}")
@@ -193,7 +193,7 @@ def _add(
     _add_columns(raw, m, frame, cells, rows)
 
 
-def in_order(columns: Iterable[str]) -> list[str]:
+def sort_naturally(columns: Iterable[str]) -> list[str]:
     """Column names sorted, numbers in them by value: a file whose columns stand in another order reads the same."""
     return sorted(columns, key=lambda c: [(len(t), t) if t.isdigit() else (0, t) for t in re.split(r"(\d+)", c)])
 
@@ -201,13 +201,13 @@ def in_order(columns: Iterable[str]) -> list[str]:
 def _add_columns(raw: Raw, m: str, frame: pd.DataFrame, cells: Sequence[str], rows: Sequence[str]) -> None:
     """(N, D) float32, NaN where a cell is empty; absent where all are. A column of lists is a vector by itself."""
     where = f"{raw.name}: modality {m!r}"
-    if len(cells) == 1 and holds_lists(frame[cells[0]]):
+    if len(cells) == 1 and has_lists(frame[cells[0]]):
         where = f"{where}, column {cells[0]!r}"
-        _add_stacked(raw, m, list_rows(frame[cells[0]], where, rows), rows)
+        _add_stacked(raw, m, vector_column(frame[cells[0]], where, rows), rows)
         return
     out = np.empty((len(frame), len(cells)), np.float32)
     for k, c in enumerate(cells):
-        out[:, k] = float32(column_numbers(frame[c], where, rows), f"{where}, column {c!r}", rows)
+        out[:, k] = to_float32(numeric_column(frame[c], where, rows), f"{where}, column {c!r}", rows)
     raw.inputs[m], raw.present[m], raw.features[m] = out, np.asarray(~np.isnan(out).all(1)), tuple(cells)
 
 
@@ -222,7 +222,7 @@ def _read_each(
     values: NDArray, what: str, folder: Path | None, rows: Sequence[str], read: Callable[[Path], NDArray]
 ) -> list[NDArray | None]:
     """What the file of every row holds; None where the cell is empty. `what` is how errors call it."""
-    missing = empty(values)
+    missing = is_empty(values)
     arrays: list[NDArray | None] = []
     for i, value in enumerate(values):
         try:
@@ -270,6 +270,6 @@ def _add_array(raw: Raw, m: str, path: Path, dense: bool) -> None:
             f"{path} has shape {x.shape}, but {raw.name} has {raw.n} rows; its first axis must be the rows. "
             "If it is no modality, name those that are (modalities=…)"
         )
-    raw.inputs[m] = as_modality(x, str(path), dense)
+    raw.inputs[m] = to_modality_array(x, str(path), dense)
     if lengths is not None:
-        raw.lengths[m] = raw.per_row(f"lengths in {path.name}", lengths, "iu")
+        raw.lengths[m] = raw.check_per_row(f"lengths in {path.name}", lengths, "iu")

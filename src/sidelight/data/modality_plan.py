@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sidelight.data.seen import Seen
+from sidelight.data.training_ranges import TrainingRanges
 from sidelight.data.statistics import statistics_width
 
 
 @dataclass(frozen=True)
-class Plan:
+class ModalityPlan:
     """One modality: its raw row shape, (D,), (T, C), (C, H, W) or (C, T, H, W).
 
     Whether the T of signals varies; which window statistics are taken of them, if any; the names of a vector's columns,
@@ -28,7 +28,7 @@ class Plan:
     unit: str = ""
     rate: float = 0.0
     longest: int = 0
-    seen: Seen | None = None
+    seen: TrainingRanges | None = None
 
     @property
     def image(self) -> bool:
@@ -62,7 +62,7 @@ class Plan:
         }
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Plan:
+    def from_config(cls, config: Mapping[str, Any]) -> ModalityPlan:
         """What `to_config` wrote; files of earlier versions lack some of it."""
         return cls(
             tuple(config["shape"]),
@@ -73,5 +73,5 @@ class Plan:
             str(config.get("unit", "")),
             float(config.get("rate", 0)),
             int(config.get("longest", 0)),
-            Seen.from_config(config.get("seen")),
+            TrainingRanges.from_config(config.get("seen")),
         )

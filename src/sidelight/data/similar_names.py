@@ -14,7 +14,7 @@ NO_NAME = {"nan", "na", "n/a", "n.a.", "#n/a", "<na>", "null", "-", "--", "?"}
 TRUTH = {"true": "1", "false": "0"}
 
 
-def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
+def find_similar_names(names: Iterable[str]) -> list[tuple[str, ...]]:
     """The names that differ only in how they are written, two or more in each tuple.
 
     The same number ("01", "1", "1.0"), case ("S3", "s3"), zeros before a number ("P01", "P1"), the character between
@@ -45,7 +45,7 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def warn_of_names(source: str, what: str, names: Iterable[str], each: str, then: str) -> None:
+def warn_similar_names(source: str, what: str, names: Iterable[str], each: str, then: str) -> None:
     """Warns of names that are alike, and of those that usually say that there is no value.
 
     Args:
@@ -56,7 +56,7 @@ def warn_of_names(source: str, what: str, names: Iterable[str], each: str, then:
         then: what follows if the names mean one thing.
     """
     unique = set(names)
-    if pairs := alike(unique):
+    if pairs := find_similar_names(unique):
         shown = "; ".join(_listed(pair) for pair in pairs[:SHOWN])
         more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
         warnings.warn(

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.cells import is_decimal_comma
-from sidelight.data.raw import Raw, empty
+from sidelight.data.conversion import is_decimal_comma
+from sidelight.data.raw import Raw, is_empty
 from sidelight.data.rows import name_row
-from sidelight.data.spellings import warn_of_names
+from sidelight.data.similar_names import warn_similar_names
 from sidelight.errors import DataError, SidelightWarning
 
 MOSTLY = 0.5
@@ -25,12 +25,12 @@ def check_class_names(raw: Raw) -> None:
             raise DataError(f"{raw.name}: class {code} has an empty name in class_names; every class needs one")
         if (n := raw.class_names.count(c)) > 1:
             raise DataError(f"{raw.name}: class name {c!r} occurs {n} times in class_names; every class needs its own")
-    warn_of_names(raw.name, "class_names", raw.class_names, "class", "")
+    warn_similar_names(raw.name, "class_names", raw.class_names, "class", "")
 
 
-def numbers_of(values: NDArray) -> NDArray | None:
+def parse_numbers(values: NDArray) -> NDArray | None:
     """The non-empty values as float64, NaN elsewhere; None if one is not a number."""
-    missing = empty(values)
+    missing = is_empty(values)
     out = np.full(len(values), np.nan)
     try:
         out[~missing] = np.asarray(values[~missing]).astype(np.float64)
@@ -39,9 +39,9 @@ def numbers_of(values: NDArray) -> NDArray | None:
     return out
 
 
-def refuse_one_hot(raw: Raw, columns: Mapping[str, NDArray]) -> None:
+def check_not_one_hot(raw: Raw, columns: Mapping[str, NDArray]) -> None:
     """Several targets of zeros and a single one per row are classes, and no quantities to predict."""
-    numbers = [numbers_of(values) for values in columns.values()]
+    numbers = [parse_numbers(values) for values in columns.values()]
     if any(x is None for x in numbers):
         return  # which `_values` names
     x = np.stack(numbers, 1)  # type: ignore[arg-type]
@@ -60,16 +60,16 @@ def refuse_one_hot(raw: Raw, columns: Mapping[str, NDArray]) -> None:
         )
 
 
-def check_words(raw: Raw, name: str, values: NDArray, ids: NDArray) -> None:
+def check_mixed_words(raw: Raw, name: str, values: NDArray, ids: NDArray) -> None:
     """A target of numbers with a few words is no list of classes: refused where numbers have a fraction.
 
     Whole numbers beside a word ("0", "1", "other") may be classes; that is said.
     """
-    known = np.flatnonzero(~empty(values))
+    known = np.flatnonzero(~is_empty(values))
     # a column of classes holds few different cells: each is read once, not once a row
     keys = [(type(values[i]), str(values[i]).strip()) for i in known]
     firsts = dict(zip(reversed(keys), reversed(known.tolist())))
-    parsed = {key: numbers_of(values[i : i + 1]) for key, i in firsts.items()}
+    parsed = {key: parse_numbers(values[i : i + 1]) for key, i in firsts.items()}
     commas = np.array([is_decimal_comma(text) for _, text in keys])
     is_number = np.array([parsed[key] is not None for key in keys]) | commas
     truth = np.array([kind in (bool, np.bool_) for kind, _ in keys])
@@ -96,7 +96,7 @@ def check_words(raw: Raw, name: str, values: NDArray, ids: NDArray) -> None:
     )
 
 
-def without_none(raw: Raw, name: str, numbers: NDArray, labelled: NDArray) -> NDArray:
+def unlabel_minus_one(raw: Raw, name: str, numbers: NDArray, labelled: NDArray) -> NDArray:
     """`labelled` less the rows of −1 where −1 is the code of no label: beside the class codes 0, 1, … without a gap.
 
     As in `Dataset`, `signals.cut` and beside `class_names`. `Raw.labelled` says otherwise. Warns whenever −1 is seen,

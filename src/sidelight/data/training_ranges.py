@@ -29,7 +29,7 @@ Ranges = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
-class Far:
+class OutOfRange:
     """A quantity of new rows that is far outside of its range in training.
 
     channel: its number; None: of all channels together. distance: 1 where it begins to be far.
@@ -44,7 +44,7 @@ class Far:
 
 
 @dataclass(frozen=True)
-class Seen:
+class TrainingRanges:
     """Ranges (0.1 % and 99.9 % quantiles) over the training rows of one modality, in the unit that they are stored in.
 
     Args:
@@ -60,13 +60,13 @@ class Seen:
     norm: Ranges = ()
 
     @classmethod
-    def of(cls, x: NDArray, length: NDArray | None, present: NDArray) -> Seen:
+    def of(cls, x: NDArray, length: NDArray | None, present: NDArray) -> TrainingRanges:
         """Of training rows (N, D), (N, T, C), (N, C, H, W) or (N, C, T, H, W); at least one is present."""
         few = _some(np.flatnonzero(present), x, ROWS)
         values, levels, spreads, norm = _measured(x[few], None if length is None else length[few])
         return cls(_ranges(values), _ranges(levels), _ranges(spreads), _ranges(norm))
 
-    def far(self, x: NDArray, length: NDArray | None = None, present: NDArray | None = None) -> list[Far]:
+    def far(self, x: NDArray, length: NDArray | None = None, present: NDArray | None = None) -> list[OutOfRange]:
         """What is far outside the ranges in these rows, the farthest first; nothing in ordinary rows.
 
         Each quantity's median over the rows is held against its range, so single odd rows of several say nothing. Of
@@ -89,7 +89,7 @@ class Seen:
         found = [f for (what, ranges), v in zip(parts, measured[1:]) for f in _outside(what, v, ranges)]
         return sorted(found, key=lambda f: -f.distance)
 
-    def _collapsed(self, x: NDArray) -> list[Far]:
+    def _collapsed(self, x: NDArray) -> list[OutOfRange]:
         """The first column, where most columns of several rows hardly vary although they did in training."""
         low, high = np.array(self.values).T
         known = (high > low) & ~np.isnan(x).all(0)
@@ -102,7 +102,7 @@ class Seen:
         first = still[0]
         given = float(np.nanmax(x[:, first]) - np.nanmin(x[:, first]))
         range_ = float(high[first] - low[first])
-        return [Far("range over the rows", int(c), given, range_, range_, 1.0) for c in still]
+        return [OutOfRange("range over the rows", int(c), given, range_, range_, 1.0) for c in still]
 
     def to_config(self) -> dict[str, Any]:
         """JSON-able; `from_config` reads it."""
@@ -113,7 +113,7 @@ class Seen:
         }
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any] | None) -> Seen | None:
+    def from_config(cls, config: Mapping[str, Any] | None) -> TrainingRanges | None:
         """What `to_config` wrote; None of files that do not say."""
         if not config:
             return None
@@ -169,7 +169,7 @@ def _number(x: float | None) -> float:
     return np.nan if x is None else float(x)
 
 
-def _outside(what: str, x: NDArray, ranges: Ranges) -> list[Far]:
+def _outside(what: str, x: NDArray, ranges: Ranges) -> list[OutOfRange]:
     """Where the medians of (N, C) values are far outside of their C ranges, the farthest first."""
     if not ranges:
         return []
@@ -187,6 +187,6 @@ def _outside(what: str, x: NDArray, ranges: Ranges) -> list[Far]:
     distance = np.where(np.isnan(given), 0, distance)
     order = [int(i) for i in np.argsort(-np.nan_to_num(distance), kind="stable") if distance[i] > 1]
     return [
-        Far(what, None if what == NORM else i, float(given[i]), float(low[i]), float(high[i]), float(distance[i]))
+        OutOfRange(what, None if what == NORM else i, float(given[i]), float(low[i]), float(high[i]), float(distance[i]))
         for i in order
     ]

@@ -30,14 +30,14 @@ def is_time(value: Any) -> bool:
     )
 
 
-def first_cell(column: Any) -> Any:
+def find_first_value(column: Any) -> Any:
     """The first cell that is not missing; None where all are."""
     import pandas as pd
 
     return next((v for v in column if isinstance(v, NOT_ONE_VALUE) or not pd.isna(v)), None)
 
 
-def holds_lists(column: pd.Series) -> bool:
+def has_lists(column: pd.Series) -> bool:
     """Whether some cell of a column is a list or an array."""
     import pandas as pd
 
@@ -50,7 +50,7 @@ def holds_lists(column: pd.Series) -> bool:
 # features ------------------------------------------------------------------------------------------------------------
 
 
-def column_numbers(column: pd.Series, where: str, rows: Sequence[str], named: str = "") -> NDArray[np.float64]:
+def numeric_column(column: pd.Series, where: str, rows: Sequence[str], named: str = "") -> NDArray[np.float64]:
     """(N,) float64 of a feature column, NaN where a cell has no value.
 
     Args:
@@ -71,20 +71,20 @@ def column_numbers(column: pd.Series, where: str, rows: Sequence[str], named: st
         raise DataError(f"{where}, {named} holds dates or times ({dtype}); {NO_DATES}")
     elif pd.api.types.is_numeric_dtype(dtype):
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
-    check_plain(column.to_numpy(object), where, named, rows)
+    check_scalars(column.to_numpy(object), where, named, rows)
     try:
         values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     except OverflowError:  # a whole number of hundreds of digits
         values = np.array([_float(v) for v in column])
     for i in np.flatnonzero(np.isnan(values) & ~missing(column))[:1].tolist():
-        raise DataError(f"{where}, {rows[i]}, {named}: {no_number(column.iloc[i])}")
+        raise DataError(f"{where}, {rows[i]}, {named}: {describe_non_number(column.iloc[i])}")
     for i in np.flatnonzero(np.isinf(values)).tolist():
         if "inf" not in str(column.iloc[i]).lower():
             raise DataError(f"{where}, {rows[i]}, {named}: {str(column.iloc[i])[:40]} is too large for float32")
     return values
 
 
-def no_number(cell: object) -> str:
+def describe_non_number(cell: object) -> str:
     """The sentence for a cell that should be a number."""
     shown = repr(cell) if len(repr(cell)) <= 60 else repr(cell)[:57] + "…"
     if is_decimal_comma(cell):
@@ -107,7 +107,7 @@ def _float(value: Any) -> float:
         return np.nan
 
 
-def check_plain(values: NDArray, where: str, named: str, rows: Sequence[str]) -> None:
+def check_scalars(values: NDArray, where: str, named: str, rows: Sequence[str]) -> None:
     """Raises DataError for the first cell that is neither text, a real number nor missing."""
     import pandas as pd
 
@@ -121,7 +121,7 @@ def check_plain(values: NDArray, where: str, named: str, rows: Sequence[str]) ->
         raise DataError(f"{where}, {rows[i]}, {named} holds a {what}; expected a number{alone}")
 
 
-def list_rows(column: Any, where: str, rows: Sequence[str]) -> list[NDArray | None]:
+def vector_column(column: Any, where: str, rows: Sequence[str]) -> list[NDArray | None]:
     """The list in each cell as an array, None where there is none.
 
     Args:
@@ -171,7 +171,7 @@ def _vector(cell: Any, where: str) -> NDArray:
 # columns with a role -------------------------------------------------------------------------------------------------
 
 
-def role_values(values: NDArray, where: str, target: bool = False) -> NDArray:
+def convert_role_column(values: NDArray, where: str, target: bool = False) -> NDArray:
     """(N, …) the values of a target, group, split or id column as numbers, text or objects with missing ones.
 
     Bytes are read as UTF-8 text.
@@ -206,7 +206,7 @@ def role_values(values: NDArray, where: str, target: bool = False) -> NDArray:
     return objects
 
 
-def series_values(column: pd.Series) -> NDArray:
+def series_to_numpy(column: pd.Series) -> NDArray:
     """A pandas column as numpy; pandas' own missing values become None or NaN."""
     import pandas as pd
 
@@ -225,7 +225,7 @@ def series_values(column: pd.Series) -> NDArray:
 # arrays --------------------------------------------------------------------------------------------------------------
 
 
-def as_array(value: Any, where: str) -> NDArray:
+def to_numpy(value: Any, where: str) -> NDArray:
     """numpy of an array, a tensor, a pandas column or nested lists; what is masked becomes NaN or None.
 
     Raises:
@@ -244,7 +244,7 @@ def as_array(value: Any, where: str) -> NDArray:
             number = value.dtype.kind in "fiub"
             value = np.where(mask, np.nan if number else None, value if number else value.astype(object))
     if isinstance(value, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
-        value = series_values(pd.Series(value))
+        value = series_to_numpy(pd.Series(value))
     elif isinstance(value, pd.DataFrame) and all(map(pd.api.types.is_numeric_dtype, value.dtypes)):
         value = value.to_numpy(np.float64, na_value=np.nan)
     try:
@@ -274,11 +274,11 @@ def _tensor(x: Any, where: str) -> NDArray:
         raise DataError(f"{where} is a tensor that has no values as an array: {e}") from None
 
 
-def object_numbers(array: NDArray, where: str) -> NDArray[np.float64]:
+def objects_to_float(array: NDArray, where: str) -> NDArray[np.float64]:
     """float64 of an array of Python objects, NaN where one is missing; raises DataError naming the row otherwise."""
     import pandas as pd
 
     flat = pd.Series(array.ravel(), dtype=object)
     per_row = max(flat.size // max(len(array), 1), 1)
     rows = [f"row {i // per_row}" for i in range(flat.size)]
-    return column_numbers(flat, where, rows, "a cell").reshape(array.shape)
+    return numeric_column(flat, where, rows, "a cell").reshape(array.shape)

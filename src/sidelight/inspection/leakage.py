@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
-from sidelight.data.rows import in_memory
+from sidelight.data.rows import read_into_memory
 from sidelight.inspection.strength import Strength
 
 PERFECT = 0.9995
@@ -14,7 +14,7 @@ PERFECT = 0.9995
 NAMED = 5
 
 
-def suspicious(dataset: Dataset, seen: Dataset, strengths: tuple[Strength, ...]) -> list[str]:
+def find_leaks(dataset: Dataset, seen: Dataset, strengths: tuple[Strength, ...]) -> list[str]:
     """A sentence on everything that may give the answer away.
 
     Args:
@@ -78,8 +78,8 @@ def _modality(dataset: Dataset, m: str) -> list[str]:
     """Columns of a modality (of signals and images: whole rows) that have one value per class, or per group."""
     out = []
     here = dataset.present[m] & dataset.labelled
-    x = in_memory(dataset.inputs[m][here])
-    target = in_memory(dataset.target[here])
+    x = read_into_memory(dataset.inputs[m][here])
+    target = read_into_memory(dataset.target[here])
     if dataset.task == "classification" and len(x):
         classes = np.unique(target, return_inverse=True)[1]
         out += _said(dataset, m, x, classes, "class", "it may be the target itself, or be made from it")
@@ -93,7 +93,7 @@ def _modality(dataset: Dataset, m: str) -> list[str]:
         here = dataset.present[m]
         groups = np.unique(dataset.group[here], return_inverse=True)[1]
         why = "a network may learn whose row it is instead of what it shows"
-        out += _said(dataset, m, in_memory(dataset.inputs[m][here]), groups, "group", why)
+        out += _said(dataset, m, read_into_memory(dataset.inputs[m][here]), groups, "group", why)
     return out
 
 

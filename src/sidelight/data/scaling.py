@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sidelight.data.pixels import rows_at_once
+from sidelight.data.pixels import compute_chunk_size
 from sidelight.data.rows import is_lazy
 from sidelight.data.statistics import BINS
 
@@ -20,7 +20,7 @@ SAMPLE = 256
 """Train rows that are decoded, evenly spread, for the moments of a modality whose rows are files."""
 
 
-def sampled(x: Any, standard: str) -> Any:
+def sample_tensor(x: Any, standard: str) -> Any:
     """Rows as a tensor; of files, a sample of those that are there, or none where nothing is fitted to them."""
     if not is_lazy(x):
         return torch.from_numpy(x)
@@ -29,7 +29,7 @@ def sampled(x: Any, standard: str) -> Any:
     return x[there[np.linspace(0, len(there) - 1, count).round().astype(int)]].read(threads=None)
 
 
-def mask(f: Tensor, length: Tensor | None, present: Tensor | None) -> Tensor | None:
+def build_mask(f: Tensor, length: Tensor | None, present: Tensor | None) -> Tensor | None:
     """Bool that broadcasts over f: what is there; None if everything is."""
     shape = (-1, *[1] * (f.dim() - 1))
     keep = None if present is None else present.view(shape)
@@ -52,7 +52,7 @@ def is_constant(std: Tensor, size: Tensor) -> Tensor:
     return std <= (RESOLUTION * size).clamp(min=torch.finfo(torch.float32).tiny)
 
 
-def moments(f: Tensor, keep: Tensor | None, size: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def compute_scaling(f: Tensor, keep: Tensor | None, size: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Mean and 1 / standard deviation of every last-axis column over what is kept and not NaN, summed in float64.
 
     The scale of a constant column (`is_constant`) is 0: it tells nothing, and must not blow up on new rows.
@@ -68,25 +68,25 @@ def moments(f: Tensor, keep: Tensor | None, size: Tensor | None = None) -> tuple
     return mean.to(f.dtype), _scale(std, of_values).to(f.dtype)
 
 
-def varies(x: NDArray, length: NDArray | None = None) -> NDArray:
+def find_varying_columns(x: NDArray, length: NDArray | None = None) -> NDArray:
     """(C,) bool: which columns of vectors or signals, or channels of images, are not constant to a network.
 
     x: (N, D), (N, T, C), (N, C, H, W) or (N, C, T, H, W). length: (N,) valid time steps of signals.
     """
     rows = torch.from_numpy(x)
     if x.ndim >= 4:
-        return np.asarray(pixel_moments(rows, None)[1] != 0)
-    keep = mask(rows, None if length is None else torch.from_numpy(length), None)
-    return np.asarray(moments(rows, keep)[1] != 0)
+        return np.asarray(compute_pixel_scaling(rows, None)[1] != 0)
+    keep = build_mask(rows, None if length is None else torch.from_numpy(length), None)
+    return np.asarray(compute_scaling(rows, keep)[1] != 0)
 
 
-def sizes(f: Tensor, keep: Tensor | None) -> Tensor:
+def compute_rms(f: Tensor, keep: Tensor | None) -> Tensor:
     """(C,) root mean square of every last-axis column over what is kept and not NaN, float64."""
     mean, std = _mean_and_std(f, keep)
     return (mean.square() + std.square()).sqrt()
 
 
-def statistics_sizes(x: Tensor, keep: Tensor | None, f: Tensor, parts: Sequence[str]) -> Tensor:
+def compute_statistics_rms(x: Tensor, keep: Tensor | None, f: Tensor, parts: Sequence[str]) -> Tensor:
     """(D,) the size of what each column of window statistics was computed from, for `moments`.
 
     It is the root mean square of the column's channel. A spectrum is log(1 + amplitude), which shrinks roundings of the
@@ -96,7 +96,7 @@ def statistics_sizes(x: Tensor, keep: Tensor | None, f: Tensor, parts: Sequence[
         x: (N, T, C) signals. keep: bool that broadcasts over x; None: everything counts.
         f: (N, D) their `window_statistics`, made with these `parts`.
     """
-    of_channel = sizes(x, keep)
+    of_channel = compute_rms(x, keep)
     if "magnitude" in parts and len(of_channel) > 1:
         of_channel = torch.cat([of_channel, of_channel.square().sum().sqrt()[None]])
     each = of_channel[:, None].repeat(1, f.shape[1] // len(of_channel))
@@ -106,7 +106,7 @@ def statistics_sizes(x: Tensor, keep: Tensor | None, f: Tensor, parts: Sequence[
     return each.flatten()
 
 
-def pixel_moments(x: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
+def compute_pixel_scaling(x: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
     """(C,) mean and 1 / standard deviation over the rows that are there and their pixels that are not NaN, in float64.
 
     x: (N, C, H, W), or clips (N, C, T, H, W), of any type, read a few rows at a time. The scale of a constant channel
@@ -139,7 +139,7 @@ def _scale(std: Tensor, size: Tensor) -> Tensor:
 
 
 def _parts(x: Tensor, present: Tensor | None) -> Iterator[Tensor]:
-    size = rows_at_once([x.shape[1:]])
+    size = compute_chunk_size([x.shape[1:]])
     for i in range(0, len(x), size):
         part = x[i : i + size]
         yield (part if present is None else part[present[i : i + size]]).double().flatten(2)
