@@ -12,7 +12,9 @@ from sidelight.data.sources.prepared import DatasetInfo, write_prepared
 from sidelight.recordings.registry import Array, Depth, Frames, Image, RecordingType, Video
 
 SIZE = (16, 16)
-FACTS = DatasetInfo("tiny", group="subject", available=("rgb",), privileged=("depth", "feat"), licence="none", citation="us")
+FACTS = DatasetInfo(
+    "tiny", group="subject", available=("rgb",), privileged=("depth", "feat"), licence="none", citation="us"
+)
 
 
 def image(path: Path, seed: int = 0, size: tuple[int, int] = (24, 30), bright: int = 0) -> Path:

@@ -19,7 +19,7 @@ from sidelight.cli import main
 from sidelight.data import Dataset
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.experiment.provenance import fingerprint
-from sidelight.protocols import Fold, resolve_protocol, split, build_whole_fold
+from sidelight.protocols import Fold, build_whole_fold, resolve_protocol, split
 from sidelight.protocols.neighbours import find_similar_neighbours, is_sorted_by_class, warn_similar_neighbours
 from small import fold_models
 

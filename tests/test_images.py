@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from sidelight.data import Dataset, Preprocessor, load, load_rows
-from sidelight.data.scaling import compute_pixel_scaling
 from sidelight.data.pixels import standardize_images
+from sidelight.data.scaling import compute_pixel_scaling
 from sidelight.errors import ConfigError, DataError
 from sidelight.inspection import inspect
 
@@ -109,7 +109,7 @@ def test_what_is_wrong_is_named(changes, says):
 
 
 def test_a_task_that_does_not_fit_the_target_is_refused():
-    with pytest.raises(DataError, match="has a class per pixel: a segmentation"):
+    with pytest.raises(DataError, match="has a class per pixel, which makes a segmentation"):
         load(arrays(), task="classification")
     with pytest.raises(DataError, match="segmentation needs a target with a class per pixel"):
         load(arrays(y=np.arange(N)), task="segmentation")

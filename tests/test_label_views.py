@@ -287,7 +287,9 @@ def test_nothing_of_a_hidden_label_can_be_read(rooms):
 def test_loading_keeps_no_map_and_numpy_cannot_take_one_unawares(rooms, tmp_path, monkeypatch):
     decoded = []
     real = ClassCodes.read
-    monkeypatch.setattr(ClassCodes, "read", lambda self, part, crop=CENTRE: decoded.append(part) or real(self, part, crop))
+    monkeypatch.setattr(
+        ClassCodes, "read", lambda self, part, crop=CENTRE: decoded.append(part) or real(self, part, crop)
+    )
     data = sl.load(prepared(tmp_path))
     assert isinstance(data.target, LabelMaps)
     assert data.target.shape == (N, *SIZE)

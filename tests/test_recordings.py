@@ -367,7 +367,7 @@ def test_a_table_that_was_cut_at_the_end_of_a_line_is_named(tmp_path):
     lines = (out / "metadata.csv").read_text().splitlines(keepends=True)
     (out / "metadata.csv").write_text("".join(lines[:-1]))
     with pytest.raises(
-        DataError, match=r'metadata.csv has 3 rows, but modalities.json beside it says 4.* set "rows" in'
+        DataError, match=r'metadata.csv has 3 rows, but modalities.json beside it has the number 4.* set "rows" in'
     ):
         read_prepared(out)
     told = json.loads((out / "modalities.json").read_text())
@@ -394,7 +394,7 @@ def test_a_folder_is_replaced_only_when_asked_and_only_if_it_is_one(tmp_path):
     assert len(read_prepared(out).table) == 3
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("dear")
-    with pytest.raises(DataError, match="is no prepared folder"):
+    with pytest.raises(DataError, match="is not a prepared folder"):
         write_prepared(tmp_path / "other", ROWS, KIND, FACTS, overwrite=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other", "out"]
 
@@ -402,14 +402,14 @@ def test_a_folder_is_replaced_only_when_asked_and_only_if_it_is_one(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "kinds", "facts", "message"),
     [
-        ([], KIND, {}, "there are no rows"),
+        ([], KIND, {}, "has no rows"),
         ([*ROWS, ROWS[1]], KIND, {}, r"id '1' occurs several times \(rows \[1, 4\]\)"),
         (ROWS, {"y": KIND["x"]}, {"available": ()}, "unknown column 'y_file_name'. Did you mean 'x_file_name'"),
         (ROWS, {"x.y": KIND["x"]}, {"available": ()}, "holds a dot"),
         (ROWS, KIND, {"group": "whose"}, "unknown column 'whose'"),
         (ROWS, KIND, {"available": ("z",)}, "unknown modality 'z'"),
         (ROWS, KIND, {"task": "clasification"}, "Did you mean 'classification'"),
-        (ROWS, {"x": Labels(size=(2, 2))}, {"available": ()}, "is of kind 'labels' and therefore the target"),
+        (ROWS, {"x": Labels(size=(2, 2))}, {"available": ()}, "is of kind 'labels', so it has to be the target"),
         (ROWS, {}, {}, "no modalities"),
     ],
 )
@@ -422,8 +422,8 @@ def test_folders_that_cannot_be(tmp_path, rows, kinds, facts, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "is of format 2; this version reads 1"),
-        ({"licens": "x"}, "unknown fact 'licens'. Did you mean 'licence'"),
+        ({"format": 2}, "has format 2; this version reads 1"),
+        ({"licens": "x"}, "unknown entry 'licens'. Did you mean 'licence'"),
         ({"modalities": {"x": {"kind": "aray"}}}, "modality 'x'.*Did you mean 'array'"),
         ({"modalities": 3}, "cannot read .*modalities.json"),
     ],

@@ -16,7 +16,7 @@ from sidelight.experiment import models as models_module
 from sidelight.experiment.refit import NO_TEST, refit
 from sidelight.experiment.study import Study
 from sidelight.export import load_student
-from sidelight.protocols import PROTOCOLS, split, build_whole_fold
+from sidelight.protocols import PROTOCOLS, build_whole_fold, split
 from sidelight.utils.machine import claim
 from small import make_data, study
 

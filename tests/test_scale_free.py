@@ -10,7 +10,13 @@ import pytest
 import torch
 
 from sidelight.data import Dataset, Preprocessor
-from sidelight.data.scaling import RESOLUTION, is_constant, compute_scaling, compute_pixel_scaling, compute_statistics_rms
+from sidelight.data.scaling import (
+    RESOLUTION,
+    compute_pixel_scaling,
+    compute_scaling,
+    compute_statistics_rms,
+    is_constant,
+)
 from sidelight.data.statistics import STANDARD, window_statistics
 from sidelight.errors import SidelightWarning
 from sidelight.inspection import inspect

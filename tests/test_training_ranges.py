@@ -16,8 +16,8 @@ import torch
 from sidelight import load
 from sidelight.config import NetworkConfig
 from sidelight.data import Dataset, Preprocessor
-from sidelight.data.training_ranges import TrainingRanges
 from sidelight.data.sources.prepared import DatasetInfo, write_prepared
+from sidelight.data.training_ranges import TrainingRanges
 from sidelight.errors import SidelightWarning
 from sidelight.export import Student, load_student
 from sidelight.networks.build import build_network

@@ -1,4 +1,4 @@
-"""Columns and arrays as numbers, vectors or names, whatever a table or a dict holds; what is neither is refused."""
+"""Conversion of table columns to numbers, vectors or text; everything else is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NOT_ONE_VALUE = (list, tuple, dict, set, frozenset, np.ndarray)
-NO_DATES = "a number is expected: leave it out, or give seconds, for example (t - t.min()).dt.total_seconds()"
+"""Types of cells that hold several values."""
+NO_DATES = "expected a number: leave it out, or give seconds, for example (t - t.min()).dt.total_seconds()"
+SCALARS = (str, int, float, np.integer, np.floating, np.bool_, Decimal, type(None))
 
 
 def is_time(value: Any) -> bool:
@@ -31,10 +33,14 @@ def is_time(value: Any) -> bool:
 
 
 def find_first_value(column: Any) -> Any:
-    """The first cell that is not missing; None where all are."""
+    """The first cell that is not missing; None if all are."""
     import pandas as pd
 
-    return next((v for v in column if isinstance(v, NOT_ONE_VALUE) or not pd.isna(v)), None)
+    for value in column:
+        # pandas.isna of a list would look inside it.
+        if isinstance(value, NOT_ONE_VALUE) or not pd.isna(value):
+            return value
+    return None
 
 
 def has_lists(column: pd.Series) -> bool:
@@ -44,6 +50,7 @@ def has_lists(column: pd.Series) -> bool:
     dtype = column.dtype
     if not isinstance(dtype, pd.ArrowDtype) and dtype.kind != "O":
         return False
+    # Types are few, so they are looked at instead of every cell.
     return any(issubclass(t, list | tuple | np.ndarray) for t in set(map(type, column)))
 
 
@@ -51,16 +58,19 @@ def has_lists(column: pd.Series) -> bool:
 
 
 def numeric_column(column: pd.Series, where: str, rows: Sequence[str], named: str = "") -> NDArray[np.float64]:
-    """(N,) float64 of a feature column, NaN where a cell has no value.
+    """Convert a feature column to numbers.
 
     Args:
-        column: numbers, truth values or text.
-        where: how errors call the modality.
-        rows: (N,) how they call each row.
-        named: how they call the column; left out: by its name.
+        column: (N,) numbers, truth values or text.
+        where: name of the modality in errors.
+        rows: (N,) names of the rows in errors.
+        named: name of the column in errors; by default its own.
+
+    Returns:
+        (N,) float64 with NaN for cells without a value.
 
     Raises:
-        DataError: the column holds dates or times, or a cell is no number.
+        DataError: the column holds dates or times, or a cell is not a number.
     """
     import pandas as pd
 
@@ -71,21 +81,23 @@ def numeric_column(column: pd.Series, where: str, rows: Sequence[str], named: st
         raise DataError(f"{where}, {named} holds dates or times ({dtype}); {NO_DATES}")
     elif pd.api.types.is_numeric_dtype(dtype):
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
+
     check_scalars(column.to_numpy(object), where, named, rows)
     try:
         values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     except OverflowError:  # a whole number of hundreds of digits
-        values = np.array([_float(v) for v in column])
+        values = np.array(list(map(_parse_float, column)))
     for i in np.flatnonzero(np.isnan(values) & ~missing(column))[:1].tolist():
         raise DataError(f"{where}, {rows[i]}, {named}: {describe_non_number(column.iloc[i])}")
     for i in np.flatnonzero(np.isinf(values)).tolist():
+        # A written infinity is reported later; here a finite number became infinite.
         if "inf" not in str(column.iloc[i]).lower():
             raise DataError(f"{where}, {rows[i]}, {named}: {str(column.iloc[i])[:40]} is too large for float32")
     return values
 
 
 def describe_non_number(cell: object) -> str:
-    """The sentence for a cell that should be a number."""
+    """The sentence of an error about a cell that should be a number."""
     shown = repr(cell) if len(repr(cell)) <= 60 else repr(cell)[:57] + "…"
     if is_decimal_comma(cell):
         return f"{shown} has a decimal comma; write {str(cell).strip().replace(',', '.')}"
@@ -93,12 +105,12 @@ def describe_non_number(cell: object) -> str:
 
 
 def is_decimal_comma(cell: object) -> bool:
-    """Whether a cell is a number but for a comma in the place of its point."""
+    """Whether a cell is a number with a comma in place of the point."""
     whole, comma, fraction = str(cell).strip().lstrip("+-").partition(",")
     return bool(comma) and whole.isdecimal() and fraction.isdecimal()
 
 
-def _float(value: Any) -> float:
+def _parse_float(value: Any) -> float:
     try:
         return float(value)
     except OverflowError:
@@ -108,63 +120,79 @@ def _float(value: Any) -> float:
 
 
 def check_scalars(values: NDArray, where: str, named: str, rows: Sequence[str]) -> None:
-    """Raises DataError for the first cell that is neither text, a real number nor missing."""
+    """Raise DataError for the first cell that is neither text, a real number nor missing.
+
+    Args:
+        values: (N,) cells as Python objects.
+        where: name of the modality in errors.
+        named: name of the column in errors.
+        rows: (N,) names of the rows in errors.
+    """
     import pandas as pd
 
-    plain = (str, int, float, np.integer, np.floating, np.bool_, Decimal, type(None), type(pd.NA), type(pd.NaT))
-    odd = {t for t in set(map(type, values)) if not issubclass(t, plain)}
-    for i in (i for i, v in enumerate(values if odd else ()) if type(v) in odd):
-        if is_time(values[i]):
-            raise DataError(f"{where}, {rows[i]}, {named} holds a date or time, {values[i]}; {NO_DATES}")
-        what = type(values[i]).__name__
-        alone = "; lists are read as a vector where they are the modality's only column" if what != "dict" else ""
-        raise DataError(f"{where}, {rows[i]}, {named} holds a {what}; expected a number{alone}")
+    allowed = (*SCALARS, type(pd.NA), type(pd.NaT))
+    odd = {t for t in set(map(type, values)) if not issubclass(t, allowed)}
+    if not odd:
+        return
+    for row, value in zip(rows, values):
+        if type(value) not in odd:
+            continue
+        if is_time(value):
+            raise DataError(f"{where}, {row}, {named} holds a date or time, {value}; {NO_DATES}")
+        what = type(value).__name__
+        hint = "; lists are read as a vector where they are the modality's only column" if what != "dict" else ""
+        raise DataError(f"{where}, {row}, {named} holds a {what}; expected a number{hint}")
 
 
 def vector_column(column: Any, where: str, rows: Sequence[str]) -> list[NDArray | None]:
-    """The list in each cell as an array, None where there is none.
+    """Convert a column of lists to arrays.
 
     Args:
-        column: (N,) lists or arrays of numbers of one length, or nested lists, (T, C) with one C.
-        where: how errors call the modality.
-        rows: (N,) how they call each row.
+        column: (N,) lists or arrays of numbers with one length, or nested lists (T, C) with one C.
+        where: name of the modality in errors.
+        rows: (N,) names of the rows in errors.
+
+    Returns:
+        An array per row; None for a missing cell.
 
     Raises:
-        DataError: a cell is no list of numbers, or vectors differ in length; it names the row and both lengths.
+        DataError: a cell is no list of numbers, or vectors differ in length; names the row and both lengths.
     """
     import pandas as pd
 
     arrays: list[NDArray | None] = []
-    first = -1
-    for i, cell in enumerate(column):
+    first: NDArray | None = None
+    first_row = ""
+    for row, cell in zip(rows, column):
         if not isinstance(cell, NOT_ONE_VALUE) and pd.isna(cell):
             arrays.append(None)
             continue
-        x = _vector(cell, f"{where}, {rows[i]}")
+        x = _to_vector(cell, f"{where}, {row}")
         arrays.append(x)
-        if first < 0 and x.size:
-            first = i
-        one = arrays[first]
-        if x.size and one is not None and x.ndim == one.ndim == 1 and len(x) != len(one):
+        if not x.size:
+            continue
+        if first is None:
+            first, first_row = x, row
+        if x.ndim == first.ndim == 1 and len(x) != len(first):
             raise DataError(
-                f"{where}, {rows[i]} holds {len(x)} numbers, but {rows[first]} holds {len(one)}; lists in cells have "
+                f"{where}, {row} holds {len(x)} numbers, but {first_row} holds {len(first)}; lists in cells have "
                 "one length (a signal that varies in length is stored as lists of lists, time steps by channels)"
             )
     return arrays
 
 
-def _vector(cell: Any, where: str) -> NDArray:
+def _to_vector(cell: Any, where: str) -> NDArray:
     if not isinstance(cell, list | tuple | np.ndarray):
         raise DataError(f"{where}: {cell!r} is not a list of numbers, which other rows have")
     try:
         x = np.asarray(cell)
-        if x.dtype == object:  # lists with gaps; Parquet gives nested lists as arrays of arrays
-            rows = [np.asarray(v, np.float64) if not is_time(v) else None for v in x]
-            x = np.array(rows)
+        if x.dtype == object:
+            # Lists with gaps. Parquet gives nested lists as arrays of arrays.
+            x = np.array([None if is_time(v) else np.asarray(v, np.float64) for v in x])
     except (TypeError, ValueError):
         x = np.zeros(0, object)
     if x.dtype.kind not in "fiub":
-        raise DataError(f"{where}: a list of {len(cell)} values that are no numbers, or of different lengths")
+        raise DataError(f"{where}: a list of {len(cell)} values that are not numbers, or that differ in length")
     return x
 
 
@@ -172,12 +200,20 @@ def _vector(cell: Any, where: str) -> NDArray:
 
 
 def convert_role_column(values: NDArray, where: str, target: bool = False) -> NDArray:
-    """(N, …) the values of a target, group, split or id column as numbers, text or objects with missing ones.
+    """Convert a target, group, split or id column to numbers, text or objects.
 
     Bytes are read as UTF-8 text.
 
+    Args:
+        values: (N, …) cells.
+        where: name of the column in errors.
+        target: whether it is a target, which may not hold dates.
+
+    Returns:
+        (N, …) numbers, text, or objects with missing values.
+
     Raises:
-        DataError: cells that hold several values each; dates or times as a target.
+        DataError: cells with several values each, or dates or times as a target.
     """
     import pandas as pd
 
@@ -190,20 +226,26 @@ def convert_role_column(values: NDArray, where: str, target: bool = False) -> ND
     else:
         objects = values.astype(object)
     flat = objects.ravel()
+    # Cells are checked by type: there are few types and many cells.
     for t in set(map(type, flat)):
         if issubclass(t, bytes):
             decoded = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in flat]
             flat = np.array(decoded, object)
             objects = flat.reshape(values.shape)
         elif issubclass(t, NOT_ONE_VALUE):
-            i = next(i for i, v in enumerate(flat) if type(v) is t)
+            i = _find_type(flat, t)
             raise DataError(f"{where} holds a {t.__name__} in row {i}; expected one value per row, a number or text")
-        elif target and t is not type(pd.NaT) and is_time(v := next(v for v in flat if type(v) is t)):
+        elif target and t is not type(pd.NaT) and is_time(flat[_find_type(flat, t)]):
             raise DataError(
-                f"{where} holds dates or times ({v}); expected numbers or the names of classes. A time to predict is "
-                "given as a number, for example in seconds"
+                f"{where} holds dates or times ({flat[_find_type(flat, t)]}); expected numbers or the names of "
+                "classes. Give a time to predict as a number, for example in seconds"
             )
     return objects
+
+
+def _find_type(values: NDArray, kind: type) -> int:
+    """The position of the first value of this type."""
+    return next(i for i, v in enumerate(values) if type(v) is kind)
 
 
 def series_to_numpy(column: pd.Series) -> NDArray:
@@ -220,65 +262,3 @@ def series_to_numpy(column: pd.Series) -> NDArray:
     if pd.api.types.is_float_dtype(dtype):
         return column.to_numpy(np.float64, na_value=np.nan)
     return column.to_numpy(object)
-
-
-# arrays --------------------------------------------------------------------------------------------------------------
-
-
-def to_numpy(value: Any, where: str) -> NDArray:
-    """numpy of an array, a tensor, a pandas column or nested lists; what is masked becomes NaN or None.
-
-    Raises:
-        DataError: no array of real numbers or text: ragged lists, a sparse matrix, a tensor with a gradient, complex
-            numbers, fields.
-    """
-    import pandas as pd
-
-    if hasattr(value, "detach"):
-        return _tensor(value, where)
-    if hasattr(value, "toarray"):
-        raise DataError(f"{where} is a sparse matrix; give its .toarray()")
-    if isinstance(value, np.ma.MaskedArray):
-        value, mask = value.data, np.ma.getmaskarray(value)
-        if mask.any() and not mask.dtype.names:
-            number = value.dtype.kind in "fiub"
-            value = np.where(mask, np.nan if number else None, value if number else value.astype(object))
-    if isinstance(value, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
-        value = series_to_numpy(pd.Series(value))
-    elif isinstance(value, pd.DataFrame) and all(map(pd.api.types.is_numeric_dtype, value.dtypes)):
-        value = value.to_numpy(np.float64, na_value=np.nan)
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind in "US" and array.ndim == 1 and not all(isinstance(v, str | bytes) for v in value):
-            array = np.array(list(value), object)  # numpy would write numbers and gaps as text
-    except (ValueError, TypeError, OverflowError, RuntimeError) as e:  # rows of different lengths, odd tensors
-        raise DataError(f"{where} is no array: {e}") from None
-    if array.dtype.kind == "c":
-        raise DataError(f"{where} holds {array.dtype}; expected real numbers")
-    if array.dtype.names:
-        raise DataError(f"{where} has the fields {', '.join(array.dtype.names)}; give one array for each of them")
-    return array
-
-
-def _tensor(x: Any, where: str) -> NDArray:
-    if x.requires_grad:
-        raise DataError(f"{where} is a tensor with a gradient, which data do not have; give its .detach()")
-    if x.layout.__str__() != "torch.strided" or x.is_quantized:
-        raise DataError(f"{where} is a sparse or quantized tensor; give its .to_dense() or .dequantize()")
-    if x.is_complex():
-        raise DataError(f"{where} holds {x.dtype}; expected real numbers")
-    try:
-        x = x.detach().cpu().resolve_neg()
-        return np.asarray((x.float() if str(x.dtype) == "torch.bfloat16" else x).numpy())
-    except (RuntimeError, TypeError) as e:  # a tensor without storage, or of a type that numpy has not
-        raise DataError(f"{where} is a tensor that has no values as an array: {e}") from None
-
-
-def objects_to_float(array: NDArray, where: str) -> NDArray[np.float64]:
-    """float64 of an array of Python objects, NaN where one is missing; raises DataError naming the row otherwise."""
-    import pandas as pd
-
-    flat = pd.Series(array.ravel(), dtype=object)
-    per_row = max(flat.size // max(len(array), 1), 1)
-    rows = [f"row {i // per_row}" for i in range(flat.size)]
-    return numeric_column(flat, where, rows, "a cell").reshape(array.shape)

@@ -6,18 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sidelight.data.training_ranges import TrainingRanges
 from sidelight.data.statistics import statistics_width
+from sidelight.data.training_ranges import TrainingRanges
 
 
 @dataclass(frozen=True)
 class ModalityPlan:
-    """One modality: its raw row shape, (D,), (T, C), (C, H, W) or (C, T, H, W).
+    """The preprocessing of one modality.
 
-    Whether the T of signals varies; which window statistics are taken of them, if any; the names of a vector's columns,
-    where it had them; what it is standardised by, as `Dataset.standard` ("": as the experiment says); the unit of the
-    values ("": not given); samples a second (Hz; 0: not given); how many steps of longer rows are read (0: all); the
-    ranges of the training rows (None: not known).
+    Args:
+        shape: shape of a raw row: (D,), (T, C), (C, H, W) or (C, T, H, W).
+        variable: whether the T of a signal varies over rows.
+        statistics: the window statistics that replace a signal; (): none.
+        columns: names of a vector's columns, where known.
+        standard: fixed standardization as in `Dataset.standard`; "": the experiment chooses.
+        unit: unit of the values; "": unknown.
+        rate: sampling rate in Hz; 0: unknown.
+        longest: time steps that are read of longer rows; 0: all.
+        ranges: ranges of the training rows; None: unknown.
     """
 
     shape: tuple[int, ...]
@@ -28,11 +34,11 @@ class ModalityPlan:
     unit: str = ""
     rate: float = 0.0
     longest: int = 0
-    seen: TrainingRanges | None = None
+    ranges: TrainingRanges | None = None
 
     @property
     def image(self) -> bool:
-        """Whether a row is an image or a clip, which stays as it is stored until it is read."""
+        """Whether a row is an image or a clip, which keeps its stored dtype until a network reads it."""
         return len(self.shape) >= 3
 
     @property
@@ -42,13 +48,13 @@ class ModalityPlan:
 
     @property
     def output(self) -> tuple[int, ...]:
-        """A row's shape afterwards."""
+        """The shape of a preprocessed row."""
         if not self.statistics:
             return self.shape
         return (statistics_width(self.channels, self.statistics),)
 
     def to_config(self) -> dict[str, Any]:
-        """As JSON can hold it; `from_config` makes the same plan again."""
+        """The plan as JSON-able values; `from_config` reads them."""
         return {
             "shape": list(self.shape),
             "variable": self.variable,
@@ -58,20 +64,21 @@ class ModalityPlan:
             "unit": self.unit,
             "rate": self.rate,
             "longest": self.longest,
-            "seen": None if self.seen is None else self.seen.to_config(),
+            # The key keeps its first name, so that stored students can be read.
+            "seen": None if self.ranges is None else self.ranges.to_config(),
         }
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ModalityPlan:
-        """What `to_config` wrote; files of earlier versions lack some of it."""
+        """Read what `to_config` wrote; files of earlier versions lack the later entries."""
         return cls(
-            tuple(config["shape"]),
-            bool(config["variable"]),
-            tuple(config["statistics"]),
-            tuple(config.get("columns", ())),
-            str(config.get("standard", "")),
-            str(config.get("unit", "")),
-            float(config.get("rate", 0)),
-            int(config.get("longest", 0)),
-            TrainingRanges.from_config(config.get("seen")),
+            shape=tuple(config["shape"]),
+            variable=bool(config["variable"]),
+            statistics=tuple(config["statistics"]),
+            columns=tuple(config.get("columns", ())),
+            standard=str(config.get("standard", "")),
+            unit=str(config.get("unit", "")),
+            rate=float(config.get("rate", 0)),
+            longest=int(config.get("longest", 0)),
+            ranges=TrainingRanges.from_config(config.get("seen")),
         )

@@ -1,4 +1,4 @@
-"""Names of classes and groups that are probably the same, or no name at all: said, never mended in silence."""
+"""Names of classes and groups that are probably the same, or that mean "no value": a warning, never a silent change."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ TRUTH = {"true": "1", "false": "0"}
 
 
 def find_similar_names(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """The names that differ only in how they are written, two or more in each tuple.
+    """The names that differ only in spelling, two or more in each tuple.
 
-    The same number ("01", "1", "1.0"), case ("S3", "s3"), zeros before a number ("P01", "P1"), the character between
-    words ("left hand", "left_hand"), and truth values beside numbers ("True", "1").
+    They may differ in how a number is written ("01", "1", "1.0"), in case ("S3", "s3"), in zeros before a number
+    ("P01", "P1"), in the character between words ("left hand", "left_hand"), or as truth values beside numbers ("True",
+    "1").
     """
-    unique = sorted(set(names))
-    keys = {name: _key(name) for name in unique}
-    found: dict[str, list[str]] = {}
+    keys = {name: _normalize(name) for name in sorted(set(names))}
+    all_keys = set(keys.values())
+    same: dict[str, list[str]] = {}
     for name, key in keys.items():
-        key = TRUTH[key] if key in TRUTH and TRUTH[key] in keys.values() else key
-        found.setdefault(key, []).append(name)
-    return [tuple(same) for same in found.values() if len(same) > 1]
+        # "True" is "1" only where numbers stand beside it.
+        if TRUTH.get(key) in all_keys:
+            key = TRUTH[key]
+        same.setdefault(key, []).append(name)
+    return [tuple(spellings) for spellings in same.values() if len(spellings) > 1]
 
 
-def _key(name: str) -> str:
+def _normalize(name: str) -> str:
     text = unicodedata.normalize("NFKC", name).strip().casefold()
     if re.fullmatch(r"[+-]?\d+(\.\d*)?", text):
         sign = "-" * text.startswith("-")
@@ -40,25 +43,25 @@ def _key(name: str) -> str:
     return re.sub(r"(?<!\d)0+(?=\d)", "", text)
 
 
-def _listed(names: Sequence[str]) -> str:
+def _join(names: Sequence[str]) -> str:
     *others, last = map(repr, names)
     return f"{', '.join(others)} and {last}" if others else last
 
 
 def warn_similar_names(source: str, what: str, names: Iterable[str], each: str, then: str) -> None:
-    """Warns of names that are alike, and of those that usually say that there is no value.
+    """Warn of names that differ only in spelling, and of names that usually mean "no value".
 
     Args:
-        source: how the warning calls the data.
+        source: name of the data in the warning.
         what: the column.
-        names: the distinct values in it.
-        each: what every name stands for, such as "class".
-        then: what follows if the names mean one thing.
+        names: the values in it.
+        each: what a name stands for, such as "class".
+        then: the consequence if two spellings mean one thing.
     """
     unique = set(names)
-    if pairs := find_similar_names(unique):
-        shown = "; ".join(_listed(pair) for pair in pairs[:SHOWN])
-        more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
+    if groups := find_similar_names(unique):
+        shown = "; ".join(map(_join, groups[:SHOWN]))
+        more = f" and {len(groups) - SHOWN} more" if len(groups) > SHOWN else ""
         warnings.warn(
             f"{source}: {what}: {shown}{more} differ only in how they are written, and each is read as a {each} of its "
             f"own{then}. If they are the same, write them in one way.",
@@ -67,8 +70,8 @@ def warn_similar_names(source: str, what: str, names: Iterable[str], each: str, 
         )
     if odd := sorted(name for name in unique if name.strip().casefold() in NO_NAME):
         warnings.warn(
-            f"{source}: {what}: {_listed(odd[:SHOWN])} is read as the name of a {each}. If it says "
-            "that there is no value, leave the cell empty.",
+            f"{source}: {what}: {_join(odd[:SHOWN])} is read as the name of a {each}. If it means "
+            "'no value', leave the cell empty.",
             SidelightWarning,
             stacklevel=2,
         )

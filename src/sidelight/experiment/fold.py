@@ -18,7 +18,7 @@ from sidelight.data.preprocess import Preprocessor
 from sidelight.data.target_values import compute_row_values
 from sidelight.errors import RunError
 from sidelight.experiment.plan import seed_of
-from sidelight.protocols import WHOLE, hide_labels, split, build_whole_fold
+from sidelight.protocols import WHOLE, build_whole_fold, hide_labels, split
 from sidelight.protocols.blocks import cut_blocks, sort_by_time
 from sidelight.tasks import Task, asked_task
 

@@ -52,7 +52,7 @@ class Inspection:
     targets: dict[str, dict[str, float]]
     metric: str
     chance: float
-    compute_strengths: tuple[Strength, ...]
+    strengths: tuple[Strength, ...]
     remarks: tuple[str, ...] = field(default=())
     folds: str = "group-kfold"
 

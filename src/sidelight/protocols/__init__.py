@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sidelight.protocols.fold import FOLDS, PROTOCOLS, WHOLE, Fold, Protocol, resolve_protocol
 from sidelight.protocols.labels import hide_labels
-from sidelight.protocols.split import split, describe_straddling_group, build_whole_fold
+from sidelight.protocols.split import build_whole_fold, describe_straddling_group, split
 
 __all__ = [
     "FOLDS",
@@ -12,9 +12,9 @@ __all__ = [
     "WHOLE",
     "Fold",
     "Protocol",
+    "build_whole_fold",
+    "describe_straddling_group",
     "hide_labels",
     "resolve_protocol",
     "split",
-    "describe_straddling_group",
-    "build_whole_fold",
 ]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
 from sidelight.errors import DataError
-from sidelight.protocols.strata import DRAWS, count_strata, compute_imbalance, compute_strata
+from sidelight.protocols.strata import DRAWS, compute_imbalance, compute_strata, count_strata
 
 
 @dataclass(frozen=True)

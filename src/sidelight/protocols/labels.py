@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
 from sidelight.errors import ConfigError, SidelightWarning
-from sidelight.protocols.strata import count_strata, covering_order, compute_strata, stratified_order
+from sidelight.protocols.strata import compute_strata, count_strata, covering_order, stratified_order
 
 
 def hide_labels(dataset: Dataset, rows: NDArray, share: float, seed: int = 0) -> NDArray:

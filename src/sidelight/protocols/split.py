@@ -14,9 +14,17 @@ import numpy as np
 
 from sidelight.data.dataset import Dataset
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
-from sidelight.protocols.blocks import split_block, draw_run, cut_blocks, find_near, sort_by_time
+from sidelight.protocols.blocks import cut_blocks, draw_run, find_near, sort_by_time, split_block
 from sidelight.protocols.fold import FOLDS, PROTOCOLS, Fold, Protocol, check_fold, resolve_protocol
-from sidelight.protocols.units import draw_select_units, check_enough, build_fold, k_fold, find_labelled_units, leave_one_group_out, build_units
+from sidelight.protocols.units import (
+    build_fold,
+    build_units,
+    check_enough,
+    draw_select_units,
+    find_labelled_units,
+    k_fold,
+    leave_one_group_out,
+)
 
 
 def split(
@@ -171,6 +179,8 @@ def _official(dataset: Dataset, select: float, seed: int, gap: float) -> Fold:
     elif not chosen.any():
         units = np.arange(len(dataset)) if dataset.group is None else np.unique(dataset.group, return_inverse=True)[1]
         units = np.where(train, units, -1)
-        carved = np.isin(units, draw_select_units(dataset, units, np.unique(units[train & dataset.labelled]), select, seed))
+        carved = np.isin(
+            units, draw_select_units(dataset, units, np.unique(units[train & dataset.labelled]), select, seed)
+        )
         train, chosen = train & ~carved, carved & dataset.labelled
     return Fold("official", np.flatnonzero(train), np.flatnonzero(chosen), np.flatnonzero(test))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sidelight.data.dataset import Dataset
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.protocols.fold import Fold
-from sidelight.protocols.strata import DRAWS, count_strata, compute_imbalance, compute_strata
+from sidelight.protocols.strata import DRAWS, compute_imbalance, compute_strata, count_strata
 
 
 def build_units(dataset: Dataset, protocol: str) -> NDArray:
@@ -93,7 +93,9 @@ def build_fold(dataset: Dataset, name: str, units: NDArray, test_units: NDArray,
     """Test rows as given, select rows carved from the rest, everything else train."""
     labelled = dataset.labelled
     in_test = np.isin(units, test_units)
-    select_units = draw_select_units(dataset, units, np.setdiff1d(find_labelled_units(dataset, units), test_units), select, seed)
+    select_units = draw_select_units(
+        dataset, units, np.setdiff1d(find_labelled_units(dataset, units), test_units), select, seed
+    )
     in_select = np.isin(units, select_units)
     return Fold(
         name,

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.recordings.image_files import check_eight_bits, read_image_size, read_view
-from sidelight.recordings.recording_type import Segment, RecordingType, Size, check_at_least
+from sidelight.recordings.recording_type import RecordingType, Segment, Size, check_at_least
 from sidelight.video.augment import STATISTICS
-from sidelight.video.container import VideoFile
-from sidelight.video.container import probe
+from sidelight.video.container import VideoFile, probe
 from sidelight.video.crop import CENTRE, CropParams, Place, mirrored, nearest
 from sidelight.video.decode import clip_frames, read_frames
 from sidelight.video.frames import FrameFolder, frame_folder, read_depth
@@ -123,7 +122,9 @@ class Video(ColourClip):
 
     def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
         video = probe_video(segment.path)
-        numbers = self.frame_numbers(*self._range(segment, video), segment.start is not None and segment.end is None, crop)
+        numbers = self.frame_numbers(
+            *self._range(segment, video), segment.start is not None and segment.end is None, crop
+        )
         places: list[Place] = []
 
         def scaled(height: int, width: int) -> Size:
@@ -138,7 +139,9 @@ class Video(ColourClip):
         first = 0 if segment.start is None else int(np.searchsorted(video.times, segment.start - half))
         end = len(video) if segment.end is None else int(np.searchsorted(video.times, segment.end - half))
         if first < end and segment.end is not None and segment.end > video.seconds + LATE:
-            raise DataError(f"{segment.path} lasts {video.seconds:g} s, but a part of it is to end at {segment.end:g} s")
+            raise DataError(
+                f"{segment.path} lasts {video.seconds:g} s, but a part of it is to end at {segment.end:g} s"
+            )
         return _checked(segment, first, end, f"it lasts {video.seconds:g} s")
 
 
@@ -164,7 +167,9 @@ class Frames(ColourClip):
 
     def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
         folder = _folder(segment.path, self.pattern)
-        wanted = self.frame_numbers(*self._range(segment, folder), segment.start is not None and segment.end is None, crop)
+        wanted = self.frame_numbers(
+            *self._range(segment, folder), segment.start is not None and segment.end is None, crop
+        )
         numbers = folder.nearest(wanted)
         if self.missing == "error" and (lost := wanted[numbers != wanted]).size:
             raise DataError(f"{segment.path}: {self.pattern.format(int(lost[0]))} is missing (missing: error)")

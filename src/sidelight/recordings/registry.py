@@ -9,7 +9,7 @@ from sidelight.config.io import read_arguments
 from sidelight.errors import ConfigError, shown, unknown
 from sidelight.recordings.label_maps import Labels
 from sidelight.recordings.pictures import Depth, Frames, Image, Video
-from sidelight.recordings.recording_type import Segment, RecordingType, Size
+from sidelight.recordings.recording_type import RecordingType, Segment, Size
 from sidelight.recordings.series import Array, Audio, Signal, Text
 
 __all__ = [
@@ -20,8 +20,8 @@ __all__ = [
     "Frames",
     "Image",
     "Labels",
-    "Segment",
     "RecordingType",
+    "Segment",
     "Signal",
     "Size",
     "Text",
@@ -41,7 +41,9 @@ def recording_type(config: Mapping[str, Any], where: str = "") -> RecordingType:
     given = dict(config)
     name = given.pop("kind", None)
     if not isinstance(name, str) or name not in RECORDING_TYPES:
-        raise ConfigError(f"{where}: {unknown('kind', name, RECORDING_TYPES)}" if where else unknown("kind", name, RECORDING_TYPES))
+        raise ConfigError(
+            f"{where}: {unknown('kind', name, RECORDING_TYPES)}" if where else unknown("kind", name, RECORDING_TYPES)
+        )
     what = f"{where or 'a recording'} of kind {name!r}"
     try:
         return RECORDING_TYPES[name](**read_arguments(RECORDING_TYPES[name], given, what))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sidelight.errors import ConfigError, DataError
 from sidelight.recordings.pictures import probe_video
-from sidelight.recordings.recording_type import Segment, RecordingType, check_at_least
+from sidelight.recordings.recording_type import RecordingType, Segment, check_at_least
 from sidelight.signals.audio import read_audio
 from sidelight.signals.csv import read_csv
 from sidelight.signals.recording import Recording
@@ -175,7 +175,9 @@ class Signal(Series):
         first = round((segment.start or 0.0) * whole.rate)
         end = len(whole.values) if segment.end is None else round(segment.end * whole.rate)
         if first >= len(whole.values) or end <= first:
-            raise DataError(f"{segment.path} lasts {whole.seconds:g} s; it has nothing from {segment.start or 0:g} s on")
+            raise DataError(
+                f"{segment.path} lasts {whole.seconds:g} s; it has nothing from {segment.start or 0:g} s on"
+            )
         return Recording(whole.values[first:end], whole.rate, self.unit, source=str(segment.path))
 
 
@@ -247,7 +249,9 @@ class Text(RecordingType):
         return "none"
 
     def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
-        tokens = self._tokens(segment.path) if segment.path.suffix == ".txt" else load_array(segment.path, "").reshape(-1)
+        tokens = (
+            self._tokens(segment.path) if segment.path.suffix == ".txt" else load_array(segment.path, "").reshape(-1)
+        )
         if not tokens.size or (tokens < 0).any() or (tokens != np.round(tokens)).any():
             raise DataError(f"{segment.path} holds no token numbers; expected whole numbers from 0 on, at least one")
         return torch.from_numpy(tokens[: self.longest].astype(np.float32)[:, None])

@@ -47,7 +47,9 @@ def clip_frames(
     return np.minimum(start + stride * np.arange(frames), total - 1)
 
 
-def read_frames(video: VideoFile, frames: Sequence[int] | NDArray, size: Size | None = None, threads: int = 1) -> Tensor:
+def read_frames(
+    video: VideoFile, frames: Sequence[int] | NDArray, size: Size | None = None, threads: int = 1
+) -> Tensor:
     """(T, 3, H, W) uint8 RGB of the frames of these numbers, in their order; upright as a player would show them.
 
     Decoding starts at the key frame before the first and ends at the last. size: (height, width) to which each is

@@ -61,7 +61,9 @@ class _Track:
     end: float | None = None
 
 
-def read_sound(video: VideoFile, start: float = 0.0, seconds: float | None = None, modality: str = "audio") -> Recording:
+def read_sound(
+    video: VideoFile, start: float = 0.0, seconds: float | None = None, modality: str = "audio"
+) -> Recording:
     """The sound track from `start` (seconds after the first frame) on, as the mean of its channels.
 
     Its unit is "1", full scale ±1. A part's samples are those that reading the whole track gives. The recording's
