@@ -154,7 +154,7 @@ class TestBlocks:
             (make(), {"gap": 100}, "no select row is left.*smaller gap|no train row is of class"),
             (make(), {"folds": 1}, "folds=1: expected at least 2"),
             (make(time=np.arange(200) // 100), {}, "2 different times.*needs at least 5"),
-            (make(target=np.repeat([0, 1], 100)), {"folds": 2}, "sorted by class.*no order in time.*'random'"),
+            (make(target=np.repeat([0, 1], 100)), {"folds": 2}, "sorted by class.*not an order in time.*'random'"),
         ],
     )
     def test_says_what_cannot_be(self, d: Dataset, settings: dict[str, Any], match: str) -> None:

@@ -186,7 +186,7 @@ def test_views_that_arrays_cannot_follow_are_refused(rooms, tmp_path):
     cut = {"methods": ["kl"], "folds": 2, "output": str(tmp_path / "run")}
     arrays = replace(rooms, inputs=rooms.inputs | {"depth": rooms.inputs["depth"].read().numpy()})
     for setting in ({"augment.flip": True}, {"augment.crop": 0.5}):
-        with pytest.raises(ConfigError, match="'depth' is kept in arrays, of which no view is drawn"):
+        with pytest.raises(ConfigError, match="augmentation needs image files; 'depth' is an array"):
             sl.compare(arrays, **cut, **setting)
         with pytest.raises(ConfigError, match="the target is kept in arrays"):
             sl.compare(replace(rooms, target=rooms.target.read().numpy()), **cut, **setting)

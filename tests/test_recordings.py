@@ -216,8 +216,8 @@ def test_a_missing_frame_may_be_an_error(frames):
     [
         (Video(rate=25), None, None, "has 10 frames a second, but 25 are declared"),
         (Video(), 9.0, None, "has no frames from 9 s on; it lasts 3 s"),
-        (Video(), 1.0, 1.0, "a part from 1.0 s to 1.0 s; expected 0 <= start < end"),
-        (Video(), 1.0, 9.0, "lasts 3 s, but a part of it is to end at 9 s"),
+        (Video(), 1.0, 1.0, "a segment from 1.0 s to 1.0 s; expected 0 <= start < end"),
+        (Video(), 1.0, 9.0, "lasts 3 s, but a segment of it ends at 9 s"),
     ],
 )
 def test_a_clip_that_is_not_as_declared(clip, kind, start, end, message):
@@ -246,7 +246,7 @@ def test_sound_is_cut_padded_and_resampled(tmp_path):
     assert Audio(rate=0, resample_to=4000, seconds=0.5).read(part).shape == (2000, 1)
     with pytest.raises(DataError, match=r"a\.wav is sampled at 8000 Hz, but 16000 Hz is declared"):
         Audio(rate=16000).probe(part)
-    with pytest.raises(DataError, match=r"0\.25 s are there from 0\.75 s on; expected 0\.5 s \(pad: true"):
+    with pytest.raises(DataError, match=r"only 0\.25 s remain from 0\.75 s on; expected 0\.5 s \(pad: true"):
         Audio(rate=8000, seconds=0.5, pad=False).probe(replace(part, start=0.75))
 
 
@@ -265,9 +265,9 @@ def test_signals_are_cut_and_checked(tmp_path):
     assert torch.equal(second.read(part), whole[25:75])
     assert torch.equal(second.read(replace(part, start=0.2)), whole[10:60])
     assert torch.equal(second.read(replace(part, start=0.2, end=1.2)), whole[10:60])
-    with pytest.raises(DataError, match=r"a\.csv: 0\.4 s are there from 1\.6 s on; expected 1 s"):
+    with pytest.raises(DataError, match=r"a\.csv: only 0\.4 s remain from 1\.6 s on; expected 1 s"):
         second.probe(replace(part, start=1.6))
-    with pytest.raises(DataError, match="it has nothing from 3 s on"):
+    with pytest.raises(DataError, match="it has no samples from 3 s on"):
         second.probe(replace(part, start=3))
     with pytest.raises(DataError, match="sampled at 50 Hz by its timestamps, but 100 Hz is declared"):
         Signal(rate=100, **settings).probe(part)
@@ -281,7 +281,7 @@ def test_arrays_and_token_numbers(tmp_path):
         Array(array_shape=(4,)).probe(Segment(tmp_path / "a.npy"))
     assert Text(longest=2).read(Segment(tmp_path / "a.npy")).tolist() == [[0], [1]]
     np.save(tmp_path / "b.npy", np.array([0.5]))
-    with pytest.raises(DataError, match="no token numbers"):
+    with pytest.raises(DataError, match="does not hold token numbers"):
         Text().probe(Segment(tmp_path / "b.npy"))
     (tmp_path / "c.txt").write_text("hello")
     with pytest.raises(ConfigError, match="name its tokenizer's local folder"):

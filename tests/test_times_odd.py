@@ -33,7 +33,7 @@ NAN, INF = np.nan, np.inf
     ],
 )
 def test_parts_of_recordings(start, end):
-    with pytest.raises(DataError, match=r"a.mp4: a part from .* expected 0 <= start < end, in seconds"):
+    with pytest.raises(DataError, match=r"a.mp4: a segment from .* expected 0 <= start < end, in seconds"):
         Segment(FILE, start, end)
 
 

@@ -80,7 +80,7 @@ def _check_views(config: Config, dataset: Dataset) -> None:
         pixels = x.ndim >= 4 or what == "the target"
         if pixels and not (is_lazy(x) and x.kind.lazy):
             raise ConfigError(
-                f"{dataset.name} has a class per pixel, and {what} is kept in arrays, of which no view is drawn: leave "
+                f"{dataset.name} has a class per pixel, so augmentation needs image files; {what} is an array: leave "
                 "augment.crop and augment.flip as they are, or give image files (a prepared folder)."
             )
 

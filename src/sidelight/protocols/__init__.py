@@ -1,4 +1,4 @@
-"""Which rows train, which choose epochs and which are read once at the end; and whose labels are hidden."""
+"""Protocols: the rows that train, choose epochs and are tested once, and the rows whose labels are hidden."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Rows in their order in time: contiguous blocks of them, and the gaps between blocks.
+"""Contiguous blocks of rows in their order in time, and the gaps between blocks.
 
-Rows that follow each other in time resemble each other. A test row between two train rows then asks less of a network
-than one from another day, and so does a select row. Blocks keep neighbours on one side, and a gap keeps apart the rows
-next to an edge, e.g. windows that overlap.
+Rows that follow each other in time resemble each other, so a test or select row between two train rows is too easy.
+Blocks keep neighbours on one side, and a gap separates the rows on either side of an edge, such as overlapping windows.
 """
 
 from __future__ import annotations
@@ -19,10 +18,13 @@ from sidelight.protocols.strata import DRAWS, compute_imbalance, compute_strata,
 
 @dataclass(frozen=True)
 class Order:
-    """All rows sorted by group, and within a group by time (where rows have none: as they stand).
+    """All rows sorted by group, and within a group by time, or by row number if rows have no times.
 
-    rows: (N,) row numbers. group: (N,) int, whose row each is. time: (N,) float64, in rows where there is no time.
-    first: (N,) int, the position of the first row of the same group and time: such rows are never separated.
+    Args:
+        rows: (N,) row numbers in this order.
+        group: (N,) int, the group of each of them.
+        time: (N,) float64, their time; without times their number within the group.
+        first: (N,) int, the position of the first row of the same group and time. Such rows are never separated.
     """
 
     rows: NDArray
@@ -32,7 +34,7 @@ class Order:
 
 
 def sort_by_time(dataset: Dataset) -> Order:
-    """The rows of every group in their order; without groups, all rows are one sequence."""
+    """Sort the rows of every group by time; without groups, all rows are one sequence."""
     n = len(dataset)
     group = np.zeros(n, np.int64) if dataset.group is None else np.unique(dataset.group, return_inverse=True)[1]
     time = np.arange(n, dtype=np.float64) if dataset.time is None else dataset.time
@@ -40,20 +42,28 @@ def sort_by_time(dataset: Dataset) -> Order:
     group, time = group[rows], time[rows]
     new = np.ones(n, bool)
     new[1:] = (np.diff(group) != 0) | (np.diff(time) != 0)
-    if dataset.time is None:  # the gap is counted within the group's own rows
+    if dataset.time is None:
+        # A gap in rows is counted within the group.
         starts = np.maximum.accumulate(np.where(np.diff(group, prepend=-1) != 0, np.arange(n), 0))
         time = np.arange(n, dtype=np.float64) - starts
     return Order(rows, group, time, np.maximum.accumulate(np.where(new, np.arange(n), 0)))
 
 
 def rank_in_group(order: Order, counted: NDArray) -> tuple[NDArray, NDArray]:
-    """(N,) how many counted rows of its group come before each row, and (N,) how many there are in its group.
+    """Count the marked rows before each row of its group.
 
-    Rows of one time have the same place. counted: (N,) bool by row number; so are the answers.
+    Args:
+        order: all rows in order.
+        counted: (N,) bool by row number, the rows to count.
+
+    Returns:
+        (N,) counted rows before each row, by row number, the same for rows of one time; and (N,) counted rows in its
+        group.
     """
     marks = counted[order.rows].astype(np.int64)
     earlier = np.cumsum(marks) - marks
-    earlier = (earlier - earlier[np.searchsorted(order.group, order.group)])[order.first]
+    group_start = np.searchsorted(order.group, order.group)
+    earlier = (earlier - earlier[group_start])[order.first]
     before, total = np.empty_like(marks), np.empty_like(marks)
     before[order.rows] = earlier
     total[order.rows] = np.bincount(order.group, weights=marks)[order.group].astype(np.int64)
@@ -61,9 +71,15 @@ def rank_in_group(order: Order, counted: NDArray) -> tuple[NDArray, NDArray]:
 
 
 def cut_blocks(order: Order, counted: NDArray, blocks: int) -> NDArray:
-    """(N,) int: which of `blocks` contiguous blocks with equally many counted rows each row is in, in every group.
+    """Cut every group into contiguous blocks with equally many counted rows.
 
-    −1 for groups without a counted row.
+    Args:
+        order: all rows in order.
+        counted: (N,) bool by row number.
+        blocks: number of blocks.
+
+    Returns:
+        (N,) int, the block of each row; −1 in groups without a counted row.
     """
     before, total = rank_in_group(order, counted)
     block = np.minimum(before, total - 1) * blocks // np.maximum(total, 1)
@@ -71,10 +87,16 @@ def cut_blocks(order: Order, counted: NDArray, blocks: int) -> NDArray:
 
 
 def select_run(order: Order, counted: NDArray, share: float, start: float) -> NDArray:
-    """(N,) bool: in every group a run of consecutive rows that holds the share of its counted rows.
+    """Select a run of consecutive rows in every group.
 
-    start: in [0, 1), where the run begins, from the earliest place to the latest. A group with a single counted row
-    has no run.
+    Args:
+        order: all rows in order.
+        counted: (N,) bool by row number.
+        share: share of a group's counted rows in the run.
+        start: place of the run in [0, 1), from the earliest possible to the latest.
+
+    Returns:
+        (N,) bool by row number. A group with a single counted row has no run.
     """
     before, total = rank_in_group(order, counted)
     size = np.clip(np.round(share * total), 1, np.maximum(total - 1, 0)) * (total > 1)
@@ -83,9 +105,19 @@ def select_run(order: Order, counted: NDArray, share: float, start: float) -> ND
 
 
 def find_near(order: Order, marked: NDArray, gap: float) -> NDArray:
-    """(N,) bool: rows at most `gap` (in the order's time) from a marked row of their group. marked: (N,) bool."""
+    """Find the rows close to marked rows.
+
+    Args:
+        order: all rows in order.
+        marked: (N,) bool by row number.
+        gap: largest distance, in units of the order's time.
+
+    Returns:
+        (N,) bool by row number: rows at most `gap` from a marked row of their group.
+    """
     n = len(order.rows)
     marks, at = marked[order.rows], np.arange(n)
+    # Positions of the nearest marked row before and after each row.
     last = np.maximum.accumulate(np.where(marks, at, -1))
     following = np.minimum.accumulate(np.where(marks, at, n)[::-1])[::-1]
     close = np.zeros(n, bool)
@@ -101,10 +133,22 @@ def find_near(order: Order, marked: NDArray, gap: float) -> NDArray:
 def split_block(
     dataset: Dataset, name: str, order: Order, in_test: NDArray, select: float, seed: int, gap: float
 ) -> tuple[NDArray, NDArray, NDArray]:
-    """Row numbers of train, select and test: test rows as given, and of the others a contiguous block that selects.
+    """Split the rows around a test block.
+
+    Args:
+        dataset: the data.
+        name: name of the fold in errors.
+        order: its rows in order.
+        in_test: (N,) bool, the test block.
+        select: share of the other rows that choose epochs; a contiguous run in every group.
+        seed: of the place of the run.
+        gap: rows this close to another part are dropped, except test rows.
+
+    Returns:
+        Row numbers of train, select and test.
 
     Raises:
-        DataError: no select or test row is left.
+        DataError: no select or test row remains.
     """
     labelled = dataset.labelled
     test = in_test & labelled
@@ -112,20 +156,33 @@ def split_block(
     in_select = draw_run(dataset, order, labelled & ~in_test, select, seed, at_test) & ~in_test
     scored = in_select & labelled
     train = ~in_test & ~in_select & ~find_near(order, test | scored, gap)
-    parts = train, scored & ~at_test, test
-    for part, rows in zip(("select", "test"), parts[1:]):
+    chosen = scored & ~at_test
+    for part, rows in (("select", chosen), ("test", test)):
+        # The fold `whole` has nothing to test.
         if not rows.any() and (part == "select" or name != "whole"):
             raise DataError(
                 f"{name}: no {part} row is left of {int(labelled.sum())} labelled rows with gap={gap:g}; ask for fewer "
                 "folds, another select or a smaller gap"
             )
-    return np.flatnonzero(parts[0]), np.flatnonzero(parts[1]), np.flatnonzero(parts[2])
+    return np.flatnonzero(train), np.flatnonzero(chosen), np.flatnonzero(test)
 
 
 def draw_run(dataset: Dataset, order: Order, among: NDArray, share: float, seed: int, barred: NDArray) -> NDArray:
-    """(N,) bool: in every group a run of rows with the share of its rows `among`; of several draws the best balanced.
+    """Draw several runs of rows in every group and keep the one best balanced in class.
 
-    among: (N,) bool, labelled rows. barred: (N,) bool, rows that do not count in what is balanced.
+    Args:
+        dataset: the data.
+        order: its rows in order.
+        among: (N,) bool, the labelled rows to choose from.
+        share: share of them in the run.
+        seed: of the draws.
+        barred: (N,) bool, rows that do not count for the balance.
+
+    Returns:
+        (N,) bool by row number.
+
+    Raises:
+        DataError: fewer than two rows to choose from.
     """
     candidates = np.flatnonzero(among)
     if len(candidates) < 2:
@@ -133,7 +190,11 @@ def draw_run(dataset: Dataset, order: Order, among: NDArray, share: float, seed:
             f"{dataset.name}: only {len(candidates)} row with a label is left beside test; train and select need one "
             "each"
         )
-    held = count_strata(np.arange(len(candidates)), compute_strata(dataset)[candidates], len(candidates))
+    counts = count_strata(np.arange(len(candidates)), compute_strata(dataset)[candidates], len(candidates))
     starts = np.random.default_rng([seed, 3]).random(DRAWS)
     draws = [select_run(order, among, share, float(start)) for start in starts]
-    return min(draws, key=lambda run: compute_imbalance(held, [np.flatnonzero((run & ~barred)[candidates])]))
+
+    def measure(run: NDArray) -> tuple[int, int, float]:
+        return compute_imbalance(counts, [np.flatnonzero((run & ~barred)[candidates])])
+
+    return min(draws, key=measure)

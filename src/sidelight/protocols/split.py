@@ -1,7 +1,7 @@
-"""Which rows train, which choose epochs, which are read once at the end; and whose labels are hidden.
+"""`split` draws the folds of a protocol: rows that train, rows that choose epochs, and rows that are tested once.
 
-scikit-learn's splitters do the splitting, over *units*: groups (subjects, sessions), or rows where there are none.
-Rows in time are cut into contiguous blocks instead (`sidelight.protocols.blocks`).
+scikit-learn's splitters draw *units*: groups (subjects, sessions), or rows without groups. Rows in time are cut into
+contiguous blocks instead (`sidelight.protocols.blocks`).
 `StratifiedGroupKFold` is not used: it sorts groups by their class counts, so that for most data its folds are the same
 for every seed. Instead several shuffled `KFold`s over groups are drawn, and the one best balanced in class is kept.
 """
@@ -35,21 +35,32 @@ def split(
     seed: int = 0,
     gap: float = 0.0,
 ) -> list[Fold]:
-    """The folds of a protocol, disjoint in groups but for random and blocks.
+    """Draw the folds of a protocol, disjoint in groups except for "random" and "blocks".
 
-    Warns where `folds` was chosen and the protocol has its own number.
+    auto: official with a split, else group-kfold with groups, else blocks with times; never random, which has to be
+    asked for. group-kfold, random: `folds` parts, redrawn with each seed and balanced in class. leave-one-group-out: a
+    fold per group. official: one fold. blocks: the rows of every group (without groups: all rows) in their order in
+    time, cut into `folds` contiguous blocks with equally many labelled rows, each tested once.
 
-    auto: official where the data have a split, else group-kfold, else blocks where rows have times; never random, which
-    has to be asked for. group-kfold, random: `folds` parts, redrawn with each seed and balanced in class.
-    leave-one-group-out: a fold per group. official: one fold. blocks: every group's rows in time (without groups: all
-    rows; without times: as they stand), cut into `folds` contiguous blocks with equally many labelled rows, each tested
-    once. select: share of a fold's non-test groups that choose epochs (drawn with each seed; the official one is used
-    where it exists); with blocks a contiguous run of the rows that are not tested. gap: of blocks, no train row is at
-    most this far from a select or test row, and no select row from a test row: in units of the time, in rows where
-    there is none. Groups without any label are always in train, unlabelled rows never in select or test.
+    Groups without any label are always in train, unlabelled rows never in select or test. Warns if `folds` was chosen
+    and the protocol has its own number.
 
-    Raises ConfigError (unknown protocol, impossible numbers, "auto" without groups and split) and DataError (too few
-    groups, a group in two official splits, a class that no train row has).
+    Args:
+        dataset: the data.
+        protocol: one of `PROTOCOLS`.
+        folds: number of folds.
+        select: share of a fold's non-test groups that choose epochs, redrawn with each seed; official select rows are
+            used if they exist. With blocks, the share of a contiguous run of the rows that are not tested.
+        seed: of all draws.
+        gap: for blocks, no train row is this close to a select or test row, and no select row to a test row: in units
+            of the time, or in rows without times.
+
+    Returns:
+        The folds.
+
+    Raises:
+        ConfigError: an unknown protocol, impossible numbers, or "auto" without groups, split and times.
+        DataError: too few groups, a group in two official splits, or a class without train rows.
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(unknown("protocol", protocol, PROTOCOLS))
@@ -65,24 +76,33 @@ def split(
             stacklevel=2,
         )
     if protocol == "official":
-        out = [_official(dataset, select, seed, gap)]
+        drawn = [_draw_official(dataset, select, seed, gap)]
     elif protocol == "blocks":
-        out = _blocks(dataset, folds, select, seed, gap)
+        drawn = _draw_blocks(dataset, folds, select, seed, gap)
     else:
         units = build_units(dataset, protocol)
         if protocol == "leave-one-group-out":
             tests = leave_one_group_out(dataset, units)
         else:
             tests = k_fold(dataset, units, protocol, folds, seed)
-        out = [build_fold(dataset, name, units, test, select, seed) for name, test in tests]
-    for fold in out:
+        drawn = [build_fold(dataset, name, units, test, select, seed) for name, test in tests]
+    for fold in drawn:
         check_fold(dataset, fold, protocol)
-    return out
+    return drawn
 
 
 def build_whole_fold(dataset: Dataset, protocol: str, select: float, seed: int, gap: float = 0.0) -> Fold:
-    """All rows for training, but for the share `select` of the groups (of the rows, if there are none) that chooses
-    epochs: the official select rows, where there are. Nothing is left to test; `test` repeats `select`.
+    """The fold that trains on all rows except those that choose epochs, for a student to deploy.
+
+    The select rows are the official ones if they exist, else a share of the groups, or of the rows without groups.
+    Nothing is left to test, so `test` repeats `select`.
+
+    Args:
+        dataset: the data.
+        protocol: as `resolve_protocol` returns it.
+        select: share of the groups that choose epochs.
+        seed: of the draw.
+        gap: as in `split`.
     """
     official = np.asarray(dataset.split) == "select"
     chosen_by_data = protocol == "official" and bool((official & dataset.labelled).any())
@@ -105,7 +125,7 @@ def build_whole_fold(dataset: Dataset, protocol: str, select: float, seed: int, 
 
 
 def _in_time(dataset: Dataset) -> bool:
-    """Whether rows have times and nothing else that says which belong together."""
+    """Whether rows have times but no groups."""
     return dataset.group is None and dataset.time is not None
 
 
@@ -119,8 +139,8 @@ def _check_gap(dataset: Dataset, protocol: Protocol, gap: float) -> None:
         )
 
 
-def _blocks(dataset: Dataset, folds: int, select: float, seed: int, gap: float) -> list[Fold]:
-    """A fold per contiguous block; of data with groups, per block of every group."""
+def _draw_blocks(dataset: Dataset, folds: int, select: float, seed: int, gap: float) -> list[Fold]:
+    """A fold per contiguous block; with groups, each fold tests one block of every group."""
     if folds < 2:
         raise ConfigError(f"folds={folds}: expected at least 2")
     if dataset.group is not None:
@@ -144,7 +164,7 @@ def _blocks(dataset: Dataset, folds: int, select: float, seed: int, gap: float) 
 
 
 def describe_straddling_group(dataset: Dataset) -> str:
-    """The sentence on the first group that is in several official splits; empty where none is."""
+    """A sentence about the first group that is in several official splits; "" if there is no such group."""
     if dataset.group is None or dataset.split is None:
         return ""
     groups, parts = np.unique(np.stack([dataset.group, dataset.split]), axis=1)
@@ -156,9 +176,9 @@ def describe_straddling_group(dataset: Dataset) -> str:
     return ""
 
 
-def _official(dataset: Dataset, select: float, seed: int, gap: float) -> Fold:
+def _draw_official(dataset: Dataset, select: float, seed: int, gap: float) -> Fold:
     if dataset.split is None:
-        raise DataError(f"protocol 'official' needs a split column, and {dataset.name} has none: say split=…")
+        raise DataError(f"protocol 'official' needs a split column, and {dataset.name} has none: name it (split=…)")
     present = set(dataset.split.tolist())
     for part in ("train", "test"):
         if part not in present:

@@ -15,7 +15,7 @@ from sidelight.protocols.strata import DRAWS, compute_imbalance, compute_strata,
 
 
 def build_units(dataset: Dataset, protocol: str) -> NDArray:
-    """(N,) int: the unit that a row belongs to."""
+    """(N,) int: the unit of each row, its group, or for "random" the row itself. Raises DataError without groups."""
     if protocol == "random":
         if dataset.group is not None:
             warnings.warn(
@@ -27,26 +27,30 @@ def build_units(dataset: Dataset, protocol: str) -> NDArray:
         return np.arange(len(dataset))
     if dataset.group is None:
         raise DataError(
-            f"protocol {protocol!r} needs groups and {dataset.name} has none: say which column holds them (group=…), "
+            f"protocol {protocol!r} needs groups and {dataset.name} has none: name their column (group=…), "
             "or ask for protocol 'random'"
         )
     return np.asarray(np.unique(dataset.group, return_inverse=True)[1])
 
 
 def find_labelled_units(dataset: Dataset, units: NDArray) -> NDArray:
+    """The units with a labelled row."""
     return np.unique(units[dataset.labelled])
 
 
 def get_unit_name(dataset: Dataset, units: NDArray, unit: int) -> str:
+    """The group of a unit, or the id of its row."""
     rows = np.flatnonzero(units == unit)
     return str(dataset.ids[rows[0]] if dataset.group is None else dataset.group[rows[0]])
 
 
 def leave_one_group_out(dataset: Dataset, units: NDArray) -> list[tuple[str, NDArray]]:
+    """(name, test units) of a fold per labelled unit."""
     from sklearn.model_selection import LeaveOneGroupOut
 
     labelled = find_labelled_units(dataset, units)
     check_enough(dataset, len(labelled), 3, "leave-one-group-out")
+    # Names become folders; two groups may differ only in characters that a folder cannot have.
     used: dict[str, int] = {}
     out = []
     for _, test in LeaveOneGroupOut().split(labelled, groups=labelled):
@@ -57,7 +61,22 @@ def leave_one_group_out(dataset: Dataset, units: NDArray) -> list[tuple[str, NDA
 
 
 def k_fold(dataset: Dataset, units: NDArray, protocol: str, folds: int, seed: int) -> list[tuple[str, NDArray]]:
-    """The best balanced of several shuffled partitions of the labelled units."""
+    """Draw several shuffled partitions of the labelled units and keep the best balanced one.
+
+    Args:
+        dataset: the data.
+        units: (N,) unit of each row.
+        protocol: "random" stratifies rows by class; other protocols draw groups.
+        folds: number of folds.
+        seed: of the draws.
+
+    Returns:
+        (name, test units) of each fold.
+
+    Raises:
+        ConfigError: fewer than 2 folds.
+        DataError: too few labelled units.
+    """
     from sklearn.model_selection import KFold, StratifiedKFold
 
     if folds < 2:
@@ -75,12 +94,23 @@ def k_fold(dataset: Dataset, units: NDArray, protocol: str, folds: int, seed: in
         return [(f"fold-{i + 1}", labelled[test]) for i, (_, test) in enumerate(parts)]
     counts = count_strata(units[dataset.labelled], strata[dataset.labelled], int(units.max()) + 1)[labelled]
     seeds = np.random.default_rng([seed, 2]).integers(2**31, size=DRAWS)
-    draws = [[t for _, t in KFold(folds, shuffle=True, random_state=int(s)).split(labelled)] for s in seeds]
+    draws = []
+    for s in seeds:
+        splitter = KFold(folds, shuffle=True, random_state=int(s))
+        draws.append([test for _, test in splitter.split(labelled)])
     best = min(draws, key=lambda tests: compute_imbalance(counts, tests))
     return [(f"fold-{i + 1}", labelled[test]) for i, test in enumerate(best)]
 
 
 def check_enough(dataset: Dataset, n: int, needed: int, protocol: str) -> None:
+    """Raise DataError for too few labelled units.
+
+    Args:
+        dataset: the data.
+        n: number of labelled units.
+        needed: the least number.
+        protocol: its name in the error.
+    """
     if n < needed:
         what = "rows with a label" if dataset.group is None or protocol == "random" else "groups with a label"
         raise DataError(
@@ -90,7 +120,16 @@ def check_enough(dataset: Dataset, n: int, needed: int, protocol: str) -> None:
 
 
 def build_fold(dataset: Dataset, name: str, units: NDArray, test_units: NDArray, select: float, seed: int) -> Fold:
-    """Test rows as given, select rows carved from the rest, everything else train."""
+    """Build a fold from its test units: select units are drawn from the others, and all other rows train.
+
+    Args:
+        dataset: the data.
+        name: name of the fold.
+        units: (N,) unit of each row.
+        test_units: the units to test.
+        select: share of the other labelled units that choose epochs.
+        seed: of the draw.
+    """
     labelled = dataset.labelled
     in_test = np.isin(units, test_units)
     select_units = draw_select_units(
@@ -106,7 +145,21 @@ def build_fold(dataset: Dataset, name: str, units: NDArray, test_units: NDArray,
 
 
 def draw_select_units(dataset: Dataset, units: NDArray, candidates: NDArray, share: float, seed: int) -> NDArray:
-    """The share of the candidate units that choose epochs: of several draws the best balanced one."""
+    """Draw the units that choose epochs several times and keep the best balanced draw.
+
+    Args:
+        dataset: the data.
+        units: (N,) unit of each row; −1: none.
+        candidates: the units to draw from.
+        share: share of them to draw.
+        seed: of the draws.
+
+    Returns:
+        The drawn units.
+
+    Raises:
+        DataError: fewer than two candidates.
+    """
     from sklearn.model_selection import ShuffleSplit
 
     if len(candidates) < 2:

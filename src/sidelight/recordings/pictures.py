@@ -1,4 +1,4 @@
-"""Kinds of recordings with pixels: videos, folders of frames, images, depth images."""
+"""Recording types with pixels: videos, folders of frames, images, depth images."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from sidelight.video.decode import clip_frames, read_frames
 from sidelight.video.frames import FrameFolder, frame_folder, read_depth
 
 RATE_TOLERANCE = 0.02
-"""The share by which a declared frame rate and a file's own may differ."""
+"""The largest relative difference between the declared frame rate and that of the file."""
 LATE = 1.0
-"""Seconds by which a part may end behind its video, as rounding and other encodings make it."""
+"""Seconds by which a segment may end after its video, because of rounding and other encodings."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture(RecordingType):
-    """What kinds with pixels share.
+    """Base class of the types with pixels.
 
     Args:
-        size: (height, width) of a row; the frame is scaled and cut to it, never squeezed.
-        view: a name for what it shows, where that is not the scene: "face" of a cut face beside a depth of all the
-            room. Images, depth and labels of a row that have one view are of one size, pixel for pixel.
+        size: (height, width) of a row. Frames are scaled and cropped to it, never squeezed.
+        view: a name for what it shows, where that is not the whole scene, such as "face" for a cropped face beside a
+            depth image of the room. Images, depth and label maps of one view have the same size, pixel for pixel.
     """
 
     lazy: ClassVar[bool] = True
@@ -50,11 +50,11 @@ class Picture(RecordingType):
 
 @dataclass(frozen=True, kw_only=True)
 class Colour(Picture):
-    """What kinds with colours or grey values share.
+    """Base class of the types with colours or grey values.
 
     Args:
-        statistics: what pixels are standardised by: "kinetics", "imagenet", "half" (public checkpoints expect one of
-            them), or "train": the mean and deviation of train rows.
+        statistics: the standardization of pixels: "kinetics", "imagenet" or "half", as public checkpoints expect, or
+            "train", the mean and deviation of train rows.
     """
 
     dtype: ClassVar[torch.dtype] = torch.uint8
@@ -62,7 +62,8 @@ class Colour(Picture):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.statistics not in (names := (*STATISTICS, "train")):
+        names = (*STATISTICS, "train")
+        if self.statistics not in names:
             raise ConfigError(f"kind {self.kind!r}: {unknown('statistics', self.statistics, names)}")
 
     @property
@@ -72,14 +73,15 @@ class Colour(Picture):
 
 @dataclass(frozen=True, kw_only=True)
 class ColourClip(Colour):
-    """What clips share. A part with a start and no end begins there; one with both, or with neither, has its clip in
+    """Base class of clips in colour.
 
-    the middle, in training anywhere.
+    A segment with a start and no end begins at its start. A segment with both, or with neither, has its clip in the
+    middle, and in training at a random place.
 
     Args:
-        frames: how many a row has; the last frame of a shorter recording is repeated.
-        stride: frames from one of them to the next.
-        rate: declared frames a second, 0: any.
+        frames: number of frames in a row; a shorter recording repeats its last frame.
+        stride: distance between neighbouring frames of a row.
+        rate: declared frames per second; 0: any.
     """
 
     storage: ClassVar[frozenset[str]] = frozenset(("view", "statistics", "rate", "pattern", "first", "missing"))
@@ -99,7 +101,17 @@ class ColourClip(Colour):
         return 3, self.frames, *self.size
 
     def frame_numbers(self, first: int, end: int, fixed: bool, crop: CropParams) -> NDArray[np.int64]:
-        """(frames,) the numbers of a clip among first … end − 1; fixed: it begins with the first."""
+        """The frames of a clip.
+
+        Args:
+            first: number of the first frame of the segment.
+            end: number after the last one.
+            fixed: whether the clip begins with the first frame.
+            crop: its place in time, where it is not fixed.
+
+        Returns:
+            (frames,) frame numbers.
+        """
         return first + clip_frames(end - first, self.frames, self.stride, at=0 if fixed else crop.time)
 
 
@@ -112,6 +124,7 @@ class Video(ColourClip):
     def probe(self, segment: Segment) -> Size | None:
         video = probe_video(segment.path)
         if self.rate and abs(video.rate / self.rate - 1) > RATE_TOLERANCE:
+            # Dropped frames lower the average rate, but not the usual distance between frames.
             uneven = abs(video.step * video.rate - 1) > RATE_TOLERANCE
             raise DataError(
                 f"{segment.path} has {video.rate:g} frames a second, but {self.rate:g} are declared (rate)"
@@ -127,22 +140,22 @@ class Video(ColourClip):
         )
         places: list[Place] = []
 
-        def scaled(height: int, width: int) -> Size:
+        def scale(height: int, width: int) -> Size:
+            # The decoder knows the size of the frames first, and scales them while it decodes.
             places.append(Place.of(crop, height, width, self.size))
             return places[0].height, places[0].width
 
-        frames = read_frames(video, numbers, scaled)
+        frames = read_frames(video, numbers, scale)
         return mirrored(places[0].cut(frames.transpose(0, 1), self.size), crop).contiguous()
 
     def _range(self, segment: Segment, video: VideoFile) -> tuple[int, int]:
+        # Times are rounded to the nearest frame.
         half = 0.5 * video.step
         first = 0 if segment.start is None else int(np.searchsorted(video.times, segment.start - half))
         end = len(video) if segment.end is None else int(np.searchsorted(video.times, segment.end - half))
         if first < end and segment.end is not None and segment.end > video.seconds + LATE:
-            raise DataError(
-                f"{segment.path} lasts {video.seconds:g} s, but a part of it is to end at {segment.end:g} s"
-            )
-        return _checked(segment, first, end, f"it lasts {video.seconds:g} s")
+            raise DataError(f"{segment.path} lasts {video.seconds:g} s, but a segment of it ends at {segment.end:g} s")
+        return _check_range(segment, first, end, f"it lasts {video.seconds:g} s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,9 +163,9 @@ class Frames(ColourClip):
     """A clip of a folder of numbered images, (3, frames, H, W) uint8 RGB.
 
     Args:
-        pattern: their names, `img_{:05d}.jpg`.
-        first: the number of the frame at 0 seconds; starts and ends need `rate`.
-        missing: what becomes of a frame without a file: "nearest" (another takes its place) or "error".
+        pattern: file names, such as `img_{:05d}.jpg`.
+        first: number of the frame at 0 seconds; starts and ends need `rate`.
+        missing: for a frame without a file, "nearest" takes the nearest frame that exists, "error" raises an error.
     """
 
     kind: ClassVar[str] = "frames"
@@ -161,31 +174,32 @@ class Frames(ColourClip):
     missing: Literal["nearest", "error"] = "nearest"
 
     def probe(self, segment: Segment) -> Size | None:
-        folder = _folder(segment.path, self.pattern)
+        folder = _open_folder(segment.path, self.pattern)
         self._range(segment, folder)
         return read_image_size(folder.file(int(folder.numbers[0])), check_eight_bits)
 
     def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
-        folder = _folder(segment.path, self.pattern)
+        folder = _open_folder(segment.path, self.pattern)
         wanted = self.frame_numbers(
             *self._range(segment, folder), segment.start is not None and segment.end is None, crop
         )
         numbers = folder.nearest(wanted)
         if self.missing == "error" and (lost := wanted[numbers != wanted]).size:
             raise DataError(f"{segment.path}: {self.pattern.format(int(lost[0]))} is missing (missing: error)")
+        # A frame that occurs several times is decoded once.
         pictures = {n: read_view(folder.file(n), crop, self.size, 3) for n in np.unique(numbers).tolist()}
         return mirrored(torch.stack([pictures[n] for n in numbers.tolist()], 1), crop)
 
     def _range(self, segment: Segment, folder: FrameFolder) -> tuple[int, int]:
         first, end = int(folder.numbers[0]), int(folder.numbers[-1]) + 1
         if (segment.start is not None or segment.end is not None) and not self.rate:
-            raise ConfigError(f"{segment.path}: a part of a folder of frames needs its frames a second (rate)")
+            raise ConfigError(f"{segment.path}: a segment of a folder of frames needs the frames per second (rate)")
         last = f"its last frame is number {end - 1}"
         if segment.end is not None:
             end = min(end, self.first + round(segment.end * self.rate))
         if segment.start is not None:
             first = max(self.first + round(segment.start * self.rate), first if segment.end is not None else 0)
-        return _checked(segment, first, end, last)
+        return _check_range(segment, first, end, last)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +207,7 @@ class Image(Colour):
     """An image file, (channels, H, W) uint8.
 
     Args:
-        channels: 3: RGB (grey values are repeated), 1: grey.
+        channels: 3: RGB (grey values are repeated). 1: grey.
     """
 
     kind: ClassVar[str] = "image"
@@ -213,11 +227,11 @@ class Image(Colour):
 
 @dataclass(frozen=True, kw_only=True)
 class Depth(Picture):
-    """A 16-bit depth image, (1, H, W) float32 metres, 0 where nothing was measured; values are not mixed.
+    """A 16-bit depth image, (1, H, W) float32 metres, 0 for unmeasured pixels; resizing takes the nearest pixel.
 
     Args:
-        step: metres that 1 stands for.
-        rotated: bits by which values are rotated to the left; 3 in SUN RGB-D.
+        step: metres per unit of the stored values.
+        rotated: bits by which the stored values are rotated to the left; 3 in SUN RGB-D.
     """
 
     kind: ClassVar[str] = "depth"
@@ -234,14 +248,16 @@ class Depth(Picture):
     def shape(self) -> tuple[int, ...]:
         return 1, *self.size
 
-    def probe(self, segment: Segment) -> Size | None:  # its unit shows in its values alone, so they are read
+    def probe(self, segment: Segment) -> Size | None:
+        # Only the values show whether the unit is right, so they are read.
         return tuple(read_depth(segment.path, self.step, rotated=self.rotated).shape[-2:])  # type: ignore[return-value]
 
     def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
         return nearest(read_depth(segment.path, self.step, rotated=self.rotated), crop, self.size)
 
 
-def _checked(segment: Segment, first: int, end: int, what: str) -> tuple[int, int]:
+def _check_range(segment: Segment, first: int, end: int, what: str) -> tuple[int, int]:
+    """(first, end) unless there is no frame between them; `what` ends the error."""
     if first >= end:
         asked = f"from {segment.start or 0:g} s on" + ("" if segment.end is None else f" to {segment.end:g} s")
         raise DataError(f"{segment.path} has no frames {asked}; {what}")
@@ -249,15 +265,16 @@ def _checked(segment: Segment, first: int, end: int, what: str) -> tuple[int, in
 
 
 def probe_video(path: Path) -> VideoFile:
-    """The frames of a video file, counted once."""
-    return _probed(str(path), _stamp(path))
+    """The frame times and sizes of a video file, read once."""
+    return _probe_cached(str(path), _modified_at(path))
 
 
-def _folder(path: Path, pattern: str) -> FrameFolder:
-    return _listed(str(path), pattern, _stamp(path))
+def _open_folder(path: Path, pattern: str) -> FrameFolder:
+    return _frame_folder_cached(str(path), pattern, _modified_at(path))
 
 
-def _stamp(path: Path) -> int:
+def _modified_at(path: Path) -> int:
+    """The time of the last change, in ns; raises DataError for a missing file."""
     try:
         return os.stat(path).st_mtime_ns
     except OSError:
@@ -265,11 +282,12 @@ def _stamp(path: Path) -> int:
 
 
 @lru_cache(maxsize=16384)
-def _probed(path: str, stamp: int) -> VideoFile:
-    """Counting a video's frames reads all of it; once is enough, unless it changes."""
+def _probe_cached(path: str, stamp: int) -> VideoFile:
+    """Counting a video's frames reads all of it, so the result is kept until the file changes (`stamp`)."""
     return probe(path)
 
 
 @lru_cache(maxsize=16384)
-def _listed(path: str, pattern: str, stamp: int) -> FrameFolder:
+def _frame_folder_cached(path: str, pattern: str, stamp: int) -> FrameFolder:
+    """Listing a folder is slow on network drives, so the result is kept until the folder changes (`stamp`)."""
     return frame_folder(path, pattern)

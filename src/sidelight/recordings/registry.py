@@ -1,4 +1,4 @@
-"""The kinds of recordings that a prepared folder may name, and their settings as JSON."""
+"""The recording types that a prepared folder may name, and how their settings are read from JSON."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ RECORDING_TYPES: dict[str, type[RecordingType]] = {
 
 
 def recording_type(config: Mapping[str, Any], where: str = "") -> RecordingType:
-    """The kind that `to_config` wrote; raises ConfigError naming the setting that is unknown, missing or wrong."""
+    """Build the recording type that `to_config` wrote; raises ConfigError naming an unknown, missing or wrong setting.
+
+    config: kind and settings. where: name of the modality in errors.
+    """
     if not isinstance(config, Mapping):
         raise ConfigError(f"{where or 'a recording'} is {shown(config)}; expected its kind and settings")
     given = dict(config)
@@ -48,8 +51,9 @@ def recording_type(config: Mapping[str, Any], where: str = "") -> RecordingType:
     try:
         return RECORDING_TYPES[name](**read_arguments(RECORDING_TYPES[name], given, what))
     except TypeError as error:
-        lost = str(error).partition("argument")[2].lstrip("s: ")
-        raise ConfigError(f"{what} needs a value of {lost}") from None
+        # Python names the missing arguments of a dataclass at the end of its message.
+        missing = str(error).partition("argument")[2].lstrip("s: ")
+        raise ConfigError(f"{what} needs a value of {missing}") from None
     except ConfigError as error:
         message = str(error)
         raise ConfigError(message if what in message else f"{what}: {message}") from None
