@@ -45,8 +45,8 @@ def resolve_protocol(dataset: Dataset, protocol: Protocol) -> Protocol:
         return "blocks"
     raise ConfigError(
         f"protocol 'auto' needs groups or a split, and {dataset.name} has neither: name the column of the person or "
-        f"session of each row (--group, group=…); if rows follow each other in time, {describe_blocks_option(dataset)}; "
-        "or, if every row is independent, ask for --protocol random (protocol='random')"
+        f"session of each row (--group, group=…); if rows follow each other in time, {describe_blocks_option(dataset)};"
+        " or, if every row is independent, ask for --protocol random (protocol='random')"
     )
 
 

@@ -94,8 +94,8 @@ def warn_similar_neighbours(dataset: Dataset, protocol: str) -> None:
             advice = "name what orders them (--time COLUMN, or --time order where they stand in order)"
         warnings.warn(
             f"{kind} are drawn one by one from between train rows, and neighbouring rows of {dataset.name} resemble "
-            f"each other: {similarity}. Scores on such rows look too good. If rows follow each other in time, {advice}; "
-            "if several come from one person or recording, name their column (--group, group=…).",
+            f"each other: {similarity}. Scores on such rows look too good. If rows follow each other in time, {advice};"
+            " if several come from one person or recording, name their column (--group, group=…).",
             SidelightWarning,
             stacklevel=2,
         )
