@@ -188,7 +188,7 @@ def test_views_that_arrays_cannot_follow_are_refused(rooms, tmp_path):
     for setting in ({"augment.flip": True}, {"augment.crop": 0.5}):
         with pytest.raises(ConfigError, match="augmentation needs image files; 'depth' is an array"):
             sl.compare(arrays, **cut, **setting)
-        with pytest.raises(ConfigError, match="the target is kept in arrays"):
+        with pytest.raises(ConfigError, match="the target is an array"):
             sl.compare(replace(rooms, target=rooms.target.read().numpy()), **cut, **setting)
 
 

@@ -365,7 +365,7 @@ def test_inspect_looks_at_a_sample(folder, monkeypatch):
     assert 0 <= rgb.minimum < rgb.maximum <= 255
     assert 0.9 < depth.maximum < 1.5
     assert len(found.strengths) == 4
-    monkeypatch.setattr(sys.modules["sidelight.inspection.inspection"], "LOOKED_AT", 30)
+    monkeypatch.setattr(sys.modules["sidelight.inspection.inspection"], "SAMPLE_ROWS", 30)
     few = sl.inspect(data)
     assert "rgb, depth: values and strengths are those of 30 rows drawn at random" in few.remarks
     assert (few.rows, few.modalities[1].missing) == (48, 6)

@@ -264,7 +264,7 @@ WAV = "Session2/sentences/wav/Ses02F_impro01/Ses02F_impro01_F004.wav"
 RATED = "RECOLA-Annotation/emotional_behaviour/arousal/P18.csv"
 FAULTS: dict[str, tuple[str, str, Damage, str]] = {
     "csv cut in a row": ("biovid", BIO, cut_in_a_row, r"PA4-005_bio.csv: line \d+ has .*truncated"),
-    "csv without its end": ("biovid", BIO, lines(lambda x: x[:1500]), r"PA4-005_bio.csv: .* s are there"),
+    "csv without its end": ("biovid", BIO, lines(lambda x: x[:1500]), r"PA4-005_bio.csv: only .* s remain"),
     "empty csv": ("biovid", BIO, empty, r"PA4-005_bio.csv is empty"),
     "header alone": ("biovid", BIO, lines(lambda x: x[:1]), r"has a header and no rows"),
     "times out of order": ("biovid", BIO, swap(902), r"PA4-005_bio.csv.*row 903: .*rising times"),

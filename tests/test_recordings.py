@@ -284,7 +284,7 @@ def test_arrays_and_token_numbers(tmp_path):
     with pytest.raises(DataError, match="does not hold token numbers"):
         Text().probe(Segment(tmp_path / "b.npy"))
     (tmp_path / "c.txt").write_text("hello")
-    with pytest.raises(ConfigError, match="name its tokenizer's local folder"):
+    with pytest.raises(ConfigError, match="name the local folder of its tokenizer"):
         Text().probe(Segment(tmp_path / "c.txt"))
 
 
