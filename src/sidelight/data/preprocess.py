@@ -80,6 +80,7 @@ class Preprocessor(PreprocessorState):
         lengths = {m: torch.from_numpy(dataset.lengths[m][rows]) for m in names if m in dataset.lengths}
         present = {m: torch.from_numpy(dataset.present[m][rows]) for m in names}
 
+        # Scaling comes before calibration: groups without a modality take the train rows' scaling.
         for m in names:
             if not present[m].any():
                 raise DataError(f"{dataset.name}: modality {m!r} is absent from all {len(rows)} train rows")
@@ -116,17 +117,17 @@ class Preprocessor(PreprocessorState):
         lengths, present = lengths or {}, present or {}
         preprocessed = {}
         for m, x in inputs.items():
-            length, here = lengths.get(m), present.get(m)
+            length, rows_present = lengths.get(m), present.get(m)
             if x.dim() >= 4:
-                preprocessed[m] = standardize_images(x, *self.pixels(m, x, here, group), here)
+                preprocessed[m] = standardize_images(x, *self.pixels(m, x, rows_present, group), rows_present)
                 continue
             f = self._extract(m, x, length)
-            mean, scale = self._get_scaling(m, x, f, length, here, group)
+            mean, scale = self._get_scaling(m, x, f, length, rows_present, group)
             f = (f - mean) * scale
             if self.plans[m].standard != "none":
                 f = f.clamp(-CLIP, CLIP)
             # Padding and absent rows are zero again: the mean was subtracted from them too.
-            keep = build_mask(f, length if f.dim() == 3 else None, here)
+            keep = build_mask(f, length if f.dim() == 3 else None, rows_present)
             preprocessed[m] = f if keep is None else f.masked_fill(~keep, 0)
         return preprocessed
 
@@ -230,9 +231,9 @@ class Preprocessor(PreprocessorState):
             if plan.standard == "none" or not len(x):
                 continue
             # A sample of files holds present rows only.
-            here = present[m].numpy() if len(x) == len(present[m]) else np.ones(len(x), bool)
+            rows_present = present[m].numpy() if len(x) == len(present[m]) else np.ones(len(x), bool)
             length = lengths[m].numpy() if m in lengths else None
-            self.plans[m] = replace(plan, ranges=TrainingRanges.fit(x.numpy(), length, here))
+            self.plans[m] = replace(plan, ranges=TrainingRanges.fit(x.numpy(), length, rows_present))
 
     def _check_fitted(self, name: str, m: str, x: Tensor, ids: NDArray) -> None:
         """Raise DataError where statistics overflowed, naming the row with the largest value."""

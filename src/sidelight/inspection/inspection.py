@@ -157,14 +157,14 @@ def _describe_modality(dataset: Dataset, m: str, whole: Dataset) -> ModalityInfo
     from sidelight.data.scaling import find_varying_columns
 
     x, present = dataset.inputs[m], dataset.present[m]
-    here = x[present]
-    channels = np.moveaxis(here, 1, -1) if here.ndim >= 4 else here
+    rows = x[present]
+    channels = np.moveaxis(rows, 1, -1) if rows.ndim >= 4 else rows
     flat = channels.reshape(-1, channels.shape[-1])
     length = dataset.lengths.get(m)
     lengths = None
     if length is not None:
-        kept = length[present]
-        lengths = (int(kept.min()), int(np.median(kept)), int(kept.max()))
+        known = length[present]
+        lengths = (int(known.min()), int(np.median(known)), int(known.max()))
     role = next((k for k in ("available", "privileged") if m in dataset.default_modalities.get(k, [])), "")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a column of nothing but NaN
@@ -174,11 +174,11 @@ def _describe_modality(dataset: Dataset, m: str, whole: Dataset) -> ModalityInfo
             role=role,
             shape=dataset.shape(m),
             missing=int((~whole.present[m]).sum()),
-            nan=int(np.isnan(here).sum()) if here.dtype.kind == "f" else 0,
+            nan=int(np.isnan(rows).sum()) if rows.dtype.kind == "f" else 0,
             lengths=lengths,
             minimum=float(np.nanmin(low)),
             maximum=float(np.nanmax(high)),
-            constant=int((~find_varying_columns(here, None if length is None else length[present])).sum()),
+            constant=int((~find_varying_columns(rows, None if length is None else length[present])).sum()),
         )
 
 
@@ -219,9 +219,9 @@ def _describe_order(dataset: Dataset) -> list[str]:
         return [
             "rows are sorted by class: this is not an order in time, and contiguous blocks would hold whole classes"
         ]
-    if dataset.time is None and (alike := find_similar_neighbours(dataset)) is not None:
+    if dataset.time is None and (similarity := find_similar_neighbours(dataset)) is not None:
         return [
-            f"neighbouring rows resemble each other: {alike}. Drawn one by one, as here, scores are too good: if rows "
+            f"neighbouring rows resemble each other: {similarity}. Drawn one by one, as here, scores are too good: if rows "
             f"follow each other in time, {describe_blocks_option(dataset)}"
         ]
     return []
@@ -232,10 +232,10 @@ def _build_tables(found: Inspection) -> list[Any]:
     from rich.table import Table
 
     def table(title: str, *columns: str) -> Table:
-        made = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        new = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for i, c in enumerate(columns):
-            made.add_column(c, justify="left" if i == 0 else "right")
-        return made
+            new.add_column(c, justify="left" if i == 0 else "right")
+        return new
 
     head = f"{found.name}: {found.rows} rows ({found.unlabelled} unlabelled), {found.task}"
     first = table(head, "modality", "role", "row shape", "missing", "NaN", "lengths", "min", "max")

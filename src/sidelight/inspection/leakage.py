@@ -84,9 +84,9 @@ def _check_groups(dataset: Dataset) -> list[str]:
 def _check_modality(dataset: Dataset, m: str) -> list[str]:
     """Columns of a modality, or whole signals and images, with one value per class or per group."""
     out = []
-    here = dataset.present[m] & dataset.labelled
-    x = read_into_memory(dataset.inputs[m][here])
-    target = read_into_memory(dataset.target[here])
+    usable = dataset.present[m] & dataset.labelled
+    x = read_into_memory(dataset.inputs[m][usable])
+    target = read_into_memory(dataset.target[usable])
     if dataset.task == "classification" and len(x):
         classes = np.unique(target, return_inverse=True)[1]
         out += _describe_leaks(dataset, m, x, classes, "class", "it may be the target itself, or be made from it")
@@ -97,10 +97,10 @@ def _check_modality(dataset: Dataset, m: str) -> list[str]:
                 columns = _name_columns(dataset, m, hit)
                 out.append(f"{m}: {columns} in the very order of target {name!r}: it may be the target itself")
     if dataset.group is not None:
-        here = dataset.present[m]
-        groups = np.unique(dataset.group[here], return_inverse=True)[1]
+        present = dataset.present[m]
+        groups = np.unique(dataset.group[present], return_inverse=True)[1]
         why = "a network may learn whose row it is instead of what it shows"
-        out += _describe_leaks(dataset, m, read_into_memory(dataset.inputs[m][here]), groups, "group", why)
+        out += _describe_leaks(dataset, m, read_into_memory(dataset.inputs[m][present]), groups, "group", why)
     return out
 
 

@@ -112,8 +112,8 @@ def build_whole_fold(dataset: Dataset, protocol: str, select: float, seed: int, 
         fold = Fold("whole", train, chosen, chosen)
         check_fold(dataset, fold, protocol)
         return fold
-    alone = dataset.group is None or protocol == "random"
-    units = np.arange(len(dataset)) if alone else np.unique(np.asarray(dataset.group), return_inverse=True)[1]
+    independent = dataset.group is None or protocol == "random"
+    units = np.arange(len(dataset)) if independent else np.unique(np.asarray(dataset.group), return_inverse=True)[1]
     if chosen_by_data:
         in_select = official
     else:
@@ -169,9 +169,10 @@ def describe_straddling_group(dataset: Dataset) -> str:
         return ""
     groups, parts = np.unique(np.stack([dataset.group, dataset.split]), axis=1)
     for g in groups[:-1][groups[1:] == groups[:-1]]:
-        of = parts[groups == g]
+        splits = parts[groups == g]
         return (
-            f"group {str(g)!r} of {dataset.name} is in {len(of)} official splits ({', '.join(of)}); it belongs to one"
+            f"group {str(g)!r} of {dataset.name} is in {len(splits)} official splits ({', '.join(splits)}); it has to "
+            "be in one"
         )
     return ""
 
@@ -185,6 +186,7 @@ def _draw_official(dataset: Dataset, select: float, seed: int, gap: float) -> Fo
             raise DataError(f"the official split of {dataset.name} has no {part!r} rows, only {sorted(present)}")
     if straddles := describe_straddling_group(dataset):
         raise DataError(straddles)
+    # Rows of official test data without a label measure nothing, so they are left out.
     train, test = dataset.split == "train", (dataset.split == "test") & dataset.labelled
     chosen = (dataset.split == "select") & dataset.labelled
     if not test.any():

@@ -149,6 +149,7 @@ def build_label_maps(x: LazyRows, scans: Sequence[LabelScan | None]) -> LabelMap
             values.update(scan.values.tolist())
     candidates = range(len(kind.classes)) if kind.classes else sorted(values)
     known = [v for v in candidates if v != kind.ignore]
+    # Value -> code; a value that occurs in no file has none, and an error later on shows that a file changed.
     codes = np.full(max((*known, kind.ignore, 0)) + 1, NOT_SEEN)
     codes[known] = range(len(known))
     if kind.ignore >= 0:
@@ -156,8 +157,8 @@ def build_label_maps(x: LazyRows, scans: Sequence[LabelScan | None]) -> LabelMap
     counts = np.zeros((len(x), len(known)), np.int32)
     for i, scan in enumerate(scans):
         if scan is not None:
-            here = codes[scan.centre_values]
-            counts[i, here[here >= 0]] = scan.pixels[here >= 0]
+            classes = codes[scan.centre_values]
+            counts[i, classes[classes >= 0]] = scan.pixels[classes >= 0]
     names = tuple(kind.classes[v] if kind.classes else str(v) for v in known)
     coded = ClassCodes(size=kind.size, classes=kind.classes, ignore=kind.ignore, codes=tuple(codes.tolist()))
     maps = LabelMaps(x.modality, coded, x.folder, x.files, x.starts, x.ends, x.names, counts, names)

@@ -35,9 +35,14 @@ RECORDING_TYPES: dict[str, type[RecordingType]] = {
 
 
 def recording_type(config: Mapping[str, Any], where: str = "") -> RecordingType:
-    """Build the recording type that `to_config` wrote; raises ConfigError naming an unknown, missing or wrong setting.
+    """Build the recording type that `to_config` wrote.
 
-    config: kind and settings. where: name of the modality in errors.
+    Args:
+        config: kind and settings.
+        where: name of the modality in errors.
+
+    Raises:
+        ConfigError: names an unknown, missing or wrong setting.
     """
     if not isinstance(config, Mapping):
         raise ConfigError(f"{where or 'a recording'} is {shown(config)}; expected its kind and settings")

@@ -59,13 +59,14 @@ class Series(RecordingType):
             raise ConfigError(f"kind {self.kind!r} has neither a rate nor a rate to resample to (resample_to)")
         if not self.spectrogram:
             return
-        made = preset(self.spectrogram)
-        if made.rate != self.final_rate:
+        spectrogram = preset(self.spectrogram)
+        if spectrogram.rate != self.final_rate:
             raise ConfigError(
-                f"kind {self.kind!r}: spectrogram {self.spectrogram!r} reads {made.rate:g} Hz, but rows have "
-                f"{self.final_rate:g} Hz; set resample_to: {made.rate:g}"
+                f"kind {self.kind!r}: spectrogram {self.spectrogram!r} reads {spectrogram.rate:g} Hz, but rows have "
+                f"{self.final_rate:g} Hz; set resample_to: {spectrogram.rate:g}"
             )
-        made.shape(self.samples)
+        # Refuses a row that is too short for the spectrogram.
+        spectrogram.shape(self.samples)
 
     @property
     def final_rate(self) -> float:
@@ -78,8 +79,13 @@ class Series(RecordingType):
     @property
     def samples(self) -> int:
         """Number of samples in a row; 0 where rows differ."""
-        made = self.spectrogram and preset(self.spectrogram).samples
-        return round(self.seconds * self.final_rate) or made or 0
+        return round(self.seconds * self.final_rate) or self._preset_samples
+
+    @property
+    def _preset_samples(self) -> int:
+        if not self.spectrogram:
+            return 0
+        return preset(self.spectrogram).samples or 0
 
     @property
     def channels(self) -> int:
@@ -109,11 +115,12 @@ class Series(RecordingType):
         signal = torch.from_numpy(np.ascontiguousarray(x))
         if not self.spectrogram:
             return signal
-        made: Spectrogram = preset(self.spectrogram)
-        return made(signal.T[None])[0]
+        spectrogram: Spectrogram = preset(self.spectrogram)
+        return spectrogram(signal.T[None])[0]
 
     def _cut(self, x: np.ndarray, segment: Segment, crop: CropParams) -> np.ndarray:
         """Cut `samples` out of (T, C) values: the first ones if only a start is given, else at the place in `crop`."""
+        # With a start alone the row begins there; otherwise training may move it.
         fixed = segment.start is not None and segment.end is None
         first = 0 if fixed else between(crop.time, max(0, len(x) - self.samples) + 1)
         x = x[first : first + self.samples]
@@ -175,6 +182,7 @@ class Signal(Series):
         return len(self.columns)
 
     def load(self, segment: Segment) -> Recording:
+        # The whole table is cached, and each row is a slice of it.
         recording = _read_table_cached(str(segment.path), self)
         first = round((segment.start or 0.0) * recording.rate)
         end = len(recording.values) if segment.end is None else round(segment.end * recording.rate)

@@ -71,6 +71,7 @@ def read_recordings(
     names = np.array([name_row(i, table["id"].to_numpy()) for i in range(len(table))])
     rows = {m: _build_rows(prepared, m, types[m], names) for m in [*wanted, *dense_targets]}
     skipped, decoded = _check_files(rows, on_error)
+    # From here on skipped rows do not exist.
     kept = np.setdiff1d(np.arange(len(table)), list(skipped))
     if not len(kept):
         first = next(iter(skipped.values()))
