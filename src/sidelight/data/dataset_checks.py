@@ -70,7 +70,13 @@ def check_row_counts(name: str, n: int, per_row: Mapping[str, Any], inputs: Mapp
 
 
 def check_times(name: str, time: NDArray | None, ids: NDArray) -> None:
-    """Raise DataError for the first of (N,) times that is not finite."""
+    """Raise DataError for the first time that is not finite.
+
+    Args:
+        name: name of the data set.
+        time: (N,) times; None: there are none.
+        ids: (N,) ids, for errors.
+    """
     if time is None:
         return
     for i in np.flatnonzero(~np.isfinite(time)):
@@ -82,13 +88,20 @@ def check_ids(name: str, ids: NDArray) -> None:
     values, counts = np.unique(ids, return_counts=True)
     if len(values) == len(ids):
         return
+    # The first id in alphabetical order that is repeated, with its first rows.
     worst = int(np.argmax(counts > 1))
     rows = np.flatnonzero(ids == values[worst])[:4].tolist()
     raise DataError(f"{name}: id {str(values[worst])!r} occurs {counts[worst]} times (rows {rows}); ids must be unique")
 
 
 def check_split(name: str, split: NDArray | None, ids: NDArray) -> None:
-    """Raise DataError for the first of (N,) entries that is none of `SPLITS`."""
+    """Raise DataError for the first entry that is none of `SPLITS`.
+
+    Args:
+        name: name of the data set.
+        split: (N,) str; None: there is no official split.
+        ids: (N,) ids, for errors.
+    """
     if split is None:
         return
     for i in np.flatnonzero(~np.isin(split, SPLITS)):

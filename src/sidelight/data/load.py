@@ -88,6 +88,7 @@ def load(
     check_texts(given, target)
     if on_error not in ("raise", "skip"):
         raise ConfigError(unknown("value of on_error", on_error, ("raise", "skip")))
+    # A data set is passed through, so that callers need not know what they were given.
     if isinstance(source, Dataset):
         chosen = source if modalities is None else source.select(list(modalities))
         return replace(chosen, longest=chosen.longest | dict(longest)) if longest else chosen

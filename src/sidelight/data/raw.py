@@ -213,6 +213,7 @@ def build_groups(raw: Raw, roles: Roles, ids: NDArray) -> NDArray | None:
     """
     if not roles.group:
         return None
+    # Groups are text from here on: "1" in one file and 1 in another are the same person.
     values = to_text(raw.columns[roles.group])
     for i in np.flatnonzero(values == ""):
         raise DataError(

@@ -81,6 +81,7 @@ def _circle(window: int, double: bool) -> NDArray:
 
 def _waves(steps: int, window: int, bins: int, like: Tensor) -> Tensor:
     """(2 bins, steps) cosines, then sines, of 1 to `bins` cycles in `window` steps."""
+    # Cycle k at step t is a point of the one circle, so sines are computed for one cycle only.
     circle = torch.from_numpy(_circle(window, like.dtype == torch.float64)).to(like)
     place = torch.arange(1, bins + 1, device=like.device)[:, None] * torch.arange(steps, device=like.device) % window
     return torch.cat([circle[0][place], circle[1][place]])
@@ -134,8 +135,8 @@ def window_statistics(
     Args:
         x: (B, T, C) signals.
         length: (B,) valid time steps; None: all.
-        parts: any of "moments" (mean, standard deviation), "range" (minimum, maximum), "change" (mean absolute value and
-            standard deviation of the differences), "trend", "quartiles", "spectrum" (the 8 lowest frequencies), and
+        parts: any of "moments" (mean, standard deviation), "range" (minimum, maximum), "change" (mean absolute value
+            and standard deviation of the differences), "trend", "quartiles", "spectrum" (the 8 lowest frequencies), and
             "magnitude", which adds the norm over channels as one more channel.
         window: time steps of a full window, if `x` is shorter or padded longer; None: T.
 

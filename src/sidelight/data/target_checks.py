@@ -93,6 +93,7 @@ def _compact_codes(name: str, target: Any, labelled: NDArray, labels: Sequence[s
     kind = np.int8 if len(labels) < 128 else np.int16
     if target.dtype.kind not in "iu":
         raise DataError(f"{name}: the target holds {target.dtype}; expected class codes of pixels")
+    # Minimum and maximum of each row find a wrong code without a mask of all pixels.
     flat = target.reshape(len(target), -1)
     low, high = flat.min(1), flat.max(1)
     for i in np.flatnonzero(labelled & ((low < -1) | (high >= len(labels)))):

@@ -95,6 +95,7 @@ def inspect(dataset: Dataset, strength: bool = True, folds: int = 5, seed: int =
         classes = dict(zip(dataset.class_names, dataset.class_counts().tolist()))
     else:
         targets = {name: _describe_range(dataset.target[:, k]) for k, name in enumerate(dataset.class_names)}
+    # The metrics of a linear model, whatever metric an experiment selects by.
     metric = {"regression": "ccc", "segmentation": "miou"}.get(dataset.task, "accuracy")
     chance = max(classes.values()) / max(sum(classes.values()), 1) if classes else 0.0
     if dataset.size:
@@ -158,6 +159,7 @@ def _describe_modality(dataset: Dataset, m: str, whole: Dataset) -> ModalityInfo
 
     x, present = dataset.inputs[m], dataset.present[m]
     rows = x[present]
+    # The channel axis last, so that all types share the following lines.
     channels = np.moveaxis(rows, 1, -1) if rows.ndim >= 4 else rows
     flat = channels.reshape(-1, channels.shape[-1])
     length = dataset.lengths.get(m)
@@ -221,8 +223,8 @@ def _describe_order(dataset: Dataset) -> list[str]:
         ]
     if dataset.time is None and (similarity := find_similar_neighbours(dataset)) is not None:
         return [
-            f"neighbouring rows resemble each other: {similarity}. Drawn one by one, as here, scores are too good: if rows "
-            f"follow each other in time, {describe_blocks_option(dataset)}"
+            f"neighbouring rows resemble each other: {similarity}. Drawn one by one, as here, scores are too good: if "
+            f"rows follow each other in time, {describe_blocks_option(dataset)}"
         ]
     return []
 

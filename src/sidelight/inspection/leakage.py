@@ -66,6 +66,7 @@ def _check_groups(dataset: Dataset) -> list[str]:
         return []
     group, target = dataset.group[dataset.labelled], dataset.target[dataset.labelled]
     names, of_row = np.unique(group, return_inverse=True)
+    # With a single row in most groups, constancy within groups means nothing.
     if len(group) < 2 * len(names):
         return []
     constant, distinct = _find_constant_columns(target[:, None].astype(np.float64), of_row)
@@ -108,6 +109,7 @@ def _describe_leaks(dataset: Dataset, m: str, x: NDArray, codes: NDArray, what: 
     if len(x) < 2 * (codes.max(initial=0) + 1) or not codes.any():
         return []
     if x.ndim > 2:
+        # Every signal or image is compared with the first of its class or group.
         first = x[np.unique(codes, return_index=True)[1]]
         if not (x == first[codes]).reshape(len(x), -1).all() or (first == first[:1]).all():
             return []
@@ -123,6 +125,7 @@ def _describe_leaks(dataset: Dataset, m: str, x: NDArray, codes: NDArray, what: 
 
 def _find_constant_columns(x: NDArray, codes: NDArray) -> tuple[NDArray, NDArray]:
     """(D,) bool: columns that vary but have one value in all rows of a code; and columns that differ for all codes."""
+    # Sorted by code, so that one pass gives minimum and maximum within every code.
     order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
     low, high = np.minimum.reduceat(x[order], starts), np.maximum.reduceat(x[order], starts)

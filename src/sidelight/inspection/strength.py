@@ -118,6 +118,7 @@ def _score(dataset: Dataset, target: NDArray, x: NDArray, train: NDArray, test: 
 
     from sidelight.metrics import ccc, miou
 
+    # A linear model gains little from more rows.
     if len(train) > ROWS:
         train = np.random.default_rng(seed).choice(train, ROWS, replace=False)
     prepare = (SimpleImputer(keep_empty_features=True), StandardScaler())
@@ -129,6 +130,7 @@ def _score(dataset: Dataset, target: NDArray, x: NDArray, train: NDArray, test: 
             if dataset.size:
                 return miou(predicted, target[test], len(dataset.class_names))
             return float(np.mean(predicted == target[test]))
+        # Each target of a regression has its own model, fitted to the rows that have it.
         values = []
         for k in range(target.shape[1]):
             y = target[:, k]

@@ -38,6 +38,7 @@ def hide_labels(dataset: Dataset, rows: NDArray, share: float, seed: int = 0) ->
         return kept
     rows = np.asarray(rows)
     rows = rows[dataset.labelled[rows]]
+    # Another stream than that of the folds, so that the two draws are independent.
     strata, rng = compute_strata(dataset, rows), np.random.default_rng([seed, 1])
     kept[rows] = False
     if dataset.group is None:

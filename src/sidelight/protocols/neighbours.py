@@ -123,6 +123,7 @@ def _compare_neighbours(dataset: Dataset, m: str, seed: int) -> NeighbourSimilar
     i, j = i[known], j[known]
     if len(i) < ERRORS**2:
         return None
+    # Each pair of neighbours is compared with what its two rows differ by from others with their label.
     near, expected = np.square(x[i] - x[j]).mean(1), (total[i] / times[i] + total[j] / times[j]) / 2
     error = np.sqrt(1.5 * (near.var() / len(i) + apart.var() / min(len(i), len(apart))))
     difference = float(expected.mean() - near.mean())
@@ -135,6 +136,7 @@ def _draw_pairs(first: NDArray, second: NDArray, rows: int, rng: np.random.Gener
     """Draw the pairs in random runs of successive rows, about `rows` in total; all pairs if there are fewer."""
     if len(first) <= rows:
         return first, second
+    # Whole runs, since single pairs would decode twice as many files for as many pairs.
     starts = np.sort(rng.permutation(len(first) // RUN)[: max(1, rows // RUN)]) * RUN
     at = (starts[:, None] + np.arange(RUN)[None]).reshape(-1)
     return first[at], second[at]

@@ -86,6 +86,7 @@ def split(
         else:
             tests = k_fold(dataset, units, protocol, folds, seed)
         drawn = [build_fold(dataset, name, units, test, select, seed) for name, test in tests]
+    # A protocol may leave a class without train rows, and then no method can be compared.
     for fold in drawn:
         check_fold(dataset, fold, protocol)
     return drawn
@@ -107,6 +108,7 @@ def build_whole_fold(dataset: Dataset, protocol: str, select: float, seed: int, 
     official = np.asarray(dataset.split) == "select"
     chosen_by_data = protocol == "official" and bool((official & dataset.labelled).any())
     if protocol == "blocks" or (protocol == "official" and _in_time(dataset) and not chosen_by_data):
+        # No row is tested, so the block to test is empty.
         nothing = np.zeros(len(dataset), bool)
         train, chosen, _ = split_block(dataset, "whole", sort_by_time(dataset), nothing, select, seed, gap)
         fold = Fold("whole", train, chosen, chosen)
@@ -158,6 +160,7 @@ def _draw_blocks(dataset: Dataset, folds: int, select: float, seed: int, gap: fl
             f"the labelled rows of {dataset.name} have {times} different times, and rows of one time stay together: "
             f"'blocks' needs at least {max(folds, 3)} here; ask for fewer folds or name another time column"
         )
+    # Blocks hold equally many labelled rows, since only these are scored.
     block = cut_blocks(order, dataset.labelled, folds)
     names = [f"block-{i + 1}" for i in range(folds)]
     return [Fold(n, *split_block(dataset, n, order, block == i, select, seed, gap)) for i, n in enumerate(names)]
@@ -171,8 +174,8 @@ def describe_straddling_group(dataset: Dataset) -> str:
     for g in groups[:-1][groups[1:] == groups[:-1]]:
         splits = parts[groups == g]
         return (
-            f"group {str(g)!r} of {dataset.name} is in {len(splits)} official splits ({', '.join(splits)}); it has to "
-            "be in one"
+            f"group {str(g)!r} of {dataset.name} is in {len(splits)} official splits ({', '.join(splits)}); it belongs "
+            "to one"
         )
     return ""
 
@@ -191,6 +194,7 @@ def _draw_official(dataset: Dataset, select: float, seed: int, gap: float) -> Fo
     chosen = (dataset.split == "select") & dataset.labelled
     if not test.any():
         raise DataError(f"no 'test' row of {dataset.name} has a label, so nothing can be measured")
+    # Without official select rows, some train rows have to choose epochs.
     if not chosen.any() and _in_time(dataset):
         order = sort_by_time(dataset)
         at_test, among = find_near(order, test, gap), train & dataset.labelled

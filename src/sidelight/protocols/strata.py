@@ -99,6 +99,7 @@ def stratified_order(rows: NDArray, strata: NDArray, rng: np.random.Generator) -
         strata: (n,) class of each.
         rng: source of the order.
     """
+    # Rows are sorted by their relative rank within their class, ties at random.
     key = np.zeros(len(rows))
     for c in np.unique(strata):
         members = rng.permutation(np.flatnonzero(strata == c))

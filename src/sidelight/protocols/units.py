@@ -39,7 +39,13 @@ def find_labelled_units(dataset: Dataset, units: NDArray) -> NDArray:
 
 
 def get_unit_name(dataset: Dataset, units: NDArray, unit: int) -> str:
-    """The group of a unit, or the id of its row."""
+    """The group of a unit, or the id of its row.
+
+    Args:
+        dataset: the data.
+        units: (N,) unit of each row.
+        unit: one of them.
+    """
     rows = np.flatnonzero(units == unit)
     return str(dataset.ids[rows[0]] if dataset.group is None else dataset.group[rows[0]])
 
@@ -92,6 +98,7 @@ def k_fold(dataset: Dataset, units: NDArray, protocol: str, folds: int, seed: in
             except ValueError:  # no class has as many rows as folds
                 parts = list(KFold(folds, shuffle=True, random_state=seed).split(labelled))
         return [(f"fold-{i + 1}", labelled[test]) for i, (_, test) in enumerate(parts)]
+    # StratifiedGroupKFold would give the same folds for most seeds (see `split`).
     counts = count_strata(units[dataset.labelled], strata[dataset.labelled], int(units.max()) + 1)[labelled]
     seeds = np.random.default_rng([seed, 2]).integers(2**31, size=DRAWS)
     draws = []
@@ -168,6 +175,7 @@ def draw_select_units(dataset: Dataset, units: NDArray, candidates: NDArray, sha
             "train and select need one each"
         )
     size = min(max(1, round(share * len(candidates))), len(candidates) - 1)
+    # Balance is measured in labelled rows: a unit with many rows counts more than a small one.
     strata, labelled = compute_strata(dataset), dataset.labelled & (units >= 0)
     counts = count_strata(units[labelled], strata[labelled], int(units.max()) + 1)[candidates]
     draws = ShuffleSplit(DRAWS, test_size=size, random_state=seed).split(candidates)

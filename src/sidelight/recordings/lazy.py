@@ -52,6 +52,7 @@ class LazyRows:
     def shape(self) -> tuple[int, ...]:
         shape = self.kind.shape
         assert shape is not None
+        # Types without a fixed shape are never lazy.
         return len(self), *shape
 
     @property
@@ -155,5 +156,14 @@ class LazyRows:
 
 
 def draw_crops(crops: CropSampler | None, step: int, index: Tensor) -> list[CropParams] | None:
-    """Draw the crops of the rows with these numbers in a training step; None: all from the centre."""
+    """Draw the crop of every row of a batch.
+
+    Args:
+        crops: the sampler; None: all rows are cropped at the centre.
+        step: number of the training step.
+        index: (B,) row numbers. A crop depends on seed, step and row alone, so it is the same in any thread.
+
+    Returns:
+        (B,) crops, or None.
+    """
     return None if crops is None else [crops.draw(step, row) for row in index.tolist()]

@@ -44,6 +44,7 @@ class Picture(RecordingType):
     view: str = ""
 
     def __post_init__(self) -> None:
+        # JSON gives a list; the dataclass is frozen.
         object.__setattr__(self, "size", tuple(self.size))
         check_at_least(f"kind {self.kind!r}", 1, height=self.size[0], width=self.size[1])
 
@@ -153,6 +154,7 @@ class Video(ColourClip):
         half = 0.5 * video.step
         first = 0 if segment.start is None else int(np.searchsorted(video.times, segment.start - half))
         end = len(video) if segment.end is None else int(np.searchsorted(video.times, segment.end - half))
+        # Ends a little after the last frame are rounding; later ones name another video.
         if first < end and segment.end is not None and segment.end > video.seconds + LATE:
             raise DataError(f"{segment.path} lasts {video.seconds:g} s, but a segment of it ends at {segment.end:g} s")
         return _check_range(segment, first, end, f"it lasts {video.seconds:g} s")
@@ -191,6 +193,7 @@ class Frames(ColourClip):
         return mirrored(torch.stack([pictures[n] for n in numbers.tolist()], 1), crop)
 
     def _range(self, segment: Segment, folder: FrameFolder) -> tuple[int, int]:
+        # Without times the segment is the whole folder.
         first, end = int(folder.numbers[0]), int(folder.numbers[-1]) + 1
         if (segment.start is not None or segment.end is not None) and not self.rate:
             raise ConfigError(f"{segment.path}: a segment of a folder of frames needs the frames per second (rate)")

@@ -78,6 +78,7 @@ class RecordingType:
         Raises:
             DataError: the file is missing, damaged, empty, or not as the settings declare.
         """
+        # Reading is the most thorough check; subclasses with large files replace it by a cheaper one.
         self.read(segment)
         return None
 

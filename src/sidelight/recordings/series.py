@@ -109,6 +109,7 @@ class Series(RecordingType):
                 f"{segment.path} is sampled at {recording.rate:g} Hz, but {self.rate:g} Hz is declared; correct the "
                 "declared rate"
             )
+        # Resampled before it is cut, so that edges come from real samples.
         x = resample(recording.values, recording.rate, self.final_rate).astype(np.float32)
         if self.samples:
             x = self._cut(x, segment, crop)

@@ -118,6 +118,7 @@ def _count_rows(
 
 def _is_modality(name: str, source: Mapping[str, Any], key: str, n: int) -> bool:
     """Whether an array is a modality: numeric, with a row per row, and no length or mask of another modality."""
+    # `face_length` belongs to `face` only where `face` exists.
     for end in ("_length", "_present"):
         if key.endswith(end) and key.removesuffix(end) in source:
             return False
@@ -158,6 +159,7 @@ def _read_rows(name: str, key: str, value: Any) -> NDArray | list[Any]:
     """One array for all rows, or a list with an array or None for each row."""
     where = f"{name}: modality {key!r}"
     cells = value if isinstance(value, list | tuple) else ()
+    # numpy stores arrays of different lengths as objects.
     if isinstance(value, np.ndarray) and value.dtype == object and value.ndim == 1:
         cells = list(value)
     if cells:

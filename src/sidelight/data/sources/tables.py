@@ -164,6 +164,7 @@ def _find_modalities(frame: pd.DataFrame, free: Sequence[str], folder: Path | No
             found[c.split(".", 1)[0]] = None
         elif has_lists(frame[c]):
             found[c] = None
+    # Array files beside a table of another name may belong to other data.
     if folder is not None and Path(name).stem == "metadata":
         for path in sorted(folder.iterdir()):
             if path.suffix in ARRAY_FILES and path.name not in row_files:
