@@ -28,11 +28,12 @@ from sidelight.experiment.context import JobContext
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
 from sidelight.experiment.resolve import resolve
-from sidelight.losses.structural import StructuralTransport, cosine_similarity_matrix
+from sidelight.losses.cosine import cosine_similarity_matrix
+from sidelight.losses.structural import StructuralTransport
 from sidelight.methods import Method, Supervised
 from sidelight.networks.build import feature_shape
 from sidelight.networks.hallucination import make_hallucinators
-from sidelight.networks.network import outputs
+from sidelight.networks.network import compute_outputs
 from sidelight.results import load_results
 from sidelight.training import fit
 from sidelight.transport import select_anchors, sinkhorn, sinkhorn_divergence
@@ -67,7 +68,7 @@ class TestScores:
         self.task, self.test, self.scores = cell.data.task_of(0.2), cell.data.rows("test"), []
 
     def __call__(self, method: Method, epoch: int) -> None:
-        said = outputs(method.export(), self.test, self.test.index).prediction
+        said = compute_outputs(method.export(), self.test, self.test.index).prediction
         self.scores.append(self.task.score(said, self.test.target, self.test.labelled))
 
     def state_dict(self) -> dict:

@@ -46,7 +46,7 @@ def video(path: Path, frames: int = 30, size: tuple[int, int] = (32, 48), rate: 
     return path
 
 
-def frame_folder(path: Path, frames: int = 30, bright: int = 0, skip: tuple[int, ...] = ()) -> Path:
+def find_frames(path: Path, frames: int = 30, bright: int = 0, skip: tuple[int, ...] = ()) -> Path:
     """A folder of frames that grow brighter, numbered from 1."""
     path.mkdir()
     for t in range(frames):
@@ -67,7 +67,7 @@ def prepared(folder: Path, n: int = 48, clips: bool = False, **facts: Any) -> Pa
     for i in range(n):
         y = i % 2
         np.save(raw / f"{i}.npy", np.random.default_rng(i).normal(size=5).astype(np.float32) + y)
-        rgb = frame_folder(raw / f"{i}", bright=60 * y) if clips else image(raw / f"{i}.png", i, bright=40 * y)
+        rgb = find_frames(raw / f"{i}", bright=60 * y) if clips else image(raw / f"{i}.png", i, bright=40 * y)
         names = {"rgb": rgb, "depth": depth(raw / f"{i}d.png", i, metres=1 + 0.2 * y), "feat": raw / f"{i}.npy"}
         if i % 7 == 6:
             names["depth"] = Path()
@@ -81,4 +81,4 @@ def prepared(folder: Path, n: int = 48, clips: bool = False, **facts: Any) -> Pa
     return write_prepared(folder / "out", rows, kinds, DatasetInfo(**told))
 
 
-__all__ = ["FACTS", "SIZE", "Video", "depth", "frame_folder", "image", "prepared", "video"]
+__all__ = ["FACTS", "SIZE", "Video", "depth", "find_frames", "image", "prepared", "video"]

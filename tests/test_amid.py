@@ -16,7 +16,7 @@ from sidelight.errors import ConfigError, SidelightWarning
 from sidelight.methods import MethodSpec, TrainState
 from sidelight.methods.amid import AMID
 from sidelight.methods.discriminators import Discriminators
-from sidelight.networks.network import outputs
+from sidelight.networks.network import compute_outputs
 from sidelight.testing import CHECKS, Subject
 from sidelight.training import fit
 from support import AT_ONCE, AVAILABLE, PRIVILEGED, SHAPES, build_standalone, standalone_parts, task_of
@@ -179,7 +179,7 @@ def test_teacher_and_student_share_the_encoders_and_the_classifier():
 def test_the_auxiliary_is_pretrained_on_the_privileged_modalities_and_fixed():
     """What it says is kept, so that a step neither runs it nor reads what is privileged."""
     method, parts, batch = amid(), standalone_parts("amid", "classification", "complete"), rows()
-    said = outputs(parts.trained(PRIVILEGED), batch, batch.index)
+    said = compute_outputs(parts.trained(PRIVILEGED), batch, batch.index)
     fit(method, batch, batch, TrainingConfig(epochs=2, batch_size=8), seed=0)
     kept = method.auxiliary(batch.index)
     assert torch.equal(kept.pop("embedding"), said.embedding)
@@ -209,7 +209,7 @@ def test_a_kept_auxiliary_says_what_the_network_says():
 
 def test_a_fixed_teacher_is_the_folds_own():
     method, parts, batch = amid(fixed_teacher=True), standalone_parts("amid", "classification", "complete"), rows()
-    said = outputs(parts.trained([*AVAILABLE, *PRIVILEGED]), batch, batch.index)
+    said = compute_outputs(parts.trained([*AVAILABLE, *PRIVILEGED]), batch, batch.index)
     fit(method, batch, batch, TrainingConfig(epochs=2, batch_size=8), seed=0)
     kept = method.teacher(batch.index)
     assert torch.equal(kept["embedding"], said.embedding)

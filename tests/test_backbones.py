@@ -19,7 +19,7 @@ from sidelight.methods import Supervised
 from sidelight.networks.backbones.backbone import Backbone
 from sidelight.networks.backbones.base import running_statistics
 from sidelight.networks.backbones.cnn14 import CNN14
-from sidelight.networks.backbones.i3d import I3D, MIXED, same
+from sidelight.networks.backbones.i3d import I3D, MIXED, pad_same
 from sidelight.networks.backbones.video3d import VideoResNet
 from sidelight.networks.build import build_network, describe, rebuild
 from sidelight.networks.encoders import make_encoder
@@ -163,7 +163,7 @@ def test_resnet_is_monais(channels):
     ours.net.load_state_dict({k: v for k, v in theirs.state_dict().items() if not k.startswith("fc.")})
     theirs.fc = nn.Identity()
     with torch.no_grad():
-        assert torch.equal(F.adaptive_avg_pool2d(ours.net.maps(x), 1).flatten(1), theirs(x))
+        assert torch.equal(F.adaptive_avg_pool2d(ours.net.forward_maps(x), 1).flatten(1), theirs(x))
         assert torch.allclose(ours(x), theirs(x), atol=1e-6)
 
 
@@ -198,7 +198,7 @@ def test_a_network_by_monais_name_is_monais(name, shape):
     x = torch.randn(2, *shape)
     with torch.no_grad():
         expected = theirs.eval()(x.transpose(1, 2) if signal else x)
-        pooled = ours.net.pooled(ours.net.maps(x), 1)[:, 0]
+        pooled = ours.net.pool(ours.net.forward_maps(x), 1)[:, 0]
     assert torch.allclose(pooled, expected.flatten(1), atol=1e-4, rtol=1e-4)
 
 
@@ -240,7 +240,7 @@ def test_r3d_is_its_definition():
 @pytest.mark.parametrize(("kernel", "stride"), [(7, 2), (3, 2), (3, 1), (2, 2), (1, 2)])
 def test_same_padding_gives_every_stride_a_step(n, kernel, stride):
     x = torch.ones(1, 1, n, n, n)
-    padded = same(x, (kernel,) * 3, (stride,) * 3)
+    padded = pad_same(x, (kernel,) * 3, (stride,) * 3)
     assert F.max_pool3d(padded, kernel, stride).shape[2:] == (-(-n // stride),) * 3
     assert padded.sum() == n**3
     before = int(padded.sum((0, 1, 3, 4)).nonzero()[0])
@@ -269,9 +269,9 @@ def test_vector_tokens_and_map(kind, shape):
 def test_tokens_of_a_spectrogram_are_stretches_of_time_and_of_a_clip_of_frames():
     net = Backbone("resnet18", (1, 64, 64), 512).net
     maps = torch.arange(4.0).expand(1, 1, 3, 4)  # the value is the column
-    assert net.pooled(maps, 2).flatten().tolist() == [0.5, 2.5]
+    assert net.pool(maps, 2).flatten().tolist() == [0.5, 2.5]
     clips = torch.arange(4.0).view(1, 1, 4, 1, 1).expand(1, 1, 4, 2, 2)
-    assert net.pooled(clips, 4).flatten().tolist() == [0, 1, 2, 3]
+    assert net.pool(clips, 4).flatten().tolist() == [0, 1, 2, 3]
 
 
 def test_cnn14_reads_both_layouts_alike():

@@ -16,7 +16,7 @@ from sidelight.data.batch import Batch
 from sidelight.methods import METHODS, CachedOutputs, DistillationLoss, MethodSpec, Supervised, Teacher, TrainState
 from sidelight.networks.build import build_network, describe, rebuild
 from sidelight.networks.fusions import FUSIONS, MAP_FUSIONS
-from sidelight.networks.network import Network, Output, outputs
+from sidelight.networks.network import Network, Output, compute_outputs
 from sidelight.training import fit
 from support import (
     AT_ONCE,
@@ -98,7 +98,7 @@ def left_over(name: str, student: type[Network] = Network) -> float:
     """How far training mode takes a term from its value on the teacher's own network: a share of what it loses to an
     untrained network."""
     teacher, own, other = (
-        Teacher(CachedOutputs(outputs(trained(), ROWS, ROWS.index))),
+        Teacher(CachedOutputs(compute_outputs(trained(), ROWS, ROWS.index))),
         as_student(trained()),
         network(1),
     )

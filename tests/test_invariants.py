@@ -29,7 +29,7 @@ from sidelight.experiment.resolve import resolve
 from sidelight.export import load_student
 from sidelight.methods import Distillation, Hallucination, Method
 from sidelight.methods.pointwise import MSE
-from sidelight.networks.network import outputs
+from sidelight.networks.network import compute_outputs
 from sidelight.protocols import hide_labels
 from small import BASE, changed_rows, curves, differing, fold_models, learnt, make_data, merged, outcome, tensors
 
@@ -370,7 +370,7 @@ def test_a_placebo_is_taught_by_a_teacher_of_permuted_rows(tmp_path, spied):
             assert same_rows(trained.train, rows["train", control])
             assert same_rows(trained.select, rows["select", control])
         network = load_student(tmp_path / "jobs" / f"teacher{mark}-l1-f0-s0" / "model.safetensors").network
-        said = {p: outputs(network, rows[p, control], rows[p, control].index) for p in ("train", "select")}
+        said = {p: compute_outputs(network, rows[p, control], rows[p, control].index) for p in ("train", "select")}
         assert isinstance(tnets.method, Hallucination)
         for m in ("watch", "pulse"):
             for p, kept in (("train", tnets.method.outputs), ("select", tnets.method.select_outputs)):
@@ -390,7 +390,7 @@ def test_a_placebo_is_tested_on_rows_as_they_are(tmp_path):
     made = train(tmp_path, make_data(), [("teacher", "placebo")])
     student = load_student(tmp_path / "jobs" / "teacher~placebo-l1-f0-s0" / "model.safetensors")
     rows = made.data.rows("test")
-    told = outputs(student.network, rows, rows.index).prediction.argmax(1)
+    told = compute_outputs(student.network, rows, rows.index).prediction.argmax(1)
     accuracy = float((told == rows.target).float().mean())
     assert student.meta["metrics"]["accuracy"] == pytest.approx(accuracy)
 
@@ -407,7 +407,7 @@ def test_self_distillation_knows_the_baseline_alone(name, tmp_path, spied):
     assert not student.method.export().hallucinators
     rows = made.data.rows("train")
     assert same_rows(student.train, rows)
-    said = outputs(baseline, rows, rows.index).prediction
+    said = compute_outputs(baseline, rows, rows.index).prediction
     same = (student.method.teachers[""].outputs.every.prediction == said).all(1)
     part = student.method.teachers[""].teacher_fold
     assert torch.equal(same, torch.ones_like(same) if part is None else part == 5)
@@ -439,13 +439,15 @@ def test_no_labelled_row_is_taught_by_who_was_trained_on_its_group(control, labe
         assert torch.equal(taught_on, rows.labelled & (part != p))
         mine = (part == p).numpy()
         assert not set(groups[taught_on.numpy()]) & set(groups[mine]), "taught on a group that it speaks about"
-        spoke = outputs(sibling.method.export(), rows, torch.as_tensor(mine).nonzero()[:, 0])
+        spoke = compute_outputs(sibling.method.export(), rows, torch.as_tensor(mine).nonzero()[:, 0])
         assert torch.equal(said.prediction[mine], spoke.prediction)
         assert torch.equal(said.fused[mine], spoke.fused)
     own = load_student(tmp_path / "jobs" / f"teacher{mark}" / "model.safetensors").network
     rest = (part == 3).nonzero()[:, 0]
     assert len(rest)
-    torch.testing.assert_close(said.prediction[rest], outputs(own, rows, rest).prediction)  # another chunk rounds anew
+    torch.testing.assert_close(
+        said.prediction[rest], compute_outputs(own, rows, rest).prediction
+    )  # another chunk rounds anew
     assert torch.equal(spied[f"teacher{mark}"].train.labelled, rows.labelled)
     assert sorted(i for i in torch.cat(batches).unique().tolist()) == list(range(len(rows)))
     assert all(len(part[batch].unique()) == 1 for batch in batches), "a batch compares rows of two teachers"

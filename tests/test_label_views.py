@@ -33,7 +33,7 @@ from sidelight.recordings.label_maps import ClassCodes, LabelMaps
 from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.registry import Depth, Image, Labels
 from sidelight.tasks import make_task
-from sidelight.video.crop import CENTRE, CropParams, CropSampler, Place
+from sidelight.video.crop import CENTER_CROP, CropBox, CropParams, CropSampler
 
 N, SIZE, FRAME = 8, (20, 24), (48, 72)
 CUT = {"augment.crop": 0.3, "augment.flip": True}
@@ -101,7 +101,7 @@ def test_label_maps_have_the_crop_and_flip_of_their_images(rooms, seed, step, sh
     for i in (0, 5):  # and it is the look that was drawn for the row, not any other
         at = crops.draw(step, i)
         values = torch.from_numpy(scene(i).astype(np.int64) - 1)
-        rows, columns = Place.of(at, *FRAME, SIZE).nearest(*FRAME, SIZE)
+        rows, columns = CropBox.from_params(at, *FRAME, SIZE).nearest_pixels(*FRAME, SIZE)
         cut = values[torch.from_numpy(rows)[:, None], torch.from_numpy(columns)]
         assert torch.equal(batch.target[i], cut.flip(-1) if at.flip else cut)
 
@@ -249,7 +249,7 @@ def test_what_is_scored_is_the_centre_view(rooms):
     assert follows(centre)
     for i in (0, 6):
         values = torch.from_numpy(scene(i))
-        rows, columns = Place.of(CENTRE, *FRAME, SIZE).nearest(*FRAME, SIZE)
+        rows, columns = CropBox.from_params(CENTER_CROP, *FRAME, SIZE).nearest_pixels(*FRAME, SIZE)
         assert torch.equal(centre.target[i], values[rows[:, None], columns].long() - 1)
     held = replace(rooms, target=rooms.target.read().numpy())
     task = make_task("segmentation", rooms.class_names)
@@ -288,7 +288,7 @@ def test_loading_keeps_no_map_and_numpy_cannot_take_one_unawares(rooms, tmp_path
     decoded = []
     real = ClassCodes.read
     monkeypatch.setattr(
-        ClassCodes, "read", lambda self, part, crop=CENTRE: decoded.append(part) or real(self, part, crop)
+        ClassCodes, "read", lambda self, part, crop=CENTER_CROP: decoded.append(part) or real(self, part, crop)
     )
     data = sl.load(prepared(tmp_path))
     assert isinstance(data.target, LabelMaps)

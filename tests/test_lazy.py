@@ -30,7 +30,7 @@ from sidelight.recordings.recording_type import RecordingType
 from sidelight.report import write_report
 from sidelight.tasks import make_task
 from sidelight.video.augment import STATISTICS
-from sidelight.video.crop import CENTRE, CropSampler
+from sidelight.video.crop import CENTER_CROP, CropSampler
 
 SETTINGS = TrainingConfig(epochs=3, patience=3, batch_size=8, learning_rate=0.01)
 AUGMENT = AugmentConfig(crop=0.5, flip=True)
@@ -53,7 +53,7 @@ def read(monkeypatch) -> list[Path]:
     for kind in (Image, Depth):
         real = kind.read
 
-        def counted(self: RecordingType, part, crop=CENTRE, real=real):
+        def counted(self: RecordingType, part, crop=CENTER_CROP, real=real):
             seen.append(part.path)
             return real(self, part, crop)
 
@@ -192,13 +192,13 @@ def test_an_error_in_a_thread_is_named_and_ends_it(folder, tmp_path):
 
 
 def test_what_a_network_does_not_read_is_not_decoded(folder, read):
-    from sidelight.networks.network import outputs
+    from sidelight.networks.network import compute_outputs
 
     data = sl.load(folder)
     batch = batch_of(data)
     read.clear()
     network = small_network(data, ["rgb"])
-    outputs(network, batch, torch.arange(6))
+    compute_outputs(network, batch, torch.arange(6))
     assert len(read) == 6
     assert all(not path.name.endswith("d.png") for path in read)
 

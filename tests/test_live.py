@@ -23,7 +23,7 @@ from sidelight.export import load_student
 from sidelight.methods import Distillation, MethodSpec, Teacher
 from sidelight.methods.osmd import OSMD
 from sidelight.methods.teacher_outputs import CachedOutputs, OnlineOutputs
-from sidelight.networks.network import Output, outputs, predict_in_chunks
+from sidelight.networks.network import Output, compute_outputs, predict_in_chunks
 from sidelight.testing import CHECKS, Subject
 from small import curves, differing, fold_models, make_data, outcome, study
 from support import AVAILABLE, PRIVILEGED, make_network, make_rows, task_of, trained_teacher
@@ -101,7 +101,7 @@ def test_a_term_that_needs_every_row_is_refused(data, tmp_path, nothing_kept):
 def test_what_is_gathered_is_what_all_outputs_say(data, tmp_path):
     parts = parts_of(tmp_path, data, "kl")
     network, rows = parts.trained(parts.available), parts.rows("select")
-    said = outputs(network, rows, rows.index)
+    said = compute_outputs(network, rows, rows.index)
     codes = predict_in_chunks(network, rows, rows.index, parts.task.kept)
     assert codes.dtype == torch.uint8
     assert np.array_equal(parts.task.decide(codes), parts.task.decide(said.prediction))
@@ -179,7 +179,7 @@ def test_a_resumed_run_is_the_same_to_the_bit(data, tmp_path, nothing_kept):
 
 def live_teacher(kind: str, dtype: torch.dtype) -> Teacher:
     network, rows = trained_teacher("segmentation", kind), make_rows("segmentation", kind)
-    return Teacher(OnlineOutputs([network], outputs(network, rows, rows.index[:1])).to(dtype))
+    return Teacher(OnlineOutputs([network], compute_outputs(network, rows, rows.index[:1])).to(dtype))
 
 
 def live_subject(name: str, kind: str) -> Subject:
@@ -249,5 +249,5 @@ def test_a_placebos_live_teacher_is_the_placebos(data, tmp_path, nothing_kept):
     assert not torch.equal(permuted.inputs["watch"], plain.inputs["watch"])
     batch = parts.rows().index_select(torch.arange(8)).materialize()
     assert torch.allclose(
-        method.teachers[""](batch).prediction, outputs(network, permuted, torch.arange(8)).prediction, atol=1e-5
+        method.teachers[""](batch).prediction, compute_outputs(network, permuted, torch.arange(8)).prediction, atol=1e-5
     )

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sidelight import losses
 from sidelight.losses.relational import BLOCK
-from sidelight.losses.structural import PRESETS
+from sidelight.losses.structural_settings import PRESETS
 from sidelight.transport import ANCHORS
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]

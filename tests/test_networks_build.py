@@ -15,7 +15,7 @@ from sidelight.errors import ConfigError, SidelightWarning
 from sidelight.networks.build import build_network, describe, feature_shape, rebuild
 from sidelight.networks.fusions import FUSIONS
 from sidelight.networks.hallucination import TNet, freeze, hidden_sizes, make_hallucinators
-from sidelight.networks.network import Network, outputs
+from sidelight.networks.network import Network, compute_outputs
 
 SHAPES = {"phone": (40, 3), "watch": (24, 2), "age": (7,)}
 ALL = list(SHAPES)
@@ -268,6 +268,6 @@ class TestTNet:
 
 def test_outputs_run_in_chunks_and_put_the_mode_back():
     network, batch = a_teacher().train(), a_batch()
-    out = outputs(network, batch, torch.arange(ROWS), chunk=4)
+    out = compute_outputs(network, batch, torch.arange(ROWS), chunk=4)
     assert network.training
     assert torch.allclose(out.prediction, network.eval()(batch).prediction, atol=1e-6)

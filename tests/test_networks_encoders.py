@@ -5,7 +5,7 @@ import torch
 
 from sidelight.errors import ConfigError
 from sidelight.networks.encoders import ENCODERS, MLPEncoder, SignalEncoder, make_encoder
-from sidelight.networks.tokens import resample, stretches
+from sidelight.networks.tokens import compute_stretch_weights, resample_tokens
 
 
 def test_an_mlp_gives_one_vector_per_row():
@@ -66,16 +66,18 @@ class TestVaryingLength:
 
 
 def test_stretches_are_averages():
-    weights = stretches(7, 3, torch.tensor([7.0, 2.0, 0.0], dtype=torch.float64))
+    weights = compute_stretch_weights(7, 3, torch.tensor([7.0, 2.0, 0.0], dtype=torch.float64))
     assert torch.allclose(weights.sum(2), torch.tensor([[1.0] * 3, [1.0] * 3, [0.0] * 3], dtype=torch.float64))
     assert torch.allclose(weights[0, 0], torch.tensor([3, 3, 1, 0, 0, 0, 0]).double() / 7)
     assert torch.allclose(weights[1, 1, :2], torch.tensor([0.5, 0.5]).double())
     x = torch.randn(2, 12, 5)
-    for tokens in (1, 3, 4, 12):  # even stretches, and the general rule
-        assert torch.allclose(resample(x, tokens), stretches(12, tokens, torch.full((2,), 12.0)) @ x, atol=1e-6)
-    assert torch.allclose(resample(x, 5).mean(1), x.mean(1), atol=1e-6)
-    assert torch.equal(resample(x[:, :1], 3), x[:, :1].repeat(1, 3, 1))
-    assert resample(x, 24).shape == (2, 24, 5)
+    for tokens in (1, 3, 4, 12):  # even compute_stretch_weights, and the general rule
+        assert torch.allclose(
+            resample_tokens(x, tokens), compute_stretch_weights(12, tokens, torch.full((2,), 12.0)) @ x, atol=1e-6
+        )
+    assert torch.allclose(resample_tokens(x, 5).mean(1), x.mean(1), atol=1e-6)
+    assert torch.equal(resample_tokens(x[:, :1], 3), x[:, :1].repeat(1, 3, 1))
+    assert resample_tokens(x, 24).shape == (2, 24, 5)
 
 
 def test_the_setting_chooses_by_the_shape_of_a_row():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sidelight.errors import ConfigError, SidelightWarning
 from sidelight.networks.attention import Attention
-from sidelight.networks.fusions import FUSIONS, Concat, Fusion, make_fusion, warn_trivial
+from sidelight.networks.fusions import FUSIONS, Concat, Fusion, make_fusion, warn_trivial_attention
 
 COUNTS = [(3,), (1, 1), (2, 2), (1, 4), (5, 2, 3), (1, 1, 1)]
 DIMS = (6, 10, 8)
@@ -122,7 +122,7 @@ def test_the_transformer_knows_the_order_of_tokens_and_joint_cross_attention_the
 
 @pytest.mark.parametrize("name", [n for n, fusion in FUSIONS.items() if fusion.attends])
 def test_attention_without_a_choice_is_said_once(name):
-    warn_trivial.cache_clear()
+    warn_trivial_attention.cache_clear()
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         make_fusion(name, slots((1, 4)))

@@ -25,7 +25,7 @@ from sidelight.methods.osmd import OSMD, Adaptation
 from sidelight.networks.build import describe, feature_shape, make_head, rebuild
 from sidelight.networks.cross_translation import TransformBlocks
 from sidelight.networks.fusions import CrossTranslation, MapCrossTranslation, make_fusion
-from sidelight.networks.network import Network, Output, outputs
+from sidelight.networks.network import Network, Output, compute_outputs
 from sidelight.testing import CHECKS, Subject
 from sidelight.training import fit
 from sidelight.training.loss_weighting import make_balance
@@ -253,7 +253,7 @@ def slots_of(method: OSMD) -> list:
 def test_what_the_privileged_branch_said_is_fixed_and_no_part_of_the_state():
     method, batch = osmd(), rows()
     parts = standalone_parts("osmd", "classification", "complete")
-    said = outputs(parts.trained(PRIVILEGED), batch, batch.index)
+    said = compute_outputs(parts.trained(PRIVILEGED), batch, batch.index)
     assert method.reads == AVAILABLE
     fit(method, batch, batch, TrainingConfig(epochs=2, batch_size=16), seed=0)
     assert torch.equal(method.adaptation.outputs(batch).prediction, said.prediction)
@@ -297,7 +297,9 @@ def test_an_ablation_of_the_adaptation_changes_that_term_alone():
         found = terms_of(method, batch)
         assert torch.equal(found["task"], full["task"])
         assert torch.equal(found["ctn"], full["ctn"])
-        said = outputs(standalone_parts("osmd", "classification", "complete").trained(PRIVILEGED), batch, batch.index)
+        said = compute_outputs(
+            standalone_parts("osmd", "classification", "complete").trained(PRIVILEGED), batch, batch.index
+        )
         made = method.student.encode(batch).features
         pairs = [(made[m], said.features[m]) for m in PRIVILEGED]
         if name == "-JDN+FKD":
@@ -464,6 +466,6 @@ def built_of_several(task, available, privileged, folder):
     exported = method.export()
     again = rebuild(describe(exported))
     again.load_state_dict(exported.state_dict())
-    one, two = (outputs(n, batch, batch.index).prediction for n in (exported, again))
+    one, two = (compute_outputs(n, batch, batch.index).prediction for n in (exported, again))
     assert torch.equal(one, two)
     return made, place, parts, exported

@@ -18,7 +18,7 @@ from sidelight.cli import main
 from sidelight.data.sources.prepared import DatasetInfo, read_prepared
 from sidelight.errors import ConfigError, DataError, RunError
 from sidelight.readers import make_reader, reader_class
-from sidelight.readers.base import Contents, Faults, Reader, check, prepare, synthesize
+from sidelight.readers.base import Contents, Reader, RowErrors, check, prepare, synthesize
 from sidelight.readers.synthetic import write_image
 from sidelight.recordings.registry import Image
 
@@ -41,13 +41,13 @@ class Shelf(Reader):
     side: int = 8
     part: Literal["A", "B"] = "A"
 
-    def missing(self, source: Path) -> list[str]:
+    def find_missing(self, source: Path) -> list[str]:
         return [] if (source / "rgb").is_dir() else [f"{source / 'rgb'}: folder of pictures"]
 
-    def read(self, source: Path, faults: Faults) -> Contents:
+    def read(self, source: Path, errors: RowErrors) -> Contents:
         rows = []
         for path in sorted((source / "rgb").iterdir()):
-            with faults.of(path.stem):
+            with errors.catch(path.stem):
                 if path.stem == "odd":
                     raise DataError(f"{path} is odd")
                 back = source / "back" / path.name
@@ -65,8 +65,7 @@ class Shelf(Reader):
 
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "READERS", {"shelf": f"{__name__}:Shelf"})
-    monkeypatch.setattr(readers, "import_module", lambda name: __import__("sys").modules[__name__])
+    monkeypatch.setattr(readers, "READERS", {"shelf": __name__})
     return synthesize(Shelf(), tmp_path / "shelf")
 
 
@@ -92,7 +91,7 @@ def damage(shelf: Path) -> None:
     write_image(shelf / "rgb" / "b3_again.png", np.zeros((8, 8, 3), np.uint8))
 
 
-def test_rows_with_faults_are_listed_or_an_error(shelf, tmp_path):
+def test_rows_with_errors_are_listed_or_an_error(shelf, tmp_path):
     damage(shelf)
     with pytest.raises(DataError, match=r"odd is odd|odd.png is odd .*row 'odd'; --on-error skip"):
         prepare(Shelf(), shelf, tmp_path / "out")
@@ -121,7 +120,7 @@ def test_nothing_is_written_where_no_row_is_left(shelf, tmp_path):
 
 
 def test_what_is_missing_is_said_before_any_work(tmp_path):
-    with pytest.raises(DataError, match=r"is no folder; expected the unpacked shelf data. Ask the librarian"):
+    with pytest.raises(DataError, match=r"is not a folder; expected the unpacked shelf data. Ask the librarian"):
         check(Shelf(), tmp_path / "no")
     assert check(Shelf(), tmp_path) == [f"{tmp_path / 'rgb'}: folder of pictures"]
     with pytest.raises(DataError, match=r"1 things are missing: .*rgb: folder of pictures \(--check lists all"):
@@ -130,7 +129,7 @@ def test_what_is_missing_is_said_before_any_work(tmp_path):
 
 def test_options_are_checked_by_name_and_type(shelf):
     assert make_reader("shelf", {"side": "4", "part": "B"}) == Shelf(side=4, part="B")
-    assert Shelf.options() == [("side", 8, "of a row in pixels."), ("part", "A", "of the set.")]
+    assert Shelf.describe_options() == [("side", 8, "of a row in pixels."), ("part", "A", "of the set.")]
     with pytest.raises(ConfigError, match=r"unknown setting of reader 'shelf' 'sid'\. Did you mean 'side'"):
         make_reader("shelf", {"sid": "4"})
     with pytest.raises(ConfigError, match=r"shelf.*part"):
@@ -201,4 +200,31 @@ def test_every_reader_makes_a_copy_that_it_reads(name, tmp_path):
     assert found.facts.citation
     assert made.obtain
     assert reader_class(name).name == name
-    assert all(about for _, _, about in made.options())
+    assert all(about for _, _, about in made.describe_options())
+
+
+def test_a_reader_is_one_file_and_the_example_of_the_docs_is_one(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[1] / "docs" / "datasets" / "README.md").read_text("utf-8")
+    block = page.partition("```diff\n")[2].partition("```")[0]
+    imports = (
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom pathlib import Path\n"
+        "from typing import ClassVar\nimport numpy as np\nfrom sidelight.data.sources.prepared import Facts\n"
+        "from sidelight.errors import DataError\nfrom sidelight.readers.base import Contents, Reader, Row, RowErrors\n"
+        "from sidelight.readers.synthetic import make_noise_frames, write_image, write_text\n"
+        "from sidelight.readers.tables import read_cells\nfrom sidelight.recordings.registry import Image\n"
+    )
+    code = "\n".join(line.removeprefix("+") for line in block.splitlines())
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "my_set.py").write_text(imports + code)
+    monkeypatch.setattr(readers, "__path__", [*readers.__path__, str(tmp_path / "package")])
+    monkeypatch.setattr(readers, "READERS", readers.find_readers())
+    made = make_reader("my-set", {"size": "16"})
+    out, skipped = prepare(made, synthesize(made, tmp_path / "source"), tmp_path / "out")
+    assert skipped == []
+    assert read_prepared(out).modalities["rgb"].shape == (3, 16, 16)
+
+
+def test_a_file_whose_reader_has_another_name_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "READERS", {"shelves": __name__})
+    with pytest.raises(ConfigError, match=r"holds no Reader with name = 'shelves'; the name and the file name must"):
+        reader_class("shelves")

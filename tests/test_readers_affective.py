@@ -16,7 +16,7 @@ from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.readers import make_reader
 from sidelight.readers.affwild2 import read_labels
 from sidelight.readers.base import check, prepare, synthesize
-from sidelight.readers.iemocap import read_transcript, word_numbers
+from sidelight.readers.iemocap import hash_words, read_transcript
 from sidelight.readers.recola import read_ratings
 from sidelight.readers.synthetic import write_image
 from sidelight.recordings.recording_type import Segment
@@ -109,10 +109,10 @@ def test_biovid_signals_are_the_file_s_columns_from_second_two_on(sets):
     written = pd.read_csv(row["eda_file_name"], sep="\t")
     np.testing.assert_allclose(row_of(sets["biovid"], 0, "eda")[:, 0], written["gsr"], rtol=1e-5)
     emg = sets["biovid"].modalities["emg"]
-    from sidelight.signals import preset
+    from sidelight.signals import get_preset
 
     cut = torch.tensor(written["emg_trapezius"].to_numpy(np.float32)[1024 : 1024 + 1536])
-    torch.testing.assert_close(emg.read(Segment(Path(row["emg_file_name"]), 2.0)), preset("emg")(cut[None])[0])
+    torch.testing.assert_close(emg.read(Segment(Path(row["emg_file_name"]), 2.0)), get_preset("emg")(cut[None])[0])
 
 
 def test_biovid_repacked_is_read_alike(sources, tmp_path):
@@ -193,17 +193,17 @@ def test_iemocap_has_four_classes_in_five_sessions(sets, sources):
             / "dialog/transcriptions/Ses01F_impro01.txt".replace("01F", f"0{row['session'][-1]}F")
         )
         assert f"I am {row['target']}" in said[row["id"]] or "exc" in said[row["id"]]
-        np.testing.assert_array_equal(row_of(sets["iemocap"], i, "text")[:, 0], word_numbers(said[row["id"]]))
+        np.testing.assert_array_equal(row_of(sets["iemocap"], i, "text")[:, 0], hash_words(said[row["id"]]))
 
 
 def test_words_have_numbers_that_need_no_vocabulary():
-    numbers = word_numbers("I don't know, I  KNOW!")
+    numbers = hash_words("I don't know, I  KNOW!")
     assert len(numbers) == 7  # I, don't, know, comma, I, KNOW, exclamation mark
     assert numbers[0] == numbers[4]
     assert numbers[2] == numbers[5]
     assert len(set(numbers.tolist())) == 5
     assert ((numbers >= 1) & (numbers <= 30000)).all()
-    assert len(word_numbers("[LAUGHTER]")) == 3
+    assert len(hash_words("[LAUGHTER]")) == 3
 
 
 def test_recola_targets_are_means_of_raters_and_come_late(sets, sources):

@@ -59,7 +59,7 @@ def test_no_pickle_is_opened_without_the_word_and_none_runs_code(pickled, tmp_pa
     pickled.write_bytes(pickle.dumps({"train": Call()}))
     with pytest.raises(DataError, match=r"is a pickle, which can run code .*unsafe_pickle=yes"):
         prepare(make_reader("mmsa"), pickled, tmp_path / "out")
-    with pytest.raises(DataError, match=r"cannot read .*mkdir, which is no array"):
+    with pytest.raises(DataError, match=r"cannot read .*mkdir, which is not an array"):
         prepare(make_reader("mmsa", {"unsafe_pickle": "yes"}), pickled, tmp_path / "out")
     assert not (tmp_path / "ran").exists()
     with pytest.raises(DataError):

@@ -137,7 +137,10 @@ def test_lists_that_do_not_fit_are_refused(sources, tmp_path):
     path.write_text("\n".join(lines[:-1]))
     assert "train_depth.txt has 11 rows" in check(make_reader("sunrgbd"), source)[0]
     path.write_text("\n".join([lines[1], lines[0], *lines[2:]]))
-    assert "train_rgb.txt: row 1 is of kv1/NYUdata/train0000, but depth" in check(make_reader("sunrgbd"), source)[0]
+    assert (
+        "train_rgb.txt: row 1: the image is of kv1/NYUdata/train0000, but depth"
+        in check(make_reader("sunrgbd"), source)[0]
+    )
     path.unlink()
     assert "train_depth.txt does not exist" in check(make_reader("sunrgbd"), source)[0]
 

@@ -13,8 +13,8 @@ from sidelight.data.sources.prepared import Prepared, read_prepared
 from sidelight.errors import DataError
 from sidelight.readers import make_reader
 from sidelight.readers.base import check, prepare, synthesize
-from sidelight.readers.synthetic import noise_frames, write_image
-from sidelight.readers.ucf import SOUNDING
+from sidelight.readers.synthetic import make_noise_frames, write_image
+from sidelight.readers.ucf51 import CLASSES_WITH_SOUND
 
 pytest.importorskip("av")
 NAMES = ("ucf51", "activitynet", "casia-surf", "casia-cefa")
@@ -33,7 +33,7 @@ def sets(sources, tmp_path_factory) -> dict[str, Prepared]:
 
 
 def test_ucf_has_the_videos_with_sound_in_official_parts(sets, sources, tmp_path):
-    assert len(set(SOUNDING)) == 51
+    assert len(set(CLASSES_WITH_SOUND)) == 51
     table = sets["ucf51"].table
     assert sorted(set(table["target"])) == ["ApplyEyeMakeup", "Archery", "PlayingCello"]
     assert table["split"].value_counts().to_dict() == {"train": 12, "test": 6}
@@ -73,8 +73,8 @@ def test_surf_calls_one_live_and_cefa_goes_by_folders(sets):
 )
 def test_cefa_protocols(protocol, trained, tested):
     reader = make_reader("casia-cefa", {"protocol": protocol})
-    assert reader.wanted("train") == reader.wanted("select") == trained
-    assert reader.wanted("test") == tested
+    assert reader.select_codes("train") == reader.select_codes("select") == trained
+    assert reader.select_codes("test") == tested
 
 
 def edit(old: str, new: str):
@@ -87,7 +87,7 @@ def twice(path: Path) -> None:
 
 
 def other_size(path: Path) -> None:
-    write_image(path, noise_frames(np.random.default_rng(0), 1, height=48, width=40)[0][..., 0])
+    write_image(path, make_noise_frames(np.random.default_rng(0), 1, height=48, width=40)[0][..., 0])
 
 
 def backwards(path: Path) -> None:

@@ -30,7 +30,7 @@ from sidelight.recordings.registry import (
     Video,
     recording_type,
 )
-from sidelight.video.crop import CENTRE, CropParams, CropSampler, Place
+from sidelight.video.crop import CENTER_CROP, CropBox, CropParams, CropSampler
 
 EXAMPLES = [
     Video(frames=4, stride=2, size=(8, 10), rate=25),
@@ -93,13 +93,13 @@ crops = st.builds(CropParams, unit, st.floats(0.1, 1), unit, unit, st.booleans()
 
 @given(crops, side, side, st.tuples(side, side))
 def test_a_view_lies_inside_its_frame_and_has_its_size(crop, height, width, size):
-    place = Place.of(crop, height, width, size)
+    place = CropBox.from_params(crop, height, width, size)
     assert 0 <= place.top <= place.height - size[0]
     assert 0 <= place.left <= place.width - size[1]
-    left, top, right, bottom = place.box(height, width, size)
+    left, top, right, bottom = place.source_box(height, width, size)
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
-    rows, columns = place.nearest(height, width, size)
+    rows, columns = place.nearest_pixels(height, width, size)
     assert len(rows) == size[0]
     assert len(columns) == size[1]
     assert rows.max() < height
@@ -107,8 +107,8 @@ def test_a_view_lies_inside_its_frame_and_has_its_size(crop, height, width, size
 
 
 def test_the_centre_view_is_the_largest_one_in_the_middle():
-    assert Place.of(CENTRE, 20, 40, (10, 10)) == Place(10, 20, 0, 5)
-    assert Place.of(CENTRE, 10, 10, (10, 10)) == Place(10, 10, 0, 0)
+    assert CropBox.from_params(CENTER_CROP, 20, 40, (10, 10)) == CropBox(10, 20, 0, 5)
+    assert CropBox.from_params(CENTER_CROP, 10, 10, (10, 10)) == CropBox(10, 10, 0, 0)
 
 
 def test_views_depend_on_seed_step_and_row_alone():
@@ -122,10 +122,10 @@ def test_views_depend_on_seed_step_and_row_alone():
 
 
 def test_what_is_not_asked_for_is_not_drawn():
-    assert CropSampler(3).draw(7, 5) == CENTRE
+    assert CropSampler(3).draw(7, 5) == CENTER_CROP
     time = CropSampler(3, time=True).draw(7, 5)
-    assert replace(time, time=CENTRE.time) == CENTRE
-    assert time != CENTRE
+    assert replace(time, time=CENTER_CROP.time) == CENTER_CROP
+    assert time != CENTER_CROP
 
 
 @given(crops)
@@ -173,7 +173,7 @@ def clip(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory):
-    return recordings.frame_folder(tmp_path_factory.mktemp("frames") / "a", skip=(7,))
+    return recordings.find_frames(tmp_path_factory.mktemp("frames") / "a", skip=(7,))
 
 
 def times(x: torch.Tensor) -> list[int]:
@@ -310,7 +310,7 @@ def test_depth_is_checked_for_its_unit_and_kind(tmp_path):
     assert kind.read(Segment(path)).mean() == pytest.approx(2.1, abs=0.05)
     with pytest.raises(DataError, match=r"d\.png: the median depth is 21\.\d* m if 1 stands for 0\.01 m"):
         replace(kind, step=0.01).probe(Segment(path))
-    with pytest.raises(DataError, match="8 bits are a picture of depth"):
+    with pytest.raises(DataError, match="An 8-bit file is a picture of depth"):
         kind.probe(Segment(recordings.image(tmp_path / "rgb.png")))
     for crop in (Image(size=(8, 8)).read, Image(size=(8, 8)).probe):
         with pytest.raises(DataError, match="16 bits: is it a depth"):
@@ -319,7 +319,7 @@ def test_depth_is_checked_for_its_unit_and_kind(tmp_path):
     with pytest.raises(DataError, match=r"m\.png: the median depth is 0.001 m"):  # metres cut to whole ones
         kind.probe(Segment(tmp_path / "m.png"))
     Pillow.fromarray(np.zeros((24, 30), np.uint16)).save(tmp_path / "m.png")
-    with pytest.raises(DataError, match="every depth is 0: nothing was measured, or its unit is metres"):
+    with pytest.raises(DataError, match="every depth is 0: nothing was measured, or it holds meters"):
         kind.probe(Segment(tmp_path / "m.png"))
 
 

@@ -14,9 +14,9 @@ from sidelight.networks.backbones.backbone import Backbone
 from sidelight.networks.backbones.weights import load_weights
 from sidelight.networks.build import build_network, describe, feature_shape, rebuild
 from sidelight.networks.encoders import make_encoder
-from sidelight.networks.fusions import SqueezeExcitation
+from sidelight.networks.fusions import SqueezeExcitationFusion
 from sidelight.networks.hallucination import make_hallucinators
-from sidelight.networks.rgbd import Context, PyramidEncoder, PyramidHead, Upsample, levels
+from sidelight.networks.rgbd import PyramidEncoder, PyramidHead, PyramidPooling, Upsample, split_levels
 
 SHAPES = {"rgb": (3, 45, 70), "depth": (1, 45, 70)}
 CONFIG = NetworkConfig(width=8, encoder="resnet34-pyramid", fusion="squeeze-excitation", dropout=0.1)
@@ -44,7 +44,7 @@ def test_levels_come_apart_as_they_were_put_together(height, width):
         stacked = encoder(x)
         maps = encoder.net.levels(x)[1:]
         assert stacked.shape == (2, *encoder.out_shape)
-        for level, m, lateral in zip(levels(stacked), maps, encoder.lateral):
+        for level, m, lateral in zip(split_levels(stacked), maps, encoder.lateral):
             assert torch.equal(level, lateral(m))
 
 
@@ -107,7 +107,7 @@ def test_a_prediction_does_not_depend_on_batch_mates(teacher):
 
 def test_squeeze_excitation_is_its_formula():
     torch.manual_seed(0)
-    fusion = SqueezeExcitation({"a": (6, 4, 5), "b": (6, 4, 5)}, 6)
+    fusion = SqueezeExcitationFusion({"a": (6, 4, 5), "b": (6, 4, 5)}, 6)
     x = {m: torch.randn(2, 6, 4, 5) for m in "ab"}
     wanted = 0
     for (squeeze, _, excite, _), m in zip(fusion.gates, "ab"):
@@ -125,7 +125,7 @@ def test_upsampling_begins_as_bilinear_interpolation():
 
 
 def test_the_context_of_a_single_position():
-    assert Context(8)(torch.randn(1, 8, 1, 2)).shape == (1, 8, 1, 2)
+    assert PyramidPooling(8)(torch.randn(1, 8, 1, 2)).shape == (1, 8, 1, 2)
 
 
 def test_what_cannot_be_is_refused():

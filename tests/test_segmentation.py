@@ -16,12 +16,12 @@ from sidelight.config import NetworkConfig
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.losses import soft_label_kl
-from sidelight.networks.build import build_network, describe, encoded_shape, feature_shape, rebuild
-from sidelight.networks.dense import DenseEncoder, groups
+from sidelight.networks.build import build_network, describe, feature_shape, infer_encoder_shape, rebuild
+from sidelight.networks.dense import DenseEncoder, num_groups
 from sidelight.networks.fusions import MapConcat
 from sidelight.networks.hallucination import TNet, make_hallucinators
-from sidelight.networks.network import outputs
-from sidelight.networks.tokens import as_map, as_tokens, pooled
+from sidelight.networks.network import compute_outputs
+from sidelight.networks.tokens import pool, to_map, to_tokens
 from sidelight.tasks import Segmentation, describe_task, make_task
 from support import make_rows
 
@@ -165,13 +165,13 @@ def test_images_vectors_and_signals_make_a_class_per_pixel():
 def test_an_encoder_knows_the_size_of_its_map(size):
     encoder = DenseEncoder((2, *size), 8)
     assert encoder(torch.randn(1, 2, *size)).shape[1:] == encoder.out_shape
-    assert encoded_shape("x", encoder, (2, *size)) == encoder.out_shape
+    assert infer_encoder_shape("x", encoder, (2, *size)) == encoder.out_shape
 
 
 @pytest.mark.parametrize("width", [1, 3, 8, 12, 16, 32, 64])
 def test_groups_of_channels_divide_them(width):
-    assert width % groups(width) == 0
-    assert groups(width) <= 8
+    assert width % num_groups(width) == 0
+    assert num_groups(width) <= 8
 
 
 def test_nothing_is_normalised_over_the_batch():
@@ -197,11 +197,11 @@ def test_t_nets_make_maps_of_maps_and_tokens_of_maps():
 
 def test_maps_of_another_size_and_tokens_are_brought_together():
     x, tokens = torch.randn(2, 3, 4, 6), torch.randn(2, 5, 3)
-    assert as_map(x, (4, 6)) is x
-    assert as_map(x, (8, 12)).shape == (2, 3, 8, 12)
-    assert torch.equal(as_map(tokens, (2, 2))[:, :, 1, 0], tokens.mean(1))
-    assert torch.equal(as_tokens(x, 2)[:, 1], x.mean((2, 3)))
-    assert [pooled(y).shape for y in (tokens, x, torch.randn(2, 3))] == [(2, 3)] * 3
+    assert to_map(x, (4, 6)) is x
+    assert to_map(x, (8, 12)).shape == (2, 3, 8, 12)
+    assert torch.equal(to_map(tokens, (2, 2))[:, :, 1, 0], tokens.mean(1))
+    assert torch.equal(to_tokens(x, 2)[:, 1], x.mean((2, 3)))
+    assert [pool(y).shape for y in (tokens, x, torch.randn(2, 3))] == [(2, 3)] * 3
 
 
 def test_a_dense_network_is_described_and_rebuilt():
@@ -248,10 +248,10 @@ def test_many_images_are_said_a_few_at_a_time(monkeypatch):
     values = sum(int(np.prod(s)) for s in (*SHAPES.values(), (3, *SIZE)))  # what is read, and what is said of it
     monkeypatch.setattr("sidelight.data.pixels.VALUES_AT_ONCE", 2 * values)
     made.register_forward_hook(lambda module, given, out: sizes.append(len(given[0])))
-    parts = outputs(made, rows, rows.index)
+    parts = compute_outputs(made, rows, rows.index)
     assert sizes == [2, 2, 2]
     monkeypatch.undo()
-    assert torch.allclose(parts.prediction, outputs(made, rows, rows.index).prediction, atol=1e-6)
+    assert torch.allclose(parts.prediction, compute_outputs(made, rows, rows.index).prediction, atol=1e-6)
 
 
 def test_rows_of_support_are_learnable_by_what_is_privileged():

@@ -14,10 +14,10 @@ from sidelight.signals.bio import (
     KINDS,
     LEAST_RATES,
     UNITS,
-    beat_features,
     clean,
-    feature_names,
-    features,
+    compute_beat_features,
+    compute_features,
+    get_feature_names,
 )
 
 
@@ -27,38 +27,38 @@ def nk():
 
 
 def test_beats_by_hand():
-    found = dict(zip(feature_names("ecg"), beat_features(np.array([0, 0.8, 1.7, 2.5, 3.5]))))
+    found = dict(zip(get_feature_names("ecg"), compute_beat_features(np.array([0, 0.8, 1.7, 2.5, 3.5]))))
     assert found["beats"] == 5
     assert found["interval_mean_ms"] == pytest.approx(875)
     assert found["heart_rate_per_minute"] == pytest.approx(60 / 0.875)
     assert found["sdnn_ms"] == pytest.approx(np.std([800, 900, 800, 1000], ddof=1))
     assert found["rmssd_ms"] == pytest.approx(np.sqrt((100**2 + 100**2 + 200**2) / 3))
     assert found["pnn50_share"] == 1
-    assert np.isnan(beat_features(np.array([1.0]))[1:]).all()
-    assert np.isnan(beat_features(np.array([1.0, 2.0]))).tolist() == [False, False, False, True, True, True]
+    assert np.isnan(compute_beat_features(np.array([1.0]))[1:]).all()
+    assert np.isnan(compute_beat_features(np.array([1.0, 2.0]))).tolist() == [False, False, False, True, True, True]
 
 
 def test_emg_of_a_sine():
     t = np.arange(1024) / 512
     windows = np.stack([0.2 * np.sin(2 * np.pi * 61 * t), np.zeros(1024)], 1)[None]
-    found = features(windows, 512, "emg", "mV").reshape(2, -1)
-    sine = dict(zip(feature_names("emg"), found[0]))
+    found = compute_features(windows, 512, "emg", "mV").reshape(2, -1)
+    sine = dict(zip(get_feature_names("emg"), found[0]))
     assert sine["rms_mV"] == pytest.approx(0.2 / np.sqrt(2), rel=1e-3)
     assert sine["mean_abs_mV"] == pytest.approx(0.4 / np.pi, rel=1e-2)
     assert sine["peak_mV"] == pytest.approx(0.2, rel=1e-3)
     assert sine["zero_crossings_per_s"] == pytest.approx(122, abs=1)
     assert sine["median_frequency_Hz"] == pytest.approx(61, abs=2)
     assert found[1].tolist() == [0, 0, 0, 0, 0]
-    np.testing.assert_allclose(features(windows * 1000, 512, "emg", "uV").ravel()[:3], found[0, :3])
+    np.testing.assert_allclose(compute_features(windows * 1000, 512, "emg", "uV").ravel()[:3], found[0, :3])
 
 
 def test_mistakes_are_named():
     with pytest.raises(ConfigError, match=r"unknown kind of biosignal 'edaa'. Did you mean 'eda'"):
-        features(np.ones((1, 9, 1)), 9, "edaa", "uS")
+        compute_features(np.ones((1, 9, 1)), 9, "edaa", "uS")
     with pytest.raises(ConfigError, match="emg in uS; its features need a unit that converts to mV"):
-        features(np.ones((1, 9, 1)), 9, "emg", "uS")
+        compute_features(np.ones((1, 9, 1)), 9, "emg", "uS")
     with pytest.raises(DataError, match=r"emg windows of shape \(9, 1\)"):
-        features(np.ones((9, 1)), 9, "emg", "mV")
+        compute_features(np.ones((9, 1)), 9, "emg", "mV")
     with pytest.raises(ConfigError, match="'eda' is in mV, which cannot be converted to uS"):
         clean(Recording(np.ones(100), 100, "mV", modality="eda"), "eda")
     assert KINDS.keys() == UNITS.keys()
@@ -80,19 +80,19 @@ def test_the_heart_rate_is_found(nk, kind, rate):
         r.values + 0.3 * np.sin(np.arange(len(r.values)) / rate)[:, None], rate, r.unit, modality=kind
     )  # drift
     windows = cut({kind: clean(r, kind)}, 10, 10).values[kind]
-    found = dict(zip(feature_names(kind), features(windows, rate, kind, r.unit).T))
+    found = dict(zip(get_feature_names(kind), compute_features(windows, rate, kind, r.unit).T))
     np.testing.assert_allclose(found["heart_rate_per_minute"], 75, rtol=0.05)
-    assert np.isnan(features(np.zeros((1, 600, 1)), rate, kind, r.unit)[:, 1:]).all()
+    assert np.isnan(compute_features(np.zeros((1, 600, 1)), rate, kind, r.unit)[:, 1:]).all()
 
 
 def test_skin_conductance_responses_are_found(nk):
     r = simulated(nk, "eda", 100, scr_number=6, noise=0.02)
     cleaned = clean(Recording(r.values / 1000, 100, "mS", modality="eda"), "eda")
     assert cleaned.unit == "uS"
-    found = dict(zip(feature_names("eda"), features(cleaned.values[None], 100, "eda", "uS")[0]))
+    found = dict(zip(get_feature_names("eda"), compute_features(cleaned.values[None], 100, "eda", "uS")[0]))
     assert found["scr_per_minute"] == pytest.approx(12, abs=2)
     assert found["tonic_mean_uS"] == pytest.approx(r.values.mean(), rel=0.1)
-    flat = features(np.full((1, 600, 1), 3.0), 100, "eda", "uS")[0]
+    flat = compute_features(np.full((1, 600, 1), 3.0), 100, "eda", "uS")[0]
     np.testing.assert_allclose(flat, [3, 0, 0, 0, 0, 0, 0], atol=1e-9)
 
 
@@ -101,7 +101,7 @@ def test_emg_keeps_its_bursts_and_loses_its_offset(nk):
     cleaned = clean(Recording(np.concatenate([r.values + 2, r.values], 1), 512, "mV", modality="emg"), "emg")
     assert np.abs(cleaned.values.mean(0)).max() < 0.01
     np.testing.assert_allclose(cleaned.values[:, 0], cleaned.values[:, 1], atol=1e-6)
-    assert features(cleaned.values[None], 512, "emg", "mV").shape == (1, 10)
+    assert compute_features(cleaned.values[None], 512, "emg", "mV").shape == (1, 10)
     with pytest.raises(DataError, match=r"'emg': channel 0 \(0.0234375 s at 512 Hz\) cannot be cleaned as emg"):
         clean(Recording(np.ones(12), 512, "mV", modality="emg"), "emg")
 
@@ -117,7 +117,7 @@ def test_rates_that_make_no_sense_are_refused(kind, least):
             clean(Recording(np.ones(300), rate, UNITS[kind] or "1", modality="x"), kind)
     for rate in (0.9 * LEAST_RATES[kind], 0, -4, np.nan, np.inf):
         with pytest.raises(DataError, match=rf"a window of {kind} is sampled at .* needs at least"):
-            features(np.ones((1, 300, 1)), rate, kind, UNITS[kind] or "1")
+            compute_features(np.ones((1, 300, 1)), rate, kind, UNITS[kind] or "1")
 
 
 @pytest.mark.parametrize("rate", [2, 4, 6])
@@ -155,7 +155,7 @@ def test_what_neurokit_warns_of_is_passed_on(nk, monkeypatch):
 def test_beats_are_found_at_the_least_rate(nk, kind):
     steady = {"frequency_modulation": 0, "ibi_randomness": 0} if kind == "ppg" else {"heart_rate_std": 0}
     fine = simulated(nk, kind, 1000, heart_rate=75, **steady)
-    r = fine.resampled(LEAST_RATES[kind])
-    found = dict(zip(feature_names(kind), features(clean(r, kind).values[None], r.rate, kind, r.unit)[0]))
+    r = fine.resample(LEAST_RATES[kind])
+    found = dict(zip(get_feature_names(kind), compute_features(clean(r, kind).values[None], r.rate, kind, r.unit)[0]))
     assert found["heart_rate_per_minute"] == pytest.approx(75, rel=0.02)
     assert found["beats"] == pytest.approx(37, abs=1)

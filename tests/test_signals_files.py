@@ -45,7 +45,7 @@ class TestCsv:
             return read_csv(path, ["gsr"], modality="eda", unit="uS", time="time", separator="\t", **settings)
 
         times = np.arange(50) * 1e6 / 512
-        with pytest.raises(DataError, match=r"declared; mend the rate, or the unit of the time column"):
+        with pytest.raises(DataError, match=r"declared; correct the rate, or the unit of the time column"):
             read(times, time_unit="ms")
         with pytest.raises(DataError, match=r"sampled at 512 Hz by its timestamps, but 1000 Hz is declared"):
             read(times, rate=1000)

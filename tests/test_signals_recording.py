@@ -95,7 +95,7 @@ class TestResample:
         x = np.random.default_rng(0).normal(size=(3, 100)).astype(np.float32)
         y = resample(x, 10, 5, axis=1)
         assert (y.shape, y.dtype) == ((3, 50), np.float32)
-        r = ramp(4, 100, 2.0, unit="mV").resampled(50)
+        r = ramp(4, 100, 2.0, unit="mV").resample(50)
         assert (r.rate, r.unit, r.seconds, r.start) == (50, "mV", 4, 2)
 
     def test_mistakes(self):

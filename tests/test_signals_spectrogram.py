@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import signal
 
 from sidelight.errors import ConfigError, DataError, SidelightWarning
-from sidelight.signals import PRESETS, Spectrogram, preset, spectrogram
+from sidelight.signals import PRESETS, Spectrogram, get_preset, spectrogram
 from sidelight.signals.mel import hz_to_mel, mel_filters, mel_to_hz
 
 
@@ -76,12 +76,12 @@ def test_presets_have_the_papers_sizes_and_the_released_values():
     released = signal.spectrogram(x.numpy(), fs=1000, nperseg=16, noverlap=4, nfft=128)[
         2
     ]  # as the released code calls it
-    np.testing.assert_allclose(preset("emg-released")(x)[:, 0] * 512 / 1000, released, rtol=1e-9, atol=1e-15)
-    audio = preset("audio")(noise(2, 47040))
+    np.testing.assert_allclose(get_preset("emg-released")(x)[:, 0] * 512 / 1000, released, rtol=1e-9, atol=1e-15)
+    audio = get_preset("audio")(noise(2, 47040))
     assert audio.shape == (2, 1, 64, 107)
     assert audio.isfinite().all()
     assert mel_filters(64, 1024, 44100).amax(1).min() > 0  # no filter of the preset is empty
-    assert preset("audio")(torch.zeros(1, 47040)).unique().tolist() == pytest.approx([(-100 + 14.8) / 19.895])
+    assert get_preset("audio")(torch.zeros(1, 47040)).unique().tolist() == pytest.approx([(-100 + 14.8) / 19.895])
 
 
 def test_settings_survive_json():
@@ -127,7 +127,7 @@ def test_mistakes_are_named():
     with pytest.raises(DataError, match="signals of 63 samples; a spectrogram of window 64 needs 64"):
         settings(noise(1, 63))
     with pytest.raises(DataError, match=r"signals of 2816 samples; these settings read 1536 \(3 s at 512 Hz\)"):
-        preset("emg")(noise(1, 2816))
+        get_preset("emg")(noise(1, 2816))
     for wrong in (noise(128), noise(0, 128), noise(1, 1, 1, 128)):
         with pytest.raises(DataError, match=r"expected \(B, samples\) or \(B, C, samples\)"):
             settings(wrong)
@@ -137,7 +137,7 @@ def test_mistakes_are_named():
     with pytest.raises(ConfigError, match=r"unknown value of taper 'han'. Did you mean 'hann'"):
         replace(settings, taper="han")
     with pytest.raises(ConfigError, match=r"unknown spectrogram preset 'emgg'. Did you mean 'emg'"):
-        preset("emgg")
+        get_preset("emgg")
 
 
 def test_mels_are_librosas_documented_values():

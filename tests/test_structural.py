@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 import sidelight.transport.anchors as anchors_module
-from sidelight.losses.structural import StructuralTransport, cosine_similarity_matrix, structural_transport
+from sidelight.losses.cosine import cosine_similarity_matrix
+from sidelight.losses.structural import StructuralTransport, structural_transport
 from sidelight.transport import ANCHORS, ConvergenceError, LearnedWeights, select_anchors, sinkhorn
 from transport_clouds import references
 
@@ -411,7 +412,7 @@ def test_wrong_labels_are_named(options, labels, says):
         (LearnedWeights(7), r"LearnedWeights\(7\) needs anchors \(k, 7\), got \(3, 4\)"),
         (lambda unit: unit, r"one weight per anchor \(3,\), got \(3, 4\)"),
         (lambda unit: unit[:2, 0], r"one weight per anchor \(3,\), got \(2,\)"),
-        (lambda unit: None, "what anchor_weights returns must be a tensor, got NoneType"),
+        (lambda unit: None, "the result of anchor_weights must be a tensor, got NoneType"),
         (lambda unit: torch.tensor([1.0, -2.0, 1.0]), r"weights of at least 0, got -2 at \(1,\)"),
         (lambda unit: torch.tensor([1.0, 1.0, torch.nan]), r"finite weights of at least 0, got nan at \(2,\)"),
     ],

@@ -23,7 +23,7 @@ from sidelight.experiment import evaluate
 from sidelight.experiment.assemble import run_job
 from sidelight.experiment.plan import Job
 from sidelight.export import load_student, predict_file
-from sidelight.networks.network import outputs
+from sidelight.networks.network import compute_outputs
 from sidelight.report import write_report
 from sidelight.tasks import AntiSpoofing, asked_task, describe_task, make_task
 
@@ -267,7 +267,7 @@ def test_the_threshold_is_of_the_select_rows_whatever_the_test_rows_are(cheats, 
         def on_test_rows(data, job, network):
             test = data.rows("test")
             uncalibrated = data.task_of(job.labels)
-            answer = uncalibrated.answer(outputs(network, test, test.index))
+            answer = uncalibrated.answer(compute_outputs(network, test, test.index))
             return uncalibrated.calibrated(answer, test.target, test.labelled)
 
         monkeypatch.setattr(evaluate, "calibrated_task", on_test_rows)
@@ -278,5 +278,5 @@ def test_the_threshold_is_of_the_select_rows_whatever_the_test_rows_are(cheats, 
     cell = small.fold_models(tmp_path / "a", data, protocol="official", **SETTINGS)
     network, select = cell.supervised(Job("baseline", "", 1.0, 0, 0)), cell.data.rows("select")
     live = select.target.numpy() == 1
-    score = AntiSpoofing(FACES, "real").read(outputs(network, select, select.index).prediction)
+    score = AntiSpoofing(FACES, "real").read(compute_outputs(network, select, select.index).prediction)
     assert (m.spoofing_threshold(score[select.labelled], live[select.labelled]) == first) is not cheats

@@ -56,7 +56,7 @@ ODD = {
     "rows of inf seconds": (lambda: Audio(rate=8, seconds=INF), "kind 'audio': seconds is inf"),
     "rows at inf Hz": (lambda: Audio(rate=INF), "kind 'audio': rate is inf"),
     "clips at nan frames a second": (lambda: Video(rate=NAN), "kind 'video': rate is nan"),
-    "a clip that lies nowhere": (lambda: clip_frames(9, 3, at=NAN), "a clip that lies at nan of the room"),
+    "a clip that lies nowhere": (lambda: clip_frames(9, 3, at=NAN), "a clip start of at=nan"),
     "a clip that starts nowhere": (lambda: clip_frames(9, 3, start=NAN), "a clip that starts at frame nan of 9"),  # type: ignore[arg-type]
     "half a frame": (lambda: clip_frames(9, 1.5), "a clip of 1.5 frames"),  # type: ignore[arg-type]
 }

@@ -57,13 +57,13 @@ def test_the_unregularised_cost_of_the_reference_is_reached_from_above(size):
 def test_float32_reaches_its_promises(epsilon):
     values = with_rows(128)
     exact = values[f"ot_eps{epsilon}_grad_rows"]
-    for tolerance, bound in ((1e-3, 2e-3), (1e-6, 2e-5)):
+    for tolerance, upper_bound in ((1e-3, 2e-3), (1e-6, 2e-5)):
         x = values["student_rows"].float().requires_grad_()
         result = sinkhorn(x, values["teacher_rows"].float(), epsilon=epsilon, tolerance=tolerance)
         result.objective.backward()
         assert result.converged
         assert measured_error(result.plan) <= tolerance * 1.2
-        assert (x.grad - exact).norm() <= bound * exact.norm()
+        assert (x.grad - exact).norm() <= upper_bound * exact.norm()
 
 
 @pytest.mark.parametrize("epsilon", [0.02, 0.3])

@@ -217,7 +217,7 @@ def test_a_self_term_whose_points_moved_is_refused():
     first = sinkhorn_divergence(Y * 2, y)
     assert sinkhorn_divergence(Y, y.clone(), self_y=first.self_y).converged
     y += 1
-    with pytest.raises(ValueError, match="y was changed in place since"):
+    with pytest.raises(ValueError, match="y has been changed in place since"):
         sinkhorn_divergence(Y, y, self_y=first.self_y)
     with pytest.raises(TypeError, match=r"got Transport: pass its .self_y"):
         sinkhorn_divergence(Y, Y, self_y=first.cross)

@@ -11,7 +11,8 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from sidelight.transport import arrays, cost_matrix, dense, online, problem, sinkhorn, sinkhorn_divergence
 from sidelight.transport.newton import solve_laplacian
-from sidelight.transport.points import Points
+from sidelight.transport.points import PointCost
+from sidelight.transport.scaling import Scaling
 
 EXACT = {"tolerance": 1e-13, "on_failure": "ignore"}
 
@@ -77,7 +78,7 @@ def test_laplacian_solution():
 
 @pytest.mark.parametrize("slowest", [0.0, 0.3, 0.86, 0.99])
 def test_relaxation_turns_a_rate_into_its_best_pace(slowest):
-    length, momentum = dense.relaxation(slowest)
+    length, momentum = dense.compute_relaxation(slowest)
     for eigenvalue in torch.linspace(0, slowest, 7, dtype=torch.float64).tolist():
         step = torch.tensor([[1 + momentum - length * (1 - eigenvalue), -momentum], [1.0, 0.0]], dtype=torch.float64)
         assert torch.linalg.eigvals(step).abs().max().item() <= momentum**0.5 + 1e-6
@@ -108,10 +109,10 @@ def test_sweeps_in_blocks_are_sweeps(monkeypatch):
 def test_kernels_hold_no_subnormal_numbers():
     """They would make every product several times slower."""
     for epsilon in (1.0, 0.01, 1e-4):
-        points = Points(*(z.float() for z in clouds(40, 40)), 1.0, in_numpy=True)
+        points = PointCost(*(z.float() for z in clouds(40, 40)), 1.0, in_numpy=True)
         mass = arrays.full(40, 1 / 40, points.x)
-        scaling = dense.Scaling(points, mass, mass, points.bound())
-        scaling.exponentiate(epsilon)
+        scaling = Scaling(points, mass, mass, points.upper_bound())
+        scaling.form_kernel(epsilon)
         assert scaling.kernel.min() > 1e-27
 
 
@@ -121,7 +122,7 @@ def test_kernels_hold_no_subnormal_numbers():
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(online, "BLOCK", 4000)
-    monkeypatch.setattr(online, "SAMPLE", 60)
+    monkeypatch.setattr(online, "SAMPLE_SIZE", 60)
     monkeypatch.setattr(arrays, "CHUNK", 5000)
 
 

@@ -295,7 +295,7 @@ def test_online_at_small_epsilon(dtype, ratio):
 
 
 def test_online_at_small_epsilon_from_samples(monkeypatch):
-    monkeypatch.setattr(online, "SAMPLE", 60)
+    monkeypatch.setattr(online, "SAMPLE_SIZE", 60)
     x, y = (z.float() for z in random_clouds(0, 150, 170, d=2))
     result = sinkhorn(x, y, epsilon="relative:1e-3", path="online", tolerance=1e-3, on_failure="raise")
     check(result, squared(x, y), torch.ones(150), torch.ones(170), 1e-3)
@@ -305,10 +305,10 @@ def test_andersons_method_survives_steps_without_effect():
     mixing = online.Anderson(torch.full((4,), 0.25), 1.0)
     g, still = torch.arange(4.0), torch.full((4,), 1e-3)
     for _ in range(4):
-        g = mixing.next(g, still)
+        g = mixing.extrapolate(g, still)
     assert g.isfinite().all()
     for _ in range(4):  # nor does it leap where residuals hardly change
-        before, g = g, mixing.next(g, still * (1 + 1e-7 * g))
+        before, g = g, mixing.extrapolate(g, still * (1 + 1e-7 * g))
         assert (g - before).abs().max() <= 1.1
 
 

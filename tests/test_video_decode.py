@@ -230,14 +230,14 @@ class TestClips:
 def test_a_clip_is_decoded_from_its_key_frame_on(files, monkeypatch):
     """Not from the beginning: the frames before it are never asked of the decoder."""
     decoded = []
-    plain = decode._decoded
+    plain = decode._decode_all
 
     def counted(container, stream):
         for frame in plain(container, stream):
             decoded.append(frame.pts)
             yield frame
 
-    monkeypatch.setattr(decode, "_decoded", counted)
+    monkeypatch.setattr(decode, "_decode_all", counted)
     for name in ("b-frames.mp4", "keys.mkv"):
         decoded.clear()
         read_frames(probe(files[name]), [30, 32])

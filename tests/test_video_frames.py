@@ -16,22 +16,22 @@ from sidelight.errors import ConfigError, DataError
 from sidelight.recordings.registry import Depth, Segment
 from sidelight.video import (
     STATISTICS,
-    View,
-    Views,
+    ClipCrop,
+    ClipCropSettings,
     align_faces,
-    apply_view,
-    check_pair,
+    check_aligned,
+    crop_clips,
     crop_faces,
-    draw_view,
-    frame_folder,
-    normalise,
+    find_frames,
+    normalize,
     read_depth,
     read_faces,
     read_folder,
     row_generator,
+    sample_clip_crop,
 )
-from sidelight.video.crop import CENTRE
-from sidelight.video.faces import TEMPLATE, five_points, warp
+from sidelight.video.crop import CENTER_CROP
+from sidelight.video.faces import TEMPLATE, reduce_to_five_points, warp
 from sidelight.video.frames import FrameFolder
 
 
@@ -52,7 +52,7 @@ class TestFolders:
         return tmp_path
 
     def test_frames_and_gaps(self, folder):
-        found = frame_folder(folder, "img_{:05d}.png")
+        found = find_frames(folder, "img_{:05d}.png")
         assert found.numbers.tolist() == [3, 4, 5, 8, 9]
         assert found.missing.tolist() == [6, 7]
         clip = read_folder(found, [8, 3, 8])
@@ -62,7 +62,7 @@ class TestFolders:
         assert near[:, 0, 0, 0].tolist() == [60, 100, 100, 160, 180]
 
     def test_what_is_wrong_is_named(self, folder):
-        found = frame_folder(folder, "img_{:05d}.png")
+        found = find_frames(folder, "img_{:05d}.png")
         with pytest.raises(DataError, match=r"frame 6 \(img_00006.png\) is missing \(2 of the 4 asked for\)"):
             read_folder(found, [5, 6, 7, 8])
         with pytest.raises(DataError, match=r"frame 10 \(img_00010.png\) is missing"):
@@ -70,11 +70,11 @@ class TestFolders:
         with pytest.raises(DataError, match="asked for no frames"):
             read_folder(found, [])
         with pytest.raises(DataError, match=r"has no frames named img_\{:05d\}.jpg; there are: img_00003.png"):
-            frame_folder(folder)
+            find_frames(folder)
         with pytest.raises(DataError, match="the folder of frames does not exist"):
-            frame_folder(folder / "none")
+            find_frames(folder / "none")
         with pytest.raises(ConfigError, match="expected one number between braces"):
-            frame_folder(folder, "img.jpg")
+            find_frames(folder, "img.jpg")
         Image.fromarray(np.zeros((6, 9, 3), np.uint8)).save(folder / "img_00009.png")
         with pytest.raises(
             DataError, match=r"img_00009.png is \(3, 6, 9\) .C, H, W., but img_00008.png is \(3, 6, 8\)"
@@ -86,7 +86,7 @@ class TestFolders:
 
     def test_one_frame_is_a_folder_too(self, tmp_path):
         Image.fromarray(np.zeros((6, 8), np.uint8)).save(tmp_path / "7.png")
-        found = frame_folder(tmp_path, "{:d}.png")
+        found = find_frames(tmp_path, "{:d}.png")
         assert read_folder(found, [1, 7, 9], missing="nearest").shape == (3, 1, 6, 8)
 
 
@@ -158,10 +158,10 @@ class TestFaces:
 
     def test_landmarks_of_68_give_five(self):
         points = np.arange(136.0).reshape(1, 68, 2)
-        assert five_points(points)[0].tolist() == [[77, 78], [89, 90], [60, 61], [96, 97], [108, 109]]
-        assert five_points(points[:, :5]) is not None
+        assert reduce_to_five_points(points)[0].tolist() == [[77, 78], [89, 90], [60, 61], [96, 97], [108, 109]]
+        assert reduce_to_five_points(points[:, :5]) is not None
         with pytest.raises(ConfigError, match="7 landmarks; expected 5"):
-            five_points(points[:, :7])
+            reduce_to_five_points(points[:, :7])
         with pytest.raises(DataError, match="face 0: its landmarks coincide"):
             align_faces(smooth(9, 9), np.ones((1, 5, 2)))
         with pytest.raises(DataError, match="2 faces for frames"):
@@ -178,9 +178,9 @@ class TestFaces:
         assert faces.boxes.tolist() == [[0, 0, 5, 5], [1, 2, 11, 22]]
         assert faces.points is not None
         assert faces.points.tolist() == [[[1, 1]], [[5, 6]]]
-        assert faces.at(np.array([3, 1, 3])).tolist() == [1, 0, 1]
+        assert faces.find_rows(np.array([3, 1, 3])).tolist() == [1, 0, 1]
         with pytest.raises(DataError, match=r"faces.csv: frame 2 has no face"):
-            faces.at(np.array([1, 2]))
+            faces.find_rows(np.array([1, 2]))
 
     @pytest.mark.parametrize(
         ("text", "says"),
@@ -211,10 +211,10 @@ class TestViews:
         """Depth holds where each pixel was, so the picture's values must be found there."""
         picture = torch.randint(0, 256, (4, 3, height, width), dtype=torch.uint8, generator=row_generator(seed, 0, 0))
         where = torch.arange(4 * height * width, dtype=torch.float32).view(4, 1, height, width)
-        views = Views(size, frames=2, area=(0.1, 1.0))
-        view = draw_view(views, picture.shape, row_generator(seed, 3, 7))
-        assert view == draw_view(views, picture.shape, row_generator(seed, 3, 7))
-        out = apply_view(view, {"rgb": picture, "depth": where}, size, exact=("rgb", "depth"))
+        views = ClipCropSettings(size, frames=2, area=(0.1, 1.0))
+        view = sample_clip_crop(views, picture.shape, row_generator(seed, 3, 7))
+        assert view == sample_clip_crop(views, picture.shape, row_generator(seed, 3, 7))
+        out = crop_clips(view, {"rgb": picture, "depth": where}, size, exact=("rgb", "depth"))
         assert out["rgb"].shape == (2, 3, *size)
         assert out["rgb"].dtype == torch.uint8
         index = out["depth"].long().flatten()
@@ -222,25 +222,27 @@ class TestViews:
         torch.testing.assert_close(out["rgb"].permute(1, 0, 2, 3).reshape(3, -1), found, rtol=0, atol=0)
 
     def test_evaluation_takes_the_middle(self):
-        view = draw_view(Views((10, 10)), (5, 3, 20, 40))
-        assert view == View(None, CENTRE)
+        view = sample_clip_crop(ClipCropSettings((10, 10)), (5, 3, 20, 40))
+        assert view == ClipCrop(None, CENTER_CROP)
         x = smooth(20, 40)
-        torch.testing.assert_close(apply_view(view, {"rgb": x}, (20, 20))["rgb"], x[..., 10:30])
-        shrunk = apply_view(view, {"rgb": x}, (10, 10))["rgb"]
+        torch.testing.assert_close(crop_clips(view, {"rgb": x}, (20, 20))["rgb"], x[..., 10:30])
+        shrunk = crop_clips(view, {"rgb": x}, (10, 10))["rgb"]
         torch.testing.assert_close(shrunk[0, 0, 5, 1:-1], 10 + 2 * (torch.arange(1, 9) + 0.5))
 
     def test_everything_is_drawn(self):
-        views = Views((8, 8), frames=2, stride=2, area=(0.2, 0.9))
-        drawn = [draw_view(views, (6, 3, 32, 32), row_generator(0, 0, i)) for i in range(300)]
+        views = ClipCropSettings((8, 8), frames=2, stride=2, area=(0.2, 0.9))
+        drawn = [sample_clip_crop(views, (6, 3, 32, 32), row_generator(0, 0, i)) for i in range(300)]
         assert {v.frames for v in drawn} == {(i, i + 2) for i in range(4)}
         assert 0.4 < np.mean([v.crop.flip for v in drawn]) < 0.6
         area = np.array([v.crop.share for v in drawn])
         assert 0.2 <= area.min() < 0.25
         assert 0.85 < area.max() <= 0.9
         assert len({(v.crop.top, v.crop.left) for v in drawn}) == 300
-        never = draw_view(Views((8, 8), area=(1.0, 1.0), flip=0), (8, 8), row_generator(0, 0, 0)).crop
-        assert replace(never, time=0.5) == CENTRE
-        assert draw_view(Views((8, 8), area=(1.0, 1.0), flip=1), (8, 8), row_generator(0, 0, 0)).crop.flip
+        never = sample_clip_crop(ClipCropSettings((8, 8), area=(1.0, 1.0), flip=0), (8, 8), row_generator(0, 0, 0)).crop
+        assert replace(never, time=0.5) == CENTER_CROP
+        assert sample_clip_crop(
+            ClipCropSettings((8, 8), area=(1.0, 1.0), flip=1), (8, 8), row_generator(0, 0, 0)
+        ).crop.flip
 
     def test_views_in_memory_are_those_of_files(self, tmp_path):
         """One geometry: a depth image read in a look is the same look of the image that was read."""
@@ -249,17 +251,17 @@ class TestViews:
         )
         whole = read_depth(tmp_path / "d.png")[None]
         for i in range(20):
-            view = draw_view(Views((12, 10), area=(0.2, 0.9)), whole.shape, row_generator(0, 0, i))
+            view = sample_clip_crop(ClipCropSettings((12, 10), area=(0.2, 0.9)), whole.shape, row_generator(0, 0, i))
             read = Depth(size=(12, 10)).read(Segment(tmp_path / "d.png"), view.crop)
-            assert torch.equal(apply_view(view, {"depth": whole}, (12, 10))["depth"][0], read)
+            assert torch.equal(crop_clips(view, {"depth": whole}, (12, 10))["depth"][0], read)
 
     def test_frames_can_be_chosen_before_they_are_decoded(self):
         video = torch.arange(60, dtype=torch.uint8).view(60, 1, 1, 1).expand(60, 3, 8, 8)
-        views = Views((8, 8), frames=4, stride=3)
-        view = draw_view(views, (8, 8), row_generator(0, 0, 0), total=60)
+        views = ClipCropSettings((8, 8), frames=4, stride=3)
+        view = sample_clip_crop(views, (8, 8), row_generator(0, 0, 0), total=60)
         assert view.frames is not None
-        late = apply_view(replace(view, frames=None), {"rgb": video[list(view.frames)]}, (8, 8))
-        torch.testing.assert_close(late, apply_view(view, {"rgb": video}, (8, 8)))
+        late = crop_clips(replace(view, frames=None), {"rgb": video[list(view.frames)]}, (8, 8))
+        torch.testing.assert_close(late, crop_clips(view, {"rgb": video}, (8, 8)))
 
     def test_rows_and_epochs_differ(self):
         first = [torch.rand(1, generator=row_generator(s, e, r)).item() for s in (0, 1) for e in (0, 1) for r in (0, 1)]
@@ -268,22 +270,22 @@ class TestViews:
     def test_what_is_wrong_is_named(self):
         rgb, depth = torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 8, 9)
         with pytest.raises(DataError, match="row 7: 'rgb' has 2 frames of 8 x 8, but 'depth' has 2 of 8 x 9"):
-            check_pair({"rgb": rgb, "depth": depth}, "row 7")
-        view = draw_view(Views((4, 4)), rgb.shape)
-        with pytest.raises(DataError, match="have to show the same view"):
-            apply_view(view, {"rgb": rgb, "depth": depth}, (4, 4))
+            check_aligned({"rgb": rgb, "depth": depth}, "row 7")
+        view = sample_clip_crop(ClipCropSettings((4, 4)), rgb.shape)
+        with pytest.raises(DataError, match="must show the same frames"):
+            crop_clips(view, {"rgb": rgb, "depth": depth}, (4, 4))
         for wrong in ({"size": (0, 4)}, {"area": (0.0, 1.0)}, {"area": (0.9, 0.5)}, {"flip": 2.0}):
             with pytest.raises(ConfigError, match="expected a size of at least 1"):
-                Views(**{"size": (4, 4), **wrong})
+                ClipCropSettings(**{"size": (4, 4), **wrong})
 
     def test_normalisation(self):
         clip = torch.full((5, 3, 4, 4), 255, dtype=torch.uint8)
-        out = normalise(clip, "kinetics")
+        out = normalize(clip, "kinetics")
         assert (out.shape, out.dtype, out.is_contiguous()) == ((3, 5, 4, 4), torch.float32, True)
         mean, std = (torch.tensor(v) for v in STATISTICS["kinetics"])
         torch.testing.assert_close(out[:, 0, 0, 0], (1 - mean) / std)
-        assert normalise(clip[0], "half").unique().tolist() == [1]
+        assert normalize(clip[0], "half").unique().tolist() == [1]
         with pytest.raises(ConfigError, match=r"unknown statistics 'imagnet'. Did you mean 'imagenet'"):
-            normalise(clip, "imagnet")
+            normalize(clip, "imagnet")
         with pytest.raises(DataError, match="expected uint8 RGB"):
-            normalise(clip.float())
+            normalize(clip.float())

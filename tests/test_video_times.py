@@ -267,9 +267,9 @@ def test_an_edit_list_ends_the_sound(tmp_path):
 def test_sound_of_a_reader_begins_at_the_frame_s_own_time(tmp_path):
     """Frame 20 was filmed after the pause, at 3.8 s; at the average rate it would lie at 2.3 s."""
     video = probe(film(tmp_path / "a.mp4", "libx264", PAUSE, bf="2"))
-    assert AffWild2()._time(20, video) == pytest.approx(3.8)
-    assert AffWild2()._time(19, video) == pytest.approx(19 / RATE)
-    assert AffWild2(rate=30)._time(60, None) == 2.0
+    assert AffWild2()._sound_time(20, video) == pytest.approx(3.8)
+    assert AffWild2()._sound_time(19, video) == pytest.approx(19 / RATE)
+    assert AffWild2(rate=30)._sound_time(60, None) == 2.0
 
 
 def test_a_gap_in_a_sound_track_is_silent_and_what_follows_stays_where_it_was(tmp_path):
@@ -289,13 +289,13 @@ def test_a_gap_in_a_sound_track_is_silent_and_what_follows_stays_where_it_was(tm
 def test_a_damaged_packet_leaves_a_gap_of_its_length(tmp_path, monkeypatch):
     """Shorter than what timestamps may stray by: what follows would come early by it."""
     video = probe(talkie(tmp_path / "a.mkv", "flac", 16000, seconds=2.0, frame_size="320"))
-    whole, plain, seen = read_sound(video), sound.decoded, []
+    whole, plain, seen = read_sound(video), sound.decode_packet, []
 
     def damaged(packet):
         seen.append(packet.pts)
         return None if len(seen) % 1000 == 60 else plain(packet)
 
-    monkeypatch.setattr(sound, "decoded", damaged)
+    monkeypatch.setattr(sound, "decode_packet", damaged)
     with pytest.warns(SidelightWarning, match=r"a.mkv: its sound track has 1 gap, 0.\d\d s in all"):
         found = read_sound(video)
     assert len(found.values) == len(whole.values)

@@ -154,7 +154,7 @@ def prepare_verb(args: argparse.Namespace) -> int:
 
         print(synthesize(reader, args.synthetic or f"{args.name}-synthetic"))
     elif args.source is None:
-        settings = [f"{name}={default}: {about}" for name, default, about in reader.options()]
+        settings = [f"{name}={default}: {about}" for name, default, about in reader.describe_options()]
         entry(args.name, reader.summary, reader.obtain, f"licence: {reader.licence}", reader.citation, *settings)
     elif args.check:
         from sidelight.readers.base import check
@@ -166,10 +166,10 @@ def prepare_verb(args: argparse.Namespace) -> int:
         raise ConfigError(f"say where to write: sidelight prepare {args.name} {args.source} OUT, or --check.")
     else:
         from sidelight.readers.base import prepare
-        from sidelight.readers.progress import bar
+        from sidelight.readers.progress import progress_bar
 
         skip = args.on_error == "skip"
-        out, faults = prepare(reader, args.source, args.out, skip=skip, overwrite=args.overwrite, progress=bar)
+        out, faults = prepare(reader, args.source, args.out, skip=skip, overwrite=args.overwrite, progress=progress_bar)
         print(f"{out}" + (f" ({len(faults)} rows skipped: {out / 'skipped.csv'})" if faults else ""))
     return 0
 

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from sidelight.utils.anchor_names import ANCHOR_NAMES
+
 
 def positive(value: float) -> bool:
     return 0 < value < math.inf
@@ -40,7 +42,6 @@ def _epsilon(value: float | str) -> bool:
         return False
 
 
-_ANCHORS = ("paper", "released", "random", "farthest_point", "k_medoids", "class_balanced")
 LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **number("gap"),
     **whole("folds", 2, 10_000),
@@ -66,7 +67,7 @@ LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "transport.epsilon": ("a number above 0 or e.g. relative:0.05", _epsilon),
     **whole("transport.k", 1, 100_000),
     "transport.objective": ("plain or divergence", ("plain", "divergence").__contains__),
-    "transport.anchors": (f"one of {', '.join(_ANCHORS)}", _ANCHORS.__contains__),
+    "transport.anchors": (f"one of {', '.join(ANCHOR_NAMES)}", ANCHOR_NAMES.__contains__),
     "transport.alignment": ("row, index or label", ("row", "index", "label").__contains__),
     **number("transport.identity"),
     **number("transport.weight"),

@@ -18,7 +18,7 @@ from sidelight.errors import RunError, SidelightWarning
 from sidelight.experiment.evaluate import Evaluation
 from sidelight.experiment.plan import Job
 from sidelight.export.file import write_description
-from sidelight.losses.structural import cosine_similarity_matrix
+from sidelight.losses.cosine import cosine_similarity_matrix
 from sidelight.methods import Method
 from sidelight.networks.network import Network, predict_in_chunks
 from sidelight.results.job import changed_files, read_record, write_record

@@ -13,7 +13,7 @@ from sidelight.data.batch import Batch
 from sidelight.experiment.shared_files import SharedFiles
 from sidelight.methods import Teacher
 from sidelight.methods.teacher_outputs import CachedOutputs, OnlineOutputs, TeacherOutputs
-from sidelight.networks.network import Network, Output, outputs
+from sidelight.networks.network import Network, Output, compute_outputs
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class CrossFit:
                 sibling = self.network()
                 self._fit_sibling(sibling, k)
                 rows = (self.teacher_fold == k).nonzero()[:, 0]
-                for field, value in _flatten(outputs(sibling, self.train, rows)).items():
+                for field, value in _flatten(compute_outputs(sibling, self.train, rows)).items():
                     stored[field][rows] = value
             self.shared.write(name, stored)
         return CachedOutputs(_unflatten(stored))

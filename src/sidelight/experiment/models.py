@@ -28,7 +28,7 @@ from sidelight.experiment.student_builder import StudentBuilder
 from sidelight.export import load_student
 from sidelight.methods import Hallucination, Method, Supervised, Teacher, parse_methods
 from sidelight.methods.teacher_outputs import MAPS_IN_MEMORY, CachedOutputs, OnlineOutputs, TeacherOutputs
-from sidelight.networks.network import Network, Output, outputs
+from sidelight.networks.network import Network, Output, compute_outputs
 from sidelight.training import History, fit
 
 
@@ -168,7 +168,7 @@ class FoldModels:
     def outputs(self, job: Job, network: Network, part: str = "train") -> Output:
         """A network's outputs on every row of a part, in evaluation mode."""
         rows = self.rows(job, part)
-        return outputs(network, rows, rows.index)
+        return compute_outputs(network, rows, rows.index)
 
     def teacher_outputs(self, job: Job, network: Network, part: str = "train") -> TeacherOutputs:
         """A network's outputs on every row of a part, cached; or computed at every step where caching is not possible.
@@ -178,7 +178,7 @@ class FoldModels:
         """
         if self.data.dataset.size:
             rows = self.rows(job, part)
-            sample = outputs(network, rows, rows.index[:1])
+            sample = compute_outputs(network, rows, rows.index[:1])
             if self.config.augment.moves or sample.nbytes * len(rows) > MAPS_IN_MEMORY:
                 return OnlineOutputs([network], sample)
         return CachedOutputs(self.outputs(job, network, part))

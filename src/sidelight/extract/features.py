@@ -186,7 +186,7 @@ def _reading(data: Dataset, m: str, net: Any, tokens: int, device: torch.device)
             _features(net, part, m, tokens, device) for part in materialized_batches(batch, torch.split(found, at_once))
         ]
         if not parts:  # the width is known to the network alone
-            parts = [net.pooled(net.maps(torch.zeros(1, *data.shape(m), device=device)), tokens).cpu()[:0]]
+            parts = [net.pool(net.forward_maps(torch.zeros(1, *data.shape(m), device=device)), tokens).cpu()[:0]]
         known = torch.cat(parts)
         out = known.new_full((len(whole), *known.shape[1:]), torch.nan)
         out[present[whole]] = known
@@ -201,9 +201,9 @@ def _features(net: Any, batch: Batch, m: str, tokens: int, device: torch.device)
     if length is not None and not net.reads_length:
         raise ConfigError(f"the encoder of {m!r} cannot read rows of varying length; give them one (seconds, longest)")
     if length is None:
-        return net.pooled(net.maps(x), tokens).float().cpu()  # type: ignore[no-any-return]
+        return net.pool(net.forward_maps(x), tokens).float().cpu()  # type: ignore[no-any-return]
     length = length.to(device)
-    return net.pooled(net.maps(x, length), tokens, length).float().cpu()  # type: ignore[no-any-return]
+    return net.pool(net.forward_maps(x, length), tokens, length).float().cpu()  # type: ignore[no-any-return]
 
 
 def _store_others(data: Dataset, out: Path, modalities: list[str]) -> None:

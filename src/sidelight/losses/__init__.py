@@ -1,6 +1,7 @@
-"""Losses over tensors, usable in any training loop."""
+"""Losses: pure functions of tensors, usable in any training loop."""
 
 from sidelight.losses.contrastive import class_nce, crcd, crd, crd_log_normaliser, gmc, info_nce
+from sidelight.losses.cosine import cosine_similarity_matrix
 from sidelight.losses.distribution import (
     cross_translation,
     gaussian_mmd,
@@ -20,7 +21,7 @@ from sidelight.losses.mutual_information import (
 )
 from sidelight.losses.pointwise import cosine_distance, soft_label_kl, squared_error
 from sidelight.losses.relational import dask, pkt, rkd, rkd_angle, rkd_distance, similarity_preserving
-from sidelight.losses.structural import StructuralTransport, cosine_similarity_matrix, structural_transport
+from sidelight.losses.structural import StructuralTransport, structural_transport
 
 __all__ = [
     "StructuralTransport",

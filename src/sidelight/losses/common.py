@@ -1,4 +1,4 @@
-"""What the losses over rows share: precision, shapes, unit rows, squared distances."""
+"""Shared by the losses over rows: precision, checks of shapes, rows of norm 1, squared distances."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ P = ParamSpec("P")
 
 
 def full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """The loss in at least float32 and outside autocast: differences of close distances do not survive in half."""
+    """Decorate a loss: it runs in at least float32, outside autocast, since half precision loses small differences."""
 
     @functools.wraps(loss)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
@@ -22,17 +22,27 @@ def full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
             return loss(*args, **kwargs)
         with torch.autocast(tensors[0].device.type, enabled=False):
             call: Callable[..., Tensor] = loss
-            return call(*map(_widened, args), **{name: _widened(x) for name, x in kwargs.items()})
+            return call(*map(_to_float32, args), **{name: _to_float32(x) for name, x in kwargs.items()})
 
     return wrapped
 
 
-def _widened(x: Any) -> Any:
+def _to_float32(x: Any) -> Any:
+    """Half precision as float32; everything else as it is."""
     return x.float() if isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def check_rows(student: Tensor, teacher: Tensor, *, same_width: bool = False) -> None:
-    """One row of each network per sample; of the same width where rows of one are compared with rows of the other."""
+    """Refuse embeddings that do not have one row per sample.
+
+    Args:
+        student: (B, D) embeddings of the student.
+        teacher: (B, D') embeddings of the teacher.
+        same_width: whether D and D' must be equal, for losses that compare rows of one with rows of the other.
+
+    Raises:
+        ValueError: The shapes do not fit.
+    """
     if student.ndim != 2 or teacher.ndim != 2 or len(student) != len(teacher):
         expected = "student (B, D) and teacher (B, D') need one row per sample"
     elif same_width and student.shape[1] != teacher.shape[1]:
@@ -43,19 +53,21 @@ def check_rows(student: Tensor, teacher: Tensor, *, same_width: bool = False) ->
 
 
 def check_labels(labels: Tensor, rows: Tensor) -> None:
+    """Refuse labels that are not one integer class code per row."""
     if labels.shape != rows.shape[:1] or labels.is_floating_point():
         raise ValueError(f"labels need one class code per row ({len(rows)},), got {labels.dtype} {tuple(labels.shape)}")
 
 
-def unit_rows(z: Tensor) -> Tensor:
+def normalise_rows(z: Tensor) -> Tensor:
     """Rows (B, D) divided by their norms; a row whose square underflows counts as 0 and gets a gradient of 0."""
+    # The inner `where` keeps 0 / 0, and with it NaN, out of the gradient.
     norm = torch.linalg.vector_norm(z, dim=1, keepdim=True)
     somewhere = norm > torch.finfo(z.dtype).tiny ** 0.5
     return torch.where(somewhere, z / norm.where(somewhere, 1.0), 0.0)
 
 
-def squared_distances(z: Tensor) -> Tensor:
-    """|z_i − z_j|² (B, B) of rows (B, D), with gradient; 0 where it is less than the rounding of the squares."""
+def pairwise_squared_distances(z: Tensor) -> Tensor:
+    """|z_i − z_j|² (B, B) between rows (B, D), with gradient; 0 where it is less than the rounding of the squares."""
     z = z - z.detach().mean(0)  # distances are the same, and lose fewer digits to cancellation
     squares = z.square().sum(1)
     total = squares[:, None] + squares[None]

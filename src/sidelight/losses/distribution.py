@@ -12,7 +12,7 @@ from torch.autograd import Function
 
 from sidelight.losses.common import check_rows, full_precision
 from sidelight.losses.pointwise import soft_label_kl
-from sidelight.transport.once import once
+from sidelight.transport.double_backward import refuse_double_backward
 
 
 @full_precision
@@ -21,15 +21,22 @@ def gaussian_mmd(student: Tensor, teacher: Tensor, kernels: int = 5, factor: flo
 
     MMD² = mean K(s, s) + mean K(t, t) − 2 mean K(s, t), K = Σ_i exp(−d² / (b · factor^i)), i = 0 … kernels − 1, with
     b = (mean pairwise squared distance over s ∪ t, self excluded) / factor^(kernels // 2), without gradient.
-    student: (B, D), teacher: (B', D); the teacher gets no gradient. Returns a scalar ≥ 0, and 0 with a gradient of 0
-    where a set is empty or all rows of both are the same.
     Source: OS-MD (arXiv 2309.08204) eq. 1-3; the bandwidths of Long et al. 2015 as released, since OS-MD names none.
+
+    Args:
+        student: (B, D).
+        teacher: (B', D), without gradient.
+        kernels: number of kernels.
+        factor: ratio of consecutive bandwidths.
+
+    Returns:
+        A scalar ≥ 0; 0 with a gradient of 0 where a set is empty or all rows of both are the same.
     """
     teacher = teacher.detach()
     a, b = len(student), len(teacher)
     if a == 0 or b == 0:
         return student.sum() * 0
-    centre = torch.cat([student.detach(), teacher]).mean(0)  # distances are the same, and keep more digits
+    centre = torch.cat([student.detach(), teacher]).mean(0)  # centred rows have the same distances, with more digits
     x, y = student - centre, teacher - centre
     # Σ_ij |z_i − z_j|² = 2 n Σ_i |z_i|² for n centred rows; below the rounding of the centre, all rows are the same
     spread = x.detach().square().sum() + y.square().sum()
@@ -37,18 +44,19 @@ def gaussian_mmd(student: Tensor, teacher: Tensor, kernels: int = 5, factor: flo
     bandwidth = 2 * spread / (a + b - 1) / factor ** (kernels // 2)
     rate = torch.where(spread > rounding, 1 / bandwidth, 0.0)
     rates = [rate / factor**i for i in range(kernels)]
-    with torch.no_grad():
-        among_teachers = _kernel_sums(_between(y, y), rates)[0].mean()
-    k: Tensor = _Kernels.apply(_between(x, torch.cat([x, y])), rates)  # type: ignore[no-untyped-call]
+    with torch.no_grad():  # the teacher's own term has no gradient, but belongs to the value
+        among_teachers = _sum_kernels(_squared_distances_between(y, y), rates)[0].mean()
+    k: Tensor = _Kernels.apply(_squared_distances_between(x, torch.cat([x, y])), rates)  # type: ignore[no-untyped-call]
     return k[:, :a].mean() + among_teachers - 2 * k[:, a:].mean()
 
 
-def _between(x: Tensor, y: Tensor) -> Tensor:
+def _squared_distances_between(x: Tensor, y: Tensor) -> Tensor:
+    """|x_i − y_j|² (B, B') between rows (B, D) and (B', D)."""
     squares = x.square().sum(1)[:, None] + y.square().sum(1)
     return torch.addmm(squares, x, y.T, alpha=-2).clamp_(min=0)
 
 
-def _kernel_sums(distance: Tensor, rates: list[Tensor]) -> tuple[Tensor, Tensor]:
+def _sum_kernels(distance: Tensor, rates: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Σ_i exp(−r_i d) and its derivative by d."""
     total, slope = torch.zeros_like(distance), torch.zeros_like(distance)
     for rate in rates:
@@ -59,16 +67,16 @@ def _kernel_sums(distance: Tensor, rates: list[Tensor]) -> tuple[Tensor, Tensor]
 
 
 class _Kernels(Function):
-    """:func:`_kernel_sums` with one matrix kept for the backward pass instead of two per kernel."""
+    """:func:`_sum_kernels` with one matrix kept for the backward pass instead of two per kernel."""
 
     @staticmethod
     def forward(ctx: Any, distance: Tensor, rates: list[Tensor]) -> Tensor:
-        total, slope = _kernel_sums(distance, rates)
+        total, slope = _sum_kernels(distance, rates)
         ctx.save_for_backward(slope, distance)
         return total
 
     @staticmethod
-    @once("gaussian_mmd is differentiable once: leave out create_graph")
+    @refuse_double_backward("gaussian_mmd is differentiable once: leave out create_graph")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         slope, _ = ctx.saved_tensors
         return grad * slope, None
@@ -77,12 +85,22 @@ class _Kernels(Function):
 def sampled_positions(
     *maps: Tensor, samples: int | None, generator: torch.Generator | None = None, channels: int = 1
 ) -> list[Tensor]:
-    """Rows (n, C) of maps at ``samples`` of their positions, the same in all; at every position if there are no more.
+    """Rows of maps at random positions, the same in all maps.
 
-    maps: (B, C, ...) of equal batch and extent, with C in dimension ``channels`` (−1 for tokens (B, T, C)). Positions
-    are drawn without replacement over the whole batch, so that a loss over pairs of rows costs O(samples²) however
-    large the maps are. samples None: every position. Source: our reading of OS-MD eq. 2 for dense tasks, where the
-    paper is silent.
+    Positions are drawn without replacement over the whole batch, so that a loss over pairs of rows costs O(samples²)
+    however large the maps are. Source: our reading of OS-MD eq. 2 for dense tasks, which the paper does not specify.
+
+    Args:
+        maps: (B, C, ...) of equal batch and extent.
+        samples: n, the number of positions; None, or more than there are, for every position.
+        generator: source of random numbers.
+        channels: the dimension of C (1 for maps, −1 for tokens (B, T, C)).
+
+    Returns:
+        Rows (n, C) of each map.
+
+    Raises:
+        ValueError: The maps differ in batch or extent.
     """
     rows = [x.movedim(channels, -1) for x in maps]
     extents = {tuple(x.shape[:-1]) for x in rows}
@@ -102,11 +120,19 @@ def joint_adaptation(
 ) -> tuple[Tensor, Tensor]:
     """The two parts of OS-MD's L_JDN (eq. 7): the distance of marginal and of conditional distributions.
 
-    (MMD²(φ_s, φ_p) (eq. 2), mean_i KL(p_i ‖ q_i) (eq. 5)) with p the privileged branch's (teacher's) and q the
-    hallucination branch's (student's) softmax. student, teacher: (B, D) features (of maps, take
-    :func:`sampled_positions`); logits (B', C). The teacher gets no gradient. Source: arXiv 2309.08204, eq. 1-7. Our
-    reading: eq. 5 leaves out "j = i", which compares a sample's number with a class's, so all classes count; and it
-    sums over samples, which we average, so that the weight of the term does not depend on the batch size.
+    (MMD²(φ_s, φ_p) (eq. 2), mean_i KL(p_i ‖ q_i) (eq. 5)) with p the softmax of the privileged branch (teacher) and q
+    that of the hallucination branch (student). Source: arXiv 2309.08204, eq. 1-7. Our reading: eq. 5 leaves out "j =
+    i", which compares a sample's number with a class's, so all classes count; and it sums over samples, which we
+    average, so that the weight of the term does not depend on the batch size.
+
+    Args:
+        student: (B, D) features (for maps, use :func:`sampled_positions`).
+        teacher: (B, D) features, without gradient.
+        student_logits: (B', C).
+        teacher_logits: (B', C), without gradient.
+
+    Returns:
+        Two scalars.
     """
     return gaussian_mmd(student, teacher), soft_label_kl(student_logits, teacher_logits, temperature=1.0)
 
@@ -114,9 +140,19 @@ def joint_adaptation(
 def cross_translation(hallucinated: Sequence[Tensor], ordinary: Sequence[Tensor]) -> Tensor:
     """OS-MD's L_CTN: Σ_b MSE(T_b(φ_s), T_b(φ_o)) over the transform blocks T_b.
 
-    hallucinated, ordinary: the blocks' outputs for the one and the other representation, of equal shapes. Returns a
-    scalar, with a gradient to both sides. Source: arXiv 2309.08204, eq. 8. Our reading: no side is detached, for the
-    blocks are shared and the paper names no stop-gradient; the task's loss on the same maps keeps them from shrinking.
+    Source: arXiv 2309.08204, eq. 8. Our reading: neither side is detached, since the blocks are shared and the paper
+        names
+    no stop-gradient; the task's loss on the same maps keeps them from shrinking.
+
+    Args:
+        hallucinated: the blocks' outputs for the hallucinated representation.
+        ordinary: their outputs for the ordinary representation, of equal shapes.
+
+    Returns:
+        A scalar, with a gradient to both sides.
+
+    Raises:
+        ValueError: The numbers of outputs differ, or there is none.
     """
     if len(hallucinated) != len(ordinary) or not hallucinated:
         raise ValueError(f"each block needs both outputs, got {len(hallucinated)} and {len(ordinary)}")
@@ -126,27 +162,41 @@ def cross_translation(hallucinated: Sequence[Tensor], ordinary: Sequence[Tensor]
 
 @full_precision
 def jensen_shannon(student: Tensor, teacher: Tensor, detach: bool = True) -> Tensor:
-    """Lin's Jensen-Shannon divergence between predictions.
+    """Lin's Jensen-Shannon divergence between predictions, between 0 and log 2.
 
-    mean_i [KL(p_i ‖ m_i) + KL(q_i ‖ m_i)] / 2, m = (p + q) / 2, with p, q the softmax of logits (B, C), natural
-    logarithm: between 0 and log 2. The teacher gets no gradient unless ``detach`` is False, for a teacher that learns
-    along (AMID eq. 16). Returns a scalar, 0 for no row. Source: Lin 1991, eq. 3.14 with equal weights.
+    mean_i [KL(p_i ‖ m_i) + KL(q_i ‖ m_i)] / 2, m = (p + q) / 2, with p, q the softmax of the logits, natural logarithm.
+    Source: Lin 1991, eq. 3.14 with equal weights.
+
+    Args:
+        student: (B, C) logits.
+        teacher: (B, C) logits.
+        detach: whether the teacher gets no gradient; False for a teacher that learns along (AMID eq. 16).
+
+    Returns:
+        A scalar, 0 for no row.
     """
     log_q, log_p = _log_probabilities(student, teacher, detach)
     log_m = torch.logaddexp(log_q, log_p) - torch.log(log_q.new_tensor(2.0))
-    return (_kl(log_p, log_m) + _kl(log_q, log_m)) / 2
+    return (_mean_kl(log_p, log_m) + _mean_kl(log_q, log_m)) / 2
 
 
 @full_precision
 def jeffreys(student: Tensor, teacher: Tensor, detach: bool = True) -> Tensor:
     """Half of Jeffreys' divergence between predictions, which released code calls the Jensen-Shannon divergence.
 
-    mean_i [KL(p_i ‖ q_i) + KL(q_i ‖ p_i)] / 2, with p, q the softmax of logits (B, C); unbounded. The teacher gets no
-    gradient unless ``detach`` is False. Returns a scalar, 0 for no row. Source: the released code of CCL (Chen et al.,
-    CVPR 2021), halved; Lin 1991, eq. 2.3.
+    mean_i [KL(p_i ‖ q_i) + KL(q_i ‖ p_i)] / 2, with p, q the softmax of the logits. Source: the released code of CCL
+    (Chen et al., CVPR 2021), halved; Lin 1991, eq. 2.3.
+
+    Args:
+        student: (B, C) logits.
+        teacher: (B, C) logits.
+        detach: whether the teacher gets no gradient.
+
+    Returns:
+        A scalar, 0 for no row.
     """
     log_q, log_p = _log_probabilities(student, teacher, detach)
-    return (_kl(log_p, log_q) + _kl(log_q, log_p)) / 2
+    return (_mean_kl(log_p, log_q) + _mean_kl(log_q, log_p)) / 2
 
 
 def _log_probabilities(student: Tensor, teacher: Tensor, detach: bool) -> tuple[Tensor, Tensor]:
@@ -154,5 +204,5 @@ def _log_probabilities(student: Tensor, teacher: Tensor, detach: bool) -> tuple[
     return F.log_softmax(student, dim=1), F.log_softmax(teacher.detach() if detach else teacher, dim=1)
 
 
-def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+def _mean_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     return F.kl_div(log_q, log_p, reduction="sum", log_target=True) / max(1, len(log_p))

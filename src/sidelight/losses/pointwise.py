@@ -9,9 +9,16 @@ from torch import Tensor
 def soft_label_kl(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
     """Kullback-Leibler divergence of softened predictions.
 
-    T² · mean_i KL(softmax(teacher_i / T) ‖ softmax(student_i / T)). student, teacher: (B, C) logits, or (B, C, H, W)
-    with i over rows and pixels; the teacher gets no gradient. Returns a scalar, 0 for no row. Source: Hinton et al.
-    2015, eq. 4; T = 4 as in the comparisons of PKDOT.
+    T² · mean_i KL(softmax(teacher_i / T) ‖ softmax(student_i / T)). Source: Hinton et al. 2015, eq. 4; T = 4 as in the
+    comparisons of PKDOT.
+
+    Args:
+        student: (B, C) logits, or (B, C, H, W) with i over rows and pixels.
+        teacher: logits of the same shape, without gradient.
+        temperature: T, above 0.
+
+    Returns:
+        A scalar, 0 for no row.
     """
     log_p = F.log_softmax(teacher.detach() / temperature, dim=1)
     log_q = F.log_softmax(student / temperature, dim=1)
@@ -20,20 +27,32 @@ def soft_label_kl(student: Tensor, teacher: Tensor, temperature: float = 4.0) ->
 
 
 def squared_error(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared error over rows and dimensions; the teacher gets no gradient.
+    """Mean squared error over rows and dimensions, as in feature distillation (FitNets, Romero et al. 2015, eq. 3).
 
-    (B, D), (B, D) -> scalar, 0 for no row.
+    Args:
+        student: (B, D).
+        teacher: (B, D), without gradient.
+
+    Returns:
+        A scalar, 0 for no row.
     """
     return F.mse_loss(student, teacher.detach(), reduction="sum") / max(1, student.numel())
 
 
 def cosine_distance(student: Tensor, teacher: Tensor, weight: Tensor | None = None) -> Tensor:
-    """mean_i w_i (1 − cos(student_i, teacher_i)); the teacher gets no gradient.
+    """mean_i w_i (1 − cos(student_i, teacher_i)).
 
-    student, teacher: (B, D); weight: (B,) in [0, 1] or None. Returns a scalar, 0 for no row. Rows of norm 0 count as
-    cosine 0 and get a gradient of 0, where the cosine itself has none.
+    Rows of norm 0 count as cosine 0 and get a gradient of 0, where the cosine itself has none.
     Source: Aslam et al., CVPRW 2023 (privileged KD with adaptive weighting).
+
+    Args:
+        student: (B, D).
+        teacher: (B, D), without gradient.
+        weight: (B,) in [0, 1], or None for 1.
+
+    Returns:
+        A scalar, 0 for no row.
     """
-    somewhere = (student != 0).any(-1)
+    somewhere = (student != 0).any(-1)  # the cosine has no gradient at a row of zeros
     distance = 1 - F.cosine_similarity(student, teacher.detach(), dim=-1) * somewhere
     return (distance if weight is None else distance * weight).sum() / max(1, len(student))

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from sidelight.losses.common import check_rows, full_precision, squared_distances, unit_rows
+from sidelight.losses.common import check_rows, full_precision, normalise_rows, pairwise_squared_distances
 from sidelight.losses.pointwise import squared_error
-from sidelight.transport.once import once
+from sidelight.transport.double_backward import refuse_double_backward
 
 
 @full_precision
@@ -19,12 +19,18 @@ def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Relational distillation of distances (RKD-D).
 
     mean_ij huber(d(s_i, s_j) / μ_s − d(t_i, t_j) / μ_t), huber(x) = x²/2 for |x| < 1 and |x| − 1/2 beyond, d the
-    Euclidean distance and μ its mean over different rows of the batch. student (B, D), teacher (B, D') -> scalar; the
-    teacher gets no gradient. Rows in the same place are at distance 0 with a gradient of 0; one row, or no row, gives
-    0. Source: Park et al. 2019, eq. 5-7; the mean runs over all B² pairs as in the released code.
+    Euclidean distance and μ its mean over different rows of the batch. Rows in the same place are at distance 0 with a
+    gradient of 0. Source: Park et al. 2019, eq. 5-7; the mean runs over all B² pairs as in the released code.
+
+    Args:
+        student: (B, D).
+        teacher: (B, D'), without gradient.
+
+    Returns:
+        A scalar, 0 for fewer than two rows.
     """
     check_rows(student, teacher)
-    return _distance_term(squared_distances(student), squared_distances(teacher.detach()))
+    return _compare_distances(pairwise_squared_distances(student), pairwise_squared_distances(teacher.detach()))
 
 
 @full_precision
@@ -32,32 +38,59 @@ def rkd_angle(student: Tensor, teacher: Tensor) -> Tensor:
     """Relational distillation of angles (RKD-A).
 
     mean_ijk huber(cos ∠(s_j, s_i, s_k) − cos ∠(t_j, t_i, t_k)), with row i the vertex; an angle with a side of length
-    0 has cosine 0 and a gradient of 0. student (B, D), teacher (B, D') -> scalar; the teacher gets no gradient. O(B²)
-    memory: angles follow from squared distances and are taken a block of sides at a time. Differentiable once.
-    Source: Park et al. 2019, eq. 8-10; the mean runs over all B³ triples as in the released code.
+    0 has cosine 0 and a gradient of 0. Angles follow from squared distances and are computed a block of sides at a
+    time, in O(B²) memory. Differentiable once. Source: Park et al. 2019, eq. 8-10; the mean runs over all B³ triples
+    as in the released code.
+
+    Args:
+        student: (B, D).
+        teacher: (B, D'), without gradient.
+
+    Returns:
+        A scalar.
     """
     check_rows(student, teacher)
-    return _angle_term(squared_distances(student), squared_distances(teacher.detach()))
+    return _compare_angles(pairwise_squared_distances(student), pairwise_squared_distances(teacher.detach()))
 
 
 @full_precision
 def rkd(student: Tensor, teacher: Tensor, distance: float = 25.0, angle: float = 50.0) -> Tensor:
     """Relational distillation: ``distance`` · RKD-D + ``angle`` · RKD-A.
 
-    student (B, D), teacher (B, D') -> scalar; the teacher gets no gradient. Source: Park et al. 2019, eq. 5-10, with
-    the weights of the released code's comparison on classification (25, 50).
+    Source: Park et al. 2019, eq. 5-10, with the weights of the released code's comparison on classification (25, 50).
+
+    Args:
+        student: (B, D).
+        teacher: (B, D'), without gradient.
+        distance: weight of :func:`rkd_distance`.
+        angle: weight of :func:`rkd_angle`.
+
+    Returns:
+        A scalar.
     """
     check_rows(student, teacher)
-    s, t = squared_distances(student), squared_distances(teacher.detach())
-    return distance * _distance_term(s, t) + angle * _angle_term(s, t)
+    # Both terms read the same squared distances.
+    s, t = pairwise_squared_distances(student), pairwise_squared_distances(teacher.detach())
+    return distance * _compare_distances(s, t) + angle * _compare_angles(s, t)
 
 
 @full_precision
 def dask(student: Tensor, teacher: Tensor, distance: float = 25.0, angle: float = 50.0, point: float = 1.0) -> Tensor:
     """Global and local knowledge: ``distance`` · RKD-D + ``angle`` · RKD-A + ``point`` · MSE.
 
-    student (B, D), teacher (B, D) -> scalar; the teacher gets no gradient. Source: the DASK baseline of OS-MD
-    (arXiv 2309.08204, sec. 4), Ni et al., ICASSP 2022; the weights 25, 50, 1 are those of the released code.
+    Source: the DASK baseline of OS-MD (arXiv 2309.08204, sec. 4), Ni et al., ICASSP 2022; the weights 25, 50, 1 are
+        those
+    of the released code.
+
+    Args:
+        student: (B, D).
+        teacher: (B, D), without gradient.
+        distance: weight of :func:`rkd_distance`.
+        angle: weight of :func:`rkd_angle`.
+        point: weight of :func:`squared_error`.
+
+    Returns:
+        A scalar.
     """
     check_rows(student, teacher, same_width=True)
     return rkd(student, teacher, distance, angle) + point * squared_error(student, teacher)
@@ -67,12 +100,19 @@ def dask(student: Tensor, teacher: Tensor, distance: float = 25.0, angle: float 
 def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
     """Similarity-preserving distillation.
 
-    ‖G_s − G_t‖²_F / B², G = Z Zᵀ with rows divided by their norm. student (B, D), teacher (B, D') -> scalar; the
-    teacher gets no gradient. A row of Z at 0 has a row of G at 0. Source: Tung & Mori 2019, eq. 1-4.
+    ‖G_s − G_t‖²_F / B², G = Z Zᵀ with rows divided by their norm. A row of Z at 0 has a row of G at 0. Source: Tung &
+    Mori 2019, eq. 1-4.
+
+    Args:
+        student: (B, D).
+        teacher: (B, D'), without gradient.
+
+    Returns:
+        A scalar.
     """
     check_rows(student, teacher)
     teacher = teacher.detach()
-    return squared_error(unit_rows(student @ student.T), unit_rows(teacher @ teacher.T))
+    return squared_error(normalise_rows(student @ student.T), normalise_rows(teacher @ teacher.T))
 
 
 @full_precision
@@ -80,26 +120,34 @@ def pkt(student: Tensor, teacher: Tensor, epsilon: float = 1e-7) -> Tensor:
     """Probabilistic knowledge transfer.
 
     mean_ij p_ij log((p_ij + ε) / (q_ij + ε)), p (teacher) and q (student) the rows of (1 + cos) / 2, divided by their
-    sum. student (B, D), teacher (B, D') -> scalar; the teacher gets no gradient. Rows at 0 have cosine 0. Source:
-    Passalis & Tefas 2018, eq. 4-9, with the released code's cosine kernel: its rows include the row itself, and its
-    mean runs over all B² pairs, not over rows.
+    sum. Rows at 0 have cosine 0. Source: Passalis & Tefas 2018, eq. 4-9, with the released code's cosine kernel: its
+    rows include the row itself, and its mean runs over all B² pairs, not over rows.
+
+    Args:
+        student: (B, D).
+        teacher: (B, D'), without gradient.
+        epsilon: ε, which keeps the logarithm finite.
+
+    Returns:
+        A scalar, 0 for no row.
     """
     check_rows(student, teacher)
-    q, p = _affinities(student), _affinities(teacher.detach())
+    q, p = _compute_affinities(student), _compute_affinities(teacher.detach())
     return (p * torch.log((p + epsilon) / (q + epsilon))).sum() / max(1, p.numel())
 
 
-def _affinities(z: Tensor) -> Tensor:
-    unit = unit_rows(z)
+def _compute_affinities(z: Tensor) -> Tensor:
+    """Conditional probabilities (B, B) from cosines: each row sums to 1."""
+    unit = normalise_rows(z)
     kernel = (unit @ unit.T + 1) / 2
     return kernel / kernel.sum(1, keepdim=True)  # at least 1/2: the row itself
 
 
-def _distance_term(s: Tensor, t: Tensor) -> Tensor:
-    return F.smooth_l1_loss(_relative(s), _relative(t), reduction="sum") / max(1, s.numel())
+def _compare_distances(s: Tensor, t: Tensor) -> Tensor:
+    return F.smooth_l1_loss(_divide_by_mean(s), _divide_by_mean(t), reduction="sum") / max(1, s.numel())
 
 
-def _relative(squared: Tensor) -> Tensor:
+def _divide_by_mean(squared: Tensor) -> Tensor:
     """Distances divided by their mean over different rows; the root has no gradient at 0."""
     n = len(squared)
     apart = squared > 0
@@ -108,19 +156,20 @@ def _relative(squared: Tensor) -> Tensor:
     return distance / mean.where(mean > 0, 1.0)
 
 
-def _angle_term(s: Tensor, t: Tensor) -> Tensor:
+def _compare_angles(s: Tensor, t: Tensor) -> Tensor:
     value: Tensor = _Angles.apply(s, t)  # type: ignore[no-untyped-call]
     return value
 
 
-BLOCK, CACHE = 8, 2**18  # rows at a time, and the numbers that they may have before they are fewer
+# Rows in a block, and the numbers that fit in the cache: blocks of many rows get smaller.
+BLOCK, CACHE = 8, 2**18
 
 
 class _Angles(Function):
     """Huber loss of all cosines of angles, from the squared distances of student and teacher.
 
-    An angle has its sides in two orders: j runs over a block of rows, k from the block's first row on, and each pair of
-    a j in the block and a k after it counts twice. The vertex i is the last dimension.
+    The two sides of an angle come in two orders: j runs over a block of rows, k from the block's first row on, and each
+    pair of a j in the block and a k after it counts twice. The vertex i is the last dimension.
     """
 
     @staticmethod
@@ -132,27 +181,28 @@ class _Angles(Function):
         step = max(4, min(BLOCK, CACHE // max(1, n * n)))
         for start in range(0, n, step):
             first, second = slice(start, start + step), slice(start, n)
+            # huber(x) = slope · (x − slope / 2), with slope = x clamped to [−1, 1]
             cosine = _cosines(s, inverse_s, first, second)
             difference = _cosines(t, inverse_t, first, second).neg_().add_(cosine)
             slope = difference.clamp(-1, 1)
             difference.add_(slope, alpha=-0.5)
-            slope[:, :step] /= 2  # both j and k in the block: in both orders already
+            slope[:, :step] /= 2  # with j and k both in the block, both orders are already there
             value += torch.dot(slope.flatten(), difference.flatten())
             if grad is not None:
                 _add_gradient(grad, inverse_s, cosine, slope, first, second)
-        half = max(1, n**3) / 2
+        half = max(1, n**3) / 2  # each unordered pair of sides stands for two of the B³ triples
         ctx.save_for_backward(grad / half if grad is not None else None, s)
         return value / half
 
     @staticmethod
-    @once("the angle term of rkd and dask is differentiable once: leave out create_graph")
+    @refuse_double_backward("the angle term of rkd and dask is differentiable once: leave out create_graph")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         slope, _ = ctx.saved_tensors
         return grad * slope, None
 
 
 def _inverse_root(squared: Tensor) -> Tensor:
-    """1 / √(2 d), so that the product of two halves."""
+    """1 / √(2 d): the product of two of them halves the sum of three distances; 0 where d is 0."""
     apart = squared > 0
     return torch.where(apart, (2 * squared).where(apart, 1.0).rsqrt(), 0.0)
 

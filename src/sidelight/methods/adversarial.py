@@ -16,7 +16,7 @@ from sidelight.methods.distillation import Teacher
 from sidelight.methods.multi_stage import MultiStageMethod
 from sidelight.methods.ranges import SOME
 from sidelight.networks.network import Network
-from sidelight.networks.tokens import pooled
+from sidelight.networks.tokens import pool
 from sidelight.tasks import Task
 
 
@@ -45,7 +45,7 @@ class AdversarialHallucination(Method):
     def steps(self, batch: Batch, clock: TrainState) -> Iterator[Step]:
         outputs = self.teacher(batch)
         classes = batch.target.where(batch.labelled, outputs.prediction.argmax(1))
-        made = {m: pooled(network(batch)) for m, network in self.student.hallucinators.items()}
+        made = {m: pool(network(batch)) for m, network in self.student.hallucinators.items()}
         fake = torch.full_like(classes, self.task.outputs)
         critic, main = {}, {}
         for m, h in made.items():

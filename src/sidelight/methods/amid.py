@@ -25,7 +25,7 @@ from sidelight.methods.ranges import ABOVE_0, BELOW_1, COUNT, FROM_0
 from sidelight.methods.teacher_outputs import CachedTensors, rows_where, select_rows
 from sidelight.networks.build import feature_shape
 from sidelight.networks.network import Network, Output
-from sidelight.networks.tokens import channels, pooled
+from sidelight.networks.tokens import num_channels, pool
 from sidelight.tasks import Task
 
 WARMUP = 5
@@ -46,7 +46,7 @@ class FullModality(nn.Module):
         )
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        out: Tensor = self.layers(torch.cat([pooled(f) for f in features], dim=1))
+        out: Tensor = self.layers(torch.cat([pool(f) for f in features], dim=1))
         return out
 
 
@@ -174,7 +174,7 @@ class AMID(MultiStageMethod):
         else:
             auxiliary = context.trained(context.privileged)
             auxiliary.head = nn.Identity()  # what A predicts has no part in the loss
-            sizes = [channels(shape) for n in (student, auxiliary) for shape in feature_shape(n).values()]
+            sizes = [num_channels(shape) for n in (student, auxiliary) for shape in feature_shape(n).values()]
             if fixed_auxiliary:
                 outputs = context.outputs(auxiliary)
                 features = {m: outputs.vector(m) for m in outputs.features}

@@ -18,7 +18,7 @@ from sidelight.methods.base import Method, MethodInfo, TrainState
 from sidelight.methods.teacher_outputs import TeacherOutputs
 from sidelight.networks.hallucination import HallucinationNetwork
 from sidelight.networks.network import Network, Output
-from sidelight.networks.tokens import pooled
+from sidelight.networks.tokens import pool
 from sidelight.tasks import Task
 
 Part = Literal["fusion", "encoders", "hallucinators"]
@@ -264,4 +264,4 @@ def _distance(made: Tensor, real: Tensor, there: Tensor | None, loss: str) -> Te
         return nn.functional.mse_loss(made, real)
     if loss == "cosine":
         return (1 - nn.functional.cosine_similarity(made, real, dim=1 if made.dim() == 4 else -1)).mean()
-    return gaussian_mmd(pooled(made), pooled(real))
+    return gaussian_mmd(pool(made), pool(real))

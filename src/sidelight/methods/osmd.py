@@ -25,8 +25,8 @@ from sidelight.methods.teacher_outputs import TeacherOutputs, rows_where, select
 from sidelight.networks.build import feature_shape
 from sidelight.networks.fusions import CrossTranslation
 from sidelight.networks.hallucination import HallucinationNetwork, TNet
-from sidelight.networks.network import Network, dropped
-from sidelight.networks.tokens import pooled
+from sidelight.networks.network import Network, apply_head_dropout
+from sidelight.networks.tokens import pool
 from sidelight.tasks import Regression, Task
 
 JDN = Literal["joint", "none", "feature", "relation"]
@@ -68,7 +68,7 @@ class Adaptation(nn.Module):
         if self.kind == "feature":
             return squared_error(made, real)
         if self.kind == "relation":
-            return rkd(pooled(made), pooled(real))
+            return rkd(pool(made), pool(real))
         channels = 1 if made.dim() == 4 else 2
         samples = None if made.shape[1:].numel() == made.shape[channels] else self.positions  # vectors: every row
         made, real = sampled_positions(made, real, samples=samples, channels=channels)
@@ -79,7 +79,7 @@ class Adaptation(nn.Module):
 
         made: hallucinated features; real: the branch's prediction of the same rows; rows: those that count.
         """
-        prediction = select_rows(self.head(dropped(self.fusion, self.fusion(made))), rows)
+        prediction = select_rows(self.head(apply_head_dropout(self.fusion, self.fusion(made))), rows)
         real = select_rows(real, rows)
         if isinstance(self.task, Regression):
             return squared_error(prediction, real)

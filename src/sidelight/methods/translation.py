@@ -35,11 +35,11 @@ class Translated(Method):
 
     def terms(self, batch: Batch, clock: TrainState) -> dict[str, Tensor]:
         network = self.student
-        features, shown, losses = network.read(batch)
+        features, shown, losses = network.encode_inputs(batch)
         for m, slot in network.hallucinators.items():
             assert isinstance(slot, TranslationNetwork)
             made = slot.translate(shown)
-            features[m] = slot.read(made)
+            features[m] = slot.encode_row(made)
             losses[f"translate {m}"] = _difference(made, batch, m)
         prediction = network.forward_head(network.fusion(features))
         return {"task": self.task.loss(prediction, batch.target, batch.labelled)} | losses

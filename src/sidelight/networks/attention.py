@@ -1,4 +1,4 @@
-"""Attention over the tokens of one sample; nothing here mixes samples."""
+"""Attention over the tokens of one sample; samples never mix."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
+        """(B, T, D): each query's weighted mean over the tokens."""
         b, t, width = queries.shape
         split = (b, -1, self.heads, width // self.heads)
         key, value = self.key_value(tokens).chunk(2, dim=2)
@@ -47,7 +48,7 @@ class TransformerLayer(nn.Module):
             nn.LayerNorm(width),
             nn.Linear(width, 2 * width),
             nn.ReLU(),
-            nn.Identity(),  # where dropout once stood: layers keep the numbers under which files hold them
+            nn.Identity(),  # takes the place of an earlier dropout, so that layers keep their numbers in files
             nn.Linear(2 * width, width),
         )
 
@@ -58,8 +59,8 @@ class TransformerLayer(nn.Module):
         return out
 
 
-def positions(x: Tensor) -> Tensor:
-    """Sines and cosines (T, D) that tell the tokens of x (B, T, D) apart (Vaswani et al., 2017); any T, no weights."""
+def positional_encoding(x: Tensor) -> Tensor:
+    """Sines and cosines (T, D) that mark the order of tokens x (B, T, D) (Vaswani et al., 2017); any T, no weights."""
     steps, width = x.shape[1], x.shape[2]
     time = torch.arange(steps, dtype=x.dtype, device=x.device).unsqueeze(1)
     half = torch.arange((width + 1) // 2, dtype=x.dtype, device=x.device)

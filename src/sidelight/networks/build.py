@@ -1,4 +1,4 @@
-"""Networks from settings, and settings from networks."""
+"""Build networks from settings, and describe networks as settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sidelight.config import NetworkConfig
 from sidelight.config.encoder_names import BACKBONES, PROVIDERS, PYRAMIDS, chosen
 from sidelight.errors import ConfigError, unknown
 from sidelight.networks.backbones.backbone import Backbone
-from sidelight.networks.backbones.weights import announce, load_weights
+from sidelight.networks.backbones.weights import load_weights, warn_missing
 from sidelight.networks.dense import DenseEncoder, DenseHead
 from sidelight.networks.encoders import ENCODERS, MLPEncoder, SignalEncoder, make_encoder
 from sidelight.networks.fusions import FUSIONS, MAP_FUSIONS, Fusion, make_fusion
@@ -25,7 +25,7 @@ from sidelight.networks.translation import TranslationNetwork
 Shape = tuple[int, ...]
 """(T, D) of tokens, (D, h, w) of a map."""
 BUILT_IN = (*ENCODERS.values(), DenseEncoder, PyramidEncoder, Backbone, TNet)
-"""What `described` knows; a subclass of one is the user's own."""
+"""The classes that `describe_module` describes; a subclass of one is the user's own."""
 
 
 def build_network(
@@ -44,14 +44,21 @@ def build_network(
     Args:
         shapes: modality -> shape of one row as it leaves the preprocessor, (D,), (T, C) or (C, H, W).
         reads: the modalities to encode.
-        task_outputs: classes, or targets of a regression.
+        task_outputs: number of classes, or of targets of a regression.
         config: the `network` settings.
-        slots: order of the fusion's slots, a teacher's where its fusion weights are to be loaded (default: `reads`,
-            then the hallucinated ones).
-        hallucinators: privileged modality -> module that takes its encoder's place.
-        encoders: modality -> the user's own module; what it returns is found by running it on two rows of zeros.
+        slots: order of the fusion's slots; a student that loads a teacher's fusion needs the teacher's (default:
+            `reads`, then the hallucinated ones).
+        hallucinators: privileged modality -> module in place of its encoder.
+        encoders: modality -> the user's own module; two rows of zeros show the shape of its features.
         size: (H, W) of a target with a class per pixel: images become maps, and the network is dense.
-        drop: above 0, the network takes any subset of `reads`, and training leaves each out with this probability.
+        drop: above 0, the network reads any subset of `reads`, and training leaves each out with this probability.
+
+    Returns:
+        The network, with fresh weights except those that `config.weights` loads.
+
+    Raises:
+        ConfigError: A setting is out of range, a modality is unknown, or the parts do not fit together.
+        RunError: A file of weights is missing, damaged or belongs to another network.
     """
     for setting in ("width", "tokens"):
         if getattr(config, setting) < 1:
@@ -61,12 +68,12 @@ def build_network(
     encoders, hallucinators = dict(encoders or {}), dict(hallucinators or {})
     for m in reads:
         if m not in shapes:
-            raise ConfigError(f"the network is to read {m!r}, which the data do not have; they have {list(shapes)}")
+            raise ConfigError(f"the network reads {m!r}, which the data do not have; they have {list(shapes)}")
         if m not in encoders:
             name = chosen(m, len(shapes[m]), config.encoder, config.encoders)
             try:
                 if size and len(shapes[m]) == 3:
-                    encoders[m] = map_encoder(name, shapes[m], config.width)
+                    encoders[m] = make_map_encoder(name, shapes[m], config.width)
                 else:
                     encoders[m] = make_encoder(name, shapes[m], config.width, config.tokens)
             except ConfigError as error:
@@ -74,22 +81,35 @@ def build_network(
                 why = f"network.encoder={config.encoder} does not read such rows, and " if fell_back else ""
                 raise ConfigError(f"{m!r}: {why}{error}") from None
         if m in config.weights:
-            announce(m, load_weights(encoders[m], config.weights[m], sum_channels=config.sum_channels))
-    sizes = {m: encoded_shape(m, encoders[m], shapes[m]) for m in reads}
-    sizes |= {m: hallucinated_shape(m, module, sizes) for m, module in hallucinators.items()}
+            warn_missing(m, load_weights(encoders[m], config.weights[m], sum_channels=config.sum_channels))
+    # The fusion needs every slot's shape; a hallucinator's depends on the features that it reads.
+    sizes = {m: infer_encoder_shape(m, encoders[m], shapes[m]) for m in reads}
+    sizes |= {m: infer_hallucinator_shape(m, module, sizes) for m, module in hallucinators.items()}
     order = tuple(slots or sizes)
     if sorted(order) != sorted(sizes):
         raise ConfigError(f"the fusion's slots are {list(order)}, but {list(sizes)} are read or hallucinated")
     fusion = make_fusion(config.fusion, {m: sizes[m] for m in order}, config.width, config.dropout)
     if size and type(fusion) not in MAP_FUSIONS.values():
-        raise ConfigError(f"a class per pixel needs at least one modality of images, but {list(order)} give no map")
+        raise ConfigError(f"a class per pixel needs at least one image modality, but none of {list(order)} is a map")
     head = make_head(fusion, task_outputs, size)
     completion = ModalityImputer({m: sizes[m] for m in reads}, drop) if drop else None
     return Network({m: encoders[m] for m in reads}, fusion, head, hallucinators, completion)
 
 
-def map_encoder(kind: str, shape: Sequence[int], width: int) -> nn.Module:
-    """An image's encoder in a dense network: "auto" makes a `DenseEncoder`, a public network's name its last map."""
+def make_map_encoder(kind: str, shape: Sequence[int], width: int) -> nn.Module:
+    """An image's encoder in a dense network.
+
+    Args:
+        kind: "auto" for a `DenseEncoder`, or the name of a public network, whose last map (or pyramid) is returned.
+        shape: (C, H, W) of an image.
+        width: channels of the map, or of each level of a pyramid.
+
+    Returns:
+        A module from images to maps.
+
+    Raises:
+        ConfigError: The encoder makes no map.
+    """
     if kind == "auto":
         return DenseEncoder(shape, width)
     if kind in PYRAMIDS:
@@ -97,14 +117,25 @@ def map_encoder(kind: str, shape: Sequence[int], width: int) -> nn.Module:
     if ":" not in kind and kind not in BACKBONES:
         raise ConfigError(f"encoder {kind!r} makes no map of an image; use auto, or a public network such as resnet18")
     encoder = Backbone(kind, shape, width, 1, "map")
-    encoder.out_shape = encoded_shape("image", encoder, shape)
+    encoder.out_shape = infer_encoder_shape("image", encoder, shape)
     return encoder
 
 
 def make_head(fusion: Fusion, outputs: int, size: Sequence[int] = ()) -> nn.Module:
-    """From the fused vector to the outputs, or from the fused map to the outputs of every pixel.
+    """The head: from the fused vector to the outputs, or from the fused map to the outputs of every pixel.
 
     A fused map of 4·width channels holds the levels of a pyramid: no other encoder returns more than `width`.
+
+    Args:
+        fusion: the fusion that the head reads.
+        outputs: number of classes, or of targets.
+        size: (H, W) of a target with a class per pixel, else ().
+
+    Returns:
+        The head, with fresh weights.
+
+    Raises:
+        ConfigError: The fusion returns maps, and the target has no class per pixel.
     """
     if size:
         if fusion.out_dim == LEVELS * (width := fusion.settings["width"]):
@@ -123,8 +154,20 @@ def feature_shape(network: Network) -> dict[str, Shape]:
 
 
 @torch.no_grad()
-def encoded_shape(modality: str, encoder: nn.Module, shape: Sequence[int]) -> Shape:
-    """(T, D) that an encoder returns: its own word, or found on two rows of zeros."""
+def infer_encoder_shape(modality: str, encoder: nn.Module, shape: Sequence[int]) -> Shape:
+    """The shape (T, D) or (D, h, w) of an encoder's features: its `out_shape`, or found with two rows of zeros.
+
+    Args:
+        modality: the modality's name, for messages.
+        encoder: a built-in or the user's own module.
+        shape: shape of one row as it leaves the preprocessor.
+
+    Returns:
+        The shape of one row's features.
+
+    Raises:
+        ConfigError: The module fails, or returns no features.
+    """
     maps = isinstance(encoder, Backbone) and encoder.returns == "map"
     if maps and len(shape) != 3:
         raise ConfigError(f"the encoder of {modality!r} returns maps, which networks read of images only")
@@ -134,8 +177,20 @@ def encoded_shape(modality: str, encoder: nn.Module, shape: Sequence[int]) -> Sh
 
 
 @torch.no_grad()
-def hallucinated_shape(modality: str, module: nn.Module, sizes: Mapping[str, Shape]) -> Shape:
-    """(T, D) that a hallucinator returns: its own word, or found on two rows of zeros."""
+def infer_hallucinator_shape(modality: str, module: nn.Module, sizes: Mapping[str, Shape]) -> Shape:
+    """The shape (T, D) or (D, h, w) of a hallucinator's features: its `out_shape`, or found with two rows of zeros.
+
+    Args:
+        modality: the privileged modality's name, for messages.
+        module: a built-in or the user's own module.
+        sizes: slot -> shape of the features that it reads.
+
+    Returns:
+        The shape of one row's features.
+
+    Raises:
+        ConfigError: The module fails, or returns no features.
+    """
     if isinstance(module, TNet | HallucinationNetwork | TranslationNetwork):
         return module.out_shape
     maps = any(len(size) == 3 for size in sizes.values())
@@ -143,9 +198,19 @@ def hallucinated_shape(modality: str, module: nn.Module, sizes: Mapping[str, Sha
 
 
 def dry_run(modality: str, module: nn.Module, x: Any, maps: bool = False) -> Shape:
-    """The shape of a module's features, with its mode put back; names the modality where it fails.
+    """The shape of a module's features, found with two rows of zeros; the module's mode is restored.
 
-    maps: they may be maps (B, D, h, w).
+    Args:
+        modality: the modality's name, for messages.
+        module: the module.
+        x: its input, of two rows.
+        maps: whether the features may be maps (B, D, h, w).
+
+    Returns:
+        The shape of one row's features.
+
+    Raises:
+        ConfigError: The module fails, or returns no features.
     """
     training = module.training
     module.eval()
@@ -165,15 +230,15 @@ def dry_run(modality: str, module: nn.Module, x: Any, maps: bool = False) -> Sha
 def describe(network: Network) -> dict[str, Any]:
     """The network's structure as JSON; modules that are not sidelight's own are marked "custom".
 
-    Orders matter and are kept in lists. Weights are not included: they are the state dict's.
+    Orders matter and are stored in lists. Weights are not included: they are in the state dict.
     """
     fusion, head = network.fusion, network.head
     built_in = type(fusion) in (*FUSIONS.values(), *MAP_FUSIONS.values())
     if not isinstance(fusion, Fusion) or not built_in or not isinstance(head, nn.Linear | DenseHead | PyramidHead):
         raise ConfigError("only networks with a built-in fusion and head can be described")
     return {
-        "encoders": [{"modality": m, **described(e)} for m, e in network.encoders.items()],
-        "hallucinators": [{"modality": m, **described(h)} for m, h in network.hallucinators.items()],
+        "encoders": [{"modality": m, **describe_module(e)} for m, e in network.encoders.items()],
+        "hallucinators": [{"modality": m, **describe_module(h)} for m, h in network.hallucinators.items()],
         "fusion": {"kind": fusion.name, **fusion.settings},
         "outputs": head.out_features,
         "size": list(head.size) if not isinstance(head, nn.Linear) else [],
@@ -181,22 +246,23 @@ def describe(network: Network) -> dict[str, Any]:
     }
 
 
-def described(module: nn.Module) -> dict[str, Any]:
-    """The kind and settings of a built-in encoder or T-Net; of another module, or a subclass, only "custom"."""
+def describe_module(module: nn.Module) -> dict[str, Any]:
+    """The kind and settings of a built-in encoder or T-Net; "custom" for another module, or a subclass."""
     if isinstance(module, HallucinationNetwork):
-        return {"kind": module.kind, "encoders": _each(module.encoders), "tnet": module.tnet.settings}
+        return {"kind": module.kind, "encoders": _describe_each(module.encoders), "tnet": module.tnet.settings}
     if isinstance(module, TranslationNetwork):
         sources = [[m, *shape] for m, shape in module.sources.items()]
         shapes = {"sources": sources, "row": list(module.row), "out_shape": list(module.out_shape)}
-        return {"kind": module.kind, "encoders": _each(module.encoders), "reader": described(module.reader)} | shapes
+        parts = {"encoders": _describe_each(module.encoders), "reader": describe_module(module.reader)}
+        return {"kind": module.kind, **parts, **shapes}
     if type(module) in BUILT_IN:
         own: Any = module
         return {"kind": own.kind, **own.settings}
     return {"kind": "custom"}
 
 
-def _each(modules: nn.ModuleDict) -> list[dict[str, Any]]:
-    return [{"modality": m, **described(module)} for m, module in modules.items()]
+def _describe_each(modules: nn.ModuleDict) -> list[dict[str, Any]]:
+    return [{"modality": m, **describe_module(module)} for m, module in modules.items()]
 
 
 def rebuild(
@@ -204,7 +270,19 @@ def rebuild(
     encoders: Mapping[str, nn.Module] | None = None,
     hallucinators: Mapping[str, nn.Module] | None = None,
 ) -> Network:
-    """The network that `describe` described, with fresh weights; custom modules have to be given."""
+    """The network with the structure that `describe` returned, with fresh weights.
+
+    Args:
+        description: the result of `describe`.
+        encoders: modality -> the user's own module, for each one marked "custom".
+        hallucinators: privileged modality -> the user's own module, likewise.
+
+    Returns:
+        The network, ready for `load_state_dict`.
+
+    Raises:
+        ConfigError: A custom module is not given, or this version lacks a module.
+    """
     given = {"encoders": dict(encoders or {}), "hallucinators": dict(hallucinators or {})}
     parts: dict[str, dict[str, nn.Module]] = {"encoders": {}, "hallucinators": {}}
     for part, modules in parts.items():
@@ -213,9 +291,9 @@ def rebuild(
             m, kind = settings.pop("modality"), settings.pop("kind")
             if kind == "custom" and m not in given[part]:
                 raise ConfigError(f"the network has its own module for {m!r}; pass it as {part}={{{m!r}: module}}")
-            modules[m] = given[part][m] if kind == "custom" else make(kind, settings)
+            modules[m] = given[part][m] if kind == "custom" else make_module(kind, settings)
     settings = dict(description["fusion"])
-    shapes = shapes_of(settings["slots"])
+    shapes = parse_shapes(settings["slots"])
     fusion = make_fusion(settings["kind"], shapes, settings["width"], settings["dropout"])
     head = make_head(fusion, description["outputs"], description.get("size", ()))
     drop = description.get("drop", 0)
@@ -223,28 +301,31 @@ def rebuild(
     return Network(parts["encoders"], fusion, head, parts["hallucinators"], completion)
 
 
-def shapes_of(entries: Sequence[Sequence[Any]]) -> dict[str, Shape]:
-    """[[slot, T, D], ...] as a mapping; of a map [slot, D, h, w]."""
+def parse_shapes(entries: Sequence[Sequence[Any]]) -> dict[str, Shape]:
+    """[[slot, T, D], ...] as a mapping; a map is [slot, D, h, w]."""
     return {m: tuple(shape) for m, *shape in entries}
 
 
-def _made(entry: Mapping[str, Any]) -> nn.Module:
-    return make(entry["kind"], {name: value for name, value in entry.items() if name not in ("modality", "kind")})
+def _make_from_entry(entry: Mapping[str, Any]) -> nn.Module:
+    settings = dict(entry)
+    settings.pop("modality", None)
+    return make_module(settings.pop("kind"), settings)
 
 
-def make(kind: str, settings: Mapping[str, Any]) -> nn.Module:
-    """A built-in encoder or T-Net from what `describe` said of it."""
+def make_module(kind: str, settings: Mapping[str, Any]) -> nn.Module:
+    """A built-in encoder or hallucinator from its kind and settings in a description."""
     if kind in (HallucinationNetwork.kind, TranslationNetwork.kind):
-        encoders = {entry["modality"]: _made(entry) for entry in settings["encoders"]}
+        encoders = {entry["modality"]: _make_from_entry(entry) for entry in settings["encoders"]}
         if kind == TranslationNetwork.kind:
-            reader, sources = _made(settings["reader"]), shapes_of(settings["sources"])
+            reader, sources = _make_from_entry(settings["reader"]), parse_shapes(settings["sources"])
             return TranslationNetwork(encoders, sources, settings["row"], reader, settings["out_shape"])
         tnet = settings["tnet"]
-        return HallucinationNetwork(encoders, shapes_of(tnet["sources"]), tnet["target"], tnet["slot"])
+        return HallucinationNetwork(encoders, parse_shapes(tnet["sources"]), tnet["target"], tnet["slot"])
     if kind == TNet.kind:
-        return TNet(shapes_of(settings["sources"]), settings["target"], settings["hidden"], settings["slot"])
-    # encoders once had dropout of their own, and files from then name its rate
-    settings = {name: value for name, value in settings.items() if name != "dropout"}
+        return TNet(parse_shapes(settings["sources"]), settings["target"], settings["hidden"], settings["slot"])
+    # Files from earlier versions state a dropout rate for encoders, which have none any more.
+    settings = dict(settings)
+    settings.pop("dropout", None)
     if kind in PYRAMIDS:
         return PyramidEncoder(kind, **settings)
     if kind == DenseEncoder.kind:

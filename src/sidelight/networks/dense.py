@@ -1,4 +1,4 @@
-"""Dense networks: a modality's image to a map of features, and a fused map to a class per pixel."""
+"""Dense networks: from an image to a map of features, and from a fused map to a class per pixel."""
 
 from __future__ import annotations
 
@@ -14,17 +14,27 @@ STRIDE = 4
 """How many pixels a position of a map is wide and high."""
 
 
-def groups(channels: int) -> int:
-    """How many groups of channels group normalisation makes: at most 8, of at least 4 channels each."""
+def num_groups(channels: int) -> int:
+    """The number of groups for group normalisation: at most 8, of at least 4 channels each."""
     return next(g for g in (8, 4, 2, 1) if channels % g == 0 and (channels // g >= 4 or g == 1))
 
 
-def residual(channels: int, out: int, stride: int = 1, dilation: int = 1) -> nn.Module:
-    """MONAI's residual unit, two 3 × 3 convolutions, with group normalisation: no statistic is taken over the batch."""
+def make_residual_unit(channels: int, out: int, stride: int = 1, dilation: int = 1) -> nn.Module:
+    """MONAI's residual unit, two 3 × 3 convolutions, with group normalisation: no statistic is taken over the batch.
+
+    Args:
+        channels: channels in.
+        out: channels out.
+        stride: of the first convolution.
+        dilation: of both convolutions.
+
+    Returns:
+        A module (B, channels, H, W) -> (B, out, ⌈H/stride⌉, ⌈W/stride⌉).
+    """
     from monai.networks.blocks.convolutions import ResidualUnit
 
     unit: nn.Module = ResidualUnit(
-        2, channels, out, strides=stride, subunits=2, norm=("GROUP", {"num_groups": groups(out)}), act="RELU",
+        2, channels, out, strides=stride, subunits=2, norm=("GROUP", {"num_groups": num_groups(out)}), act="RELU",
         dilation=dilation,
     )  # fmt: skip
     return unit
@@ -33,8 +43,12 @@ def residual(channels: int, out: int, stride: int = 1, dilation: int = 1) -> nn.
 class DenseEncoder(nn.Module):
     """Residual units to a map of a quarter of the size, the last two dilated: (B, C, H, W) -> (B, width, ⌈H/4⌉, ⌈W/4⌉).
 
-    A stride of 4 keeps it cheap; dilations of 2 and 4 instead of further strides let a position see what is around it
-    (Chen et al., Rethinking atrous convolution, 2017).
+    A stride of 4 keeps it cheap; dilations of 2 and 4 widen each position's view without further strides (Chen et al.,
+    Rethinking atrous convolution, 2017).
+
+    Args:
+        shape: (C, H, W) of an image.
+        width: channels of the map.
     """
 
     kind = "dense"
@@ -47,10 +61,10 @@ class DenseEncoder(nn.Module):
         self.settings: dict[str, Any] = {"shape": [channels, height, wide], "width": width}
         self.out_shape = (width, -(-height // STRIDE), -(-wide // STRIDE))
         self.layers = nn.Sequential(
-            residual(channels, max(width // 2, 4), stride=2),
-            residual(max(width // 2, 4), width, stride=2),
-            residual(width, width, dilation=2),
-            residual(width, width, dilation=4),
+            make_residual_unit(channels, max(width // 2, 4), stride=2),
+            make_residual_unit(max(width // 2, 4), width, stride=2),
+            make_residual_unit(width, width, dilation=2),
+            make_residual_unit(width, width, dilation=4),
             nn.ReLU(),
         )
 
@@ -63,13 +77,15 @@ class DenseHead(nn.Module):
     """A residual unit, a 1 × 1 convolution and bilinear interpolation: (B, width, h, w) -> (B, outputs, H, W).
 
     Args:
-        width: channels of the fused map. outputs: classes. size: (H, W) of the target.
+        width: channels of the fused map.
+        outputs: number of classes.
+        size: (H, W) of the target.
     """
 
     def __init__(self, width: int, outputs: int, size: Sequence[int]):
         super().__init__()
         self.out_features, self.size = outputs, (int(size[0]), int(size[1]))
-        self.decode = residual(width, width)
+        self.decode = make_residual_unit(width, width)
         self.classify = nn.Conv2d(width, outputs, 1)
 
     def forward(self, fused: Tensor) -> Tensor:

@@ -25,12 +25,12 @@ class Dropout(nn.Dropout):
 class ChannelDropout(Dropout):
     """Dropout of the channels of vectors (B, D) or maps (B, D, h, w).
 
-    Of a map, a channel is left out at every position of a row: neighbours say nearly the same, so a value that is left
-    out alone could be read off the next one.
+    In a map, a channel is dropped at every position of a row: neighbouring values are nearly equal, so a value that is
+    dropped alone could be recovered from the next one.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return input
-        one_each = input[:, :, :1, :1] if input.dim() == 4 else input
+        one_each = input[:, :, :1, :1] if input.dim() == 4 else input  # one draw for each channel
         return input * super().forward(torch.ones_like(one_each))

@@ -1,4 +1,4 @@
-"""Encoders: one modality's rows to feature tokens."""
+"""Encoders: from one modality's rows to feature tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from sidelight.config.encoder_names import BACKBONES, PYRAMIDS, check_encoder, readers
 from sidelight.errors import ConfigError
-from sidelight.networks.tokens import resample, stretches
+from sidelight.networks.tokens import compute_stretch_weights, resample_tokens
 
 
 class MLPEncoder(nn.Module):
@@ -27,7 +27,7 @@ class MLPEncoder(nn.Module):
         self.settings: dict[str, Any] = {"shape": list(shape), "width": width}
         self.out_shape = (1, width)
         size = int(torch.Size(shape).numel())
-        # nn.Identity is where dropout once stood: the layers keep the numbers under which student files hold them
+        # nn.Identity takes the place of an earlier dropout, so that layers keep their numbers in student files.
         self.layers = nn.Sequential(
             nn.Linear(size, 2 * width), nn.ReLU(), nn.Identity(), nn.Linear(2 * width, width), nn.ReLU()
         )
@@ -42,7 +42,7 @@ class MLPEncoder(nn.Module):
 class SignalBlock(nn.Module):
     """Convolution over time, LayerNorm over each step's channels, ReLU: (B, C, T) -> (B, C', ⌈T/stride⌉).
 
-    No statistic is taken over rows or over time, so a step sees its neighbours and nothing else.
+    No statistic is taken over rows or over time, so a step depends on its neighbours alone.
     """
 
     def __init__(self, channels: int, out: int, stride: int):
@@ -56,11 +56,16 @@ class SignalBlock(nn.Module):
 
 
 class SignalEncoder(nn.Module):
-    """Three convolution blocks over time, then averages over `tokens` equal stretches: (B, T, C) -> (B, tokens, width).
+    """Three convolution blocks over time, then averages over equal stretches: (B, T, C) -> (B, tokens, width).
 
     A block halves the number of steps as long as that leaves `tokens` of them. With `length`, everything beyond a row's
     valid steps is zero before every block and the stretches divide the valid steps alone, so a row's tokens depend
-    neither on how far it is padded nor on the other rows.
+    neither on its padding nor on the other rows.
+
+    Args:
+        shape: (T, C) of a row.
+        width: D of the tokens.
+        tokens: number of tokens.
     """
 
     kind = "cnn"
@@ -88,17 +93,17 @@ class SignalEncoder(nn.Module):
         if length is None:
             for block in self.blocks:
                 x = block(x)
-            return resample(x.transpose(1, 2), self.tokens)
-        x = cut(x, length)
+            return resample_tokens(x.transpose(1, 2), self.tokens)
+        x = zero_padding(x, length)
         for block, stride in zip(self.blocks, self.strides):
             length = torch.div(length + stride - 1, stride, rounding_mode="floor")
-            x = cut(block(x), length)
-        weights = stretches(x.shape[2], self.tokens, length.to(x.dtype))
+            x = zero_padding(block(x), length)
+        weights = compute_stretch_weights(x.shape[2], self.tokens, length.to(x.dtype))
         return torch.matmul(weights, x.transpose(1, 2))
 
 
-def cut(x: Tensor, length: Tensor) -> Tensor:
-    """(B, C, T) with zeros, whatever stood there, from each row's `length` on."""
+def zero_padding(x: Tensor, length: Tensor) -> Tensor:
+    """(B, C, T) with zeros from each row's `length` on."""
     padding = torch.arange(x.shape[2], device=x.device) >= length.unsqueeze(1)
     return x.masked_fill(padding.unsqueeze(1), 0.0)
 
@@ -107,11 +112,22 @@ ENCODERS: dict[str, type[MLPEncoder] | type[SignalEncoder]] = {"mlp": MLPEncoder
 
 
 def make_encoder(kind: str, shape: Sequence[int], width: int = 64, tokens: int = 1) -> nn.Module:
-    """The encoder that `network.encoder` names, for rows of `shape` as they leave the preprocessor.
+    """The encoder that `network.encoder` names.
 
-    "auto": "cnn" for signals (T, C), "mlp" for vectors. "statistics": "mlp" on the vectors that the preprocessor made.
-    "cnn" is for signals; vectors beside them get "mlp". The names of public networks (`networks/names.py`) make a
-    `Backbone`, with `tokens` above 1 one that returns tokens.
+    "auto": "cnn" for signals (T, C), "mlp" for vectors. "statistics": "mlp" on the preprocessor's window statistics.
+    "cnn" is for signals; vectors beside them get "mlp". The names of public networks make a `Backbone`.
+
+    Args:
+        kind: a value of `network.encoder`.
+        shape: shape of a row as it leaves the preprocessor, (D,), (T, C), (C, H, W) or (C, T, H, W).
+        width: D of the features.
+        tokens: number of tokens; a public network returns a vector for 1.
+
+    Returns:
+        A module from rows to (B, width) or (B, tokens, width).
+
+    Raises:
+        ConfigError: The name is unknown, or the encoder does not read such rows.
     """
     if kind in BACKBONES or ":" in kind:
         from sidelight.networks.backbones.backbone import Backbone
@@ -125,7 +141,7 @@ def make_encoder(kind: str, shape: Sequence[int], width: int = 64, tokens: int =
     if kind == "statistics" and signal:
         raise ConfigError(
             f"network.encoder 'statistics' reads vectors, but was given a signal of shape {tuple(shape)}; "
-            "its window statistics are the preprocessor's work"
+            "the preprocessor computes window statistics"
         )
     if kind in ("auto", "cnn") and signal:
         return SignalEncoder(shape, width, tokens)

@@ -1,4 +1,4 @@
-"""What the encoders of a network make of a batch: rows that lack a modality have zeros there."""
+"""Run a network's encoders on a batch; rows that lack a modality have zeros there."""
 
 from __future__ import annotations
 
@@ -16,9 +16,19 @@ from sidelight.errors import ConfigError
 def encode(
     encoders: nn.ModuleDict, batch: Batch, missing: Mapping[str, Sequence[int]] | None = None
 ) -> dict[str, Tensor]:
-    """Every encoder's (B, T, D) tokens of its modality; rows that lack the modality have zeros there.
+    """The tokens (B, T, D) of every modality; rows that lack the modality have zeros.
 
-    missing: modality -> shape of its features, of those that need not be among the inputs and are zeros then.
+    Args:
+        encoders: modality -> module (B, …) -> (B, D) or (B, T, D), or a map (B, D, h, w).
+        batch: the inputs, lengths and presence of the modalities.
+        missing: modality -> shape of its features, for modalities that may be absent from the inputs; their features
+            are zeros then.
+
+    Returns:
+        Modality -> features, in the order of the encoders.
+
+    Raises:
+        ConfigError: A modality is not among the inputs and not in `missing`, or none is among the inputs.
     """
     features: dict[str, Tensor] = {}
     for m, encoder in encoders.items():
@@ -36,23 +46,36 @@ def encode(
     if not features:
         raise ConfigError(f"the network reads {list(encoders)}, and none of them is among the inputs")
     some = next(iter(features.values()))
-    return {m: features[m] if m in features else some.new_zeros(len(some), *(missing or {})[m]) for m in encoders}
+    for m, shape in (missing or {}).items():
+        if m in encoders and m not in features:
+            features[m] = some.new_zeros(len(some), *shape)
+    return {m: features[m] for m in encoders}
 
 
-def blanked(batch: Batch, modalities: Sequence[str]) -> Batch:
-    """The batch with zeros, whatever stood there, in the rows that lack one of the modalities."""
-    zeros = {
-        m: x.masked_fill(~batch.present[m].view(-1, *[1] * (x.dim() - 1)), 0)
-        for m, x in batch.inputs.items()
-        if m in modalities and m in batch.present
-    }
-    return replace(batch, inputs=batch.inputs | zeros)
+def zero_missing_rows(batch: Batch, modalities: Sequence[str]) -> Batch:
+    """The batch with zeros in the rows that lack one of the modalities, whatever was stored there."""
+    inputs = dict(batch.inputs)
+    for m in modalities:
+        if m in inputs and m in batch.present:
+            absent = ~batch.present[m].view(-1, *[1] * (inputs[m].dim() - 1))
+            inputs[m] = inputs[m].masked_fill(absent, 0)
+    return replace(batch, inputs=inputs)
 
 
 def encode_present(encoder: Any, x: Tensor, length: Tensor | None, present: Tensor) -> Tensor:
-    """Features of the rows that have the modality, zeros elsewhere: absent rows are no part of a batch's statistics."""
+    """Features of the rows that have the modality, zeros elsewhere: absent rows stay out of a batch's statistics.
+
+    Args:
+        encoder: the modality's encoder, with batch normalisation.
+        x: inputs (B, …).
+        length: (B,) valid steps of each row, or None.
+        present: (B,) bool.
+
+    Returns:
+        (B, D), (B, T, D) or (B, D, h, w).
+    """
     rows = present.nonzero()[:, 0]
-    if len(rows) == 0:
+    if len(rows) == 0:  # one row, without gradient, gives the shape
         with torch.no_grad():
             one: Tensor = encoder(x[:1])
         return one.new_zeros(len(x), *one.shape[1:])

@@ -1,4 +1,4 @@
-"""Fusions: every slot's tokens to one vector per sample, {slot: (B, T, D)} -> (B, F)."""
+"""Fusions: from the tokens of all slots to one vector per sample, {slot: (B, T, D)} -> (B, F)."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sidelight.errors import ConfigError, SidelightWarning, unknown
-from sidelight.networks.attention import Attention, TransformerLayer, positions
+from sidelight.networks.attention import Attention, TransformerLayer, positional_encoding
 from sidelight.networks.cross_translation import TransformBlocks
-from sidelight.networks.dense import groups
+from sidelight.networks.dense import num_groups
 from sidelight.networks.dropout import ChannelDropout
-from sidelight.networks.tokens import as_map, channels, resample
+from sidelight.networks.tokens import num_channels, resample_tokens, to_map
 
 Shapes = Mapping[str, Sequence[int]]
 
 
 class Fusion(nn.Module):
-    """What fusions share: their slots in a fixed order, and Linear-ReLU to the fused vector.
+    """Base of all fusions: the slots in a fixed order, and the dropout before the head.
 
-    Dropout stands between the fused vector and the head (`head_dropout`, which `Network.forward_head` applies), and
-    nowhere before: losses compare fused vectors and features, and T-Nets read features, so in training these are what
-    is deployed.
+    Dropout acts between the fused vector and the head (`head_dropout`, which `Network.forward_head` applies), and
+    nowhere
+    before: losses compare fused vectors and features, and T-Nets read features, so training uses the values that are
+    deployed.
 
     Args:
         shapes: slot -> (T, D), or (D, h, w) of a map; the order is that of the weights.
@@ -43,7 +44,7 @@ class Fusion(nn.Module):
             raise ConfigError("a fusion needs at least one slot")
         self.shapes = {m: tuple(int(n) for n in shape) for m, shape in shapes.items()}
         self.slots = tuple(self.shapes)
-        self.dims = [channels(shape) for shape in self.shapes.values()]
+        self.dims = [num_channels(shape) for shape in self.shapes.values()]
         self.out_dim = width
         self.settings: dict[str, Any] = {
             "slots": [[m, *shape] for m, shape in self.shapes.items()],
@@ -53,27 +54,27 @@ class Fusion(nn.Module):
         self.head_dropout = ChannelDropout(dropout)
 
 
-def joined(size: int, width: int) -> nn.Sequential:
-    """Linear-ReLU from concatenated slots to the fused vector."""
+def make_joint_layer(size: int, width: int) -> nn.Sequential:
+    """Linear and ReLU from concatenated slots (B, size) to the fused vector (B, width)."""
     return nn.Sequential(nn.Linear(size, width), nn.ReLU())
 
 
-def joined_maps(size: int, width: int) -> nn.Sequential:
-    """1 × 1 convolution, group normalisation and ReLU from concatenated maps to the fused one."""
-    return nn.Sequential(nn.Conv2d(size, width, 1), nn.GroupNorm(groups(width), width), nn.ReLU())
+def make_joint_map_layer(size: int, width: int) -> nn.Sequential:
+    """1 × 1 convolution, group normalisation and ReLU from concatenated maps to the fused map."""
+    return nn.Sequential(nn.Conv2d(size, width, 1), nn.GroupNorm(num_groups(width), width), nn.ReLU())
 
 
 class Concat(Fusion):
     """Feature concatenation: z = ReLU(W [mean_t x₁; …; mean_t xₙ] + b), {slot: (B, T, D)} -> (B, F).
 
-    PKDOT (arXiv 2401.15489), Fig. 4a. It has no use for tokens.
+    PKDOT (arXiv 2401.15489), Fig. 4a. It averages over tokens.
     """
 
     name = "concat"
 
     def __init__(self, shapes: Shapes, width: int = 64, dropout: float = 0.2):
         super().__init__(shapes, width, dropout)
-        self.out = joined(sum(self.dims), width)
+        self.out = make_joint_layer(sum(self.dims), width)
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         fused: Tensor = self.out(torch.cat([features[m].mean(1) for m in self.slots], dim=1))
@@ -83,7 +84,8 @@ class Concat(Fusion):
 class MapConcat(Fusion):
     """Concatenation of maps: z = ReLU(norm(W [x₁; …; xₙ] + b)) at every position, {slot: (B, D, h, w)} -> (B, F, h, w).
 
-    W is a 1 × 1 convolution. Maps are brought to the size of the largest; a slot of tokens says their mean everywhere.
+    W is a 1 × 1 convolution. Maps are interpolated to the size of the largest; the mean of a slot of tokens is
+    repeated at every position.
     """
 
     name = "concat"
@@ -91,19 +93,19 @@ class MapConcat(Fusion):
     def __init__(self, shapes: Shapes, width: int = 64, dropout: float = 0.2):
         super().__init__(shapes, width, dropout)
         self.size = max(shape[1:] for shape in self.shapes.values() if len(shape) == 3)
-        self.out = joined_maps(sum(self.dims), width)
+        self.out = make_joint_map_layer(sum(self.dims), width)
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        fused: Tensor = self.out(torch.cat([as_map(features[m], self.size) for m in self.slots], dim=1))
+        fused: Tensor = self.out(torch.cat([to_map(features[m], self.size) for m in self.slots], dim=1))
         return fused
 
 
-class SqueezeExcitation(Fusion):
+class SqueezeExcitationFusion(Fusion):
     """A weighted sum of maps: z = Σ_m g_m ⊙ x_m, {slot: (B, D, h, w)} -> (B, D, h, w).
 
     g_m = sigmoid(W₂ ReLU(W₁ mean x_m)) weighs every channel of a slot by its mean over all positions (Hu et al.,
     Squeeze-and-excitation networks, 2018), as ESANet fuses depth into colours (Seichter et al., ICRA 2021). Slots have
-    one shape. Of a pyramid's map, each level is weighed and added by its own channels.
+    one shape. In a pyramid's map, each level is weighed and added by its own channels.
     """
 
     name = "squeeze-excitation"
@@ -153,10 +155,11 @@ class JointCrossAttention(Fusion):
         self.own = nn.ModuleList(nn.Linear(d, width, bias=False) for d in self.dims)
         self.across = nn.ModuleList(nn.Linear(joint, width, bias=False) for _ in self.dims)
         self.attended = nn.ModuleList(nn.Linear(width, d, bias=False) for d in self.dims)
-        self.out = joined(joint, width)
+        self.out = make_joint_layer(joint, width)
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        joint = torch.cat([resample(features[m], self.steps) for m in self.slots], dim=2)
+        # J: all slots side by side, with the same number of time steps
+        joint = torch.cat([resample_tokens(features[m], self.steps) for m in self.slots], dim=2)
         scale = joint.shape[2] ** -0.5
         pooled = []
         for i, m in enumerate(self.slots):
@@ -197,15 +200,15 @@ class MultimodalTransformer(Fusion):
         self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(n))
         self.cross = nn.ModuleList(Attention(width) for _ in range(n))
         self.gate = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(n))
-        self.out = joined(n * width, width)
+        self.out = make_joint_layer(n * width, width)
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         tokens = [project(features[m]) for m, project in zip(self.slots, self.project)]
-        encoded = [encode(x + positions(x)) for x, encode in zip(tokens, self.encode)]
+        encoded = [encode(x + positional_encoding(x)) for x, encode in zip(tokens, self.encode)]
         normed = [norm(x) for x, norm in zip(encoded, self.norm)]
         pooled = []
         for i, x in enumerate(encoded):
-            others = normed[:i] + normed[i + 1 :] or normed
+            others = normed[:i] + normed[i + 1 :] or normed  # a single slot attends to itself
             attended = self.cross[i](normed[i], torch.cat(others, dim=1))
             gate = torch.sigmoid(self.gate[i](torch.cat([x, attended], dim=2)))
             pooled.append((x + gate * attended).mean(1))
@@ -214,10 +217,10 @@ class MultimodalTransformer(Fusion):
 
 
 class CrossTranslation(Fusion):
-    """Transform blocks shared by all slots, and all that they make concatenated: {slot: (B, T, D)} -> (B, F).
+    """Transform blocks shared by all slots, whose outputs are concatenated: {slot: (B, T, D)} -> (B, F).
 
     z = ReLU(W [mean_t T₁(x₁); mean_t T₂(x₁); …; mean_t T₂(xₙ)] + b), T_b those of `TransformBlocks`. OS-MD
-    (arXiv 2309.08204), sec. 3.3, for any number of slots; its method (`osmd`) compares what `transform` returns.
+    (arXiv 2309.08204), sec. 3.3, for any number of slots; its method (`osmd`) compares the outputs of `transform`.
     """
 
     name = "cross-translation"
@@ -225,18 +228,18 @@ class CrossTranslation(Fusion):
     def __init__(self, shapes: Shapes, width: int = 64, dropout: float = 0.2):
         super().__init__(shapes, width, dropout)
         self.blocks = TransformBlocks(self.shapes, width)
-        self.out = self._out(len(self.slots) * self.blocks.BLOCKS * self.blocks.out_dim, width)
+        self.out = self._make_out(len(self.slots) * self.blocks.BLOCKS * self.blocks.out_dim, width)
 
-    def _out(self, size: int, width: int) -> nn.Sequential:
-        return joined(size, width)
+    def _make_out(self, size: int, width: int) -> nn.Sequential:
+        return make_joint_layer(size, width)
 
     def transform(self, features: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
-        """Slot -> what each block makes of it, (B, F / 2, L) of tokens, (B, F / 2, h, w) of maps."""
+        """Slot -> the output of each block, (B, F / 2, L) for tokens, (B, F / 2, h, w) for maps."""
         made: dict[str, list[Tensor]] = self.blocks(features)
         return made
 
     def join(self, made: Mapping[str, Sequence[Tensor]]) -> Tensor:
-        """The fused vector, or map, of what `transform` returned."""
+        """The fused vector, or map, from the outputs of `transform`."""
         stacked = torch.cat([x for m in self.slots for x in made[m]], dim=1)
         fused: Tensor = self.out(stacked.mean(2) if stacked.dim() == 3 else stacked)
         return fused
@@ -246,10 +249,10 @@ class CrossTranslation(Fusion):
 
 
 class MapCrossTranslation(CrossTranslation):
-    """The same of maps: z = ReLU(norm(W [T₁(x₁); …; T₂(xₙ)] + b)) at every position, as `MapConcat` ends."""
+    """The same for maps: z = ReLU(norm(W [T₁(x₁); …; T₂(xₙ)] + b)) at every position, as in `MapConcat`."""
 
-    def _out(self, size: int, width: int) -> nn.Sequential:
-        return joined_maps(size, width)
+    def _make_out(self, size: int, width: int) -> nn.Sequential:
+        return make_joint_map_layer(size, width)
 
 
 FUSIONS: dict[str, type[Fusion]] = {
@@ -260,15 +263,25 @@ FUSIONS: dict[str, type[Fusion]] = {
 }
 MAP_FUSIONS: dict[str, type[Fusion]] = {
     "concat": MapConcat,
-    "squeeze-excitation": SqueezeExcitation,
+    "squeeze-excitation": SqueezeExcitationFusion,
     "cross-translation": MapCrossTranslation,
 }
 
 
 def make_fusion(name: str, shapes: Shapes, width: int = 64, dropout: float = 0.2) -> Fusion:
-    """The fusion that `network.fusion` names, over slots of the given (T, D); says so where attention is trivial.
+    """The fusion that `network.fusion` names; warns where attention over time has only one token.
 
-    Where a slot is a map (D, h, w), what is fused is a map too.
+    Args:
+        name: a value of `network.fusion`.
+        shapes: slot -> (T, D), or (D, h, w) of a map. Where a slot is a map, the fused result is a map too.
+        width: F, the channels of the fused vector or map.
+        dropout: rate of the dropout before the head.
+
+    Returns:
+        The fusion.
+
+    Raises:
+        ConfigError: The name is unknown, or the fusion does not fit the slots.
     """
     if name not in FUSIONS and name not in MAP_FUSIONS:
         raise ConfigError(f"network.fusion: {unknown('fusion', name, FUSIONS | MAP_FUSIONS)}")
@@ -277,19 +290,19 @@ def make_fusion(name: str, shapes: Shapes, width: int = 64, dropout: float = 0.2
             raise ConfigError(f"network.fusion={name} attends over time and does not fuse maps; use concat")
         return MAP_FUSIONS[name](shapes, width, dropout)
     if name not in FUSIONS:
-        raise ConfigError(f"network.fusion={name} adds maps, and no modality is one; use concat")
+        raise ConfigError(f"network.fusion={name} adds maps, but no modality is a map; use concat")
     fusion = FUSIONS[name](shapes, width, dropout)
     if fusion.attends and all(shape[0] == 1 for shape in fusion.shapes.values()):
-        warn_trivial(name)
+        warn_trivial_attention(name)
     return fusion
 
 
 @functools.cache
-def warn_trivial(name: str) -> None:
-    """Says, once per process, that attention over one token per slot cannot choose between time steps."""
+def warn_trivial_attention(name: str) -> None:
+    """Warn, once per process, that attention over one token per slot cannot choose between time steps."""
     warnings.warn(
-        f"network.fusion={name} attends over time, but every modality is one token per sample, so there is nothing to "
-        "choose between. For signals set network.encoder=cnn and network.tokens=8; for vectors network.fusion=concat",
+        f"network.fusion={name} attends over time, but every modality has one token per sample, so attention has no "
+        "effect. For signals set network.encoder=cnn and network.tokens=8; for vectors network.fusion=concat",
         SidelightWarning,
         stacklevel=4,
     )

@@ -1,4 +1,4 @@
-"""Hallucination: privileged features guessed from available ones."""
+"""Hallucination: privileged features predicted from available ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.networks.encoding import encode
-from sidelight.networks.tokens import as_map, as_tokens, channels
+from sidelight.networks.tokens import num_channels, to_map, to_tokens
 
 Module = TypeVar("Module", bound=nn.Module)
 Shapes = Mapping[str, Sequence[int]]
@@ -28,18 +28,18 @@ def hidden_sizes(width: int) -> tuple[int, int, int]:
 class TNet(nn.Module):
     """Encoder-decoder from available to privileged features: {source: (B, T, D)} -> (B, T', D').
 
-    The sources' tokens are brought to T' by averages over equal stretches and concatenated on channels; each token goes
+    The sources' tokens are averaged over T' equal stretches and concatenated on channels; each token goes
     through ΣD → h₁ → h₂ → h₃ → D' with ReLU between (PKDOT, arXiv 2401.15489: 512 → 256 → 128 → 256 → 512).
 
-    Of maps (B, D', h, w) the layers are convolutions, the first and last 1 × 1, those at the bottleneck 3 × 3.
+    For maps (B, D', h, w) the layers are convolutions, the first and last 1 × 1, those at the bottleneck 3 × 3.
 
     Args:
         sources: slot -> (T, D), or (D, h, w) of a map, of the features that it reads.
-        target: (T', D') or (D', h, w) of the features that it stands in for.
-        hidden: sizes of the three hidden layers; `hidden_sizes(D')` where not given.
+        target: (T', D') or (D', h, w) of the features that it replaces.
+        hidden: sizes of the three hidden layers; `hidden_sizes(D')` by default.
         slot: name of the privileged modality, for messages.
 
-    `trained_steps` is a buffer, saved with the weights; whoever trains the module adds 1 to it per step.
+    `trained_steps` is a buffer, saved with the weights; the code that trains the module adds 1 to it per step.
     """
 
     kind = "t-net"
@@ -52,7 +52,7 @@ class TNet(nn.Module):
         self.slot = slot
         self.sources = tuple(sources)
         self.out_shape = tuple(int(n) for n in target)
-        width = channels(self.out_shape)
+        width = num_channels(self.out_shape)
         hidden = tuple(hidden or hidden_sizes(width))
         self.settings: dict[str, Any] = {
             "sources": [[m, *map(int, shape)] for m, shape in sources.items()],
@@ -60,29 +60,36 @@ class TNet(nn.Module):
             "hidden": list(hidden),
             "slot": slot,
         }
-        sizes = (sum(channels(shape) for shape in sources.values()), *hidden, width)
+        sizes = (sum(num_channels(shape) for shape in sources.values()), *hidden, width)
         layers: list[nn.Module] = []
         for i, (a, b) in enumerate(pairwise(sizes)):
-            inner = 0 < i < len(hidden)
+            inner = 0 < i < len(hidden)  # the layers into and out of the bottleneck
             layers += [nn.Linear(a, b) if len(target) == 2 else nn.Conv2d(a, b, 3 if inner else 1, padding=int(inner))]
             layers += [nn.ReLU()] if i < len(hidden) else []
         self.layers = nn.Sequential(*layers)
         self.register_buffer("trained_steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        """The privileged features (B, T', D') or (B, D', h, w)."""
         out: Tensor
         if len(self.out_shape) == 3:
-            out = self.layers(torch.cat([as_map(features[m], self.out_shape[1:]) for m in self.sources], dim=1))
+            out = self.layers(torch.cat([to_map(features[m], self.out_shape[1:]) for m in self.sources], dim=1))
         else:
-            out = self.layers(torch.cat([as_tokens(features[m], self.out_shape[0]) for m in self.sources], dim=2))
+            out = self.layers(torch.cat([to_tokens(features[m], self.out_shape[0]) for m in self.sources], dim=2))
         return out
 
 
 class HallucinationNetwork(nn.Module):
-    """A branch of its own that reads the available modalities and makes a privileged modality's features, (B, T', D').
+    """A separate branch from the available modalities to a privileged modality's features, (B, T', D').
 
-    One encoder per available modality, and a T-Net on their features (Hoffman et al. 2016; ADMD, MERS and OS-MD have
-    one). It is trained with the student.
+    One encoder per available modality, and a T-Net on their features (Hoffman et al. 2016; used by ADMD, MERS and
+    OS-MD). It is trained with the student.
+
+    Args:
+        encoders: available modality -> module.
+        sources: modality -> shape of its features, (T, D) or (D, h, w).
+        target: the shape of the privileged features.
+        slot: name of the privileged modality, for messages.
     """
 
     kind = "hallucination-network"
@@ -102,15 +109,31 @@ class HallucinationNetwork(nn.Module):
 
 
 def make_hallucinators(shapes: Shapes, reads: Sequence[str], slots: Sequence[str]) -> dict[str, nn.Module]:
-    """A T-Net for each of `slots`, reading the features of `reads`; `shapes` is the teacher's `feature_shape`."""
+    """A T-Net for each slot.
+
+    Args:
+        shapes: the teacher's `feature_shape`: slot -> (T, D) or (D, h, w).
+        reads: the modalities whose features the T-Nets read.
+        slots: the privileged modalities to hallucinate.
+
+    Returns:
+        Slot -> T-Net with fresh weights.
+    """
     sources = {m: shapes[m] for m in reads}
     return {m: TNet(sources, shapes[m], slot=m) for m in slots}
 
 
 def freeze(module: Module) -> Module:
-    """The same module with no trainable parameter and in evaluation mode for good: its `train()` changes nothing.
+    """Freeze a module for good: no trainable parameter, evaluation mode, and `train()` has no effect.
 
-    Refuses a T-Net that was never trained, also one inside `module` (DESIGN invariant 4).
+    Args:
+        module: the module, changed in place.
+
+    Returns:
+        The same module.
+
+    Raises:
+        ConfigError: The module is, or contains, a T-Net that was never trained (DESIGN invariant 4).
     """
     for part in module.modules():
         if isinstance(part, TNet) and int(part.trained_steps) == 0:
@@ -120,9 +143,10 @@ def freeze(module: Module) -> Module:
             )
     module.eval()
     module.requires_grad_(False)
-    module.__dict__["train"] = partial(_as_it_is, module)
+    module.__dict__["train"] = partial(_ignore_mode, module)
     return module
 
 
-def _as_it_is(module: Module, mode: bool = True) -> Module:
+def _ignore_mode(module: Module, mode: bool = True) -> Module:
+    """`train` of a frozen module: changes nothing."""
     return module

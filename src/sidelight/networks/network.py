@@ -13,22 +13,22 @@ from sidelight.data.batch import Batch
 from sidelight.data.pixels import compute_chunk_size
 from sidelight.data.prefetch import materialized_batches
 from sidelight.errors import ConfigError
-from sidelight.networks.encoding import blanked, encode
+from sidelight.networks.encoding import encode, zero_missing_rows
 from sidelight.networks.modality_imputer import ModalityImputer
-from sidelight.networks.tokens import pooled
+from sidelight.networks.tokens import pool
 from sidelight.utils.names import check_modality
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a network says about a batch.
+    """The outputs of a network for a batch.
 
-    prediction: (B, C) logits or (B, K) values; of a dense network (B, C, H, W).
-    fused: (B, F) joint embedding before the head and its dropout; of a dense network a map (B, F, h, w).
-    features: slot -> (B, T, D) tokens (T = 1 for vectors), hallucinated slots included; maps (B, D, h, w). They stand
-    before dropout too, so that losses compare, and T-Nets read, what is deployed.
-    losses: named scalars that the network itself asks for in training, over the whole batch; a method adds them to its
-    terms.
+    prediction: (B, C) logits or (B, K) values; (B, C, H, W) from a dense network.
+    fused: (B, F) joint embedding before the head and its dropout; a map (B, F, h, w) in a dense network.
+    features: slot -> (B, T, D) tokens (T = 1 for vectors), hallucinated slots included; maps (B, D, h, w). They are
+        taken
+    before dropout too, so that losses compare, and T-Nets read, the deployed values.
+    losses: named scalars that the network adds in training, over the whole batch; a method adds them to its terms.
     """
 
     prediction: Tensor
@@ -38,12 +38,12 @@ class Output:
 
     @property
     def embedding(self) -> Tensor:
-        """(B, F), what losses that compare rows read: `fused` itself, or a map's mean over its positions."""
-        return pooled(self.fused)
+        """(B, F), for losses that compare rows: `fused` itself, or a map's mean over its positions."""
+        return pool(self.fused)
 
     def vector(self, slot: str) -> Tensor:
         """The slot's tokens averaged over time, or its map over positions: (B, D)."""
-        return pooled(self.features[slot])
+        return pool(self.features[slot])
 
     @property
     def nbytes(self) -> int:
@@ -55,8 +55,8 @@ class Output:
         return Output(self.prediction[rows], self.fused[rows], {m: f[rows] for m, f in self.features.items()})
 
 
-class Reading(NamedTuple):
-    """What a network has read: features of its modalities, the batch as hallucinators see it, losses of its own."""
+class EncodedBatch(NamedTuple):
+    """Features of a network's modalities, the batch as hallucinators see it, and the network's own losses."""
 
     features: dict[str, Tensor]
     batch: Batch
@@ -66,17 +66,21 @@ class Reading(NamedTuple):
 class Network(nn.Module):
     """encoders -> (completion) -> (hallucinators) -> fusion -> dropout -> head.
 
-    encoders:      modality -> module (B, …) -> (B, D) or (B, T, D); a variable-length modality's encoder is also given
-                   its `length`. The keys are exactly the modalities that the network reads.
-    fusion:        module {slot: (B, T, D)} -> (B, F). Its `head_dropout`, if it has one, stands before the head.
-    head:          module (B, F) -> (B, outputs).
-                   Of a dense network, encoders and fusion return maps (B, D, h, w), the head (B, outputs, H, W).
-    hallucinators: privileged modality -> module {read slot: (B, T, D)} -> (B, T', D'), which takes its place; one with
-                   the attribute `reads_inputs` is given the batch instead of the features.
-    completion:    makes the features of modalities that a row lacks, or that are not among the inputs at all; without
-                   it every modality must be given, and a row that lacks one has zeros.
+    Modalities outside `reads` are never touched (DESIGN invariant 1). In a dense network, encoders and fusion return
+    maps (B, D, h, w), and the head (B, outputs, H, W).
 
-    Modalities outside `reads` are never touched (DESIGN invariant 1).
+    Args:
+        encoders: modality -> module (B, …) -> (B, D) or (B, T, D); a variable-length modality's encoder also gets its
+            `length`. The keys are exactly the modalities that the network reads.
+        fusion: module {slot: (B, T, D)} -> (B, F). Its `head_dropout`, if it has one, acts before the head.
+        head: module (B, F) -> (B, outputs).
+        hallucinators: privileged modality -> module {read slot: (B, T, D)} -> (B, T', D') in place of its encoder; a
+            module with the attribute `reads_inputs` gets the batch instead of the features.
+        completion: imputes the features of modalities that a row, or the whole batch, lacks. Without it every modality
+            must be given, and a row that lacks one has zeros.
+
+    Raises:
+        ConfigError: There is no encoder, a name is not allowed, or a slot is both read and hallucinated.
     """
 
     def __init__(
@@ -92,11 +96,11 @@ class Network(nn.Module):
             raise ConfigError("a network needs at least one modality to read")
         for m in (*encoders, *(hallucinators or {})):
             check_modality(m, error=ConfigError)
-            if hasattr(nn.ModuleDict(), m):  # a word that a newer torch keeps
-                raise ConfigError(f"a modality cannot be named {m!r}: torch keeps the name for itself; rename it")
+            if hasattr(nn.ModuleDict(), m):  # a newer torch may reserve more names than ours
+                raise ConfigError(f"a modality cannot be named {m!r}: torch reserves the name; rename it")
         both = set(encoders) & set(hallucinators or {})
         if both:
-            raise ConfigError(f"{sorted(both)} would be both read and hallucinated; a slot is one or the other")
+            raise ConfigError(f"{sorted(both)} cannot be both read and hallucinated; choose one for each slot")
         self.encoders = nn.ModuleDict(dict(encoders))
         self.fusion = fusion
         self.head = head
@@ -108,46 +112,58 @@ class Network(nn.Module):
         """The modalities that the network reads, in order."""
         return tuple(self.encoders)
 
-    def read(self, batch: Batch) -> Reading:
-        """The features of the modalities that it reads; without completion, rows that lack one have zeros there."""
+    def encode_inputs(self, batch: Batch) -> EncodedBatch:
+        """The features of the modalities that the network reads; without completion, missing ones are zeros."""
         if self.completion is None:
-            return Reading(encode(self.encoders, batch), batch, {})
+            return EncodedBatch(encode(self.encoders, batch), batch, {})
+        # A modality that the batch lacks altogether is missing in every row.
         missing = {m: batch.index.new_zeros(len(batch), dtype=torch.bool) for m in self.reads if m not in batch.inputs}
-        batch = blanked(replace(batch, present=batch.present | missing), self.reads)
+        batch = zero_missing_rows(replace(batch, present=batch.present | missing), self.reads)
         features = encode(self.encoders, batch, self.completion.shapes)
         features, shown, losses = self.completion(features, {m: p for m, p in batch.present.items() if m in features})
-        return Reading(features, replace(batch, present=batch.present | shown), losses)
+        return EncodedBatch(features, replace(batch, present=batch.present | shown), losses)
 
-    def encode(self, batch: Batch) -> Reading:
+    def encode(self, batch: Batch) -> EncodedBatch:
         """The features of every slot, hallucinated ones included."""
-        features, batch, losses = self.read(batch)
+        features, batch, losses = self.encode_inputs(batch)
         made = {
             m: hallucinator(batch if getattr(hallucinator, "reads_inputs", False) else features)
             for m, hallucinator in self.hallucinators.items()
         }
-        return Reading(features | made, batch, losses)
+        return EncodedBatch(features | made, batch, losses)
 
     def forward_head(self, fused: Tensor) -> Tensor:
         """The prediction from a fused embedding (B, F), or map, after dropout."""
-        prediction: Tensor = self.head(dropped(self.fusion, fused))
+        prediction: Tensor = self.head(apply_head_dropout(self.fusion, fused))
         return prediction
 
     def forward(self, batch: Batch) -> Output:
+        """The outputs for a batch."""
         features, _, losses = self.encode(batch)
         fused = self.fusion(features)
         return Output(self.forward_head(fused), fused, features, losses)
 
 
-def dropped(fusion: nn.Module, fused: Tensor) -> Tensor:
-    """What a head reads of a fused embedding (B, F), or map: after the fusion's `head_dropout`, if it has one."""
+def apply_head_dropout(fusion: nn.Module, fused: Tensor) -> Tensor:
+    """The input of a head: a fused embedding (B, F), or map, after the fusion's `head_dropout`, if it has one."""
     dropout = getattr(fusion, "head_dropout", None)
     return fused if dropout is None else dropout(fused)
 
 
 @torch.no_grad()
-def outputs(network: Network, batch: Batch, rows: Tensor, chunk: int | None = None) -> Output:
-    """The network's output on many rows, in evaluation mode and in chunks; the network's mode is put back."""
-    return concat_outputs(list(_in_chunks(network, batch, rows, chunk)))
+def compute_outputs(network: Network, batch: Batch, rows: Tensor, chunk: int | None = None) -> Output:
+    """The network's outputs for many rows, in evaluation mode; the network's mode is restored.
+
+    Args:
+        network: the network.
+        batch: the data.
+        rows: (N,) indices of the rows to compute.
+        chunk: rows per forward pass; by default as many as fit in a fixed budget of memory.
+
+    Returns:
+        The outputs for these rows, in their order.
+    """
+    return concat_outputs(list(_predict_chunks(network, batch, rows, chunk)))
 
 
 def concat_outputs(parts: Sequence[Output]) -> Output:
@@ -161,20 +177,32 @@ def concat_outputs(parts: Sequence[Output]) -> Output:
 
 @torch.no_grad()
 def predict_in_chunks(network: Network, batch: Batch, rows: Tensor, what: Callable[[Output], Tensor]) -> Tensor:
-    """`what` of the network's outputs on many rows; of the outputs themselves no more than a chunk is held."""
-    return torch.cat([what(part) for part in _in_chunks(network, batch, rows)])
+    """A tensor from the network's outputs for many rows; only one chunk of the outputs is in memory at a time.
+
+    Args:
+        network: the network.
+        batch: the data.
+        rows: (N,) indices of the rows to compute.
+        what: the tensor of an `Output` to keep, with one row per sample.
+
+    Returns:
+        The tensors, concatenated.
+    """
+    return torch.cat([what(part) for part in _predict_chunks(network, batch, rows)])
 
 
-def _in_chunks(network: Network, batch: Batch, rows: Tensor, chunk: int | None = None) -> Iterator[Output]:
+def _predict_chunks(network: Network, batch: Batch, rows: Tensor, chunk: int | None = None) -> Iterator[Output]:
     training = network.training
     network.eval()
-    chunk = chunk or compute_chunk_size([*(s for m, s in batch.shapes().items() if m in network.reads), _says(network)])
+    chunk = chunk or compute_chunk_size(
+        [*(s for m, s in batch.shapes().items() if m in network.reads), _prediction_shape(network)]
+    )
     batch = replace(batch, files={m: x for m, x in batch.files.items() if m in network.reads}, maps=None)
     for part in materialized_batches(batch, torch.split(rows, chunk)):
         yield network(part)
     network.train(training)
 
 
-def _says(network: Network) -> tuple[int, ...]:
-    """A row's shape of the predictions; of a head that does not say it, (0,)."""
+def _prediction_shape(network: Network) -> tuple[int, ...]:
+    """The shape of one row's prediction; (0,) where the head does not state it."""
     return getattr(network.head, "out_features", 0), *getattr(network.head, "size", ())

@@ -1,9 +1,9 @@
-"""Segmentation of RGB and depth in ESANet's spirit: residual encoders with four levels, and a decoder that climbs them.
+"""Segmentation of RGB and depth after ESANet: residual encoders with four levels, and a decoder from coarse to fine.
 
 Seichter et al., Efficient RGB-D semantic segmentation for indoor scene analysis, ICRA 2021 (arXiv 2011.06961). There
 the depth branch is added to the colour branch before each of its stages, so colours are encoded together with depth.
-Here each modality is encoded alone and the levels are fused afterwards (`fusions.SqueezeExcitation`): a student can
-then leave the depth branch out, or hallucinate it.
+Here each modality is encoded alone and the levels are fused afterwards (`fusions.SqueezeExcitationFusion`): a student
+can then leave the depth branch out, or hallucinate it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from sidelight.errors import ConfigError
 from sidelight.networks.backbones.base import running_statistics
-from sidelight.networks.dense import STRIDE, groups
+from sidelight.networks.dense import STRIDE, num_groups
 
 LEVELS = 4
 """Maps of a pyramid, 4, 8, 16 and 32 times coarser than the image."""
@@ -26,8 +26,8 @@ LEVELS = 4
 class PyramidEncoder(nn.Module):
     """ResNet-34 or -50 with all its levels: (B, C, H, W) -> (B, 4·width, ⌈H/4⌉, ⌈W/4⌉).
 
-    Level ℓ (4·2^ℓ times coarser than the image) is brought to `width` channels by a 1×1 convolution and repeated 2^ℓ
-    times along both sides, so that the four stand in one map; `levels` takes them apart again without loss. The
+    A 1×1 convolution brings level ℓ (4·2^ℓ times coarser than the image) to `width` channels, and it is repeated 2^ℓ
+    times along both sides, so that one map holds all four; `split_levels` takes them apart again without loss. The
     network inside has torchvision's names. It is batch-normalised; the rest is normalised by groups.
 
     Args:
@@ -51,7 +51,7 @@ class PyramidEncoder(nn.Module):
         self.out_shape = (LEVELS * width, *self.grid)
         self.net: Any = ResNet(name, shape[0], 2)
         wider = self.net.out_channels // WIDTHS[-1]
-        self.lateral = nn.ModuleList(norm_relu(nn.Conv2d(w * wider, width, 1, bias=False)) for w in WIDTHS)
+        self.lateral = nn.ModuleList(make_norm_relu(nn.Conv2d(w * wider, width, 1, bias=False)) for w in WIDTHS)
 
     def forward(self, x: Tensor) -> Tensor:
         with running_statistics(self.net, self.training and len(x) == 1):
@@ -63,37 +63,37 @@ class PyramidEncoder(nn.Module):
         return torch.cat(stacked, dim=1)
 
 
-def levels(stacked: Tensor) -> list[Tensor]:
-    """The maps that a `PyramidEncoder` put into one: (B, 4·width, h, w) -> four of (B, width, ⌈h/2^ℓ⌉, ⌈w/2^ℓ⌉)."""
+def split_levels(stacked: Tensor) -> list[Tensor]:
+    """The maps that a `PyramidEncoder` concatenated: (B, 4·width, h, w) -> four of (B, width, ⌈h/2^ℓ⌉, ⌈w/2^ℓ⌉)."""
     return [part[:, :, :: 2**level, :: 2**level] for level, part in enumerate(stacked.chunk(LEVELS, dim=1))]
 
 
-def norm_relu(convolution: nn.Conv2d) -> nn.Sequential:
+def make_norm_relu(convolution: nn.Conv2d) -> nn.Sequential:
     """A convolution, group normalisation and ReLU."""
     out = convolution.out_channels
-    return nn.Sequential(convolution, nn.GroupNorm(groups(out), out), nn.ReLU())
+    return nn.Sequential(convolution, nn.GroupNorm(num_groups(out), out), nn.ReLU())
 
 
-class Factorised(nn.Module):
+class NonBottleneck1D(nn.Module):
     """x + two pairs of 3×1 and 1×3 convolutions (Romera et al., ERFNet, 2018): (B, C, h, w) -> (B, C, h, w)."""
 
     def __init__(self, width: int):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(width, width, (3, 1), padding=(1, 0)), nn.ReLU(),
-            norm_relu(nn.Conv2d(width, width, (1, 3), padding=(0, 1), bias=False)),
+            make_norm_relu(nn.Conv2d(width, width, (1, 3), padding=(0, 1), bias=False)),
             nn.Conv2d(width, width, (3, 1), padding=(1, 0)), nn.ReLU(),
-            nn.Conv2d(width, width, (1, 3), padding=(0, 1), bias=False), nn.GroupNorm(groups(width), width),
+            nn.Conv2d(width, width, (1, 3), padding=(0, 1), bias=False), nn.GroupNorm(num_groups(width), width),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.layers(x))
 
 
-class Context(nn.Module):
+class PyramidPooling(nn.Module):
     """Pyramid pooling (Zhao et al., 2017): the map beside its means over 1×1 and 5×5 areas, (B, C, h, w) -> the same.
 
-    The means are brought to C/2 channels each, and all of it back to C.
+    1 × 1 convolutions bring each of the means to C/2 channels, and the concatenation back to C.
     """
 
     AREAS = (1, 5)
@@ -102,7 +102,7 @@ class Context(nn.Module):
         super().__init__()
         part = max(width // len(self.AREAS), 1)
         self.parts = nn.ModuleList(nn.Sequential(nn.Conv2d(width, part, 1), nn.ReLU()) for _ in self.AREAS)
-        self.out = norm_relu(nn.Conv2d(width + part * len(self.AREAS), width, 1, bias=False))
+        self.out = make_norm_relu(nn.Conv2d(width + part * len(self.AREAS), width, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         seen = [x]
@@ -134,23 +134,28 @@ class Upsample(nn.Module):
 class PyramidHead(nn.Module):
     """From four fused levels in one map to a class per pixel: (B, 4·width, h, w) -> (B, outputs, H, W).
 
-    The coarsest level is seen in its context; then three times convolution, factorised block, upsampling, and the next
-    finer level is added; a 3×3 convolution and bilinear interpolation end it.
+    Pyramid pooling on the coarsest level; then three times convolution, factorised block, upsampling, and addition of
+    the next finer level; a 3×3 convolution and bilinear interpolation at the end.
+
+    Args:
+        width: channels of a level.
+        outputs: number of classes.
+        size: (H, W) of the target.
     """
 
     def __init__(self, width: int, outputs: int, size: Sequence[int]):
         super().__init__()
         self.out_features, self.size = outputs, (int(size[0]), int(size[1]))
-        self.context = Context(width)
+        self.context = PyramidPooling(width)
         self.blocks = nn.ModuleList(
-            nn.Sequential(norm_relu(nn.Conv2d(width, width, 3, padding=1, bias=False)), Factorised(width))
+            nn.Sequential(make_norm_relu(nn.Conv2d(width, width, 3, padding=1, bias=False)), NonBottleneck1D(width))
             for _ in range(LEVELS - 1)
         )
         self.upsample = nn.ModuleList(Upsample(width) for _ in range(LEVELS - 1))
         self.classify = nn.Conv2d(width, outputs, 3, padding=1)
 
     def forward(self, fused: Tensor) -> Tensor:
-        *finer, x = levels(fused)
+        *finer, x = split_levels(fused)
         x = self.context(x)
         for block, upsample, skip in zip(self.blocks, self.upsample, reversed(finer)):
             x = upsample(block(x), skip.shape[2:]) + skip

@@ -1,4 +1,4 @@
-"""Hallucination at sample level: whole privileged rows made from available ones."""
+"""Hallucination at sample level: whole privileged rows from available ones."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from torch import Tensor, nn
 
 from sidelight.data.batch import Batch
 from sidelight.networks.encoding import encode
-from sidelight.networks.tokens import pooled
+from sidelight.networks.tokens import pool
 
 
 class TranslationNetwork(nn.Module):
     """Available rows -> a privileged row -> its features: encoders, a linear decoder, and the privileged encoder.
 
-    encoders: available modality -> module. sources: modality -> shape of its features. row: shape of a privileged row
-    as it leaves the preprocessor, (D,) or (T, C). reader: the privileged modality's encoder. out_shape: its features'.
+    Args:
+        encoders: available modality -> module.
+        sources: modality -> shape of its features, (T, D) or (D, h, w).
+        row: shape of a privileged row as it leaves the preprocessor, (D,) or (T, C).
+        reader: the privileged modality's encoder.
+        out_shape: the shape of the privileged features, (T', D').
     """
 
     kind = "translation-network"
@@ -39,15 +43,16 @@ class TranslationNetwork(nn.Module):
         self.decoder = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, prod(self.row)))
 
     def translate(self, batch: Batch) -> Tensor:
-        """(B, D) or (B, T, C): the privileged row that the available ones suggest."""
+        """(B, D) or (B, T, C): the privileged row predicted from the available ones."""
         features = encode(self.encoders, batch, self.sources)
-        read = torch.cat([pooled(features[m]) for m in self.sources], 1)
+        read = torch.cat([pool(features[m]) for m in self.sources], 1)
         return self.decoder(read).unflatten(1, self.row)  # type: ignore[no-any-return]
 
-    def read(self, row: Tensor) -> Tensor:
-        """The features of a privileged row, (B, T', D')."""
+    def encode_row(self, row: Tensor) -> Tensor:
+        """The features (B, T', D') of a privileged row."""
         features: Tensor = self.reader(row)
         return features.unsqueeze(1) if features.dim() == 2 else features
 
     def forward(self, batch: Batch) -> Tensor:
-        return self.read(self.translate(batch))
+        """The features (B, T', D') of the predicted privileged rows."""
+        return self.encode_row(self.translate(batch))

@@ -1,4 +1,4 @@
-"""ActivityNet 1.3: long videos of the web with actions in segments of them, and their sound."""
+"""ActivityNet 1.3: long web videos with sound, each with segments that show an activity."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ import numpy as np
 
 from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import DataError
-from sidelight.readers.base import Contents, Faults, Reader, Row
-from sidelight.readers.synthetic import noise_frames, write_text, write_video
+from sidelight.readers.base import Contents, Reader, Row, RowErrors
+from sidelight.readers.synthetic import make_noise_frames, write_text, write_video
 from sidelight.recordings.pictures import LATE, probe_video
 from sidelight.recordings.registry import Audio, Video
 from sidelight.recordings.series import VIDEOS
 from sidelight.signals.spectrogram import PRESETS
 from sidelight.utils.files import read_json
 
+# The labels of the testing subset are held back for the challenge (activity-net.org), so papers report results on the
+# validation subset: it becomes the test part, and no rows are left to select epochs by.
 SUBSETS = {"training": "train", "validation": "test", "testing": ""}
-"""The testing subset has no labels; figures are of the validation subset, which is our test part."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A labelled video: its longest segment in seconds."""
+class AnnotatedVideo:
+    """A labelled video and its longest segment, from `start` to `end` in seconds."""
 
     name: str
     split: str
@@ -37,23 +38,26 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class ActivityNet(Reader):
-    """activity_net.v1-3.min.json with `database`: {video: {subset, annotations}}, and videos [v_]<video>.mp4 anywhere.
+    """Reads ActivityNet: a JSON file of annotations, and videos in any folders below the source.
 
-    A row is a video with sound: its longest annotated segment, with that segment's label. Videos without a sound track
-    are left out, and so is the subset `testing`.
+    activity_net.v1-3.min.json holds `database`: {video: {subset, annotations}}; the video files are called
+    [v_]<video>.mp4.
+
+    A row is the longest annotated segment of a video with sound, with that segment's label. The reader leaves out
+    videos without a sound track, and the subset `testing`.
 
     Args:
-        annotations: name of the file; left out, the one activity_net*.json.
-        frames: of a clip, in the segment.
-        stride: frames from one of them to the next.
-        size: height and width of a clip.
+        annotations: name of the JSON file; default: the only activity_net*.json.
+        frames: number of frames in a clip of the segment.
+        stride: step from one frame of a clip to the next, in frames of the video.
+        size: height and width of a clip in pixels.
     """
 
     name: ClassVar[str] = "activitynet"
     summary: ClassVar[str] = "ActivityNet 1.3: 14950 videos with sound of 200 activities"
     obtain: ClassVar[str] = (
-        "Annotations: http://activity-net.org/download.html. Videos: of the web, by their names; those that have "
-        "vanished are to be had of the makers on request (same page). Put all into one folder, or in folders of it."
+        "Annotations: http://activity-net.org/download.html. Download the videos from the web by their names; the "
+        "authors send those that have vanished on request (same page). Put all into one folder, or into its subfolders."
     )
     citation: ClassVar[str] = (
         "Caba Heilbron, Escorcia, Ghanem, Niebles: ActivityNet: a large-scale video benchmark for human activity "
@@ -66,29 +70,38 @@ class ActivityNet(Reader):
     stride: int = 4
     size: int = 112
 
-    def missing(self, source: Path) -> list[str]:
+    def find_missing(self, source: Path) -> list[str]:
         try:
-            entries, videos = list(self._entries(source, Faults(skip=True))), _videos(source)
+            annotated = list(self._annotated_videos(source, RowErrors(skip=True)))
         except DataError as error:
             return [str(error)]
-        return [f"video of {e.name}: v_{e.name}.mp4" for e in entries if e.name not in videos]
+        files = _find_videos(source)
+        return [f"video of {video.name}: v_{video.name}.mp4" for video in annotated if video.name not in files]
 
-    def read(self, source: Path, faults: Faults) -> Contents:
-        videos, rows = _videos(source), list[Row]()
-        for entry in self._entries(source, faults):
-            with faults.of(entry.name):
-                found = videos.get(entry.name, [])
+    def read(self, source: Path, errors: RowErrors) -> Contents:
+        files = _find_videos(source)
+        rows: list[Row] = []
+        for annotated in self._annotated_videos(source, errors):
+            with errors.catch(annotated.name):
+                found = files.get(annotated.name, [])
                 if len(found) != 1:
-                    said = f"there are {', '.join(map(str, found))}" if found else f"there is no v_{entry.name}.mp4"
-                    raise DataError(f"{source}: {said}; expected one video of {entry.name}")
+                    state = (
+                        f"there are {', '.join(map(str, found))}" if found else f"there is no v_{annotated.name}.mp4"
+                    )
+                    raise DataError(f"{source}: {state}; expected one video of {annotated.name}")
+
                 video = probe_video(found[0])
-                if entry.end > video.seconds + LATE:
+                # A copy that was cut or converted since the annotation would show another action at these times.
+                if annotated.end > video.seconds + LATE:
                     raise DataError(
-                        f"{found[0]} lasts {video.seconds:.2f} s; its segment is {entry.start:g} to {entry.end:g} s"
+                        f"{found[0]} lasts {video.seconds:.2f} s; its segment is {annotated.start:g} to "
+                        f"{annotated.end:g} s"
                     )
                 if video.audio_rate is not None:
-                    rows.append(_row(entry, found[0]))
+                    rows.append(_build_row(annotated, found[0]))
+
         clip = Video(frames=self.frames, stride=self.stride, size=(self.size, self.size))
+        # rate=0: the sound tracks of web videos have various rates.
         sound = Audio(rate=0, resample_to=PRESETS["audio"].rate, spectrogram="audio")
         facts = DatasetInfo(
             name="activitynet", group="video", split="split", task="classification",
@@ -96,45 +109,51 @@ class ActivityNet(Reader):
         )  # fmt: skip
         return Contents(rows, {"video": clip, "audio": sound}, facts)
 
-    def _entries(self, source: Path, faults: Faults) -> Iterator[Entry]:
-        path = _annotations(source, self.annotations)
-        for name, told in _database(path).items():
+    def _annotated_videos(self, source: Path, errors: RowErrors) -> Iterator[AnnotatedVideo]:
+        """The labelled videos of the annotation file."""
+        path = _annotation_file(source, self.annotations)
+        for name, record in _read_database(path).items():
             where = f"{path}: {name!r}"
-            with faults.of(name):
-                subset = told.get("subset") if isinstance(told, dict) else None
+            with errors.catch(name):
+                subset = record.get("subset") if isinstance(record, dict) else None
                 if subset not in SUBSETS:
                     raise DataError(f"{where}: subset is {subset!r}; expected {', '.join(SUBSETS)}")
                 if SUBSETS[subset]:
-                    label, start, end = max(_segments(where, told), key=lambda s: s[2] - s[1])
-                    yield Entry(name, SUBSETS[subset], label, start, end)
+                    # Most videos show one activity; where one shows several, the longest segment stands for it.
+                    label, start, end = max(_read_segments(where, record), key=lambda s: s[2] - s[1])
+                    yield AnnotatedVideo(name, SUBSETS[subset], label, start, end)
 
     def synthesize(self, out: Path, seed: int = 0) -> None:
         generator = np.random.default_rng(seed)
         database: dict[str, Any] = {}
         labels = ("Archery", "Playing drums", "Rafting")
         for i in range(18):
-            name, kind = f"synthetic{i:02d}", i % 3
-            subset = "training" if i < 12 else "validation"
-            segment = [0.4, 1.9]
-            told = {"duration": 2.0, "subset": subset, "annotations": [{"label": labels[kind], "segment": segment}]}
-            database[name] = told | {"url": f"https://example.org/{name}", "resolution": "64x64"}
-            tone = np.sin(2000 * (kind + 1) * np.arange(32000) / 16000)
+            name, label = f"synthetic{i:02d}", i % 3
+            database[name] = {
+                "duration": 2.0,
+                "subset": "training" if i < 12 else "validation",
+                "annotations": [{"label": labels[label], "segment": [0.4, 1.9]}],
+                "url": f"https://example.org/{name}",
+                "resolution": "64x64",
+            }
+            # The label shows in the pitch of the sound and in the brightness of the frames.
+            tone = np.sin(2000 * (label + 1) * np.arange(32000) / 16000)
             sound = 0.3 * tone + generator.uniform(-0.1, 0.1, 32000)
-            frames = noise_frames(generator, 8, kind - 1).repeat(5, 0)
+            frames = make_noise_frames(generator, 8, label - 1).repeat(5, 0)
             write_video(out / "videos" / f"v_{name}.mp4", frames, 20, sound)
         database["unlabelled0"] = {"duration": 2.0, "subset": "testing", "annotations": []}
         text = json.dumps({"version": "VERSION 1.3", "taxonomy": [], "database": database}, indent=1)
         write_text(out / "activity_net.v1-3.min.json", text)
 
 
-def _row(entry: Entry, path: Path) -> Row:
-    row: Row = {"id": entry.name, "target": entry.label, "video": entry.name, "split": entry.split}
+def _build_row(video: AnnotatedVideo, path: Path) -> Row:
+    row: Row = {"id": video.name, "target": video.label, "video": video.name, "split": video.split}
     for m in ("video", "audio"):
-        row |= {f"{m}_file_name": path, f"{m}_start": entry.start, f"{m}_end": entry.end}
+        row |= {f"{m}_file_name": path, f"{m}_start": video.start, f"{m}_end": video.end}
     return row
 
 
-def _annotations(source: Path, name: str) -> Path:
+def _annotation_file(source: Path, name: str) -> Path:
     if name:
         return source / name
     found = sorted(source.glob("activity_net*.json"))
@@ -145,10 +164,11 @@ def _annotations(source: Path, name: str) -> Path:
     return found[0]
 
 
-def _database(path: Path) -> dict[str, Any]:
-    """Video -> what is told of it; raises DataError for one that is told of twice."""
+def _read_database(path: Path) -> dict[str, Any]:
+    """Video -> its record; raises DataError for a video with two records."""
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # A JSON parser keeps the last of two equal keys without a word; a merged annotation file must not pass so.
+    def reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         out: dict[str, Any] = {}
         for key, value in pairs:
             if key in out:
@@ -156,17 +176,17 @@ def _database(path: Path) -> dict[str, Any]:
             out[key] = value
         return out
 
-    told = read_json(path, once=once)
-    database = told.get("database") if isinstance(told, dict) else None
+    tree = read_json(path, once=reject_duplicates)
+    database = tree.get("database") if isinstance(tree, dict) else None
     if not isinstance(database, dict) or not database:
         raise DataError(f"{path} has no database of videos")
     return database
 
 
-def _segments(where: str, told: dict[str, Any]) -> list[tuple[str, float, float]]:
-    """(label, start, end) of every annotation; raises DataError where one is wrong or none is there."""
+def _read_segments(where: str, record: dict[str, Any]) -> list[tuple[str, float, float]]:
+    """(label, start, end) of every annotation; raises DataError if one is malformed, or if there are none."""
     found = []
-    for i, annotation in enumerate(told.get("annotations") or [], 1):
+    for i, annotation in enumerate(record.get("annotations") or [], 1):
         try:
             label, (start, end) = annotation["label"], map(float, annotation["segment"])
         except (KeyError, TypeError, ValueError):
@@ -179,8 +199,11 @@ def _segments(where: str, told: dict[str, Any]) -> list[tuple[str, float, float]
     return found
 
 
-def _videos(source: Path) -> dict[str, list[Path]]:
-    """The files of every video by its name."""
+def _find_videos(source: Path) -> dict[str, list[Path]]:
+    """Name of each video -> its files.
+
+    Copies are called v_<video> or <video>, depending on the script that downloaded them.
+    """
     found: dict[str, list[Path]] = {}
     for path in sorted(source.rglob("*")):
         if path.suffix.lower() in VIDEOS:

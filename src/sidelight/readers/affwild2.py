@@ -1,4 +1,4 @@
-"""Aff-Wild2, valence and arousal: frames of faces from videos of the web, and their sound."""
+"""Aff-Wild2, valence and arousal: frames of faces from web videos, and their sound."""
 
 from __future__ import annotations
 
@@ -14,48 +14,51 @@ from numpy.typing import NDArray
 
 from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import ConfigError, DataError, SidelightWarning
-from sidelight.readers.base import Contents, Faults, Reader, Row
-from sidelight.readers.synthetic import noise_frames, write_image, write_text, write_video, write_wav
-from sidelight.readers.tables import number, read_lines
+from sidelight.readers.base import Contents, Reader, Row, RowErrors
+from sidelight.readers.synthetic import make_noise_frames, write_image, write_text, write_video, write_wav
+from sidelight.readers.tables import parse_number, read_lines
 from sidelight.recordings.pictures import probe_video
 from sidelight.recordings.registry import Audio, Frames
 from sidelight.recordings.series import VIDEOS
 from sidelight.signals.spectrogram import PRESETS
 from sidelight.signals.windows import LabelTrack, label_windows
 from sidelight.video.container import VideoFile
-from sidelight.video.frames import frame_folder
+from sidelight.video.frames import find_frames
 
+# The labels of the official test set are not public (ibug.doc.ic.ac.uk/resources/aff-wild2), so papers report results
+# on the validation set: it becomes the test part.
 SETS = {"Train_Set": "train", "Validation_Set": "test"}
-"""The test labels were never published; figures are of the validation set, which is our test part."""
 TARGETS = ("valence", "arousal")
 PATTERN = "{:05d}.jpg"
+# The annotation files write -5 for a frame without a label; valid values lie in -1 to 1.
 INVALID = -5.0
+# The videos are handed out in several archives (batch1, batch2, …), which people unpack into folders of these names.
 SOUND = ("audio", "video*", "batch*", "raw*")
-"""Folders with sound files or videos."""
 SHARE = 0.5
-"""The least share of a window's frames that must be labelled, and have a face."""
+"""The smallest share of a window's frames that must have a label, and a face."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AffWild2(Reader):
-    """VA_Estimation_Challenge/{Train_Set,Validation_Set}/<video>.txt, cropped_aligned/<video>/00001.jpg, and sound.
+    """Reads VA_Estimation_Challenge/{Train,Validation}_Set/<video>.txt, cropped_aligned/<video>/00001.jpg, and sound.
 
-    Line i below the header belongs to frame i. −5 in either value is no label. Two people of one video, `<video>_left`
-    and `<video>_right`, share its sound and are one group. A row is a window of a video; its target is the mean over
-    the labelled frames.
+    Line i below the header of a label file belongs to frame i; −5 in either value means that the frame has no label.
+    Two people of one video, `<video>_left` and `<video>_right`, share its sound and form one group. A row is a window
+    of a video; its target is the mean over the labelled frames.
 
     Args:
         images: folder of the frames.
-        rate: frames a second of videos of which only a sound file is there; otherwise the video's own.
-        window: frames of a row; 32 is what the spectrogram of the sound covers at 30 frames a second.
-        hop: frames from one row to the next.
-        frames: of a clip, in the window.
-        stride: frames from one of them to the next.
-        size: height and width of a clip.
+        rate: frames per second of the videos that exist as a sound file only; otherwise the video's own rate is used.
+        window: number of frames in a row; the default 32 is what the spectrogram of the sound covers at 30 frames per
+            second.
+        hop: step from one row to the next, in frames.
+        frames: number of frames in a clip of the window.
+        stride: step from one frame of a clip to the next, in frames of the video.
+        size: height and width of a clip in pixels.
     """
 
     name: ClassVar[str] = "affwild2"
-    summary: ClassVar[str] = "Aff-Wild2: valence and arousal over time of faces in 564 videos of the web, with sound"
+    summary: ClassVar[str] = "Aff-Wild2: valence and arousal over time of faces in 564 web videos, with sound"
     obtain: ClassVar[str] = (
         "Free for research after a signed agreement: https://ibug.doc.ic.ac.uk/resources/aff-wild2/. Unpack the "
         "annotations, cropped_aligned images and videos (batch1, batch2, …) into one folder."
@@ -75,80 +78,105 @@ class AffWild2(Reader):
 
     def __post_init__(self) -> None:
         if self.rate <= 0 or min(self.window, self.hop) < 1:
-            raise ConfigError("affwild2: rate, window and hop are above 0")
+            raise ConfigError(
+                f"affwild2: rate={self.rate:g}, window={self.window}, hop={self.hop}; expected numbers above 0"
+            )
         if (self.frames - 1) * self.stride >= self.window:
             raise ConfigError(
                 f"affwild2: {self.frames} frames, {self.stride} apart, do not fit into a window of {self.window} frames"
             )
 
-    def missing(self, source: Path) -> list[str]:
+    def find_missing(self, source: Path) -> list[str]:
         try:
-            labels = self._labels(source)
+            labels = self._label_files(source)
         except DataError as error:
             return [str(error)]
-        sounds = _sounds(source)
-        lost = [f"{source / self.images / p.stem}" for p in labels if not (source / self.images / p.stem).is_dir()]
-        bases = dict.fromkeys(_base(p.stem) for p in labels)
-        return lost + [f"sound of {b}: {b}.wav or {b}.mp4 in {', '.join(SOUND)}" for b in bases if b not in sounds]
+        image_folders = [source / self.images / path.stem for path in labels]
+        missing = [f"{folder}" for folder in image_folders if not folder.is_dir()]
 
-    def read(self, source: Path, faults: Faults) -> Contents:
-        sounds, labels, rows = _sounds(source), self._labels(source), list[Row]()
-        groups = _groups(labels)
+        sounds = _find_sounds(source)
+        videos = dict.fromkeys(_video_name(path.stem) for path in labels)
+        folders = ", ".join(SOUND)
+        return missing + [f"sound of {v}: {v}.wav or {v}.mp4 in {folders}" for v in videos if v not in sounds]
+
+    def read(self, source: Path, errors: RowErrors) -> Contents:
+        sounds = _find_sounds(source)
+        labels = self._label_files(source)
+        groups = _find_groups(labels)
+        rows: list[Row] = []
         for path, split in labels.items():
-            with faults.of(path.stem):
-                sound = sounds.get(_base(path.stem))
+            with errors.catch(path.stem):
+                sound = sounds.get(_video_name(path.stem))
                 if sound is None:
-                    raise DataError(f"{path}: there is no sound of {_base(path.stem)}: expected a .wav or video")
-                known = {"group": groups[path], "split": split, "video": path.stem}
-                rows += [row | known for row in self._windows(path, source / self.images / path.stem, sound)]
-        size = (self.size, self.size)
+                    raise DataError(f"{path}: there is no sound of {_video_name(path.stem)}: expected a .wav or video")
+                columns = {"group": groups[path], "split": split, "video": path.stem}
+                windows = self._build_windows(path, source / self.images / path.stem, sound)
+                rows += [row | columns for row in windows]
+
         clip = Frames(
-            frames=self.frames, stride=self.stride, size=size, pattern=PATTERN, rate=self.rate, statistics="half"
-        )  # fmt: skip
-        sound_kind = Audio(rate=0, resample_to=PRESETS["audio"].rate, spectrogram="audio")
+            frames=self.frames,
+            stride=self.stride,
+            size=(self.size, self.size),
+            pattern=PATTERN,
+            rate=self.rate,
+            statistics="half",
+        )
+        # rate=0: the sound tracks of web videos have various rates.
+        audio = Audio(rate=0, resample_to=PRESETS["audio"].rate, spectrogram="audio")
         facts = DatasetInfo(
             name="affwild2", target=TARGETS, group="group", split="split", task="regression",
             available=("video",), privileged=("audio",),
         )  # fmt: skip
-        return Contents(rows, {"video": clip, "audio": sound_kind}, facts)
+        return Contents(rows, {"video": clip, "audio": audio}, facts)
 
-    def _windows(self, labels: Path, images: Path, sound: Path) -> Iterator[Row]:
+    def _build_windows(self, labels: Path, images: Path, sound: Path) -> Iterator[Row]:
+        """The windows of one video that have enough labels and enough faces."""
         values = read_labels(labels)
-        faces = frame_folder(images, PATTERN)
-        there = np.zeros(max(len(values), int(faces.numbers[-1])), bool)
-        there[faces.numbers[faces.numbers > 0] - 1] = True
-        film = probe_video(sound) if sound.suffix.lower() in VIDEOS else None
+
+        # cropped_aligned holds no image for a frame in which no face was found; image numbers begin at 1.
+        faces = find_frames(images, PATTERN)
+        has_face = np.zeros(max(len(values), int(faces.numbers[-1])), bool)
+        has_face[faces.numbers[faces.numbers > 0] - 1] = True
+
+        video = probe_video(sound) if sound.suffix.lower() in VIDEOS else None
         first = np.arange(0, len(values) - self.window + 1, self.hop)
         if not len(first):
             raise DataError(f"{labels}: {len(values)} frames are labelled; a window has {self.window}")
+
+        # A rate of 1 makes frames the unit of time, so windows and labels meet without rounding.
         mean, labelled, _ = label_windows(LabelTrack(values, 1.0), first.astype(float), self.window, "mean", SHARE)
-        for at, target, good in zip(first.tolist(), mean.tolist(), labelled):
-            if good and there[at : at + self.window].mean() >= SHARE:
+        for frame, target, has_label in zip(first.tolist(), mean.tolist(), labelled):
+            if has_label and has_face[frame : frame + self.window].mean() >= SHARE:
                 yield {
-                    "id": f"{labels.stem}-{at + 1:05d}",
+                    "id": f"{labels.stem}-{frame + 1:05d}",
                     **dict(zip(TARGETS, target)),
                     "video_file_name": images,
-                    "video_start": at / self.rate,
-                    "video_end": (at + self.window) / self.rate,
+                    "video_start": frame / self.rate,
+                    "video_end": (frame + self.window) / self.rate,
                     "audio_file_name": sound,
-                    "audio_start": self._time(at, film),
+                    "audio_start": self._sound_time(frame, video),
                 }
 
-    def _time(self, frame: int, film: VideoFile | None) -> float:
-        """Seconds of a frame in the sound: by the video's own times, which dropped frames and pauses make uneven."""
-        if film is None or frame >= len(film):
-            return frame / (film.rate if film else self.rate)
-        return float(film.times[frame])
+    def _sound_time(self, frame: int, video: VideoFile | None) -> float:
+        """Time of a frame in the sound, in seconds."""
+        if video is None or frame >= len(video):
+            return frame / (video.rate if video else self.rate)
+        # Dropped frames and pauses make the times of web videos uneven, so frame / rate would drift from the sound.
+        return float(video.times[frame])
 
-    def _labels(self, source: Path) -> dict[Path, str]:
-        """Files of labels and the part that each is of."""
-        folder = next((p for depth in ("", "*/", "*/*/") for p in sorted(source.glob(f"{depth}VA_Estimation*"))), None)
-        if folder is None:
-            raise DataError(f"{source}: there is no folder VA_Estimation_Challenge, here or in its folders")
-        found = {path: part for name, part in SETS.items() for path in sorted((folder / name).glob("*.txt"))}
-        for name, part in SETS.items():
-            if part not in found.values():
-                raise DataError(f"{folder / name}: there are no .txt files of labels")
+    def _label_files(self, source: Path) -> dict[Path, str]:
+        """Label file -> "train" or "test"."""
+        # Archives of the annotations hold this folder at different depths, under names such as VA_Estimation_Challenge.
+        folders = [p for depth in ("", "*/", "*/*/") for p in sorted(source.glob(f"{depth}VA_Estimation*"))]
+        if not folders:
+            raise DataError(f"{source}: there is no folder VA_Estimation_Challenge, here or up to two levels below")
+
+        found: dict[Path, str] = {}
+        for name, split in SETS.items():
+            paths = sorted((folders[0] / name).glob("*.txt"))
+            if not paths:
+                raise DataError(f"{folders[0] / name}: there are no .txt files of labels")
+            found |= dict.fromkeys(paths, split)
         return found
 
     def synthesize(self, out: Path, seed: int = 0) -> None:
@@ -159,23 +187,32 @@ class AffWild2(Reader):
                 self._synthetic_video(generator, out, part, name)
         for base in ("1-30-64x64", "2-30-64x64"):
             sound = generator.uniform(-0.3, 0.3, 44100 * 4)
-            write_video(out / "batch1" / f"{base}.mp4", noise_frames(generator, 6).repeat(20, 0), 30, sound, 44100)
+            write_video(out / "batch1" / f"{base}.mp4", make_noise_frames(generator, 6).repeat(20, 0), 30, sound, 44100)
         for base in ("video3", "9"):
             write_wav(out / "audio" / f"{base}.wav", generator.uniform(-0.3, 0.3, 16000 * 4), 16000)
 
     def _synthetic_video(self, generator: np.random.Generator, out: Path, part: str, name: str) -> None:
-        """128 frames whose brightness follows valence; no label of every tenth, no face in every seventh."""
+        """Write 128 frames whose brightness follows valence; every tenth has no label, every seventh no face."""
         va = np.clip(np.sin(np.arange(128)[:, None] / (8, 15) + generator.uniform(0, 6, 2)), -1, 1)
         lines = ["-5,-5" if i % 10 == 0 else f"{v:.3f},{a:.3f}" for i, (v, a) in enumerate(va)]
         path = out / "VA_Estimation_Challenge" / part / f"{name}.txt"
         write_text(path, "\n".join(["valence,arousal", *lines]) + "\n")
         for i, (v, _) in enumerate(va):
             if i % 7:
-                write_image(out / "cropped_aligned" / name / PATTERN.format(i + 1), noise_frames(generator, 1, v)[0])
+                write_image(
+                    out / "cropped_aligned" / name / PATTERN.format(i + 1), make_noise_frames(generator, 1, v)[0]
+                )
 
 
 def read_labels(path: Path) -> NDArray[np.float64]:
-    """(T, 2) valence and arousal of each frame, NaN where either is −5; raises DataError naming file and row."""
+    """Read the label file of a video.
+
+    Returns:
+        (T, 2) valence and arousal of each frame, from −1 to 1; NaN in a frame where either is −5.
+
+    Raises:
+        DataError: another header, a line that is not two numbers, or a value out of range; names file and row.
+    """
     lines = read_lines(path)
     names = [cell.strip().lower() for cell in lines[0].split(",")]
     if names != list(TARGETS):
@@ -185,13 +222,13 @@ def read_labels(path: Path) -> NDArray[np.float64]:
         cells = line.split(",")
         if len(cells) != 2:
             raise DataError(f"{path}: row {i + 2} is {line!r}; expected valence,arousal")
-        pair = [number(cell.strip(), f"{path}: row {i + 2}, {name}") for cell, name in zip(cells, TARGETS)]
+        pair = [parse_number(cell.strip(), f"{path}: row {i + 2}, {name}") for cell, name in zip(cells, TARGETS)]
         if INVALID in pair:
             continue
         for value, name in zip(pair, TARGETS):
             if not -1 <= value <= 1:
                 raise DataError(
-                    f"{path}: row {i + 2}, {name} is {value:g}; expected -1 to 1, or -5 where there is none"
+                    f"{path}: row {i + 2}, {name} is {value:g}; expected -1 to 1, or -5 for a frame without a label"
                 )
         values[i] = pair
     if not len(values):
@@ -199,29 +236,32 @@ def read_labels(path: Path) -> NDArray[np.float64]:
     return values
 
 
-def _base(video: str) -> str:
-    return re.sub(r"_(left|right)$", "", video)
+def _video_name(label_name: str) -> str:
+    """Drop the person from the name of a label file: two people of one video are <video>_left and <video>_right."""
+    return re.sub(r"_(left|right)$", "", label_name)
 
 
-def _groups(labels: dict[Path, str]) -> dict[Path, str]:
-    """Whose a file's rows are: its video, whatever person; alone where the official parts share a video."""
-    parts: dict[str, set[str]] = {}
-    for path, part in labels.items():
-        parts.setdefault(_base(path.stem), set()).add(part)
-    shared = [base for base, found in parts.items() if len(found) > 1]
-    if shared:
+def _find_groups(labels: dict[Path, str]) -> dict[Path, str]:
+    """Label file -> group: the video, shared by the people in it."""
+    splits: dict[str, set[str]] = {}
+    for path, split in labels.items():
+        splits.setdefault(_video_name(path.stem), set()).add(split)
+
+    # A group must not lie in two parts of the split, so people whom the official sets divide become separate groups.
+    divided = [video for video, found in splits.items() if len(found) > 1]
+    if divided:
         warnings.warn(
-            f"affwild2: people of {', '.join(shared)} are in both official parts; each person is a group of its own",
+            f"affwild2: people of {', '.join(divided)} are in both official parts; each person is a group of its own",
             SidelightWarning,
             stacklevel=2,
         )
-    return {path: path.stem if _base(path.stem) in shared else _base(path.stem) for path in labels}
+    return {path: path.stem if _video_name(path.stem) in divided else _video_name(path.stem) for path in labels}
 
 
-def _sounds(source: Path) -> dict[str, Path]:
-    """The sound of every video by its name, a sound file before a video."""
+def _find_sounds(source: Path) -> dict[str, Path]:
+    """Name of each video -> its sound; a sound file is preferred, since it reads much faster than a video."""
     found: dict[str, Path] = {}
-    for pattern in SOUND:
+    for pattern in SOUND:  # "audio" comes first
         for path in sorted(p for folder in source.glob(pattern) for p in folder.rglob("*")):
             if path.suffix.lower() in (".wav", ".flac", *VIDEOS):
                 found.setdefault(path.stem, path)

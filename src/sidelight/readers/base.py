@@ -1,4 +1,4 @@
-"""The contract of a reader, and how one makes a prepared folder."""
+"""The contract of a reader, and how a reader makes a prepared folder."""
 
 from __future__ import annotations
 
@@ -19,21 +19,24 @@ from sidelight.recordings.recording_type import RecordingType, Segment, Size
 from sidelight.utils.files import check_file, check_place, exists
 
 Row = dict[str, Any]
-SKIPPED = "skipped.csv"
-"""Rows that --on-error skip left out, and why; beside the table."""
-SHOWN = 5
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+"""Wraps an iterable, given its length and a description: `progress.progress_bar`."""
+SKIPPED_FILE = "skipped.csv"
+"""Lists the rows that --on-error skip left out, with the reason; lies beside the table."""
+MAX_LISTED = 5
 
 
 @dataclass
 class Contents:
-    """What a reader found.
+    """The rows that a reader found.
 
     Args:
-        rows: as `write_prepared` takes them; a file in the source is a Path, one that `files` writes a text.
-        modalities: the kind of each.
-        facts: of the set; source, citation and licence are filled in by `prepare`.
-        files: writes into the new folder what is not in the source as it is.
-        aligned: modalities whose pictures of one row must have the same height and width, as RGB and depth.
+        rows: as `write_prepared` takes them. A file in the source is a Path; a file that `files` writes is a str,
+            relative to the prepared folder.
+        modalities: modality -> its recording type.
+        facts: metadata of the data set; `prepare` fills in source, citation and licence.
+        files: writes the files that the source does not hold in this form, given the new folder.
+        aligned: modalities whose images must have one height and width within a row, such as RGB and depth.
     """
 
     rows: list[Row]
@@ -44,24 +47,26 @@ class Contents:
 
 
 @dataclass
-class Faults:
-    """What is wrong with single rows: an error (skip=False), or a list of them and the rows go.
+class RowErrors:
+    """Errors of single rows: raised at once, or collected so that the rows are skipped.
 
-    found: (row's id, what is wrong with it).
+    Args:
+        skip: collect errors instead of raising them.
+        found: (row id, message) of each error collected.
     """
 
     skip: bool = False
     found: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, row: str, message: object) -> None:
-        """Raises DataError, unless rows are skipped."""
+        """Collect an error of a row; raises it as DataError unless rows are skipped."""
         if not self.skip:
             raise DataError(f"{message} (row {row!r}; --on-error skip leaves such rows out and lists them)")
         self.found.append((row, str(message)))
 
     @contextmanager
-    def of(self, row: str) -> Iterator[None]:
-        """What raises DataError inside is that row's fault."""
+    def catch(self, row: str) -> Iterator[None]:
+        """Add every DataError raised inside the block to the errors of that row."""
         try:
             yield
         except DataError as error:
@@ -70,10 +75,16 @@ class Faults:
 
 @dataclass(frozen=True, kw_only=True)
 class Reader(ABC):
-    """One public data set. Its options are the dataclass fields, each with a default and a line in `Args:`.
+    """Reads one public data set. Its options are the dataclass fields, each with a default and a line in `Args:`.
 
-    Class attributes: name: of the reader. summary: what the set is, in a line. obtain: how to get it. citation,
-    licence: for whoever uses it. version: raised when what it writes changes. takes_file: the source may be a file.
+    Class attributes:
+        name: name of the reader; the file that holds the class has this name, with "_" for "-".
+        summary: one line on the data set.
+        obtain: how to get the data.
+        citation: what users of the data set cite.
+        licence: terms of the data set.
+        version: raised when the prepared folder changes.
+        accepts_file: the source may be a file instead of a folder.
     """
 
     name: ClassVar[str]
@@ -82,33 +93,39 @@ class Reader(ABC):
     citation: ClassVar[str]
     licence: ClassVar[str]
     version: ClassVar[int] = 1
-    takes_file: ClassVar[bool] = False
+    accepts_file: ClassVar[bool] = False
 
     @abstractmethod
-    def missing(self, source: Path) -> list[str]:
-        """What is absent from the source, a line each, from listings and tables alone; [] where nothing is."""
+    def find_missing(self, source: Path) -> list[str]:
+        """List what the source lacks, one line each, by reading folder listings and tables only; [] if complete."""
 
     @abstractmethod
-    def read(self, source: Path, faults: Faults) -> Contents:
-        """The rows; what is wrong with one goes to `faults`, what is wrong with the source raises DataError."""
+    def read(self, source: Path, errors: RowErrors) -> Contents:
+        """Read the rows. An error of one row goes to `errors`; an error of the whole source raises DataError."""
 
     @abstractmethod
     def synthesize(self, out: Path, seed: int = 0) -> None:
-        """Write a tiny set of noise in the official layout into the empty folder `out`; the same of the same seed."""
+        """Write a tiny data set of noise in the official layout into the empty folder `out`.
+
+        The same seed gives the same data.
+        """
 
     @classmethod
-    def options(cls) -> list[tuple[str, Any, str]]:
-        """(name, default, what it says) of each option."""
-        about = {name: text for part in reversed(cls.__mro__) for name, text in arguments_help(part).items()}
-        return [(f.name, f.default, about.get(f.name, "")) for f in fields(cls)]
+    def describe_options(cls) -> list[tuple[str, Any, str]]:
+        """(name, default, description) of each option."""
+        descriptions: dict[str, str] = {}
+        # Base classes first, so that a subclass can describe an inherited option anew.
+        for base in reversed(cls.__mro__):
+            descriptions |= arguments_help(base)
+        return [(f.name, f.default, descriptions.get(f.name, "")) for f in fields(cls)]
 
 
 def check(reader: Reader, source: str | Path) -> list[str]:
-    """What is missing in the source, before any work; raises DataError where there is no such folder."""
+    """List what the source lacks, before any work; raises DataError if there is no such folder."""
     source = check_place(source)
-    if not os.path.isdir(source) and not (reader.takes_file and exists(source)):
-        raise DataError(f"{source} is no folder; expected the unpacked {reader.name} data. {reader.obtain}")
-    return reader.missing(source if os.path.isdir(source) else check_file(source))
+    if not os.path.isdir(source) and not (reader.accepts_file and exists(source)):
+        raise DataError(f"{source} is not a folder; expected the unpacked {reader.name} data. {reader.obtain}")
+    return reader.find_missing(source if os.path.isdir(source) else check_file(source))
 
 
 def prepare(
@@ -118,29 +135,43 @@ def prepare(
     *,
     skip: bool = False,
     overwrite: bool = False,
-    progress: Callable[[Iterable[Any], int, str], Iterable[Any]] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Path, list[tuple[str, str]]]:
-    """Write the prepared folder of a source; returns it and the rows that were skipped, each with its fault.
+    """Write the prepared folder of a data set.
 
-    Every file of every row is looked at first (`RecordingType.probe`). skip: leave rows with faults out and list them in
-    skipped.csv; otherwise the first is an error. progress: wraps an iterable, given its length and what it is.
+    `RecordingType.probe` opens every file of every row before anything is written.
 
-    Raises DataError naming file and row: something is missing, damaged, out of order, twice, or not as declared.
+    Args:
+        reader: reads the data set.
+        source: folder (or file) of the data set.
+        out: the new folder.
+        skip: leave out the rows with errors and list them in skipped.csv; otherwise the first error is raised.
+        overwrite: replace an existing prepared folder.
+        progress: wraps an iterable, given its length and a description.
+
+    Returns:
+        The prepared folder, and (row id, message) of each skipped row.
+
+    Raises:
+        DataError: something is missing, damaged, out of order, duplicated, or not as declared; names file and row.
     """
     source, out = check_place(source).resolve(), check_place(out)
-    absent = check(reader, source)
-    if absent and not skip:
+    missing = check(reader, source)
+    if missing and not skip:
         raise DataError(
-            f"{source}: {len(absent)} things are missing: {'; '.join(absent[:SHOWN])}{' …' * (len(absent) > SHOWN)} "
+            f"{source}: {len(missing)} things are missing: {'; '.join(missing[:MAX_LISTED])}"
+            f"{' …' * (len(missing) > MAX_LISTED)} "
             f"(--check lists all, --on-error skip leaves their rows out). {reader.obtain}"
         )
-    faults = Faults(skip)
-    found = reader.read(source, faults)
-    rows = _without_doubles(found.rows, list(found.modalities), faults)
-    rows = _probed(rows, found, faults, progress)
+
+    errors = RowErrors(skip)
+    found = reader.read(source, errors)
+    rows = _drop_duplicates(found.rows, list(found.modalities), errors)
+    rows = _probe_rows(rows, found, errors, progress)
     if not rows:
-        first = f", the first: {faults.found[0][1]}" if faults.found else ""
-        raise DataError(f"{source}: no row of {reader.name} is left; {len(faults.found)} were skipped{first}")
+        first = f", the first: {errors.found[0][1]}" if errors.found else ""
+        raise DataError(f"{source}: no row of {reader.name} is left; {len(errors.found)} were skipped{first}")
+
     facts = replace(
         found.facts,
         source=f"{reader.name} {reader.version}",
@@ -148,77 +179,92 @@ def prepare(
         licence=found.facts.licence or reader.licence,
     )
 
-    def files(folder: Path) -> None:
+    def write_files(folder: Path) -> None:
         if found.files is not None:
             found.files(folder)
-        if faults.found:
-            with (folder / SKIPPED).open("w", encoding="utf-8", newline="") as file:
-                csv.writer(file).writerows([("id", "error"), *faults.found])
+        if errors.found:
+            with (folder / SKIPPED_FILE).open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file).writerows([("id", "error"), *errors.found])
 
     table = [{c: str(v) if isinstance(v, Path) else v for c, v in row.items()} for row in rows]
-    return write_prepared(out, table, found.modalities, facts, files=files, overwrite=overwrite), faults.found
+    return write_prepared(out, table, found.modalities, facts, files=write_files, overwrite=overwrite), errors.found
 
 
-def _without_doubles(rows: Iterable[Row], modalities: Sequence[str], faults: Faults) -> list[Row]:
-    kept: dict[str, Row] = {}
+def _drop_duplicates(rows: Iterable[Row], modalities: Sequence[str], errors: RowErrors) -> list[Row]:
+    """Keep the first row of each id; every further one is an error that names the files of both."""
+    first: dict[str, Row] = {}
     for row in rows:
-        name = str(row["id"])
-        if name in kept:
-            files = [str(r[m + FILE]) for r in (kept[name], row) for m in modalities if r.get(m + FILE)]
-            faults.add(name, f"id {name!r} occurs twice: {', '.join(dict.fromkeys(files))}")
-        else:
-            kept[name] = row
-    return list(kept.values())
+        row_id = str(row["id"])
+        if row_id not in first:
+            first[row_id] = row
+            continue
+        files = [str(r[m + FILE]) for r in (first[row_id], row) for m in modalities if r.get(m + FILE)]
+        # Both rows may name the same file for one modality; each file is named once.
+        errors.add(row_id, f"id {row_id!r} occurs twice: {', '.join(dict.fromkeys(files))}")
+    return list(first.values())
 
 
-def _probed(
-    rows: Sequence[Row],
-    found: Contents,
-    faults: Faults,
-    progress: Callable[[Iterable[Any], int, str], Iterable[Any]] | None,
-) -> list[Row]:
-    """The rows all of whose files are sound."""
-
-    def fault(row: Row) -> str:
-        sizes: dict[str, Size | None] = {}
-        for m, kind in found.modalities.items():
-            try:
-                sizes[m] = _probe(row, m, kind)
-            except DataError as error:
-                return f"{m!r}: {error}"
-        seen = {m: sizes[m] for m in found.aligned if sizes[m] is not None}
-        if len(set(seen.values())) > 1:
-            said = ", ".join(f"{row[m + FILE]} is {size[0]} x {size[1]}" for m, size in seen.items() if size)
-            return f"{said} pixels; {' and '.join(seen)} of a row must have one size"
-        return ""
-
+def _probe_rows(rows: Sequence[Row], found: Contents, errors: RowErrors, progress: Progress | None) -> list[Row]:
+    """Keep the rows whose files can all be read."""
     kept = []
+    # Probing waits for the disk most of the time, so threads help; `map` returns results in the order of the rows.
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
-        said: Iterable[str] = pool.map(fault, rows)
+        messages: Iterable[str] = pool.map(lambda row: _find_row_error(row, found), rows)
         if progress is not None:
-            said = progress(said, len(rows), "looking at files")
-        for row, message in zip(rows, said):
+            messages = progress(messages, len(rows), "looking at files")
+        for row, message in zip(rows, messages):
             if message:
-                faults.add(str(row["id"]), message)
+                errors.add(str(row["id"]), message)
             else:
                 kept.append(row)
     finally:
+        # Without this, the first error would wait until the files of all other rows had been probed.
         pool.shutdown(cancel_futures=True)
     return kept
 
 
-def _probe(row: Row, modality: str, kind: RecordingType) -> Size | None:
-    """Of a file in the source; what the reader writes itself is not there yet."""
+def _find_row_error(row: Row, found: Contents) -> str:
+    """Probe the files of a row; returns an error message, or "" if they are sound."""
+    sizes: dict[str, Size | None] = {}
+    for m, recording_type in found.modalities.items():
+        try:
+            sizes[m] = _probe_file(row, m, recording_type)
+        except DataError as error:
+            return f"{m!r}: {error}"
+
+    aligned = {m: size for m in found.aligned if (size := sizes[m]) is not None}
+    if len(set(aligned.values())) > 1:
+        listed = ", ".join(f"{row[m + FILE]} is {height} x {width}" for m, (height, width) in aligned.items())
+        return f"{listed} pixels; {' and '.join(aligned)} of a row must have one size"
+    return ""
+
+
+def _probe_file(row: Row, modality: str, recording_type: RecordingType) -> Size | None:
+    """Probe a file of the source; a file that the reader writes itself does not exist yet."""
     path = row.get(modality + FILE)
     if not isinstance(path, Path):
         return None
     start, end = (row.get(modality + suffix) for suffix in (START, END))
-    return kind.probe(Segment(path, None if start in (None, "") else start, None if end in (None, "") else end))
+    return recording_type.probe(
+        Segment(path, None if start in (None, "") else start, None if end in (None, "") else end)
+    )
 
 
 def synthesize(reader: Reader, out: str | Path, seed: int = 0) -> Path:
-    """Write the reader's tiny synthetic copy into a new or empty folder; raises DataError where something is."""
+    """Write a reader's tiny synthetic data set.
+
+    Args:
+        reader: its `synthesize` writes the files.
+        out: a new or empty folder.
+        seed: the same seed gives the same data.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: the folder is not empty.
+    """
     out = check_place(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} exists and is not empty; choose another name")

@@ -1,4 +1,4 @@
-"""CASIA-SURF: live faces and printed ones, in colour, depth and infrared."""
+"""CASIA-SURF: live faces and printed faces, in color, depth and infrared."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ import numpy as np
 
 from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import DataError
-from sidelight.readers.base import Contents, Faults, Reader, Row
-from sidelight.readers.synthetic import noise_frames, write_image, write_text
+from sidelight.readers.base import Contents, Reader, Row, RowErrors
+from sidelight.readers.synthetic import make_noise_frames, write_image, write_text
 from sidelight.readers.tables import read_lines
 from sidelight.recordings.recording_type import RecordingType
 from sidelight.recordings.registry import Image
 
+# The challenge published the validation and test lists twice: the public ones have no labels, the private ones do.
 LISTS = {"train_list.txt": "train", "val_private_list.txt": "select", "test_private_list.txt": "test"}
 MODALITIES = ("color", "depth", "ir")
+# CASIA-SURF writes 1 for a live face; CeFA's helper code writes 0. Words keep the two apart.
 LABELS = {"1": "live", "0": "attack"}
-"""CASIA-SURF writes 1 for live faces; other sets write 0 for them."""
+# The paths of training images repeat the label, which shows a list of the other convention.
 FOLDERS = {"real_part": "live", "fake_part": "attack"}
-"""Folders of the training images say what is in them too."""
+# A training path names the person as CLKJ_<letters and digits>; other paths name no person.
 SUBJECT = re.compile(r"CLKJ_\w+")
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A line of a list."""
+class ListedImages:
+    """One line of a list; `where` names the list and the row."""
 
     where: str
     split: str
@@ -39,13 +41,13 @@ class Listed:
 
 @dataclass(frozen=True, kw_only=True)
 class CasiaSurf(Reader):
-    """{train,val_private,test_private}_list.txt with lines `color depth ir label`, 1 = live, and the images they name.
+    """Reads {train,val_private,test_private}_list.txt with lines `color depth ir label`, 1 = live, and their images.
 
-    The target is written as a word, `live` or `attack`. Depth and infrared are 8-bit pictures, one channel. The group
-    is the person where a path names one (training); every validation and test image is alone.
+    The target is the word `live` or `attack`. Depth and infrared are 8-bit images with one channel. The group is the
+    person, whom only training paths name; every validation and test image is a group of its own.
 
     Args:
-        size: height and width of an image.
+        size: height and width of an image in pixels.
     """
 
     name: ClassVar[str] = "casia-surf"
@@ -62,29 +64,30 @@ class CasiaSurf(Reader):
 
     size: int = 112
 
-    def missing(self, source: Path) -> list[str]:
-        lost = [f"{source / name}" for name in LISTS if not (source / name).is_file()]
-        if lost:
-            return lost
+    def find_missing(self, source: Path) -> list[str]:
+        missing = [f"{source / name}" for name in LISTS if not (source / name).is_file()]
+        if missing:
+            return missing
         try:
-            files = (file for listed in _listed(source, Faults(skip=True)) for file in listed.files)
-            return [f"{source / file}" for file in files if not (source / file).is_file()]
+            for listed in _read_lists(source, RowErrors(skip=True)):
+                missing += [f"{source / file}" for file in listed.files if not (source / file).is_file()]
         except DataError as error:
             return [str(error)]
+        return missing
 
-    def read(self, source: Path, faults: Faults) -> Contents:
-        rows = list[Row]()
-        for listed in _listed(source, faults):
-            colour = listed.files[0]
-            lost = next((source / file for file in listed.files if not (source / file).is_file()), None)
-            if lost is not None:
-                faults.add(colour, f"{listed.where}: {lost} does not exist")
+    def read(self, source: Path, errors: RowErrors) -> Contents:
+        rows: list[Row] = []
+        for listed in _read_lists(source, errors):
+            color = listed.files[0]
+            absent = [source / file for file in listed.files if not (source / file).is_file()]
+            if absent:
+                errors.add(color, f"{listed.where}: {absent[0]} does not exist")
                 continue
-            person = SUBJECT.search(colour)
+            person = SUBJECT.search(color)
             row: Row = {
-                "id": colour,
+                "id": color,
                 "target": listed.label,
-                "subject": person[0] if person else colour,
+                "subject": person[0] if person else color,
                 "split": listed.split,
             }
             rows.append(row | {f"{m}_file_name": source / file for m, file in zip(MODALITIES, listed.files)})
@@ -92,7 +95,7 @@ class CasiaSurf(Reader):
             name="casia-surf", group="subject", split="split", task="anti-spoofing",
             available=("color",), privileged=("depth",),
         )  # fmt: skip
-        return Contents(rows, face_kinds(self.size), facts, aligned=MODALITIES)
+        return Contents(rows, build_face_types(self.size), facts, aligned=MODALITIES)
 
     def synthesize(self, out: Path, seed: int = 0) -> None:
         generator = np.random.default_rng(seed)
@@ -112,23 +115,30 @@ class CasiaSurf(Reader):
             write_text(out / name, "\n".join(found) + "\n")
             for line in found:
                 *files, label = line.split()
-                write_faces(generator, [out / file for file in files], label == "1")
+                write_synthetic_faces(generator, [out / file for file in files], label == "1")
 
 
-def face_kinds(size: int) -> dict[str, RecordingType]:
-    """Colour, and depth and infrared as grey pictures."""
+def build_face_types(size: int) -> dict[str, RecordingType]:
+    """Modality -> recording type: color images, and gray images of depth and infrared."""
     square = (size, size)
     return {m: Image(size=square, channels=3 if m == "color" else 1, statistics="train") for m in MODALITIES}
 
 
-def write_faces(generator: np.random.Generator, paths: list[Path], live: bool) -> None:
-    """A synthetic row: brightness says a little in colour, and much in depth."""
+def write_synthetic_faces(generator: np.random.Generator, paths: list[Path], live: bool) -> None:
+    """Write the images of a synthetic row; brightness depends on the label weakly in color, strongly in depth.
+
+    Args:
+        generator: draws the noise.
+        paths: files of the color, depth and infrared images.
+        live: whether the face is live, which is bright.
+    """
     for path, tint in zip(paths, (0.2, 0.9, 0.5)):
-        pixels = noise_frames(generator, 1, tint if live else -tint)[0]
+        pixels = make_noise_frames(generator, 1, tint if live else -tint)[0]
         write_image(path, pixels if path == paths[0] else pixels[..., 0])
 
 
-def _listed(source: Path, faults: Faults) -> Iterator[Listed]:
+def _read_lists(source: Path, errors: RowErrors) -> Iterator[ListedImages]:
+    """The lines of the three lists; `errors` collects malformed lines."""
     for name, split in LISTS.items():
         path = source / name
         for row, line in enumerate(read_lines(path), 1):
@@ -137,17 +147,17 @@ def _listed(source: Path, faults: Faults) -> Iterator[Listed]:
                 continue
             if len(cells) != 4:
                 public = "; without labels it is the public list" if len(cells) == 3 else ""
-                faults.add(cells[0], f"{where} has {len(cells)} cells; expected color depth ir label{public}")
+                errors.add(cells[0], f"{where} has {len(cells)} cells; expected color depth ir label{public}")
                 continue
             *files, code = cells
             if code not in LABELS:
-                faults.add(files[0], f"{where}: label is {code!r}; expected 1 (live) or 0 (attack)")
+                errors.add(files[0], f"{where}: label is {code!r}; expected 1 (live) or 0 (attack)")
                 continue
-            of_folder = next((label for part, label in FOLDERS.items() if part in Path(files[0]).parts), LABELS[code])
-            if of_folder != LABELS[code]:
-                faults.add(
-                    files[0],
-                    f"{where}: label {code} is {LABELS[code]}, but {files[0]} is {of_folder}; expected 1 = live",
-                )
+
+            label = LABELS[code]
+            folder_labels = [FOLDERS[part] for part in Path(files[0]).parts if part in FOLDERS]
+            if folder_labels and folder_labels[0] != label:
+                message = f"{where}: label {code} is {label}, but {files[0]} is {folder_labels[0]}; expected 1 = live"
+                errors.add(files[0], message)
                 continue
-            yield Listed(where, split, LABELS[code], tuple(files))
+            yield ListedImages(where, split, label, tuple(files))

@@ -1,4 +1,4 @@
-"""A bar over the files of a data set, on a terminal."""
+"""A progress bar over the files of a data set."""
 
 from __future__ import annotations
 
@@ -6,10 +6,20 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def bar(items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
-    """The same items, shown on stderr as they pass where people read it."""
+def progress_bar(items: Iterable[Any], total: int, description: str) -> Iterable[Any]:
+    """Show a progress bar on stderr while the items are consumed.
+
+    Args:
+        items: passed through unchanged.
+        total: number of items.
+        description: shown beside the bar.
+
+    Returns:
+        The same items, in order.
+    """
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True)
-    return track(items, what, total, console=console, disable=not console.is_terminal)
+    # A log file would fill with control characters, so the bar appears on a terminal only.
+    return track(items, description, total, console=console, disable=not console.is_terminal)

@@ -1,4 +1,4 @@
-"""RECOLA: people who work together over a video call, with arousal and valence over time."""
+"""RECOLA: people who work together over a video call, with arousal and valence rated over time."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import ConfigError, DataError
-from sidelight.readers.base import Contents, Faults, Reader, Row
-from sidelight.readers.synthetic import noise_frames, write_text, write_video, write_wav
-from sidelight.readers.tables import number, read_cells
+from sidelight.readers.base import Contents, Reader, Row, RowErrors
+from sidelight.readers.synthetic import make_noise_frames, write_text, write_video, write_wav
+from sidelight.readers.tables import parse_number, read_cells
 from sidelight.recordings.recording_type import RecordingType
 from sidelight.recordings.registry import Audio, Signal, Video
 from sidelight.signals.recording import check_times
@@ -24,25 +24,26 @@ from sidelight.signals.windows import LabelTrack, label_windows
 TARGETS = ("arousal", "valence")
 RATINGS = Path("RECOLA-Annotation", "emotional_behaviour")
 VIDEO, AUDIO, SIGNALS = "RECOLA-Video-recordings", "RECOLA-Audio-recordings", "RECOLA-Biosignals-recordings"
+# Three men and three women rated every recording, once every 40 ms (Ringeval et al. 2013).
 RATERS = ("FM1", "FM2", "FM3", "FF1", "FF2", "FF3")
 LABEL_RATE = 25.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recola(Reader):
-    """RECOLA-{Video,Audio,Biosignals}-recordings/P16.{mp4,wav,csv}, RECOLA-Annotation/emotional_behaviour/*/P16.csv.
+    """Reads RECOLA-{Video,Audio,Biosignals}-recordings/P16.{mp4,wav,csv} and RECOLA-Annotation/emotional_behaviour.
 
-    CSV files are separated by semicolons: `time;FM1;…;FF3` 25 times a second, `time;EDA;ECG`. A row is a window of a
-    person's recording; its target the mean over time and raters.
+    The CSV files are separated by semicolons: ratings `time;FM1;…;FF3` at 25 Hz, biosignals `time;EDA;ECG`. A row is a
+    window of one person's recording; its target is the mean over time and raters.
 
     Args:
         seconds: length of a window.
-        hop: seconds from one window to the next.
-        delay: seconds by which raters are behind what they rate.
-        rate: samples a second of the biosignals.
-        frames: of a clip.
-        stride: frames from one of them to the next.
-        size: height and width of a clip.
+        hop: seconds from the start of one window to the start of the next.
+        delay: reaction time of the raters in seconds.
+        rate: sampling rate of the biosignals in Hz.
+        frames: number of frames in a clip.
+        stride: step from one frame of a clip to the next, in frames of the video.
+        size: height and width of a clip in pixels.
     """
 
     name: ClassVar[str] = "recola"
@@ -67,23 +68,30 @@ class Recola(Reader):
 
     def __post_init__(self) -> None:
         if min(self.seconds, self.hop) < 1 / LABEL_RATE or self.delay < 0 or self.rate <= 0:
-            raise ConfigError("recola: seconds and hop are at least 0.04, delay at least 0, rate above 0")
+            raise ConfigError(
+                f"recola: seconds={self.seconds:g}, hop={self.hop:g}, delay={self.delay:g}, rate={self.rate:g}; "
+                "expected seconds and hop of at least 0.04, delay of at least 0, rate above 0"
+            )
         if self.seconds < PRESETS["audio"].samples / PRESETS["audio"].rate:  # type: ignore[operator]
-            raise ConfigError("recola: a window has at least the 1.07 s that the spectrogram of its sound covers")
+            raise ConfigError(
+                f"recola: seconds={self.seconds:g}; expected at least 1.07, which the spectrogram of the sound covers"
+            )
 
-    def missing(self, source: Path) -> list[str]:
-        people = self._people(source)
+    def find_missing(self, source: Path) -> list[str]:
+        people = self._list_people(source)
         if not people:
             return [f"{source / RATINGS / 'arousal'}: no .csv files of ratings"]
-        return [
-            str(p) for who in people for p in (*self._ratings(source, who), *_files(source, who)) if not p.is_file()
-        ]
+        missing = []
+        for who in people:
+            files = (*self._rating_files(source, who), *_recording_files(source, who))
+            missing += [str(path) for path in files if not path.is_file()]
+        return missing
 
-    def read(self, source: Path, faults: Faults) -> Contents:
-        rows = list[Row]()
-        for who in self._people(source):
-            with faults.of(who):
-                rows += self._windows(source, who)
+    def read(self, source: Path, errors: RowErrors) -> Contents:
+        rows: list[Row] = []
+        for who in self._list_people(source):
+            with errors.catch(who):
+                rows += self._build_windows(source, who)
         clip = Video(frames=self.frames, stride=self.stride, size=(self.size, self.size))
         kinds: dict[str, RecordingType] = {
             "video": clip,
@@ -100,26 +108,35 @@ class Recola(Reader):
     def _signal(self, column: str, unit: str) -> Signal:
         return Signal(columns=(column,), rate=self.rate, unit=unit, time="time", separator=";", seconds=self.seconds)
 
-    def _windows(self, source: Path, who: str) -> list[Row]:
-        ratings = [read_ratings(path) for path in self._ratings(source, who)]
-        frames = min(len(r) for r in ratings)
-        track = LabelTrack(np.stack([r[:frames] for r in ratings], 1), LABEL_RATE, -self.delay, who)
-        starts = np.arange(0, frames / LABEL_RATE - self.delay - self.seconds + 1e-6, self.hop)
+    def _build_windows(self, source: Path, who: str) -> list[Row]:
+        """The windows of one person."""
+        ratings = [read_ratings(path) for path in self._rating_files(source, who)]
+        # The two ratings of a recording may end some samples apart.
+        steps = min(len(r) for r in ratings)
+        values = np.stack([r[:steps] for r in ratings], 1)
+        # Raters react late: what they mark at time t they saw `delay` seconds earlier, so the track begins before 0.
+        track = LabelTrack(values, LABEL_RATE, -self.delay, who)
+        # 1e-6 s keeps a last window that ends exactly with the ratings, whatever rounding does.
+        starts = np.arange(0, steps / LABEL_RATE - self.delay - self.seconds + 1e-6, self.hop)
         if not len(starts):
-            raise DataError(f"{who}: {frames / LABEL_RATE:g} s are rated; expected more than a window and the delay")
-        values, labelled, _ = label_windows(track, starts, self.seconds, "mean")
+            raise DataError(f"{who}: {steps / LABEL_RATE:g} s are rated; expected more than a window and the delay")
+
+        means, labelled, _ = label_windows(track, starts, self.seconds, "mean")
+        video, audio, signals = _recording_files(source, who)
+        files = {"video": video, "audio": audio, "eda": signals, "ecg": signals}
         rows = []
-        for start, pair in zip(starts[labelled].tolist(), values[labelled].tolist()):
+        for start, pair in zip(starts[labelled].tolist(), means[labelled].tolist()):
             row: Row = {"id": f"{who}-{start:06.2f}", "person": who, **dict(zip(TARGETS, pair))}
-            for m, path in zip(("video", "audio", "eda", "ecg"), (*_files(source, who), _files(source, who)[-1])):
+            for m, path in files.items():
                 row |= {f"{m}_file_name": path, f"{m}_start": start, f"{m}_end": start + self.seconds}
             rows.append(row)
         return rows
 
-    def _people(self, source: Path) -> list[str]:
-        return sorted({p.stem for t in TARGETS for p in (source / RATINGS / t).glob("*.csv")})
+    def _list_people(self, source: Path) -> list[str]:
+        """The people with ratings; recordings without ratings are of no use."""
+        return sorted({path.stem for target in TARGETS for path in (source / RATINGS / target).glob("*.csv")})
 
-    def _ratings(self, source: Path, who: str) -> list[Path]:
+    def _rating_files(self, source: Path, who: str) -> list[Path]:
         return [source / RATINGS / target / f"{who}.csv" for target in TARGETS]
 
     def synthesize(self, out: Path, seed: int = 0) -> None:
@@ -129,31 +146,33 @@ class Recola(Reader):
             t = np.arange(seconds * 25) / 25
             for k, target in enumerate(TARGETS):
                 x = 0.6 * np.sin(t / (2 + k) + i)[:, None] + generator.uniform(-0.1, 0.1, (len(t), len(RATERS)))
-                write_text(out / RATINGS / target / f"{who}.csv", _csv(("time", *RATERS), t, x))
-            frames = noise_frames(generator, seconds, 0.5).repeat(25, 0)
+                write_text(out / RATINGS / target / f"{who}.csv", _format_csv(("time", *RATERS), t, x))
+            frames = make_noise_frames(generator, seconds, 0.5).repeat(25, 0)
             write_video(out / VIDEO / f"{who}.mp4", frames, 25)
             write_wav(out / AUDIO / f"{who}.wav", generator.uniform(-0.3, 0.3, seconds * 16000), 16000)
             t = np.arange(seconds * 1000) / 1000
             x = np.stack([3 + np.sin(t / 3), np.sin(7 * t) ** 9], 1) + generator.normal(0, 0.01, (len(t), 2))
-            write_text(out / SIGNALS / f"{who}.csv", _csv(("time", "EDA", "ECG"), t, x))
+            write_text(out / SIGNALS / f"{who}.csv", _format_csv(("time", "EDA", "ECG"), t, x))
 
 
 def read_ratings(path: Path) -> NDArray[np.float64]:
-    """(T,) mean over raters of one person, 25 a second; raises DataError naming file and row."""
+    """Read the ratings of one person: (T,) mean over the raters, at 25 Hz; raises DataError naming file and row."""
     table = read_cells(path, ("time",), ";")
     raters = [name for name in table[0][1] if name != "time"]
     if not raters:
         raise DataError(f"{path}: there are no columns of raters beside time")
-    values = np.array([[number(cells[c], f"{path}: row {i}, {c}") for c in ("time", *raters)] for i, cells in table])
+    values = np.array(
+        [[parse_number(cells[c], f"{path}: row {i}, {c}") for c in ("time", *raters)] for i, cells in table]
+    )
     check_times(values[:, 0], LABEL_RATE, str(path), first_row=2)
     return np.asarray(values[:, 1:].mean(1))
 
 
-def _files(source: Path, who: str) -> tuple[Path, Path, Path]:
+def _recording_files(source: Path, who: str) -> tuple[Path, Path, Path]:
     return source / VIDEO / f"{who}.mp4", source / AUDIO / f"{who}.wav", source / SIGNALS / f"{who}.csv"
 
 
-def _csv(header: Sequence[str], t: NDArray, x: NDArray) -> str:
+def _format_csv(header: Sequence[str], t: NDArray, x: NDArray) -> str:
     line = "%.3f" + ";%.4f" * x.shape[1] + "\n"
     cells = np.column_stack([t, x]).ravel().tolist()
     body: str = line * len(t) % tuple(cells)

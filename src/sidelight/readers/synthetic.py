@@ -1,4 +1,4 @@
-"""Tiny recordings of noise, for synthetic copies of public data sets."""
+"""Writes tiny recordings of noise, for synthetic copies of public data sets."""
 
 from __future__ import annotations
 
@@ -14,10 +14,22 @@ SIDE = 64
 """Height and width of synthetic frames."""
 
 
-def noise_frames(
+def make_noise_frames(
     generator: np.random.Generator, frames: int, tint: float = 0.0, height: int = SIDE, width: int = SIDE
 ) -> NDArray[np.uint8]:
-    """(T, H, W, 3) coarse noise that a codec keeps; tint, −1 to 1, moves its brightness, so that a label shows."""
+    """Make frames of noise.
+
+    Args:
+        generator: draws the noise.
+        frames: T.
+        tint: −1 to 1, shifts the brightness, so that a label can show in the frames.
+        height: H in pixels.
+        width: W in pixels.
+
+    Returns:
+        (T, H, W, 3) RGB.
+    """
+    # Blocks of 8 x 8 pixels: a codec would smooth finer noise away.
     coarse = generator.integers(64, 192, (frames, -(-height // 8), -(-width // 8), 3)) + 48 * tint
     fine = coarse.repeat(8, 1).repeat(8, 2)[:, :height, :width]
     return fine.clip(0, 255).astype(np.uint8)
@@ -26,7 +38,15 @@ def noise_frames(
 def write_video(
     path: Path, frames: NDArray[np.uint8], rate: int, sound: NDArray | None = None, sound_rate: int = 16000
 ) -> None:
-    """A video file (MPEG-4) of (T, H, W, 3) RGB frames, with a sound track of (samples,) values within ±1."""
+    """Write a video file (MPEG-4).
+
+    Args:
+        path: its suffix chooses the container; missing folders are created.
+        frames: (T, H, W, 3) RGB.
+        rate: frames per second.
+        sound: (samples,) values within ±1; None: no sound track.
+        sound_rate: in Hz.
+    """
     av = optional("av", "video", "writing video")
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
@@ -35,7 +55,7 @@ def write_video(
         track = None if sound is None else container.add_stream("aac", rate=sound_rate, layout="mono")
         for pixels in frames:
             container.mux(picture.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
-        container.mux(picture.encode())
+        container.mux(picture.encode())  # without a frame: what the encoder still holds
         if track is None or sound is None:
             return
         samples = av.AudioFrame.from_ndarray(sound.astype(np.float32)[None], format="fltp", layout="mono")
@@ -45,7 +65,13 @@ def write_video(
 
 
 def write_wav(path: Path, values: NDArray, rate: int) -> None:
-    """A 16-bit wav file of (samples,) or (samples, channels) values within ±1."""
+    """Write a 16-bit wav file.
+
+    Args:
+        path: missing folders are created.
+        values: (samples,) or (samples, channels) within ±1.
+        rate: in Hz.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1 if values.ndim == 1 else values.shape[1])
@@ -55,7 +81,7 @@ def write_wav(path: Path, values: NDArray, rate: int) -> None:
 
 
 def write_image(path: Path, pixels: NDArray) -> None:
-    """An image file of (H, W, 3) uint8 colours or (H, W) uint8 or uint16 values."""
+    """Write an image file of (H, W, 3) uint8 RGB, or of (H, W) uint8 or uint16 values."""
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,6 +89,6 @@ def write_image(path: Path, pixels: NDArray) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A UTF-8 text file, its folder made."""
+    """Write a UTF-8 text file; missing folders are created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")

@@ -1,4 +1,4 @@
-"""The text files of data sets: lines and tables, with the file and row of whatever is wrong."""
+"""Reads the text files of data sets: lines and tables. Errors name file and row."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from sidelight.utils.files import check_file
 
 
 def read_lines(path: Path, encoding: str = "utf-8-sig") -> list[str]:
-    """The lines of a text file, without trailing blank ones; raises DataError naming it."""
+    """Read the lines of a text file, without trailing blank lines; raises DataError that names the file.
+
+    The default encoding drops the byte order mark that spreadsheets and Windows editors write.
+    """
     check_file(path)
     try:
         lines = path.read_text(encoding).splitlines()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"cannot read {path}: it is no text ({error.reason} at byte {error.start})") from None
+        raise DataError(f"cannot read {path}: it is not text ({error.reason} at byte {error.start})") from None
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:
@@ -27,9 +30,18 @@ def read_lines(path: Path, encoding: str = "utf-8-sig") -> list[str]:
 
 
 def read_cells(path: Path, columns: Sequence[str], separator: str = ",") -> list[tuple[int, dict[str, str]]]:
-    """(row, cells by column) of a table with a header, which is row 1.
+    """Read a table with a header.
 
-    Raises DataError naming file, row and column; every line must be as wide as the header (`read_delimited`).
+    Args:
+        path: the file.
+        columns: columns that must exist, once each; the table may have more.
+        separator: between cells.
+
+    Returns:
+        (row, column -> cell without surrounding blanks) of each line; the header is row 1.
+
+    Raises:
+        DataError: a missing column, a line of another width than the header, no rows; names file, row and column.
     """
     table = read_delimited(path, separator)
     for name in columns:
@@ -42,12 +54,12 @@ def read_cells(path: Path, columns: Sequence[str], separator: str = ",") -> list
     return [(int(line), dict(zip(table.names, cells))) for line, cells in zip(table.lines, rows)]
 
 
-def number(text: str, where: str) -> float:
-    """A finite number; raises DataError, `where` saying file, row and column."""
+def parse_number(text: str, where: str) -> float:
+    """Parse a finite number; raises DataError that begins with `where`, which names file, row and column."""
     try:
         value = float(text)
     except ValueError:
         raise DataError(f"{where} is {text!r}; expected a number") from None
-    if value - value != 0:
+    if value - value != 0:  # infinities and NaN
         raise DataError(f"{where} is {text!r}; expected a finite number")
     return value

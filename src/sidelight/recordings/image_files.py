@@ -13,7 +13,7 @@ from torch import Tensor
 from sidelight.errors import DataError
 from sidelight.recordings.recording_type import Size
 from sidelight.utils.files import check_file, unreadable
-from sidelight.video.crop import CropParams, Place
+from sidelight.video.crop import CropBox, CropParams
 
 ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 """Format -> the bytes that end a complete file."""
@@ -84,11 +84,11 @@ def read_view(path: Path, crop: CropParams, size: Size, channels: int) -> Tensor
 
     try:
         with _open(path) as image:
-            place = Place.of(crop, image.height, image.width, size)
+            place = CropBox.from_params(crop, image.height, image.width, size)
             check_eight_bits(path, image.mode)
             # A JPEG can be decoded at a half, a quarter or an eighth of its size, which is much faster.
             image.draft(None, (place.width, place.height))
-            box = place.box(image.height, image.width, size)
+            box = place.source_box(image.height, image.width, size)
             mode = "L" if channels == 1 else "RGB"
             pixels = image if image.mode == mode else image.convert(mode)
             if (image.height, image.width, *box[:2]) != (*size, 0, 0):

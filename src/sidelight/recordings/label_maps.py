@@ -17,7 +17,7 @@ from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.pictures import Picture
 from sidelight.recordings.recording_type import Segment, Size
 from sidelight.utils.images import LARGEST, read_labels
-from sidelight.video.crop import CENTRE, CropParams, nearest
+from sidelight.video.crop import CENTER_CROP, CropParams, crop_nearest
 
 NOT_SEEN = -2
 """The code of values that occurred in no file."""
@@ -44,8 +44,8 @@ class Labels(Picture):
     def probe(self, segment: Segment) -> Size | None:
         return read_image_size(segment.path, check_single_channel)
 
-    def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
-        return nearest(torch.from_numpy(read_labels(segment.path).astype(np.int32)), crop, self.size)
+    def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
+        return crop_nearest(torch.from_numpy(read_labels(segment.path).astype(np.int32)), crop, self.size)
 
     def scan(self, segment: Segment) -> LabelScan:
         """Read a whole file once; raises DataError naming file and pixel for a value that is not a class."""
@@ -58,7 +58,7 @@ class Labels(Picture):
                 f"{segment.path}: pixel ({y}, {x}) is {values[y, x]}; expected class values from 0 to {last}, or "
                 f"{self.ignore} (ignore) for no class. Correct the file, or the classes in modalities.json"
             )
-        centre = nearest(torch.from_numpy(values), CENTRE, self.size).numpy()
+        centre = crop_nearest(torch.from_numpy(values), CENTER_CROP, self.size).numpy()
         centre_values, pixels = np.unique(centre, return_counts=True)
         return LabelScan((values.shape[0], values.shape[1]), np.unique(values), centre_values, pixels)
 
@@ -93,7 +93,7 @@ class ClassCodes(Labels):
     absent: ClassVar[int] = -1
     codes: tuple[int, ...] = ()
 
-    def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
+    def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
         values = super().read(segment, crop).numpy()
         # −1 and values beyond the table take its last entry.
         table = np.array((*self.codes, NOT_SEEN), np.int16)

@@ -18,7 +18,7 @@ from torch import Tensor
 from sidelight.errors import DataError, SidelightError
 from sidelight.recordings.recording_type import RecordingType, Segment
 from sidelight.utils.machine import usable_cores
-from sidelight.video.crop import CENTRE, CropParams, CropSampler
+from sidelight.video.crop import CENTER_CROP, CropParams, CropSampler
 
 NUMPY = {torch.uint8: np.uint8, torch.float32: np.float32, torch.int16: np.int16, torch.int32: np.int32}
 
@@ -90,7 +90,7 @@ class LazyRows:
         end = None if np.isnan(self.ends[i]) else float(self.ends[i])
         return Segment(self.folder / str(self.files[i]), start, end)
 
-    def row(self, i: int, crop: CropParams = CENTRE) -> Tensor | None:
+    def row(self, i: int, crop: CropParams = CENTER_CROP) -> Tensor | None:
         """Decode one row; None where it is absent. Raises DataError naming modality, row and file."""
         if not self.files[i]:
             return None
@@ -113,7 +113,7 @@ class LazyRows:
             DataError: a file cannot be decoded; names modality, row and file.
         """
         if threads == 1:
-            return self.stack([self.row(i, crops[i] if crops else CENTRE) for i in range(len(self))])
+            return self.stack([self.row(i, crops[i] if crops else CENTER_CROP) for i in range(len(self))])
         with ThreadPoolExecutor(threads or usable_cores(), "decode") as pool:
             futures = self.submit(pool, crops)
             try:
@@ -125,7 +125,7 @@ class LazyRows:
 
     def submit(self, pool: Executor, crops: Sequence[CropParams] | None = None) -> list[Future[Tensor | None]]:
         """Start to decode every row in a pool; `stack` takes the results."""
-        return [pool.submit(self.row, i, crops[i] if crops else CENTRE) for i in range(len(self))]
+        return [pool.submit(self.row, i, crops[i] if crops else CENTER_CROP) for i in range(len(self))]
 
     def stack(self, rows: Sequence[Tensor | None]) -> Tensor:
         """Copy decoded rows into one tensor; raises DataError for a row of another shape."""

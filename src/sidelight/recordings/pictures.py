@@ -18,9 +18,9 @@ from sidelight.recordings.image_files import check_eight_bits, read_image_size, 
 from sidelight.recordings.recording_type import RecordingType, Segment, Size, check_at_least
 from sidelight.video.augment import STATISTICS
 from sidelight.video.container import VideoFile, probe
-from sidelight.video.crop import CENTRE, CropParams, Place, mirrored, nearest
+from sidelight.video.crop import CENTER_CROP, CropBox, CropParams, apply_flip, crop_nearest
 from sidelight.video.decode import clip_frames, read_frames
-from sidelight.video.frames import FrameFolder, frame_folder, read_depth
+from sidelight.video.frames import FrameFolder, find_frames, read_depth
 
 RATE_TOLERANCE = 0.02
 """The largest relative difference between the declared frame rate and that of the file."""
@@ -134,20 +134,20 @@ class Video(ColourClip):
         self._range(segment, video)
         return video.height, video.width
 
-    def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
+    def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
         video = probe_video(segment.path)
         numbers = self.frame_numbers(
             *self._range(segment, video), segment.start is not None and segment.end is None, crop
         )
-        places: list[Place] = []
+        places: list[CropBox] = []
 
         def scale(height: int, width: int) -> Size:
             # The decoder knows the size of the frames first, and scales them while it decodes.
-            places.append(Place.of(crop, height, width, self.size))
+            places.append(CropBox.from_params(crop, height, width, self.size))
             return places[0].height, places[0].width
 
         frames = read_frames(video, numbers, scale)
-        return mirrored(places[0].cut(frames.transpose(0, 1), self.size), crop).contiguous()
+        return apply_flip(places[0].crop(frames.transpose(0, 1), self.size), crop).contiguous()
 
     def _range(self, segment: Segment, video: VideoFile) -> tuple[int, int]:
         # Times are rounded to the nearest frame.
@@ -180,7 +180,7 @@ class Frames(ColourClip):
         self._range(segment, folder)
         return read_image_size(folder.file(int(folder.numbers[0])), check_eight_bits)
 
-    def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
+    def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
         folder = _open_folder(segment.path, self.pattern)
         wanted = self.frame_numbers(
             *self._range(segment, folder), segment.start is not None and segment.end is None, crop
@@ -190,7 +190,7 @@ class Frames(ColourClip):
             raise DataError(f"{segment.path}: {self.pattern.format(int(lost[0]))} is missing (missing: error)")
         # A frame that occurs several times is decoded once.
         pictures = {n: read_view(folder.file(n), crop, self.size, 3) for n in np.unique(numbers).tolist()}
-        return mirrored(torch.stack([pictures[n] for n in numbers.tolist()], 1), crop)
+        return apply_flip(torch.stack([pictures[n] for n in numbers.tolist()], 1), crop)
 
     def _range(self, segment: Segment, folder: FrameFolder) -> tuple[int, int]:
         # Without times the segment is the whole folder.
@@ -224,8 +224,8 @@ class Image(Colour):
     def probe(self, segment: Segment) -> Size | None:
         return read_image_size(segment.path, check_eight_bits)
 
-    def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
-        return mirrored(read_view(segment.path, crop, self.size, self.channels), crop)
+    def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
+        return apply_flip(read_view(segment.path, crop, self.size, self.channels), crop)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,8 +255,8 @@ class Depth(Picture):
         # Only the values show whether the unit is right, so they are read.
         return tuple(read_depth(segment.path, self.step, rotated=self.rotated).shape[-2:])  # type: ignore[return-value]
 
-    def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
-        return nearest(read_depth(segment.path, self.step, rotated=self.rotated), crop, self.size)
+    def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
+        return crop_nearest(read_depth(segment.path, self.step, rotated=self.rotated), crop, self.size)
 
 
 def _check_range(segment: Segment, first: int, end: int, what: str) -> tuple[int, int]:
@@ -293,4 +293,4 @@ def _probe_cached(path: str, stamp: int) -> VideoFile:
 @lru_cache(maxsize=16384)
 def _frame_folder_cached(path: str, pattern: str, stamp: int) -> FrameFolder:
     """Listing a folder is slow on network drives, so the result is kept until the folder changes (`stamp`)."""
-    return frame_folder(path, pattern)
+    return find_frames(path, pattern)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sidelight.errors import ConfigError, DataError
-from sidelight.video.crop import CENTRE, CropParams
+from sidelight.video.crop import CENTER_CROP, CropParams
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -82,7 +82,7 @@ class RecordingType:
         self.read(segment)
         return None
 
-    def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
+    def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
         """Decode a row of `shape` and `dtype`; raises DataError naming the file."""
         raise NotImplementedError
 

@@ -18,11 +18,11 @@ from sidelight.signals.audio import read_audio
 from sidelight.signals.csv import read_csv
 from sidelight.signals.recording import Recording
 from sidelight.signals.resample import resample
-from sidelight.signals.spectrogram import Spectrogram, preset
+from sidelight.signals.spectrogram import Spectrogram, get_preset
 from sidelight.utils.array_files import load_array
 from sidelight.utils.extras import optional
 from sidelight.utils.files import read_text
-from sidelight.video.crop import CENTRE, CropParams, between
+from sidelight.video.crop import CENTER_CROP, CropParams, pick_index
 from sidelight.video.sound import read_sound
 
 VIDEOS = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v")
@@ -59,7 +59,7 @@ class Series(RecordingType):
             raise ConfigError(f"kind {self.kind!r} has neither a rate nor a rate to resample to (resample_to)")
         if not self.spectrogram:
             return
-        spectrogram = preset(self.spectrogram)
+        spectrogram = get_preset(self.spectrogram)
         if spectrogram.rate != self.final_rate:
             raise ConfigError(
                 f"kind {self.kind!r}: spectrogram {self.spectrogram!r} reads {spectrogram.rate:g} Hz, but rows have "
@@ -85,7 +85,7 @@ class Series(RecordingType):
     def _preset_samples(self) -> int:
         if not self.spectrogram:
             return 0
-        return preset(self.spectrogram).samples or 0
+        return get_preset(self.spectrogram).samples or 0
 
     @property
     def channels(self) -> int:
@@ -95,14 +95,14 @@ class Series(RecordingType):
     @property
     def shape(self) -> tuple[int, ...] | None:
         if self.spectrogram:
-            return self.channels, *preset(self.spectrogram).shape(self.samples)
+            return self.channels, *get_preset(self.spectrogram).shape(self.samples)
         return (self.samples, self.channels) if self.samples else None
 
     def load(self, segment: Segment) -> Recording:
         """Read the segment, or as much of it as a row needs, from its first sample on."""
         raise NotImplementedError
 
-    def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
+    def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
         recording = self.load(segment)
         if self.rate and abs(recording.rate - self.rate) > 1e-9 * self.rate:
             raise DataError(
@@ -116,14 +116,14 @@ class Series(RecordingType):
         signal = torch.from_numpy(np.ascontiguousarray(x))
         if not self.spectrogram:
             return signal
-        spectrogram: Spectrogram = preset(self.spectrogram)
+        spectrogram: Spectrogram = get_preset(self.spectrogram)
         return spectrogram(signal.T[None])[0]
 
     def _cut(self, x: np.ndarray, segment: Segment, crop: CropParams) -> np.ndarray:
         """Cut `samples` out of (T, C) values: the first ones if only a start is given, else at the place in `crop`."""
         # With a start alone the row begins there; otherwise training may move it.
         fixed = segment.start is not None and segment.end is None
-        first = 0 if fixed else between(crop.time, max(0, len(x) - self.samples) + 1)
+        first = 0 if fixed else pick_index(crop.time, max(0, len(x) - self.samples) + 1)
         x = x[first : first + self.samples]
         lost = self.samples - len(x)
         # Resampling multiplies the samples that a recording may lack.
@@ -225,7 +225,7 @@ class Array(RecordingType):
     def shape(self) -> tuple[int, ...] | None:
         return tuple(self.array_shape) or None
 
-    def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
+    def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
         x = load_array(segment.path, "")
         if x.dtype.kind not in "fiub" or not x.size:
             raise DataError(f"{segment.path} holds {x.dtype} of shape {x.shape}; expected numbers")
@@ -261,7 +261,7 @@ class Text(RecordingType):
     def standard(self) -> str:
         return "none"
 
-    def read(self, segment: Segment, crop: CropParams = CENTRE) -> Tensor:
+    def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
         tokens = (
             self._tokens(segment.path) if segment.path.suffix == ".txt" else load_array(segment.path, "").reshape(-1)
         )

@@ -1,4 +1,4 @@
-"""Signals before they are rows: recordings with rate and unit, windows, resampling, spectrograms, biosignals."""
+"""Signals before they become rows: recordings with rate and unit, windows, resampling, spectrograms, biosignals."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sidelight.signals.audio import read_audio
 from sidelight.signals.csv import read_csv
 from sidelight.signals.recording import Recording, check_times
 from sidelight.signals.resample import resample
-from sidelight.signals.spectrogram import PRESETS, Spectrogram, preset
+from sidelight.signals.spectrogram import PRESETS, Spectrogram, get_preset
 from sidelight.signals.windows import LabelTrack, Windows, cut, label_windows
 
 __all__ = [
@@ -17,8 +17,8 @@ __all__ = [
     "Windows",
     "check_times",
     "cut",
+    "get_preset",
     "label_windows",
-    "preset",
     "read_audio",
     "read_csv",
     "resample",

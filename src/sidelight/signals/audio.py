@@ -1,4 +1,4 @@
-"""Sound files as recordings (extra `audio`)."""
+"""Reads sound files as recordings (extra `audio`)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sidelight.utils.extras import optional
 from sidelight.utils.files import check_file, told_by_content
 
 STREAMED = (0, 0xFFFFFFFF)
-"""Sizes in a header that was written before the length was known."""
+"""Sizes in a header that was written before the length was known, as streaming programs do."""
 DEPENDENT = ("MP3", "MPEG", "OGG")
-"""Formats whose frames need those before them."""
+"""Formats in which decoding a frame needs the frames before it."""
 LEAD = 64 * 1152
-"""Samples decoded before a part: an MP3 frame refers to at most 511 bytes before it, which are 40 small frames."""
+"""Samples that are decoded before a part: an MP3 frame refers to at most 511 bytes before it, 40 small frames."""
 PAGE, LARGEST_PAGE = b"OggS", 65307
-"""What a page of an Ogg file begins with, and its bytes at most."""
+"""First bytes of a page of an Ogg file, and the largest size of a page in bytes (RFC 3533)."""
 
 
 def read_audio(
@@ -33,13 +33,25 @@ def read_audio(
     seconds: float | None = None,
     modality: str = "audio",
 ) -> Recording:
-    """A wav, flac, ogg or mp3 file as one channel, the mean of its channels; unit "1", full scale at ±1.
+    """Read a wav, flac, ogg or mp3 file as one channel, the mean of its channels.
 
-    rate: the declared sampling rate in Hz; a file of another is refused (resample it with `Recording.resampled`).
-    start, seconds: the part to read, None: all that is left; its samples are those that reading the whole file gives,
-    and the recording's `start` says where they lay. Raises DataError, naming the file, for one that is missing,
-    truncated, empty, of another rate, shorter than asked or not finite; ConfigError for a rate or times that are no
-    numbers above 0; RunError without soundfile.
+    Reading a part gives the same samples as reading the whole file.
+
+    Args:
+        path: the file.
+        rate: declared sampling rate in Hz; a file of another rate is refused. None: any rate. `Recording.resample`
+            changes the rate afterwards.
+        start: where the part begins, in seconds.
+        seconds: length of the part; None: all that is left.
+        modality: name for errors.
+
+    Returns:
+        The recording, (T, 1) in unit "1" with full scale ±1; its `start` is the position of the part in the file.
+
+    Raises:
+        DataError: the file is missing, truncated, empty, of another rate, shorter than asked for or not finite.
+        ConfigError: a rate or length that is not a finite number above 0, or a start below 0.
+        RunError: soundfile is not installed.
     """
     path = Path(path)
     soundfile = optional("soundfile", "audio", "reading sound files")
@@ -56,8 +68,9 @@ def read_audio(
             if 0 < count <= total - first:
                 samples = _read(file, path, first, count)
     except soundfile.LibsndfileError as error:
-        told = told_by_content(path, path.suffix) or f"truncated or no sound file ({error.error_string})"
-        raise DataError(f"cannot read {path}: {told}") from None
+        reason = told_by_content(path, path.suffix) or f"truncated or no sound file ({error.error_string})"
+        raise DataError(f"cannot read {path}: {reason}") from None
+
     if not total:
         raise DataError(f"{path} holds no samples")
     if rate is not None and found != rate:
@@ -76,31 +89,31 @@ def read_audio(
 
 
 def _read(file: Any, path: Path, first: int, count: int) -> NDArray[np.float32]:
-    """(count, C) samples from the first on, as decoding the whole file gives them; fewer where it ends before.
+    """Read (count, C) samples from `first` on, as decoding the whole file gives them; fewer if the file ends earlier.
 
-    What a frame of MP3, Vorbis or Opus decodes to depends on those before it: such files are read from `LEAD` samples
-    before the part, which are then cut off.
+    The samples of a frame of MP3, Vorbis or Opus depend on the frames before it, so reading begins `LEAD` samples
+    before the part; these are cut off.
     """
     begin = max(0, int(min(first, _last_page(path))) - LEAD) if file.format in DEPENDENT else first
     file.seek(begin)
-    # in one call: of Opus, libsndfile (1.2.2) gives wrong samples where a call begins inside the last frame
+    # In one call: libsndfile 1.2.2 gives wrong samples of Opus if a call begins inside the last frame.
     return np.asarray(file.read(first - begin + count, dtype="float32", always_2d=True)[first - begin :])
 
 
 def _last_page(path: Path) -> float:
-    """The first sample of the last page of an Ogg file, infinite in other files.
+    """First sample of the last page of an Ogg file; infinity for other files.
 
-    libsndfile (1.2.2) lands late when it seeks into that page, by as many samples as the page's count was cut.
+    Seeking into that page, libsndfile 1.2.2 ends too late, by the number of samples that were trimmed from the page.
     """
     tail, last, before = _last_pages(path)
     if last < 0:
         return math.inf
-    # a page's header counts the samples up to its end; -1: none of its packets ends there
+    # The header of a page counts the samples up to its end; -1 means that no packet ends in the page.
     return float(max(0, struct.unpack_from("<q", tail, before + 6)[0])) if before >= 0 else 0.0
 
 
 def _last_pages(path: Path) -> tuple[bytes, int, int]:
-    """The end of an Ogg file, and where in it the last page and the one before begin; −1 where there is none."""
+    """(end of an Ogg file, start of its last page in it, start of the page before); −1 if there is no such page."""
     with path.open("rb") as file:
         if file.read(4) != PAGE:
             return b"", -1, -1
@@ -111,7 +124,7 @@ def _last_pages(path: Path) -> tuple[bytes, int, int]:
 
 
 def _check_whole(path: Path) -> None:
-    """Raises DataError for a wav or Ogg file that ends early; libsndfile would read what is there."""
+    """Raise DataError for a wav or Ogg file that ends early; libsndfile would read the rest without an error."""
     there = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)

@@ -1,4 +1,4 @@
-"""Signals from CSV files: the columns of one modality, checked against the time column and the declared rate."""
+"""Reads signals from CSV files, and checks them against the time column and the declared rate."""
 
 from __future__ import annotations
 
@@ -29,15 +29,30 @@ def read_csv(
     tolerance: float = 0.01,
     largest_gap: float = 1.5,
 ) -> Recording:
-    """The named columns of a CSV file with a header, as one recording.
+    """Read columns of a CSV file with a header as one recording.
 
-    modality: what they measure; errors name it. rate: the declared sampling rate in Hz; may be left out where there is
-    a time column. time: the column of timestamps, in `time_unit` ("s", "ms", "us" or "ns"); the first is the
-    recording's start. tolerance, largest_gap: of `check_times`.
+    Errors count rows as an editor counts lines: the header is row 1.
 
-    Rows are counted as an editor counts lines: the header is row 1. Raises DataError naming file, row, column and
-    value: missing or empty file, a line with more or fewer cells than the header, missing column, a cell that is empty,
-    no number or not finite, and times that are out of order, have gaps or contradict the declared rate.
+    Args:
+        path: the file.
+        columns: names of the C columns to read.
+        modality: what the columns measure; errors name it.
+        unit: physical unit of the values.
+        rate: declared sampling rate in Hz; optional if there is a time column.
+        time: column of timestamps; the first one is the start of the recording.
+        time_unit: of the timestamps: "s", "ms", "us" or "ns".
+        separator: between cells.
+        tolerance: as in `check_times`.
+        largest_gap: as in `check_times`.
+
+    Returns:
+        The recording, with (T, C) values.
+
+    Raises:
+        DataError: a missing or empty file, a line with more or fewer cells than the header, a missing column, a cell
+            that is empty or not a finite number, or times that are out of order, have gaps or contradict the declared
+            rate; names file, row, column and value.
+        ConfigError: no column, neither rate nor time, or an argument out of range.
     """
     path = Path(path)
     if time_unit not in SECONDS:
@@ -55,6 +70,7 @@ def read_csv(
             raise ConfigError(f"{path}: {name} is {value}; expected a number from 0 on")
     if rate is None and time is None:
         raise ConfigError(f"{path}: name the sampling rate (rate=…) or the column of timestamps (time=…)")
+
     wanted = [*columns, *([time] if time else [])]
     what = f"modality {modality!r}, " if modality else ""
     table = read_delimited(path, separator)
@@ -65,9 +81,10 @@ def read_csv(
             hint = " Is the separator another one (separator)?" if len(table.names) == 1 else ""
             raise DataError(f"{path}: {what}{unknown('column', name, table.names)}{hint}")
         table.check_once(name)
+    # The table reader skips blank lines; in a signal, one is a missing sample.
     for i in np.flatnonzero(np.diff(table.lines) != 1)[:1]:
         raise DataError(f"{path}: {what}row {table.lines[i] + 1} is empty; expected a number in {wanted[0]!r}")
-    numbers = {name: _numbers(table, what, name) for name in wanted}
+    numbers = {name: _parse_column(table, what, name) for name in wanted}
     start = 0.0
     if time:
         times = numbers[time] * SECONDS[time_unit]
@@ -85,7 +102,8 @@ def read_csv(
     return Recording(values, rate, unit, start, tuple(columns), modality or "signal", str(path))
 
 
-def _numbers(table: Delimited, what: str, column: str) -> NDArray[np.float64]:
+def _parse_column(table: Delimited, what: str, column: str) -> NDArray[np.float64]:
+    """Parse a column; raises DataError that names the first cell that is not a finite number."""
     import pandas as pd
 
     cells = table.cells[table.names.index(column)]

@@ -13,12 +13,25 @@ from sidelight.errors import ConfigError, DataError
 def bandpass(
     values: NDArray, rate: float, low: float | None, high: float | None, order: int = 4, axis: int = 0
 ) -> NDArray:
-    """The part of a signal between `low` and `high` Hz; None leaves that side open (low-pass, high-pass).
+    """Filter a signal with a Butterworth filter, run forwards and backwards.
 
-    A Butterworth filter of that order, run forwards and backwards, so that nothing is delayed and the edges are at −6
-    dB. It looks ahead: fit for recorded signals, not for a student that reads a live one. float32 stays float32. Raises
-    ConfigError for edges that are not 0 < low < high < rate / 2, DataError for signals that are too short or not
-    finite.
+    Nothing is delayed, and the edges are at −6 dB. The filter looks ahead: use it for recorded signals, not for a
+    student that reads a live one.
+
+    Args:
+        values: the signal.
+        rate: sampling rate in Hz.
+        low: lower edge in Hz; None: low-pass.
+        high: upper edge in Hz; None: high-pass.
+        order: of the filter.
+        axis: of time.
+
+    Returns:
+        The filtered signal; float32 stays float32, other types become float64.
+
+    Raises:
+        ConfigError: edges that are not 0 < low < high < rate / 2.
+        DataError: a signal that is too short or not finite.
     """
     from scipy.signal import butter, sosfiltfilt
 
@@ -36,6 +49,7 @@ def bandpass(
         )
     kind = "bandpass" if len(edges) == 2 else "highpass" if high is None else "lowpass"
     sos = butter(order, edges if len(edges) == 2 else edges[0], kind, fs=rate, output="sos")
+    # The padding of `sosfiltfilt`, by which it needs more samples than that.
     least = 3 * (2 * len(sos) + 1)
     if x.shape[axis] <= least:
         raise DataError(f"a signal of {x.shape[axis]} samples; this filter needs more than {least}")
@@ -43,8 +57,18 @@ def bandpass(
 
 
 def envelope(values: NDArray, rate: float, cutoff: float = 5.0, axis: int = 0) -> NDArray:
-    """How strong a signal is over time: |x| low-passed at `cutoff` Hz, never negative; in the signal's unit.
+    """Compute how strong a signal is over time: |x|, low-passed at `cutoff`.
 
-    Of EMG, band-pass it first (20 Hz to just below 450 Hz or rate / 2), or its offset is what is rectified.
+    Band-pass EMG first (20 Hz to just below 450 Hz or rate / 2); otherwise its offset is rectified too.
+
+    Args:
+        values: the signal.
+        rate: sampling rate in Hz.
+        cutoff: in Hz.
+        axis: of time.
+
+    Returns:
+        The envelope, in the signal's unit.
     """
+    # The filter overshoots below zero at steep falls.
     return np.asarray(np.maximum(bandpass(np.abs(values), rate, None, cutoff, order=2, axis=axis), 0))

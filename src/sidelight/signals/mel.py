@@ -1,4 +1,4 @@
-"""Mel filter banks: triangles that are evenly spaced on a scale of perceived pitch."""
+"""Mel filter banks: triangles that are evenly spaced on a scale of perceived pitch, as in torchaudio and librosa."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LINEAR, BREAK, LOG_STEP = 200 / 3, 1000.0, np.log(6.4) / 27
 
 
 def hz_to_mel(hz: ArrayLike, scale: Scale = "htk") -> NDArray[np.float64]:
-    """Frequencies in Hz as mels.
+    """Convert frequencies in Hz to mels.
 
     "htk": 2595 log10(1 + f/700) (O'Shaughnessy 1987). "slaney": f / (200/3) up to 1 kHz, then 15 + 27 ln(f/1000) / ln
     6.4 (Auditory Toolbox, Slaney 1998).
@@ -33,7 +33,7 @@ def hz_to_mel(hz: ArrayLike, scale: Scale = "htk") -> NDArray[np.float64]:
 
 
 def mel_to_hz(mel: ArrayLike, scale: Scale = "htk") -> NDArray[np.float64]:
-    """Mels as frequencies in Hz; the inverse of `hz_to_mel`."""
+    """Convert mels to frequencies in Hz; the inverse of `hz_to_mel`."""
     m = np.asarray(mel, np.float64)
     if scale == "htk":
         return np.asarray(700 * (10 ** (m / 2595) - 1))
@@ -44,11 +44,25 @@ def mel_to_hz(mel: ArrayLike, scale: Scale = "htk") -> NDArray[np.float64]:
 def mel_filters(
     mels: int, n_fft: int, rate: float, low: float = 0.0, high: float | None = None, scale: Scale = "htk"
 ) -> Tensor:
-    """(mels, n_fft // 2 + 1) float32 triangles over the bins of a one-sided power spectrum.
+    """Build triangular filters over the bins of a one-sided power spectrum.
 
-    mels + 2 frequencies f_0 … are evenly spaced in mels from `low` to `high` (Hz; None: rate / 2); filter m rises from
-    f_m to 1 at f_{m+1} and falls to 0 at f_{m+2}. "slaney" divides each by its area (f_{m+2} − f_m) / 2, so that white
-    noise is flat. "htk" equals torchaudio's default, "slaney" librosa's. Warns of filters that no bin falls into.
+    mels + 2 frequencies f_0 … are evenly spaced in mels from `low` to `high`. Filter m rises from 0 at f_m to 1 at
+    f_{m+1} and falls to 0 at f_{m+2}. "slaney" divides each filter by its area (f_{m+2} − f_m) / 2, so that white noise
+    is flat. A filter that contains no bin causes a warning.
+
+    Args:
+        mels: number of filters.
+        n_fft: length of the transform.
+        rate: sampling rate in Hz.
+        low: lowest frequency in Hz.
+        high: highest frequency in Hz; None: rate / 2.
+        scale: "htk", torchaudio's default, or "slaney", librosa's.
+
+    Returns:
+        (mels, n_fft // 2 + 1) float32.
+
+    Raises:
+        ConfigError: no filter, an unknown scale, or frequencies out of order.
     """
     high = rate / 2 if high is None else high
     if mels < 1 or not 0 <= low < high <= rate / 2:

@@ -1,4 +1,4 @@
-"""A signal with its sampling rate, unit and start, and the checks that name what is wrong with one."""
+"""A signal with its sampling rate, unit and start, and checks of signals and timestamps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Recording:
         modality: what it measures ("eda", …).
         source: the file that it comes from.
 
-    Raises DataError, naming source, modality, sample and value, for a signal that is empty or not finite.
+    Raises:
+        DataError: the signal is empty or not finite; names source, modality, sample and value.
     """
 
     values: NDArray
@@ -48,8 +49,10 @@ class Recording:
         if x.dtype.kind not in "fiub" or x.ndim not in (1, 2):
             raise DataError(f"{self.name} is {x.dtype} of shape {x.shape}; expected numbers, (T,) or (T, C)")
         x = x[:, None] if x.ndim == 1 else x
-        x = x if x.dtype in (np.float32, np.float64) else x.astype(np.float32 if x.dtype.itemsize <= 2 else np.float64)
-        object.__setattr__(self, "values", x)
+        if x.dtype not in (np.float32, np.float64):
+            # float32 holds integers of 16 bits exactly.
+            x = x.astype(np.float32 if x.dtype.itemsize <= 2 else np.float64)
+        object.__setattr__(self, "values", x)  # the dataclass is frozen
         if not x.size:
             raise DataError(f"{self.name} is empty: shape {x.shape}")
         numbers = all(isinstance(v, int | float | np.number) for v in (self.rate, self.start))
@@ -57,7 +60,7 @@ class Recording:
             raise DataError(f"{self.name}: sampling rate {self.rate} Hz, start {self.start} s; expected a rate above 0")
         if self.channels and len(self.channels) != x.shape[1]:
             raise DataError(f"{self.name} has {x.shape[1]} channels, but {len(self.channels)} names: {self.channels}")
-        scale_of(self.unit)
+        parse_unit(self.unit)
         good = np.isfinite(x)
         if not good.all():
             t, c = (int(v) for v in np.argwhere(~good)[0])
@@ -68,12 +71,12 @@ class Recording:
 
     @property
     def name(self) -> str:
-        """How errors call it."""
+        """Name for errors."""
         return f"{self.source}: {self.modality!r}" if self.source else repr(self.modality)
 
     @property
     def seconds(self) -> float:
-        """How long it lasts."""
+        """Duration in seconds."""
         return len(self.values) / self.rate
 
     @property
@@ -82,45 +85,58 @@ class Recording:
         return self.start + self.seconds
 
     def channel(self, c: int) -> str:
-        """How errors call a channel."""
+        """Name of a channel for errors."""
         return repr(self.channels[c]) if self.channels else f"channel {c}"
 
-    def resampled(self, rate: float) -> Recording:
-        """The same signal at another sampling rate."""
+    def resample(self, rate: float) -> Recording:
+        """Resample to another sampling rate in Hz."""
         check_rate(rate, f"{self.name}: resampled")
         return replace(self, values=resample(self.values, self.rate, rate), rate=rate)
 
     def to(self, unit: str) -> Recording:
-        """The same signal in another unit of the same quantity; raises ConfigError for another quantity."""
-        (have, base), (want, other) = scale_of(self.unit), scale_of(unit)
+        """Convert to another unit of the same quantity; raises ConfigError for another quantity."""
+        (have, base), (want, other) = parse_unit(self.unit), parse_unit(unit)
         if base != other:
             raise ConfigError(f"{self.name} is in {self.unit}, which cannot be converted to {unit}")
         return self if have == want else replace(self, values=self.values * (have / want), unit=unit)
 
     def metadata(self) -> dict[str, Any]:
-        """What a manifest or a network has to know of it, JSON-able."""
+        """Rate, unit, start and channels, JSON-able."""
         return {"rate": self.rate, "unit": self.unit, "start": self.start, "channels": list(self.channels)}
 
 
 def check_rate(rate: object, name: str, error: type[SidelightError] = ConfigError) -> None:
-    """Raises `error` for a sampling rate in Hz that is no finite number above 0."""
+    """Raise `error` unless a sampling rate in Hz is a finite number above 0.
+
+    Args:
+        rate: in Hz.
+        name: of the signal, for the error.
+        error: the class to raise.
+    """
     if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 < float(rate) < math.inf:
         raise error(f"{name}: sampling rate {rate!r} Hz; expected a finite number above 0")
 
 
-def scale_of(unit: str) -> tuple[float, str]:
-    """(factor, base unit) of a unit: "mV" is (1e-3, "V"). Raises ConfigError for an unknown one."""
+def parse_unit(unit: str) -> tuple[float, str]:
+    """Split a unit into factor and base unit: "mV" is (1e-3, "V"); raises ConfigError for an unknown unit."""
+    # Files write micro as either of two Unicode characters, or as u.
     written = re.sub("[µμ]", "u", unit).replace("²", "2")
     if written in BASES:
         return 1.0, written
-    if written[:1] in PREFIXES and written[1:] in BASES[:-1]:
+    if written[:1] in PREFIXES and written[1:] in BASES[:-1]:  # "m1" is not a unit
         return PREFIXES[written[0]], written[1:]
     hint = " Skin resistance in kOhm is 1000 / conductance in uS." if "ohm" in written.lower() or "Ω" in unit else ""
     raise ConfigError(unknown("unit", unit, ("uS", "mV", "uV", "g", "m/s2", "Hz", "degC", "1")) + hint)
 
 
 def check_part(where: str, start: float, seconds: float | None) -> None:
-    """Raises ConfigError for a part of a recording that begins before it, or whose length is no number above 0."""
+    """Raise ConfigError for a part of a recording with an invalid start or length.
+
+    Args:
+        where: the file, for the error.
+        start: in seconds; must be at least 0.
+        seconds: length; must be above 0, or None for all that is left.
+    """
     if not 0 <= start < math.inf:
         raise ConfigError(f"{where}: a part from {start} s on; expected start >= 0, in seconds")
     if seconds is not None and not 0 < seconds < math.inf:
@@ -136,11 +152,22 @@ def check_times(
     largest_gap: float = 1.5,
     first_row: int = 0,
 ) -> float:
-    """The sampling rate in Hz that timestamps in seconds say; DataError, naming row and value, if they are not sound.
+    """Check timestamps: they must be finite and rising, without gaps, and agree with the declared rate.
 
-    Sound: finite, rising, no step above `largest_gap` sample periods, and a rate that differs from the declared one
-    (`rate`; None: none is declared) by at most the share `tolerance`. first_row: the row, as errors count it, of the
-    first. A rate, tolerance or gap that is no finite number above 0 is a ConfigError.
+    Args:
+        times: (T,) in seconds.
+        rate: declared sampling rate in Hz; None: no rate is declared.
+        name: of the signal, for errors.
+        tolerance: largest difference from the declared rate, as a share of it.
+        largest_gap: largest step from one timestamp to the next, in sample periods.
+        first_row: row number of the first timestamp in the file, for errors.
+
+    Returns:
+        The sampling rate in Hz, by the timestamps.
+
+    Raises:
+        DataError: a timestamp violates one of these rules; names row and value.
+        ConfigError: a rate, tolerance or gap that is not a finite number in its range.
     """
     if rate is not None and not 0 < rate < math.inf:
         raise ConfigError(f"{name}: a declared sampling rate of {rate} Hz; expected more than 0, or None for any")
@@ -162,6 +189,8 @@ def check_times(
             f"{name}: row {first_row + i + 1}: timestamp {t[i + 1]:.6f} s follows {t[i]:.6f} s; expected rising times "
             f"({int((step <= 0).sum())} steps do not rise): sort the rows, or cut the recording where its clock jumps"
         )
+
+    # The median is the sample period even if some steps are gaps.
     typical = float(np.median(step))
     worst = int(step.argmax())
     if step[worst] > largest_gap * typical:
@@ -172,14 +201,14 @@ def check_times(
     found = (t.size - 1) / float(t[-1] - t[0])
     if rate is not None and abs(found / rate - 1) > tolerance:
         raise DataError(
-            f"{name}: sampled at {found:.6g} Hz by its timestamps, but {rate:g} Hz is declared; mend the rate, or the "
-            "unit of the time column"
+            f"{name}: sampled at {found:.6g} Hz by its timestamps, but {rate:g} Hz is declared; correct the rate, or "
+            "the unit of the time column"
         )
     return found
 
 
-def overlap(recordings: Mapping[str, Recording]) -> tuple[float, float]:
-    """(start, end) in seconds of the time that all recordings cover; raises DataError where there is none."""
+def find_overlap(recordings: Mapping[str, Recording]) -> tuple[float, float]:
+    """Find the time that all recordings cover: (start, end) in seconds; raises DataError if there is none."""
     if not recordings:
         raise DataError("no recordings were given")
     late = max(recordings, key=lambda m: recordings[m].start)
@@ -188,6 +217,6 @@ def overlap(recordings: Mapping[str, Recording]) -> tuple[float, float]:
     if start >= end:
         raise DataError(
             f"{recordings[late].name} starts at {start:g} s, after {recordings[early].name} has ended at {end:g} s; "
-            "the recordings of one session have to overlap in time"
+            "the recordings of one session must overlap in time"
         )
     return start, end

@@ -1,4 +1,4 @@
-"""Spectrograms and log-mel spectrograms of a batch of signals, on any device."""
+"""Computes spectrograms and log-mel spectrograms of a batch of signals, on any device."""
 
 from __future__ import annotations
 
@@ -16,34 +16,36 @@ from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.signals.mel import SCALES, Scale, mel_filters
 
 BLOCK = 2**17
-"""Numbers transformed at once by each CPU thread: they stay in its cache, which is worth a factor of 3."""
+"""Numbers that each CPU thread transforms at once: they stay in its cache, which is worth a factor of 3."""
 BLOCK_GPU = 2**27
 
 
 @dataclass(frozen=True)
 class Spectrogram:
-    """Settings of a spectrogram, JSON-able; called with signals, it returns their spectrograms.
+    """Settings of a spectrogram, JSON-able; call it with signals to compute their spectrograms.
 
-    S[f, t] = |Σ_n w[n] x[t·hop + n] exp(−2πi f n / n_fft)|², of `window` samples each, zero-padded to `n_fft`.
+    S[f, t] = |Σ_n w[n] x[t·hop + n] exp(−2πi f n / n_fft)|², with frames of `window` samples, zero-padded to `n_fft`.
 
     Args:
-        rate: sampling rate in Hz of the signals that it reads.
+        rate: sampling rate of the signals in Hz.
         window: samples in a frame.
         hop: samples from one frame to the next.
-        n_fft: length of the transform; None: window. It gives n_fft // 2 + 1 frequencies, n_fft at least window.
-        taper: the periodic Hann window, or "tukey", the cosine-tapered one whose outer quarter falls off (scipy's
-            default).
-        centre: frame t lies around sample t·hop, the signal being mirrored at its ends (torch.stft, librosa,
-            torchaudio); without it the frames lie inside the signal (scipy).
-        detrend: subtract each frame's mean first.
-        scale: "power", or "density": power per Hz of one-sided spectra, unit²/Hz (scipy's default).
-        mels: number of mel filters; 0: none, all frequencies are returned.
+        n_fft: length of the transform, at least `window`, which gives n_fft // 2 + 1 frequencies; None: window.
+        taper: "hann", the periodic Hann window, or "tukey", the cosine-tapered window whose outer quarter falls off
+            (scipy's default).
+        centre: center frame t at sample t·hop and mirror the signal at its ends (torch.stft, librosa, torchaudio);
+            otherwise all frames lie inside the signal (scipy).
+        detrend: subtract the mean of each frame first.
+        scale: "power", or "density": power per Hz of one-sided spectra, in unit²/Hz (scipy's default).
+        mels: number of mel filters; 0: no filters, all frequencies.
         mel_scale: "htk" or "slaney" (see `mel_filters`).
-        low, high: lowest and highest frequency of the mel filters in Hz; None: rate / 2.
-        decibel: 10 log10(max(S, floor)).
-        floor: the smallest power that decibels tell apart from none.
-        mean, std: subtracted from the result, and what it is divided by.
-        samples: the length of the signals, where only one is right; None: any.
+        low: lowest frequency of the mel filters in Hz.
+        high: highest frequency of the mel filters in Hz; None: rate / 2.
+        decibel: return 10 log10(max(S, floor)).
+        floor: smallest power, for decibels.
+        mean: subtracted from the result.
+        std: divides the result.
+        samples: length that the signals must have; None: any.
     """
 
     rate: float
@@ -94,7 +96,7 @@ class Spectrogram:
         return self.window if self.n_fft is None else self.n_fft
 
     def shape(self, samples: int) -> tuple[int, int]:
-        """(frequencies or mels, frames) that a signal of so many samples gives; DataError if it is too short."""
+        """(frequencies or mels, frames) for a signal of so many samples; raises DataError if it is too short."""
         if self.samples not in (None, samples):
             raise DataError(
                 f"signals of {samples} samples; these settings read {self.samples} "
@@ -108,10 +110,16 @@ class Spectrogram:
 
     @torch.no_grad()
     def __call__(self, signals: Tensor) -> Tensor:
-        """(B, samples) -> (B, 1, F, T), or (B, C, samples) -> (B, C, F, T), float32 (float64 of float64).
+        """Compute the spectrograms of signals; no gradient passes.
 
-        Frequencies rise along F. No gradient passes. Raises DataError for signals that are empty, too short, not of
-        `samples` samples or not finite, naming row and sample.
+        Args:
+            signals: (B, samples) or (B, C, samples).
+
+        Returns:
+            (B, 1, F, T) or (B, C, F, T), with frequencies ascending along F; float64 for float64, otherwise float32.
+
+        Raises:
+            DataError: signals that are empty, too short, not of `samples` samples or not finite; names row and sample.
         """
         if signals.dim() not in (2, 3) or 0 in signals.shape[:-1]:
             raise DataError(f"signals of shape {tuple(signals.shape)}; expected (B, samples) or (B, C, samples)")
@@ -135,11 +143,12 @@ class Spectrogram:
         return out.view(*batch, bands, count)
 
     def _frames(self, x: Tensor, count: int) -> Tensor:
-        """(B, T, window) view of (B, samples)."""
+        """(B, T, window) frames of (B, samples), without a copy."""
         if self.centre:
             reach = self.length // 2
             x = F.pad(x[:, None], (reach, reach), mode="reflect")[:, 0]
-            x = x[:, (self.length - self.window) // 2 :]  # a window shorter than n_fft lies in its middle
+            # As in torch.stft, a window shorter than n_fft lies in its middle.
+            x = x[:, (self.length - self.window) // 2 :]
         return x.unfold(-1, self.window, self.hop)[:, :count]
 
     def _powers(self, frames: Tensor) -> Iterator[tuple[slice, tuple[Tensor, Tensor]]]:
@@ -151,6 +160,7 @@ class Spectrogram:
         size = BLOCK * torch.get_num_threads() if frames.device.type == "cpu" else BLOCK_GPU
         rows = min(n, max(1, size // (count * self.length)))
         taper = self._taper(frames)
+        # Written in each round only up to `window`; behind it stay the zeros of the padding.
         padded = frames.new_zeros(rows, count, self.length)
         for i in range(0, n, rows):
             block = slice(i, min(i + rows, n))
@@ -163,16 +173,18 @@ class Spectrogram:
                 torch.mul(part, taper, out=inside)
             parts = torch.view_as_real(torch.fft.rfft(padded[: len(part)])).square_()
             if self.scale == "density":
-                parts[:, :, 1 : (self.length + 1) // 2] *= 2  # what the negative frequencies hold
+                # A one-sided density holds the power of the negative frequencies too; 0 and Nyquist have none.
+                parts[:, :, 1 : (self.length + 1) // 2] *= 2
             real, imaginary = parts.transpose(1, 2).unbind(-1)
             yield block, (real, imaginary)
 
     def _taper(self, like: Tensor) -> Tensor:
-        """(window,) weights, for a density divided by the root of rate · Σ w²."""
+        """(window,) weights; for a density, divided by the root of rate · Σ w²."""
         n = torch.arange(self.window, dtype=torch.float64)
         if self.taper == "hann":
             weights = 0.5 - 0.5 * torch.cos(2 * math.pi * n / self.window)
-        else:  # scipy's ("tukey", 0.25), periodic too: flat in the middle, half a cosine over an eighth at each end
+        else:
+            # scipy's ("tukey", 0.25), periodic too: flat in the middle, half a cosine over an eighth at each end.
             distance = torch.minimum(n, self.window - n) / (self.window / 8)
             weights = 0.5 - 0.5 * torch.cos(math.pi * distance.clamp(max=1))
         if self.scale == "density":
@@ -188,7 +200,7 @@ class Spectrogram:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Spectrogram:
-        """The settings that `to_config` wrote; raises ConfigError for a name that is none."""
+        """Build from the settings that `to_config` returned; raises ConfigError for an unknown setting."""
         names = [f.name for f in fields(cls)]
         for name in config:
             if name not in names:
@@ -205,10 +217,12 @@ def _filters(mels: int, n_fft: int, rate: float, low: float, high: float | None,
 
 
 def _check_finite(x: Tensor, channels: int) -> None:
-    if x.sum().isfinite():  # one value that is not spreads to the sum; a look at each costs as much as their transform
+    """Raise DataError that names the first value that is not finite."""
+    # NaN and infinity spread to the sum; checking each value would cost as much as the transform.
+    if x.sum().isfinite():
         return
     good = torch.isfinite(x)
-    if good.all():  # the sum alone was too large
+    if good.all():  # only the sum was too large
         return
     row, sample = (int(v) for v in (~good).nonzero()[0])
     channel = f", channel {row % channels}" if channels > 1 else ""
@@ -233,11 +247,11 @@ PRESETS: dict[str, Spectrogram] = {
         44100, 882, 441, n_fft=1024, centre=True, mels=64, decibel=True, mean=-14.8, std=19.895, samples=47040
     ),
 }
-"""Settings of the PKDOT paper, and how they were read."""
+"""Settings of the PKDOT paper; the comments say where each comes from."""
 
 
-def preset(name: str) -> Spectrogram:
-    """The settings of that name; raises ConfigError for an unknown one."""
+def get_preset(name: str) -> Spectrogram:
+    """Look up settings by name; raises ConfigError for an unknown name."""
     if name not in PRESETS:
         raise ConfigError(unknown("spectrogram preset", name, PRESETS))
     return PRESETS[name]

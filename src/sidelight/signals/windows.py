@@ -1,4 +1,4 @@
-"""Long recordings and their labels cut into windows that cover the same time in every modality."""
+"""Cuts long recordings and their labels into windows that cover the same time in every modality."""
 
 from __future__ import annotations
 
@@ -11,22 +11,28 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from sidelight.errors import ConfigError, DataError, unknown
-from sidelight.signals.recording import Recording, overlap
+from sidelight.signals.recording import Recording, find_overlap
 
 Rule = Literal["majority", "centre", "mean"]
 NONE = -1
-"""The code of no label."""
+"""Class code of a window without a label."""
 SLACK = 1e-6
-"""Samples by which rounding may miss a window's edge."""
+"""Samples by which rounding may miss the edge of a window."""
 
 
 @dataclass(frozen=True, eq=False)
 class LabelTrack:
-    """Labels over time: (T,) class codes (−1: none) or names ("": none), or (T,) or (T, K) values (NaN: none).
+    """Labels over time; label k holds from start + k / rate until start + (k + 1) / rate.
 
-    rate: labels a second. start: time of the first in seconds, on the recordings' clock. Label k holds from
-    start + k / rate until start + (k + 1) / rate. Raises DataError for labels of another shape or type, a code below
-    −1, an infinite value, and a rate or start that is no finite number.
+    Args:
+        values: (T,) class codes (−1: no label) or class names ("": no label), or (T,) or (T, K) values (NaN: no label).
+        rate: labels per second.
+        start: time of the first label in seconds, on the clock of the recordings.
+        source: name for errors.
+
+    Raises:
+        DataError: labels of another shape or type, a code below −1, an infinite value, or a rate or start that is not
+            a finite number.
     """
 
     values: NDArray
@@ -36,14 +42,12 @@ class LabelTrack:
 
     def __post_init__(self) -> None:
         x = np.asarray(self.values)
-        x = (
-            x.astype(str)
-            if x.dtype.kind == "O"
-            else x.astype(np.float64)
-            if x.ndim == 2 and x.dtype.kind in "iub"
-            else x
-        )
-        object.__setattr__(self, "values", x)
+        if x.dtype.kind == "O":
+            x = x.astype(str)
+        elif x.ndim == 2 and x.dtype.kind in "iub":
+            # Class codes are one per moment; whole numbers in K columns are values.
+            x = x.astype(np.float64)
+        object.__setattr__(self, "values", x)  # the dataclass is frozen
         if not x.size or x.ndim not in (1, 2) or x.dtype.kind not in "fiubU" or (x.ndim == 2 and x.dtype.kind == "U"):
             raise DataError(
                 f"{self.source}: {x.dtype} of shape {x.shape}; expected (T,) classes, or (T,) or (T, K) values"
@@ -55,7 +59,7 @@ class LabelTrack:
             )
         if x.dtype.kind == "i" and x[low := int(x.argmin())] < NONE:
             raise DataError(
-                f"{self.source}: label {low} is {x[low]}; class codes are 0, 1, …, and −1 means that there is none. "
+                f"{self.source}: label {low} is {x[low]}; class codes are 0, 1, …, and −1 means no label. "
                 "Give the classes names, or codes from 0 on"
             )
         if x.dtype.kind == "f" and np.isinf(x).any():
@@ -67,10 +71,14 @@ class LabelTrack:
 class Windows:
     """N windows of a session.
 
-    values: modality -> (N, T, C). starts: (N,) seconds. labels: (N,) classes, or (N,) or (N, K) float64 values; None
-    where no labels were given. labelled: (N,) bool; of a window without a label, the label is −1, "" or NaN. share:
-    (N,) share of its time for which this label holds (majority), or any label (mean). metadata:
-    modality -> rate, unit, channels of its recording.
+    Args:
+        values: modality -> (N, T, C).
+        starts: (N,) start times in seconds.
+        labels: (N,) classes, or (N,) or (N, K) float64 values; −1, "" or NaN in a window without a label. None if no
+            labels were given.
+        labelled: (N,) bool.
+        share: (N,) share of the window's time for which this label holds (majority), or any label (mean).
+        metadata: modality -> rate, unit and channels of its recording.
     """
 
     values: dict[str, NDArray]
@@ -92,19 +100,29 @@ def cut(
     rule: Rule = "majority",
     threshold: float = 0.5,
 ) -> Windows:
-    """All windows of `seconds`, one every `hop` seconds, of the time that every recording covers.
+    """Cut the time that every recording covers into windows.
 
-    A window's samples are the round(seconds · rate) from the one nearest to its start on, in each modality at its own
-    rate, so modalities do not drift apart. Its label, by `rule`: "majority", the class that holds for most of its time,
-    at least for the share `threshold`, ties going to the lower code; "centre", the label at its middle; "mean", the
-    mean over the time for which a value holds, at least the share `threshold` of the window. Otherwise the window is
-    unlabelled. Labels may be slower or faster than the windows: shares and means are of time, not of labels.
+    In each modality, a window holds round(seconds · rate) samples from the sample nearest to its start, so modalities
+    do not drift apart. Labels may be slower or faster than the windows: shares and means are over time.
+
+    Args:
+        recordings: modality -> recording, on one clock.
+        seconds: length of a window.
+        hop: time from the start of one window to the start of the next, in seconds.
+        labels: the labels over time; None: the windows have no labels.
+        rule: "majority": the class that holds for most of the window, at least for the share `threshold`; ties go to
+            the lower code. "centre": the label at the middle of the window. "mean": the mean over the time for which a
+            value holds, which must be at least the share `threshold` of the window. Otherwise the window is unlabelled.
+        threshold: share of the window, 0 to 1.
+
+    Returns:
+        The windows.
 
     Raises:
-        DataError: recordings that do not overlap, or by less than one window.
-        ConfigError: a length or hop of no sample, an unknown rule, or one that does not fit the labels.
+        DataError: the recordings overlap by less than one window.
+        ConfigError: a length or hop of less than one sample, an unknown rule, or a rule that does not fit the labels.
     """
-    start, end = overlap(recordings)
+    start, end = find_overlap(recordings)
     slowest = min(r.rate for r in recordings.values())
     least = (1 - SLACK) / slowest
     if not (least <= seconds < np.inf and least <= hop < np.inf and 0 <= threshold <= 1):
@@ -112,8 +130,11 @@ def cut(
             f"windows of {seconds:g} s every {hop:g} s, threshold {threshold:g}: expected at least one sample "
             f"({1 / slowest:g} s of the slowest recording) and a threshold of 0 to 1"
         )
-    count = 1 + int(np.floor((end - start - seconds) / hop + SLACK)) if end - start >= seconds - SLACK / slowest else 0
-    kept = {m: _fitting(r, start, seconds, hop, count) for m, r in recordings.items()}
+    count = 0
+    if end - start >= seconds - SLACK / slowest:
+        count = 1 + int(np.floor((end - start - seconds) / hop + SLACK))
+    # Rounding to samples may cost one modality its last window; then no modality keeps it.
+    kept = {m: _first_samples(r, start, seconds, hop, count) for m, r in recordings.items()}
     count = min(len(first) for first in kept.values())
     if not count:
         short = min(recordings.values(), key=lambda r: r.end)
@@ -121,44 +142,50 @@ def cut(
             f"{short.name}: the recordings share {end - start:g} s (from {start:g} s to {end:g} s), less than one "
             f"window of {seconds:g} s; take shorter windows or leave this session out"
         )
+    # Views of the recordings' memory become arrays of windows when they are indexed, in one step per modality.
     values = {
-        m: np.moveaxis(sliding_window_view(r.values, _width(r, seconds), axis=0)[kept[m][:count]], 1, 2)
+        m: np.moveaxis(sliding_window_view(r.values, _count_samples(r, seconds), axis=0)[kept[m][:count]], 1, 2)
         for m, r in recordings.items()
     }
     starts = start + hop * np.arange(count)
-    about = {m: r.metadata() for m, r in recordings.items()}
+    metadata = {m: r.metadata() for m, r in recordings.items()}
     if labels is None:
-        return Windows(values, starts, metadata=about)
-    return Windows(values, starts, *label_windows(labels, starts, seconds, rule, threshold), about)
+        return Windows(values, starts, metadata=metadata)
+    return Windows(values, starts, *label_windows(labels, starts, seconds, rule, threshold), metadata)
 
 
-def _width(recording: Recording, seconds: float) -> int:
+def _count_samples(recording: Recording, seconds: float) -> int:
     return max(1, round(seconds * recording.rate))
 
 
-def _fitting(recording: Recording, start: float, seconds: float, hop: float, count: int) -> NDArray[np.int64]:
-    """The first sample of each window that the recording holds to its end."""
+def _find_first_samples(
+    recording: Recording, start: float, seconds: float, hop: float, count: int
+) -> NDArray[np.int64]:
+    """First sample of each window that lies inside the recording up to its end."""
     first = np.rint((start - recording.start + hop * np.arange(count)) * recording.rate).astype(np.int64)
-    return np.asarray(first[first + _width(recording, seconds) <= len(recording.values)])
+    return np.asarray(first[first + _count_samples(recording, seconds) <= len(recording.values)])
 
 
 def label_windows(
     track: LabelTrack, starts: NDArray, seconds: float, rule: Rule = "majority", threshold: float = 0.5
 ) -> tuple[NDArray, NDArray, NDArray]:
-    """The labels of windows, by the time for which each label holds in them.
+    """Label windows by the time for which each label holds in them.
 
     Args:
-        track: the labels.
-        starts: (N,) seconds at which the windows begin, on the track's clock.
-        seconds: how long each window is.
-        rule, threshold: see `cut`.
+        track: the labels over time.
+        starts: (N,) start times of the windows in seconds, on the clock of the track.
+        seconds: length of a window.
+        rule: as in `cut`.
+        threshold: as in `cut`.
 
     Returns:
-        labels: (N,) or (N, K), `labelled`: (N,) bool and `share`: (N,), as in `Windows`.
+        labels: (N,) or (N, K), as in `Windows`.
+        labelled: (N,) bool.
+        share: (N,), as in `Windows`.
 
     Raises:
-        ConfigError: times that are no finite numbers, a threshold outside 0–1, an unknown rule, or one that does not
-            fit the labels.
+        ConfigError: times that are not finite numbers, a threshold outside 0–1, an unknown rule, or a rule that does
+            not fit the labels.
     """
     if rule not in ("majority", "centre", "mean"):
         raise ConfigError(unknown("label rule", rule, ("majority", "centre", "mean")))
@@ -175,55 +202,60 @@ def label_windows(
     if rule == "centre":
         at = np.floor((starts + seconds / 2 - track.start) * track.rate + SLACK).astype(np.int64)
         labels, there = x[at.clip(0, len(x) - 1)], (at >= 0) & (at < len(x))
-        labelled = there & _known(labels)
-        return _blank(labels, labelled), labelled, labelled.astype(np.float64)
+        labelled = there & _has_label(labels)
+        return _mask_unlabelled(labels, labelled), labelled, labelled.astype(np.float64)
     if (rule == "majority") == (x.dtype.kind == "f"):
         raise ConfigError(
             f"{track.source}: label rule {rule!r} on {x.dtype}; 'majority' is for classes (whole numbers, names), "
             "'mean' for values (floating point)"
         )
-    # in labels since the first; a window's edge on that of a label lies on it in spite of rounding
+
+    # Edges of windows, counted in labels from the first; an edge within rounding of a label's edge is moved onto it.
     edges = [(t - track.start) * track.rate for t in (starts, starts + seconds)]
     a, b = (np.where(np.abs(e - np.rint(e)) < SLACK, np.rint(e), e).clip(0, len(x)) for e in edges)
     if rule == "mean":
-        return _means(x, a, b, seconds * track.rate, threshold)
-    return _majorities(x, a, b, seconds * track.rate, threshold)
+        return _compute_means(x, a, b, seconds * track.rate, threshold)
+    return _compute_majorities(x, a, b, seconds * track.rate, threshold)
 
 
-def _means(x: NDArray, a: NDArray, b: NDArray, length: float, threshold: float) -> tuple[NDArray, NDArray, NDArray]:
-    known = _known(x)
-    kept = known if x.ndim == 1 else known[:, None]
-    # from the mean on, so that long sums lose no digits
-    centre = x[known].mean(0) if known.any() else 0.0
-    total, held = _integral(np.where(kept, x - centre, 0), a, b), _integral(known, a, b)
-    share = _share(held, length)
-    labelled = (share > 0) & (share >= threshold - SLACK)
-    mean = total / np.where(held > 0, held, 1).reshape(-1, *[1] * (x.ndim - 1)) + centre
-    return _blank(mean, labelled), labelled, share
-
-
-def _majorities(
+def _compute_means(
     x: NDArray, a: NDArray, b: NDArray, length: float, threshold: float
 ) -> tuple[NDArray, NDArray, NDArray]:
-    classes = np.unique(x[_known(x)])
+    known = _has_label(x)
+    kept = known if x.ndim == 1 else known[:, None]
+    # Sums are taken around the mean, so that long ones lose no digits.
+    centre = x[known].mean(0) if known.any() else 0.0
+    total, held = _integrate(np.where(kept, x - centre, 0), a, b), _integrate(known, a, b)
+    share = _compute_share(held, length)
+    labelled = (share > 0) & (share >= threshold - SLACK)
+    mean = total / np.where(held > 0, held, 1).reshape(-1, *[1] * (x.ndim - 1)) + centre
+    return _mask_unlabelled(mean, labelled), labelled, share
+
+
+def _compute_majorities(
+    x: NDArray, a: NDArray, b: NDArray, length: float, threshold: float
+) -> tuple[NDArray, NDArray, NDArray]:
+    """(labels, labelled, share) by rule "majority"; a, b: (N,) edges in labels, length: of a window in labels."""
+    classes = np.unique(x[_has_label(x)])
     best, share = np.zeros(len(a), np.int64), np.zeros(len(a))
-    for code, value in enumerate(classes):  # a loop over classes keeps memory at (T,)
-        here = _share(_integral(x == value, a, b), length)
-        longer = here > share + SLACK  # by more than rounding: a tie goes to the lower code
+    # A loop over the classes, which are few, keeps memory at (T,).
+    for code, value in enumerate(classes):
+        here = _compute_share(_integrate(x == value, a, b), length)
+        longer = here > share + SLACK  # by more than rounding, so that a tie goes to the lower code
         best, share = np.where(longer, code, best), np.where(longer, here, share)
     labelled = (share > 0) & (share >= threshold - SLACK)
     labels = classes[best] if len(classes) else np.full(len(a), x[0])
-    return _blank(labels, labelled), labelled, share
+    return _mask_unlabelled(labels, labelled), labelled, share
 
 
-def _share(held: NDArray, length: float) -> NDArray[np.float64]:
-    """Overlap as a share of the window; below `SLACK` it is rounding, not an overlap."""
+def _compute_share(held: NDArray, length: float) -> NDArray[np.float64]:
+    """Overlap as a share of the window; an overlap below `SLACK` is rounding, and becomes 0."""
     share = np.minimum(held / length, 1.0)
     return np.where(share < SLACK, 0.0, share)
 
 
-def _integral(x: NDArray, a: NDArray, b: NDArray) -> NDArray:
-    """∫ x dt from a to b, (N,) or (N, K), of the step function that has the value x[k] from k to k + 1."""
+def _integrate(x: NDArray, a: NDArray, b: NDArray) -> NDArray:
+    """∫ x dt from a to b, (N,) or (N, K), for the step function that has the value x[k] from k to k + 1."""
     running = np.zeros((len(x) + 1, *x.shape[1:]), np.float64)
     np.cumsum(x, axis=0, out=running[1:])
 
@@ -235,8 +267,8 @@ def _integral(x: NDArray, a: NDArray, b: NDArray) -> NDArray:
     return np.asarray(until(b) - until(a))
 
 
-def _known(x: NDArray) -> NDArray:
-    """(T,) bool: has a label, in every column."""
+def _has_label(x: NDArray) -> NDArray:
+    """(T,) bool: whether there is a label, in every column."""
     if x.dtype.kind == "f":
         return np.asarray(np.isfinite(x) if x.ndim == 1 else np.isfinite(x).all(1))
     if x.dtype.kind == "U":
@@ -244,8 +276,8 @@ def _known(x: NDArray) -> NDArray:
     return np.asarray(x != NONE) if x.dtype.kind == "i" else np.ones(len(x), bool)
 
 
-def _blank(labels: NDArray, labelled: NDArray) -> NDArray:
-    """The labels, with none where a window is unlabelled."""
+def _mask_unlabelled(labels: NDArray, labelled: NDArray) -> NDArray:
+    """The labels, with −1, "" or NaN for unlabelled windows."""
     if labels.dtype.kind in "ub":
         labels = labels.astype(np.int64)
     blank: Any = {"f": np.nan, "U": "", "i": NONE}[labels.dtype.kind]

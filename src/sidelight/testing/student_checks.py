@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sidelight.data.batch import Batch
-from sidelight.networks.network import Network, outputs
+from sidelight.networks.network import Network, compute_outputs
 from sidelight.testing.subject import ContractError, Subject, require
 
 NO_STUDENT = "this stage exports no student"
@@ -97,7 +97,7 @@ def _exported(subject: Subject, dtype: torch.dtype) -> Network:
 
 def _said(network: Network, batch: Batch, rows: Tensor, when: str) -> Tensor:
     try:
-        return outputs(network, batch, rows).prediction
+        return compute_outputs(network, batch, rows).prediction
     except Exception as error:
         raise ContractError(f"the exported network fails {when}: {error}") from error
 

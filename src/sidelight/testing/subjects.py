@@ -37,7 +37,7 @@ from sidelight.methods import (
 )
 from sidelight.networks.build import feature_shape
 from sidelight.networks.hallucination import make_hallucinators
-from sidelight.networks.network import outputs
+from sidelight.networks.network import compute_outputs
 from sidelight.tasks import TASKS
 from sidelight.testing.subject import Subject
 from sidelight.testing.synthetic import (
@@ -232,7 +232,7 @@ def supervised_subject(role: str, task: str, kind: str) -> Subject:
 def hallucination_subject(task: str, kind: str, loss: str) -> Subject:
     """The stage that trains T-Nets, which exports no student."""
     network, other, rows = trained_teacher(task, kind), trained_teacher(task, kind, 1), make_rows(task, kind)
-    cached = {seed: outputs(n, rows, rows.index) for seed, n in enumerate((network, other))}
+    cached = {seed: compute_outputs(n, rows, rows.index) for seed, n in enumerate((network, other))}
 
     def factory(dtype: torch.dtype, seed: int = 0) -> Hallucination:
         torch.manual_seed(0)

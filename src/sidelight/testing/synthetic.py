@@ -15,7 +15,7 @@ from sidelight.data.batch import Batch
 from sidelight.methods import CachedOutputs, Hallucination, Supervised, Teacher
 from sidelight.networks.build import build_network, feature_shape
 from sidelight.networks.hallucination import HallucinationNetwork, freeze, make_hallucinators
-from sidelight.networks.network import Network, Output, outputs
+from sidelight.networks.network import Network, Output, compute_outputs
 from sidelight.tasks import TASKS, Task, make_task
 from sidelight.training import fit
 
@@ -113,7 +113,7 @@ def trained_tnets(task: str, kind: str) -> dict[str, nn.Module]:
     network, rows = trained_teacher(task, kind), make_rows(task, kind)
     torch.manual_seed(0)
     tnets = make_hallucinators(feature_shape(network), AVAILABLE, PRIVILEGED)
-    cached = CachedOutputs(outputs(network, rows, rows.index))
+    cached = CachedOutputs(compute_outputs(network, rows, rows.index))
     fit(Hallucination(tnets, cached, cached, task_of(task)), rows, rows, TrainingConfig(epochs=3), seed=0)
     return tnets
 
@@ -129,10 +129,11 @@ def make_teacher(task: str, kind: str, crossfit: bool = False, first: int = 0) -
     """
     rows = make_rows(task, kind)
     if not crossfit:
-        return Teacher(CachedOutputs(outputs(trained_teacher(task, kind, first), rows, rows.index)))
+        return Teacher(CachedOutputs(compute_outputs(trained_teacher(task, kind, first), rows, rows.index)))
     fold = (rows.index < len(rows) // 2).long()
     halves = [
-        outputs(trained_teacher(task, kind, (half + first) % 2), rows, rows.index[fold == half]) for half in (1, 0)
+        compute_outputs(trained_teacher(task, kind, (half + first) % 2), rows, rows.index[fold == half])
+        for half in (1, 0)
     ]
     features = {m: torch.cat([half.features[m] for half in halves]) for m in SHAPES}
     joined = Output(

@@ -14,7 +14,7 @@ from torch import Tensor
 from sidelight.config import TrainingConfig
 from sidelight.data.batch import Batch
 from sidelight.methods.base import Method, TrainState
-from sidelight.networks.network import outputs
+from sidelight.networks.network import compute_outputs
 from sidelight.testing.driving import weighed
 from sidelight.testing.subject import Subject, require
 from sidelight.training import fit
@@ -107,5 +107,5 @@ def _skill(method: Method, batch: Batch, subject: Subject) -> float:
     """Higher is better: minus the task loss of the exported network, or the method's own score where there is none."""
     if not subject.exports:
         return float(method.score(batch))
-    said = outputs(method.export(), batch, torch.arange(len(batch)))
+    said = compute_outputs(method.export(), batch, torch.arange(len(batch)))
     return -float(method.task.loss(said.prediction, batch.target, batch.labelled))

@@ -21,7 +21,16 @@ NEAR = 1e-2  # of |x|^2 + |y|^2: squared distances below lose too many digits to
 
 
 def squared_distances(x: Tensor, y: Tensor, scale: float = 1.0) -> Tensor:
-    """``scale * |x_i - y_j|^2`` of (..., n, d) and (..., m, d), centred first so that float32 keeps small distances."""
+    """``scale * |x_i - y_j|^2``, from clouds that are centred first so that float32 keeps small distances.
+
+    Args:
+        x: points (..., n, d).
+        y: points (..., m, d).
+        scale: factor of the squared distances.
+
+    Returns:
+        (..., n, m), not below 0.
+    """
     centre = y.mean(-2, keepdim=True)
     x = x - centre
     y = x if y is x else y - centre
@@ -55,20 +64,30 @@ class _SquaredDistances(Function):
 
 
 def cost_matrix(x: Tensor, y: Tensor, cost: Cost = "sqeuclidean/2") -> Tensor:
-    """Differentiable (..., n, m) ground cost between the points of (..., n, d) and (..., m, d).
+    """Differentiable ground cost between the points of two clouds, in at least float32.
 
-    ``"sqeuclidean"`` |x-y|^2, ``"sqeuclidean/2"`` half of it, ``"euclidean"`` |x-y| (gradient 0 where points
-    coincide), ``"cosine"`` 1 - cos(x, y) (a zero vector has cosine 0 with everything), or a function of ``(x, y)``.
-    In at least float32.
+    Args:
+        x: points (..., n, d).
+        y: points (..., m, d).
+        cost: ``"sqeuclidean"`` |x-y|^2, ``"sqeuclidean/2"`` half of it, ``"euclidean"`` |x-y| (gradient 0 where points
+            coincide), ``"cosine"`` 1 - cos(x, y) (a zero vector has cosine 0 with everything), or a function of
+            ``(x, y)``.
+
+    Returns:
+        (..., n, m) costs.
+
+    Raises:
+        ValueError: The name is unknown, the shapes do not agree, or the function returns another shape.
+        TypeError: The function does not return a dense real tensor.
     """
     if isinstance(cost, Tensor):
         raise ValueError("a given cost matrix takes the place of the points: call sinkhorn(cost=matrix)")
-    checks.clouds(x, y)
+    checks.require_clouds(x, y)
     if x.dtype != y.dtype or x.dtype not in (torch.float32, torch.float64):
         kind = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
         x, y = x.to(kind), y.to(kind)
     if callable(cost):
-        return _checked(cost(x, y), x, y)
+        return _check_result(cost(x, y), x, y)
     if cost in SQUARED:
         result: Tensor = _SquaredDistances.apply(x, y, SQUARED[cost])  # type: ignore[no-untyped-call]
         return result
@@ -76,16 +95,16 @@ def cost_matrix(x: Tensor, y: Tensor, cost: Cost = "sqeuclidean/2") -> Tensor:
         distances: Tensor = _Distances.apply(x, y)  # type: ignore[no-untyped-call]
         return distances
     if cost == "cosine":
-        angles = 1.0 - unit_rows(x) @ unit_rows(y).mT
+        angles = 1.0 - normalise_points(x) @ normalise_points(y).mT
         angles.detach().clamp_min_(0.0)  # below 0 by rounding; the gradient is right there too
         return angles
     raise ValueError(f"unknown cost {cost!r}: expected one of {', '.join(map(repr, NAMES))}, a matrix or a function")
 
 
-def _checked(costs: Any, x: Tensor, y: Tensor) -> Tensor:
-    """What a cost function made of two clouds, at least in their precision."""
+def _check_result(costs: Any, x: Tensor, y: Tensor) -> Tensor:
+    """The result of a cost function for two clouds, in at least their precision."""
     expected = (*x.shape[:-1], y.shape[-2])
-    made = checks.real("what the cost function returns", costs)
+    made = checks.require_tensor("the cost function's result", costs)
     if tuple(made.shape) != expected:
         raise ValueError(
             f"the cost function must return {expected} for x {tuple(x.shape)} and y {tuple(y.shape)}, got "
@@ -124,12 +143,12 @@ def distances(x: Tensor, y: Tensor) -> Tensor:
         squared = squared_distances(x, y)
         near = squared <= NEAR * size
         if near.count_nonzero().item() <= 0.25 * near.numel():
-            return _mended(squared.sqrt_(), near, x, y)
+            return _recompute_near(squared.sqrt_(), near, x, y)
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _mended(distance: Tensor, near: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """``distance`` with those of the pairs ``near`` computed anew, from the differences of their coordinates."""
+def _recompute_near(distance: Tensor, near: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """``distance`` with the pairs ``near`` computed again, from the differences of their coordinates."""
     n, m = distance.shape[-2:]
     flat, x, y = distance.view(-1), x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
     for pairs in torch.split(near.view(-1).nonzero().squeeze(1), max(1, CHUNK // x.shape[1])):
@@ -138,7 +157,7 @@ def _mended(distance: Tensor, near: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return distance
 
 
-def unit_rows(z: Tensor) -> Tensor:
+def normalise_points(z: Tensor) -> Tensor:
     """Rows scaled to norm 1; a row of norm 0 stays 0 and gets gradient 0, NaN stays NaN."""
     norm = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
     present = norm != 0
@@ -146,13 +165,23 @@ def unit_rows(z: Tensor) -> Tensor:
 
 
 def resolve_epsilon(epsilon: float | str, mean_cost: Callable[[], float], kind: torch.dtype) -> float:
-    """A positive float whose reciprocal ``kind`` holds, or ``"relative:r"``: ``r`` times the mean cost.
+    """The regularisation strength as a number in units of the cost.
 
-    Where that is 0, or too small for ``kind``, any value leads to a cost of 0: it is 1.
+    Args:
+        epsilon: a positive number, or ``"relative:r"`` for ``r`` times the mean cost.
+        mean_cost: returns the mean cost; called only for a relative epsilon.
+        kind: the dtype of the solve, which must be able to hold epsilon and its reciprocal.
+
+    Returns:
+        Epsilon. Where the mean cost is 0, or too small for ``kind``, any value leads to a cost of 0, and 1 is returned.
+
+    Raises:
+        ValueError: Epsilon is out of the range of ``kind``, or the mean cost is negative.
+        TypeError: Epsilon is neither a number nor a string.
     """
     smallest, largest = 10.0 * torch.finfo(kind).tiny, 0.1 * torch.finfo(kind).max
     if isinstance(epsilon, str):
-        ratio = _ratio(epsilon)
+        ratio = _parse_ratio(epsilon)
         mean = mean_cost()
         if mean < 0:
             raise ValueError(
@@ -163,7 +192,7 @@ def resolve_epsilon(epsilon: float | str, mean_cost: Callable[[], float], kind: 
         if value < smallest:
             return 1.0
     else:
-        value = _number(epsilon)
+        value = _parse_number(epsilon)
     if not smallest <= value <= largest:
         name = str(kind).removeprefix("torch.")
         raise ValueError(
@@ -174,14 +203,14 @@ def resolve_epsilon(epsilon: float | str, mean_cost: Callable[[], float], kind: 
 
 
 def check_epsilon(epsilon: float | str) -> None:
-    """Refuse what no cost can make an epsilon of."""
+    """Refuse an epsilon that is invalid for every cost."""
     if isinstance(epsilon, str):
-        _ratio(epsilon)
+        _parse_ratio(epsilon)
     else:
-        _number(epsilon)
+        _parse_number(epsilon)
 
 
-def _ratio(epsilon: str) -> float:
+def _parse_ratio(epsilon: str) -> float:
     prefix, _, number = epsilon.partition(":")
     try:
         ratio = float(number)
@@ -189,20 +218,20 @@ def _ratio(epsilon: str) -> float:
         ratio = None
     if prefix != "relative" or ratio is None:
         raise ValueError(f"epsilon is a positive number or 'relative:<number>', e.g. 'relative:0.05', got {epsilon!r}")
-    return _positive(epsilon, ratio)
+    return _require_positive(epsilon, ratio)
 
 
-def _number(epsilon: Any) -> float:
+def _parse_number(epsilon: Any) -> float:
     try:
         if isinstance(epsilon, bool):
             raise TypeError
         value = float(epsilon)
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"epsilon is a positive number or 'relative:<number>', got {type(epsilon).__name__}") from None
-    return _positive(epsilon, value)
+    return _require_positive(epsilon, value)
 
 
-def _positive(epsilon: Any, value: float) -> float:
+def _require_positive(epsilon: Any, value: float) -> float:
     if not 0 < value < float("inf"):
         raise ValueError(f"epsilon must be positive and finite, got {epsilon!r} (value {value})")
     return value

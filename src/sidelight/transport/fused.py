@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sidelight.transport.online import Blocks
-from sidelight.transport.points import Points
+from sidelight.transport.points import PointCost
 
 try:
     import triton
@@ -24,14 +24,15 @@ WIDEST = 128  # dimensions up to which a tile of points fits the registers
 ROWS, COLUMNS = 64, 64
 
 
-def usable(points: Points) -> bool:
+def usable(points: PointCost) -> bool:
+    """Whether Triton is installed and the points have few enough dimensions for its tiles."""
     return triton is not None and points.x.shape[1] <= WIDEST
 
 
 class FusedBlocks(Blocks):
     """The same passes as :class:`Blocks`: one kernel for soft minima, one for products with the plan."""
 
-    def __init__(self, points: Points, a: Tensor, b: Tensor, epsilon: float) -> None:
+    def __init__(self, points: PointCost, a: Tensor, b: Tensor, epsilon: float) -> None:
         super().__init__(points, a, b, epsilon)
         self.x, self.y = points.x.contiguous(), points.y.contiguous()
 
@@ -50,16 +51,30 @@ class FusedBlocks(Blocks):
         result: Tensor = self.points.xx - self.epsilon * out
         return result
 
-    def right(self, f: Tensor, g: Tensor, z: Tensor) -> Tensor:
+    def matmul(self, f: Tensor, g: Tensor, z: Tensor) -> Tensor:
+        """``P z`` (n, d), in one kernel call.
+
+        Args:
+            f: potentials of the rows (n,).
+            g: potentials of the columns (m,).
+            z: (m, d).
+        """
         left, right = self._sides(f, g, swapped=False)
         return self._product(self.x, self.y, left, right, self.b.unsqueeze(1) * z).mul_(self.a.unsqueeze(1))
 
-    def left(self, f: Tensor, g: Tensor, z: Tensor) -> Tensor:
+    def matmul_transposed(self, f: Tensor, g: Tensor, z: Tensor) -> Tensor:
+        """``P' z`` (m, d), in one kernel call.
+
+        Args:
+            f: potentials of the rows (n,).
+            g: potentials of the columns (m,).
+            z: (n, d).
+        """
         left, right = self._sides(f, g, swapped=False)
         return self._product(self.y, self.x, right, left, self.a.unsqueeze(1) * z).mul_(self.b.unsqueeze(1))
 
     def _sides(self, one: Tensor, two: Tensor, swapped: bool = True) -> tuple[Tensor, Tensor]:
-        """What rows and columns add to the exponent."""
+        """The terms of rows and of columns in the exponent."""
         first, second = (self.points.yy, self.points.xx) if swapped else (self.points.xx, self.points.yy)
         return (one - first) / self.epsilon, (two - second) / self.epsilon
 

@@ -1,4 +1,4 @@
-"""Derivatives of the plan itself, by implicit differentiation of the marginal conditions: for second order on request.
+"""Derivatives of the plan itself, by implicit differentiation of the marginal conditions: ``second_order=True``.
 
 The plan ``P = exp(phi + psi' - C / epsilon)``, with ``phi = f / epsilon + log a`` and ``psi`` likewise, satisfies
 ``P 1 = a``, ``P' 1 = b``. Differentiating both gives a linear system with the symmetric matrix
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from sidelight.transport.double_backward import refuse_double_backward
 from sidelight.transport.newton import solve_laplacian
-from sidelight.transport.once import once
 
 
 class _Implicit(Function):
@@ -30,7 +30,9 @@ class _Implicit(Function):
         return plan.clone(), f.clone(), g.clone()
 
     @staticmethod
-    @once("of a transport the objective is differentiable twice; its plan, cost and potentials are once, not again")
+    @refuse_double_backward(
+        "the objective of a transport is differentiable twice; its plan, cost and potentials are differentiable once"
+    )
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         if all(z is None for z in grads):  # of the objective's gradient
             return (None,) * 7
@@ -67,7 +69,21 @@ class _Objective(Function):
 def attach(
     value: Tensor, cost: Tensor, a: Tensor, b: Tensor, plan: Tensor, f: Tensor, g: Tensor, epsilon: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Twice differentiable objective and once differentiable plan and potentials, for masses of sum 1."""
+    """Connect a solution to its inputs: a twice differentiable objective, once differentiable plan and potentials.
+
+    Args:
+        value: the objective, a scalar.
+        cost: costs (n, m).
+        a: masses (n,) of sum 1.
+        b: masses (m,) of sum 1.
+        plan: the transport plan (n, m).
+        f: potentials of the rows (n,).
+        g: potentials of the columns (m,).
+        epsilon: regularisation strength in units of the cost.
+
+    Returns:
+        The objective, plan, ``f`` and ``g`` with the same values and a backward pass.
+    """
     plan, f, g = _Implicit.apply(cost, a, b, plan, f, g, epsilon)  # type: ignore[no-untyped-call]
     objective: Tensor = _Objective.apply(value, cost, a, b, plan, f, g)  # type: ignore[no-untyped-call]
     return objective, plan, f, g

@@ -3,7 +3,7 @@
 The semi-dual ``h(s) = <a, s> - <b, log K' exp(s)>`` (``s = log u``, columns always exact) has gradient ``a - r`` and
 Hessian ``-(diag(r) - P diag(1/b) P')`` with ``r = P 1``: a weighted graph Laplacian. Its Newton direction comes from a
 few preconditioned conjugate-gradient steps or, when these crawl and the problem is small, from a Cholesky factor. A
-Laplacian that defeats conjugate gradients has almost disconnected parts, whose offsets are told by masses below the
+Laplacian that defeats conjugate gradients has almost disconnected parts, whose offsets depend on masses below the
 rounding of float32: from there on the problem is solved in float64.
 """
 
@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sidelight.transport.arrays import Array, double, is_double, tensor
+from sidelight.transport.arrays import Array, is_double, tensor, to_double
 
 if TYPE_CHECKING:
-    from sidelight.transport.dense import Scaling
+    from sidelight.transport.scaling import Scaling
 
 DIRECT_LIMIT = 2048  # largest n for which a Cholesky factor is formed
-MANY = 12  # steps without arriving that tell of rounding
-LONGEST = 40.0  # largest change of log u in one step
+STALL_STEPS = 12  # steps without convergence after which rounding is the likely cause
+MAX_STEP = 40.0  # largest change of log u in one step
 
 
 class Newton:
-    """Newton steps on one :class:`~sidelight.transport.dense.Scaling`."""
+    """Newton steps on one :class:`~sidelight.transport.scaling.Scaling`."""
 
     def __init__(self, scaling: Scaling) -> None:
         self.scaling = scaling
@@ -35,32 +35,50 @@ class Newton:
         self.patience = max(60, n // 8) if n <= DIRECT_LIMIT else 200
 
     def step(self, residual: Array, error: float, tolerance: float, limit: float) -> int:
-        """Move uphill along the Newton direction; return the pairs of products used, at most ``limit`` >= 2."""
+        """Move uphill along the Newton direction.
+
+        Args:
+            residual: ``a - P 1`` (n,).
+            error: its L1 norm.
+            tolerance: the error to reach.
+            limit: the most pairs of matrix-vector products, at least 2.
+
+        Returns:
+            The pairs of products used.
+        """
         self.steps += 1
-        if self.steps == MANY:
-            self.insist()
+        if self.steps == STALL_STEPS:
+            self.require_exact_steps()
             residual = self.scaling.fit_rows()  # in float64 too
         if self.direct:
-            used, direction = 1, cholesky_direction(self.scaling)
+            used, direction = 1, compute_cholesky_direction(self.scaling)
         else:
             used, direction = self.conjugate_gradients(error, tolerance, limit - 1)
             if self.direct:  # given up: the next step will be exact
-                self.insist()
+                self.require_exact_steps()
                 return used + 1
-        used += self.climb(direction, residual, limit - used)
+        used += self.line_search(direction, residual, limit - used)
         self.scaling.keep_in_range()
         return used
 
-    def insist(self) -> None:
-        """From now on float64 and, where it fits, exact directions."""
+    def require_exact_steps(self) -> None:
+        """From now on use float64 and, where the factor fits in memory, exact directions."""
         self.direct = self.scaling.a.shape[0] <= DIRECT_LIMIT
         if not is_double(self.scaling.kernel):
-            self.scaling.promote()
+            self.scaling.continue_in_double()
 
     def conjugate_gradients(self, error: float, tolerance: float, limit: float) -> tuple[int, Array]:
         """Solve ``(diag(r) - P diag(1/b) P') d = a - r`` to the accuracy that the step can use.
 
         In the variables ``sqrt(r) d`` the diagonal is 1 and the 2-norm of the residual bounds the 1-norm of ``a - r``.
+
+        Args:
+            error: the L1 norm of ``a - r``.
+            tolerance: the error that the solver is to reach.
+            limit: the most pairs of matrix-vector products.
+
+        Returns:
+            The pairs of products used, and ``d`` (n,).
         """
         s = self.scaling
         target = max(min(0.3, 0.5 * math.sqrt(error)) * error, 0.2 * tolerance)
@@ -89,16 +107,22 @@ class Newton:
         d = d if used > 1 or curvature > 0 else residual
         return used, (d - root * (root @ d)) / root
 
-    def climb(self, direction: Array, residual: Array, limit: float) -> int:
-        """Backtrack from the full (or longest allowed) step until the semi-dual rises enough; return the trials.
+    def line_search(self, direction: Array, residual: Array, limit: float) -> int:
+        """Backtrack from the full (or longest allowed) step until the semi-dual rises enough.
 
-        Where ``limit`` trials do not find such a step, all stays as it was.
+        Args:
+            direction: change of ``log u`` (n,).
+            residual: ``a - P 1`` (n,), the gradient of the semi-dual.
+            limit: the most trials; where none of them succeeds, the iterate stays as it was.
+
+        Returns:
+            The number of trials.
         """
         s = self.scaling
         spread = float(direction.max()) - float(direction.min())
         if not math.isfinite(spread):
             return 0
-        u, length, trials = s.u, min(1.0, LONGEST / max(spread, 1e-30)), 0
+        u, length, trials = s.u, min(1.0, MAX_STEP / max(spread, 1e-30)), 0
         slope, start = 0.0, 0.0
         if spread > 0.5:  # a shorter step cannot fail
             slope, start = float(residual @ direction), self.semi_dual()
@@ -115,14 +139,15 @@ class Newton:
             length *= 0.5
 
     def semi_dual(self) -> float:
+        """``<a, log u> + <b, log v>`` at the current iterate."""
         s = self.scaling
         return float(s.a @ s.xp.log(s.u)) + float(s.b @ s.xp.log(s.v))
 
 
-def cholesky_direction(s: Scaling) -> Array:
-    """The exact direction, in float64."""
-    plan = tensor(double(s.plan()))
-    alpha, _ = solve_laplacian(plan, tensor(double(s.a)) - plan.sum(1), torch.zeros_like(plan[0]))
+def compute_cholesky_direction(s: Scaling) -> Array:
+    """The exact Newton direction (n,), computed in float64."""
+    plan = tensor(to_double(s.plan()))
+    alpha, _ = solve_laplacian(plan, tensor(to_double(s.a)) - plan.sum(1), torch.zeros_like(plan[0]))
     return alpha.to(s.a.dtype) if isinstance(s.a, Tensor) else alpha.numpy().astype(s.a.dtype)
 
 
@@ -130,6 +155,14 @@ def solve_laplacian(plan: Tensor, right: Tensor, below: Tensor) -> tuple[Tensor,
     """Solve ``[diag(P 1), P; P', diag(P' 1)] (alpha, beta) = (right, below)``, orthogonal to its null space.
 
     The Schur complement in ``alpha`` is scaled to unit diagonal; its null vector is lifted by a rank-one term.
+
+    Args:
+        plan: ``P`` (n, m), positive.
+        right: (n,).
+        below: (m,).
+
+    Returns:
+        ``alpha`` (n,) and ``beta`` (m,).
     """
     rows, columns = plan.sum(1), plan.sum(0)
     scale = rows.rsqrt()

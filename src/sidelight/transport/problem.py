@@ -2,89 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
-from sidelight.transport import checks, dense, implicit, online, settle, stacked, symmetric
-from sidelight.transport.arrays import Array, alike, full, is_double, suits_numpy, tensor, variant, wide
+from sidelight.transport import batched, checks, dense, implicit, mass_gradients, online, symmetric
+from sidelight.transport.arrays import (
+    Array,
+    convert_like,
+    copy_with,
+    expand_batch,
+    full,
+    is_double,
+    suits_numpy,
+    tensor,
+)
+from sidelight.transport.build_result import build_result
 from sidelight.transport.costs import SQUARED, Cost, cost_matrix
-from sidelight.transport.dense import Ground
-from sidelight.transport.once import once
-from sidelight.transport.points import Matrix, Points
+from sidelight.transport.points import MatrixCost, PointCost
 from sidelight.transport.result import Transport
-from sidelight.transport.solution import Solution
-from sidelight.transport.support import TINY, Support
+from sidelight.transport.scaling import GroundCost
+from sidelight.transport.solution import DenseSolution
+from sidelight.transport.zero_mass import TINY, ZeroMass
 
 Path = Literal["auto", "dense", "online"]
 
-FINEST = 2e-7  # tolerance below which float32 is not tried: the sums of its masses already differ by as much
+FINEST = 2e-7  # tolerance below which float32 is not tried: its sums of masses already differ by as much
 LARGE = 1 << 27  # elements of the cost above which it is never formed
 
 
-class _WithGradients(Function):
-    """A value whose gradients are already known: the envelope theorem leaves nothing to differentiate through."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, count: int, *tensors: Tensor) -> Tensor:
-        ctx.save_for_backward(*tensors)
-        ctx.count = count
-        return value.view_as(value)
-
-    @staticmethod
-    @once("the transport's gradient is itself differentiable only with second_order=True: pass it to the solver")
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = ctx.saved_tensors[ctx.count :]
-        scaled = [_scaled(g, grad) for g in gradients] if grad.ndim else [grad * g for g in gradients]
-        return (None, None, *scaled, *[None] * len(gradients))
-
-
-def as_value(number: Any, like: Tensor) -> Tensor:
-    """A number, or one for each problem of a stack, as a tensor."""
-    return like.new_tensor(number) if isinstance(number, float) else tensor(number).to(like)
-
-
-def _of_sum_1(masses: Array) -> Array:
-    """What float32 has normalised, to the last digit of float64."""
+def _normalise(masses: Array) -> Array:
+    """Masses that sum to 1 to the last digit of float64; float32 has normalised them before."""
     return masses / masses.sum(-1)[..., None]
-
-
-def _scaled(array: Any, by: Any) -> Any:
-    """``array`` times a number, or each problem of a stack times its own."""
-    if isinstance(by, float):
-        return array if by == 1.0 else array * by
-    return array * by.reshape(-1, *[1] * (array.ndim - 1))
-
-
-def merged(groups: Sequence[tuple[float, Sequence[tuple[Tensor, Tensor]]]]) -> list[tuple[Tensor, Tensor]]:
-    """(input, gradient) pairs of a weighted sum, one per input."""
-    total: dict[int, tuple[Tensor, Tensor]] = {}
-    for weight, pairs in groups:
-        for variable, gradient in pairs:
-            if id(variable) in total:
-                total[id(variable)] = variable, torch.add(total[id(variable)][1], gradient, alpha=weight)
-            else:
-                total[id(variable)] = variable, gradient if weight == 1.0 else gradient * weight
-    return list(total.values())
-
-
-def with_gradients(value: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """``value`` with the given (input, gradient) pairs as its backward pass."""
-    if not pairs:
-        return value
-    inputs, gradients = zip(*pairs)
-    result: Tensor = _WithGradients.apply(value, len(pairs), *inputs, *gradients)  # type: ignore[no-untyped-call]
-    return result
 
 
 class Problem:
     """Transport between ``n`` and ``m`` masses, from clouds ``x``, ``y`` or from a cost matrix.
 
-    With a leading dimension it is a stack of small problems, which :mod:`stacked` solves together.
+    With a leading dimension it is a batch of small problems, which :mod:`batched` solves together.
+
+    Args:
+        x: points (..., n, d), or None beside a matrix.
+        y: points (..., m, d), or None.
+        cost: a cost's name, a function of both clouds, or a matrix (..., n, m).
+        a: masses (..., n), or None for uniform ones; given together with ``b``.
+        b: masses (..., m), or None.
+        offset: (..., n, m) added to the cost without gradient, or None.
+        path: ``"dense"``, ``"online"``, or ``"auto"`` to choose by size.
+        second_order: whether the gradient must be differentiable.
     """
 
     symmetric = False
@@ -102,7 +69,7 @@ class Problem:
     ) -> None:
         self.x, self.y, self.a, self.b, self.offset, self.second_order = x, y, a, b, offset, second_order
         self.matrix: Tensor | None = None
-        self.points: Points | None = None
+        self.points: PointCost | None = None
         if isinstance(cost, Tensor):
             self.matrix = cost
             self.shape, count = (cost.shape[-2], cost.shape[-1]), cost.shape[:-2].numel()
@@ -113,15 +80,15 @@ class Problem:
         if 0 in self.shape:
             raise ValueError(f"a cost matrix is (n, m) with n, m >= 1; got {self.shape}")
         size = self.shape[0] * self.shape[1]
-        of_points = isinstance(cost, str) and cost in SQUARED and not second_order
-        if path == "online" and not (of_points and offset is None):
+        from_points = isinstance(cost, str) and cost in SQUARED and not second_order
+        if path == "online" and not (from_points and offset is None):
             raise ValueError("the online path serves clouds under a squared Euclidean cost, to first order")
-        self.online = path == "online" or (path == "auto" and of_points and offset is None and size > LARGE)
-        if of_points:
+        self.online = path == "online" or (path == "auto" and from_points and offset is None and size > LARGE)
+        if from_points:
             assert x is not None
             assert y is not None
             in_numpy = not self.online and suits_numpy(size * count, x)
-            self.points = Points(x, y, SQUARED[cost], in_numpy)  # type: ignore[index]
+            self.points = PointCost(x, y, SQUARED[cost], in_numpy)  # type: ignore[index]
         elif self.matrix is None:
             assert x is not None
             assert y is not None
@@ -129,16 +96,28 @@ class Problem:
         if self.matrix is not None and offset is not None:
             self.matrix = self.matrix + offset.detach().to(self.matrix)
 
-    def alone(self, side: int, cost: Cost, offset: Tensor | None) -> Problem:
-        """The transport of one side onto itself."""
+    def self_problem(self, side: int, cost: Cost, offset: Tensor | None) -> Problem:
+        """The transport of one side onto itself.
+
+        Args:
+            side: 0 for ``x``, 1 for ``y``.
+            cost: the cost of that side with itself; ignored where this problem's cost is a squared distance of points.
+            offset: added to that cost, or None.
+
+        Returns:
+            The problem of that side.
+
+        Raises:
+            ValueError: The cost is not square.
+        """
         own, mass, n = (self.y, self.b, self.shape[1]) if side else (self.x, self.a, self.shape[0])
         if self.points is None:
             other = Problem(own, own, cost, mass, mass, offset, second_order=self.second_order)
             if other.shape != (n, n):
                 raise ValueError(f"the cost of a side with itself is {n} x {n}; got {other.shape}")
         else:
-            points = self.points.alone(side)
-            other = variant(self, x=own, y=own, a=mass, b=mass, shape=(n, n), offset=offset, points=points)
+            points = self.points.against_itself(side)
+            other = copy_with(self, x=own, y=own, a=mass, b=mass, shape=(n, n), offset=offset, points=points)
             other.__dict__.pop("ground", None)
         other.symmetric = True
         return other
@@ -146,34 +125,34 @@ class Problem:
     # ------------------------------------------------------------ what is given
 
     @cached_property
-    def ground(self) -> Ground:
+    def ground(self) -> GroundCost:
         """The detached cost."""
         if self.points is not None:
             if self.offset is None:
                 return self.points
             cost = self.points.cost()
-            return Matrix(cost + alike(self.offset.detach(), cost))
+            return MatrixCost(cost + convert_like(self.offset.detach(), cost))
         assert self.matrix is not None
         cost = self.matrix.detach()
-        return Matrix(cost.numpy() if suits_numpy(cost.numel(), cost) else cost)
+        return MatrixCost(cost.numpy() if suits_numpy(cost.numel(), cost) else cost)
 
     def mean_cost(self) -> float:
         """Mean of the cost, without forming it where it is of points."""
         ground = self.ground
-        return self._finite(ground.mean() if isinstance(ground, Points) else float(ground.given.mean()))
+        return self._finite(ground.mean() if isinstance(ground, PointCost) else float(ground.given.mean()))
 
     def _finite(self, cost: float) -> float:
-        """A mean or a bound of the cost, which is finite where every cost is."""
+        """A mean or a bound of the cost, which is finite where every cost is; an error names the culprit otherwise."""
         if not abs(cost) < float("inf"):
-            of_points = self.x is not None
-            given = {"x": self.x, "y": self.y} if of_points else {"cost": self.matrix}
-            raise ValueError(checks.culprit(**given, offset=self.offset))
+            from_points = self.x is not None
+            given = {"x": self.x, "y": self.y} if from_points else {"cost": self.matrix}
+            raise ValueError(checks.describe_non_finite(**given, offset=self.offset))
         return cost
 
     def masses(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Positive ``a`` and ``b`` of sum 1 (differentiable where given), and the total mass where they are given.
 
-        That is the geometric mean of both sums, so that neither side counts more than the other.
+        The total mass is the geometric mean of both sums, so that neither side counts more than the other.
         """
         n, m = self.shape
         if self.a is None or self.b is None:  # both: where one is given, the caller made the other
@@ -193,9 +172,9 @@ class Problem:
             mass: Array = 1.0
         else:
             *both, total = self.masses(like)
-            a, b = (_of_sum_1(alike(z, array)) if is_double(array) else alike(z, array) for z in both)
+            a, b = (_normalise(convert_like(z, array)) if is_double(array) else convert_like(z, array) for z in both)
             assert total is not None
-            mass = alike(total, array) if total.ndim else total.item()
+            mass = convert_like(total, array) if total.ndim else total.item()
         return a, b, mass
 
     # ------------------------------------------------------------ what comes back
@@ -208,46 +187,67 @@ class Problem:
         potentials: tuple[Tensor, Tensor] | None = None,
         attach: bool = True,
     ) -> Transport:
-        """Solve; without ``attach`` the gradients stay in the result for the caller to combine."""
-        of_masses = torch.is_grad_enabled() and any(z is not None and z.requires_grad for z in (self.a, self.b))
+        """Solve the problem on its path.
+
+        Args:
+            epsilon: regularisation strength in units of the cost.
+            tolerance: L1 error of the marginals, relative to the mass.
+            limit: the most iterations.
+            potentials: ``f`` and ``g`` to start from, or None.
+            attach: whether the objective carries gradients; without it they stay in the result for the caller to
+                combine.
+
+        Returns:
+            The caller's result, in tensors.
+
+        Raises:
+            ValueError: The cost is not finite, or the masses of both sides differ.
+        """
+        needs_mass_gradients = torch.is_grad_enabled() and any(
+            z is not None and z.requires_grad for z in (self.a, self.b)
+        )
         with torch.no_grad():
             settings = (epsilon, tolerance, limit)
-            ground = self.ground if tolerance >= FINEST and not of_masses else self.ground.double()
-            array = ground.x if isinstance(ground, Points) else ground.given
+            ground = self.ground if tolerance >= FINEST and not needs_mass_gradients else self.ground.double()
+            array = ground.x if isinstance(ground, PointCost) else ground.given
             a, b, mass = self.arrays(array, self.like)
             if array.ndim == 3 and not self.symmetric:
-                a, b = (wide(z, len(array)) for z in (a, b))
-            support = None if self.a is None else Support.of(a, b)
-            if support is None:
+                a, b = (expand_batch(z, len(array)) for z in (a, b))
+            zero_mass = None if self.a is None else ZeroMass.from_masses(a, b)
+            if zero_mass is None:
                 own, masses, start = ground, (a, b), potentials
             else:
-                self._finite(ground.bound())  # of all points
-                own, masses, start = support.ground(ground), support.masses, support.start(potentials)
+                self._finite(ground.upper_bound())  # of all points
+                own, masses, start = (
+                    zero_mass.fill_cost(ground),
+                    zero_mass.masses,
+                    zero_mass.fill_potentials(potentials),
+                )
             solution = self._solution(own, *masses, settings, start)
-            if of_masses and solution.converged:
-                solution = settle.settled(solution, own, masses, settings, self.symmetric)
-            if support is not None:
-                solution = support.restored(solution, ground, epsilon)
-        return self.result(solution, mass, epsilon, attach)
+            if needs_mass_gradients and solution.converged:
+                solution = mass_gradients.refine_potentials(solution, own, masses, settings, self.symmetric)
+            if zero_mass is not None:
+                solution = zero_mass.restore(solution, ground, epsilon)
+        return build_result(self, solution, mass, epsilon, attach)
 
     def _solution(
         self,
-        ground: Ground,
+        ground: GroundCost,
         a: Array,
         b: Array,
         settings: tuple[float, float, int],
         potentials: tuple[Tensor, Tensor] | None,
-    ) -> Solution | online.Solution:
+    ) -> DenseSolution | online.OnlineSolution:
         """The solution on its path, for positive masses."""
         if self.online:
-            assert isinstance(ground, Points)
-            self.mean_cost()  # NaN and infinity are named
+            assert isinstance(ground, PointCost)
+            self.mean_cost()  # raises an error that names NaN and infinity
             return online.solve(ground, a, b, *settings, potentials)
         if self.symmetric:
             return symmetric.solve(ground, a, *settings)
-        largest = self._finite(ground.bound())
+        largest = self._finite(ground.upper_bound())
         if a.ndim == 2:
-            return stacked.solve(ground, a, b, *settings, largest, potentials)
+            return batched.solve(ground, a, b, *settings, largest, potentials)
         if self.shape[0] <= self.shape[1]:
             return dense.solve(ground, a, b, *settings, largest, potentials)
         swapped = None if potentials is None else potentials[::-1]  # Newton works on the first side: the smaller one
@@ -260,54 +260,7 @@ class Problem:
         assert like is not None
         return like
 
-    def result(self, solution: Solution | online.Solution, mass: Array, epsilon: float, attach: bool) -> Transport:
-        """The solution of masses 1 as the caller's: in tensors, for his masses, with gradients."""
-        like, ground = self.like, self.ground
-        if self.second_order and torch.is_grad_enabled():
-            return self._twice_differentiable(solution, epsilon)
-        pairs = self._gradients(solution, mass) if torch.is_grad_enabled() else []
-        number = solution.value * mass
-
-        def as_tensor(array: Array) -> Tensor:
-            return tensor(array).to(like)
-
-        def plan() -> Tensor:
-            return as_tensor(_scaled(solution.plan(), mass))
-
-        objective = with_gradients(as_value(number, like), pairs) if attach else None
-        return Transport(
-            epsilon,
-            solution.worst,
-            solution.iterations,
-            solution.converged,
-            solution.path,
-            number,
-            lambda: as_value(number, like) if objective is None else objective,
-            lambda: (as_tensor(solution.potentials[0]), as_tensor(solution.potentials[1])),
-            plan,
-            lambda: (plan() * as_tensor(ground.cost())).sum((-2, -1)),
-            pairs,
-        )
-
-    def _gradients(self, solution: Solution | online.Solution, mass: Array) -> list[tuple[Tensor, Tensor]]:
-        """Envelope theorem: d objective / d cost is the plan, d / d masses are the potentials."""
-        pairs: list[tuple[Tensor, Array]] = []
-        if self.points is None:
-            assert self.matrix is not None
-            if self.matrix.requires_grad:
-                pairs.append((self.matrix, solution.plan()))
-        else:
-            if self.x is not None and self.x.requires_grad:
-                pairs.append((self.x, self.points.gradient_x(solution)))
-            if self.y is not None and self.y.requires_grad and not self.symmetric:
-                pairs.append((self.y, self.points.gradient_y(solution)))
-        pairs = [(variable, _scaled(gradient, mass)) for variable, gradient in pairs]
-        for side, weight in enumerate((self.a, self.b)):
-            if weight is not None and weight.requires_grad:
-                pairs.append((weight, solution.potentials[side]))
-        return [(variable, tensor(gradient).to(self.like)) for variable, gradient in pairs]
-
-    def _twice_differentiable(self, solution: Solution | online.Solution, epsilon: float) -> Transport:
+    def _twice_differentiable(self, solution: DenseSolution | online.OnlineSolution, epsilon: float) -> Transport:
         """The envelope's gradient made differentiable in turn; plan, cost and potentials carry gradients too."""
         cost = self.matrix
         assert cost is not None

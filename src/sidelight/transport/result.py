@@ -1,4 +1,4 @@
-"""What a solve returns, and how it says that it did not converge."""
+"""The results of a solve, and the report where it did not converge."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ OnFailure = Literal["warn", "raise", "ignore"]
 
 
 class ConvergenceWarning(SidelightWarning):
-    """A solve ended above the asked marginal error."""
+    """A solve ended above the marginal error that the caller set."""
 
 
 class ConvergenceError(RuntimeError):
-    """The same, for those who asked for ``on_failure="raise"``."""
+    """A solve ended above the marginal error that the caller set, and ``on_failure="raise"``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Transport:
-    """A converged entropic transport plan and what belongs to it.
+    """A converged entropic transport plan, its objective and its potentials.
 
-    ``objective`` carries gradients (envelope theorem); everything else is detached unless ``second_order=True`` was
-    asked for. ``potentials``, ``plan`` and ``cost`` are computed when first read, from the input as it is then. Batched
-    solves report their worst problem. To store a result, store its tensors: it holds the problem and cannot be pickled.
+    ``objective`` carries gradients (envelope theorem); everything else is detached unless ``second_order=True``.
+    ``potentials``, ``plan`` and ``cost`` are computed when first read, from the input as it is then. Batched solves
+    report their worst problem. To store a result, store its tensors: it holds the problem and cannot be pickled.
     """
 
     epsilon: float
@@ -69,26 +69,26 @@ class Transport:
         return self._cost()
 
 
-def gathered(results: Sequence[Transport], shape: tuple[int, ...]) -> Transport:
-    """The results of single problems, or of a stack, as one result of leading ``shape``."""
+def gather_results(results: Sequence[Transport], shape: tuple[int, ...]) -> Transport:
+    """The results of single problems, or of a batch, as one result of leading ``shape``."""
     first = results[0]
     if not shape:
         return first
 
-    def joined(parts: Sequence[Tensor]) -> Tensor:
+    def join(parts: Sequence[Tensor]) -> Tensor:
         whole = torch.stack(list(parts)) if isinstance(first._value, float) else parts[0]
         return whole.reshape(*shape, *whole.shape[1:])
 
-    objective = joined([r.objective for r in results])  # now, in the caller's grad mode
+    objective = join([r.objective for r in results])  # now, in the caller's grad mode
     return replace(
         first,
         _objective=lambda: objective,
         marginal_error=max(r.marginal_error for r in results),
         iterations=max(r.iterations for r in results),
         converged=all(r.converged for r in results),
-        _potentials=lambda: (joined([r.potentials[0] for r in results]), joined([r.potentials[1] for r in results])),
-        _plan=lambda: joined([r.plan for r in results]),
-        _cost=lambda: joined([r.cost for r in results]),
+        _potentials=lambda: (join([r.potentials[0] for r in results]), join([r.potentials[1] for r in results])),
+        _plan=lambda: join([r.plan for r in results]),
+        _cost=lambda: join([r.cost for r in results]),
     )
 
 
@@ -126,15 +126,25 @@ _already_warned = False
 
 
 def report_failure(error: float, tolerance: float, iterations: int, on_failure: OnFailure) -> None:
-    """Say once per process (or raise) that a solve missed its tolerance."""
+    """Warn once per process, or raise, that a solve missed its tolerance.
+
+    Args:
+        error: the marginal error reached.
+        tolerance: the marginal error that the caller set.
+        iterations: the iterations used.
+        on_failure: ``"warn"``, ``"raise"`` or ``"ignore"``.
+
+    Raises:
+        ConvergenceError: ``on_failure`` is ``"raise"``.
+    """
     global _already_warned
     if on_failure == "ignore" or (on_failure == "warn" and _already_warned):
         return
     if error <= tolerance:
         message = (
-            f"Entropic transport met the tolerance {tolerance:.1e}, but the gradient of the masses is not known to it: "
-            "almost no mass joins some parts of the plan, so that float64 cannot tell what it costs to move mass from "
-            "one part to another. Raise epsilon or the tolerance, or ask for no gradient of a and b."
+            f"Entropic transport met the tolerance {tolerance:.1e}, but the gradient of the masses did not: almost no "
+            "mass joins some parts of the plan, so float64 cannot determine the cost of moving mass from one part to "
+            "another. Raise epsilon or the tolerance, or detach a and b."
         )
     else:
         message = (
@@ -144,4 +154,4 @@ def report_failure(error: float, tolerance: float, iterations: int, on_failure: 
     if on_failure == "raise":
         raise ConvergenceError(message)
     _already_warned = True
-    warnings.warn(message + " (Said once.)", ConvergenceWarning, stacklevel=3)
+    warnings.warn(message + " (Shown once.)", ConvergenceWarning, stacklevel=3)

@@ -1,4 +1,4 @@
-"""The term of a divergence that belongs to one of its sides, and its use in a later divergence of the same side."""
+"""The self term of one side of a divergence, and its reuse in a later divergence of the same side."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sidelight.transport.arrays import alike
-from sidelight.transport.problem import as_value
+from sidelight.transport.arrays import convert_like
+from sidelight.transport.gradients import to_value
 from sidelight.transport.result import Transport
 
 NAMES = ("y", "cost", "b", "offset")
 
 
-class Side:
-    """What a self term is computed from: points or a given cost, masses, offset."""
+class SelfTermInput:
+    """The input of a self term: points or a given cost, masses, offset."""
 
     def __init__(self, cost: Any, points: Tensor | None, masses: Tensor | None, offset: Tensor | None) -> None:
         given = (points, cost, masses, offset)
@@ -27,15 +27,16 @@ class Side:
 
     @property
     def like(self) -> Tensor:
+        """A tensor on the device and in the type of the term."""
         like = self.given[0] if self.given[0] is not None else self.given[1]
         assert isinstance(like, Tensor)
         return like
 
-    def differs(self, other: Side) -> str:
-        """What of ``other`` is not the same, "" if all is."""
+    def describe_difference(self, other: SelfTermInput) -> str:
+        """The first difference from ``other`` in words, "" if there is none."""
         for name, one, two, version in zip(NAMES, self.given, other.given, self.versions):
             if version != _version(one):
-                return f"{name} was changed in place since"
+                return f"{name} has been changed in place since"
             if not _same(one, two):
                 return f"another {name}"
         return ""
@@ -49,25 +50,45 @@ class SelfTerm(Transport):
     _side: Any = field(repr=False, default=None)
 
 
-def self_term(whole: Transport, each: Sequence[Transport], side: Side) -> SelfTerm:
-    """``whole``, gathered from the results ``each`` of problems or of a stack, as the self term of ``side``."""
+def build_self_term(whole: Transport, each: Sequence[Transport], side: SelfTermInput) -> SelfTerm:
+    """A result as the self term of one side.
+
+    Args:
+        whole: the result, gathered over the batch.
+        each: the results of its problems, or of one batch.
+        side: the input that it was computed from.
+
+    Returns:
+        The self term.
+    """
     term = object.__new__(SelfTerm)  # its own constructor takes ten times as long
     term.__dict__.update(whole.__dict__, _each=each, _side=side)
     return term
 
 
-def known_term(
-    known: Any, side: Side, cross: Sequence[Transport], tolerance: float
+def reuse_self_term(
+    known: Any, side: SelfTermInput, cross: Sequence[Transport], tolerance: float
 ) -> tuple[SelfTerm, list[Transport]]:
-    """The self term of an earlier divergence without gradients, as it is and for each of the results ``cross``.
+    """The self term of an earlier divergence, without gradients, as it is and for each result of the new one.
 
-    Refused where it is of another side or epsilon; converged where it meets this tolerance.
+    Args:
+        known: the earlier divergence's ``self_y``.
+        side: the input of the new self term, which must equal that of ``known``.
+        cross: the results of the new divergence between both sides.
+        tolerance: the marginal error at which the term counts as converged.
+
+    Returns:
+        The self term, and one result for each of ``cross``.
+
+    Raises:
+        TypeError: ``known`` is not a self term.
+        ValueError: It belongs to another input, epsilon, dtype or device, or its input requires a gradient.
     """
     if not isinstance(known, SelfTerm):
         raise TypeError(f"self_y is the self_y of an earlier divergence, got {type(known).__name__}: pass its .self_y")
     if torch.is_grad_enabled() and side.wants:
         wants = " and ".join(side.wants)
-        raise ValueError(f"self_y brings no gradient, but {wants} wants one: leave self_y out, or detach {wants}")
+        raise ValueError(f"self_y has no gradient, but {wants} requires one: leave self_y out, or detach {wants}")
     if known.epsilon != cross[0].epsilon:
         raise ValueError(
             f"self_y was solved at epsilon {known.epsilon:g}, and this divergence has {cross[0].epsilon:g} (a relative "
@@ -79,7 +100,7 @@ def known_term(
             f"self_y was computed in {one.dtype} on {one.device}, and this divergence is in {two.dtype} on "
             f"{two.device}: leave self_y out"
         )
-    if different := known._side.differs(side):
+    if different := known._side.describe_difference(side):
         raise ValueError(f"self_y does not belong to this divergence ({different}): leave self_y out")
     converged = known.marginal_error <= tolerance
     objective = known.objective.detach()
@@ -87,16 +108,16 @@ def known_term(
     numbers = torch.cat([torch.as_tensor(z._value, dtype=torch.float64).reshape(-1) for z in known._each])
     if isinstance(cross[0]._value, float):
         return kept, [_of_value(kept, number, two) for number in numbers.tolist()]
-    return kept, [_of_value(kept, alike(numbers, cross[0]._value), two)]
+    return kept, [_of_value(kept, convert_like(numbers, cross[0]._value), two)]
 
 
 def _of_value(term: Transport, value: Any, like: Tensor) -> Transport:
-    """``term`` with the value of one problem, or of a stack."""
-    return replace(term, _value=value, _objective=lambda: as_value(value, like))
+    """``term`` with the value of one problem, or of a batch."""
+    return replace(term, _value=value, _objective=lambda: to_value(value, like))
 
 
 def _version(z: Any) -> int:
-    """Of a tensor: counts its changes in place."""
+    """The number of changes in place of a tensor."""
     return z._version if isinstance(z, Tensor) and not z.is_inference() else 0
 
 

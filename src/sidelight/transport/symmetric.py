@@ -9,11 +9,21 @@ from __future__ import annotations
 
 import math
 
-from sidelight.transport import dense, stacked
-from sidelight.transport.arrays import HIGHEST, LOWEST, Array, double, empty, extent, namespace, on, total
-from sidelight.transport.dense import ABSORB, Ground, blurred
-from sidelight.transport.points import Points
-from sidelight.transport.solution import Solution
+from sidelight.transport import batched, dense
+from sidelight.transport.arrays import (
+    HIGHEST,
+    LOWEST,
+    Array,
+    array_namespace,
+    empty,
+    matvec,
+    min_max,
+    sum_last,
+    to_double,
+)
+from sidelight.transport.points import PointCost
+from sidelight.transport.scaling import ABSORB, GroundCost, precision_lost
+from sidelight.transport.solution import DenseSolution
 
 ROOT = 2.0**0.5
 LENGTH, MOMENTUM = (2 / (1 + ROOT)) ** 2, ((ROOT - 1) / (ROOT + 1)) ** 2
@@ -21,23 +31,34 @@ CAUTION = 0.5  # stop at this share of the tolerance
 LIMIT = 60  # averaged sweeps before the general solver takes over
 
 
-def solve(cost: Ground, a: Array, epsilon: float, tolerance: float, max_iterations: int) -> Solution:
-    """Transport of a cloud with masses ``a`` (n,), or of each of a stack with ``a`` (N, n), onto itself."""
-    largest = cost.bound()
+def solve(cost: GroundCost, a: Array, epsilon: float, tolerance: float, max_iterations: int) -> DenseSolution:
+    """Transport of a cloud, or of each of a batch of clouds, onto itself.
+
+    Args:
+        cost: symmetric costs (n, n) or (N, n, n).
+        a: positive masses (n,) or (N, n) of sum 1.
+        epsilon: regularisation strength in units of the cost.
+        tolerance: L1 error of the marginals that the plan must meet.
+        max_iterations: the most sweeps, those of the general solver included.
+
+    Returns:
+        The solution. The general solver takes over where the kernel is not positive definite.
+    """
+    largest = cost.upper_bound()
     far = not largest <= -LOWEST * epsilon
-    if far and isinstance(cost, Points) and blurred(largest, epsilon, a):  # see Scaling.blurred
-        cost, a = cost.double(), double(a)
-    xp, kernel = namespace(a), empty(cost.shape, a)
+    if far and isinstance(cost, PointCost) and precision_lost(largest, epsilon, a):  # see Scaling.blurred
+        cost, a = cost.double(), to_double(a)
+    xp, kernel = array_namespace(a), empty(cost.shape, a)
     for _, part in cost.exponents(kernel, epsilon):
         if far:
             part.clamp_(LOWEST, HIGHEST)
         part.exp_()
-    u = a / xp.sqrt(on(kernel, a))  # u = a is far off by a factor, which the power 1/2 mends
+    u = a / xp.sqrt(matvec(kernel, a))  # u = a is off by a large factor, which the power 1/2 corrects
     change = None
     used, limit = 1, min(LIMIT, max_iterations)
     while True:
-        rows = u * on(kernel, u)
-        error = total(abs(a - rows))
+        rows = u * matvec(kernel, u)
+        error = sum_last(abs(a - rows))
         worst = error if isinstance(error, float) else float(error.max())
         if worst <= CAUTION * tolerance or used >= limit or math.isnan(worst):
             break
@@ -46,15 +67,15 @@ def solve(cost: Ground, a: Array, epsilon: float, tolerance: float, max_iteratio
         u = u * xp.exp(change)
         used += 1
     ratio = u / a
-    if far and not isinstance(cost, Points):  # without a zero diagonal, what is clamped may be what matters
-        lowest, highest = extent(ratio)
+    if far and not isinstance(cost, PointCost):  # without a zero diagonal, the clamped exponents may matter
+        lowest, highest = min_max(ratio)
         inside = (lowest > math.exp(-ABSORB)) & (highest < math.exp(ABSORB))
         error = xp.where(inside, error, math.inf) if kernel.ndim == 3 else error if inside else math.inf
     f = xp.log(ratio) * epsilon
-    solution = Solution((u, kernel, u), (rows, rows), (a, a), (f, f), epsilon, error, used, tolerance)
+    solution = DenseSolution((u, kernel, u), (rows, rows), (a, a), (f, f), epsilon, error, used, tolerance)
     left = max_iterations - used
     if solution.converged or left <= 0:
         return solution
     if kernel.ndim == 2:
-        return dense.solve(cost, a, a, epsilon, tolerance, left, cost.bound())
-    return stacked.mended(solution, ~(error <= tolerance), cost, a, a, epsilon, left)
+        return dense.solve(cost, a, a, epsilon, tolerance, left, cost.upper_bound())
+    return batched.fallback(solution, ~(error <= tolerance), cost, a, a, epsilon, left)

@@ -1,4 +1,4 @@
-"""Random views of a row: one crop, flip and time for all modalities filmed together; and normalisation."""
+"""Random crops of clips, one crop, flip and clip start for all modalities filmed together; and normalization."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sidelight.errors import ConfigError, DataError, unknown
-from sidelight.video.crop import CENTRE, CropParams, Place, mirrored, nearest, sample_crop
+from sidelight.video.crop import CENTER_CROP, CropBox, CropParams, apply_flip, crop_nearest, sample_crop
 from sidelight.video.decode import clip_frames
-from sidelight.video.frames import check_pair
+from sidelight.video.frames import check_aligned
 
 STATISTICS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "kinetics": ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
-"""Mean and standard deviation of RGB in 0–1 that public checkpoints expect: images, R3D and its like, I3D and faces."""
+"""Mean and standard deviation of RGB in 0–1 that public checkpoints expect.
+
+imagenet: image networks (torchvision). kinetics: R3D and R(2+1)D (torchvision). half: I3D, and networks of faces.
+"""
 
 
 @dataclass(frozen=True)
-class Views:
-    """How views are drawn.
+class ClipCropSettings:
+    """Settings from which clip crops are sampled.
 
     Args:
-        size: (height, width) of a view.
-        frames: how many frames it has; None: all.
-        stride: frames from one of them to the next.
-        area: least and largest share of the largest crop that fits, at the view's aspect ratio; (1, 1): that crop.
-        flip: probability of a mirrored view.
+        size: (height, width) of a crop in pixels.
+        frames: number of frames in a clip; None: all.
+        stride: step from one frame of a clip to the next.
+        area: smallest and largest area of a crop, as a share of the largest crop that fits; (1, 1): the largest crop.
+        flip: probability of a flip.
     """
 
     size: tuple[int, int]
@@ -43,69 +46,95 @@ class Views:
     def __post_init__(self) -> None:
         if min(self.size) < 1 or not 0 < self.area[0] <= self.area[1] <= 1 or not 0 <= self.flip <= 1:
             raise ConfigError(
-                f"{self}: expected a size of at least 1, 0 < least area <= largest area <= 1, 0 <= flip <= 1"
+                f"{self}: expected a size of at least 1, 0 < smallest area <= largest area <= 1, 0 <= flip <= 1"
             )
 
 
 @dataclass(frozen=True)
-class View:
-    """One view: frame numbers (None: all), and where on the frames it lies, free of their size."""
+class ClipCrop:
+    """One crop of a clip: the frame numbers (None: all), and the crop of every frame."""
 
     frames: tuple[int, ...] | None
     crop: CropParams
 
 
-def draw_view(
-    views: Views, shape: Sequence[int], generator: torch.Generator | None = None, total: int | None = None
-) -> View:
-    """A random view of a clip of shape (T, …, H, W); without a generator, the largest one in the middle, not mirrored.
+def sample_clip_crop(
+    settings: ClipCropSettings, shape: Sequence[int], generator: torch.Generator | None = None, total: int | None = None
+) -> ClipCrop:
+    """Sample a crop of a clip.
 
-    total: how many frames there are, where the clip is not decoded yet. Decode `View.frames` only, then `apply_view`
-    with them left out (`dataclasses.replace(view, frames=None)`).
+    Args:
+        settings: what to sample from.
+        shape: (T, …, H, W) of the clip.
+        generator: the source of randomness; None: the largest crop, in the middle, not flipped.
+        total: number of frames, if the clip is not decoded yet. Decode the frames `ClipCrop.frames` only, then call
+            `crop_clips` with `dataclasses.replace(crop, frames=None)`.
+
+    Returns:
+        The crop.
     """
-    crop = CENTRE if generator is None else sample_crop(generator, views.area, views.flip, time=True)
-    if views.frames is None:
-        return View(None, crop)
+    crop = CENTER_CROP if generator is None else sample_crop(generator, settings.area, settings.flip, time=True)
+    if settings.frames is None:
+        return ClipCrop(None, crop)
     count = shape[0] if total is None else total
-    return View(tuple(clip_frames(count, views.frames, views.stride, at=crop.time).tolist()), crop)
+    return ClipCrop(tuple(clip_frames(count, settings.frames, settings.stride, at=crop.time).tolist()), crop)
 
 
-def apply_view(
-    view: View,
+def crop_clips(
+    clip_crop: ClipCrop,
     clips: Mapping[str, Tensor],
     size: tuple[int, int],
     exact: Sequence[str] = ("depth", "labels"),
     name: str = "",
 ) -> dict[str, Tensor]:
-    """The same view of every modality: (T, C, H, W) -> (T', C, *size), types kept.
+    """Crop the clips of all modalities of a row in the same way.
 
-    exact: modalities whose values must not be mixed (depths, class numbers): their nearest pixel is taken; the others
-    are interpolated, smoothed where they are shrunk. name: the row, in errors. Raises DataError for modalities that
-    differ in height, width or frames.
+    Args:
+        clip_crop: the frames and the crop.
+        clips: modality -> (T, C, H, W).
+        size: (height, width) of the result in pixels.
+        exact: modalities whose values must not be mixed (depths, class numbers): the nearest pixel is taken. Other
+            modalities are interpolated with antialiasing.
+        name: of the row, for errors.
+
+    Returns:
+        modality -> (T', C, *size), of the dtype that it had.
+
+    Raises:
+        DataError: modalities differ in height, width or number of frames.
     """
-    check_pair(dict(clips), name)
+    check_aligned(dict(clips), name)
     out = {}
     for m, x in clips.items():
-        x = x if view.frames is None else x[torch.tensor(view.frames)]
-        out[m] = nearest(x, view.crop, size) if m in exact else _interpolated(x, view.crop, size)
+        x = x if clip_crop.frames is None else x[torch.tensor(clip_crop.frames)]
+        out[m] = crop_nearest(x, clip_crop.crop, size) if m in exact else _crop_bilinear(x, clip_crop.crop, size)
     return out
 
 
-def _interpolated(x: Tensor, crop: CropParams, size: tuple[int, int]) -> Tensor:
-    place = Place.of(crop, x.shape[-2], x.shape[-1], size)
+def _crop_bilinear(x: Tensor, crop: CropParams, size: tuple[int, int]) -> Tensor:
+    box = CropBox.from_params(crop, x.shape[-2], x.shape[-1], size)
     scaled = x
-    if tuple(x.shape[-2:]) != (place.height, place.width):
+    # Interpolation to the same size would only cost time.
+    if tuple(x.shape[-2:]) != (box.height, box.width):
         y = x if x.is_floating_point() else x.float()
-        y = F.interpolate(y, (place.height, place.width), mode="bilinear", antialias=True)
+        y = F.interpolate(y, (box.height, box.width), mode="bilinear", antialias=True)
         scaled = y if x.is_floating_point() else y.round().clamp(0, 255).to(x.dtype)
-    return mirrored(place.cut(scaled, size), crop)
+    return apply_flip(box.crop(scaled, size), crop)
 
 
-def normalise(clip: Tensor, statistics: str = "imagenet") -> Tensor:
-    """(T, 3, H, W) uint8 RGB -> (3, T, H, W) float32, (value / 255 − mean) / std; statistics: a name of `STATISTICS`.
+def normalize(clip: Tensor, statistics: str = "imagenet") -> Tensor:
+    """Normalize a clip: (value / 255 − mean) / std.
 
-    A single image (3, H, W) stays (3, H, W). Raises ConfigError for an unknown name, DataError for a clip that is not
-    uint8 RGB.
+    Args:
+        clip: (T, 3, H, W) or, for a single image, (3, H, W) uint8 RGB.
+        statistics: a name of `STATISTICS`.
+
+    Returns:
+        (3, T, H, W), the layout of video networks, or (3, H, W), in float32.
+
+    Raises:
+        ConfigError: an unknown name.
+        DataError: the clip is not uint8 RGB.
     """
     if statistics not in STATISTICS:
         raise ConfigError(unknown("statistics", statistics, STATISTICS))

@@ -1,4 +1,4 @@
-"""Where in a recording a row's view lies, as shares of what there is: the same for all modalities of the row."""
+"""Crops of a recording: which part of the frame and which moment a row shows, the same for all of its modalities."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class CropParams:
-    """A view, free of any modality's frames and pixels.
+    """Clip start, crop and flip of a row, as shares, so that they fit any modality's frame rate and resolution.
 
-    time, top, left: 0–1, where it lies in the room that there is; 0.5: in the middle. share: of the area of the largest
-    crop that fits. flip: mirrored.
+    Args:
+        time: where the clip starts, as a share of the latest possible start; 0.5: the clip lies in the middle.
+        share: area of the crop as a share of the largest crop with its aspect ratio that fits into the frame.
+        top: where the crop starts, as a share of the lowest possible position; 0.5: in the middle.
+        left: the same from left to right.
+        flip: whether the crop is mirrored left to right.
     """
 
     time: float = 0.5
@@ -25,12 +29,24 @@ class CropParams:
     flip: bool = False
 
 
-CENTRE = CropParams()
-"""What evaluation sees: the largest view in the middle."""
+CENTER_CROP = CropParams()
+"""The crop of evaluation: the largest one, in the middle, not flipped."""
 
 
 def row_generator(seed: int, epoch: int, row: int) -> torch.Generator:
-    """Random numbers of one row in one epoch: the same in any worker and after a resume, without stored state."""
+    """Build the random generator of one row in one epoch.
+
+    It depends on its arguments only, so the draws are the same in any worker and after a resume, without stored state.
+
+    Args:
+        seed: of the training run.
+        epoch: counted from 0.
+        row: number of the row in the data set.
+
+    Returns:
+        A CPU generator.
+    """
+    # The shift keeps 63 bits: `manual_seed` takes signed numbers.
     state = int(np.random.SeedSequence([seed, epoch, row]).generate_state(1, np.uint64)[0] >> np.uint64(1))
     return torch.Generator().manual_seed(state)
 
@@ -38,21 +54,41 @@ def row_generator(seed: int, epoch: int, row: int) -> torch.Generator:
 def sample_crop(
     generator: torch.Generator, share: tuple[float, float] = (1.0, 1.0), flip: float = 0.0, time: bool = False
 ) -> CropParams:
-    """A random view: least and largest share (below 1: it lies anywhere), the probability to be mirrored, any time."""
+    """Sample a crop.
+
+    Args:
+        generator: the source of randomness.
+        share: smallest and largest area of the crop, as in `CropParams`. If the smallest is below 1, the position is
+            random too.
+        flip: probability of a flip.
+        time: whether the clip start is random; otherwise the clip lies in the middle.
+
+    Returns:
+        The crop.
+    """
+    # Five numbers are drawn in any case, so that one setting does not change what another one draws.
     u = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
-    (least, largest), moves = share, share[0] < 1
+    smallest, largest = share
+    moves = smallest < 1
     return CropParams(
-        u[0] if time else CENTRE.time,
-        least + (largest - least) * u[1],
-        u[2] if moves else CENTRE.top,
-        u[3] if moves else CENTRE.left,
-        u[4] < flip,
+        time=u[0] if time else CENTER_CROP.time,
+        share=smallest + (largest - smallest) * u[1],
+        top=u[2] if moves else CENTER_CROP.top,
+        left=u[3] if moves else CENTER_CROP.left,
+        flip=u[4] < flip,
     )
 
 
 @dataclass(frozen=True)
 class CropSampler:
-    """How a training run draws views: its `seed`, the least `share` of a crop, whether `flip` and `time` are drawn."""
+    """Samples the crops of a training run.
+
+    Args:
+        seed: of the training run.
+        share: smallest area of a crop, as in `CropParams`.
+        flip: whether half of the crops are flipped.
+        time: whether clip starts are random.
+    """
 
     seed: int
     share: float = 1.0
@@ -60,14 +96,14 @@ class CropSampler:
     time: bool = False
 
     def draw(self, epoch: int, row: int) -> CropParams:
-        """The view of a row in an epoch; always the same, in any worker and after a resume."""
+        """The crop of a row in an epoch; always the same, in any worker and after a resume."""
         generator = row_generator(self.seed, epoch, row)
         return sample_crop(generator, (self.share, 1.0), 0.5 if self.flip else 0.0, self.time)
 
 
 @dataclass(frozen=True)
-class Place:
-    """A view on a frame: the frame scaled to (height, width), and cut from (top, left) on to the view's size."""
+class CropBox:
+    """A crop in pixels: the frame is scaled to (height, width); the crop starts at (top, left) of the scaled frame."""
 
     height: int
     width: int
@@ -75,42 +111,85 @@ class Place:
     left: int
 
     @classmethod
-    def of(cls, crop: CropParams, height: int, width: int, size: tuple[int, int]) -> Place:
-        """Of a view that becomes `size` pixels, on a frame of height × width; its shape is kept."""
-        scale = max(size[0] / height, size[1] / width) / crop.share**0.5
-        tall, wide = max(size[0], round(height * scale)), max(size[1], round(width * scale))
-        top, left = (between(at, n + 1) for at, n in ((crop.top, tall - size[0]), (crop.left, wide - size[1])))
-        return cls(tall, wide, top, left)
+    def from_params(cls, crop: CropParams, height: int, width: int, size: tuple[int, int]) -> CropBox:
+        """Compute the crop of one frame.
 
-    def box(self, height: int, width: int, size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """(left, top, right, bottom) of the view in the pixels of a frame of height × width."""
+        Args:
+            crop: the crop as shares.
+            height: of the frame in pixels.
+            width: of the frame in pixels.
+            size: (height, width) of the result in pixels.
+
+        Returns:
+            The box; scaling keeps the frame's aspect ratio.
+        """
+        # Scaled by the larger ratio, the frame covers `size` on both axes; a smaller share of it is a larger frame.
+        scale = max(size[0] / height, size[1] / width) / crop.share**0.5
+        scaled_height = max(size[0], round(height * scale))
+        scaled_width = max(size[1], round(width * scale))
+        top = pick_index(crop.top, scaled_height - size[0] + 1)
+        left = pick_index(crop.left, scaled_width - size[1] + 1)
+        return cls(scaled_height, scaled_width, top, left)
+
+    def source_box(self, height: int, width: int, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """The crop in pixels of the frame before scaling, for libraries that crop and scale in one step.
+
+        Args:
+            height: of the frame in pixels.
+            width: of the frame in pixels.
+            size: (height, width) of the result in pixels.
+
+        Returns:
+            (left, top, right, bottom).
+        """
         y, x = height / self.height, width / self.width
+        # Rounding may move an edge past the frame by a fraction of a pixel.
         right, bottom = min(width, (self.left + size[1]) * x), min(height, (self.top + size[0]) * y)
         return self.left * x, self.top * y, right, bottom
 
-    def cut(self, scaled: Tensor, size: tuple[int, int]) -> Tensor:
-        """(…, *size) of a frame that has been scaled to the place's height and width."""
+    def crop(self, scaled: Tensor, size: tuple[int, int]) -> Tensor:
+        """Crop a frame that has been scaled to the height and width of the box: (…, H, W) -> (…, *size)."""
         return scaled[..., self.top : self.top + size[0], self.left : self.left + size[1]]
 
-    def nearest(self, height: int, width: int, size: tuple[int, int]) -> tuple[NDArray, NDArray]:
-        """(H',) rows and (W',) columns of the frame's pixels nearest to the view's, where values must not be mixed."""
-        ends = ((self.top, size[0], height / self.height), (self.left, size[1], width / self.width))
-        rows, columns = (((at + np.arange(n) + 0.5) * step).astype(np.int64) for at, n, step in ends)
+    def nearest_pixels(self, height: int, width: int, size: tuple[int, int]) -> tuple[NDArray, NDArray]:
+        """For each pixel of the crop, the nearest pixel of the frame, for values that must not be mixed.
+
+        Args:
+            height: of the frame in pixels.
+            width: of the frame in pixels.
+            size: (height, width) of the result in pixels.
+
+        Returns:
+            (size[0],) rows and (size[1],) columns of the frame.
+        """
+        y, x = height / self.height, width / self.width
+        # A pixel's value belongs to its center, hence + 0.5.
+        rows = ((self.top + np.arange(size[0]) + 0.5) * y).astype(np.int64)
+        columns = ((self.left + np.arange(size[1]) + 0.5) * x).astype(np.int64)
         return rows.clip(max=height - 1), columns.clip(max=width - 1)
 
 
-def nearest(x: Tensor, crop: CropParams, size: tuple[int, int]) -> Tensor:
-    """(…, H, W) -> (…, *size): the view of pixels whose values must not be mixed; mirrored where it is."""
+def crop_nearest(x: Tensor, crop: CropParams, size: tuple[int, int]) -> Tensor:
+    """Crop, scale and flip pixels whose values must not be mixed, such as depths and class numbers.
+
+    Args:
+        x: (…, H, W).
+        crop: the crop as shares.
+        size: (height, width) of the result in pixels.
+
+    Returns:
+        (…, *size), each pixel the nearest one of x.
+    """
     height, width = x.shape[-2:]
-    rows, columns = Place.of(crop, height, width, size).nearest(height, width, size)
-    return mirrored(x[..., torch.from_numpy(rows)[:, None], torch.from_numpy(columns)], crop)
+    rows, columns = CropBox.from_params(crop, height, width, size).nearest_pixels(height, width, size)
+    return apply_flip(x[..., torch.from_numpy(rows)[:, None], torch.from_numpy(columns)], crop)
 
 
-def between(at: float, count: int) -> int:
-    """0 … count − 1: the position at a share of 0–1."""
-    return min(int(at * count), count - 1)
+def pick_index(share: float, count: int) -> int:
+    """The index 0 … count − 1 that lies at a share 0 … 1 of the range."""
+    return min(int(share * count), count - 1)
 
 
-def mirrored(x: Tensor, crop: CropParams) -> Tensor:
-    """x, its last axis turned round where the view is mirrored."""
+def apply_flip(x: Tensor, crop: CropParams) -> Tensor:
+    """Mirror the last axis of x if the crop is flipped."""
     return x.flip(-1) if crop.flip else x

@@ -1,4 +1,4 @@
-"""Folders of numbered frames, and depth images in metres."""
+"""Reads folders of numbered frames, and depth images in meters."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ from sidelight.errors import ConfigError, DataError
 from sidelight.utils.images import read_image
 
 NEAR, FAR = 0.1, 15.0
-"""Metres between which the median of a depth image has to lie to be believed."""
+"""Meters between which the median of a depth image must lie; outside, its unit is probably another one."""
 
 
 @dataclass(frozen=True, eq=False)
 class FrameFolder:
     """A folder with one image per frame.
 
-    pattern: their names, `img_{:05d}.jpg`. numbers: (N,) frame numbers that exist, rising. missing: numbers between the
-    first and the last that do not.
+    Args:
+        path: the folder.
+        pattern: names of the files, such as `img_{:05d}.jpg`.
+        numbers: (N,) existing frame numbers, ascending.
+        missing: numbers between the first and the last that do not exist.
     """
 
     path: Path
@@ -37,7 +40,7 @@ class FrameFolder:
         return len(self.numbers)
 
     def nearest(self, numbers: NDArray) -> NDArray[np.int64]:
-        """(T,) of each asked number the nearest that exists, the lower of two."""
+        """For each of (T,) frame numbers, the nearest that exists; the lower one of two."""
         right = np.searchsorted(self.numbers, numbers).clip(1, max(1, len(self) - 1))
         near = np.stack([self.numbers[right - 1], self.numbers[np.minimum(right, len(self) - 1)]])
         return np.asarray(near[np.abs(near - numbers).argmin(0), np.arange(len(numbers))])
@@ -47,8 +50,8 @@ class FrameFolder:
         return self.path / self.pattern.format(number)
 
 
-def frame_folder(path: str | Path, pattern: str = "img_{:05d}.jpg") -> FrameFolder:
-    """The numbered images of a folder; raises DataError for a folder that is missing or has none of that name."""
+def find_frames(path: str | Path, pattern: str = "img_{:05d}.jpg") -> FrameFolder:
+    """List the numbered images of a folder; raises DataError if it does not exist or holds no such image."""
     path = Path(path)
     parts = re.fullmatch(r"([^{}]*)\{:0?\d*d\}([^{}]*)", pattern)
     if not parts:
@@ -56,10 +59,15 @@ def frame_folder(path: str | Path, pattern: str = "img_{:05d}.jpg") -> FrameFold
     if not path.is_dir():
         raise DataError(f"{path}: the folder of frames does not exist")
     name = re.compile(re.escape(parts[1]) + r"(\d+)" + re.escape(parts[2]))
-    found = [int(m[1]) for f in path.iterdir() if (m := name.fullmatch(f.name)) and pattern.format(int(m[1])) == f.name]
+    found = []
+    for file in path.iterdir():
+        match = name.fullmatch(file.name)
+        # img_1.jpg matches the expression of img_{:05d}.jpg, but it is not the name of frame 1.
+        if match and pattern.format(int(match[1])) == file.name:
+            found.append(int(match[1]))
     if not found:
-        seen = sorted(f.name for f in path.iterdir())[:3]
-        raise DataError(f"{path} has no frames named {pattern}; there are: {', '.join(seen) or 'no files'}")
+        examples = sorted(f.name for f in path.iterdir())[:3]
+        raise DataError(f"{path} has no frames named {pattern}; there are: {', '.join(examples) or 'no files'}")
     numbers = np.unique(np.array(found, np.int64))
     return FrameFolder(path, pattern, numbers, np.setdiff1d(np.arange(numbers[0], numbers[-1] + 1), numbers))
 
@@ -67,20 +75,30 @@ def frame_folder(path: str | Path, pattern: str = "img_{:05d}.jpg") -> FrameFold
 def read_folder(
     folder: FrameFolder, numbers: Sequence[int] | NDArray, missing: Literal["error", "nearest"] = "error"
 ) -> Tensor:
-    """(T, C, H, W) uint8 of the frames of these numbers (as in their names), in their order.
+    """Read frames of a folder.
 
-    missing: what a frame that does not exist becomes: a DataError that names it, or the nearest one that does. Raises
-    DataError, naming the file, for images that cannot be read or differ in size.
+    Args:
+        folder: from `find_frames`.
+        numbers: (T,) frame numbers, as in the file names.
+        missing: "error" raises DataError for a frame that does not exist; "nearest" takes the nearest existing one.
+
+    Returns:
+        (T, C, H, W) uint8, in the order of `numbers`.
+
+    Raises:
+        DataError: an image is missing, cannot be read, or differs in size; names the file.
     """
     asked = np.asarray(numbers, np.int64)
     if not asked.size:
         raise DataError(f"{folder.path}: asked for no frames")
     chosen = folder.nearest(asked)
-    if missing == "error" and (absent := asked[chosen != asked]).size:
+    absent = asked[chosen != asked]
+    if missing == "error" and absent.size:
         raise DataError(
             f"{folder.path}: frame {int(absent[0])} ({folder.pattern.format(int(absent[0]))}) is missing "
             f"({len(absent)} of the {len(asked)} asked for); leave the row out, or take the nearest (missing='nearest')"
         )
+    # A frame that several numbers ask for is read once.
     images: dict[int, NDArray] = {}
     for n in np.unique(chosen).tolist():
         images[n] = read_image(folder.file(n))
@@ -94,27 +112,36 @@ def read_folder(
 
 
 def read_depth(path: str | Path, step: float = 0.001, near: float = NEAR, far: float = FAR, rotated: int = 0) -> Tensor:
-    """(1, H, W) float32 metres of a 16-bit depth image; 0 where nothing was measured.
+    """Read a 16-bit depth image.
 
-    step: metres that 1 stands for: 0.001 for the usual millimetres. rotated: bits by which its values are rotated to
-    the left: 3 in SUN RGB-D. Raises DataError, naming the file, for an image of another kind, without any
-    measurement, or whose median lies outside `near` to `far` metres: its unit is another one.
+    Args:
+        path: the file.
+        step: meters per unit of the stored values; 0.001 for the usual millimeters.
+        near: smallest plausible median depth in meters.
+        far: largest plausible median depth in meters.
+        rotated: bits by which the 16 bits of a value are rotated to the left; 3 in SUN RGB-D.
+
+    Returns:
+        (1, H, W) float32 meters; 0 where nothing was measured.
+
+    Raises:
+        DataError: the image is not 16-bit with one channel, has no measurement, or its median is not between `near` and
+            `far`, which shows another unit; names the file.
     """
     path = Path(path)
     raw = read_image(path)
     if raw.shape[0] != 1 or (raw.dtype == np.uint8):
         raise DataError(
             f"{path}: depth is {raw.dtype} with {raw.shape[0]} channels; expected one channel of 16 bits (uint16 "
-            "millimetres). 8 bits are a picture of depth: read it as an image"
+            "millimetres). An 8-bit file is a picture of depth: read it as an image"
         )
     whole = raw.astype(np.uint32)
     depth = ((whole >> rotated | whole << (16 - rotated)) & 0xFFFF if rotated else raw).astype(np.float32)
     depth *= np.float32(step)
-    if not (there := depth[depth > 0]).size:
-        raise DataError(
-            f"{path}: every depth is 0: nothing was measured, or its unit is metres, of which whole ones were kept"
-        )
-    middle = float(np.median(there))
+    measured = depth[depth > 0]
+    if not measured.size:
+        raise DataError(f"{path}: every depth is 0: nothing was measured, or it holds meters cut to whole numbers")
+    middle = float(np.median(measured))
     if not near <= middle <= far:
         raise DataError(
             f"{path}: the median depth is {middle:.4g} m if 1 stands for {step:g} m; expected {near:g} to {far:g} m. "
@@ -123,10 +150,12 @@ def read_depth(path: str | Path, step: float = 0.001, near: float = NEAR, far: f
     return torch.from_numpy(depth)
 
 
-def check_pair(clips: dict[str, Tensor], name: str = "") -> None:
-    """Raises DataError, naming both, where two modalities of a row differ in height, width or number of frames.
+def check_aligned(clips: dict[str, Tensor], name: str = "") -> None:
+    """Raise DataError if two modalities of a row differ in height, width or number of frames.
 
-    clips: modality -> (T, C, H, W).
+    Args:
+        clips: modality -> (T, C, H, W).
+        name: of the row, for the error.
     """
     first, *rest = clips
     have = clips[first]
@@ -135,6 +164,6 @@ def check_pair(clips: dict[str, Tensor], name: str = "") -> None:
         if (x.shape[0], *x.shape[-2:]) != (have.shape[0], *have.shape[-2:]):
             raise DataError(
                 f"{name + ': ' if name else ''}{first!r} has {have.shape[0]} frames of {have.shape[-2]} x "
-                f"{have.shape[-1]}, but {m!r} has {x.shape[0]} of {x.shape[-2]} x {x.shape[-1]}; they have to show the "
-                "same view"
+                f"{have.shape[-1]}, but {m!r} has {x.shape[0]} of {x.shape[-2]} x {x.shape[-1]}; they must show the "
+                "same frames"
             )

@@ -1,17 +1,19 @@
-"""MPEG-4 part 2 (XviD, DivX): packets that say "nothing changed" and hold no frame."""
+"""Finds the packets of MPEG-4 part 2 (XviD, DivX) that hold no frame, because nothing changed (ISO/IEC 14496-2)."""
 
 from __future__ import annotations
 
+# Start codes of the standard: video object layer (the stream's header) and video object plane (a frame).
 VOL = tuple(bytes([0, 0, 1, n]) for n in range(0x20, 0x30))
 VOP = b"\0\0\1\xb6"
 HEADERS, LARGEST = 512, 24
-"""Bytes at most of a packet without a frame, and of what it says behind its headers: little more than its time."""
+"""Largest size in bytes of a packet without a frame, and of its part after the headers: little more than its time."""
 
 
 class EmptyFrames:
-    """Tells the packets of a stream that hold no frame: a header without one, for a frame that was dropped.
+    """Recognizes the packets of a stream that hold no frame: an encoder writes a bare header for a dropped frame.
 
-    header: the stream's own, or b"" where its first packet holds it.
+    Args:
+        header: of the stream, or b"" if its first packet holds the header.
     """
 
     def __init__(self, header: bytes = b"") -> None:
@@ -19,18 +21,21 @@ class EmptyFrames:
         self.before = memoryview(b"")
 
     def __call__(self, data: memoryview) -> bool:
-        """Whether a packet, the next in order, holds no frame."""
+        """Whether the next packet of the stream holds no frame."""
         if self.bits is None:
             self.bits = _time_bits(bytes(data[:4096]))
         empty = len(data) <= HEADERS and self.bits is not None and _not_coded(bytes(data), self.bits)
-        # a packed bitstream has two frames in a packet, and an empty packet in the second's place
+        # A packed bitstream holds two frames in one packet, and an empty packet in the place of the second.
         packed = empty and bytes(self.before).count(VOP) > 1
         self.before = data
         return empty and not packed
 
 
 def _time_bits(header: bytes) -> int | None:
-    """How many bits the time of a frame has, by the stream's header; None without one."""
+    """Number of bits of a frame's time, from the stream's header; None without a header.
+
+    The fields in front of it are read to be skipped, in the order of VideoObjectLayer().
+    """
     at = next((i for start in VOL if (i := header.find(start)) >= 0), -1)
     if at < 0:
         return None
@@ -49,6 +54,7 @@ def _time_bits(header: bytes) -> int | None:
 
 
 def _not_coded(data: bytes, time_bits: int) -> bool:
+    """Whether vop_coded, the bit behind the time of a frame, is 0."""
     at = data.rfind(VOP)
     if at < 0 or len(data) - at > LARGEST:
         return False
@@ -61,7 +67,7 @@ def _not_coded(data: bytes, time_bits: int) -> bool:
 
 
 class _Bits:
-    """Whole numbers read bit by bit; zeros behind the end."""
+    """Reads whole numbers bit by bit; zeros follow the end."""
 
     def __init__(self, data: bytes) -> None:
         self.value, self.left = int.from_bytes(data, "big"), 8 * len(data)

@@ -1,4 +1,4 @@
-"""Public networks as encoders: a row becomes a map, and the map a vector, tokens, or stays one."""
+"""Public networks as encoders: a row becomes a map, and the map a vector, tokens, or stays a map."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from sidelight.networks.backbones.base import Returns, running_statistics
 class Backbone(nn.Module):
     """A public network as an encoder: (B, *shape) -> (B, width), (B, tokens, width) or (B, width, *grid).
 
-    Features are brought to `width` by a linear layer where the network's own D is another.
+    A linear layer brings features to `width` where the network's own D differs.
     In training a batch of one row is normalised by the running statistics: one row has no statistics of its own.
-    `batch_statistics` tells `networks.network.encode` to leave rows that lack the modality out of a training batch.
+    With `batch_statistics`, `networks.encoding.encode` leaves rows that lack the modality out of a training batch.
 
     Args:
         kind: a name of `network.encoder`.
         shape: of one row: (T, C), (C, H, W) or (C, T, H, W).
-        width: D of what is returned.
-        tokens: how many, where `returns` is "tokens".
+        width: D of the features.
+        tokens: number of tokens, where `returns` is "tokens".
         returns: "vector" (mean over the map), "tokens" or "map".
-        config: structure of an `hf:` network as its JSON; read from the folder where it is not given.
+        config: structure of an `hf:` network as its JSON; read from the folder by default.
+
+    Raises:
+        ConfigError: The name is unknown, or the network does not read such rows or return such features.
     """
 
     batch_statistics = True
@@ -45,7 +48,9 @@ class Backbone(nn.Module):
             raise ConfigError(unknown("value of returns", returns, ("vector", "tokens", "map")))
         self.net: Any = make_net(kind, tuple(int(n) for n in shape), config)
         if returns != "vector" and getattr(self.net, "only_vector", False):
-            raise ConfigError(f"encoder {kind!r} returns a vector; expected network.tokens=1, and no map to be needed")
+            raise ConfigError(
+                f"encoder {kind!r} returns a vector; set network.tokens=1, or choose an encoder that returns maps"
+            )
         self.kind = getattr(self.net, "kind", kind)
         self.settings: dict[str, Any] = {
             "shape": list(shape), "width": width, "tokens": tokens, "returns": returns,
@@ -56,18 +61,19 @@ class Backbone(nn.Module):
         self.out_shape = (self.tokens, width)
         own = self.net.out_channels
         self.project = nn.Identity() if own == width else nn.Linear(own, width)
-        for p in self.net.unused(returns):
+        for p in self.net.unused_parameters(returns):
             p.requires_grad_(False)
 
     def forward(self, x: Tensor, length: Tensor | None = None) -> Tensor:
+        """The features of a batch of rows."""
         if length is not None and not self.net.reads_length:
             raise ConfigError(
                 f"encoder {self.kind!r} cannot read rows of varying length; cut windows of one length, or use 'cnn'"
             )
         with running_statistics(self.net, self.training and len(x) == 1):
-            maps = self.net.maps(x) if length is None else self.net.maps(x, length)
+            maps = self.net.forward_maps(x) if length is None else self.net.forward_maps(x, length)
             if self.returns != "map":
-                maps = self.net.pooled(maps, self.tokens, length)
+                maps = self.net.pool(maps, self.tokens, length)
         features: Tensor
         if self.returns == "map":
             features = self.project(maps.movedim(1, -1)).movedim(-1, 1)
@@ -77,9 +83,18 @@ class Backbone(nn.Module):
 
 
 def make_net(kind: str, shape: tuple[int, ...], config: Mapping[str, Any] | None = None) -> Any:
-    """The network of that name for rows of `shape`, with fresh weights (of an `hf:` folder: its own).
+    """The public network of a name, with fresh weights (an `hf:` folder has its own).
 
-    Raises ConfigError where such rows do not fit; names the encoders that would.
+    Args:
+        kind: a name of `network.encoder`.
+        shape: of one row: (T, C), (C, H, W) or (C, T, H, W).
+        config: structure of an `hf:` network as its JSON; read from the folder by default.
+
+    Returns:
+        A `BackboneNet`.
+
+    Raises:
+        ConfigError: The network does not read such rows; the error names encoders that do.
     """
     provider, colon, name = kind.partition(":")
     if not colon and kind != "hf" and kind not in BACKBONES:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sidelight.errors import ConfigError
-from sidelight.networks.backbones.base import Net, Returns
+from sidelight.networks.backbones.base import BackboneNet, Returns
 
 WIDTHS = (64, 128, 256, 512, 1024, 2048)
 
@@ -30,13 +30,20 @@ class ConvBlock(nn.Module):
         return F.dropout(x, 0.2, self.training)
 
 
-class CNN14(Net, nn.Module):
+class CNN14(BackboneNet, nn.Module):
     """Log-mel spectrograms (B, 1, mel bands, T) or (B, T, mel bands) -> maps (B, 2048, ⌊bands/32⌋, ⌊T/32⌋).
 
     Kong et al., PANNs: large-scale pretrained audio neural networks, 2020 (arXiv 1912.10211). A token is
     ReLU(fc1(max_t + mean_t)) over its stretch of time, of means over frequency; one token is the paper's embedding. The
-    spectrogram is not computed here: the checkpoint's `spectrogram_extractor` and `logmel_extractor` are not read.
+    network reads finished spectrograms: it ignores the checkpoint's `spectrogram_extractor` and `logmel_extractor`.
     80,753,615 parameters with 64 bands and 527 classes.
+
+    Args:
+        shape: (1, bands, T) or (T, bands) of a row, at least 32 bands and 32 steps.
+        classes: number of classes of the public head, or None without it.
+
+    Raises:
+        ConfigError: The rows are no such spectrograms.
     """
 
     def __init__(self, shape: tuple[int, ...], classes: int | None = None):
@@ -59,23 +66,23 @@ class CNN14(Net, nn.Module):
                 nn.init.xavier_uniform_(m.weight)
                 nn.init.zeros_(m.bias)
 
-    def maps(self, x: Tensor, length: Tensor | None = None) -> Tensor:
-        # the public network reads (B, 1, T, bands) and normalises each band on its own
+    def forward_maps(self, x: Tensor, length: Tensor | None = None) -> Tensor:
+        # The public network reads (B, 1, T, bands) and normalises each band separately.
         x = x.unsqueeze(1) if self.signal else x.transpose(2, 3)
         x = self.bn0(x.transpose(1, 3)).transpose(1, 3)
         for i in range(1, 7):
             x = self.get_submodule(f"conv_block{i}")(x)
         return x.transpose(2, 3)
 
-    def pooled(self, maps: Tensor, tokens: int, length: Tensor | None = None) -> Tensor:
+    def pool(self, maps: Tensor, tokens: int, length: Tensor | None = None) -> Tensor:
         x = maps.mean(2)
         x = F.adaptive_max_pool1d(x, tokens) + F.adaptive_avg_pool1d(x, tokens)
         return F.relu(self.fc1(x.transpose(1, 2)))
 
-    def unused(self, returns: Returns) -> list[nn.Parameter]:
+    def unused_parameters(self, returns: Returns) -> list[nn.Parameter]:
         return list(self.fc1.parameters()) if returns == "map" else []
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, classes) probabilities, or without classes the embedding (B, 2048)."""
-        embedding = self.pooled(self.maps(x), 1)[:, 0]
+        embedding = self.pool(self.forward_maps(x), 1)[:, 0]
         return embedding if self.fc_audioset is None else torch.sigmoid(self.fc_audioset(embedding))

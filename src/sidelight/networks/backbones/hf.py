@@ -1,4 +1,4 @@
-"""wav2vec2, BERT and VideoMAE by the extra `hf`, from a local folder or a configuration; nothing is ever downloaded."""
+"""wav2vec2, BERT and VideoMAE by the extra `hf`, from a local folder or a configuration; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sidelight.errors import ConfigError, DataError, SidelightError
-from sidelight.networks.backbones.base import Net, Returns
-from sidelight.networks.tokens import stretches
+from sidelight.networks.backbones.base import BackboneNet, Returns
+from sidelight.networks.tokens import compute_stretch_weights
 from sidelight.utils.extras import install
 from sidelight.utils.files import check_file, read_json
 
@@ -23,17 +23,17 @@ FAMILIES = {
 }
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 PRIVATE = ("auto_map", "quantization_config", "transformers_version", "architectures", "model_type")
-"""What is left out of a configuration: code of its own, and what would need other packages.
+"""Keys that are left out of a configuration: its own code, and settings that need other packages.
 
-Left out as well (`_public`): names that begin with "_", such as where the folder lay, and which implementation computes
-the attention or the experts. transformers takes the latter as the name of a repository whose code it fetches and runs.
+`_strip_private` also leaves out names that begin with "_", such as the folder's path, and names of implementations of
+attention or experts: transformers would take them as names of repositories whose code it fetches and runs.
 """
 
 
-class HFNet(Net, nn.Module):
-    """A transformer's last hidden states as a map: (B, D, T'), of VideoMAE (B, D, T', H', W').
+class HFNet(BackboneNet, nn.Module):
+    """A transformer's last hidden states as a map: (B, D, T'); (B, D, T', H', W') for VideoMAE.
 
-    SpecAugment and layer dropout are off: the former's masks are drawn outside torch's random state. BERT has no
+    SpecAugment and layer dropout are off: SpecAugment draws its masks outside torch's random state. BERT has no
     pooling layer; its vector is the mean over the tokens that are not padding.
     """
 
@@ -44,11 +44,11 @@ class HFNet(Net, nn.Module):
         self.model = model
         self.family: str = config.model_type
         self.out_channels: int = config.hidden_size
-        self.description = {"model_type": self.family, **_plain(config)}
+        self.description = {"model_type": self.family, **_to_json(config)}
         self.config = config
         self.reads_length = self.family == "bert" or getattr(config, "feat_extract_norm", "") == "layer"
 
-    def maps(self, x: Tensor, length: Tensor | None = None) -> Tensor:
+    def forward_maps(self, x: Tensor, length: Tensor | None = None) -> Tensor:
         out: Tensor
         if self.family == "videomae":
             size, patch = self.config.image_size, self.config.patch_size
@@ -84,25 +84,25 @@ class HFNet(Net, nn.Module):
                 )
         return x.long()
 
-    def pooled(self, maps: Tensor, tokens: int, length: Tensor | None = None) -> Tensor:
+    def pool(self, maps: Tensor, tokens: int, length: Tensor | None = None) -> Tensor:
         if self.family == "bert":  # what is padding is zero in the map
             steps = torch.arange(1, maps.shape[2] + 1, device=maps.device)
             length = ((maps != 0).any(1) * steps).amax(1)
         elif length is not None:
             length = self.model._get_feat_extract_output_lengths(length)  # type: ignore[operator]
         if length is None:
-            return super().pooled(maps, tokens)
-        weights = stretches(maps.shape[2], tokens, length.to(maps.dtype))
+            return super().pool(maps, tokens)
+        weights = compute_stretch_weights(maps.shape[2], tokens, length.to(maps.dtype))
         return torch.matmul(weights, maps.transpose(1, 2))
 
-    def unused(self, returns: Returns) -> list[nn.Parameter]:
+    def unused_parameters(self, returns: Returns) -> list[nn.Parameter]:
         return [p for name, p in self.model.named_parameters() if name == "masked_spec_embed"]
 
 
-def _plain(config: Any) -> dict[str, Any]:
-    """The configuration as JSON, without what belongs to the machine that it came from."""
-    told: dict[str, Any] = json.loads(config.to_json_string(use_diff=True))
-    return _public(told)
+def _to_json(config: Any) -> dict[str, Any]:
+    """The configuration as JSON, without the settings that belong to the machine where it was written."""
+    stored: dict[str, Any] = json.loads(config.to_json_string(use_diff=True))
+    return _strip_private(stored)
 
 
 def make_hf(name: str, shape: tuple[int, ...], config: Mapping[str, Any] | None = None) -> HFNet:
@@ -110,27 +110,35 @@ def make_hf(name: str, shape: tuple[int, ...], config: Mapping[str, Any] | None 
 
     Weights come from the folder's safetensors or weights-only torch file; without one they are fresh.
 
+    Args:
+        name: a local folder, or a configuration file.
+        shape: of one row: (T,) or (T, 1), of VideoMAE (C, T, H, W).
+        config: the configuration as JSON, in place of the folder's.
+
+    Returns:
+        The network.
+
     Raises:
         ConfigError: transformers is absent, the folder does not exist or holds another kind of network, or the rows do
             not fit it.
     """
     transformers = _transformers()
     folder = Path(name).expanduser()
-    told = dict(config) if config is not None else _read(folder)
-    family = told.pop("model_type", None)
+    stored = dict(config) if config is not None else _read_config(folder)
+    family = stored.pop("model_type", None)
     if family not in FAMILIES:
-        raise ConfigError(f"encoder 'hf:{name}' is of the type {family!r}; these are read: {', '.join(FAMILIES)}")
+        raise ConfigError(f"encoder 'hf:{name}' has the type {family!r}; expected one of {', '.join(FAMILIES)}")
     quiet = {"apply_spec_augment": False, "layerdrop": 0.0} if family == "wav2vec2" else {}
-    given = _public(told)
+    given = _strip_private(stored)
     try:
         settings = transformers.AutoConfig.for_model(family, **given | quiet)
     except Exception as error:  # transformers' own checks of the values
         raise ConfigError(f"encoder 'hf:{name}': its config.json is not one of {family}: {error}") from error
-    _fits(name, settings, shape)
+    _check_rows(name, settings, shape)
     parts = {"add_pooling_layer": False} if family == "bert" else {}
     try:
         if config is None and any((folder / file).is_file() for file in WEIGHTS):
-            return HFNet(_pretrained(transformers, folder, settings, parts), settings)
+            return HFNet(_load_pretrained(transformers, folder, settings, parts), settings)
         return HFNet(transformers.AutoModel.from_config(settings, **parts), settings)
     except SidelightError:
         raise
@@ -138,12 +146,12 @@ def make_hf(name: str, shape: tuple[int, ...], config: Mapping[str, Any] | None 
         raise ConfigError(f"encoder 'hf:{name}': transformers cannot build it: {error}") from error
 
 
-def _public(told: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without what `PRIVATE` names."""
+def _strip_private(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without the keys in `PRIVATE`."""
     return {
         key: value
-        for key, value in told.items()
-        if key not in PRIVATE and not key.startswith("_") and not key.endswith("_implementation")
+        for key, value in stored.items()
+        if key not in PRIVATE and not key.startswith("_") and not key.endswith("_implementation")  # see PRIVATE
     }
 
 
@@ -157,19 +165,19 @@ def _transformers() -> Any:
     return transformers
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> dict[str, Any]:
     file = folder if folder.suffix == ".json" else folder / "config.json"
     mend = ". Name a local folder with a config.json; nothing is downloaded: `hf download NAME --local-dir FOLDER` does"
     try:
-        told = read_json(check_file(file, ConfigError, mend), ConfigError)
+        stored = read_json(check_file(file, ConfigError, mend), ConfigError)
     except ConfigError as error:
         raise ConfigError(f"encoder 'hf:{folder}': {error}") from None
-    if not isinstance(told, dict):
+    if not isinstance(stored, dict):
         raise ConfigError(f"encoder 'hf:{folder}': {file} holds no settings")
-    return told
+    return stored
 
 
-def _pretrained(transformers: Any, folder: Path, settings: Any, parts: Mapping[str, Any]) -> nn.Module:
+def _load_pretrained(transformers: Any, folder: Path, settings: Any, parts: Mapping[str, Any]) -> nn.Module:
     model, report = transformers.AutoModel.from_pretrained(
         folder, config=settings, local_files_only=True, trust_remote_code=False, weights_only=True,
         output_loading_info=True, **parts,
@@ -177,14 +185,14 @@ def _pretrained(transformers: Any, folder: Path, settings: Any, parts: Mapping[s
     if missing := sorted(report["missing_keys"]):
         raise ConfigError(
             f"encoder 'hf:{folder}': its weights lack {len(missing)} tensors, e.g. {', '.join(missing[:3])}; "
-            "the file is of another network than its config.json"
+            "the file belongs to another network than its config.json"
         )
     whole: nn.Module = model.float()
     return whole
 
 
-def _fits(name: str, settings: Any, shape: tuple[int, ...]) -> None:
-    """Raises ConfigError where rows of that shape are not what the network reads."""
+def _check_rows(name: str, settings: Any, shape: tuple[int, ...]) -> None:
+    """Refuse rows of a shape that the network does not read."""
     family = settings.model_type
     wanted = FAMILIES[family]
     if family == "videomae":

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sidelight.networks.backbones.base import Net
+from sidelight.networks.backbones.base import BackboneNet
 
 Triple = tuple[int, int, int]
 MIXED: dict[str, tuple[int, ...]] = {
@@ -25,8 +25,17 @@ MIXED: dict[str, tuple[int, ...]] = {
 """Channels read, then of the branches b0, b1a, b1b, b2a, b2b and b3b."""
 
 
-def same(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
-    """x (B, C, T, H, W) with zeros around it so that a kernel gives ⌈n/stride⌉ steps; the odd one stands at the end."""
+def pad_same(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
+    """x (B, C, T, H, W) with zeros around it, as "same" padding in TensorFlow; the odd one is at the end.
+
+    Args:
+        x: (B, C, T, H, W).
+        kernel: size of the kernel along T, H and W.
+        stride: its strides.
+
+    Returns:
+        x, padded so that the kernel gives ⌈n/stride⌉ steps in each direction.
+    """
     pads: list[int] = []
     for n, k, s in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride)):
         missing = max(k - (n % s or s), 0)
@@ -34,7 +43,7 @@ def same(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
     return F.pad(x, pads) if any(pads) else x
 
 
-class Unit(nn.Module):
+class Unit3D(nn.Module):
     """ReLU(bn(conv(x))) with "same" padding; plain convolution with a bias for the logits."""
 
     def __init__(
@@ -46,19 +55,19 @@ class Unit(nn.Module):
         self.bn = None if last else nn.BatchNorm3d(out, eps=0.001, momentum=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv3d(same(x, self.kernel, self.stride))
+        x = self.conv3d(pad_same(x, self.kernel, self.stride))
         return x if self.bn is None else F.relu(self.bn(x))
 
 
 class Pool(nn.Module):
-    """Maximum with "same" padding; the zeros count, and nothing read here is negative."""
+    """Maximum with "same" padding; the zeros count, since its input is never negative."""
 
     def __init__(self, kernel: Triple, stride: Triple):
         super().__init__()
         self.kernel, self.stride = kernel, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.max_pool3d(same(x, self.kernel, self.stride), self.kernel, self.stride)
+        return F.max_pool3d(pad_same(x, self.kernel, self.stride), self.kernel, self.stride)
 
 
 class Inception(nn.Module):
@@ -67,17 +76,17 @@ class Inception(nn.Module):
     def __init__(self, sizes: Sequence[int]):
         super().__init__()
         channels, b0, b1a, b1b, b2a, b2b, b3b = sizes
-        self.b0 = Unit(channels, b0)
-        self.b1a, self.b1b = Unit(channels, b1a), Unit(b1a, b1b, (3, 3, 3))
-        self.b2a, self.b2b = Unit(channels, b2a), Unit(b2a, b2b, (3, 3, 3))
-        self.b3a, self.b3b = Pool((3, 3, 3), (1, 1, 1)), Unit(channels, b3b)
+        self.b0 = Unit3D(channels, b0)
+        self.b1a, self.b1b = Unit3D(channels, b1a), Unit3D(b1a, b1b, (3, 3, 3))
+        self.b2a, self.b2b = Unit3D(channels, b2a), Unit3D(b2a, b2b, (3, 3, 3))
+        self.b3a, self.b3b = Pool((3, 3, 3), (1, 1, 1)), Unit3D(channels, b3b)
 
     def forward(self, x: Tensor) -> Tensor:
         branches = [self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))]
         return torch.cat(branches, dim=1)
 
 
-class I3D(Net, nn.Module):
+class I3D(BackboneNet, nn.Module):
     """Inception-v1 over clips: (B, C, T, H, W) -> (B, 1024, ⌈T/8⌉, ⌈H/32⌉, ⌈W/32⌉).
 
     Carreira and Zisserman, Quo vadis, action recognition?, 2017 (arXiv 1705.07750). 12,697,264 parameters with 3
@@ -88,10 +97,10 @@ class I3D(Net, nn.Module):
     def __init__(self, channels: int = 3, classes: int | None = None):
         super().__init__()
         self.out_channels = 1024
-        self.Conv3d_1a_7x7 = Unit(channels, 64, (7, 7, 7), (2, 2, 2))
+        self.Conv3d_1a_7x7 = Unit3D(channels, 64, (7, 7, 7), (2, 2, 2))
         self.MaxPool3d_2a_3x3 = Pool((1, 3, 3), (1, 2, 2))
-        self.Conv3d_2b_1x1 = Unit(64, 64)
-        self.Conv3d_2c_3x3 = Unit(64, 192, (3, 3, 3))
+        self.Conv3d_2b_1x1 = Unit3D(64, 64)
+        self.Conv3d_2c_3x3 = Unit3D(64, 192, (3, 3, 3))
         self.MaxPool3d_3a_3x3 = Pool((1, 3, 3), (1, 2, 2))
         for name, sizes in MIXED.items():
             if name == "Mixed_4b":
@@ -99,9 +108,9 @@ class I3D(Net, nn.Module):
             if name == "Mixed_5b":
                 self.MaxPool3d_5a_2x2 = Pool((2, 2, 2), (2, 2, 2))
             self.add_module(name, Inception(sizes))
-        self.logits = None if classes is None else Unit(1024, classes, last=True)
+        self.logits = None if classes is None else Unit3D(1024, classes, last=True)
 
-    def maps(self, x: Tensor, length: Tensor | None = None) -> Tensor:
+    def forward_maps(self, x: Tensor, length: Tensor | None = None) -> Tensor:
         for name, layer in self.named_children():
             if name != "logits":
                 x = layer(x)
@@ -109,6 +118,6 @@ class I3D(Net, nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, classes) logits, or without classes the mean feature (B, 1024)."""
-        mean = self.maps(x).mean((2, 3, 4), keepdim=True)
+        mean = self.forward_maps(x).mean((2, 3, 4), keepdim=True)
         out: Tensor = (mean if self.logits is None else self.logits(mean)).flatten(1)
         return out

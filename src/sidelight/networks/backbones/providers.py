@@ -1,4 +1,4 @@
-"""Networks from torchvision and timm, for users who have them; neither is a dependency."""
+"""Networks from torchvision and timm, where they are installed; neither is a dependency."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from sidelight.errors import ConfigError
-from sidelight.networks.backbones.base import Net
+from sidelight.networks.backbones.base import BackboneNet
 from sidelight.utils.extras import explain
 
 HEADS = ("fc", "classifier", "heads", "head")
 
 
-class TorchvisionNet(Net, nn.Module):
+class TorchvisionNet(BackboneNet, nn.Module):
     """A torchvision classifier of images (B, 3, H, W) without its last layers: one vector per row, no map."""
 
     only_vector = True
@@ -25,16 +25,16 @@ class TorchvisionNet(Net, nn.Module):
         self.model = model
         self.out_channels = _probe(self.model, shape).shape[1]
 
-    def maps(self, x: Tensor, length: Tensor | None = None) -> Tensor:
+    def forward_maps(self, x: Tensor, length: Tensor | None = None) -> Tensor:
         out: Tensor = self.model(x)
         return out
 
-    def pooled(self, maps: Tensor, tokens: int, length: Tensor | None = None) -> Tensor:
+    def pool(self, maps: Tensor, tokens: int, length: Tensor | None = None) -> Tensor:
         return maps.unsqueeze(1)
 
 
-class TimmNet(Net, nn.Module):
-    """A timm network over images (B, C, H, W): its last map; of a transformer, its patches where they lie."""
+class TimmNet(BackboneNet, nn.Module):
+    """A timm network over images (B, C, H, W): its last map; for a transformer, its patches in their grid."""
 
     def __init__(self, model: Any, shape: tuple[int, ...]):
         super().__init__()
@@ -42,13 +42,13 @@ class TimmNet(Net, nn.Module):
         self.out_channels = int(model.num_features)
         self.prefix = int(getattr(model, "num_prefix_tokens", 0))
         self.grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
-        maps = _probe(self.maps, shape)
+        maps = _probe(self.forward_maps, shape)
         if maps.shape[1] != self.out_channels:
             raise ConfigError(
-                f"its features have shape {tuple(maps.shape[1:])}, and {self.out_channels} channels are named"
+                f"its features have shape {tuple(maps.shape[1:])}, but it states {self.out_channels} channels"
             )
 
-    def maps(self, x: Tensor, length: Tensor | None = None) -> Tensor:
+    def forward_maps(self, x: Tensor, length: Tensor | None = None) -> Tensor:
         f: Tensor = self.model.forward_features(x)
         if f.dim() == 3:
             patches = f[:, self.prefix :].transpose(1, 2)
@@ -59,7 +59,7 @@ class TimmNet(Net, nn.Module):
 
 @torch.no_grad()
 def _probe(read: Any, shape: tuple[int, ...]) -> Tensor:
-    """What is returned for two rows of zeros; the weights' statistics stay as they are."""
+    """The result for two rows of zeros; the statistics of the network stay as they are."""
     owner = read if isinstance(read, nn.Module) else read.__self__
     owner.eval()
     out = read(torch.zeros(2, *shape))
@@ -70,10 +70,19 @@ def _probe(read: Any, shape: tuple[int, ...]) -> Tensor:
 
 
 def make_provided(provider: str, name: str, shape: tuple[int, ...]) -> Any:
-    """`torchvision:<name>` or `timm:<name>` with fresh weights, for images (C, H, W).
+    """`torchvision:<name>` or `timm:<name>` with fresh weights.
+
+    Args:
+        provider: "torchvision" or "timm".
+        name: the network's name there.
+        shape: (C, H, W) of an image.
+
+    Returns:
+        The network.
 
     Raises:
-        ConfigError: the package is absent or broken (it says why), has no such network, or the rows do not fit it.
+        ConfigError: The package is absent or broken (the error says why), has no such network, or the rows do not fit
+            it.
     """
     try:
         package = importlib.import_module("torchvision.models" if provider == "torchvision" else "timm")
@@ -82,7 +91,7 @@ def make_provided(provider: str, name: str, shape: tuple[int, ...]) -> Any:
             f"encoder '{provider}:{name}' needs {provider}, which is not installed ({error}). Install it from "
             "where your torch came from, or use one of sidelight's own encoders; `sidelight doctor` says more"
         ) from None
-    except Exception as error:  # a broken extension raises whatever it likes
+    except Exception as error:  # a broken extension may raise anything
         why = explain(provider, str(error))
         raise ConfigError(f"encoder '{provider}:{name}': {provider} cannot be imported ({error}): {why}") from None
     try:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sidelight.errors import ConfigError, unknown
-from sidelight.networks.backbones.base import Net
+from sidelight.networks.backbones.base import BackboneNet
 
 LAYERS: dict[str, tuple[str, tuple[int, ...]]] = {
     "resnet10": ("basic", (1, 1, 1, 1)),
@@ -40,7 +40,7 @@ SQUEEZED = {
 WIDTHS = (64, 128, 256, 512)
 
 
-class ResNet(Net, MonaiResNet):
+class ResNet(BackboneNet, MonaiResNet):
     """A residual network over signals (B, T, C), images (B, C, H, W) or clips and volumes (B, C, T, H, W).
 
     Its maps have 512 channels (up to 34 layers) or 2048, and are 32 times coarser than the row. He et al., Deep
@@ -60,23 +60,22 @@ class ResNet(Net, MonaiResNet):
     def levels(self, x: Tensor) -> list[Tensor]:
         """Maps that are 2, 4, 8, 16 and 32 times coarser than the images (B, C, H, W)."""
         first = self.act(self.bn1(self.conv1(x)))
-        found = [first]
+        found = [first]  # before the pooling, which makes the next level
         x = self.maxpool(first)
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)
             found.append(x)
         return found
 
-    def maps(self, x: Tensor, length: Tensor | None = None) -> Tensor:
+    def forward_maps(self, x: Tensor, length: Tensor | None = None) -> Tensor:
         return self.levels(x.transpose(1, 2) if self.dims == 1 else x)[-1]
 
 
-class DenseNet(Net, MonaiDenseNet):
+class DenseNet(BackboneNet, MonaiDenseNet):
     """DenseNet-121, -169, -201 or -264: maps of 1024 to 2688 channels, 32 times coarser than the row, rounded down.
 
     Over signals (B, T, C), images (B, C, H, W) or clips and volumes (B, C, T, H, W). Huang et al., Densely connected
-    convolutional networks, 2017. Names in torchvision's checkpoints, in both of their spellings, are understood by
-    `load_weights`.
+    convolutional networks, 2017. `load_weights` reads both spellings of the names in torchvision's checkpoints.
     """
 
     def __init__(self, kind: str, channels: int, dims: int, classes: int | None = None):
@@ -89,7 +88,7 @@ class DenseNet(Net, MonaiDenseNet):
         if classes is None:
             del self.class_layers
 
-    def maps(self, x: Tensor, length: Tensor | None = None) -> Tensor:
+    def forward_maps(self, x: Tensor, length: Tensor | None = None) -> Tensor:
         return F.relu(self.features(x.transpose(1, 2) if self.dims == 1 else x))
 
     def local_name(self, name: str) -> str:
@@ -97,7 +96,7 @@ class DenseNet(Net, MonaiDenseNet):
         return re.sub(r"^classifier\.", "class_layers.out.", name)
 
 
-class SqueezeExcitation(Net, nn.Module):
+class SENet(BackboneNet, nn.Module):
     """SENet-154, SE-ResNet or SE-ResNeXt as monai defines them: maps of 2048 channels, 32 times coarser than the row.
 
     Over signals (B, T, C), images (B, C, H, W) or clips and volumes (B, C, T, H, W). Hu et al., Squeeze-and-excitation
@@ -113,7 +112,7 @@ class SqueezeExcitation(Net, nn.Module):
         for name in ("layer0", "layer1", "layer2", "layer3", "layer4"):
             self.add_module(name, getattr(whole, name))
 
-    def maps(self, x: Tensor, length: Tensor | None = None) -> Tensor:
+    def forward_maps(self, x: Tensor, length: Tensor | None = None) -> Tensor:
         x = x.transpose(1, 2) if self.dims == 1 else x
         for layer in self.children():
             x = layer(x)
@@ -121,15 +120,16 @@ class SqueezeExcitation(Net, nn.Module):
 
 
 def make_monai(kind: str, shape: tuple[int, ...]) -> Any:
-    """The network of that name for rows (T, C), (C, H, W) or (C, T, H, W).
+    """The monai network of a name, with fresh weights, for rows (T, C), (C, H, W) or (C, T, H, W).
 
-    Raises ConfigError for an unknown name, and where rows are too small for a DenseNet.
+    Raises:
+        ConfigError: The name is unknown, or the rows are too small for a DenseNet.
     """
     channels, dims, size = (shape[1], 1, shape[:1]) if len(shape) == 2 else (shape[0], len(shape) - 1, shape[1:])
     if kind in LAYERS:
         return ResNet(kind, channels, dims)
     if kind in SQUEEZED:
-        return SqueezeExcitation(kind, channels, dims)
+        return SENet(kind, channels, dims)
     if kind not in DENSE:
         raise ConfigError(unknown("network of monai", kind, [*LAYERS, *DENSE, *SQUEEZED]))
     if min(size) < 32:

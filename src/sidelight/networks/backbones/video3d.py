@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sidelight.networks.backbones.base import Net
+from sidelight.networks.backbones.base import BackboneNet
 
 
-class Factorised(nn.Sequential):
+class Conv2Plus1D(nn.Sequential):
     """A 3×3×3 convolution as one over space, batch normalisation, ReLU, and one over time: (B, C, T, H, W)."""
 
     def __init__(self, channels: int, out: int, middle: int, stride: int):
@@ -20,15 +20,15 @@ class Factorised(nn.Sequential):
 
 
 class Block(nn.Module):
-    """ReLU(shortcut(x) + bn(conv(ReLU(bn(conv(x)))))), each convolution 3×3×3 or `Factorised`."""
+    """ReLU(shortcut(x) + bn(conv(ReLU(bn(conv(x)))))), each convolution 3×3×3 or `Conv2Plus1D`."""
 
     def __init__(self, channels: int, out: int, stride: int, factorised: bool):
         super().__init__()
-        # as many weights as the 3×3×3 convolution of the block's first layer has; both layers share it
+        # The middle width gives as many weights as a 3×3×3 convolution in the block's first layer; both layers use it.
         middle = channels * out * 27 // (channels * 9 + 3 * out)
 
         def convolution(c: int, s: int) -> nn.Module:
-            return Factorised(c, out, middle, s) if factorised else nn.Conv3d(c, out, 3, s, 1, bias=False)
+            return Conv2Plus1D(c, out, middle, s) if factorised else nn.Conv3d(c, out, 3, s, 1, bias=False)
 
         self.conv1 = nn.Sequential(convolution(channels, stride), nn.BatchNorm3d(out), nn.ReLU(inplace=True))
         self.conv2 = nn.Sequential(convolution(out, 1), nn.BatchNorm3d(out))
@@ -43,7 +43,7 @@ class Block(nn.Module):
         return out
 
 
-def stem(channels: int, factorised: bool) -> nn.Sequential:
+def make_stem(channels: int, factorised: bool) -> nn.Sequential:
     """The first layer: a 3×7×7 convolution over (B, C, T, H, W) that halves height and width; 64 channels."""
     if not factorised:
         convolution = nn.Conv3d(channels, 64, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False)
@@ -58,7 +58,7 @@ def stem(channels: int, factorised: bool) -> nn.Sequential:
     )
 
 
-class VideoResNet(Net, nn.Module):
+class VideoResNet(BackboneNet, nn.Module):
     """R3D-18 ("r3d18") or R(2+1)D-18 ("r2plus1d18") over clips: (B, C, T, H, W) -> (B, 512, ⌈T/8⌉, ⌈H/16⌉, ⌈W/16⌉).
 
     Tran et al., A closer look at spatiotemporal convolutions for action recognition, 2018 (arXiv 1711.11248). With 400
@@ -69,7 +69,7 @@ class VideoResNet(Net, nn.Module):
         super().__init__()
         factorised = kind == "r2plus1d18"
         self.out_channels = 512
-        self.stem = stem(channels, factorised)
+        self.stem = make_stem(channels, factorised)
         self.layer1 = nn.Sequential(Block(64, 64, 1, factorised), Block(64, 64, 1, factorised))
         self.layer2 = nn.Sequential(Block(64, 128, 2, factorised), Block(128, 128, 1, factorised))
         self.layer3 = nn.Sequential(Block(128, 256, 2, factorised), Block(256, 256, 1, factorised))
@@ -79,7 +79,7 @@ class VideoResNet(Net, nn.Module):
             if isinstance(m, nn.Conv3d):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
 
-    def maps(self, x: Tensor, length: Tensor | None = None) -> Tensor:
+    def forward_maps(self, x: Tensor, length: Tensor | None = None) -> Tensor:
         x = self.stem(x)
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)
@@ -87,5 +87,5 @@ class VideoResNet(Net, nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, classes) logits, or without classes the mean feature (B, 512)."""
-        vector = self.maps(x).mean((2, 3, 4))
+        vector = self.forward_maps(x).mean((2, 3, 4))
         return vector if self.fc is None else self.fc(vector)

@@ -1,4 +1,4 @@
-"""Local weights into a network, with a report of what was and was not found; nothing that is loaded executes."""
+"""Load local weights into a network and report which tensors matched; nothing that is loaded executes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from sidelight.utils.tensorfile import read_tensors as read_safetensors
 
 PREFIXES = ("module.", "backbone.", "encoder.", "model.", "net.", "wav2vec2.", "bert.", "videomae.")
 SECTIONS = ("state_dict", "model_state_dict", "model", "weights", "net")
-"""Where training scripts put the weights inside of what they save."""
+"""Keys under which training scripts save the weights."""
 
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What a weights file gave to a network.
+    """The tensors that a weights file gave to a network.
 
     matched: the network's tensors that were loaded. missing: those that keep their fresh values. unexpected: tensors of
     the file that the network has no place for, such as a classifier. summed: those whose input channels were summed.
@@ -57,30 +57,33 @@ class WeightsReport:
 def load_weights(module: nn.Module, path: str | Path, *, sum_channels: bool = False) -> WeightsReport:
     """Copy a local file's tensors into a network as far as their names agree.
 
-    Names are tried as they stand, and then without the prefixes in `PREFIXES`, one after the other; a `Backbone` is
-    filled inside of its public network. Counters of batch normalisation that old files lack are not called missing.
+    Names are tried as they are, and then without the prefixes in `PREFIXES`, one after the other; in a `Backbone` its
+    public network is filled. Counters of batch normalisation that old files lack are not reported as missing.
 
     Args:
         module: the network, changed in place.
-        path: .safetensors, or what torch.save wrote (read with weights_only=True): a state dict, or a mapping that
+        path: .safetensors, or a file of torch.save (read with weights_only=True): a state dict, or a mapping that
             holds one as "state_dict", "model" or the like.
-        sum_channels: a first convolution over several channels is summed over them where the network reads one (a grey
-            image then gives what it would give as an RGB image of three equal channels).
+        sum_channels: sum a first convolution over its input channels where the network reads one channel (a grey image
+            then gives the same as an RGB image of three equal channels).
+
+    Returns:
+        The names of tensors that were loaded, missing and unexpected.
 
     Raises:
-        RunError: the file is missing, damaged, no weights file, or would execute code; no name agrees; a tensor has
-            another shape, or holds NaN or infinity. The network is then as it was.
+        RunError: The file is missing, damaged, no weights file, or would execute code; no name agrees; a tensor has
+            another shape, or holds NaN or infinity. The network is then unchanged.
     """
     hint = looked_for(path)
     path = Path(path)
     net = module.net if isinstance(module, Backbone | PyramidEncoder) else module
-    own = net.state_dict()
+    own = net.state_dict()  # shares memory with the network: copying into it loads the weights
     stored = read_tensors(path, hint)
     found, unexpected = _match(stored, own, getattr(net, "local_name", str))
     if not found:
         raise RunError(
-            f"{path}: none of its {len(stored)} tensors belongs to this network. It has {_some(stored)}; "
-            f"expected {_some(own)}. Is it of another network?"
+            f"{path}: none of its {len(stored)} tensors belongs to this network. It has {_list_some(stored)}; "
+            f"expected {_list_some(own)}. Does it belong to another network?"
         )
     summed = _fit_shapes(path, net, own, found, sum_channels)
     for name, tensor in found.items():
@@ -93,22 +96,22 @@ def load_weights(module: nn.Module, path: str | Path, *, sum_channels: bool = Fa
     return WeightsReport(str(path), tuple(found), tuple(missing), tuple(unexpected), tuple(summed))
 
 
-def announce(modality: str, report: WeightsReport) -> None:
-    """Says, once per process, that a network lacks some of its tensors in the file that it was to start from."""
+def warn_missing(modality: str, report: WeightsReport) -> None:
+    """Warn, once per process, that the file lacks some of the network's tensors."""
     if report.missing:
-        _warn(f"network.weights.{modality}: {report}")
+        _warn_once(f"network.weights.{modality}: {report}")
 
 
 @functools.cache
-def _warn(text: str) -> None:
+def _warn_once(text: str) -> None:
     warnings.warn(text, SidelightWarning, stacklevel=4)
 
 
 def read_tensors(path: Path, hint: str = "") -> dict[str, Tensor]:
-    """The named tensors of a file, on the CPU; hint: where a path that leads nowhere was looked for."""
+    """The named tensors of a file, on the CPU; `hint` states where a relative path was looked for."""
     check_file(path, RunError, f"{hint}; give a local .safetensors, .pt or .pth file of weights")
     if path.suffix == ".safetensors":
-        return read_safetensors(path, finite=False)[0]  # a network reads some of the tensors, which are looked at then
+        return read_safetensors(path, finite=False)[0]  # only the tensors that the network uses are checked, later
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -116,8 +119,8 @@ def read_tensors(path: Path, hint: str = "") -> dict[str, Tensor]:
         if told and not told.endswith((".pth, .xlsx)", "never loaded")):
             raise RunError(f"{path} is no weights file: {told}") from None
         raise RunError(
-            f"{path} holds more than tensors and is not loaded, since it could execute code. Where you trust it, save "
-            f"its state_dict anew with safetensors ({str(error).splitlines()[0][:120]})"
+            f"{path} holds more than tensors and is not loaded, since it could execute code. If you trust it, save "
+            f"its state_dict again with safetensors ({str(error).splitlines()[0][:120]})"
         ) from None
     except Exception as error:
         told = told_by_content(path, path.suffix) or (str(error).splitlines() or [""])[0][:160]
@@ -126,7 +129,7 @@ def read_tensors(path: Path, hint: str = "") -> dict[str, Tensor]:
 
 
 def _tensors(path: Path, found: Any) -> dict[str, Tensor]:
-    """The mapping of names to tensors inside of what was saved."""
+    """The mapping of names to tensors, perhaps nested in what was saved."""
     if isinstance(found, Mapping):
         tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
         if tensors:
@@ -139,7 +142,7 @@ def _tensors(path: Path, found: Any) -> dict[str, Tensor]:
 
 
 def _match(stored: Mapping[str, Tensor], own: Mapping[str, Tensor], local: Any) -> tuple[dict[str, Tensor], list[str]]:
-    """{own name: stored tensor}, and the stored names without a place; a name as it stands wins over a stripped one."""
+    """{own name: stored tensor}, and the stored names without a place; unchanged names come before stripped ones."""
     names = {name: [local(v) for v in _variants(name)] for name in stored}
     found: dict[str, Tensor] = {}
     used: set[str] = set()
@@ -177,11 +180,11 @@ def _fit_shapes(
         mend = (
             "; network.sum_channels=true sums them (load_weights: sum_channels=True)"
             if grey
-            else ". Is it of another network?"
+            else ". Does it belong to another network?"
         )
         raise RunError(f"{path}: {name} has shape {tuple(tensor.shape)}; expected {tuple(wanted)}{mend}")
     return summed
 
 
-def _some(names: Mapping[str, Tensor]) -> str:
+def _list_some(names: Mapping[str, Tensor]) -> str:
     return ", ".join(list(names)[:3]) + (", …" if len(names) > 3 else "")

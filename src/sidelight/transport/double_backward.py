@@ -1,7 +1,7 @@
-"""Gradients that are known in closed form to first order: to differentiate them again is refused, not wrong.
+"""Refuse second derivatives of gradients that are known in closed form to first order only.
 
-`torch.autograd.function.once_differentiable` does not see that an input depends on something: where the incoming
-gradient is a number, it returns gradients without history, and a second derivative silently lacks their part.
+`torch.autograd.function.once_differentiable` misses inputs that depend on other tensors: where the incoming gradient
+is a number, it returns gradients without history, and a second derivative silently lacks their part.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Backward = Callable[..., tuple[Any, ...]]
 
 
 class _Refused(Function):
-    """Passes the first ``count`` tensors on; they depend on all others, in a way that nobody knows."""
+    """Passes the first ``count`` tensors on; they depend on all others in a way whose derivative is unknown."""
 
     generate_vmap_rule = True
 
@@ -35,7 +35,7 @@ class _Refused(Function):
         raise RuntimeError(ctx.sentence)
 
 
-def once(sentence: str) -> Callable[[Backward], Backward]:
+def refuse_double_backward(sentence: str) -> Callable[[Backward], Backward]:
     """Decorate the backward pass of a `Function` that saves its inputs: a second derivative raises ``sentence``."""
 
     def decorate(backward: Backward) -> Backward:
@@ -44,7 +44,7 @@ def once(sentence: str) -> Callable[[Backward], Backward]:
             with torch.no_grad():
                 found = backward(ctx, *grads)
             known = [z for z in found if z is not None]
-            if not known or not torch.is_grad_enabled():  # without create_graph nothing is asked of them
+            if not known or not torch.is_grad_enabled():  # without create_graph no second derivative can follow
                 return found
             sources = [z for z in (*ctx.saved_tensors, *grads) if z is not None and z.requires_grad]
             tied = iter(_Refused.apply(sentence, len(known), *known, *sources))  # type: ignore[no-untyped-call]

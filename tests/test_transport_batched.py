@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sidelight.transport import dense, problem, sinkhorn, sinkhorn_divergence, stacked, symmetric
+from sidelight.transport import batched, dense, problem, sinkhorn, sinkhorn_divergence, symmetric
 from transport_clouds import clouds, measured_error
 
 COUNT = 6
@@ -114,7 +114,7 @@ def test_iterations_are_those_of_the_caller(monkeypatch):
 
 
 def test_hard_problems_are_mended_and_leave_the_others_alone(monkeypatch):
-    monkeypatch.setattr(stacked, "PATIENCE", 20.0)
+    monkeypatch.setattr(batched, "PATIENCE", 20.0)
     solved = []
     solve = dense.solve
     monkeypatch.setattr(dense, "solve", lambda *given, **more: solved.append(1) or solve(*given, **more))

@@ -1,4 +1,4 @@
-"""UCF101 and its classes with sound, UCF51: actions in short videos of the web."""
+"""UCF101: actions in short web videos."""
 
 from __future__ import annotations
 
@@ -12,31 +12,21 @@ import numpy as np
 
 from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import DataError
-from sidelight.readers.base import Contents, Faults, Reader, Row
-from sidelight.readers.synthetic import noise_frames, write_text, write_video
+from sidelight.readers.base import Contents, Reader, Row, RowErrors
+from sidelight.readers.synthetic import make_noise_frames, write_text, write_video
 from sidelight.readers.tables import read_lines
 from sidelight.recordings.pictures import probe_video
 from sidelight.recordings.registry import Audio, Video
 from sidelight.signals.spectrogram import PRESETS
 
-WITH_SOUND = """
-ApplyEyeMakeup ApplyLipstick Archery BabyCrawling BalanceBeam BandMarching BasketballDunk BlowDryHair
-BlowingCandles BodyWeightSquats Bowling BoxingPunchingBag BoxingSpeedBag BrushingTeeth CliffDiving CricketBowling
-CricketShot CuttingInKitchen FieldHockeyPenalty FloorGymnastics FrisbeeCatch FrontCrawl Haircut HammerThrow
-Hammering HandstandPushups HandstandWalking HeadMassage IceDancing Knitting LongJump MoppingFloor ParallelBars
-PlayingCello PlayingDaf PlayingDhol PlayingFlute PlayingSitar Rafting ShavingBeard Shotput SkyDiving SoccerPenalty
-StillRings SumoWrestling Surfing TableTennisShot Typing UnevenBars WallPushups WritingOnBoard
-"""
-SOUNDING = tuple(WITH_SOUND.split())
-"""The 51 classes that UCF101 added to UCF50; those of UCF50 have no sound."""
 PARTS = {"train": "train", "test": "test"}
 NAME = re.compile(r"v_(\w+)_g(\d+)_c(\d+)")
 RATE = 25
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A line of an official list."""
+class ListedVideo:
+    """One line of an official list; `where` names the list and the row."""
 
     where: str
     label: str
@@ -47,16 +37,18 @@ class Listed:
 
 @dataclass(frozen=True, kw_only=True)
 class UCF101(Reader):
-    """UCF-101/<class>/v_<class>_g<group>_c<clip>.avi; ucfTrainTestlist/{classInd,trainlist01,testlist01}.txt.
+    """Reads UCF-101/<class>/v_<class>_g<group>_c<clip>.avi and ucfTrainTestlist/{classInd,trainlist01,testlist01}.txt.
 
-    Both folders may be left out, their files being in SOURCE. Videos without a sound track are left out. The group is
-    that of the official lists: clips of one long video, which are on one side.
+    The files may also lie in the source itself, without these two folders. The reader leaves out videos without a sound
+    track. The group is that of the official lists: the clips of one long video, which never lie on both sides.
+
+    Class attribute: classes: the classes to read; () means all.
 
     Args:
         split: number of the official lists.
-        frames: of a clip.
-        stride: frames from one of them to the next.
-        size: height and width of a clip.
+        frames: number of frames in a clip.
+        stride: step from one frame of a clip to the next, in frames of the video.
+        size: height and width of a clip in pixels.
     """
 
     name: ClassVar[str] = "ucf101"
@@ -77,20 +69,20 @@ class UCF101(Reader):
     stride: int = 2
     size: int = 112
 
-    def missing(self, source: Path) -> list[str]:
-        faults = Faults(skip=True)
+    def find_missing(self, source: Path) -> list[str]:
         try:
-            lost = [f"{listed.path}" for listed in self._listed(source, faults) if not listed.path.is_file()]
+            listed = list(self._read_lists(source, RowErrors(skip=True)))
         except DataError as error:
             return [str(error)]
-        return lost
+        return [f"{video.path}" for video in listed if not video.path.is_file()]
 
-    def read(self, source: Path, faults: Faults) -> Contents:
-        rows = list[Row]()
-        for listed in self._listed(source, faults):
-            with faults.of(listed.path.stem):
+    def read(self, source: Path, errors: RowErrors) -> Contents:
+        rows: list[Row] = []
+        for listed in self._read_lists(source, errors):
+            with errors.catch(listed.path.stem):
                 if not listed.path.is_file():
                     raise DataError(f"{listed.where}: {listed.path} does not exist")
+                # The videos of the 50 classes of UCF50 have no sound track.
                 if probe_video(listed.path).audio_rate is None:
                     continue
                 rows.append(
@@ -111,33 +103,34 @@ class UCF101(Reader):
         )  # fmt: skip
         return Contents(rows, {"video": clip, "audio": sound}, facts)
 
-    def _listed(self, source: Path, faults: Faults) -> Iterator[Listed]:
-        """The videos of both lists, of this reader's classes."""
-        lists, videos = _inside(source, "ucfTrainTestlist"), _inside(source, "UCF-101")
-        numbers = _classes(lists / "classInd.txt")
+    def _read_lists(self, source: Path, errors: RowErrors) -> Iterator[ListedVideo]:
+        """The videos of both lists that show this reader's classes; `errors` collects malformed lines."""
+        lists, videos = _find_folder(source, "ucfTrainTestlist"), _find_folder(source, "UCF-101")
+        numbers = _read_class_numbers(lists / "classInd.txt")
         for part, split in PARTS.items():
             path = lists / f"{part}list0{self.split}.txt"
+            # Lines of trainlist end in the class number, lines of testlist do not.
+            expected = "<class>/v_<class>_g01_c01.avi" + " <class number>" * (part == "train")
             for row, line in enumerate(read_lines(path), 1):
                 if not line.strip():
                     continue
                 file, _, number = line.strip().partition(" ")
                 label, _, video = file.partition("/")
-                known = NAME.fullmatch(Path(video).stem)
+                match = NAME.fullmatch(Path(video).stem)
                 where = f"{path}: row {row}"
-                if known is None or not video.endswith(".avi") or (part == "train") != bool(number):
-                    wanted = "<class>/v_<class>_g01_c01.avi" + " <class number>" * (part == "train")
-                    faults.add(Path(video).stem or where, f"{where} is {line!r}; expected {wanted}")
+                if match is None or not video.endswith(".avi") or (part == "train") != bool(number):
+                    errors.add(Path(video).stem or where, f"{where} is {line!r}; expected {expected}")
                 elif label not in numbers:
-                    faults.add(known[0], f"{where}: class {label!r} is not in classInd.txt")
+                    errors.add(match[0], f"{where}: class {label!r} is not in classInd.txt")
                 elif number and number.strip() != numbers[label]:
-                    faults.add(
-                        known[0],
-                        f"{where}: class number {number.strip()}, but {label} is {numbers[label]} in classInd.txt",
-                    )
-                elif known[1].lower() != label.lower():  # HandstandPushups has files of HandStandPushups
-                    faults.add(known[0], f"{where}: {video} is a video of {known[1]}, not of {label}")
+                    message = f"{where}: class number {number.strip()}, but {label} is {numbers[label]} in classInd.txt"
+                    errors.add(match[0], message)
+                # Without case: the files of the class HandstandPushups are called v_HandStandPushups_….
+                elif match[1].lower() != label.lower():
+                    errors.add(match[0], f"{where}: {video} is a video of {match[1]}, not of {label}")
                 elif not self.classes or label in self.classes:
-                    yield Listed(where, label, f"{label}-g{known[2]}", videos / label / video, split)
+                    # Groups count anew in each class.
+                    yield ListedVideo(where, label, f"{label}-g{match[2]}", videos / label / video, split)
 
     def synthesize(self, out: Path, seed: int = 0) -> None:
         generator = np.random.default_rng(seed)
@@ -150,30 +143,22 @@ class UCF101(Reader):
                 lists[part].append(f"{label}/{name}" + f" {number}" * (part == "train"))
                 seconds = np.arange(16000) / 16000
                 sound = 0.3 * np.sin(2000 * number * seconds) + generator.uniform(-0.1, 0.1, 16000)
-                frames = noise_frames(generator, 5, number / 2 - 1).repeat(5, 0)
-                mute = label not in SOUNDING
-                write_video(out / "UCF-101" / label / name, frames, RATE, None if mute else sound)
+                frames = make_noise_frames(generator, 5, number / 2 - 1).repeat(5, 0)
+                has_sound = label != "BaseballPitch"  # the one class of UCF50 among these
+                write_video(out / "UCF-101" / label / name, frames, RATE, sound if has_sound else None)
         lists["class"] = [f"{i} {label}" for i, label in enumerate(classes, 1)]
         for part, lines in lists.items():
             name = "classInd.txt" if part == "class" else f"{part}list0{self.split}.txt"
             write_text(out / "ucfTrainTestlist" / name, "\n".join(lines) + "\n")
 
 
-@dataclass(frozen=True, kw_only=True)
-class UCF51(UCF101):
-    """The 51 classes of UCF101 that have sound; as UCF101 otherwise."""
-
-    name: ClassVar[str] = "ucf51"
-    summary: ClassVar[str] = "UCF51: 6845 videos of the 51 actions of UCF101 that have sound"
-    classes: ClassVar[tuple[str, ...]] = SOUNDING
-
-
-def _inside(source: Path, folder: str) -> Path:
+def _find_folder(source: Path, folder: str) -> Path:
+    """The folder that the official archive creates, or the source itself if its files were unpacked there."""
     return source / folder if (source / folder).is_dir() else source
 
 
-def _classes(path: Path) -> dict[str, str]:
-    """Class -> its number."""
+def _read_class_numbers(path: Path) -> dict[str, str]:
+    """Read classInd.txt: class -> its number, as text."""
     found: dict[str, str] = {}
     for row, line in enumerate(read_lines(path), 1):
         number, _, label = line.strip().partition(" ")
