@@ -208,7 +208,7 @@ def test_a_reader_is_one_file_and_the_example_of_the_docs_is_one(tmp_path, monke
     block = page.partition("```diff\n")[2].partition("```")[0]
     imports = (
         "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom pathlib import Path\n"
-        "from typing import ClassVar\nimport numpy as np\nfrom sidelight.data.sources.prepared import Facts\n"
+        "from typing import ClassVar\nimport numpy as np\nfrom sidelight.data.sources.prepared import DatasetInfo\n"
         "from sidelight.errors import DataError\nfrom sidelight.readers.base import Contents, Reader, Row, RowErrors\n"
         "from sidelight.readers.synthetic import make_noise_frames, write_image, write_text\n"
         "from sidelight.readers.tables import read_cells\nfrom sidelight.recordings.registry import Image\n"

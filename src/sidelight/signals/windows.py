@@ -134,7 +134,7 @@ def cut(
     if end - start >= seconds - SLACK / slowest:
         count = 1 + int(np.floor((end - start - seconds) / hop + SLACK))
     # Rounding to samples may cost one modality its last window; then no modality keeps it.
-    kept = {m: _first_samples(r, start, seconds, hop, count) for m, r in recordings.items()}
+    kept = {m: _find_first_samples(r, start, seconds, hop, count) for m, r in recordings.items()}
     count = min(len(first) for first in kept.values())
     if not count:
         short = min(recordings.values(), key=lambda r: r.end)
