@@ -28,7 +28,7 @@ from sidelight.config import BalanceConfig, TrainingConfig, load_config
 from sidelight.data.batch import Batch
 from sidelight.data.prefetch import materialized_batches
 from sidelight.data.preprocess import Preprocessor
-from sidelight.data.sources.prepared import Facts, write_prepared
+from sidelight.data.sources.prepared import DatasetInfo, write_prepared
 from sidelight.methods import Supervised, TrainState
 from sidelight.networks.build import build_network
 from sidelight.recordings.recording_type import RecordingType
@@ -82,7 +82,7 @@ def rows_of(folder: Path, kind: RecordingType, write, suffix: str, count: int) -
     for i in range(count):
         write(folder / f"{i}{suffix}", i)
         rows.append({"id": i, "target": i % 2, "rgb_file_name": str(folder / f"{i}{suffix}")})
-    data = sl.load(write_prepared(folder / "out", rows, {"rgb": kind}, Facts("generated")))
+    data = sl.load(write_prepared(folder / "out", rows, {"rgb": kind}, DatasetInfo("generated")))
     return data.batch(Preprocessor.fit(data, np.arange(count), ["rgb"]))
 
 

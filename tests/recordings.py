@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from PIL import Image as Pillow
 
-from sidelight.data.sources.prepared import Facts, write_prepared
+from sidelight.data.sources.prepared import DatasetInfo, write_prepared
 from sidelight.recordings.registry import Array, Depth, Frames, Image, RecordingType, Video
 
 SIZE = (16, 16)
-FACTS = Facts("tiny", group="subject", available=("rgb",), privileged=("depth", "feat"), licence="none", citation="us")
+FACTS = DatasetInfo(
+    "tiny", group="subject", available=("rgb",), privileged=("depth", "feat"), licence="none", citation="us"
+)
 
 
 def image(path: Path, seed: int = 0, size: tuple[int, int] = (24, 30), bright: int = 0) -> Path:
@@ -76,7 +78,7 @@ def prepared(folder: Path, n: int = 48, clips: bool = False, **facts: Any) -> Pa
     )
     kinds = {"rgb": rgb_kind, "depth": Depth(size=SIZE), "feat": Array()}
     told = {f: getattr(FACTS, f) for f in FACTS.__dataclass_fields__} | facts
-    return write_prepared(folder / "out", rows, kinds, Facts(**told))
+    return write_prepared(folder / "out", rows, kinds, DatasetInfo(**told))
 
 
 __all__ = ["FACTS", "SIZE", "Video", "depth", "find_frames", "image", "prepared", "video"]

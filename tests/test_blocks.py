@@ -19,8 +19,8 @@ from sidelight.cli import main
 from sidelight.data import Dataset
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.experiment.provenance import compute_fingerprint
-from sidelight.protocols import Fold, resolve, split, whole
-from sidelight.protocols.neighbours import neighbours_alike, sorted_by_class, warn_of_neighbours
+from sidelight.protocols import Fold, build_whole_fold, resolve_protocol, split
+from sidelight.protocols.neighbours import find_similar_neighbours, is_sorted_by_class, warn_similar_neighbours
 from small import fold_models
 
 SHARED = Path(os.environ.get("SIDELIGHT_SHARED", Path(__file__).parents[1].parent / "shared")) / "data"
@@ -92,7 +92,7 @@ class TestBlocks:
         rng = np.random.default_rng(1)
         seconds = rng.permutation(200) * 0.5
         d = make(time=seconds)
-        assert resolve(d, "auto") == "blocks"
+        assert resolve_protocol(d, "auto") == "blocks"
         for i, f in enumerate(split(d, folds=4, gap=2.0)):
             assert sorted(seconds[f.test]) == [0.5 * t for t in range(50 * i, 50 * i + 50)]
             assert distance(seconds[f.train], np.concatenate([seconds[f.test], seconds[f.select]])) == 2.5
@@ -135,12 +135,12 @@ class TestBlocks:
         assert distance(fold.select, fold.train) > 3
         assert distance(fold.select, fold.test) > 3
         assert fold.test.tolist() == list(range(150, 200))
-        everything = whole(make(split=parts, time=np.arange(200)), "official", 0.25, 0, gap=3)
+        everything = build_whole_fold(make(split=parts, time=np.arange(200)), "official", 0.25, 0, gap=3)
         assert (runs(everything.select), len(everything.select)) == (1, 50)
         assert distance(everything.select, everything.train) > 3
 
     def test_whole_keeps_a_contiguous_block_for_select(self) -> None:
-        fold = whole(make(), "blocks", 0.25, 0, gap=2)
+        fold = build_whole_fold(make(), "blocks", 0.25, 0, gap=2)
         assert (runs(fold.select), len(fold.select)) == (1, 50)
         assert distance(fold.train, fold.select) == 3
         assert len(fold.train) >= 146
@@ -154,7 +154,7 @@ class TestBlocks:
             (make(), {"gap": 100}, "no select row is left.*smaller gap|no train row is of class"),
             (make(), {"folds": 1}, "folds=1: expected at least 2"),
             (make(time=np.arange(200) // 100), {}, "2 different times.*needs at least 5"),
-            (make(target=np.repeat([0, 1], 100)), {"folds": 2}, "sorted by class.*no order in time.*'random'"),
+            (make(target=np.repeat([0, 1], 100)), {"folds": 2}, "sorted by class.*not an order in time.*'random'"),
         ],
     )
     def test_says_what_cannot_be(self, d: Dataset, settings: dict[str, Any], match: str) -> None:
@@ -165,7 +165,7 @@ class TestBlocks:
 class TestNeighbours:
     @pytest.mark.parametrize("seed", range(20))
     def test_independent_rows_are_not_alike(self, seed: int) -> None:
-        assert neighbours_alike(make(600, seed)) is None
+        assert find_similar_neighbours(make(600, seed)) is None
 
     @pytest.mark.parametrize("kind", ["cauchy", "one outlier", "sparse", "two spreads", "five equal columns"])
     def test_odd_distributions_are_not_alike(self, kind: str) -> None:
@@ -179,7 +179,7 @@ class TestNeighbours:
                 "two spreads": rng.normal(size=(500, 2)) * np.where(target, 30, 1)[:, None],
                 "five equal columns": np.repeat(rng.normal(size=(500, 1)), 5, 1),
             }[kind]
-            assert neighbours_alike(make(500, target=target, inputs={"x": x})) is None
+            assert find_similar_neighbours(make(500, target=target, inputs={"x": x})) is None
 
     def test_rows_sorted_by_label_are_no_time_series(self) -> None:
         rng = np.random.default_rng(0)
@@ -187,27 +187,27 @@ class TestNeighbours:
         d = make(
             400, target=target, class_names=tuple("abcd"), inputs={"x": rng.normal(size=(400, 3)) + 5 * target[:, None]}
         )
-        assert sorted_by_class(d)
-        assert neighbours_alike(d) is None
+        assert is_sorted_by_class(d)
+        assert find_similar_neighbours(d) is None
         y = np.sort(rng.normal(size=400))
         exact = make(400, target=y[:, None], task="regression", class_names=("y",), inputs={"x": np.c_[y, y**2]})
-        assert neighbours_alike(exact) is None
+        assert find_similar_neighbours(exact) is None
 
     def test_a_series_is_alike_and_its_shuffle_is_not(self) -> None:
         x = walk()
         d = make(400, inputs={"slow": x, "noise": make(400).inputs["face"]})
-        alike = neighbours_alike(d)
+        alike = find_similar_neighbours(d)
         assert alike is not None
         assert alike.modality == "slow"
         assert 0.02 < alike.share < 0.15  # about 1 − 0.95
         order = np.random.default_rng(1).permutation(400)
         shuffled = make(400, target=d.target[order], inputs={"slow": x[order]})
-        assert neighbours_alike(shuffled) is None
-        assert neighbours_alike(replace(shuffled, time=order.astype(float))) is not None
+        assert find_similar_neighbours(shuffled) is None
+        assert find_similar_neighbours(replace(shuffled, time=order.astype(float))) is not None
 
     def test_missing_rows_are_not_alike_because_they_are_missing(self) -> None:
         d = make(600, present={"voice": np.arange(600) % 200 < 80})
-        assert neighbours_alike(d) is None
+        assert find_similar_neighbours(d) is None
 
     @pytest.mark.parametrize(
         ("settings", "protocol", "said"),
@@ -225,11 +225,11 @@ class TestNeighbours:
         d = make(400, inputs={"face": walk()}, **settings)
         if said:
             with pytest.warns(SidelightWarning, match=said):
-                warn_of_neighbours(d, protocol)
+                warn_similar_neighbours(d, protocol)
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
-                warn_of_neighbours(d, protocol)
+                warn_similar_neighbours(d, protocol)
 
     def test_real_data(self) -> None:
         if not SHARED.is_dir():
@@ -237,11 +237,11 @@ class TestNeighbours:
         air = np.load(SHARED / "air-quality" / "data.npz")
         inputs = {"weather": air["weather"], "cheap": air["mox_other"]}
         series = data.load({**inputs, "y": air["y"], "hours": air["unix_h"]}, task="regression", time="hours")
-        assert neighbours_alike(series) is not None
+        assert find_similar_neighbours(series) is not None
         digits = np.load(SHARED / "mfeat" / "data.npz")
         sorted_ = data.load({"fou": digits["fou"], "mor": digits["mor"], "y": digits["y"]})
-        assert sorted_by_class(sorted_)
-        assert neighbours_alike(sorted_) is None
+        assert is_sorted_by_class(sorted_)
+        assert find_similar_neighbours(sorted_) is None
 
 
 class TestTimeColumn:
@@ -276,9 +276,9 @@ class TestTimeColumn:
     def test_a_column_that_looks_like_a_time_is_offered_by_name(self) -> None:
         frame = self.table(range(200)).rename(columns={"stamp": "timestamp"})
         with pytest.raises(ConfigError, match=r"in time, ask for --protocol blocks.*time='timestamp'"):
-            resolve(data.load(frame), "auto")
+            resolve_protocol(data.load(frame), "auto")
         with pytest.raises(ConfigError, match=r"ask for --protocol blocks \(protocol='blocks'\);"):
-            resolve(make(), "auto")
+            resolve_protocol(make(), "auto")
 
     def test_another_order_is_other_data(self) -> None:
         d = make()

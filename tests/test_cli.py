@@ -328,7 +328,7 @@ def test_a_file_without_rows_is_an_error(tmp_path, capsys, verb):
     assert (
         main([verb, str(tmp_path / "rows.csv"), *(["--output", str(tmp_path / "out")] if verb == "run" else [])]) == 2
     )
-    assert capsys.readouterr().err == f"error: {tmp_path / 'rows.csv'}: there are no rows\n"
+    assert capsys.readouterr().err == f"error: {tmp_path / 'rows.csv'} has no rows\n"
 
 
 def test_datasets_show_licence_and_citation(capsys):

@@ -390,11 +390,11 @@ def test_sources_without_rows(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "rows.parquet")
     arrays = {"face": FACE[:0], "y": np.zeros(0)}
     for path in (tmp_path / "rows.csv", tmp_path / "rows.parquet", tmp_path / "rows.npz", tmp_path):
-        says(lambda path=path: load(path), path, "there are no rows")
-        says(lambda path=path: load_rows(path, ["face"]), path, "there are no rows")
+        says(lambda path=path: load(path), path, "has no rows")
+        says(lambda path=path: load_rows(path, ["face"]), path, "has no rows")
     for source in (frame, arrays, {"face": [], "y": []}):
-        says(lambda source=source: load(source), "there are no rows")
-        says(lambda source=source: load_rows(source, ["face"]), "there are no rows")
+        says(lambda source=source: load(source), "has no rows")
+        says(lambda source=source: load_rows(source, ["face"]), "has no rows")
 
 
 def test_array_errors() -> None:
@@ -418,7 +418,7 @@ def test_array_errors() -> None:
         ({"group": np.ones((N, 2))}, ["'group'", "(6, 2)", "one value per row"]),
         ({"ids": np.ones((N, 2))}, ["'ids'", "(6, 2)", "one value per row"]),
         ({"split": np.full((N, 2), "train")}, ["'split'", "(6, 2)", "one value per row"]),
-        ({"group": [[1], [1, 2], [3], [1], [1], [1]]}, ["'group'", "no array"]),
+        ({"group": [[1], [1, 2], [3], [1], [1], [1]]}, ["'group'", "not an array"]),
         ({"face": FACE + 1j}, ["'face'", "complex", "real numbers"]),
         ({"skin": FACE + 1j}, ["'skin'", "complex", "real numbers"]),
         ({"y": np.arange(N) + 1j}, ["'y'", "complex", "real numbers"]),

@@ -128,7 +128,7 @@ def test_a_new_group_needs_several_rows_or_calibration() -> None:
     row = {"face": torch.from_numpy(d.inputs["face"][20:21])}
     with pytest.raises(DataError, match=r"group 'f' is new and has a single row.*calibrate"):
         p(row, group=["f"])
-    with pytest.raises(ConfigError, match="give their group"):
+    with pytest.raises(ConfigError, match="needs the group of every row"):
         p(row)
     p.calibrate({"face": torch.from_numpy(d.inputs["face"][20:])}, {}, {}, ["f"] * 4)
     alone = p(row, group=["f"])["face"]

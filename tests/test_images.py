@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from sidelight.data import Dataset, Preprocessor, load, load_rows
-from sidelight.data.moments import pixel_moments
-from sidelight.data.pixels import standardised
+from sidelight.data.pixels import standardize_images
+from sidelight.data.scaling import compute_pixel_scaling
 from sidelight.errors import ConfigError, DataError
 from sidelight.inspection import inspect
 
@@ -109,7 +109,7 @@ def test_what_is_wrong_is_named(changes, says):
 
 
 def test_a_task_that_does_not_fit_the_target_is_refused():
-    with pytest.raises(DataError, match="has a class per pixel: a segmentation"):
+    with pytest.raises(DataError, match="has a class per pixel, which makes a segmentation"):
         load(arrays(), task="classification")
     with pytest.raises(DataError, match="segmentation needs a target with a class per pixel"):
         load(arrays(y=np.arange(N)), task="segmentation")
@@ -208,12 +208,12 @@ def test_the_moments_are_numpys(monkeypatch):
     x = RGB.transpose(0, 3, 1, 2)
     for at_once in (10**9, 3 * H * W):
         monkeypatch.setattr("sidelight.data.pixels.VALUES_AT_ONCE", at_once)
-        mean, scale = pixel_moments(torch.from_numpy(x), None)
+        mean, scale = compute_pixel_scaling(torch.from_numpy(x), None)
         assert np.allclose(mean, x.mean((0, 2, 3)))
         assert np.allclose(1 / scale, x.std((0, 2, 3)))
     some = torch.tensor([True, False] * 3)
-    assert np.allclose(pixel_moments(torch.from_numpy(x), some)[0], x[::2].mean((0, 2, 3)))
-    assert pixel_moments(torch.full((2, 1, 3, 3), 7), None)[1] == 0  # constant
+    assert np.allclose(compute_pixel_scaling(torch.from_numpy(x), some)[0], x[::2].mean((0, 2, 3)))
+    assert compute_pixel_scaling(torch.full((2, 1, 3, 3), 7), None)[1] == 0  # constant
 
 
 def test_absent_rows_and_missing_pixels_are_zero():
@@ -261,7 +261,7 @@ def test_clips_are_standardised_by_channel():
 
 def test_standardised_values_are_clipped():
     x = torch.tensor([[[[0.0, 100.0, torch.nan]]]])
-    assert standardised(x, torch.zeros(1), torch.ones(1)).flatten().tolist() == [0.0, 10.0, 0.0]
+    assert standardize_images(x, torch.zeros(1), torch.ones(1)).flatten().tolist() == [0.0, 10.0, 0.0]
 
 
 # inspect --------------------------------------------------------------------------------------------------------------

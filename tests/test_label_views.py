@@ -21,15 +21,15 @@ from sidelight.config import AugmentConfig, TrainingConfig, load_config
 from sidelight.data.batch import Batch
 from sidelight.data.prefetch import materialized_batches
 from sidelight.data.preprocess import Preprocessor
-from sidelight.data.sources.prepared import Facts, write_prepared
-from sidelight.data.target_values import row_values
+from sidelight.data.sources.prepared import DatasetInfo, write_prepared
+from sidelight.data.target_values import compute_row_values
 from sidelight.errors import ConfigError, DataError
 from sidelight.experiment.fold import FoldData
 from sidelight.experiment.provenance import compute_fingerprint
 from sidelight.methods import Supervised
 from sidelight.methods.teacher_outputs import OnlineOutputs
 from sidelight.networks.build import build_network
-from sidelight.recordings.label_maps import Codes, LabelMaps
+from sidelight.recordings.label_maps import ClassCodes, LabelMaps
 from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.registry import Depth, Image, Labels
 from sidelight.tasks import make_task
@@ -61,7 +61,7 @@ def prepared(folder: Path, classes: tuple[str, ...] = ("void", "wall", "floor", 
     kinds = {"rgb": Image(size=SIZE), "depth": Depth(size=SIZE)} | {
         "parts": Labels(size=SIZE, classes=classes, ignore=0)
     }
-    facts = Facts("rooms", target=("parts",), group="who", available=("rgb",), privileged=("depth",))
+    facts = DatasetInfo("rooms", target=("parts",), group="who", available=("rgb",), privileged=("depth",))
     return write_prepared(folder / "out", rows, kinds, facts, overwrite=True)
 
 
@@ -204,7 +204,7 @@ def faces(folder: Path, view: str, **more: Labels) -> Path:
         names = {"rgb": f"{i}.png", "depth": f"{i}d.png", "face": f"{i}f.png", "parts": f"{i}l.png"}
         rows.append({"id": i, "y": i % 2, **{f"{m}_file_name": str(folder / f) for m, f in names.items()}})
     kinds = {"rgb": Image(size=SIZE), "depth": Depth(size=SIZE), "face": Image(size=(16, 16), view=view), **more}
-    facts = Facts("faces", target=(next(iter(more), "y"),), available=("face",), privileged=("depth", "rgb"))
+    facts = DatasetInfo("faces", target=(next(iter(more), "y"),), available=("face",), privileged=("depth", "rgb"))
     return write_prepared(folder / "out", rows, kinds, facts, overwrite=True)
 
 
@@ -262,7 +262,7 @@ def test_what_is_known_of_maps_in_files_is_what_arrays_say(rooms):
     held = replace(rooms, target=rooms.target.read().numpy())
     assert rooms.class_names == ("wall", "floor", "thing")
     assert rooms.labelled.tolist() == [i != 3 for i in range(N)]
-    np.testing.assert_array_equal(row_values(rooms.target), row_values(held.target))
+    np.testing.assert_array_equal(compute_row_values(rooms.target), compute_row_values(held.target))
     np.testing.assert_array_equal(rooms.class_counts(), held.class_counts())
     assert rooms.classes(np.array([1, 3])) == held.classes(np.array([1, 3])) == {0, 1, 2}
     assert sl.inspect(rooms).classes == sl.inspect(held).classes
@@ -271,7 +271,7 @@ def test_what_is_known_of_maps_in_files_is_what_arrays_say(rooms):
 
 def test_nothing_of_a_hidden_label_can_be_read(rooms):
     keep = np.arange(N) < 2
-    hidden = rooms.target.where_kept(keep)
+    hidden = rooms.target.keep_labels(keep)
     assert (hidden.read()[2:] == -1).all()
     assert not hidden.counts[2:].any()
     assert set(hidden.files[2:]) == {""}
@@ -286,9 +286,9 @@ def test_nothing_of_a_hidden_label_can_be_read(rooms):
 
 def test_loading_keeps_no_map_and_numpy_cannot_take_one_unawares(rooms, tmp_path, monkeypatch):
     decoded = []
-    real = Codes.read
+    real = ClassCodes.read
     monkeypatch.setattr(
-        Codes, "read", lambda self, part, crop=CENTER_CROP: decoded.append(part) or real(self, part, crop)
+        ClassCodes, "read", lambda self, part, crop=CENTER_CROP: decoded.append(part) or real(self, part, crop)
     )
     data = sl.load(prepared(tmp_path))
     assert isinstance(data.target, LabelMaps)

@@ -114,7 +114,7 @@ def test_depth_is_standardised_by_train_rows_and_no_other(folder, read):
     data = sl.load(folder)
     train = np.arange(0, 48, 2)
     made = Preprocessor.fit(data, train, ["depth"])
-    names = {str(data.inputs["depth"].part(i).path) for i in train}
+    names = {str(data.inputs["depth"].segment(i).path) for i in train}
     assert {str(path) for path in read} <= names
     there = data.inputs["depth"][train[data.present["depth"][train]]].read().double()
     torch.testing.assert_close(made.state_dict()["mean_0"][0, 0].double(), there.mean())
@@ -183,7 +183,7 @@ def test_no_views_are_drawn_of_rows_in_memory(clips, monkeypatch):
 def test_an_error_in_a_thread_is_named_and_ends_it(folder, tmp_path):
     data = sl.load(recordings.prepared(tmp_path))
     batch = batch_of(data, np.arange(10))
-    path = data.inputs["rgb"].part(5).path
+    path = data.inputs["rgb"].segment(5).path
     path.write_bytes(path.read_bytes()[:200])
     batches = materialized_batches(batch, list(torch.arange(10).split(2)))
     assert [next(batches).index.tolist() for _ in range(2)] == [[0, 1], [2, 3]]
@@ -352,7 +352,7 @@ def test_files_that_change_are_noticed(folder, tmp_path):
     data = sl.load(recordings.prepared(tmp_path, n=16))
     before = compute_fingerprint(data)
     assert compute_fingerprint(pickle.loads(pickle.dumps(data))) == before
-    path = data.inputs["rgb"].part(3).path
+    path = data.inputs["rgb"].segment(3).path
     recordings.image(path, seed=99, size=(30, 30))
     assert compute_fingerprint(data) != before
 
@@ -365,7 +365,7 @@ def test_inspect_looks_at_a_sample(folder, monkeypatch):
     assert 0 <= rgb.minimum < rgb.maximum <= 255
     assert 0.9 < depth.maximum < 1.5
     assert len(found.strengths) == 4
-    monkeypatch.setattr(sys.modules["sidelight.inspection.inspection"], "LOOKED_AT", 30)
+    monkeypatch.setattr(sys.modules["sidelight.inspection.inspection"], "SAMPLE_ROWS", 30)
     few = sl.inspect(data)
     assert "rgb, depth: values and strengths are those of 30 rows drawn at random" in few.remarks
     assert (few.rows, few.modalities[1].missing) == (48, 6)

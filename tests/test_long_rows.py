@@ -98,12 +98,12 @@ def made(door: str, rows: list[np.ndarray], folder: Path, longest: dict[str, int
     if door == "files":
         table.assign(voice_file_name=files).to_csv(folder / "metadata.csv", index=False)
         return load(folder, longest=longest)
-    from sidelight.data.sources.prepared import Facts, write_prepared
+    from sidelight.data.sources.prepared import DatasetInfo, write_prepared
     from sidelight.recordings.registry import Array
 
     out = folder / "made"
     named = table.assign(target=table.y.astype(str), voice_file_name=[str(folder / f) for f in files])
-    write_prepared(out, named, {"voice": Array(unit="mV")}, Facts("toy"))
+    write_prepared(out, named, {"voice": Array(unit="mV")}, DatasetInfo("toy"))
     data = load(out, longest=longest)
     assert data.units == {"voice": "mV"}
     return data

@@ -12,7 +12,7 @@ from torch import nn
 import sidelight as sl
 from sidelight.config import load_config
 from sidelight.data.dataset import Dataset
-from sidelight.data.sources.prepared import Facts, write_prepared
+from sidelight.data.sources.prepared import DatasetInfo, write_prepared
 from sidelight.errors import ConfigError, DataError, SidelightError
 from sidelight.extract import extract
 from sidelight.recordings.series import Array
@@ -94,9 +94,9 @@ def test_settings_refuse_it(name):
 def test_prepared_folders_refuse_it_when_written_and_when_read(tmp_path, name):
     rows = [{"id": str(i), "target": Y[i], f"{name}_file_name": "a.npy"} for i in range(8)]
     with pytest.raises(ConfigError, match="rename it"):
-        write_prepared(tmp_path / "p", rows, {name: Array()}, Facts("d"))
+        write_prepared(tmp_path / "p", rows, {name: Array()}, DatasetInfo("d"))
     rows = [{"id": str(i), "target": Y[i], "m_file_name": "a.npy"} for i in range(8)]
-    write_prepared(tmp_path / "p", rows, {"m": Array()}, Facts("d"))
+    write_prepared(tmp_path / "p", rows, {"m": Array()}, DatasetInfo("d"))
     told = json.loads((tmp_path / "p/modalities.json").read_text())
     told["modalities"] = {name: told["modalities"]["m"]}
     (tmp_path / "p/modalities.json").write_text(json.dumps(told))

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from sidelight.data import load, load_rows
-from sidelight.data.spellings import alike
+from sidelight.data.similar_names import find_similar_names
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.recordings.series import Signal
 from sidelight.signals import LabelTrack, Recording, Windows, cut
@@ -154,9 +154,9 @@ def test_lists_of_one_length_are_a_vector(tmp_path: Path) -> None:
     ("last", "says"),
     [
         ([1.0] * 5, "row 11 holds 5 numbers, but row 0 holds 4"),
-        (["a"] * 4, "row 11: a list of 4 values that are no numbers"),
-        ([DAYS[0]] * 4, "row 11: a list of 4 values that are no numbers"),
-        (np.array(["2020"] * 4, "M8[D]"), "row 11: a list of 4 values that are no numbers"),
+        (["a"] * 4, "row 11: a list of 4 values that are not numbers"),
+        ([DAYS[0]] * 4, "row 11: a list of 4 values that are not numbers"),
+        (np.array(["2020"] * 4, "M8[D]"), "row 11: a list of 4 values that are not numbers"),
         (3.0, "row 11: 3.0 is not a list"),
         ([1e39] * 4, "row 11, place 0: 1e.39 is too large"),
     ],
@@ -176,7 +176,7 @@ def test_other_lists_are_refused_by_row_and_both_lengths(last: Any, says: str) -
     [
         (pd.MultiIndex.from_tuples([("y", ""), ("face", "0"), ("face", "1")]), "2 levels .a MultiIndex.; join them"),
         (["y", 1.5, 2.5], "a column is called 1.5 .float."),
-        (["y", None, "face.1"], "columns are named by strings"),
+        (["y", None, "face.1"], "column names must be strings"),
         (["y", "face.0", "face.0"], "'face.0' occurs twice"),
         (["y", 1, "1"], "'1' occurs twice"),
     ],
@@ -206,7 +206,7 @@ def test_levels_of_the_index_with_a_name_are_columns(tmp_path: Path) -> None:
         ([torch.ones(2, requires_grad=True)] * N, "row 0 is a tensor with a gradient"),
         (torch.eye(N).to_sparse(), "sparse or quantized tensor"),
         (torch.ones(N, 2) * 1j, "real numbers"),
-        (torch.ones(N, 2, device="meta"), "no values"),
+        (torch.ones(N, 2, device="meta"), "without values"),
         (np.zeros(N, [("a", float), ("b", int)]), "has the fields a, b; give one array for each"),
         (np.array([1.0, "x"] * 6, object), "row 1, a cell: 'x' is not a number"),
         ([1.0, "x"] * 6, "row 1, a cell: 'x' is not a number"),
@@ -239,10 +239,13 @@ def test_arrays_that_are_read() -> None:
 
 
 def test_names_that_are_alike() -> None:
-    assert alike(["01", "1", "1.0", "2", "-1", "S3", "s3", "s4"]) == [("01", "1", "1.0"), ("S3", "s3")]
-    assert alike(["P01", "P1", "left hand", "left_hand", "P10"]) == [("P01", "P1"), ("left hand", "left_hand")]
-    assert alike(["True", "1", "0", "false"]) == [("0", "false"), ("1", "True")]
-    assert alike(["True", "False", "1-1", "11", "a", "b", "1.5", "15", "-2", "2"]) == []
+    assert find_similar_names(["01", "1", "1.0", "2", "-1", "S3", "s3", "s4"]) == [("01", "1", "1.0"), ("S3", "s3")]
+    assert find_similar_names(["P01", "P1", "left hand", "left_hand", "P10"]) == [
+        ("P01", "P1"),
+        ("left hand", "left_hand"),
+    ]
+    assert find_similar_names(["True", "1", "0", "false"]) == [("0", "false"), ("1", "True")]
+    assert find_similar_names(["True", "False", "1-1", "11", "a", "b", "1.5", "15", "-2", "2"]) == []
 
 
 @pytest.mark.parametrize(
@@ -343,7 +346,7 @@ def test_sessions_that_do_not_fit_are_named() -> None:
         (cut({"eda": Recording(np.ones(200), 4.0, "S")}, 5, 5), "the unit of 'eda' is S, but in 'anna' it is uS"),
         (cut({"hr": Recording(np.ones(200), 4.0, "1")}, 5, 5), "session 'ben' has hr, but 'anna' has eda"),
         (cut({"eda": Recording(np.ones(200), 4.0, "uS")}, 5, 5), "session 'ben' has no labels"),
-        (X, "session 'ben' is a ndarray; where one is Windows"),
+        (X, "session 'ben' is a ndarray; if one is Windows"),
     ):
         with pytest.raises(DataError, match=says):
             load({"anna": windows(), "ben": other})

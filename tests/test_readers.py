@@ -15,7 +15,7 @@ import pytest
 
 from sidelight import readers
 from sidelight.cli import main
-from sidelight.data.sources.prepared import Facts, read_prepared
+from sidelight.data.sources.prepared import DatasetInfo, read_prepared
 from sidelight.errors import ConfigError, DataError, RunError
 from sidelight.readers import make_reader, reader_class
 from sidelight.readers.base import Contents, Reader, RowErrors, check, prepare, synthesize
@@ -54,7 +54,7 @@ class Shelf(Reader):
                 thing = path.stem.partition("_")[0]
                 rows.append({"id": thing, "target": thing[0], "rgb_file_name": path, "back_file_name": back})
         kinds = {m: Image(size=(self.side, self.side)) for m in ("rgb", "back")}
-        return Contents(rows, kinds, Facts("shelf"), aligned=("rgb", "back"))
+        return Contents(rows, kinds, DatasetInfo("shelf"), aligned=("rgb", "back"))
 
     def synthesize(self, out: Path, seed: int = 0) -> None:
         pixels = np.random.default_rng(seed).integers(0, 256, (2, 4, 8, 8, 3), dtype=np.uint8)
@@ -208,7 +208,7 @@ def test_a_reader_is_one_file_and_the_example_of_the_docs_is_one(tmp_path, monke
     block = page.partition("```diff\n")[2].partition("```")[0]
     imports = (
         "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom pathlib import Path\n"
-        "from typing import ClassVar\nimport numpy as np\nfrom sidelight.data.sources.prepared import Facts\n"
+        "from typing import ClassVar\nimport numpy as np\nfrom sidelight.data.sources.prepared import DatasetInfo\n"
         "from sidelight.errors import DataError\nfrom sidelight.readers.base import Contents, Reader, Row, RowErrors\n"
         "from sidelight.readers.synthetic import make_noise_frames, write_image, write_text\n"
         "from sidelight.readers.tables import read_cells\nfrom sidelight.recordings.registry import Image\n"

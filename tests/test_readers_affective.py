@@ -19,7 +19,7 @@ from sidelight.readers.base import check, prepare, synthesize
 from sidelight.readers.iemocap import hash_words, read_transcript
 from sidelight.readers.recola import read_ratings
 from sidelight.readers.synthetic import write_image
-from sidelight.recordings.recording_type import Part
+from sidelight.recordings.recording_type import Segment
 
 pytest.importorskip("av")
 pytest.importorskip("soundfile")
@@ -62,7 +62,7 @@ def row_of(data: Prepared, i: int, m: str) -> torch.Tensor:
     row = data.table.iloc[i]
     path = data.folder / row[f"{m}_file_name"]
     start, end = (float(row.get(f"{m}{s}", "") or "nan") for s in ("_start", "_end"))
-    return data.modalities[m].read(Part(path, None if np.isnan(start) else start, None if np.isnan(end) else end))
+    return data.modalities[m].read(Segment(path, None if np.isnan(start) else start, None if np.isnan(end) else end))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_biovid_signals_are_the_file_s_columns_from_second_two_on(sets):
     from sidelight.signals import get_preset
 
     cut = torch.tensor(written["emg_trapezius"].to_numpy(np.float32)[1024 : 1024 + 1536])
-    torch.testing.assert_close(emg.read(Part(Path(row["emg_file_name"]), 2.0)), get_preset("emg")(cut[None])[0])
+    torch.testing.assert_close(emg.read(Segment(Path(row["emg_file_name"]), 2.0)), get_preset("emg")(cut[None])[0])
 
 
 def test_biovid_repacked_is_read_alike(sources, tmp_path):
@@ -264,7 +264,7 @@ WAV = "Session2/sentences/wav/Ses02F_impro01/Ses02F_impro01_F004.wav"
 RATED = "RECOLA-Annotation/emotional_behaviour/arousal/P18.csv"
 FAULTS: dict[str, tuple[str, str, Damage, str]] = {
     "csv cut in a row": ("biovid", BIO, cut_in_a_row, r"PA4-005_bio.csv: line \d+ has .*truncated"),
-    "csv without its end": ("biovid", BIO, lines(lambda x: x[:1500]), r"PA4-005_bio.csv: .* s are there"),
+    "csv without its end": ("biovid", BIO, lines(lambda x: x[:1500]), r"PA4-005_bio.csv: only .* s remain"),
     "empty csv": ("biovid", BIO, empty, r"PA4-005_bio.csv is empty"),
     "header alone": ("biovid", BIO, lines(lambda x: x[:1]), r"has a header and no rows"),
     "times out of order": ("biovid", BIO, swap(902), r"PA4-005_bio.csv.*row 903: .*rising times"),

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 import recordings
-from sidelight.data.sources.prepared import Facts, read_prepared, write_prepared
+from sidelight.data.sources.prepared import DatasetInfo, read_prepared, write_prepared
 from sidelight.errors import ConfigError, DataError
-from sidelight.recordings.recording_type import Part
+from sidelight.recordings.recording_type import Segment
 from sidelight.recordings.registry import (
-    KINDS,
+    RECORDING_TYPES,
     Array,
     Audio,
     Depth,
@@ -53,7 +53,7 @@ def test_settings_survive_json(kind):
 
 
 def test_every_kind_is_tried():
-    assert {type(kind) for kind in EXAMPLES} == set(KINDS.values())
+    assert {type(kind) for kind in EXAMPLES} == set(RECORDING_TYPES.values())
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,9 @@ def test_images_depth_and_labels_are_cut_alike(tmp_path_factory, crop):
         Pillow.fromarray(np.stack([y * 8, x * 8, 0 * x], -1).astype(np.uint8)).save(folder / "rgb.png")
         Pillow.fromarray((1000 + 100 * y + x).astype(np.uint16)).save(folder / "d.png")
         Pillow.fromarray((y + x).astype(np.uint8)).save(folder / "l.png")
-    rgb = Image(size=(10, 12)).read(Part(folder / "rgb.png"), crop).float() / 8
-    depth = (Depth(size=(10, 12)).read(Part(folder / "d.png"), crop)[0] * 1000).round().long() - 1000
-    labels = Labels(size=(10, 12)).read(Part(folder / "l.png"), crop)
+    rgb = Image(size=(10, 12)).read(Segment(folder / "rgb.png"), crop).float() / 8
+    depth = (Depth(size=(10, 12)).read(Segment(folder / "d.png"), crop)[0] * 1000).round().long() - 1000
+    labels = Labels(size=(10, 12)).read(Segment(folder / "l.png"), crop)
     rows, columns = depth // 100, depth % 100
     assert (rgb[0] - rows).abs().max() <= 1.5  # averages of neighbours beside the nearest pixel
     assert (rgb[1] - columns).abs().max() <= 1.5
@@ -148,7 +148,7 @@ def test_images_depth_and_labels_are_cut_alike(tmp_path_factory, crop):
 
 
 def test_a_mirrored_view_is_the_other_way_round(tmp_path):
-    part = Part(recordings.image(tmp_path / "a.png"))
+    part = Segment(recordings.image(tmp_path / "a.png"))
     kind = Image(size=(8, 8))
     assert torch.equal(kind.read(part, CropParams(flip=True)), kind.read(part).flip(-1))
 
@@ -156,9 +156,9 @@ def test_a_mirrored_view_is_the_other_way_round(tmp_path):
 def test_an_image_of_the_rows_size_is_read_as_it_is(tmp_path):
     path = recordings.image(tmp_path / "a.png", size=(8, 9))
     assert torch.equal(
-        Image(size=(8, 9)).read(Part(path)), torch.from_numpy(np.array(Pillow.open(path))).permute(2, 0, 1)
+        Image(size=(8, 9)).read(Segment(path)), torch.from_numpy(np.array(Pillow.open(path))).permute(2, 0, 1)
     )
-    grey = Image(size=(8, 9), channels=1).read(Part(path))
+    grey = Image(size=(8, 9), channels=1).read(Segment(path))
     assert grey.shape == (1, 8, 9)
 
 
@@ -195,12 +195,12 @@ def times(x: torch.Tensor) -> list[int]:
 )
 def test_which_frames_a_clip_has(clip, frames, start, end, time, expected):
     crop = CropParams(time=time)
-    x = Video(frames=4, stride=2, size=(8, 8)).read(Part(clip, start, end), crop)
+    x = Video(frames=4, stride=2, size=(8, 8)).read(Segment(clip, start, end), crop)
     assert x.shape == (3, 4, 8, 8)
     assert x.dtype == torch.uint8
     np.testing.assert_allclose(times(x), expected, atol=1)  # the codec's colours
     kind = Frames(frames=4, stride=2, size=(8, 8), rate=10, pattern="img_{:05d}.png")
-    found = times(kind.read(Part(frames, start, end), crop))
+    found = times(kind.read(Segment(frames, start, end), crop))
     assert found == [t if t != 6 else found[i] for i, t in enumerate(expected)]
     assert 6 not in found  # number 7, which has no file: a neighbour stands in
 
@@ -208,7 +208,7 @@ def test_which_frames_a_clip_has(clip, frames, start, end, time, expected):
 def test_a_missing_frame_may_be_an_error(frames):
     kind = Frames(frames=4, stride=2, size=(8, 8), pattern="img_{:05d}.png", missing="error")
     with pytest.raises(DataError, match=r"img_00007\.png is missing"):
-        kind.read(Part(frames), CropParams(time=0))
+        kind.read(Segment(frames), CropParams(time=0))
 
 
 @pytest.mark.parametrize(
@@ -216,19 +216,19 @@ def test_a_missing_frame_may_be_an_error(frames):
     [
         (Video(rate=25), None, None, "has 10 frames a second, but 25 are declared"),
         (Video(), 9.0, None, "has no frames from 9 s on; it lasts 3 s"),
-        (Video(), 1.0, 1.0, "a part from 1.0 s to 1.0 s; expected 0 <= start < end"),
-        (Video(), 1.0, 9.0, "lasts 3 s, but a part of it is to end at 9 s"),
+        (Video(), 1.0, 1.0, "a segment from 1.0 s to 1.0 s; expected 0 <= start < end"),
+        (Video(), 1.0, 9.0, "lasts 3 s, but a segment of it ends at 9 s"),
     ],
 )
 def test_a_clip_that_is_not_as_declared(clip, kind, start, end, message):
     with pytest.raises(DataError, match=message):
-        kind.probe(Part(clip, start, end))
+        kind.probe(Segment(clip, start, end))
 
 
 def test_a_truncated_video_is_named(clip, tmp_path):
     (tmp_path / "half.avi").write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
     with pytest.raises(DataError, match=r"half\.avi"):
-        Video().probe(Part(tmp_path / "half.avi"))
+        Video().probe(Segment(tmp_path / "half.avi"))
 
 
 # sound, signals, arrays ----------------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ def test_sound_is_cut_padded_and_resampled(tmp_path):
     soundfile = pytest.importorskip("soundfile", reason="extra audio is not installed")
     tone = np.sin(np.arange(8000) / 20).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", tone, 8000, subtype="FLOAT")
-    part = Part(tmp_path / "a.wav")
+    part = Segment(tmp_path / "a.wav")
     assert torch.equal(Audio(rate=8000).read(part)[:, 0], torch.from_numpy(tone))
     half = Audio(rate=8000, seconds=0.5)
     assert torch.equal(half.read(part)[:, 0], torch.from_numpy(tone[2000:6000]))
@@ -246,7 +246,7 @@ def test_sound_is_cut_padded_and_resampled(tmp_path):
     assert Audio(rate=0, resample_to=4000, seconds=0.5).read(part).shape == (2000, 1)
     with pytest.raises(DataError, match=r"a\.wav is sampled at 8000 Hz, but 16000 Hz is declared"):
         Audio(rate=16000).probe(part)
-    with pytest.raises(DataError, match=r"0\.25 s are there from 0\.75 s on; expected 0\.5 s \(pad: true"):
+    with pytest.raises(DataError, match=r"only 0\.25 s remain from 0\.75 s on; expected 0\.5 s \(pad: true"):
         Audio(rate=8000, seconds=0.5, pad=False).probe(replace(part, start=0.75))
 
 
@@ -257,7 +257,7 @@ def write_csv(path, rows=100, rate=50):
 
 
 def test_signals_are_cut_and_checked(tmp_path):
-    part = Part(write_csv(tmp_path / "a.csv"))
+    part = Segment(write_csv(tmp_path / "a.csv"))
     settings = {"columns": ("b", "a"), "unit": "uV", "time": "time", "time_unit": "us", "separator": "\t"}
     whole = Signal(rate=50, **settings).read(part)
     assert torch.equal(whole, torch.stack([-torch.arange(100.0), torch.arange(100.0)], 1))
@@ -265,9 +265,9 @@ def test_signals_are_cut_and_checked(tmp_path):
     assert torch.equal(second.read(part), whole[25:75])
     assert torch.equal(second.read(replace(part, start=0.2)), whole[10:60])
     assert torch.equal(second.read(replace(part, start=0.2, end=1.2)), whole[10:60])
-    with pytest.raises(DataError, match=r"a\.csv: 0\.4 s are there from 1\.6 s on; expected 1 s"):
+    with pytest.raises(DataError, match=r"a\.csv: only 0\.4 s remain from 1\.6 s on; expected 1 s"):
         second.probe(replace(part, start=1.6))
-    with pytest.raises(DataError, match="it has nothing from 3 s on"):
+    with pytest.raises(DataError, match="it has no samples from 3 s on"):
         second.probe(replace(part, start=3))
     with pytest.raises(DataError, match="sampled at 50 Hz by its timestamps, but 100 Hz is declared"):
         Signal(rate=100, **settings).probe(part)
@@ -276,16 +276,16 @@ def test_signals_are_cut_and_checked(tmp_path):
 
 def test_arrays_and_token_numbers(tmp_path):
     np.save(tmp_path / "a.npy", np.arange(3))
-    assert Array().read(Part(tmp_path / "a.npy")).tolist() == [0, 1, 2]
+    assert Array().read(Segment(tmp_path / "a.npy")).tolist() == [0, 1, 2]
     with pytest.raises(DataError, match=r"has shape \(3,\); expected \(4,\)"):
-        Array(array_shape=(4,)).probe(Part(tmp_path / "a.npy"))
-    assert Text(longest=2).read(Part(tmp_path / "a.npy")).tolist() == [[0], [1]]
+        Array(array_shape=(4,)).probe(Segment(tmp_path / "a.npy"))
+    assert Text(longest=2).read(Segment(tmp_path / "a.npy")).tolist() == [[0], [1]]
     np.save(tmp_path / "b.npy", np.array([0.5]))
-    with pytest.raises(DataError, match="no token numbers"):
-        Text().probe(Part(tmp_path / "b.npy"))
+    with pytest.raises(DataError, match="does not hold token numbers"):
+        Text().probe(Segment(tmp_path / "b.npy"))
     (tmp_path / "c.txt").write_text("hello")
-    with pytest.raises(ConfigError, match="name its tokenizer's local folder"):
-        Text().probe(Part(tmp_path / "c.txt"))
+    with pytest.raises(ConfigError, match="name the local folder of its tokenizer"):
+        Text().probe(Segment(tmp_path / "c.txt"))
 
 
 # images that are wrong -----------------------------------------------------------------------------------------------
@@ -296,39 +296,39 @@ def test_arrays_and_token_numbers(tmp_path):
 def test_a_truncated_image_is_seen_without_decoding(tmp_path, suffix, share):
     path = recordings.image(tmp_path / f"a{suffix}", size=(80, 80))
     kind = Image(size=(8, 8))
-    assert kind.probe(Part(path)) == (80, 80)
+    assert kind.probe(Segment(path)) == (80, 80)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     why = "truncated" if share else "it is empty"
     with pytest.raises(DataError, match=rf"cannot read .*a\{suffix}: {why}"):
-        kind.probe(Part(path))
+        kind.probe(Segment(path))
 
 
 def test_depth_is_checked_for_its_unit_and_kind(tmp_path):
     path = recordings.depth(tmp_path / "d.png", metres=2)
     kind = Depth(size=(8, 8))
-    assert kind.probe(Part(path)) == (24, 30)
-    assert kind.read(Part(path)).mean() == pytest.approx(2.1, abs=0.05)
+    assert kind.probe(Segment(path)) == (24, 30)
+    assert kind.read(Segment(path)).mean() == pytest.approx(2.1, abs=0.05)
     with pytest.raises(DataError, match=r"d\.png: the median depth is 21\.\d* m if 1 stands for 0\.01 m"):
-        replace(kind, step=0.01).probe(Part(path))
+        replace(kind, step=0.01).probe(Segment(path))
     with pytest.raises(DataError, match="An 8-bit file is a picture of depth"):
-        kind.probe(Part(recordings.image(tmp_path / "rgb.png")))
+        kind.probe(Segment(recordings.image(tmp_path / "rgb.png")))
     for crop in (Image(size=(8, 8)).read, Image(size=(8, 8)).probe):
         with pytest.raises(DataError, match="16 bits: is it a depth"):
-            crop(Part(path))
+            crop(Segment(path))
     Pillow.fromarray((2 * np.random.default_rng(0).random((24, 30))).astype(np.uint16)).save(tmp_path / "m.png")
     with pytest.raises(DataError, match=r"m\.png: the median depth is 0.001 m"):  # metres cut to whole ones
-        kind.probe(Part(tmp_path / "m.png"))
+        kind.probe(Segment(tmp_path / "m.png"))
     Pillow.fromarray(np.zeros((24, 30), np.uint16)).save(tmp_path / "m.png")
     with pytest.raises(DataError, match="every depth is 0: nothing was measured, or it holds meters"):
-        kind.probe(Part(tmp_path / "m.png"))
+        kind.probe(Segment(tmp_path / "m.png"))
 
 
 def test_what_is_no_label_map_is_seen_without_decoding(tmp_path):
     kind = Labels(size=(8, 8), classes=("a", "b"))
     with pytest.raises(DataError, match=r"rgb\.png has colours \(mode RGB\); a label map has one class value"):
-        kind.probe(Part(recordings.image(tmp_path / "rgb.png")))
+        kind.probe(Segment(recordings.image(tmp_path / "rgb.png")))
     Pillow.fromarray(np.ones((9, 10), np.uint8)).convert("P").save(tmp_path / "palette.png")
-    assert kind.probe(Part(tmp_path / "palette.png")) == (9, 10)
+    assert kind.probe(Segment(tmp_path / "palette.png")) == (9, 10)
 
 
 @pytest.mark.parametrize("kind", [k for k in EXAMPLES if not isinstance(k, Text)], ids=lambda k: k.kind)
@@ -338,14 +338,14 @@ def test_a_missing_file_is_named(kind: RecordingType, tmp_path):
     if isinstance(kind, Audio):
         pytest.importorskip("soundfile", reason="extra audio is not installed")
     with pytest.raises(DataError, match=r"gone\.npy.* does not exist"):
-        kind.probe(Part(tmp_path / "gone.npy"))
+        kind.probe(Segment(tmp_path / "gone.npy"))
 
 
 # prepared folders ----------------------------------------------------------------------------------------------------
 
 ROWS = [{"id": i, "target": "ab"[i % 2], "who": i // 2, "x_file_name": f"x/{i}.npy"} for i in range(4)]
 KIND = {"x": Array(array_shape=(3,))}
-FACTS = Facts("set", group="who", available=("x",), classes=("a", "b"))
+FACTS = DatasetInfo("set", group="who", available=("x",), classes=("a", "b"))
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -367,7 +367,7 @@ def test_a_table_that_was_cut_at_the_end_of_a_line_is_named(tmp_path):
     lines = (out / "metadata.csv").read_text().splitlines(keepends=True)
     (out / "metadata.csv").write_text("".join(lines[:-1]))
     with pytest.raises(
-        DataError, match=r'metadata.csv has 3 rows, but modalities.json beside it says 4.* set "rows" in'
+        DataError, match=r'metadata.csv has 3 rows, but modalities.json beside it has the number 4.* set "rows" in'
     ):
         read_prepared(out)
     told = json.loads((out / "modalities.json").read_text())
@@ -394,7 +394,7 @@ def test_a_folder_is_replaced_only_when_asked_and_only_if_it_is_one(tmp_path):
     assert len(read_prepared(out).table) == 3
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("dear")
-    with pytest.raises(DataError, match="is no prepared folder"):
+    with pytest.raises(DataError, match="is not a prepared folder"):
         write_prepared(tmp_path / "other", ROWS, KIND, FACTS, overwrite=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other", "out"]
 
@@ -402,14 +402,14 @@ def test_a_folder_is_replaced_only_when_asked_and_only_if_it_is_one(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "kinds", "facts", "message"),
     [
-        ([], KIND, {}, "there are no rows"),
+        ([], KIND, {}, "has no rows"),
         ([*ROWS, ROWS[1]], KIND, {}, r"id '1' occurs several times \(rows \[1, 4\]\)"),
         (ROWS, {"y": KIND["x"]}, {"available": ()}, "unknown column 'y_file_name'. Did you mean 'x_file_name'"),
         (ROWS, {"x.y": KIND["x"]}, {"available": ()}, "holds a dot"),
         (ROWS, KIND, {"group": "whose"}, "unknown column 'whose'"),
         (ROWS, KIND, {"available": ("z",)}, "unknown modality 'z'"),
         (ROWS, KIND, {"task": "clasification"}, "Did you mean 'classification'"),
-        (ROWS, {"x": Labels(size=(2, 2))}, {"available": ()}, "is of kind 'labels' and therefore the target"),
+        (ROWS, {"x": Labels(size=(2, 2))}, {"available": ()}, "is of kind 'labels', so it has to be the target"),
         (ROWS, {}, {}, "no modalities"),
     ],
 )
@@ -422,8 +422,8 @@ def test_folders_that_cannot_be(tmp_path, rows, kinds, facts, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "is of format 2; this version reads 1"),
-        ({"licens": "x"}, "unknown fact 'licens'. Did you mean 'licence'"),
+        ({"format": 2}, "has format 2; this version reads 1"),
+        ({"licens": "x"}, "unknown entry 'licens'. Did you mean 'licence'"),
         ({"modalities": {"x": {"kind": "aray"}}}, "modality 'x'.*Did you mean 'array'"),
         ({"modalities": 3}, "cannot read .*modalities.json"),
     ],

@@ -16,7 +16,7 @@ from sidelight.experiment import models as models_module
 from sidelight.experiment.refit import NO_TEST, refit
 from sidelight.experiment.study import Study
 from sidelight.export import load_student
-from sidelight.protocols import PROTOCOLS, split, whole
+from sidelight.protocols import PROTOCOLS, build_whole_fold, split
 from sidelight.utils.machine import claim
 from small import make_data, study
 
@@ -41,7 +41,7 @@ def run(compared, tmp_path) -> Path:
 
 @pytest.mark.parametrize("protocol", [p for p in PROTOCOLS if p != "auto"])
 def test_every_row_is_in_train_or_in_a_group_that_chooses_epochs(protocol, data):
-    fold = whole(data, protocol, 0.25, 0)
+    fold = build_whole_fold(data, protocol, 0.25, 0)
     assert not set(fold.train) & set(fold.select)
     rest = np.setdiff1d(np.arange(len(data)), np.union1d(fold.train, fold.select))
     assert not data.labelled[rest].any()
@@ -69,7 +69,7 @@ def test_the_best_method_on_all_rows_with_the_figures_of_the_folds_beside(run, d
     said = student.meta["cross_validated"]
     assert said["accuracy"]["mean"] == pytest.approx(rows["accuracy"].mean())
     assert (said["networks"], said["protocol"]) == (2, "group-kfold")
-    fold = whole(data, "group-kfold", 0.25, 0)
+    fold = build_whole_fold(data, "group-kfold", 0.25, 0)
     assert student.meta["rows"]["train"] == len(fold.train)
     assert student.meta["rows"]["select"] == len(fold.select)
     mean = data.inputs["phone"][fold.train].mean(0)

@@ -10,7 +10,13 @@ import pytest
 import torch
 
 from sidelight.data import Dataset, Preprocessor
-from sidelight.data.moments import RESOLUTION, is_constant, moments, pixel_moments, statistics_sizes
+from sidelight.data.scaling import (
+    RESOLUTION,
+    compute_pixel_scaling,
+    compute_scaling,
+    compute_statistics_rms,
+    is_constant,
+)
 from sidelight.data.statistics import STANDARD, window_statistics
 from sidelight.errors import SidelightWarning
 from sidelight.inspection import inspect
@@ -94,7 +100,7 @@ def test_roundings_of_window_statistics_are_no_signal(value: float) -> None:
     rng = np.random.default_rng(0)
     x = torch.from_numpy((value * (1 + 0.1 * rng.normal(size=(400, 1, 2))) * np.ones((400, 50, 1))).astype(np.float32))
     f = window_statistics(x)
-    scale = moments(f, None, statistics_sizes(x, None, f, STANDARD))[1].view(3, -1)
+    scale = compute_scaling(f, None, compute_statistics_rms(x, None, f, STANDARD))[1].view(3, -1)
     names = ["mean", "std", "low", "high", "step", "step's", "trend", "q1", "q2", "q3", *("spectrum" for _ in range(8))]
     for row in scale[:2]:
         assert [n for n, s in zip(names, row.tolist()) if s != 0] == ["mean", "low", "high", "q1", "q2", "q3"]
@@ -107,7 +113,7 @@ def test_a_spectrum_of_large_numbers_keeps_what_it_tells(unit: float) -> None:
     wave = np.sin(2 * np.pi * 3 * np.arange(50) / 50)[None, :, None]
     x = torch.from_numpy((unit * (1 + 0.01 * rng.normal(size=(200, 1, 1))) * wave).astype(np.float32))
     f = window_statistics(x, parts=("spectrum",))
-    scale = moments(f, None, statistics_sizes(x, None, f, ("spectrum",)))[1]
+    scale = compute_scaling(f, None, compute_statistics_rms(x, None, f, ("spectrum",)))[1]
     assert scale[2] != 0
 
 
@@ -143,7 +149,7 @@ def test_images_in_every_unit() -> None:
     x = torch.from_numpy(np.random.default_rng(0).random((5, 2, 4, 4)))
     x[:, 1] = 3
     for unit in (1e-13, 1.0, 1e6):
-        mean, scale = pixel_moments((x * unit).float(), None)
+        mean, scale = compute_pixel_scaling((x * unit).float(), None)
         std = x[:, 0].std(correction=0) * unit
         assert float(scale[0]) == pytest.approx(float(1 / std), rel=1e-5)
         assert scale[1] == 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sidelight.errors import ConfigError, DataError
-from sidelight.recordings.recording_type import Part
+from sidelight.recordings.recording_type import Segment
 from sidelight.recordings.registry import Audio, Video
 from sidelight.signals import Recording, Spectrogram, check_times
 from sidelight.signals.filters import bandpass, envelope
@@ -33,8 +33,8 @@ NAN, INF = np.nan, np.inf
     ],
 )
 def test_parts_of_recordings(start, end):
-    with pytest.raises(DataError, match=r"a.mp4: a part from .* expected 0 <= start < end, in seconds"):
-        Part(FILE, start, end)
+    with pytest.raises(DataError, match=r"a.mp4: a segment from .* expected 0 <= start < end, in seconds"):
+        Segment(FILE, start, end)
 
 
 ODD = {

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sidelight.errors import ConfigError, DataError
-from sidelight.recordings.registry import Depth, Part
+from sidelight.recordings.registry import Depth, Segment
 from sidelight.video import (
     STATISTICS,
     ClipCrop,
@@ -252,7 +252,7 @@ class TestViews:
         whole = read_depth(tmp_path / "d.png")[None]
         for i in range(20):
             view = sample_clip_crop(ClipCropSettings((12, 10), area=(0.2, 0.9)), whole.shape, row_generator(0, 0, i))
-            read = Depth(size=(12, 10)).read(Part(tmp_path / "d.png"), view.crop)
+            read = Depth(size=(12, 10)).read(Segment(tmp_path / "d.png"), view.crop)
             assert torch.equal(crop_clips(view, {"depth": whole}, (12, 10))["depth"][0], read)
 
     def test_frames_can_be_chosen_before_they_are_decoded(self):

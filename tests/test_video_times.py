@@ -12,7 +12,7 @@ import torch
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.readers.affwild2 import AffWild2
 from sidelight.recordings.pictures import Video as VideoKind
-from sidelight.recordings.recording_type import Part
+from sidelight.recordings.recording_type import Segment
 from sidelight.video import probe, read_frames, read_sound, sound
 from sidelight.video.mpeg4 import EmptyFrames
 
@@ -108,8 +108,8 @@ def test_frames_lie_where_they_were_filmed_in_every_container(tmp_path, name, sh
 def test_a_pause_is_named_where_a_rate_is_declared(tmp_path, name):
     path = film(tmp_path / name, CODECS[name], PAUSE, **OPTIONS.get(name, {"bf": "2"}))
     with pytest.raises(DataError, match=r"has 8.69565 frames a second, but 25 are declared.*most are 0.04 s apart"):
-        VideoKind(rate=25).probe(Part(path))
-    clip = VideoKind(frames=2, size=(32, 48)).read(Part(path, 0.2, 0.28))
+        VideoKind(rate=25).probe(Segment(path))
+    clip = VideoKind(frames=2, size=(32, 48)).read(Segment(path, 0.2, 0.28))
     assert [number(clip[:, t]) for t in range(2)] == [5, 6]
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 from torch import Tensor
 
-from sidelight.data.rows import in_memory
+from sidelight.data.rows import read_into_memory
 
 if TYPE_CHECKING:
     from sidelight.recordings.label_maps import LabelMaps
@@ -129,7 +129,7 @@ def count_confusions(prediction: NDArray, target: NDArray | LabelMaps, classes: 
     counts = np.zeros((n, classes, classes), np.int64)
     step = max(1, PIXELS_AT_ONCE // max(1, math.prod(target.shape[1:])))
     for start in range(0, n, step):
-        t = in_memory(target[start : start + step]).reshape(-1).astype(np.int64)
+        t = read_into_memory(target[start : start + step]).reshape(-1).astype(np.int64)
         p = prediction[start : start + step].reshape(-1).astype(np.int64)
         rows = min(step, n - start)
         row = np.repeat(np.arange(rows), len(t) // rows)

@@ -1,4 +1,4 @@
-"""The arguments of `load`, checked before anything is read."""
+"""Checks of the arguments of `load`, before anything is read."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from sidelight.errors import ConfigError, shown
 from sidelight.utils.names import check_modality
 
 Modalities = Sequence[str] | Mapping[str, str | Sequence[str] | None]
+"""Names, or name -> column prefix, list of columns or None."""
 
 
-def checked_modalities(given: Any) -> Modalities | None:
-    """Names, or a mapping from names to columns, all of which may name a modality; raises ConfigError."""
+def check_modalities(given: Any) -> Modalities | None:
+    """The modalities that a user names, checked; a single name becomes a list. Raises ConfigError."""
     if given is None:
         return None
     if isinstance(given, str):
@@ -21,9 +22,10 @@ def checked_modalities(given: Any) -> Modalities | None:
         raise ConfigError(f"modalities: expected names, or a mapping from names to columns, not {shown(given)}")
     for m in given:
         check_modality(m, "modalities", ConfigError)
-    for m, columns in given.items() if isinstance(given, Mapping) else ():
-        if not (columns is None or isinstance(columns, str) or _are_texts(columns)):
-            raise ConfigError(f"modalities: expected a prefix or columns of {m!r}, not {shown(columns)}")
+    if isinstance(given, Mapping):
+        for m, columns in given.items():
+            if columns is not None and not isinstance(columns, str) and not _are_texts(columns):
+                raise ConfigError(f"modalities: expected a prefix or columns of {m!r}, not {shown(columns)}")
     return given
 
 
@@ -32,7 +34,10 @@ def _are_texts(value: object) -> bool:
 
 
 def check_texts(given: Mapping[str, object], target: object) -> None:
-    """Raises ConfigError for an argument that names something and is no text."""
+    """Raise ConfigError for an argument that should be a name but is not a string.
+
+    given: argument -> value. target: a name, or several.
+    """
     for argument, value in given.items():
         if value is not None and not isinstance(value, str):
             raise ConfigError(f"{argument}: expected a text, not {shown(value)}")

@@ -1,4 +1,4 @@
-"""Rows as tensors: what a network and a loss are given."""
+"""Rows as tensors: the input of networks and losses."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from sidelight.data.pixels import standardised
+from sidelight.data.by_modality import index_rows, map_values, select_keys
+from sidelight.data.lengths import compute_median_length, has_long_rows
+from sidelight.data.pixels import standardize_images
 from sidelight.recordings.label_maps import LabelMaps
 from sidelight.recordings.lazy import LazyRows
 from sidelight.video.crop import CropParams
@@ -16,23 +19,25 @@ from sidelight.video.crop import CropParams
 
 @dataclass(frozen=True)
 class Batch:
-    """A set of rows, paired over modalities.
+    """B rows, paired over modalities.
 
-    inputs:   modality -> (B, D) vectors, (B, T, C) signals or (B, C, H, W) images. Rows where the modality is absent
-              hold zeros.
-    target:   (B,) int64 class codes, (B, K) floating point, or (B, H, W) int64 class codes of pixels, −1 where one is
-              ignored; undefined where not labelled.
-    labelled: (B,) bool. Task losses skip rows that are not; distillation still learns from them.
-    present:  modality -> (B,) bool. A training row may lack a privileged modality; a modality that every row has may be
-              left out.
-    index:    (B,) int64, the row's position among the rows it was drawn from (memory banks, cached teachers).
-    lengths:  modality -> (B,) int64 valid time steps, only for variable-length modalities.
-    pixels:   modality -> ((B, C) mean, (B, C) scale) of images that are still as they are stored (uint8, float16, …),
-              since a whole data set of floating point images is too large; `ready` standardises them.
-    files:    modality -> rows that are still files; `ready` decodes them into `inputs`.
-    maps:     label maps that are still files, the target being (B, 0, 0); `ready` decodes them into `target`.
-    uneven:   signals of which some rows are far longer than the rest -> least time steps of a batch: `take` pads these
-              to the longest of the rows taken, not to the longest of all.
+    Args:
+        inputs: modality -> (B, D) vectors, (B, T, C) signals, (B, C, H, W) images or (B, C, T, H, W) clips. Rows that
+            lack the modality hold zeros.
+        target: (B,) int64 class codes, (B, K) floating point values, or (B, H, W) int64 class codes of pixels with −1
+            for ignored pixels. Rows without a label hold an undefined value.
+        labelled: (B,) bool. Task losses skip unlabelled rows; distillation still learns from them.
+        present: modality -> (B,) bool. A training row may lack a privileged modality. A modality without an entry is
+            present in every row.
+        index: (B,) int64, each row's position in the rows that the batch was taken from. Memory banks and cached
+            teacher outputs are addressed by it.
+        lengths: modality -> (B,) int64 valid time steps, for variable-length modalities only.
+        pixels: modality -> ((B, C) mean, (B, C) scale) of images that still have their stored dtype (uint8, float16,
+            …). A whole data set in floating point would not fit into memory, so `materialize` standardizes them.
+        files: modality -> rows that are still files. `materialize` decodes them into `inputs`.
+        maps: label maps that are still files; `target` is then (B, 0, 0). `materialize` decodes them into `target`.
+        least_steps: modality -> least time steps of a batch, for signals with a few rows far longer than the others.
+            `index_select` pads these to the longest chosen row, not to the longest of all rows.
     """
 
     inputs: dict[str, Tensor]
@@ -44,86 +49,158 @@ class Batch:
     pixels: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     files: dict[str, LazyRows] = field(default_factory=dict)
     maps: LabelMaps | None = None
-    uneven: dict[str, int] = field(default_factory=dict)
+    least_steps: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
 
     def index_select(self, rows: Tensor) -> Batch:
-        """The given rows, in the given order; `index` keeps pointing at where they came from."""
-        lengths = {m: x[rows] for m, x in self.lengths.items()}
-        steps = {m: max(least, int(lengths[m].max())) for m, least in self.uneven.items() if len(rows)}
+        """The given rows, in the given order; `index` still points at where they came from."""
+        lengths = index_rows(self.lengths, rows)
+        inputs = {}
+        for m, x in self.inputs.items():
+            if m in self.least_steps and len(rows):
+                # Without this cut a single very long row would make every batch as long as itself.
+                steps = max(self.least_steps[m], int(lengths[m].max()))
+                inputs[m] = x[rows, :steps]
+            else:
+                inputs[m] = x[rows]
+
         return Batch(
-            {m: x[rows, : steps[m]] if m in steps else x[rows] for m, x in self.inputs.items()},
-            self.target[rows],
-            self.labelled[rows],
-            {m: x[rows] for m, x in self.present.items()},
-            self.index[rows],
-            lengths,
-            {m: (mean[rows], scale[rows]) for m, (mean, scale) in self.pixels.items()},
-            {m: x[rows] for m, x in self.files.items()},
-            None if self.maps is None else self.maps[rows],
-            self.uneven,
+            inputs=inputs,
+            target=self.target[rows],
+            labelled=self.labelled[rows],
+            present=index_rows(self.present, rows),
+            index=self.index[rows],
+            lengths=lengths,
+            pixels={m: (mean[rows], scale[rows]) for m, (mean, scale) in self.pixels.items()},
+            files=index_rows(self.files, rows),
+            maps=None if self.maps is None else self.maps[rows],
+            least_steps=self.least_steps,
         )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Modality -> a row's shape, of files too."""
-        stored = {m: tuple(x.shape[1:]) for m, x in self.inputs.items()}
-        return stored | {m: x.shape[1:] for m, x in self.files.items()}
+        """Modality -> shape of one row, for files too."""
+        shapes = {m: tuple(x.shape[1:]) for m, x in self.inputs.items()}
+        for m, rows in self.files.items():
+            shapes[m] = rows.shape[1:]
+        return shapes
 
     @property
     def truth(self) -> Tensor | LabelMaps:
-        """The target to be scored; label maps stay files, of which metrics decode a few at a time."""
+        """The target for metrics. Label maps stay files, and metrics decode a few at a time."""
         return self.target if self.maps is None else self.maps
 
-    def decoded(self, inputs: Mapping[str, Tensor], target: Tensor | None) -> Batch:
-        """The same with what these tensors hold of files: rows of modalities, and label maps (None: there are none)."""
-        left = {m: x for m, x in self.files.items() if m not in inputs}
-        target = self.target if target is None else target
-        return replace(self, inputs=self.inputs | dict(inputs), files=left, target=target, maps=None)
+    def with_decoded(self, inputs: Mapping[str, Tensor], target: Tensor | None) -> Batch:
+        """The same batch with decoded tensors in place of files.
+
+        Args:
+            inputs: modality -> (B, …) decoded rows.
+            target: (B, H, W) decoded label maps; None where the target is no file.
+        """
+        return replace(
+            self,
+            inputs=self.inputs | dict(inputs),
+            files={m: x for m, x in self.files.items() if m not in inputs},
+            target=self.target if target is None else target,
+            maps=None,
+        )
 
     def materialize(self, crops: Sequence[CropParams] | None = None) -> Batch:
-        """What a network and a loss are given: files decoded, images standardised, pixels' class codes as int64.
+        """Decode files, standardize images and convert class codes of pixels to int64.
 
-        looks: the view of each row's files, label maps too; the centre by default.
+        Args:
+            crops: (B,) the crop of each row's files, label maps included; by default the centre crop.
+
+        Returns:
+            A batch that networks and losses can read.
         """
         if self.files or self.maps is not None:
             target = None if self.maps is None else self.maps.read(crops)
-            return self.decoded({m: x.read(crops) for m, x in self.files.items()}, target).materialize()
+            decoded = map_values(lambda rows: rows.read(crops), self.files)
+            return self.with_decoded(decoded, target).materialize()
         if not self.pixels and self.target.dim() != 3:
             return self
-        stored = {m: by for m, by in self.pixels.items() if m in self.inputs}
-        made = {m: standardised(self.inputs[m], *by, self.present.get(m)) for m, by in stored.items()}
+
+        inputs = dict(self.inputs)
+        for m, (mean, scale) in self.pixels.items():
+            if m in inputs:
+                inputs[m] = standardize_images(inputs[m], mean, scale, self.present.get(m))
         target = self.target.long() if self.target.dim() == 3 else self.target
-        return replace(self, inputs=self.inputs | made, target=target, pixels={})
+        return replace(self, inputs=inputs, target=target, pixels={})
 
     def select_modalities(self, modalities: Collection[str]) -> Batch:
-        """The same rows with these modalities alone."""
+        """The same rows with these modalities only."""
         return replace(
             self,
-            inputs={m: x for m, x in self.inputs.items() if m in modalities},
-            present={m: x for m, x in self.present.items() if m in modalities},
-            lengths={m: x for m, x in self.lengths.items() if m in modalities},
-            pixels={m: x for m, x in self.pixels.items() if m in modalities},
-            files={m: x for m, x in self.files.items() if m in modalities},
-            uneven={m: steps for m, steps in self.uneven.items() if m in modalities},
+            inputs=select_keys(self.inputs, modalities),
+            present=select_keys(self.present, modalities),
+            lengths=select_keys(self.lengths, modalities),
+            pixels=select_keys(self.pixels, modalities),
+            files=select_keys(self.files, modalities),
+            least_steps=select_keys(self.least_steps, modalities),
         )
 
     def to(self, where: torch.device | torch.dtype | str) -> Batch:
-        """Moved to a device, or its floating point tensors cast to a dtype."""
+        """Move all tensors to a device, or cast the floating point tensors to a dtype."""
 
         def move(x: Tensor) -> Tensor:
-            return x if isinstance(where, torch.dtype) and not x.is_floating_point() else x.to(where)
+            # Class codes, masks and row numbers keep their integer types.
+            if isinstance(where, torch.dtype) and not x.is_floating_point():
+                return x
+            return x.to(where)
 
         return Batch(
-            {m: move(x) for m, x in self.inputs.items()},
-            move(self.target),
-            move(self.labelled),
-            {m: move(x) for m, x in self.present.items()},
-            move(self.index),
-            {m: move(x) for m, x in self.lengths.items()},
-            {m: (move(mean), move(scale)) for m, (mean, scale) in self.pixels.items()},
-            self.files,
-            self.maps,
-            self.uneven,
+            inputs=map_values(move, self.inputs),
+            target=move(self.target),
+            labelled=move(self.labelled),
+            present=map_values(move, self.present),
+            index=move(self.index),
+            lengths=map_values(move, self.lengths),
+            pixels={m: (move(mean), move(scale)) for m, (mean, scale) in self.pixels.items()},
+            files=self.files,
+            maps=self.maps,
+            least_steps=self.least_steps,
         )
+
+
+def build_batch(
+    inputs: dict[str, Tensor],
+    target: NDArray | LabelMaps,
+    labelled: NDArray,
+    present: dict[str, Tensor],
+    lengths: dict[str, Tensor],
+    pixels: dict[str, tuple[Tensor, Tensor]],
+    files: dict[str, LazyRows],
+) -> Batch:
+    """All rows of a data set as one batch, with the row number as index.
+
+    Args:
+        inputs: modality -> (N, …) rows.
+        target: (N, …) values with −1 or NaN in rows whose label is hidden, or `LabelMaps`.
+        labelled: (N,) bool.
+        present: modality -> (N,) bool.
+        lengths: modality -> (N,) valid time steps.
+        pixels: as in `Batch`.
+        files: as in `Batch`.
+    """
+    maps = target if isinstance(target, LabelMaps) else None
+    least_steps = {}
+    for m, length in lengths.items():
+        if has_long_rows(length.numpy()):
+            least_steps[m] = compute_median_length(length.numpy())
+    n = len(target)
+    # Label maps are decoded batch by batch; until then the target holds no pixels.
+    values = torch.zeros(n, 0, 0, dtype=torch.int16) if isinstance(target, LabelMaps) else torch.from_numpy(target)
+    return Batch(
+        inputs=inputs,
+        target=values,
+        labelled=torch.from_numpy(labelled),
+        present=present,
+        index=torch.arange(n),
+        lengths=lengths,
+        pixels=pixels,
+        files=files,
+        maps=maps,
+        least_steps=least_steps,
+    )

@@ -1,4 +1,4 @@
-"""A modality's rows as plain columns: what a linear model, or a comparison of rows, reads without any training."""
+"""A modality's rows as plain columns, for linear models and comparisons of rows; nothing is trained."""
 
 from __future__ import annotations
 
@@ -8,37 +8,50 @@ from numpy.typing import NDArray
 from sidelight.data.dataset import Dataset
 
 GRID = 4
+"""Images are averaged over at most this many parts along each side."""
+CHUNK = 4096
+"""Signals whose window statistics are computed at a time."""
 
 
-def features(dataset: Dataset, m: str) -> NDArray:
-    """(N, D) float: vectors as they are, signals as window statistics, images as the means of a coarse grid.
+def compute_features(dataset: Dataset, m: str) -> NDArray:
+    """(N, D) float: vectors unchanged, window statistics of signals, means over a coarse grid of images.
 
-    NaN where a value or the row is missing; 0 in columns that a run reads as constant (`moments.is_constant`).
+    Missing values and absent rows are NaN. Columns that a run reads as constant (`scaling.is_constant`) are 0.
     """
     import torch
 
-    from sidelight.data.moments import mask, moments, statistics_sizes
+    from sidelight.data.scaling import build_mask, compute_scaling, compute_statistics_rms
     from sidelight.data.statistics import STANDARD, window_statistics
 
     x, size, present = dataset.inputs[m], None, torch.from_numpy(dataset.present[m])
     if x.ndim == 3:
         signal = torch.from_numpy(np.nan_to_num(x))
         length = torch.from_numpy(dataset.lengths[m]) if m in dataset.lengths else None
-        starts = range(0, len(x), 4096)
-        parts = [(signal[i : i + 4096], None if length is None else length[i : i + 4096]) for i in starts]
-        f = torch.cat([window_statistics(*part) for part in parts])
-        size = statistics_sizes(signal, mask(signal, length, present), f, STANDARD)
+        chunks = []
+        for i in range(0, len(x), CHUNK):
+            valid = None if length is None else length[i : i + CHUNK]
+            chunks.append(window_statistics(signal[i : i + CHUNK], valid))
+        f = torch.cat(chunks)
+        size = compute_statistics_rms(signal, build_mask(signal, length, present), f, STANDARD)
     elif x.ndim >= 4:
-        f = torch.from_numpy(np.stack([_grid(np.nan_to_num(row.astype(np.float32))) for row in x]))
+        # One image at a time: all of them in float32 may not fit into memory.
+        f = torch.from_numpy(np.stack([_average_grid(np.nan_to_num(row.astype(np.float32))) for row in x]))
     else:
         f = torch.from_numpy(x)
-    varies = moments(f, mask(f, None, present), size)[1] != 0
+    varies = compute_scaling(f, build_mask(f, None, present), size)[1] != 0
     return np.where(dataset.present[m][:, None], (f * varies).numpy(), np.float32(np.nan))
 
 
-def _grid(image: NDArray) -> NDArray:
-    """Mean of every channel of (C, H, W), or a clip's mean image, in at most 4 × 4 equal parts, and its deviation."""
-    image = image.mean(1) if image.ndim == 4 else image
-    parts = [c for band in np.array_split(image, min(GRID, image.shape[1]), 1) for c in np.array_split(band, GRID, 2)]
-    means = [p.mean((1, 2)) for p in parts if p.size]
-    return np.concatenate([*means, image.std((1, 2))])
+def _average_grid(image: NDArray) -> NDArray:
+    """Means of every channel over at most 4 × 4 parts, and its deviation; a clip is averaged over time first.
+
+    image: (C, H, W) or (C, T, H, W).
+    """
+    if image.ndim == 4:
+        image = image.mean(1)
+    values = []
+    for band in np.array_split(image, min(GRID, image.shape[1]), 1):
+        for part in np.array_split(band, GRID, 2):
+            if part.size:
+                values.append(part.mean((1, 2)))
+    return np.concatenate([*values, image.std((1, 2))])

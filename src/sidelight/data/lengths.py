@@ -1,4 +1,4 @@
-"""Rows of different lengths: what is usual, and rows that are far longer than that."""
+"""Rows of different lengths: the usual length, and rows that are far longer."""
 
 from __future__ import annotations
 
@@ -12,33 +12,40 @@ from sidelight.data.rows import name_row
 from sidelight.errors import SidelightWarning
 
 LONG = 10
-"""A row is far longer than the rest from this many times the median length on."""
+"""A row is far longer than the others from this many times the median length on."""
 
 
-def typical_length(lengths: NDArray) -> int:
-    """The median of (N,) lengths, of the rows that have one."""
+def compute_median_length(lengths: NDArray) -> int:
+    """The median of (N,) lengths, without the absent rows of length 0."""
     return int(np.median(lengths[lengths > 0])) if (lengths > 0).any() else 0
 
 
-def far_longer(lengths: NDArray) -> bool:
+def has_long_rows(lengths: NDArray) -> bool:
     """Whether the longest row has more than `LONG` times the median's time steps."""
-    return bool(lengths.max(initial=0) > LONG * typical_length(lengths))
+    return bool(lengths.max(initial=0) > LONG * compute_median_length(lengths))
 
 
-def warn_long(name: str, lengths_of: Mapping[str, NDArray], ids: NDArray) -> None:
-    """Says which rows are so much longer than the rest that padding the rest to their length is a burden."""
+def warn_long_rows(name: str, lengths_of: Mapping[str, NDArray], ids: NDArray) -> None:
+    """Warn of rows so much longer than the others that padding all rows to their length wastes memory.
+
+    Args:
+        name: name of the data set.
+        lengths_of: modality -> (N,) valid time steps.
+        ids: (N,) ids.
+    """
     for m, lengths in lengths_of.items():
-        middle = typical_length(lengths)
-        if not far_longer(lengths):
+        if not has_long_rows(lengths):
             continue
-        rows = np.flatnonzero(lengths > LONG * middle)
-        i = int(lengths.argmax())
-        more = f" ({len(rows)} rows are longer than {LONG} times that)" if len(rows) > 1 else ""
-        rest = int(lengths[lengths <= LONG * middle].max())
+        median = compute_median_length(lengths)
+        n_long = int((lengths > LONG * median).sum())
+        longest = int(lengths.argmax())
+        more = f" ({n_long} rows are longer than {LONG} times that)" if n_long > 1 else ""
+        # This cut shortens the long rows only.
+        keep = int(lengths[lengths <= LONG * median].max())
         warnings.warn(
-            f"{name}: modality {m!r}: {name_row(i, ids)} has {lengths[i]} time steps, but the median is {middle}"
-            f"{more}. All rows are padded to the longest in memory. Cut it with longest.{m}={rest} "
-            f"(in Python longest={{{m!r}: {rest}}}), which keeps all of the other rows, or leave it out",
+            f"{name}: modality {m!r}: {name_row(longest, ids)} has {lengths[longest]} time steps, but the median is "
+            f"{median}{more}. All rows are padded to the longest in memory. Cut it with longest.{m}={keep} "
+            f"(in Python longest={{{m!r}: {keep}}}), which keeps all of the other rows, or leave it out",
             SidelightWarning,
             stacklevel=3,
         )

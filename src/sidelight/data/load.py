@@ -1,45 +1,39 @@
-"""`load`: any supported source to a Dataset."""
+"""`load` reads any supported source into a `Dataset`, `load_rows` into `Rows` for prediction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from sidelight.config import OF_CLASSES, Config
-from sidelight.data.arguments import Modalities, check_texts, checked_modalities
+from sidelight.data.arguments import Modalities, check_modalities, check_texts
 from sidelight.data.builtin import DATASETS
 from sidelight.data.dataset import Dataset
-from sidelight.data.lengths import warn_long
+from sidelight.data.lengths import warn_long_rows
 from sidelight.data.raw import (
-    KINDS_FILE,
     ORDER,
-    TABLE_FILE,
     TIME_NAMES,
     Raw,
     Roles,
+    build_groups,
+    build_ids,
+    build_splits,
+    build_times,
     find_roles,
-    groups,
-    row_ids,
-    splits,
-    times,
 )
-from sidelight.data.rows import Rows, is_lazy
-from sidelight.data.sources.arrays import read_arrays
-from sidelight.data.sources.locate import label_of, locate
+from sidelight.data.rows import Rows
+from sidelight.data.sources.locate import default_name
+from sidelight.data.sources.read import find_present, open_prepared, read_source
 from sidelight.data.target import encode_target
-from sidelight.errors import ConfigError, DataError, shown, unknown
-from sidelight.utils.array_files import load_npz
-from sidelight.utils.files import exists, path_fault
+from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.utils.keywords import known_keywords
 
-if TYPE_CHECKING:
-    from sidelight.data.sources.prepared import Prepared
-
 OnError = Literal["raise", "skip"]
+"""What happens to a prepared folder's unreadable recordings: an error, or their rows are dropped."""
 
 
 @known_keywords
@@ -59,109 +53,157 @@ def load(
     on_error: OnError = "raise",
     longest: Mapping[str, int] | None = None,
 ) -> Dataset:
-    """Paired rows from a built-in name, a dict of arrays, a DataFrame, an .npz, a manifest or a (prepared) folder.
+    """Load paired rows and check them.
 
-    `Windows` that `signals.cut` made are rows too: of one session, or a list or dict of several, each a group.
+    `Windows` that `signals.cut` made are rows too: those of one session, or a list or dict of several sessions, each of
+    which is a group.
 
-    target, group, split, ids: column or array names (default: the usual ones, see docs/data.md).
-    time: column or array of each row's time, numbers or dates, by which blocks are cut; "order": rows stand in order.
-    task: "classification", "regression" or "segmentation" (default: read from the target).
-    modalities: names (default: all that are found), or name -> column prefix or list of columns.
-    impute: "no": NaN is an error; "mean": kept, and replaced by the train rows' mean later.
-    ignore_index: of a segmentation, the class value of pixels that have none, beside −1 (prepared folders: their own).
-    on_error: of a prepared folder's recordings that cannot be read: "raise", or "skip" their rows.
-    longest: modality -> time steps that are kept of a signal's longer rows, e.g. where one pads all others.
-    Raises DataError naming file, row, modality and value; ConfigError for a setting that cannot be.
+    Args:
+        source: a built-in name, a dict of arrays, a DataFrame, an .npz file, a manifest (.csv, .tsv, .parquet), a
+            folder with a manifest, a prepared folder, or `Windows`.
+        target: column or array to predict, or several columns for a regression. This and the next four default to
+            the usual names in docs/data.md.
+        group: column of the person or session of each row.
+        split: column of the official split.
+        time: column of each row's time, numbers or dates, by which blocks are cut; "order": rows stand in their order
+            in time.
+        ids: column of unique row names.
+        task: "classification", "regression" or "segmentation"; by default read from the target.
+        modalities: names, by default all that are found; or name -> column prefix or list of columns.
+        impute: "no": NaN is an error. "mean": NaN is kept and later replaced by the train rows' mean.
+        ignore_index: for a segmentation, the class value of ignored pixels, beside −1. A prepared folder has its own.
+        name: name of the data set in errors and reports; by default that of the source.
+        on_error: for a prepared folder's unreadable recordings: "raise" an error, or "skip" their rows.
+        longest: modality -> time steps to keep of a signal's longer rows, for example where one row pads all others.
+
+    Returns:
+        A checked data set.
+
+    Raises:
+        DataError: names file, row, modality and value.
+        ConfigError: an impossible argument.
     """
-    modalities = checked_modalities(modalities)
+    modalities = check_modalities(modalities)
     given = {"group": group, "split": split, "ids": ids, "task": task, "name": name, "impute": impute}
     check_texts(given, target)
     if on_error not in ("raise", "skip"):
         raise ConfigError(unknown("value of on_error", on_error, ("raise", "skip")))
+    # A data set is passed through, so that callers need not know what they were given.
     if isinstance(source, Dataset):
         chosen = source if modalities is None else source.select(list(modalities))
         return replace(chosen, longest=chosen.longest | dict(longest)) if longest else chosen
     if isinstance(source, str) and source in DATASETS:
-        data = _builtin(source, modalities, target=target, group=group, split=split, time=time, ids=ids, task=task)
+        data = _load_builtin(source, modalities, target=target, group=group, split=split, time=time, ids=ids, task=task)
         return replace(data, longest=dict(longest)) if longest else data
-    names: list[str] = []
 
-    def find(columns: Sequence[str]) -> Roles:
-        names.extend(columns)
-        return find_roles(label, columns, target, group, split, ids, time=time)
+    prepared = open_prepared(source)
+    label = name or (prepared.facts.name if prepared else "") or default_name(source)
+    columns: list[str] = []
 
-    prepared = _prepared(source)
-    label = name or (prepared.facts.name if prepared else "") or label_of(source)
+    def find(found: Sequence[str]) -> Roles:
+        # Readers call this once they know the columns, and before they read any feature.
+        columns.extend(found)
+        return find_roles(label, found, target, group, split, ids, time=time)
+
     if prepared:
         from sidelight.data.sources.recorded import read_recordings
 
-        facts = prepared.facts
-        target, group, split = target or facts.target, group or facts.group, split or facts.split
-        task = task or ("classification" if facts.task in OF_CLASSES else facts.task)
-        wanted = None if modalities is None else list(modalities)
-        raw, roles = read_recordings(prepared, find, wanted, on_error, longest)
+        info = prepared.facts
+        target, group, split = target or info.target, group or info.group, split or info.split
+        task = task or ("classification" if info.task in OF_CLASSES else info.task)
+        names = None if modalities is None else list(modalities)
+        raw, roles = read_recordings(prepared, find, names, on_error, longest)
     else:
-        raw, roles = _read(source, label, find, modalities, longest)
-    row_names = row_ids(raw, roles)
-    y = encode_target(raw, roles, row_names, task, ignore_index)
-    timed = times(raw, roles, row_names)
-    if timed is None and time == ORDER:
-        timed = np.arange(raw.n, dtype=np.float64)
+        raw, roles = read_source(source, label, find, modalities, longest)
+
+    row_names = build_ids(raw, roles)
+    encoded = encode_target(raw, roles, row_names, task, ignore_index)
+    row_times = build_times(raw, roles, row_names)
+    if row_times is None and time == ORDER:
+        row_times = np.arange(raw.n, dtype=np.float64)
+    about = _describe_source(source, roles) | _find_time_column(roles, columns, row_times)
+    units, rates = _read_units(raw)
     try:
         data = Dataset(
             name=label,
             inputs=raw.inputs,
-            target=y.values,
-            labelled=y.labelled,
-            task=y.task,
-            class_names=y.class_names,
-            present=_present(raw),
+            target=encoded.values,
+            labelled=encoded.labelled,
+            task=encoded.task,
+            class_names=encoded.class_names,
+            present=find_present(raw),
             lengths=raw.lengths,
-            group=groups(raw, roles, row_names),
-            split=splits(raw, roles, row_names),
-            time=timed,
+            group=build_groups(raw, roles, row_names),
+            split=build_splits(raw, roles, row_names),
+            time=row_times,
             ids=row_names,
-            about=_about(source, roles) | _time_column(roles, names, timed) | (prepared.facts.told if prepared else {}),
+            about=about | (prepared.facts.about if prepared else {}),
             default_modalities=prepared.facts.default_modalities if prepared else {},
             impute=impute,
             columns=raw.features,
             standard=raw.standard,
             schema=raw.schema,
             skipped=raw.skipped,
-            units={m: told["unit"] for m, told in raw.schema.items() if told.get("unit", "1") != "1"},
-            rates={m: float(told["final_rate"]) for m, told in raw.schema.items() if told.get("final_rate")},
+            units=units,
+            rates=rates,
             longest=dict(longest or {}),
         )
     except DataError as e:
-        raise DataError(str(e).replace(f"{label}: ", f"{raw.name}: ", 1)) from None
-    warn_long(data.name, data.lengths, data.ids)
+        # The data set knows only its name; whoever corrects the data needs the file.
+        message = str(e)
+        if message.startswith(label):
+            message = raw.name + message.removeprefix(label)
+        raise DataError(message) from None
+    warn_long_rows(data.name, data.lengths, data.ids)
     return data
 
 
-def _about(source: Any, roles: Roles) -> dict[str, str]:
-    told = {"source": str(source) if isinstance(source, str | Path) else ""}
-    told |= {"target": ", ".join(roles.target), "group": roles.group or ""}
-    return {key: text for key, text in told.items() if text}
+def _describe_source(source: Any, roles: Roles) -> dict[str, str]:
+    """Source, target and group for `Dataset.about`; empty ones are left out."""
+    about = {}
+    if isinstance(source, str | Path):
+        about["source"] = str(source)
+    about["target"] = ", ".join(roles.target)
+    about["group"] = roles.group or ""
+    return {key: value for key, value in about.items() if value}
 
 
-def _time_column(roles: Roles, names: Sequence[str], timed: Any) -> dict[str, str]:
-    """The column that looks like a time and is not used as one, where it is needed to say how rows belong together."""
-    if roles.group or timed is not None:
+def _find_time_column(roles: Roles, names: Sequence[str], times: Any) -> dict[str, str]:
+    """A column that looks like a time but is not used as one, where neither groups nor times relate rows.
+
+    Advice on contiguous blocks then names it.
+    """
+    if roles.group or times is not None:
         return {}
-    column = next((c for c in names if c.lower() in TIME_NAMES and c not in roles.names), "")
-    return {"time_column": column} if column else {}
+    for column in names:
+        if column.lower() in TIME_NAMES and column not in roles.names:
+            return {"time_column": column}
+    return {}
+
+
+def _read_units(raw: Raw) -> tuple[dict[str, str], dict[str, float]]:
+    """Modality -> unit, and modality -> rate in Hz, where the recordings' schema knows them."""
+    units, rates = {}, {}
+    for m, schema in raw.schema.items():
+        if schema.get("unit", "1") != "1":
+            units[m] = schema["unit"]
+        if schema.get("final_rate"):
+            rates[m] = float(schema["final_rate"])
+    return units, rates
 
 
 def load_for(config: Config, source: Any = None) -> Dataset:
-    """The data set that an experiment's settings name, or `source` read as they say."""
+    """Load the data set that an experiment's settings name, or `source` with the same settings."""
     target: list[str] = config.target
+    # Retrieval and anti-spoofing are tasks of an experiment; their data are class codes.
+    tasks = {"auto": None, **dict.fromkeys(OF_CLASSES, "classification")}
     return load(
         config.data if source is None else source,
         target=target[0] if len(target) == 1 else target or None,
         group=config.group or None,
         split=config.split or None,
         time=config.time or None,
-        task={"auto": None, **dict.fromkeys(OF_CLASSES, "classification")}.get(config.task, config.task),
+        task=tasks.get(config.task, config.task),
         impute=config.impute,
         ignore_index=config.ignore_index,
         on_error=config.on_error,
@@ -180,98 +222,60 @@ def load_rows(
     on_error: OnError = "raise",
     longest: Mapping[str, int] | None = None,
 ) -> Rows:
-    """The features of new rows, for prediction: as `load`, but no target is needed and only `modalities` are read."""
+    """Load the features of new rows, for prediction; they need no target.
+
+    Args:
+        source: as for `load`.
+        modalities: the modalities to read, or name -> column prefix or list of columns.
+        group: column of the person or session of each row.
+        ids: column of unique row names.
+        impute: "no": NaN is an error; "mean": NaN is kept.
+        on_error: for a prepared folder's unreadable recordings: "raise" an error, or "skip" their rows.
+        longest: modality -> time steps to keep of a signal's longer rows.
+
+    Returns:
+        Checked rows.
+
+    Raises:
+        DataError: names file, row, modality and value.
+        ConfigError: an impossible argument.
+    """
+    checked = check_modalities(modalities)
+    assert checked is not None
+    label = default_name(source)
 
     def find(columns: Sequence[str]) -> Roles:
         return find_roles(label, columns, None, group, None, ids, target_needed=False)
 
-    checked = checked_modalities(modalities)
-    assert checked is not None
-    modalities, label = checked, label_of(source)
-    if prepared := _prepared(source, target_needed=False):
+    if prepared := open_prepared(source, target_needed=False):
         from sidelight.data.sources.recorded import read_recordings
 
+        # New rows may come without the group column of the training data.
         group = group or (prepared.facts.group if prepared.facts.group in prepared.table.columns else None)
-        raw, roles = read_recordings(prepared, find, list(modalities), on_error, longest)
+        raw, roles = read_recordings(prepared, find, list(checked), on_error, longest)
     else:
-        raw, roles = _read(source, label, find, modalities, longest)
-    row_names = row_ids(raw, roles)
-    present = _present(raw)
-    whole = {m: present.get(m, np.ones(raw.n, bool)) for m in raw.inputs}
-    rows = Rows(raw.name, raw.inputs, whole, raw.lengths, groups(raw, roles, row_names), row_names, raw.schema)
-    rows.skipped = raw.skipped
+        raw, roles = read_source(source, label, find, checked, longest)
+
+    present = find_present(raw)
+    for m in raw.inputs:
+        present.setdefault(m, np.ones(raw.n, bool))
+    row_names = build_ids(raw, roles)
+    rows = Rows(
+        name=raw.name,
+        inputs=raw.inputs,
+        present={m: present[m] for m in raw.inputs},
+        lengths=raw.lengths,
+        group=build_groups(raw, roles, row_names),
+        ids=row_names,
+        schema=raw.schema,
+        skipped=raw.skipped,
+    )
     rows.check(impute)
     return rows
 
 
-def _read(
-    source: Any,
-    label: str,
-    find: Callable[[Sequence[str]], Roles],
-    modalities: Modalities | None,
-    longest: Mapping[str, int] | None,
-) -> tuple[Raw, Roles]:
-    if _holds_windows(source):
-        from sidelight.data.sources.sessions import meaning_of, session_arrays, sessions_of
-
-        sessions, chosen = sessions_of(source), None if modalities is None else list(modalities)
-        raw, roles = read_arrays(session_arrays(sessions), label, find, chosen, longest)
-        raw.schema = {m: told for m, told in meaning_of(sessions).items() if m in raw.inputs}
-        return raw, roles
-    if isinstance(source, Mapping):
-        return read_arrays(source, label, find, None if modalities is None else list(modalities), longest)
-    if isinstance(source, str | Path):
-        path = locate(source)
-        if path.suffix == ".npz":
-            return read_arrays(
-                load_npz(path), str(path), find, None if modalities is None else list(modalities), longest
-            )
-        from sidelight.data.sources.tables import read_frame, read_table
-
-        return read_table(read_frame(path), str(path), path.parent, find, modalities, longest)
-    if hasattr(source, "columns") and hasattr(source, "iloc"):
-        from sidelight.data.sources.tables import read_table
-
-        return read_table(source, label, None, find, modalities, longest)
-    raise DataError(
-        f"cannot load a {type(source).__name__}; expected a built-in name, a path, a dict of arrays, a DataFrame, or "
-        "Windows of one or several sessions"
-    )
-
-
-def _holds_windows(source: Any) -> bool:
-    """Whether it is `Windows` or some of them, asked without importing signals, which need torch."""
-    each = source.values() if isinstance(source, Mapping) else source if isinstance(source, list | tuple) else [source]
-    return any(hasattr(w, "starts") and hasattr(w, "labelled") for w in each)
-
-
-def _prepared(source: Any, target_needed: bool = True) -> Prepared | None:
-    """A prepared folder, named itself or by its table; None for any other source."""
-    if not isinstance(source, str | Path):
-        return None
-    if wrong := path_fault(str(source)):
-        raise DataError(f"{shown(str(source))} {wrong}")
-    folder = Path(source).parent if Path(source).name == TABLE_FILE else Path(source)
-    if not exists(folder / KINDS_FILE):
-        return None
-    from sidelight.data.sources.prepared import read_prepared
-
-    return read_prepared(folder, target_needed)
-
-
-def _present(raw: Raw) -> dict[str, Any]:
-    """What the reader said, less the rows that are NaN throughout."""
-    present = dict(raw.present)
-    for m, x in raw.inputs.items():
-        if is_lazy(x) or x.dtype.kind != "f":
-            continue
-        nothing = np.isnan(x).reshape(len(x), -1).all(1)
-        if nothing.any():
-            present[m] = present.get(m, np.ones(raw.n, bool)) & ~nothing
-    return present
-
-
-def _builtin(name: str, modalities: Modalities | None, **given: Any) -> Dataset:
+def _load_builtin(name: str, modalities: Modalities | None, **given: Any) -> Dataset:
+    """A built-in data set, which has its own roles and refuses others."""
     data = DATASETS[name].load()
     for setting, value in given.items():
         if value and not (setting == "task" and value in ("auto", data.task)):

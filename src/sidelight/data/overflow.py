@@ -1,4 +1,4 @@
-"""Finite values that do not stay finite in float32 on their way to an answer."""
+"""Finite values that overflow float32 on their way to an answer."""
 
 from __future__ import annotations
 
@@ -9,38 +9,53 @@ from sidelight.data.rows import name_row
 from sidelight.errors import DataError
 
 
-def overflowed(what: str, raw: Tensor, where: str, rows: int = 1) -> str:
-    """The sentence for values, `raw`, that overflow: how large they are, and what to do."""
-    most = float(raw.float().abs().nan_to_num(0, 0, 0).max()) if raw.numel() else 0.0
+def describe_overflow(what: str, raw: Tensor, where: str, rows: int = 1) -> str:
+    """The sentence of an error about values that overflow: their size, and what helps.
+
+    Args:
+        what: name of the modality.
+        raw: the raw values, of any shape.
+        where: name of the row or rows.
+        rows: number of such rows.
+    """
+    largest = float(raw.float().abs().nan_to_num(0, 0, 0).max()) if raw.numel() else 0.0
+    count = f" ({rows} such rows)" if rows > 1 else ""
     return (
-        f"{what}, {where}: values up to {most:.3g} overflow float32 where they are squared or summed"
-        f"{f' ({rows} such rows)' if rows > 1 else ''}. Look at the recording and its unit, give the values in a "
-        "larger unit, or leave the row out"
+        f"{what}, {where}: values up to {largest:.3g} overflow float32 where they are squared or summed{count}. Look "
+        "at the recording and its unit, give the values in a larger unit, or leave the row out"
     )
 
 
-def check_read(what: str, read: Tensor, raw: Tensor, ids: NDArray, start: int = 0) -> None:
-    """Raises DataError for the first row that is NaN or infinite as a network reads it.
+def check_preprocessed(what: str, read: Tensor, raw: Tensor, ids: NDArray, start: int = 0) -> None:
+    """Raise DataError for the first row that is NaN or infinite after preprocessing.
 
-    what: how the error calls the modality. read: (B, …) as it leaves the preprocessor. raw: (N, …) as it was given,
-    from which `read` begins at row `start`. ids: (N,) how errors call the rows.
+    Args:
+        what: name of the modality in errors.
+        read: (B, …) preprocessed rows.
+        raw: (N, …) raw rows; `read` begins at row `start` of them.
+        ids: (N,) ids.
+        start: see `raw`.
     """
     bad = ~read.isfinite().flatten(1).all(1)
     if bad.any():
         i = start + int(bad.nonzero()[0, 0])
-        raise DataError(overflowed(what, raw[i], name_row(i, ids), int(bad.sum())))
+        raise DataError(describe_overflow(what, raw[i], name_row(i, ids), int(bad.sum())))
 
 
-def check_answer(answer: Tensor, ids: NDArray, modalities: str, start: int = 0) -> None:
-    """Raises DataError for the first row whose answer is NaN or infinite although what was read is finite.
+def check_output(answer: Tensor, ids: NDArray, modalities: str, start: int = 0) -> None:
+    """Raise DataError for the first row whose output is NaN or infinite although its inputs are finite.
 
-    answer: (B, …) of the rows from number `start` on. ids: (N,) how errors call all rows. modalities: what was read.
+    Args:
+        answer: (B, …) outputs of the rows from number `start` on.
+        ids: (N,) ids of all rows.
+        modalities: names of the modalities that were read.
+        start: see `answer`.
     """
     bad = ~answer.isfinite().flatten(1).all(1)
     if bad.any():
         i = start + int(bad.nonzero()[0, 0])
         raise DataError(
-            f"{name_row(i, ids)}: the answer is not finite, although all that was read of {modalities} is "
+            f"{name_row(i, ids)}: the answer is not finite, although every value that was read from {modalities} is "
             f"({int(bad.sum())} such rows): the network overflows. If its file is not damaged, train it again with a "
             "lower training.learning_rate"
         )

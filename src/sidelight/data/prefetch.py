@@ -1,4 +1,4 @@
-"""Batches of rows that are files, decoded ahead by threads while the one before is worked on."""
+"""Batches of rows that are files, decoded by threads while the previous batch is used."""
 
 from __future__ import annotations
 
@@ -9,49 +9,64 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from torch import Tensor
 
 from sidelight.data.batch import Batch
-from sidelight.recordings.lazy import drawn
+from sidelight.recordings.lazy import draw_crops
 from sidelight.utils.machine import usable_cores
 from sidelight.video.crop import CropSampler
 
 AHEAD = 2
-"""Batches decoded before they are asked for."""
-Begun = list[Future[Tensor | None]]
-Pending = tuple[Batch, dict[str, Begun], Begun]
+"""Batches that are decoded in advance."""
+Futures = list[Future[Tensor | None]]
+Pending = tuple[Batch, dict[str, Futures], Futures]
+"""A batch, the decoding of its files by modality, and the decoding of its label maps."""
 
 
 def materialized_batches(
     rows: Batch, parts: Sequence[Tensor], crops: CropSampler | None = None, step: int = 0, threads: int | None = None
 ) -> Iterator[Batch]:
-    """`rows.index_select(part).materialize(…)` for each part, in order; files are decoded ahead by a thread per core.
+    """Yield `rows.index_select(part).materialize(…)` for each part, in order; threads decode files in advance.
 
-    looks: how views are drawn; part i has those of step `step` + i. threads: 0 decodes when a batch is asked for; the
-    batches are the same to the bit. An error in a thread is raised where its batch would have come.
+    Args:
+        rows: all rows.
+        parts: row numbers of each batch.
+        crops: draws the crop of every row; None: the centre.
+        step: number of the first batch's training step; part i has the crops of step `step` + i.
+        threads: None: one per core. 0: files are decoded when the batch is asked for. Batches are the same to the bit.
+
+    Raises:
+        DataError: a file cannot be decoded; raised where its batch would have come.
     """
     threads = usable_cores() if threads is None else threads
-    # drawing the views of a batch takes as long as a small network's step; label maps have the views of images
+    # Drawing the crops of a batch takes as long as a small network's step, so rows without files draw none. Label maps
+    # follow the crops of their images.
     crops = crops if rows.files else None
-    if not (rows.files or rows.maps is not None) or not threads:
+    has_files = bool(rows.files) or rows.maps is not None
+    if not has_files or not threads:
         for i, part in enumerate(parts):
             batch = rows.index_select(part)
-            yield batch.materialize(drawn(crops, step + i, batch.index))
+            yield batch.materialize(draw_crops(crops, step + i, batch.index))
         return
+
     pool = ThreadPoolExecutor(threads, "decode")
     pending: deque[Pending] = deque()
     try:
         for i, part in enumerate(parts):
             batch = rows.index_select(part)
-            views = drawn(crops, step + i, batch.index)
-            maps = [] if batch.maps is None else batch.maps.begin(pool, views)
-            pending.append((batch, {m: x.begin(pool, views) for m, x in batch.files.items()}, maps))
+            drawn = draw_crops(crops, step + i, batch.index)
+            maps = [] if batch.maps is None else batch.maps.submit(pool, drawn)
+            files = {m: x.submit(pool, drawn) for m, x in batch.files.items()}
+            pending.append((batch, files, maps))
             if len(pending) > AHEAD:
-                yield _finished(*pending.popleft())
+                yield _collect(*pending.popleft())
         while pending:
-            yield _finished(*pending.popleft())
-    finally:  # also where the training step failed, or the caller has enough
+            yield _collect(*pending.popleft())
+    finally:  # also where the training step failed, or the caller stopped early
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _finished(batch: Batch, begun: dict[str, Begun], maps: Begun) -> Batch:
-    decoded = {m: batch.files[m].joined([row.result() for row in rows]) for m, rows in begun.items()}
-    target = None if batch.maps is None else batch.maps.joined([row.result() for row in maps])
-    return batch.decoded(decoded, target).materialize()
+def _collect(batch: Batch, files: dict[str, Futures], maps: Futures) -> Batch:
+    """Wait for the decoded rows of a batch and put them into it."""
+    decoded = {}
+    for m, futures in files.items():
+        decoded[m] = batch.files[m].stack([row.result() for row in futures])
+    target = None if batch.maps is None else batch.maps.stack([row.result() for row in maps])
+    return batch.with_decoded(decoded, target).materialize()

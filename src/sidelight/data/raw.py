@@ -1,4 +1,4 @@
-"""What every reader hands over, and how its columns become groups, splits and ids."""
+"""`Raw`: what every reader returns, and how its columns become groups, splits, times and ids."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.rows import name_row
-from sidelight.data.spellings import warn_of_names
+from sidelight.data.similar_names import warn_similar_names
 from sidelight.errors import ConfigError, DataError, unknown
 
-KINDS_FILE, TABLE_FILE = "modalities.json", "metadata.csv"
-"""What makes a folder a prepared one, and its table."""
+MODALITIES_FILE, TABLE_FILE = "modalities.json", "metadata.csv"
+"""The file that makes a folder a prepared one, and its table."""
 DEFAULT_NAMES = {
     "target": ("target", "y", "label", "target_file_name", "label_file_name", "mask_file_name"),
     "group": ("group", "subject"),
@@ -22,9 +22,9 @@ DEFAULT_NAMES = {
     "ids": ("id", "ids"),
 }
 ORDER = "order"
-"""Instead of a time column: rows stand in their order in time."""
+"""Given in place of a time column: rows stand in their order in time."""
 TIME_NAMES = ("time", "timestamp", "datetime", "date_time", "date", "onset", "start")
-"""What columns of times are often called; none is read as one unless it is named."""
+"""Usual names of time columns; none is used as one unless the user names it."""
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("select", "val", "valid", "validation", "dev"), "select"),
@@ -34,7 +34,7 @@ SPLIT_NAMES = {
 
 @dataclass(frozen=True)
 class Roles:
-    """Which column is what. `target` may be several columns (regression)."""
+    """The columns with a role; `target` may be several columns (regression)."""
 
     target: tuple[str, ...] = ()
     group: str | None = None
@@ -45,18 +45,28 @@ class Roles:
     @property
     def names(self) -> set[str]:
         """All columns that are no feature."""
-        return {*self.target, *(c for c in (self.group, self.split, self.ids, self.time) if c)}
+        others = (self.group, self.split, self.ids, self.time)
+        return {*self.target, *filter(None, others)}
 
 
 @dataclass
 class Raw:
-    """A reader's result: arrays per modality, and the role columns as they were found.
+    """A reader's result: arrays per modality, and the unconverted columns with a role.
 
-    inputs: modality -> (N, D), (N, T, C) or (N, C, H, W). present, lengths: as in Dataset, possibly fewer modalities.
-    columns: role column -> (N,) values, (N, H, W) class values of pixels, or `LabelMaps`.
-    features: modality -> names of its feature columns.
-    class_names: names of integer class codes, if the source has them.
-    longest: modality -> time steps that are kept of a longer row of a signal.
+    Args:
+        name: file or name of the source in errors.
+        n: number of rows.
+        inputs: modality -> (N, D), (N, T, C), (N, C, H, W), (N, C, T, H, W) or `LazyRows`.
+        present: modality -> (N,) bool, possibly for fewer modalities.
+        lengths: modality -> (N,) valid time steps, possibly for fewer modalities.
+        columns: column with a role -> (N,) values, (N, H, W) class values of pixels, or `LabelMaps`.
+        features: modality -> names of its feature columns.
+        class_names: names of integer class codes, if the source has them.
+        labelled: (N,) bool; None: rows with a target are labelled.
+        standard: as `Dataset.standard`.
+        skipped: as `Dataset.skipped`.
+        schema: as `Dataset.schema`.
+        longest: modality -> time steps to keep of longer rows.
     """
 
     name: str
@@ -75,10 +85,22 @@ class Raw:
 
     def __post_init__(self) -> None:
         if not self.n:
-            raise DataError(f"{self.name}: there are no rows")
+            raise DataError(f"{self.name} has no rows")
 
-    def per_row(self, key: str, values: NDArray, kinds: str) -> NDArray:
-        """The same (N,) flags (kinds: "b") or whole numbers ("iu"); raises DataError for anything else."""
+    def check_per_row(self, key: str, values: NDArray, kinds: str) -> NDArray:
+        """Check an array with one flag or whole number per row.
+
+        Args:
+            key: name of the array in errors.
+            values: the array.
+            kinds: "b" for flags, "iu" for whole numbers.
+
+        Returns:
+            The same (N,) array.
+
+        Raises:
+            DataError: another shape or dtype.
+        """
         if values.shape != (self.n,):
             raise DataError(f"{self.name}: {key!r} has shape {values.shape}; expected ({self.n},), one value per row")
         if values.dtype.kind not in kinds:
@@ -97,36 +119,54 @@ def find_roles(
     target_needed: bool = True,
     time: str | None = None,
 ) -> Roles:
-    """The columns asked for, or those with the usual names; raises DataError where one does not exist."""
+    """Find the column of each role: the one that the user names, or one with a usual name.
+
+    Args:
+        source: name of the source in errors.
+        columns: the columns that it has.
+        target: column or columns to predict; None: a usual name. So for `group`, `split` and `ids`.
+        group: column of groups.
+        split: column of the official split.
+        ids: column of row names.
+        target_needed: whether a source without a target is an error.
+        time: column of times, or `ORDER`; None: no times.
+
+    Returns:
+        The columns found.
+
+    Raises:
+        DataError: a named column does not exist, or the target is missing.
+        ConfigError: a column has two roles.
+    """
     columns = list(columns)
 
     def find(role: str, given: str | None) -> str | None:
-        if given:
-            if given not in columns:
-                raise DataError(f"{source}: {role}: {unknown('column', given, columns)}")
-            return given
-        return next((c for c in DEFAULT_NAMES[role] if c in columns), None)
+        if not given:
+            return next((c for c in DEFAULT_NAMES[role] if c in columns), None)
+        if given not in columns:
+            raise DataError(f"{source}: {role}: {unknown('column', given, columns)}")
+        return given
 
     targets = [target] if isinstance(target, str) else list(target or [])
     found = [find("target", t) for t in targets if t] or [find("target", None)]
-    names = tuple(t for t in found if t)
+    names = tuple(filter(None, found))
     if not names and target_needed:
         usual = ", ".join(DEFAULT_NAMES["target"])
         raise DataError(
-            f"{source}: which column is the target? None is called {usual}; say --target (target=…). "
-            f"There are: {', '.join(columns[:30])}"
+            f"{source}: which column is the target? None is called {usual}; name it with --target (target=…). "
+            f"Columns: {', '.join(columns[:30])}"
         )
     in_order = time == ORDER and ORDER not in columns
-    timed = find("time", time) if time and not in_order else None
-    roles = Roles(names, find("group", group), find("split", split), find("ids", ids), timed)
+    time_column = find("time", time) if time and not in_order else None
+    roles = Roles(names, find("group", group), find("split", split), find("ids", ids), time_column)
     for role in ("group", "split", "ids", "time"):
         if getattr(roles, role) in roles.target:
             raise ConfigError(f"{source}: column {getattr(roles, role)!r} is the target and cannot be the {role} too")
     return roles
 
 
-def empty(values: NDArray) -> NDArray:
-    """(N,) bool: None, NaN, NA or an empty string."""
+def is_empty(values: NDArray) -> NDArray:
+    """(N,) bool: None, NaN, NA or a blank string."""
     if values.dtype.kind == "f":
         return np.asarray(np.isnan(values), bool)
     if values.dtype.kind in "iub":
@@ -137,81 +177,120 @@ def empty(values: NDArray) -> NDArray:
     return np.asarray(np.asarray(pd.isna(values), bool) | blank)
 
 
-def text(values: NDArray) -> NDArray:
-    """Values as strings, whole numbers without a point: 3.0 -> '3'. Empty ones become ''."""
-    missing = empty(values)
-    out = [
-        "" if e else str(int(v)) if isinstance(v, float | np.floating) and float(v).is_integer() else str(v).strip()
-        for v, e in zip(values.tolist(), missing)
-    ]
-    return np.array(out, dtype=str) if out else np.zeros(0, dtype="<U1")
+def to_text(values: NDArray) -> NDArray:
+    """(N,) strings, whole numbers without a point (3.0 -> '3'); empty values become ''."""
+    texts = []
+    for value, empty in zip(values.tolist(), is_empty(values)):
+        if empty:
+            texts.append("")
+        elif isinstance(value, float | np.floating) and float(value).is_integer():
+            texts.append(str(int(value)))
+        else:
+            texts.append(str(value).strip())
+    return np.array(texts, dtype=str) if texts else np.zeros(0, dtype="<U1")
 
 
-def row_ids(raw: Raw, roles: Roles) -> NDArray:
-    """(N,) str; the row numbers where there is no such column. Raises DataError for an empty one."""
+def build_ids(raw: Raw, roles: Roles) -> NDArray:
+    """(N,) str ids, or row numbers without an id column; raises DataError for an empty id."""
     if not roles.ids:
         return np.arange(raw.n).astype(str)
-    ids = text(raw.columns[roles.ids])
+    ids = to_text(raw.columns[roles.ids])
     for i in np.flatnonzero(ids == ""):
         raise DataError(f"{raw.name}: row {i} has no id in column {roles.ids!r}")
     return ids
 
 
-def groups(raw: Raw, roles: Roles, ids: NDArray) -> NDArray | None:
-    """(N,) str or None; raises DataError for a row without one."""
+def build_groups(raw: Raw, roles: Roles, ids: NDArray) -> NDArray | None:
+    """(N,) str groups, or None without a group column; warns of similar names.
+
+    Args:
+        raw: the reader's result.
+        roles: its columns with a role.
+        ids: (N,) ids, for errors.
+
+    Raises:
+        DataError: a row has no group.
+    """
     if not roles.group:
         return None
-    values = text(raw.columns[roles.group])
+    # Groups are text from here on: "1" in one file and 1 in another are the same person.
+    values = to_text(raw.columns[roles.group])
     for i in np.flatnonzero(values == ""):
         raise DataError(
             f"{raw.name}: {name_row(int(i), ids)} has no value in the group column {roles.group!r}; "
-            "every row needs to say whose it is"
+            "every row needs a group"
         )
     what = f"group column {roles.group!r}"
-    warn_of_names(raw.name, what, values.tolist(), "group", ", so that one person may be on both sides of a fold")
+    then = ", so that one person may be on both sides of a fold"
+    warn_similar_names(raw.name, what, values.tolist(), "group", then)
     return values
 
 
-def splits(raw: Raw, roles: Roles, ids: NDArray) -> NDArray | None:
-    """(N,) "train" | "select" | "test" or None; val, valid, dev, … are understood. Raises DataError for another."""
+def build_splits(raw: Raw, roles: Roles, ids: NDArray) -> NDArray | None:
+    """(N,) "train" | "select" | "test", or None without a split column; `SPLIT_NAMES` lists the accepted names.
+
+    Args:
+        raw: the reader's result.
+        roles: its columns with a role.
+        ids: (N,) ids, for errors.
+
+    Raises:
+        DataError: an unknown name.
+    """
     if not roles.split:
         return None
-    values = text(raw.columns[roles.split])
+    values = to_text(raw.columns[roles.split])
+    splits = []
     for i, v in enumerate(values):
         if v.lower() not in SPLIT_NAMES:
             raise DataError(
                 f"{raw.name}: {name_row(i, ids)}, column {roles.split!r}: {unknown('split', v, SPLIT_NAMES)}"
             )
-    return np.array([SPLIT_NAMES[v.lower()] for v in values])
+        splits.append(SPLIT_NAMES[v.lower()])
+    return np.array(splits)
 
 
-def times(raw: Raw, roles: Roles, ids: NDArray) -> NDArray | None:
-    """(N,) float64 or None: numbers as they are, dates and times in seconds. Raises DataError for anything else."""
+def build_times(raw: Raw, roles: Roles, ids: NDArray) -> NDArray | None:
+    """(N,) float64 times, or None without a time column: numbers unchanged, dates and times in seconds.
+
+    Args:
+        raw: the reader's result.
+        roles: its columns with a role.
+        ids: (N,) ids, for errors.
+
+    Raises:
+        DataError: an empty cell, or one that is neither a number nor a date.
+    """
     if not roles.time:
         return None
     import pandas as pd
 
     values = np.asarray(raw.columns[roles.time])
-    where = f"{raw.name}: {{}}, column {roles.time!r}"
     if values.shape != (raw.n,):
         raise DataError(f"{raw.name}: time {roles.time!r} has shape {values.shape}; expected ({raw.n},), one per row")
-    for i in np.flatnonzero(empty(values)):
-        raise DataError(f"{where.format(name_row(int(i), ids))} is empty; every row needs its time")
+
+    def where(i: int | np.integer) -> str:
+        return f"{raw.name}: {name_row(int(i), ids)}, column {roles.time!r}"
+
+    for i in np.flatnonzero(is_empty(values)):
+        raise DataError(f"{where(i)} is empty; every row needs its time")
+
     column, kind = pd.Series(values), pd.api.types.infer_dtype(values)
     if kind.startswith("timedelta"):
-        out = pd.to_timedelta(column).dt.total_seconds().to_numpy(dtype=np.float64)
+        times = pd.to_timedelta(column).dt.total_seconds().to_numpy(dtype=np.float64)
     else:
+        # Numbers first: a column of text may hold either, and "2024" is a number.
         dates = kind.startswith("date")
         numbers = pd.Series(np.nan, column.index) if dates else pd.to_numeric(column, errors="coerce")
-        out = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-        if dates or np.isnan(out).any():
+        times = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+        if dates or np.isnan(times).any():
             parsed = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
             for i in np.flatnonzero(parsed.isna()):
                 raise DataError(
-                    f"{where.format(name_row(int(i), ids))} is {str(values[i])!r}; expected numbers, or dates and "
+                    f"{where(i)} is {str(values[i])!r}; expected numbers, or dates and "
                     "times as in 2024-05-31T14:00:00, in every row"
                 )
-            out = (parsed - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy(dtype=np.float64)
-    for i in np.flatnonzero(~np.isfinite(out)):
-        raise DataError(f"{where.format(name_row(int(i), ids))} is {out[i]}; expected a finite time")
-    return np.asarray(out)
+            times = (parsed - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy(dtype=np.float64)
+    for i in np.flatnonzero(~np.isfinite(times)):
+        raise DataError(f"{where(i)} is {times[i]}; expected a finite time")
+    return np.asarray(times)

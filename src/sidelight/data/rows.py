@@ -1,4 +1,4 @@
-"""The features of rows without a target, and the checks that name what is wrong with them."""
+"""Feature rows without a target, and the checks that name the faulty value."""
 
 from __future__ import annotations
 
@@ -9,47 +9,65 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sidelight.data.by_modality import index_rows
 from sidelight.errors import DataError
 from sidelight.utils.names import check_modality
 
 
 def name_row(i: int, ids: NDArray) -> str:
-    """How errors name a row: its number, and its id if it has another one."""
+    """The name of a row in errors: its number, and its id if that differs."""
     return f"row {i}" if str(ids[i]) == str(i) else f"row {i} (id {str(ids[i])!r})"
 
 
-def float32(x: NDArray, what: str, rows: Sequence[str] | None = None) -> NDArray[np.float32]:
-    """The same numbers in float32.
+def to_float32(x: NDArray, what: str, rows: Sequence[str] | None = None) -> NDArray[np.float32]:
+    """Convert numbers to float32.
 
     Args:
-        x: (N, …) real numbers; of one row alone, of any shape.
-        what: how errors call the array.
-        rows: (N,) how they call each row; left out: by its number; (): x is one row.
+        x: (N, …) real numbers; a single row may have any shape.
+        what: name of the array in errors.
+        rows: (N,) names of the rows in errors. None: row numbers. (): `x` is a single row.
+
+    Returns:
+        The same shape in float32.
 
     Raises:
-        DataError: a finite number is larger than any of float32.
+        DataError: a finite number exceeds the range of float32.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         y = np.asarray(x).astype(np.float32)
-    if x.dtype.kind == "f" and x.dtype.itemsize > 4:
-        for where in np.argwhere(np.isinf(y) & np.isfinite(x))[:1].tolist():
-            row = f", row {where[0]}" if rows is None else f", {rows[where[0]]}" if rows else ""
-            inside = where if rows is not None and not rows else where[1:]
-            place = f", place {inside[0] if len(inside) == 1 else inside}" if inside else ""
-            raise DataError(
-                f"{what}{row}{place}: {x[tuple(where)]:g} is too large for float32, which ends at "
-                f"{np.finfo(np.float32).max:.3g}; give the column in another unit, or its logarithm"
-            )
+    # Only wider floats can overflow here; the largest 64-bit integer fits into float32.
+    if x.dtype.kind != "f" or x.dtype.itemsize <= 4:
+        return y
+
+    overflowed = np.argwhere(np.isinf(y) & np.isfinite(x))
+    if len(overflowed):
+        where = overflowed[0].tolist()
+        single = rows is not None and not rows
+        row = "" if single else f", row {where[0]}" if rows is None else f", {rows[where[0]]}"
+        inside = where if single else where[1:]
+        place = f", place {inside[0] if len(inside) == 1 else inside}" if inside else ""
+        raise DataError(
+            f"{what}{row}{place}: {x[tuple(where)]:g} is too large for float32, which ends at "
+            f"{np.finfo(np.float32).max:.3g}; give the column in another unit, or its logarithm"
+        )
     return y
 
 
 def check_finite(
     what: str, x: NDArray, ids: NDArray, impute: bool, instead: str, lengths: NDArray | None = None
 ) -> None:
-    """Raises DataError naming the first value that is infinite or, unless it will be imputed, NaN.
+    """Raise DataError for the first infinite value or, unless NaN will be imputed, the first NaN.
 
-    what: how the error calls the array. instead: what else than mending helps against a NaN. lengths: (N,) time steps
-    that are read.
+    Args:
+        what: name of the array in errors.
+        x: (N, …) values; arrays of integers always pass.
+        ids: (N,) ids of the rows.
+        impute: whether NaN is allowed.
+        instead: the advice for a NaN beside correcting the value.
+        lengths: (N,) valid time steps of signals (N, T, C); later steps are not checked.
+
+    Raises:
+        DataError: names row, place and value.
     """
     if x.dtype.kind != "f":
         return
@@ -58,34 +76,45 @@ def check_finite(
         bad &= (np.arange(x.shape[1])[None] < lengths[:, None])[:, :, None]
     if not bad.any():
         return
+
     where = tuple(int(v) for v in np.argwhere(bad)[0])
-    place = f"column {where[1]}" if x.ndim == 2 else f"time step {where[1]}, channel {where[2]}" if x.ndim == 3 else ""
-    place = place or f"channel {where[1]}, pixel {where[2:]}"
+    if x.ndim == 2:
+        place = f"column {where[1]}"
+    elif x.ndim == 3:
+        place = f"time step {where[1]}, channel {where[2]}"
+    else:
+        place = f"channel {where[1]}, pixel {where[2:]}"
+    n_rows = int(bad.reshape(len(x), -1).any(1).sum())
     raise DataError(
         f"{what} is {x[where]} in {name_row(where[0], ids)}, {place} ({int(bad.sum())} such values in "
-        f"{int(bad.reshape(len(x), -1).any(1).sum())} rows); mend the value or leave the row out"
-        f"{'' if np.isinf(x[where]) else instead}"
+        f"{n_rows} rows); correct the value or leave the row out{'' if np.isinf(x[where]) else instead}"
     )
 
 
 def is_lazy(x: Any) -> bool:
-    """Whether rows are `LazyRows`, still files; asked without importing what decodes them."""
+    """Whether rows are `LazyRows`, that is, still files. Asks without importing the decoders."""
     return hasattr(x, "files") and hasattr(x, "read")
 
 
-def in_memory(x: Any) -> NDArray:
-    """Rows as an array; decoded where they are files."""
+def read_into_memory(x: Any) -> NDArray:
+    """Rows as an array; files are decoded."""
     return np.asarray(x.read(threads=None).numpy() if is_lazy(x) else x)
 
 
 @dataclass
 class Rows:
-    """What a deployed student is given.
+    """The features of N rows: the input of a deployed student.
 
-    inputs:  modality -> (N, D) or (N, T, C) float32, or (N, C, H, W) images, also uint8 or float16, or `LazyRows`.
-    present: modality -> (N,) bool. lengths: modality -> (N,) int64.
-    group: (N,) str or None. ids: (N,) str. meaning: modality -> `RecordingType.schema` of recordings. skipped: `id`, `modality`
-    and `reason` of rows that were left out since a recording cannot be read.
+    Args:
+        name: name of the data in errors.
+        inputs: modality -> (N, D) or (N, T, C) float32, (N, C, H, W) images in uint8, float16 or float32, or
+            `LazyRows`.
+        present: modality -> (N,) bool.
+        lengths: modality -> (N,) int64 valid time steps, for variable-length signals only.
+        group: (N,) str, or None.
+        ids: (N,) str; None: the row numbers.
+        schema: modality -> `RecordingType.schema` of its recordings.
+        skipped: `id`, `modality` and `reason` of rows that were dropped because a recording is unreadable.
     """
 
     name: str
@@ -101,26 +130,35 @@ class Rows:
         return len(next(iter(self.inputs.values())))
 
     def index_select(self, rows: slice) -> Rows:
-        """Some of the rows."""
-        arrays = (self.inputs, self.present, self.lengths)
-        inputs, present, lengths = ({m: x[rows] for m, x in of.items()} for of in arrays)
-        group, ids = (None if x is None else x[rows] for x in (self.group, self.ids))
-        return Rows(self.name, inputs, present, lengths, group, ids, self.schema)
+        """A slice of the rows."""
+        return Rows(
+            name=self.name,
+            inputs=index_rows(self.inputs, rows),
+            present=index_rows(self.present, rows),
+            lengths=index_rows(self.lengths, rows),
+            group=None if self.group is None else self.group[rows],
+            ids=None if self.ids is None else self.ids[rows],
+            schema=self.schema,
+        )
 
     def check(self, impute: str = "no") -> None:
-        """Finite values where present, lengths that fit, zeros where absent; raises DataError naming the culprit."""
+        """Check shapes, lengths and values, and write zeros into padding and absent rows.
+
+        Raises:
+            DataError: names modality, row and value.
+        """
         if self.ids is None:
             self.ids = np.arange(len(self)).astype(str)
+        advice = ", or ask for impute='mean'"
         for m in self.inputs:
             self._check_shape(m)
+            # Files are checked when they are opened; reading them all here would take hours.
             if is_lazy(self.inputs[m]):
                 continue
             if m in self.lengths:
                 self._check_lengths(m)
             self._blank_absent(m)
-            check_finite(
-                f"{self.name}: modality {m!r}", self.inputs[m], self.ids, impute == "mean", ", or ask for impute='mean'"
-            )
+            check_finite(f"{self.name}: modality {m!r}", self.inputs[m], self.ids, impute == "mean", advice)
 
     def _row(self, i: int | np.integer) -> str:
         assert self.ids is not None
@@ -146,7 +184,9 @@ class Rows:
                 f"{self.name}: modality {m!r}, {self._row(i)}: length {lengths[i]} is not between 1 and "
                 f"{x.shape[1]} time steps"
             )
+
         self.lengths[m] = lengths = np.where(present, lengths, 0)
+        # Padding is zero whatever the source put there, so that nothing can leak through it.
         padding = np.arange(x.shape[1])[None] >= lengths[:, None]
         if x[padding].any():
             self.inputs[m] = np.where(padding[:, :, None], np.float32(0), x)
@@ -154,5 +194,6 @@ class Rows:
     def _blank_absent(self, m: str) -> None:
         absent = ~self.present[m]
         if self.inputs[m][absent].any():
+            # The array may belong to the caller, so a copy is changed.
             self.inputs[m] = self.inputs[m].copy()
             self.inputs[m][absent] = 0

@@ -1,4 +1,4 @@
-"""Window statistics: a parameter-free map from a signal to a vector, in operations that ONNX knows."""
+"""Window statistics: a parameter-free map from a signal to a vector, in operations that ONNX supports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from sidelight.errors import ConfigError, unknown
 
 STANDARD = ("moments", "range", "change", "trend", "quartiles", "spectrum", "magnitude")
 BINS = 8
-"""Frequencies of a spectrum."""
+"""Number of frequencies in a spectrum."""
+
+
+# Each part maps x (B, T, C), mask (B, T, 1) and n (B, 1), the number of valid steps, to (B, C, values).
 
 
 def _moments(x: Tensor, mask: Tensor, n: Tensor) -> Tensor:
@@ -29,6 +32,7 @@ def _std(x: Tensor, mask: Tensor, n: Tensor) -> Tensor:
 
 
 def _range(x: Tensor, mask: Tensor, n: Tensor) -> Tensor:
+    # Padding must win neither the minimum nor the maximum.
     low = x.masked_fill(mask == 0, math.inf).amin(1)
     high = x.masked_fill(mask == 0, -math.inf).amax(1)
     return torch.stack([low, high], -1)
@@ -54,7 +58,7 @@ def _trend(x: Tensor, mask: Tensor, n: Tensor) -> Tensor:
 def _quartiles(x: Tensor, mask: Tensor, n: Tensor) -> Tensor:
     """The values at a quarter, a half and three quarters of the sorted valid steps (lower neighbour).
 
-    By topk of the lower three quarters, since some runtimes have no sort (ExecuTorch).
+    Uses topk of the lower three quarters, since some runtimes lack a sort (ExecuTorch).
     """
     needed = 1 + 3 * (x.shape[1] - 1) // 4
     ordered = x.masked_fill(mask == 0, math.inf).topk(needed, dim=1, largest=False, sorted=True).values
@@ -69,7 +73,7 @@ def _quartiles(x: Tensor, mask: Tensor, n: Tensor) -> Tensor:
 def _circle(window: int, double: bool) -> NDArray:
     """(2, window) cosines and sines of one cycle in `window` steps, computed in float64.
 
-    Made outside of torch, so that a traced graph holds their float32 values and no float64 operation.
+    Computed outside of torch, so that a traced graph holds their float32 values and no float64 operation.
     """
     angle = 2 * math.pi * np.arange(window) / window
     return np.stack([np.cos(angle), np.sin(angle)]).astype(np.float64 if double else np.float32)
@@ -77,6 +81,7 @@ def _circle(window: int, double: bool) -> NDArray:
 
 def _waves(steps: int, window: int, bins: int, like: Tensor) -> Tensor:
     """(2 bins, steps) cosines, then sines, of 1 to `bins` cycles in `window` steps."""
+    # Cycle k at step t is a point of the one circle, so sines are computed for one cycle only.
     circle = torch.from_numpy(_circle(window, like.dtype == torch.float64)).to(like)
     place = torch.arange(1, bins + 1, device=like.device)[:, None] * torch.arange(steps, device=like.device) % window
     return torch.cat([circle[0][place], circle[1][place]])
@@ -101,18 +106,19 @@ _SIMPLE = {
 PARTS = (*_SIMPLE, "spectrum", "magnitude")
 
 
-_EACH = {"moments": 2, "range": 2, "change": 2, "trend": 1, "quartiles": 3, "spectrum": BINS}
-"""Values that each part has of a channel."""
+_WIDTHS = {"moments": 2, "range": 2, "change": 2, "trend": 1, "quartiles": 3, "spectrum": BINS}
+"""Number of values per channel in each part."""
 
 
 def statistics_width(channels: int, parts: Sequence[str]) -> int:
-    """D, the length of the vectors that `window_statistics` makes of signals with so many channels.
+    """D, the length of the vectors that `window_statistics` returns for signals with this many channels.
 
-    Raises ConfigError for a part that is none.
+    Raises ConfigError for an unknown part.
     """
     _check_parts(parts)
-    of_each = sum(_EACH.get(part, 0) for part in parts)
-    return (channels + ("magnitude" in parts and channels > 1)) * of_each
+    per_channel = sum(_WIDTHS.get(part, 0) for part in parts)
+    # The norm over channels counts as one more channel.
+    return (channels + ("magnitude" in parts and channels > 1)) * per_channel
 
 
 def _check_parts(parts: Sequence[str]) -> None:
@@ -124,12 +130,21 @@ def _check_parts(parts: Sequence[str]) -> None:
 def window_statistics(
     x: Tensor, length: Tensor | None = None, parts: Sequence[str] = STANDARD, window: int | None = None
 ) -> Tensor:
-    """(B, T, C) signals to (B, D) vectors; only the first `length` (B,) steps of each are read.
+    """Compute window statistics of signals; padding does not change them.
 
-    parts: any of moments (mean, standard deviation), range (minimum, maximum), change (mean and standard deviation of
-    the differences), trend, quartiles, spectrum (8 lowest frequencies), and magnitude, which adds the norm over
-    channels as one more channel. window: the steps of a full window, if x is cut shorter or padded longer; a row's
-    statistics do not depend on its padding. Raises ConfigError for another part.
+    Args:
+        x: (B, T, C) signals.
+        length: (B,) valid time steps; None: all.
+        parts: any of "moments" (mean, standard deviation), "range" (minimum, maximum), "change" (mean absolute value
+            and standard deviation of the differences), "trend", "quartiles", "spectrum" (the 8 lowest frequencies), and
+            "magnitude", which adds the norm over channels as one more channel.
+        window: time steps of a full window, if `x` is shorter or padded longer; None: T.
+
+    Returns:
+        (B, D) vectors.
+
+    Raises:
+        ConfigError: an unknown part.
     """
     _check_parts(parts)
     if "magnitude" in parts and x.shape[2] > 1:
@@ -137,10 +152,11 @@ def window_statistics(
     if length is None:
         mask = torch.ones_like(x[:, :, :1])
     else:
+        # An absent row has length 0; one step avoids a division by 0, and the row is blanked later.
         steps = torch.arange(x.shape[1], device=x.device)
         mask = (steps[None] < length.clamp(min=1)[:, None]).to(x.dtype).unsqueeze(-1)
     n = mask.sum(1)
-    found = [_SIMPLE[p](x, mask, n) for p in parts if p in _SIMPLE]
+    values = [_SIMPLE[part](x, mask, n) for part in parts if part in _SIMPLE]
     if "spectrum" in parts:
-        found.append(_spectrum(x, mask, n, window or x.shape[1]))
-    return torch.cat(found, -1).flatten(1)
+        values.append(_spectrum(x, mask, n, window or x.shape[1]))
+    return torch.cat(values, -1).flatten(1)

@@ -1,4 +1,4 @@
-"""What a target has to hold, by task; raises DataError naming the first row that is not so."""
+"""Checks of a target by task; each error names the first faulty row."""
 
 from __future__ import annotations
 
@@ -9,26 +9,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.rows import is_lazy, name_row
-from sidelight.data.target_values import hidden, pixel_counts
+from sidelight.data.target_values import count_pixels, hide_target
 from sidelight.errors import ConfigError, DataError, unknown
 
 DIMENSIONS = {"classification": 1, "regression": 2, "segmentation": 3}
+"""Task -> number of axes of its target."""
 TASKS = tuple(DIMENSIONS)
 
 
 def check_target(name: str, task: str, target: Any, labelled: NDArray, labels: Sequence[str], ids: NDArray) -> Any:
-    """The target as a Dataset keeps it: nothing can be read of rows that are not labelled.
+    """Check a target and blank the rows without a label, so that nothing can read them.
 
     Args:
-        name: the data set's, for messages.
+        name: name of the data set in errors.
         task: one of `TASKS`.
         target: (N,) class codes, (N, K) values, or (N, H, W) class codes of pixels, in an array or `LabelMaps`.
         labelled: (N,) bool.
         labels: names of the classes, or of the K values.
-        ids: (N,) str, for messages.
+        ids: (N,) ids, for errors.
+
+    Returns:
+        The target with −1 or NaN in unlabelled rows.
 
     Raises:
-        ConfigError: an unknown task. DataError: a wrong shape or value, no labelled row, or a single class.
+        ConfigError: an unknown task.
+        DataError: a wrong shape or value, no labelled row, or a single class.
     """
     if task not in TASKS:
         raise ConfigError(unknown("task", task, TASKS))
@@ -44,7 +49,7 @@ def check_target(name: str, task: str, target: Any, labelled: NDArray, labels: S
 
 
 def _check_classes(name: str, target: Any, labelled: NDArray, labels: Sequence[str], ids: NDArray) -> Any:
-    target = hidden(target, labelled)
+    target = hide_target(target, labelled)
     for i in np.flatnonzero(labelled & ((target < 0) | (target >= len(labels)))):
         raise DataError(
             f"{name}: {name_row(int(i), ids)}: class code {target[i]} has no name; "
@@ -57,7 +62,7 @@ def _check_classes(name: str, target: Any, labelled: NDArray, labels: Sequence[s
 
 
 def _check_values(name: str, target: Any, labelled: NDArray, labels: Sequence[str], ids: NDArray) -> Any:
-    target = hidden(target, labelled)
+    target = hide_target(target, labelled)
     if target.shape[1] != len(labels):
         raise DataError(f"{name}: {target.shape[1]} target columns, but names {list(labels)}")
     bad = np.isinf(target) | (np.isnan(target).all(1) & labelled)[:, None]
@@ -70,9 +75,12 @@ def _check_values(name: str, target: Any, labelled: NDArray, labels: Sequence[st
 
 
 def _check_pixels(name: str, target: Any, labelled: NDArray, labels: Sequence[str], ids: NDArray) -> Any:
-    # What label maps in files hold was checked where the files were looked at.
-    target = hidden(target, labelled) if is_lazy(target) else _checked_codes(name, target, labelled, labels, ids)
-    counts = pixel_counts(target)
+    # Label maps in files were checked when the files were scanned.
+    if is_lazy(target):
+        target = hide_target(target, labelled)
+    else:
+        target = _compact_codes(name, target, labelled, labels, ids)
+    counts = count_pixels(target)
     for i in np.flatnonzero(labelled & ~counts.any(1)):
         raise DataError(f"{name}: {name_row(int(i), ids)} is labelled, but all its pixels are ignored")
     if np.count_nonzero(counts[labelled].any(0)) < 2:
@@ -80,11 +88,12 @@ def _check_pixels(name: str, target: Any, labelled: NDArray, labels: Sequence[st
     return target
 
 
-def _checked_codes(name: str, target: Any, labelled: NDArray, labels: Sequence[str], ids: NDArray) -> Any:
-    """Class codes of pixels in as few bytes as their number allows."""
+def _compact_codes(name: str, target: Any, labelled: NDArray, labels: Sequence[str], ids: NDArray) -> Any:
+    """Checked class codes of pixels in as few bytes as the number of classes allows."""
     kind = np.int8 if len(labels) < 128 else np.int16
     if target.dtype.kind not in "iu":
         raise DataError(f"{name}: the target holds {target.dtype}; expected class codes of pixels")
+    # Minimum and maximum of each row find a wrong code without a mask of all pixels.
     flat = target.reshape(len(target), -1)
     low, high = flat.min(1), flat.max(1)
     for i in np.flatnonzero(labelled & ((low < -1) | (high >= len(labels)))):
@@ -92,4 +101,4 @@ def _checked_codes(name: str, target: Any, labelled: NDArray, labels: Sequence[s
             f"{name}: {name_row(int(i), ids)}: class code {low[i] if low[i] < -1 else high[i]} of a pixel has no "
             f"name; there are {len(labels)} classes: {', '.join(labels)} (−1: ignored)"
         )
-    return hidden(target, labelled).astype(kind)
+    return hide_target(target, labelled).astype(kind)

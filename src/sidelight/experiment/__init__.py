@@ -9,7 +9,7 @@ from typing import Any
 
 from sidelight.config import Config, load_config
 from sidelight.data import Dataset
-from sidelight.data.lengths import warn_long
+from sidelight.data.lengths import warn_long_rows
 from sidelight.data.load import load_for
 from sidelight.errors import ConfigError, shown
 from sidelight.experiment.models import FoldModels
@@ -106,8 +106,8 @@ def compare(
     if isinstance(data, Dataset):
         for name in ("target", "group", "split", "time", "longest"):
             if getattr(config, name):
-                raise ConfigError(f"{name}: a Dataset has its own; set it where the data are loaded.")
-        warn_long(data.name, data.lengths, data.ids)
+                raise ConfigError(f"{name}: a Dataset has its own; say it where the data are loaded.")
+        warn_long_rows(data.name, data.lengths, data.ids)
     if encoders is not None and not (isinstance(encoders, Mapping) and all(map(callable, encoders.values()))):
         raise ConfigError(f"encoders: expected a mapping from modalities to functions, not {shown(encoders)}.")
     dataset = data if isinstance(data, Dataset) else load_for(config, data)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sidelight.data.batch import Batch
-from sidelight.data.target_values import row_values
+from sidelight.data.target_values import compute_row_values
 from sidelight.errors import RunError, SidelightWarning
 from sidelight.experiment.evaluate import Evaluation
 from sidelight.experiment.plan import Job
@@ -78,7 +78,7 @@ def store_job(folder: Path, job: Job, evaluation: Evaluation, history: History, 
         pd.DataFrame(history.epochs).to_csv(place / "curves.csv", index=False)
         # The report orders the matrices by class or target value.
         truth = similarities.probe.truth
-        values = row_values(truth.numpy() if isinstance(truth, Tensor) else truth)
+        values = compute_row_values(truth.numpy() if isinstance(truth, Tensor) else truth)
         order = torch.from_numpy(np.ascontiguousarray(values))
         write_tensors(place / "similarity.safetensors", {**similarities.matrices, "group": order}, finite=False)
         if evaluation.examples:

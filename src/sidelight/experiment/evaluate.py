@@ -15,9 +15,9 @@ from torch import Tensor
 from sidelight.config import FREE
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
-from sidelight.data.overflow import check_answer
-from sidelight.data.rows import in_memory
-from sidelight.data.target_values import row_values
+from sidelight.data.overflow import check_output
+from sidelight.data.rows import read_into_memory
+from sidelight.data.target_values import compute_row_values
 from sidelight.experiment.fold import FoldData
 from sidelight.experiment.plan import Job
 from sidelight.export import Student
@@ -109,7 +109,7 @@ def _check_finite(task: Task, data: FoldData, rows: NDArray) -> Callable[[Output
     def check_and_reduce(output: Output) -> Tensor:
         nonlocal done
         answer = task.answer(output)
-        check_answer(answer, data.dataset.ids[rows], ", ".join(data.modalities), done)
+        check_output(answer, data.dataset.ids[rows], ", ".join(data.modalities), done)
         done += len(answer)
         return task.compact_answer(output)
 
@@ -222,10 +222,10 @@ def pick_example_maps(dataset: Dataset, rows: NDArray, outputs: Tensor, task: Ta
     """
     if task.name != "segmentation":
         return {}
-    values = row_values(dataset.target[rows])
+    values = compute_row_values(dataset.target[rows])
     ordered = np.argsort(values, kind="stable")[: int(np.isfinite(values).sum())]
     # Few rows may give the same position twice.
     picked = np.unique(ordered[np.linspace(0, len(ordered) - 1, 3).round().astype(int)])
-    target = torch.from_numpy(in_memory(dataset.target[rows[picked]]))
+    target = torch.from_numpy(read_into_memory(dataset.target[rows[picked]]))
     decided = torch.from_numpy(task.decide(outputs[torch.from_numpy(picked)])).to(target.dtype)
     return {"row": torch.from_numpy(rows[picked]), "target": target, "prediction": decided}

@@ -15,11 +15,11 @@ from sidelight.config.encoder_names import chosen
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
 from sidelight.data.preprocess import Preprocessor
-from sidelight.data.target_values import row_values
+from sidelight.data.target_values import compute_row_values
 from sidelight.errors import RunError
 from sidelight.experiment.plan import derive_seed
-from sidelight.protocols import WHOLE, hide_labels, split, whole
-from sidelight.protocols.blocks import cut, ordered
+from sidelight.protocols import WHOLE, build_whole_fold, hide_labels, split
+from sidelight.protocols.blocks import cut_blocks, sort_by_time
 from sidelight.tasks import Task, resolve_task
 
 
@@ -39,7 +39,7 @@ class FoldData:
     def __init__(self, config: Config, dataset: Dataset, fold: int, seed: int):
         self.config, self.dataset, self.seed, self.number = config, dataset, seed, fold
         if fold == WHOLE:
-            self.fold = whole(dataset, config.protocol, config.select, seed, config.gap)
+            self.fold = build_whole_fold(dataset, config.protocol, config.select, seed, config.gap)
         else:
             self.fold = split(dataset, config.protocol, config.folds, config.select, seed, config.gap)[fold]
         self._task, self._tasks = resolve_task(config, dataset), dict[float, Task]()
@@ -94,7 +94,7 @@ class FoldData:
             # The value is hidden too, so that no loss can read the target of an unlabelled row.
             hidden = torch.nan if batch.target.is_floating_point() else -1
             known = labelled.view(-1, *[1] * (batch.target.dim() - 1))
-            maps = None if batch.maps is None else batch.maps.where_kept(labelled.numpy())
+            maps = None if batch.maps is None else batch.maps.keep_labels(labelled.numpy())
             batch = replace(batch, labelled=labelled, target=batch.target.where(known, hidden), maps=maps)
         if control == "placebo" and part != "test":
             batch = permute_modalities(batch, self.privileged, derive_seed(self.seed, self.number, "placebo", part))
@@ -128,7 +128,7 @@ class FoldData:
         if self.dataset.group is None and in_time and labelled.sum() > 1:
             known = np.zeros(len(self.dataset), bool)
             known[train[labelled]] = True
-            return np.asarray(cut(ordered(self.dataset), known, folds)[train])
+            return np.asarray(cut_blocks(sort_by_time(self.dataset), known, folds)[train])
 
         rows = np.arange(len(train)).astype(str)
         group = rows if self.dataset.group is None else self.dataset.group[train]
@@ -147,7 +147,7 @@ class FoldData:
             Their positions among the select rows, ordered by class (or by `row_values`).
         """
         select = self.fold.select
-        first = row_values(self.dataset.target[select])
+        first = compute_row_values(self.dataset.target[select])
         rows = np.flatnonzero(self.dataset.labelled[select] & np.isfinite(first))
         target = first[rows]
         rng = np.random.default_rng(derive_seed(self.seed, self.number, "probe"))

@@ -13,7 +13,7 @@ from sidelight.data import Dataset
 from sidelight.data.rows import is_lazy
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.methods import MethodSpec, check_options, parse_methods
-from sidelight.protocols import resolve as resolve_protocol
+from sidelight.protocols import resolve_protocol
 from sidelight.tasks import resolve_task
 
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from numpy.typing import NDArray
-
 from sidelight.config import Config
 from sidelight.data import Dataset
 from sidelight.errors import ConfigError, RunError, unknown
@@ -23,8 +21,8 @@ from sidelight.experiment.run_folder import lock_run_folder
 from sidelight.experiment.study import Study
 from sidelight.methods import parse_methods
 from sidelight.protocols import split
-from sidelight.protocols.neighbours import warn_of_neighbours
-from sidelight.protocols.strata import warn_of_one_class
+from sidelight.protocols.neighbours import warn_similar_neighbours
+from sidelight.protocols.strata import warn_single_class
 from sidelight.utils.atomic import write_atomic
 from sidelight.utils.machine import usable_cores
 
@@ -37,11 +35,10 @@ def plan_jobs(config: Config, dataset: Dataset) -> list[Job]:
         dataset: all rows.
     """
     folds = split(dataset, config.protocol, config.folds, config.select, config.seed, config.gap)
-    warn_of_neighbours(dataset, config.protocol)
-    scored: dict[str, NDArray] = {}
-    for fold in folds:
-        scored |= {f"select rows of {fold.name}": fold.select, f"test rows of {fold.name}": fold.test}
-    warn_of_one_class(dataset, scored)
+    warn_similar_neighbours(dataset, config.protocol)
+    warn_single_class(
+        dataset, {f"{part} rows of {f.name}": getattr(f, part) for f in folds for part in ("select", "test")}
+    )
     return plan(config, parse_methods(config.methods), len(folds), list(config.label_groups))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.plan import Plan
+from sidelight.data.modality_plan import ModalityPlan
 from sidelight.data.preprocess import Preprocessor
 from sidelight.data.rows import check_finite, name_row
 from sidelight.errors import DataError, unknown
@@ -93,7 +93,7 @@ def refused(modality: str, reads: Sequence[str]) -> str:
     return f"{modality!r} is a privileged modality: this student reads only {', '.join(reads)}"
 
 
-def _image(x: NDArray, plan: Plan) -> NDArray:
+def _image(x: NDArray, plan: ModalityPlan) -> NDArray:
     """Images as the preprocessor reads them, (N, C, H, W), also of (N, H, W, C) and, with one channel, (N, H, W)."""
     if x.ndim == 3 and plan.shape[0] == 1 and x.shape[1:] == plan.shape[1:]:
         return x[:, None]
@@ -102,7 +102,7 @@ def _image(x: NDArray, plan: Plan) -> NDArray:
     return x
 
 
-def _array(m: str, value: Any, plan: Plan) -> NDArray:
+def _array(m: str, value: Any, plan: ModalityPlan) -> NDArray:
     try:
         with np.errstate(over="ignore"):
             x = _image(np.asarray(value), plan) if plan.image else value
@@ -120,7 +120,7 @@ def _array(m: str, value: Any, plan: Plan) -> NDArray:
     return x
 
 
-def _lengths(arrays: Arrays, given: Mapping[str, Any], plans: Mapping[str, Plan], names: NDArray) -> Arrays:
+def _lengths(arrays: Arrays, given: Mapping[str, Any], plans: Mapping[str, ModalityPlan], names: NDArray) -> Arrays:
     """The given lengths; without them a variable-length modality's rows are full."""
     for m in given:
         if m not in plans:

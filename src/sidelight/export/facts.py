@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from sidelight.data.plan import Plan
-from sidelight.data.seen import Far
+from sidelight.data.modality_plan import ModalityPlan
+from sidelight.data.training_ranges import OutOfRange
 
 UNKNOWN = "not given"
 AXES = {
@@ -18,12 +18,12 @@ AXES = {
 }
 
 
-def facts(plan: Plan) -> dict[str, Any]:
+def facts(plan: ModalityPlan) -> dict[str, Any]:
     """What rows of a modality have to be, as JSON can hold it; "not given" for what is not known."""
     shape: list[int | str] = ["rows", *plan.shape]
     if plan.variable:
         shape[1] = "steps"
-    seen = None if plan.seen is None else plan.seen.to_config()
+    seen = None if plan.ranges is None else plan.ranges.to_config()
     told = {
         "shape": shape,
         "axes": list(AXES[len(plan.shape)]),
@@ -38,7 +38,7 @@ def facts(plan: Plan) -> dict[str, Any]:
     return told
 
 
-def doc_string(plan: Plan) -> str:
+def doc_string(plan: ModalityPlan) -> str:
     """The same as one sentence, for a graph that is opened without sidelight."""
     told = facts(plan)
     rate = told["rate_hz"]
@@ -52,7 +52,7 @@ def doc_string(plan: Plan) -> str:
     )
 
 
-def far_sentence(m: str, plan: Plan, found: Sequence[Far]) -> str:
+def far_sentence(m: str, plan: ModalityPlan, found: Sequence[OutOfRange]) -> str:
     """The warning for rows that are far outside of what training saw: the farthest channel, and the mend."""
     far = found[0]
     what, unit = far.what, f" {plan.unit}" if plan.unit else ""
@@ -70,7 +70,7 @@ def far_sentence(m: str, plan: Plan, found: Sequence[Far]) -> str:
     )
 
 
-def _times(far: Far) -> str:
+def _times(far: OutOfRange) -> str:
     """How many times smaller or larger than in training, where all of that is of one sign."""
     if far.low * far.high <= 0 or far.given * far.low <= 0:
         return ""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.data.load import load_rows
-from sidelight.data.pixels import rows_at_once
+from sidelight.data.pixels import compute_chunk_size
 from sidelight.data.rows import Rows, is_lazy, name_row
 from sidelight.errors import DataError, SidelightWarning, unknown
 from sidelight.export.source import refuse_privileged, wanted
@@ -134,7 +134,7 @@ def _answers(student: Student, rows: Rows) -> Iterator[Tensor]:
     files = [m for m, x in rows.inputs.items() if is_lazy(x)]
     at_once = len(rows)
     if files and student.preprocessor.standardize == "train":  # a new group's statistics need all its rows
-        at_once = rows_at_once([x.shape[1:] for x in rows.inputs.values()])
+        at_once = compute_chunk_size([x.shape[1:] for x in rows.inputs.values()])
     for i in range(0, len(rows), at_once):
         part = rows.index_select(slice(i, i + at_once))
         part.inputs |= {m: part.inputs[m].read(threads=None).numpy() for m in files}

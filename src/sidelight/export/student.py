@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sidelight.data.overflow import check_answer, check_read
-from sidelight.data.pixels import rows_at_once
+from sidelight.data.overflow import check_output, check_preprocessed
+from sidelight.data.pixels import compute_chunk_size
 from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import ConfigError, SidelightWarning, listed, unknown
 from sidelight.export.checks import checked
@@ -158,7 +158,7 @@ class Student:
         x, n, here, names = self._read(inputs, lengths, group, ids)
         self._warn_far(x, n, here)
         ids = np.arange(len(next(iter(x.values())))) if ids is None else ids
-        at_once = rows_at_once([a.shape[1:] for a in x.values()], CHUNK)
+        at_once = compute_chunk_size([a.shape[1:] for a in x.values()], CHUNK)
         chunks = torch.split(torch.arange(len(next(iter(x.values())))), at_once)
         deployed = self.deployed
         if not len(chunks[0]):
@@ -173,9 +173,9 @@ class Student:
             batches = (whole.index_select(i) for i in chunks)
         for i, batch in zip(chunks, batches):
             for m, read in batch.inputs.items():
-                check_read(repr(m), read, x[m], ids, int(i[0]))
+                check_preprocessed(repr(m), read, x[m], ids, int(i[0]))
             answer = deployed.respond(batch)
-            check_answer(answer, ids, ", ".join(x), int(i[0]))
+            check_output(answer, ids, ", ".join(x), int(i[0]))
             yield answer
 
     def _warn_far(self, x: Tensors, lengths: Tensors, present: Tensors) -> None:
@@ -183,7 +183,7 @@ class Student:
         for m, rows in x.items():
             plan = self.preprocessor.plans[m]
             length, here = (None if t is None else t.numpy() for t in (lengths.get(m), present.get(m)))
-            if plan.seen is not None and (found := plan.seen.far(rows.numpy(), length, here)):
+            if plan.ranges is not None and (found := plan.ranges.find_out_of_range(rows.numpy(), length, here)):
                 warnings.warn(far_sentence(m, plan, found), SidelightWarning, stacklevel=4)
 
     def calibrate(

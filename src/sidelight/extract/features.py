@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
 from sidelight.data.load import load
-from sidelight.data.pixels import rows_at_once
+from sidelight.data.pixels import compute_chunk_size
 from sidelight.data.prefetch import materialized_batches
 from sidelight.data.preprocess import Preprocessor
 from sidelight.data.raw import TABLE_FILE
@@ -176,7 +176,7 @@ def _reading(data: Dataset, m: str, net: Any, tokens: int, device: torch.device)
     else:
         batch = view.batch(Preprocessor.fit(view, np.arange(len(view)), [m]))
     present = batch.present[m]
-    at_once = rows_at_once([data.shape(m)], 64)
+    at_once = compute_chunk_size([data.shape(m)], 64)
 
     def compute(rows: slice) -> Tensor:
         net.to(device)

@@ -1,4 +1,4 @@
-"""What a data set holds and how much each modality knows, before anything is trained."""
+"""`inspect`: the content of a data set, and how well each modality predicts, before anything is trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`inspect`: what a data set holds and how much each modality knows, before anything is trained."""
+"""`inspect`: the content of a data set, and how well each modality predicts, before anything is trained."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
 from sidelight.data.rows import is_lazy
-from sidelight.inspection.giveaways import suspicious
-from sidelight.inspection.strength import Strength, folds_of, strengths
-from sidelight.protocols.neighbours import ask_for_blocks, neighbours_alike, sorted_by_class
+from sidelight.inspection.leakage import find_leaks
+from sidelight.inspection.strength import Strength, choose_protocol, compute_strengths
+from sidelight.protocols.neighbours import describe_blocks_option, find_similar_neighbours, is_sorted_by_class
 from sidelight.utils.keywords import known_keywords
 
-LOOKED_AT = 500
-"""Rows that are decoded where they are files."""
+SAMPLE_ROWS = 500
+"""Rows that are decoded if they are files."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ModalityInfo:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The tables of `sidelight inspect`."""
+    """The tables that `sidelight inspect` prints."""
 
     name: str
     rows: int
@@ -57,15 +57,15 @@ class Inspection:
     folds: str = "group-kfold"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """The same as JSON-able values."""
         return asdict(self)
 
     def to_text(self, width: int = 100) -> str:
-        """Tables for a terminal."""
+        """The same as tables for a terminal of this width."""
         from rich.console import Console
 
         console = Console(file=io.StringIO(), width=width, force_terminal=False)
-        for table in _tables(self):
+        for table in _build_tables(self):
             console.print(table)
         for remark in self.remarks:
             console.print(f"! {remark}", markup=False, highlight=False)
@@ -74,10 +74,19 @@ class Inspection:
 
 @known_keywords
 def inspect(dataset: Dataset, strength: bool = True, folds: int = 5, seed: int = 0) -> Inspection:
-    """Counts, shapes, gaps, balance, and (unless strength=False) how well each modality alone and all together predict.
+    """Describe a data set: counts, shapes, gaps, balance, and how well each modality and all together predict.
 
-    The score comes from a linear model on features or window statistics, standardised, cross-validated with disjoint
-    groups (blocks, of rows in time); it shows how far apart the modalities are and is no goal.
+    Scores come from a linear model on standardized features or window statistics, cross-validated with disjoint groups,
+    or with blocks of rows in time. They compare the modalities and are no target for a network.
+
+    Args:
+        dataset: the data.
+        strength: whether to compute scores.
+        folds: number of folds of the scores.
+        seed: of folds and samples.
+
+    Returns:
+        The tables that `sidelight inspect` prints.
     """
     labelled = dataset.labelled
     classes: dict[str, int] = {}
@@ -85,44 +94,53 @@ def inspect(dataset: Dataset, strength: bool = True, folds: int = 5, seed: int =
     if dataset.task != "regression":
         classes = dict(zip(dataset.class_names, dataset.class_counts().tolist()))
     else:
-        targets = {name: _range(dataset.target[:, k]) for k, name in enumerate(dataset.class_names)}
+        targets = {name: _describe_range(dataset.target[:, k]) for k, name in enumerate(dataset.class_names)}
+    # The metrics of a linear model, whatever metric an experiment selects by.
     metric = {"regression": "ccc", "segmentation": "miou"}.get(dataset.task, "accuracy")
     chance = max(classes.values()) / max(sum(classes.values()), 1) if classes else 0.0
-    if dataset.size:  # the most common class everywhere: its share is its IoU, and the others' IoU is 0
+    if dataset.size:
+        # With the most common class everywhere, its share is its IoU, and the IoU of the others is 0.
         chance /= sum(n > 0 for n in classes.values())
-    seen, sampled = dataset, []
+    decoded, sampled = dataset, []
     if dataset.lazy or is_lazy(dataset.target):
-        seen = dataset.sample(LOOKED_AT, seed)
-        if len(seen) < len(dataset):
+        decoded = dataset.sample(SAMPLE_ROWS, seed)
+        if len(decoded) < len(dataset):
             sampled = [
-                f"{', '.join(dataset.lazy) or 'all'}: values and strengths are those of {len(seen)} rows "
+                f"{', '.join(dataset.lazy) or 'all'}: values and strengths are those of {len(decoded)} rows "
                 "drawn at random"
             ]
-    found, remarks = strengths(seen, folds, seed) if strength else ((), [])
+    found, remarks = compute_strengths(decoded, folds, seed) if strength else ((), [])
     return Inspection(
         name=dataset.name,
         rows=len(dataset),
         unlabelled=int((~labelled).sum()),
         task=dataset.task,
-        modalities=tuple(_modality(seen if m in dataset.lazy else dataset, m, dataset) for m in dataset.modalities),
-        groups={} if dataset.group is None else _count(dataset.group),
-        split={} if dataset.split is None else _count(dataset.split),
+        modalities=tuple(
+            _describe_modality(decoded if m in dataset.lazy else dataset, m, dataset) for m in dataset.modalities
+        ),
+        groups={} if dataset.group is None else _count_values(dataset.group),
+        split={} if dataset.split is None else _count_values(dataset.split),
         classes=classes,
         targets=targets,
         metric=metric,
         chance=chance,
         strengths=found,
-        remarks=(*_remarks(dataset, classes, seen), *suspicious(dataset, seen, found), *sampled, *remarks),
-        folds=folds_of(dataset),
+        remarks=(
+            *_collect_remarks(dataset, classes, decoded),
+            *find_leaks(dataset, decoded, found),
+            *sampled,
+            *remarks,
+        ),
+        folds=choose_protocol(dataset),
     )
 
 
-def _count(values: NDArray) -> dict[str, int]:
+def _count_values(values: NDArray) -> dict[str, int]:
     names, counts = np.unique(values, return_counts=True)
     return dict(zip(names.tolist(), counts.tolist()))
 
 
-def _range(values: NDArray) -> dict[str, float]:
+def _describe_range(values: NDArray) -> dict[str, float]:
     v = values[np.isfinite(values)]
     if not len(v):
         return {"rows": 0.0}
@@ -135,19 +153,20 @@ def _range(values: NDArray) -> dict[str, float]:
     }
 
 
-def _modality(dataset: Dataset, m: str, whole: Dataset) -> ModalityInfo:
-    """dataset: `whole`, or rows of it that were decoded."""
-    from sidelight.data.moments import varies
+def _describe_modality(dataset: Dataset, m: str, whole: Dataset) -> ModalityInfo:
+    """Describe one modality from `dataset`: all rows, or decoded rows of the data set `whole`."""
+    from sidelight.data.scaling import find_varying_columns
 
     x, present = dataset.inputs[m], dataset.present[m]
-    here = x[present]
-    channels = np.moveaxis(here, 1, -1) if here.ndim >= 4 else here
+    rows = x[present]
+    # The channel axis last, so that all types share the following lines.
+    channels = np.moveaxis(rows, 1, -1) if rows.ndim >= 4 else rows
     flat = channels.reshape(-1, channels.shape[-1])
     length = dataset.lengths.get(m)
     lengths = None
     if length is not None:
-        kept = length[present]
-        lengths = (int(kept.min()), int(np.median(kept)), int(kept.max()))
+        known = length[present]
+        lengths = (int(known.min()), int(np.median(known)), int(known.max()))
     role = next((k for k in ("available", "privileged") if m in dataset.default_modalities.get(k, [])), "")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a column of nothing but NaN
@@ -157,26 +176,28 @@ def _modality(dataset: Dataset, m: str, whole: Dataset) -> ModalityInfo:
             role=role,
             shape=dataset.shape(m),
             missing=int((~whole.present[m]).sum()),
-            nan=int(np.isnan(here).sum()) if here.dtype.kind == "f" else 0,
+            nan=int(np.isnan(rows).sum()) if rows.dtype.kind == "f" else 0,
             lengths=lengths,
             minimum=float(np.nanmin(low)),
             maximum=float(np.nanmax(high)),
-            constant=int((~varies(here, None if length is None else length[present])).sum()),
+            constant=int((~find_varying_columns(rows, None if length is None else length[present])).sum()),
         )
 
 
-def _remarks(dataset: Dataset, classes: dict[str, int], seen: Dataset) -> list[str]:
-    from sidelight.protocols import straddling
+def _collect_remarks(dataset: Dataset, classes: dict[str, int], decoded: Dataset) -> list[str]:
+    from sidelight.protocols import describe_straddling_group
 
     out = []
     if dataset.group is None:
-        out.append("no groups: if several rows come from one person or session, say so, or scores will be too good")
+        out.append(
+            "no groups: if several rows come from one person or session, name their column, or scores will be too good"
+        )
     elif len(set(dataset.group.tolist())) == len(dataset):
         out.append("every row is its own group")
-    if straddles := straddling(dataset):
+    if straddles := describe_straddling_group(dataset):
         out.append(straddles)
     if dataset.group is None:
-        out += _order(dataset)
+        out += _describe_order(dataset)
     for name, n in classes.items():
         if n == 0:
             out.append(f"class {name!r} has no {'pixel' if dataset.size else 'row'}")
@@ -185,7 +206,7 @@ def _remarks(dataset: Dataset, classes: dict[str, int], seen: Dataset) -> list[s
     if ignored:
         out.append(f"{ignored:.1%} of the labelled rows' pixels are ignored")
     for m in dataset.modalities:
-        info = _modality(seen if m in dataset.lazy else dataset, m, dataset)
+        info = _describe_modality(decoded if m in dataset.lazy else dataset, m, dataset)
         if info.constant:
             what = f"{info.shape[0]} channels" if len(info.shape) >= 3 else f"{info.shape[-1]} columns"
             out.append(f"{m}: {info.constant} of {what} are constant and will be ignored")
@@ -194,27 +215,29 @@ def _remarks(dataset: Dataset, classes: dict[str, int], seen: Dataset) -> list[s
     return out
 
 
-def _order(dataset: Dataset) -> list[str]:
-    """What the order of rows without groups says about how they may be split."""
-    if sorted_by_class(dataset):
-        return ["rows are sorted by class: their order is none in time, and contiguous blocks would hold whole classes"]
-    if dataset.time is None and (alike := neighbours_alike(dataset)) is not None:
+def _describe_order(dataset: Dataset) -> list[str]:
+    """Remarks on the order of rows without groups, which limits how they may be split."""
+    if is_sorted_by_class(dataset):
         return [
-            f"neighbouring rows resemble each other: {alike}. Drawn one by one, as here, scores are too good: if rows "
-            f"follow each other in time, {ask_for_blocks(dataset)}"
+            "rows are sorted by class: this is not an order in time, and contiguous blocks would hold whole classes"
+        ]
+    if dataset.time is None and (similarity := find_similar_neighbours(dataset)) is not None:
+        return [
+            f"neighbouring rows resemble each other: {similarity}. Drawn one by one, as here, scores are too good: if "
+            f"rows follow each other in time, {describe_blocks_option(dataset)}"
         ]
     return []
 
 
-def _tables(found: Inspection) -> list[Any]:
-    """The same as rich tables."""
+def _build_tables(found: Inspection) -> list[Any]:
+    """The inspection as rich tables."""
     from rich.table import Table
 
     def table(title: str, *columns: str) -> Table:
-        made = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        new = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for i, c in enumerate(columns):
-            made.add_column(c, justify="left" if i == 0 else "right")
-        return made
+            new.add_column(c, justify="left" if i == 0 else "right")
+        return new
 
     head = f"{found.name}: {found.rows} rows ({found.unlabelled} unlabelled), {found.task}"
     first = table(head, "modality", "role", "row shape", "missing", "NaN", "lengths", "min", "max")

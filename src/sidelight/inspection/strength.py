@@ -1,4 +1,4 @@
-"""How much each modality alone, and all together, tell a plain linear model; for `inspect`."""
+"""Scores of a plain linear model on each modality and on all of them, for `inspect`."""
 
 from __future__ import annotations
 
@@ -10,59 +10,76 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
-from sidelight.data.features import features
+from sidelight.data.features import compute_features
 from sidelight.errors import SidelightError
 from sidelight.protocols import split
 
 ROWS = 5000
+"""The most train rows of a linear model."""
 PIXELS = 100
-"""Of a class per pixel, how many pixels of each row are looked at."""
+"""Pixels of each row that are scored, where the target has a class per pixel."""
 AROUND = (9, 33)
+"""Sides of the squares around a pixel, in pixels, over which its features are averaged."""
 
 
 @dataclass(frozen=True)
 class Strength:
-    """Mean and standard deviation over the folds of a plain linear model's score on these modalities."""
+    """Mean and standard deviation over the folds of a linear model's score on these modalities."""
 
     modalities: tuple[str, ...]
     mean: float
     std: float
 
 
-def strengths(dataset: Dataset, folds: int, seed: int) -> tuple[tuple[Strength, ...], list[str]]:
-    """Score of each modality alone and of all; a remark instead where the data allow no such score."""
+def compute_strengths(dataset: Dataset, folds: int, seed: int) -> tuple[tuple[Strength, ...], list[str]]:
+    """Score each modality alone, and all together.
+
+    Args:
+        dataset: decoded rows.
+        folds: number of folds.
+        seed: of folds, pixels and models.
+
+    Returns:
+        The scores and no remark; or no score and a remark with the reason.
+    """
     units = np.arange(len(dataset)) if dataset.group is None else dataset.group
     n_units = len(np.unique(units[dataset.labelled]))
     try:
-        parts = split(dataset, folds_of(dataset), max(min(folds, n_units), 2), 0.25, seed)
+        parts = split(dataset, choose_protocol(dataset), max(min(folds, n_units), 2), 0.25, seed)
     except SidelightError as e:
         return (), [f"no strengths: {e}"]
-    row, target, blocks = _looked_at(dataset, seed)
-    out = []
-    for names in [*((m,) for m in blocks), *([tuple(blocks)] if len(blocks) > 1 else [])]:
+    row, target, blocks = _build_features(dataset, seed)
+    subsets: list[tuple[str, ...]] = [(m,) for m in blocks]
+    if len(blocks) > 1:
+        subsets.append(tuple(blocks))
+    strengths = []
+    for names in subsets:
         x = np.concatenate([blocks[m] for m in names], 1)
         scores = []
         for fold in parts:
-            train, test = (
-                np.flatnonzero(np.isin(row, rows)) for rows in (np.union1d(fold.train, fold.select), fold.test)
-            )
+            # No epoch is chosen here, so select rows train too.
+            train = np.flatnonzero(np.isin(row, np.union1d(fold.train, fold.select)))
+            test = np.flatnonzero(np.isin(row, fold.test))
             scores.append(_score(dataset, target, x, train[dataset.labelled[row[train]]], test, seed))
-        out.append(Strength(tuple(names), float(np.mean(scores)), float(np.std(scores))))
-    return tuple(out), []
+        strengths.append(Strength(names, float(np.mean(scores)), float(np.std(scores))))
+    return tuple(strengths), []
 
 
-def folds_of(dataset: Dataset) -> Literal["group-kfold", "blocks", "random"]:
-    """How the rows are split for a score: by group, else by time, else at random."""
-    return "group-kfold" if dataset.group is not None else "random" if dataset.time is None else "blocks"
+def choose_protocol(dataset: Dataset) -> Literal["group-kfold", "blocks", "random"]:
+    """The protocol for scores: by group, else by time, else at random."""
+    if dataset.group is not None:
+        return "group-kfold"
+    return "random" if dataset.time is None else "blocks"
 
 
-def _looked_at(dataset: Dataset, seed: int) -> tuple[NDArray, NDArray, dict[str, NDArray]]:
-    """What a model sees: (n,) the row that each belongs to, (n, …) its target, and (n, D) features of each modality.
+def _build_features(dataset: Dataset, seed: int) -> tuple[NDArray, NDArray, dict[str, NDArray]]:
+    """The samples of a linear model: rows, or some pixels of every row where the target has a class per pixel.
 
-    Rows themselves; of a class per pixel, some pixels of every row.
+    Returns:
+        (n,) row number of each sample, (n, …) its target, and modality -> (n, D) features.
     """
     if not dataset.size:
-        return np.arange(len(dataset)), dataset.target, {m: features(dataset, m) for m in dataset.modalities}
+        return np.arange(len(dataset)), dataset.target, {m: compute_features(dataset, m) for m in dataset.modalities}
     pixels = dataset.size[0] * dataset.size[1]
     many = min(PIXELS, pixels)
     at = np.random.default_rng(seed).integers(pixels, size=(len(dataset), many))
@@ -70,26 +87,30 @@ def _looked_at(dataset: Dataset, seed: int) -> tuple[NDArray, NDArray, dict[str,
     target = np.take_along_axis(dataset.target.reshape(len(dataset), -1), at, 1).reshape(-1)
     blocks = {}
     for m in dataset.modalities:
-        image = dataset.inputs[m].ndim == 4
-        blocks[m] = _pixel_features(dataset.inputs[m], at) if image else features(dataset, m)[row]
+        if dataset.inputs[m].ndim == 4:
+            blocks[m] = _compute_pixel_features(dataset.inputs[m], at)
+        else:
+            # Every pixel of a row has the row's features.
+            blocks[m] = compute_features(dataset, m)[row]
     known = target >= 0
     return row[known], target[known], {m: x[known] for m, x in blocks.items()}
 
 
-def _pixel_features(x: NDArray, at: NDArray) -> NDArray:
-    """(N · P, 3 C): the values of the pixels `at` (N, P), and means over the squares around them."""
+def _compute_pixel_features(x: NDArray, at: NDArray) -> NDArray:
+    """(N · P, 3 C): the values of the pixels with the numbers `at` (N, P), and means over squares around them."""
     import torch
     from torch.nn import functional as F
 
     out = []
     for image, where in zip(x, torch.from_numpy(at)):
-        whole = torch.from_numpy(np.nan_to_num(image.astype(np.float32)))[None]
-        means = [F.avg_pool2d(whole, n, 1, n // 2, count_include_pad=False) for n in AROUND]
-        out.append(torch.cat([whole, *means], 1)[0].flatten(1)[:, where].T)
+        pixels = torch.from_numpy(np.nan_to_num(image.astype(np.float32)))[None]
+        means = [F.avg_pool2d(pixels, n, 1, n // 2, count_include_pad=False) for n in AROUND]
+        out.append(torch.cat([pixels, *means], 1)[0].flatten(1)[:, where].T)
     return torch.cat(out).numpy()
 
 
 def _score(dataset: Dataset, target: NDArray, x: NDArray, train: NDArray, test: NDArray, seed: int) -> float:
+    """Accuracy, mean IoU, or mean CCC over the targets; train and test are numbers of samples."""
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.pipeline import make_pipeline
@@ -97,6 +118,7 @@ def _score(dataset: Dataset, target: NDArray, x: NDArray, train: NDArray, test: 
 
     from sidelight.metrics import ccc, miou
 
+    # A linear model gains little from more rows.
     if len(train) > ROWS:
         train = np.random.default_rng(seed).choice(train, ROWS, replace=False)
     prepare = (SimpleImputer(keep_empty_features=True), StandardScaler())
@@ -104,12 +126,11 @@ def _score(dataset: Dataset, target: NDArray, x: NDArray, train: NDArray, test: 
         warnings.simplefilter("ignore")  # a linear model that has not fully converged is good enough here
         if dataset.task != "regression":
             model = make_pipeline(*prepare, LogisticRegression(C=0.1, max_iter=100, random_state=seed))
-            said = model.fit(x[train], target[train]).predict(x[test])
-            return (
-                miou(said, target[test], len(dataset.class_names))
-                if dataset.size
-                else float(np.mean(said == target[test]))
-            )
+            predicted = model.fit(x[train], target[train]).predict(x[test])
+            if dataset.size:
+                return miou(predicted, target[test], len(dataset.class_names))
+            return float(np.mean(predicted == target[test]))
+        # Each target of a regression has its own model, fitted to the rows that have it.
         values = []
         for k in range(target.shape[1]):
             y = target[:, k]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sidelight.data.batch import Batch
-from sidelight.data.pixels import rows_at_once
+from sidelight.data.pixels import compute_chunk_size
 from sidelight.data.prefetch import materialized_batches
 from sidelight.errors import ConfigError
 from sidelight.networks.hallucination import freeze
@@ -121,7 +121,7 @@ class OnlineOutputs(TeacherOutputs):
     def batches(self, rows: Batch) -> Iterable[Batch]:
         # `present` stays complete: losses ask which rows lack a modality.
         read = replace(rows.select_modalities(self.reads), present=rows.present)
-        at_once = rows_at_once(list(read.shapes().values()))
+        at_once = compute_chunk_size(list(read.shapes().values()))
         return materialized_batches(read, torch.split(torch.arange(len(rows)), at_once))
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sidelight.data.batch import Batch
-from sidelight.data.pixels import rows_at_once
+from sidelight.data.pixels import compute_chunk_size
 from sidelight.data.prefetch import materialized_batches
 from sidelight.errors import ConfigError
 from sidelight.networks.encoding import encode, zero_missing_rows
@@ -194,7 +194,7 @@ def predict_in_chunks(network: Network, batch: Batch, rows: Tensor, what: Callab
 def _predict_chunks(network: Network, batch: Batch, rows: Tensor, chunk: int | None = None) -> Iterator[Output]:
     training = network.training
     network.eval()
-    chunk = chunk or rows_at_once(
+    chunk = chunk or compute_chunk_size(
         [*(s for m, s in batch.shapes().items() if m in network.reads), _prediction_shape(network)]
     )
     batch = replace(batch, files={m: x for m, x in batch.files.items() if m in network.reads}, maps=None)

@@ -1,10 +1,10 @@
-"""Which rows train, which choose epochs and which are read once at the end; and whose labels are hidden."""
+"""Protocols: the rows that train, choose epochs and are tested once, and the rows whose labels are hidden."""
 
 from __future__ import annotations
 
-from sidelight.protocols.fold import FOLDS, PROTOCOLS, WHOLE, Fold, Protocol, resolve
+from sidelight.protocols.fold import FOLDS, PROTOCOLS, WHOLE, Fold, Protocol, resolve_protocol
 from sidelight.protocols.labels import hide_labels
-from sidelight.protocols.split import split, straddling, whole
+from sidelight.protocols.split import build_whole_fold, describe_straddling_group, split
 
 __all__ = [
     "FOLDS",
@@ -12,9 +12,9 @@ __all__ = [
     "WHOLE",
     "Fold",
     "Protocol",
+    "build_whole_fold",
+    "describe_straddling_group",
     "hide_labels",
-    "resolve",
+    "resolve_protocol",
     "split",
-    "straddling",
-    "whole",
 ]

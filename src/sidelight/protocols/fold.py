@@ -1,4 +1,4 @@
-"""A fold, the protocols that draw folds, and what every fold has to hold."""
+"""`Fold`, the protocols that draw folds, and the check of a fold."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
 from sidelight.errors import ConfigError, DataError
-from sidelight.protocols.neighbours import ask_for_blocks, sorted_by_class
+from sidelight.protocols.neighbours import describe_blocks_option, is_sorted_by_class
 
 Protocol = Literal["auto", "group-kfold", "leave-one-group-out", "official", "random", "blocks"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 WHOLE = -1
-"""The number of the fold `whole`."""
+"""The number of the fold that trains on all rows (`build_whole_fold`)."""
 FOLDS = 5
-"""How many there are unless somebody says so."""
+"""The default number of folds."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Fold:
     test: NDArray
 
 
-def resolve(dataset: Dataset, protocol: Protocol) -> Protocol:
-    """What "auto" means for the data: official where they have a split, else group-kfold, else blocks of rows in time.
+def resolve_protocol(dataset: Dataset, protocol: Protocol) -> Protocol:
+    """The protocol that "auto" stands for: official with a split, else group-kfold with groups, else blocks with times.
 
-    Raises ConfigError where they have no split, groups or times: that rows are independent has to be said.
+    Raises ConfigError for data with none of them: only the user knows whether rows are independent.
     """
     if protocol != "auto":
         return protocol
@@ -44,13 +44,20 @@ def resolve(dataset: Dataset, protocol: Protocol) -> Protocol:
     if dataset.time is not None:
         return "blocks"
     raise ConfigError(
-        f"protocol 'auto' needs groups or a split, and {dataset.name} has neither: name the column that says whose "
-        f"row each is (--group, group=…); if rows follow each other in time, {ask_for_blocks(dataset)}; or, if every "
-        "row is independent, ask for --protocol random (protocol='random')"
+        f"protocol 'auto' needs groups or a split, and {dataset.name} has neither: name the column of the person or "
+        f"session of each row (--group, group=…); if rows follow each other in time, {describe_blocks_option(dataset)};"
+        " or, if every row is independent, ask for --protocol random (protocol='random')"
     )
 
 
 def check_fold(dataset: Dataset, fold: Fold, protocol: str) -> None:
+    """Raise DataError unless the train rows have labels of every class (of a regression, two labels).
+
+    Args:
+        dataset: the data.
+        fold: one of its folds.
+        protocol: the protocol that drew it, for advice.
+    """
     rows = fold.train[dataset.labelled[fold.train]]
     if dataset.task == "regression":
         if len(rows) < 2:
@@ -60,11 +67,11 @@ def check_fold(dataset: Dataset, fold: Fold, protocol: str) -> None:
     missing = dataset.classes(np.flatnonzero(dataset.labelled)) - dataset.classes(rows)
     if missing:
         names = ", ".join(repr(dataset.class_names[c]) for c in sorted(missing))
-        if protocol == "blocks" and sorted_by_class(dataset):
+        if protocol == "blocks" and is_sorted_by_class(dataset):
             raise DataError(
                 f"{fold.name}: no train row is of class {names}, because the rows of {dataset.name} are sorted by "
-                "class. That is no order in time, and a contiguous block holds whole classes. Name the column with the "
-                "time (--time, time=…) or the group (--group, group=…), or ask for protocol 'random'"
+                "class. That is not an order in time, and a contiguous block holds whole classes. Name the column with "
+                "the time (--time, time=…) or the group (--group, group=…), or ask for protocol 'random'"
             )
         raise DataError(
             f"{fold.name}: no train row is of class {names}, so it cannot be learnt; ask for fewer or other folds, "

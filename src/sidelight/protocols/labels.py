@@ -1,4 +1,4 @@
-"""Whose labels are hidden: a share of the groups keeps theirs."""
+"""Hide the labels of some groups, to measure how much a method needs."""
 
 from __future__ import annotations
 
@@ -9,27 +9,41 @@ from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
 from sidelight.errors import ConfigError, SidelightWarning
-from sidelight.protocols.strata import count_strata, covering_order, strata_of, stratified_order
+from sidelight.protocols.strata import compute_strata, count_strata, covering_order, stratified_order
 
 
 def hide_labels(dataset: Dataset, rows: NDArray, share: float, seed: int = 0) -> NDArray:
-    """(N,) bool: which rows keep their label when only a `share` of the labelled groups among `rows` keeps theirs.
+    """Choose the rows that keep their label when only a share of the labelled groups does.
 
-    At least one group keeps its labels; groups that bring a class still missing come first, then the order is random.
-    The same seed nests: what 0.2 keeps, 0.4 keeps too. Rows outside `rows` are untouched. Without groups, a share of
-    the rows of every class. Raises ConfigError unless 0 < share ≤ 1.
+    At least one group keeps its labels. Groups that bring a class still missing come first, then the order is random.
+    Without groups, a share of the rows of every class keeps its labels. Choices with one seed are nested: rows that
+    keep their label at 0.2 keep it at 0.4.
+
+    Args:
+        dataset: the data.
+        rows: row numbers to choose from, such as the train rows; other rows keep their label.
+        share: share of the labelled groups, in (0, 1].
+        seed: of the order of groups.
+
+    Returns:
+        (N,) bool: labelled rows that keep their label.
+
+    Raises:
+        ConfigError: `share` is not in (0, 1].
     """
     if not 0 < share <= 1:
-        raise ConfigError(f"label_groups: {share} is no share; expected 0 < share ≤ 1")
+        raise ConfigError(f"label_groups must be in (0, 1], got {share}")
     kept = dataset.labelled.copy()
     if share == 1:
         return kept
     rows = np.asarray(rows)
     rows = rows[dataset.labelled[rows]]
-    strata, rng = strata_of(dataset, rows), np.random.default_rng([seed, 1])
+    # Another stream than that of the folds, so that the two draws are independent.
+    strata, rng = compute_strata(dataset, rows), np.random.default_rng([seed, 1])
     kept[rows] = False
     if dataset.group is None:
-        kept[stratified_order(rows, strata[rows], rng)[: max(1, round(share * len(rows)))]] = True
+        order = stratified_order(rows, strata[rows], rng)
+        kept[order[: max(1, round(share * len(rows)))]] = True
     else:
         names, unit = np.unique(dataset.group[rows], return_inverse=True)
         counts = count_strata(unit, strata[rows], len(names))

@@ -1,7 +1,7 @@
-"""Which rows train, which choose epochs, which are read once at the end; and whose labels are hidden.
+"""`split` draws the folds of a protocol: rows that train, rows that choose epochs, and rows that are tested once.
 
-scikit-learn's splitters do the splitting, over *units*: groups (subjects, sessions), or rows where there are none.
-Rows in time are cut into contiguous blocks instead (`sidelight.protocols.blocks`).
+scikit-learn's splitters draw *units*: groups (subjects, sessions), or rows without groups. Rows in time are cut into
+contiguous blocks instead (`sidelight.protocols.blocks`).
 `StratifiedGroupKFold` is not used: it sorts groups by their class counts, so that for most data its folds are the same
 for every seed. Instead several shuffled `KFold`s over groups are drawn, and the one best balanced in class is kept.
 """
@@ -14,9 +14,17 @@ import numpy as np
 
 from sidelight.data.dataset import Dataset
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
-from sidelight.protocols.blocks import block_parts, contiguous, cut, near, ordered
-from sidelight.protocols.fold import FOLDS, PROTOCOLS, Fold, Protocol, check_fold, resolve
-from sidelight.protocols.units import carve, check_enough, fold_of, k_fold, labelled_units, leave_one_out, units_of
+from sidelight.protocols.blocks import cut_blocks, draw_run, find_near, sort_by_time, split_block
+from sidelight.protocols.fold import FOLDS, PROTOCOLS, Fold, Protocol, check_fold, resolve_protocol
+from sidelight.protocols.units import (
+    build_fold,
+    build_units,
+    check_enough,
+    draw_select_units,
+    find_labelled_units,
+    k_fold,
+    leave_one_group_out,
+)
 
 
 def split(
@@ -27,27 +35,38 @@ def split(
     seed: int = 0,
     gap: float = 0.0,
 ) -> list[Fold]:
-    """The folds of a protocol, disjoint in groups but for random and blocks.
+    """Draw the folds of a protocol, disjoint in groups except for "random" and "blocks".
 
-    Warns where `folds` was chosen and the protocol has its own number.
+    auto: official with a split, else group-kfold with groups, else blocks with times; never random, which has to be
+    asked for. group-kfold, random: `folds` parts, redrawn with each seed and balanced in class. leave-one-group-out: a
+    fold per group. official: one fold. blocks: the rows of every group (without groups: all rows) in their order in
+    time, cut into `folds` contiguous blocks with equally many labelled rows, each tested once.
 
-    auto: official where the data have a split, else group-kfold, else blocks where rows have times; never random, which
-    has to be asked for. group-kfold, random: `folds` parts, redrawn with each seed and balanced in class.
-    leave-one-group-out: a fold per group. official: one fold. blocks: every group's rows in time (without groups: all
-    rows; without times: as they stand), cut into `folds` contiguous blocks with equally many labelled rows, each tested
-    once. select: share of a fold's non-test groups that choose epochs (drawn with each seed; the official one is used
-    where it exists); with blocks a contiguous run of the rows that are not tested. gap: of blocks, no train row is at
-    most this far from a select or test row, and no select row from a test row: in units of the time, in rows where
-    there is none. Groups without any label are always in train, unlabelled rows never in select or test.
+    Groups without any label are always in train, unlabelled rows never in select or test. Warns if `folds` was chosen
+    and the protocol has its own number.
 
-    Raises ConfigError (unknown protocol, impossible numbers, "auto" without groups and split) and DataError (too few
-    groups, a group in two official splits, a class that no train row has).
+    Args:
+        dataset: the data.
+        protocol: one of `PROTOCOLS`.
+        folds: number of folds.
+        select: share of a fold's non-test groups that choose epochs, redrawn with each seed; official select rows are
+            used if they exist. With blocks, the share of a contiguous run of the rows that are not tested.
+        seed: of all draws.
+        gap: for blocks, no train row is this close to a select or test row, and no select row to a test row: in units
+            of the time, or in rows without times.
+
+    Returns:
+        The folds.
+
+    Raises:
+        ConfigError: an unknown protocol, impossible numbers, or "auto" without groups, split and times.
+        DataError: too few groups, a group in two official splits, or a class without train rows.
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(unknown("protocol", protocol, PROTOCOLS))
     if not 0 < select < 1:
         raise ConfigError(f"select={select}: expected a share between 0 and 1 of the non-test groups, e.g. 0.25")
-    protocol = resolve(dataset, protocol)
+    protocol = resolve_protocol(dataset, protocol)
     _check_gap(dataset, protocol, gap)
     if folds != FOLDS and protocol in ("official", "leave-one-group-out"):
         number = "has one fold" if protocol == "official" else "has a fold per group"
@@ -57,39 +76,50 @@ def split(
             stacklevel=2,
         )
     if protocol == "official":
-        out = [_official(dataset, select, seed, gap)]
+        drawn = [_draw_official(dataset, select, seed, gap)]
     elif protocol == "blocks":
-        out = _blocks(dataset, folds, select, seed, gap)
+        drawn = _draw_blocks(dataset, folds, select, seed, gap)
     else:
-        units = units_of(dataset, protocol)
+        units = build_units(dataset, protocol)
         if protocol == "leave-one-group-out":
-            tests = leave_one_out(dataset, units)
+            tests = leave_one_group_out(dataset, units)
         else:
             tests = k_fold(dataset, units, protocol, folds, seed)
-        out = [fold_of(dataset, name, units, test, select, seed) for name, test in tests]
-    for fold in out:
+        drawn = [build_fold(dataset, name, units, test, select, seed) for name, test in tests]
+    # A protocol may leave a class without train rows, and then no method can be compared.
+    for fold in drawn:
         check_fold(dataset, fold, protocol)
-    return out
+    return drawn
 
 
-def whole(dataset: Dataset, protocol: str, select: float, seed: int, gap: float = 0.0) -> Fold:
-    """All rows for training, but for the share `select` of the groups (of the rows, if there are none) that chooses
-    epochs: the official select rows, where there are. Nothing is left to test; `test` repeats `select`.
+def build_whole_fold(dataset: Dataset, protocol: str, select: float, seed: int, gap: float = 0.0) -> Fold:
+    """The fold that trains on all rows except those that choose epochs, for a student to deploy.
+
+    The select rows are the official ones if they exist, else a share of the groups, or of the rows without groups.
+    Nothing is left to test, so `test` repeats `select`.
+
+    Args:
+        dataset: the data.
+        protocol: as `resolve_protocol` returns it.
+        select: share of the groups that choose epochs.
+        seed: of the draw.
+        gap: as in `split`.
     """
     official = np.asarray(dataset.split) == "select"
     chosen_by_data = protocol == "official" and bool((official & dataset.labelled).any())
     if protocol == "blocks" or (protocol == "official" and _in_time(dataset) and not chosen_by_data):
+        # No row is tested, so the block to test is empty.
         nothing = np.zeros(len(dataset), bool)
-        train, chosen, _ = block_parts(dataset, "whole", ordered(dataset), nothing, select, seed, gap)
+        train, chosen, _ = split_block(dataset, "whole", sort_by_time(dataset), nothing, select, seed, gap)
         fold = Fold("whole", train, chosen, chosen)
         check_fold(dataset, fold, protocol)
         return fold
-    alone = dataset.group is None or protocol == "random"
-    units = np.arange(len(dataset)) if alone else np.unique(np.asarray(dataset.group), return_inverse=True)[1]
+    independent = dataset.group is None or protocol == "random"
+    units = np.arange(len(dataset)) if independent else np.unique(np.asarray(dataset.group), return_inverse=True)[1]
     if chosen_by_data:
         in_select = official
     else:
-        in_select = np.isin(units, carve(dataset, units, labelled_units(dataset, units), select, seed))
+        in_select = np.isin(units, draw_select_units(dataset, units, find_labelled_units(dataset, units), select, seed))
     chosen = np.flatnonzero(in_select & dataset.labelled)
     fold = Fold("whole", np.flatnonzero(~in_select), chosen, chosen)
     check_fold(dataset, fold, protocol)
@@ -97,7 +127,7 @@ def whole(dataset: Dataset, protocol: str, select: float, seed: int, gap: float 
 
 
 def _in_time(dataset: Dataset) -> bool:
-    """Whether rows have times and nothing else that says which belong together."""
+    """Whether rows have times but no groups."""
     return dataset.group is None and dataset.time is not None
 
 
@@ -111,8 +141,8 @@ def _check_gap(dataset: Dataset, protocol: Protocol, gap: float) -> None:
         )
 
 
-def _blocks(dataset: Dataset, folds: int, select: float, seed: int, gap: float) -> list[Fold]:
-    """A fold per contiguous block; of data with groups, per block of every group."""
+def _draw_blocks(dataset: Dataset, folds: int, select: float, seed: int, gap: float) -> list[Fold]:
+    """A fold per contiguous block; with groups, each fold tests one block of every group."""
     if folds < 2:
         raise ConfigError(f"folds={folds}: expected at least 2")
     if dataset.group is not None:
@@ -123,54 +153,60 @@ def _blocks(dataset: Dataset, folds: int, select: float, seed: int, gap: float) 
             stacklevel=3,
         )
     check_enough(dataset, int(dataset.labelled.sum()), max(folds, 3), "blocks")
-    order = ordered(dataset)
+    order = sort_by_time(dataset)
     times = len(np.unique(order.first[dataset.labelled[order.rows]]))
     if times < max(folds, 3):
         raise DataError(
             f"the labelled rows of {dataset.name} have {times} different times, and rows of one time stay together: "
             f"'blocks' needs at least {max(folds, 3)} here; ask for fewer folds or name another time column"
         )
-    block = cut(order, dataset.labelled, folds)
+    # Blocks hold equally many labelled rows, since only these are scored.
+    block = cut_blocks(order, dataset.labelled, folds)
     names = [f"block-{i + 1}" for i in range(folds)]
-    return [Fold(n, *block_parts(dataset, n, order, block == i, select, seed, gap)) for i, n in enumerate(names)]
+    return [Fold(n, *split_block(dataset, n, order, block == i, select, seed, gap)) for i, n in enumerate(names)]
 
 
-def straddling(dataset: Dataset) -> str:
-    """The sentence on the first group that is in several official splits; empty where none is."""
+def describe_straddling_group(dataset: Dataset) -> str:
+    """A sentence about the first group that is in several official splits; "" if there is no such group."""
     if dataset.group is None or dataset.split is None:
         return ""
     groups, parts = np.unique(np.stack([dataset.group, dataset.split]), axis=1)
     for g in groups[:-1][groups[1:] == groups[:-1]]:
-        of = parts[groups == g]
+        splits = parts[groups == g]
         return (
-            f"group {str(g)!r} of {dataset.name} is in {len(of)} official splits ({', '.join(of)}); it belongs to one"
+            f"group {str(g)!r} of {dataset.name} is in {len(splits)} official splits ({', '.join(splits)}); it belongs "
+            "to one"
         )
     return ""
 
 
-def _official(dataset: Dataset, select: float, seed: int, gap: float) -> Fold:
+def _draw_official(dataset: Dataset, select: float, seed: int, gap: float) -> Fold:
     if dataset.split is None:
-        raise DataError(f"protocol 'official' needs a split column, and {dataset.name} has none: say split=…")
+        raise DataError(f"protocol 'official' needs a split column, and {dataset.name} has none: name it (split=…)")
     present = set(dataset.split.tolist())
     for part in ("train", "test"):
         if part not in present:
             raise DataError(f"the official split of {dataset.name} has no {part!r} rows, only {sorted(present)}")
-    if straddles := straddling(dataset):
+    if straddles := describe_straddling_group(dataset):
         raise DataError(straddles)
+    # Rows of official test data without a label measure nothing, so they are left out.
     train, test = dataset.split == "train", (dataset.split == "test") & dataset.labelled
     chosen = (dataset.split == "select") & dataset.labelled
     if not test.any():
         raise DataError(f"no 'test' row of {dataset.name} has a label, so nothing can be measured")
+    # Without official select rows, some train rows have to choose epochs.
     if not chosen.any() and _in_time(dataset):
-        order = ordered(dataset)
-        at_test, among = near(order, test, gap), train & dataset.labelled
-        run = contiguous(dataset, order, among, select, seed, at_test)
-        train, chosen = train & ~run & ~near(order, among & run, gap), among & run & ~at_test
+        order = sort_by_time(dataset)
+        at_test, among = find_near(order, test, gap), train & dataset.labelled
+        run = draw_run(dataset, order, among, select, seed, at_test)
+        train, chosen = train & ~run & ~find_near(order, among & run, gap), among & run & ~at_test
         if not chosen.any():
             raise DataError(f"official: no select row is left with gap={gap:g}; ask for a smaller one")
     elif not chosen.any():
         units = np.arange(len(dataset)) if dataset.group is None else np.unique(dataset.group, return_inverse=True)[1]
         units = np.where(train, units, -1)
-        carved = np.isin(units, carve(dataset, units, np.unique(units[train & dataset.labelled]), select, seed))
+        carved = np.isin(
+            units, draw_select_units(dataset, units, np.unique(units[train & dataset.labelled]), select, seed)
+        )
         train, chosen = train & ~carved, carved & dataset.labelled
     return Fold("official", np.flatnonzero(train), np.flatnonzero(chosen), np.flatnonzero(test))

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sidelight.data.sources.prepared import Facts
+from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import DataError
 from sidelight.readers.base import Contents, Reader, Row, RowErrors
 from sidelight.readers.synthetic import make_noise_frames, write_text, write_video
-from sidelight.recordings.pictures import LATE, video_file
+from sidelight.recordings.pictures import LATE, probe_video
 from sidelight.recordings.registry import Audio, Video
 from sidelight.recordings.series import VIDEOS
 from sidelight.signals.spectrogram import PRESETS
@@ -90,7 +90,7 @@ class ActivityNet(Reader):
                     )
                     raise DataError(f"{source}: {state}; expected one video of {annotated.name}")
 
-                video = video_file(found[0])
+                video = probe_video(found[0])
                 # A copy that was cut or converted since the annotation would show another action at these times.
                 if annotated.end > video.seconds + LATE:
                     raise DataError(
@@ -103,7 +103,7 @@ class ActivityNet(Reader):
         clip = Video(frames=self.frames, stride=self.stride, size=(self.size, self.size))
         # rate=0: the sound tracks of web videos have various rates.
         sound = Audio(rate=0, resample_to=PRESETS["audio"].rate, spectrogram="audio")
-        facts = Facts(
+        facts = DatasetInfo(
             name="activitynet", group="video", split="split", task="classification",
             available=("video",), privileged=("audio",),
         )  # fmt: skip

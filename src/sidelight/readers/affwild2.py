@@ -12,17 +12,17 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.sources.prepared import Facts
+from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.readers.base import Contents, Reader, Row, RowErrors
 from sidelight.readers.synthetic import make_noise_frames, write_image, write_text, write_video, write_wav
 from sidelight.readers.tables import parse_number, read_lines
-from sidelight.recordings.pictures import video_file
+from sidelight.recordings.pictures import probe_video
 from sidelight.recordings.registry import Audio, Frames
 from sidelight.recordings.series import VIDEOS
 from sidelight.signals.spectrogram import PRESETS
 from sidelight.signals.windows import LabelTrack, label_windows
-from sidelight.video.container import Video as VideoFile
+from sidelight.video.container import VideoFile
 from sidelight.video.frames import find_frames
 
 # The labels of the official test set are not public (ibug.doc.ic.ac.uk/resources/aff-wild2), so papers report results
@@ -123,7 +123,7 @@ class AffWild2(Reader):
         )
         # rate=0: the sound tracks of web videos have various rates.
         audio = Audio(rate=0, resample_to=PRESETS["audio"].rate, spectrogram="audio")
-        facts = Facts(
+        facts = DatasetInfo(
             name="affwild2", target=TARGETS, group="group", split="split", task="regression",
             available=("video",), privileged=("audio",),
         )  # fmt: skip
@@ -138,7 +138,7 @@ class AffWild2(Reader):
         has_face = np.zeros(max(len(values), int(faces.numbers[-1])), bool)
         has_face[faces.numbers[faces.numbers > 0] - 1] = True
 
-        video = video_file(sound) if sound.suffix.lower() in VIDEOS else None
+        video = probe_video(sound) if sound.suffix.lower() in VIDEOS else None
         first = np.arange(0, len(values) - self.window + 1, self.hop)
         if not len(first):
             raise DataError(f"{labels}: {len(values)} frames are labelled; a window has {self.window}")

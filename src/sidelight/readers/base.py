@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sidelight.config.io import arguments_help
-from sidelight.data.sources.prepared import END, FILE, START, Facts, write_prepared
+from sidelight.data.sources.prepared import END, FILE, START, DatasetInfo, write_prepared
 from sidelight.errors import DataError
-from sidelight.recordings.recording_type import Part, RecordingType, Size
+from sidelight.recordings.recording_type import RecordingType, Segment, Size
 from sidelight.utils.files import check_file, check_place, exists
 
 Row = dict[str, Any]
@@ -41,7 +41,7 @@ class Contents:
 
     rows: list[Row]
     modalities: Mapping[str, RecordingType]
-    facts: Facts
+    facts: DatasetInfo
     files: Callable[[Path], None] | None = None
     aligned: Sequence[str] = ()
 
@@ -246,7 +246,9 @@ def _probe_file(row: Row, modality: str, recording_type: RecordingType) -> Size 
     if not isinstance(path, Path):
         return None
     start, end = (row.get(modality + suffix) for suffix in (START, END))
-    return recording_type.probe(Part(path, None if start in (None, "") else start, None if end in (None, "") else end))
+    return recording_type.probe(
+        Segment(path, None if start in (None, "") else start, None if end in (None, "") else end)
+    )
 
 
 def synthesize(reader: Reader, out: str | Path, seed: int = 0) -> Path:

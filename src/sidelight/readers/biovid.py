@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from sidelight.data.sources.prepared import Facts
+from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import ConfigError, DataError
 from sidelight.readers.base import Contents, Reader, RowErrors
 from sidelight.readers.synthetic import make_noise_frames, write_text, write_video
@@ -115,7 +115,7 @@ class BioVid(Reader):
                 row |= {f"{m}_file_name": sample.signals}
             # EDA and ECG change slowly and keep all 5.5 s; the spectrogram of the EMG covers the seconds of the video.
             rows.append(row | {"emg_start": FIRST})
-        facts = Facts(
+        facts = DatasetInfo(
             name=f"biovid-{self.part.lower()}",
             group="subject",
             task="classification",

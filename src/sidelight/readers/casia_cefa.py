@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from sidelight.data.sources.prepared import Facts
+from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import ConfigError, DataError
 from sidelight.readers.base import Contents, Reader, Row, RowErrors
 from sidelight.readers.casia_surf import MODALITIES, build_face_types, write_synthetic_faces
@@ -120,7 +120,7 @@ class CasiaCefa(Reader):
                 # As a list: if the generator fails halfway, no row of the clip is taken.
                 rows += list(self._build_rows(clip, errors))
 
-        facts = Facts(
+        facts = DatasetInfo(
             name=f"casia-cefa-{self.protocol}", group="subject", split="split", task="anti-spoofing",
             available=("color",), privileged=("depth",),
         )  # fmt: skip

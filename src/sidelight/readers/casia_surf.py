@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sidelight.data.sources.prepared import Facts
+from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import DataError
 from sidelight.readers.base import Contents, Reader, Row, RowErrors
 from sidelight.readers.synthetic import make_noise_frames, write_image, write_text
@@ -91,7 +91,7 @@ class CasiaSurf(Reader):
                 "split": listed.split,
             }
             rows.append(row | {f"{m}_file_name": source / file for m, file in zip(MODALITIES, listed.files)})
-        facts = Facts(
+        facts = DatasetInfo(
             name="casia-surf", group="subject", split="split", task="anti-spoofing",
             available=("color",), privileged=("depth",),
         )  # fmt: skip

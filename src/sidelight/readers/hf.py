@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from sidelight.data.raw import SPLIT_NAMES
-from sidelight.data.sources.prepared import TASKS, Facts
+from sidelight.data.sources.prepared import TASKS, DatasetInfo
 from sidelight.data.sources.tables import FILE_COLUMN, read_frame
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.readers.base import Contents, Reader, RowErrors
@@ -92,7 +92,7 @@ class HuggingFace(Reader):
         kinds = self._find_modalities(table, source)
         self._check_columns(table, split, source)
         images = [m for m, kind in kinds.items() if isinstance(kind, Image | Depth | Labels)]
-        facts = Facts(name=source.name, target=(self.target,), group=self.group, split=split, task=self.task)
+        facts = DatasetInfo(name=source.name, target=(self.target,), group=self.group, split=split, task=self.task)
         rows = [{str(c): x for c, x in row.items()} for row in table.to_dict("records")]
 
         # Depth and label maps belong to the pixels of another image; plain images of one row may differ in size.

@@ -11,7 +11,7 @@ from zlib import crc32
 
 import numpy as np
 
-from sidelight.data.sources.prepared import Facts
+from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import DataError
 from sidelight.readers.base import Contents, Reader, Row, RowErrors
 from sidelight.readers.synthetic import make_noise_frames, write_text, write_video, write_wav
@@ -114,7 +114,7 @@ class IEMOCAP(Reader):
             "audio": Audio(rate=RATE, seconds=self.seconds),
             "text": Text(tokenizer=self.tokenizer),
         }
-        facts = Facts(
+        facts = DatasetInfo(
             name="iemocap", group="session", task="classification", classes=tuple(sorted(set(CLASSES.values()))),
             available=("video",), privileged=("audio", "text"),
         )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.sources.prepared import Facts
+from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import DataError, unknown
 from sidelight.readers.base import Contents, Reader, RowErrors
 from sidelight.readers.sequences import SplitArrays, build_sequence_rows
@@ -84,7 +84,7 @@ class MMSA(Reader):
         for row in rows:
             video = _video_of(row["id"])
             row["video"] = video if len(splits[video]) == 1 else row["id"]
-        facts = Facts(
+        facts = DatasetInfo(
             name=path.stem, target=("sentiment",), group="video", split="split", task="regression",
             available=("audio", "vision"), privileged=("text",),
         )  # fmt: skip

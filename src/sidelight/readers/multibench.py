@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sidelight.data.sources.prepared import Facts, write_prepared
+from sidelight.data.sources.prepared import DatasetInfo, write_prepared
 from sidelight.errors import ConfigError, DataError
 from sidelight.readers.base import Contents, Reader, RowErrors
 from sidelight.readers.sequences import SplitArrays, build_sequence_rows
@@ -138,7 +138,7 @@ def _build_contents(
     k = parts[0].target[0].size if len(parts[0].target) else 1
     targets = ("target",) if k == 1 else tuple(f"target_{i}" for i in range(k))
     rows, kinds, write = build_sequence_rows(parts, name, SPLIT, targets, errors)
-    facts = Facts(
+    facts = DatasetInfo(
         name=name, source="multibench 1", target=targets, split="split", task=task,
         available=tuple(available), privileged=tuple(privileged), citation=MultiBench.citation,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.sources.prepared import Facts
+from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import ConfigError, DataError
 from sidelight.readers.base import Contents, Reader, Row, RowErrors
 from sidelight.readers.synthetic import make_noise_frames, write_text, write_video, write_wav
@@ -99,7 +99,7 @@ class Recola(Reader):
             "eda": self._signal("EDA", "uS"),
             "ecg": self._signal("ECG", "mV"),
         }
-        facts = Facts(
+        facts = DatasetInfo(
             name="recola", target=TARGETS, group="person", task="regression",
             available=("video",), privileged=("audio", "eda", "ecg"),
         )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.sources.prepared import Facts
+from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import DataError
 from sidelight.readers.base import Contents, Reader, Row, RowErrors
 from sidelight.readers.synthetic import make_noise_frames, write_image
@@ -105,7 +105,7 @@ class SceneReader(Reader):
             "depth": Depth(size=size, rotated=self.rotated),
             "labels": Labels(size=size, classes=("void", *self.classes), ignore=VOID),
         }
-        facts = Facts(
+        facts = DatasetInfo(
             name=self.name, target=("labels",), split="split", task="segmentation",
             available=("rgb",), privileged=("depth",),
         )  # fmt: skip
@@ -144,9 +144,9 @@ def _check_same_size(scene: Scene, labels: NDArray) -> None:
 
     `prepare` compares the files of the source, but it does not see a label map that becomes another file.
     """
-    from sidelight.recordings.recording_type import Part
+    from sidelight.recordings.recording_type import Segment
 
-    size = Image(size=(1, 1)).probe(Part(scene.rgb))
+    size = Image(size=(1, 1)).probe(Segment(scene.rgb))
     if size is not None and size != labels.shape:
         raise DataError(
             f"{scene.rgb} is {size[0]} x {size[1]}, {scene.labels} is {labels.shape[0]} x {labels.shape[1]} pixels; "

@@ -10,12 +10,12 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from sidelight.data.sources.prepared import Facts
+from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import DataError
 from sidelight.readers.base import Contents, Reader, Row, RowErrors
 from sidelight.readers.synthetic import make_noise_frames, write_text, write_video
 from sidelight.readers.tables import read_lines
-from sidelight.recordings.pictures import video_file
+from sidelight.recordings.pictures import probe_video
 from sidelight.recordings.registry import Audio, Video
 from sidelight.signals.spectrogram import PRESETS
 
@@ -83,7 +83,7 @@ class UCF101(Reader):
                 if not listed.path.is_file():
                     raise DataError(f"{listed.where}: {listed.path} does not exist")
                 # The videos of the 50 classes of UCF50 have no sound track.
-                if video_file(listed.path).audio_rate is None:
+                if probe_video(listed.path).audio_rate is None:
                     continue
                 rows.append(
                     {
@@ -97,7 +97,7 @@ class UCF101(Reader):
                 )
         clip = Video(frames=self.frames, stride=self.stride, size=(self.size, self.size))
         sound = Audio(rate=0, resample_to=PRESETS["audio"].rate, spectrogram="audio")
-        facts = Facts(
+        facts = DatasetInfo(
             name=self.name, group="group", split="split", task="classification",
             available=("video",), privileged=("audio",),
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a row is in its file: kinds of recordings, label maps, and rows that stay files until they are read."""
+"""Recording types, label maps, and rows that stay files until they are read."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sidelight.recordings.registry import (
-        KINDS,
+        RECORDING_TYPES,
         Array,
         Audio,
         Depth,
         Frames,
         Image,
         Labels,
-        Part,
         RecordingType,
+        Segment,
         Signal,
         Size,
         Text,
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "KINDS",
+    "RECORDING_TYPES",
     "Array",
     "Audio",
     "Depth",
     "Frames",
     "Image",
     "Labels",
-    "Part",
     "RecordingType",
+    "Segment",
     "Signal",
     "Size",
     "Text",
@@ -42,7 +42,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The kinds are imported when one is asked for: rows that stay files need none of what reads sound and signals."""
+    """Recording types are imported on first use: rows that stay files do not need the readers of sound and signals."""
     if name in __all__:
         return getattr(import_module("sidelight.recordings.registry"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Image files: their size without decoding them, and views of them."""
+"""Image files: read their size without decoding them, or decode a crop."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from sidelight.utils.files import check_file, unreadable
 from sidelight.video.crop import CropBox, CropParams
 
 ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
+"""Format -> the bytes that end a complete file."""
 PICTURES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-"""Modes of pixels, as Pillow calls them, of 8 bits a channel."""
+"""Pillow's modes with 8 bits a channel."""
 COLOURS = ("LA", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-"""Those with more than one channel."""
+"""The modes with more than one channel."""
 
 
-def _opened(path: Path) -> Any:
+def _open(path: Path) -> Any:
+    """Read the header of an image file; pixels are decoded when they are used."""
     from PIL import Image as Pillow
 
     check_file(path)
@@ -30,26 +32,31 @@ def _opened(path: Path) -> Any:
 
 
 def check_eight_bits(path: Path, mode: str) -> None:
-    """Raises DataError for pixels of more bits."""
+    """Raise DataError for pixels with more than 8 bits a channel; `mode` is Pillow's name."""
     if mode not in PICTURES:
         raise DataError(f"{path} has pixels of mode {mode}; expected 8 bits. 16 bits: is it a depth?")
 
 
-def check_values(path: Path, mode: str) -> None:
-    """Raises DataError for pixels of several channels, where one class value is expected."""
+def check_single_channel(path: Path, mode: str) -> None:
+    """Raise DataError for pixels of several channels, where a label map has one class value."""
     if mode in COLOURS:
         raise DataError(f"{path} has colours (mode {mode}); a label map has one class value per pixel")
 
 
-def picture_size(path: Path, check: Callable[[Path, str], None]) -> Size:
-    """(height, width), from the header, its mode checked; the file's last bytes say whether it is whole."""
+def read_image_size(path: Path, check: Callable[[Path, str], None]) -> Size:
+    """(height, width) of an image file, from its header; the file's last bytes show whether it is complete.
+
+    Raises:
+        DataError: the file is missing or damaged, or `check` refuses its mode.
+    """
     try:
-        with _opened(path) as image:
+        with _open(path) as image:
             check(path, image.mode)
             with path.open("rb") as file:
                 file.seek(max(0, path.stat().st_size - 1024))
-                whole = ENDS[image.format] in file.read()
-            if not whole:  # something may stand behind the image
+                complete = ENDS[image.format] in file.read()
+            if not complete:
+                # Some cameras append data after the image, so only decoding can decide.
                 image.load()
             return image.height, image.width
     except DataError:
@@ -59,14 +66,28 @@ def picture_size(path: Path, check: Callable[[Path, str], None]) -> Size:
 
 
 def read_view(path: Path, crop: CropParams, size: Size, channels: int) -> Tensor:
-    """(channels, *size) uint8 of a view, not yet mirrored; shrunk pixels are averaged."""
+    """Decode a crop of an image file, not yet mirrored; pixels are averaged when the image shrinks.
+
+    Args:
+        path: the file.
+        crop: which part of the image.
+        size: (height, width) of the result.
+        channels: 3: RGB. 1: grey.
+
+    Returns:
+        (channels, height, width) uint8.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
     from PIL import Image as Pillow
 
     try:
-        with _opened(path) as image:
+        with _open(path) as image:
             place = CropBox.from_params(crop, image.height, image.width, size)
             check_eight_bits(path, image.mode)
-            image.draft(None, (place.width, place.height))  # a JPEG is decoded at a half, a quarter, an eighth
+            # A JPEG can be decoded at a half, a quarter or an eighth of its size, which is much faster.
+            image.draft(None, (place.width, place.height))
             box = place.source_box(image.height, image.width, size)
             mode = "L" if channels == 1 else "RGB"
             pixels = image if image.mode == mode else image.convert(mode)

@@ -1,4 +1,4 @@
-"""Label maps: a class per pixel, in files that are looked at once and decoded when a batch or a score needs them."""
+"""Label maps: a class per pixel, in files that are scanned once and decoded when a batch or a metric needs them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.errors import DataError
-from sidelight.recordings.image_files import check_values, picture_size
+from sidelight.recordings.image_files import check_single_channel, read_image_size
 from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.pictures import Picture
-from sidelight.recordings.recording_type import Part, Size
+from sidelight.recordings.recording_type import Segment, Size
 from sidelight.utils.images import LARGEST, read_labels
 from sidelight.video.crop import CENTER_CROP, CropParams, crop_nearest
 
 NOT_SEEN = -2
+"""The code of values that occurred in no file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labels(Picture):
-    """A class per pixel, (H, W) int32 values as the file has them: the target of a segmentation.
+    """A class per pixel, (H, W) int32 values of the file: the target of a segmentation.
 
     Args:
         classes: names of the values 0, 1, …
@@ -40,68 +41,78 @@ class Labels(Picture):
     def shape(self) -> tuple[int, ...]:
         return tuple(self.size)
 
-    def probe(self, part: Part) -> Size | None:
-        return picture_size(part.path, check_values)
+    def probe(self, segment: Segment) -> Size | None:
+        return read_image_size(segment.path, check_single_channel)
 
-    def read(self, part: Part, crop: CropParams = CENTER_CROP) -> Tensor:
-        return crop_nearest(torch.from_numpy(read_labels(part.path).astype(np.int32)), crop, self.size)
+    def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
+        return crop_nearest(torch.from_numpy(read_labels(segment.path).astype(np.int32)), crop, self.size)
 
-    def scan(self, part: Part) -> Scan:
-        """What a file holds; raises DataError naming file and pixel for a value that is no class."""
-        values = read_labels(part.path).astype(np.int32)
+    def scan(self, segment: Segment) -> LabelScan:
+        """Read a whole file once; raises DataError naming file and pixel for a value that is not a class."""
+        values = read_labels(segment.path).astype(np.int32)
         last = len(self.classes) - 1 if self.classes else LARGEST
         bad = np.argwhere(((values < 0) | (values > last)) & (values != self.ignore))
         if len(bad):
             y, x = bad[0].tolist()
             raise DataError(
-                f"{part.path}: pixel ({y}, {x}) is {values[y, x]}; expected class values from 0 to {last}, or "
-                f"{self.ignore} (ignore) for no class. Mend the file, or the classes in modalities.json"
+                f"{segment.path}: pixel ({y}, {x}) is {values[y, x]}; expected class values from 0 to {last}, or "
+                f"{self.ignore} (ignore) for no class. Correct the file, or the classes in modalities.json"
             )
-        seen = crop_nearest(torch.from_numpy(values), CENTER_CROP, self.size).numpy()
-        return Scan((values.shape[0], values.shape[1]), np.unique(values), *np.unique(seen, return_counts=True))
+        centre = crop_nearest(torch.from_numpy(values), CENTER_CROP, self.size).numpy()
+        centre_values, pixels = np.unique(centre, return_counts=True)
+        return LabelScan((values.shape[0], values.shape[1]), np.unique(values), centre_values, pixels)
 
 
-class Scan(NamedTuple):
-    """Of a label map: its size, the values in all of it, and those in the centre view with how many pixels have them.
+class LabelScan(NamedTuple):
+    """The content of a label map.
 
-    Views of training show what the centre does not, so all of it is checked; what is scored is the centre.
+    Random crops in training show more than the centre crop, so all values are checked; metrics read the centre crop.
+
+    Args:
+        size: (height, width) of the file.
+        values: the different values in the file.
+        centre_values: the different values in the centre crop.
+        pixels: number of pixels of each of `centre_values`.
     """
 
     size: Size
     values: NDArray
-    seen: NDArray
+    centre_values: NDArray
     pixels: NDArray
 
 
 @dataclass(frozen=True, kw_only=True)
-class Codes(Labels):
+class ClassCodes(Labels):
     """A label map as (H, W) int16 class codes, −1 where a pixel has none.
 
     Args:
-        codes: the code of value 0, 1, …; `NOT_SEEN` of a value that no file had when they were looked at.
+        codes: the code of value 0, 1, …; `NOT_SEEN` for values that no file had when the files were scanned.
     """
 
     dtype: ClassVar[torch.dtype] = torch.int16
     absent: ClassVar[int] = -1
     codes: tuple[int, ...] = ()
 
-    def read(self, part: Part, crop: CropParams = CENTER_CROP) -> Tensor:
-        values = super().read(part, crop).numpy()
+    def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
+        values = super().read(segment, crop).numpy()
+        # −1 and values beyond the table take its last entry.
         table = np.array((*self.codes, NOT_SEEN), np.int16)
         codes = table[np.clip(values, -1, len(self.codes))]
         if (codes == NOT_SEEN).any():
             raise DataError(
-                f"{part.path} has a pixel of value {values[codes == NOT_SEEN][0]}, which no label map had when the "
-                "data were loaded; it has been changed since: load them again"
+                f"{segment.path} has a pixel of value {values[codes == NOT_SEEN][0]}, which no label map had when the "
+                "data were loaded: the file has changed; load the data again"
             )
         return torch.from_numpy(codes)
 
 
 @dataclass(frozen=True, eq=False)
 class LabelMaps(LazyRows):
-    """(N, H, W) class codes of pixels that stay files, −1 where a pixel has none; `read` decodes them.
+    """(N, H, W) class codes of pixels that stay files, −1 for pixels without a class; `read` decodes them.
 
-    counts: (N, C) pixels of every class in the centre view, 0 of a row without a label. labels: (C,) their names.
+    Args:
+        counts: (N, C) pixels of every class in the centre crop; 0 in rows without a label.
+        class_names: (C,) names of the classes.
     """
 
     counts: NDArray
@@ -109,28 +120,36 @@ class LabelMaps(LazyRows):
 
     def __getitem__(self, rows: Any) -> LabelMaps:
         at = np.asarray(rows) if not isinstance(rows, slice) else rows
-        return replace(self.picked(at), counts=self.counts[at])
+        return replace(self.index_select(at), counts=self.counts[at])
 
-    def where_kept(self, keep: NDArray) -> LabelMaps:
-        """The same rows, the others' (N,) labels unknown: their files are forgotten, so that nothing can read them."""
+    def keep_labels(self, keep: NDArray) -> LabelMaps:
+        """Keep the labels of these (N,) rows; the other rows lose their file names, so that nothing can read them."""
         return replace(self, files=np.where(keep, self.files, ""), counts=np.where(keep[:, None], self.counts, 0))
 
     def fingerprint(self, times: bool = False) -> bytes:
-        """As of any rows, and of how many pixels each class has: class values may change and their file's size not."""
+        """The digest of the rows plus the pixel counts: class values may change while the file size stays the same."""
         return super().fingerprint(times) + self.counts.tobytes()
 
 
-def label_maps(x: LazyRows, scans: Sequence[Scan | None]) -> LabelMaps:
-    """Rows of kind `Labels` as class codes: of `classes`, or of the values that occur, `ignore` left out of both.
+def build_label_maps(x: LazyRows, scans: Sequence[LabelScan | None]) -> LabelMaps:
+    """Turn rows of type `Labels` into class codes.
 
-    scans: what each row's file holds, None of a row without one. A row without a class in the centre view has
-    no label.
+    The classes are those in `Labels.classes`, or else the values that occur, in both cases without `ignore`. A row
+    without any class in the centre crop is unlabelled.
+
+    Args:
+        x: (N,) label files.
+        scans: (N,) content of each file; None for a row without one.
     """
     kind = x.kind
     assert isinstance(kind, Labels)
-    found = [scan for scan in scans if scan is not None]
-    values = {int(v) for scan in found for v in scan.values}
-    known = [v for v in (range(len(kind.classes)) if kind.classes else sorted(values)) if v != kind.ignore]
+    values: set[int] = set()
+    for scan in scans:
+        if scan is not None:
+            values.update(scan.values.tolist())
+    candidates = range(len(kind.classes)) if kind.classes else sorted(values)
+    known = [v for v in candidates if v != kind.ignore]
+    # Value -> code; a value that occurs in no file has none, and an error later on shows that a file changed.
     codes = np.full(max((*known, kind.ignore, 0)) + 1, NOT_SEEN)
     codes[known] = range(len(known))
     if kind.ignore >= 0:
@@ -138,9 +157,9 @@ def label_maps(x: LazyRows, scans: Sequence[Scan | None]) -> LabelMaps:
     counts = np.zeros((len(x), len(known)), np.int32)
     for i, scan in enumerate(scans):
         if scan is not None:
-            here = codes[scan.seen]
-            counts[i, here[here >= 0]] = scan.pixels[here >= 0]
+            classes = codes[scan.centre_values]
+            counts[i, classes[classes >= 0]] = scan.pixels[classes >= 0]
     names = tuple(kind.classes[v] if kind.classes else str(v) for v in known)
-    coded = Codes(size=kind.size, classes=kind.classes, ignore=kind.ignore, codes=tuple(codes.tolist()))
+    coded = ClassCodes(size=kind.size, classes=kind.classes, ignore=kind.ignore, codes=tuple(codes.tolist()))
     maps = LabelMaps(x.modality, coded, x.folder, x.files, x.starts, x.ends, x.names, counts, names)
-    return maps.where_kept(counts.sum(1) > 0)
+    return maps.keep_labels(counts.sum(1) > 0)

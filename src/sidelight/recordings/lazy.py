@@ -1,4 +1,4 @@
-"""Rows that stay files until they are read."""
+"""`LazyRows`: rows that stay files until they are read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.errors import DataError, SidelightError
-from sidelight.recordings.recording_type import Part, RecordingType
+from sidelight.recordings.recording_type import RecordingType, Segment
 from sidelight.utils.machine import usable_cores
 from sidelight.video.crop import CENTER_CROP, CropParams, CropSampler
 
@@ -25,10 +25,16 @@ NUMPY = {torch.uint8: np.uint8, torch.float32: np.float32, torch.int16: np.int16
 
 @dataclass(frozen=True, eq=False)
 class LazyRows:
-    """(N, …) rows of one modality, each a file or a part of one; indexed like an array, decoded by `read` alone.
+    """(N, …) rows of one modality, each a file or a segment of one: indexed like an array, decoded only by `read`.
 
-    files: (N,) str as the table names them, relative to `folder`, "" where the row lacks the modality. starts, ends:
-    (N,) seconds, NaN where the file's own. names: (N,) how errors call the rows.
+    Args:
+        modality: its name.
+        kind: the recording type of its files.
+        folder: the folder that file names are relative to.
+        files: (N,) file names; "" where the row lacks the modality.
+        starts: (N,) first second of each segment; NaN: the start of the file.
+        ends: (N,) last second of each segment; NaN: see `Segment`.
+        names: (N,) names of the rows in errors.
     """
 
     modality: str
@@ -46,6 +52,7 @@ class LazyRows:
     def shape(self) -> tuple[int, ...]:
         shape = self.kind.shape
         assert shape is not None
+        # Types without a fixed shape are never lazy.
         return len(self), *shape
 
     @property
@@ -53,11 +60,11 @@ class LazyRows:
         return len(self.shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
-        """Refused: numpy would take the rows for an object without values, or a caller decode them all unawares."""
+        """Always raises: numpy would wrap the rows in an object, or a caller would decode all of them by accident."""
         raise TypeError(f"the rows of {self.modality!r} are files; read those that are needed: x[rows].read().numpy()")
 
     def dim(self) -> int:
-        """As `ndim`, as tensors call it."""
+        """The same as `ndim`, for code that expects a tensor."""
         return self.ndim
 
     @property
@@ -66,69 +73,80 @@ class LazyRows:
 
     @property
     def present(self) -> NDArray[np.bool_]:
-        """(N,) which rows have a file."""
+        """(N,) bool: rows with a file."""
         return np.asarray(self.files != "")
 
     def __getitem__(self, rows: Any) -> LazyRows:
-        """The given rows, in their order; nothing is decoded."""
-        return self.picked(np.asarray(rows) if not isinstance(rows, slice) else rows)
+        """The given rows, in the given order; nothing is decoded."""
+        return self.index_select(np.asarray(rows) if not isinstance(rows, slice) else rows)
 
-    def picked(self, at: NDArray | slice) -> Self:
-        """The rows of these numbers."""
+    def index_select(self, at: NDArray | slice) -> Self:
+        """The rows with these numbers, with the same class."""
         return replace(self, files=self.files[at], starts=self.starts[at], ends=self.ends[at], names=self.names[at])
 
-    def part(self, i: int) -> Part:
-        """What row i is of."""
-        start, end = (None if np.isnan(at[i]) else float(at[i]) for at in (self.starts, self.ends))
-        return Part(self.folder / str(self.files[i]), start, end)
+    def segment(self, i: int) -> Segment:
+        """The file of row i, and the seconds that the row covers."""
+        start = None if np.isnan(self.starts[i]) else float(self.starts[i])
+        end = None if np.isnan(self.ends[i]) else float(self.ends[i])
+        return Segment(self.folder / str(self.files[i]), start, end)
 
     def row(self, i: int, crop: CropParams = CENTER_CROP) -> Tensor | None:
-        """One row decoded, None where it is absent; raises DataError naming modality, row and file."""
+        """Decode one row; None where it is absent. Raises DataError naming modality, row and file."""
         if not self.files[i]:
             return None
         try:
-            return self.kind.read(self.part(i), crop)
+            return self.kind.read(self.segment(i), crop)
         except SidelightError as error:
             raise DataError(f"{self.modality!r}, {self.names[i]}: {error}") from error
 
     def read(self, crops: Sequence[CropParams] | None = None, threads: int | None = 1) -> Tensor:
-        """(N, …) decoded, `RecordingType.absent` (zeros) where a row is absent.
+        """Decode all rows.
 
-        looks: the view of each row; the centre by default. threads: None: as many as there are cores.
+        Args:
+            crops: (N,) the crop of each row; None: the centre.
+            threads: number of threads; None: one per core.
+
+        Returns:
+            (N, …) tensor; absent rows hold `RecordingType.absent` (zero).
+
+        Raises:
+            DataError: a file cannot be decoded; names modality, row and file.
         """
         if threads == 1:
-            return self.joined([self.row(i, crops[i] if crops else CENTER_CROP) for i in range(len(self))])
+            return self.stack([self.row(i, crops[i] if crops else CENTER_CROP) for i in range(len(self))])
         with ThreadPoolExecutor(threads or usable_cores(), "decode") as pool:
-            begun = self.begin(pool, crops)
+            futures = self.submit(pool, crops)
             try:
-                return self.joined([row.result() for row in begun])
+                return self.stack([row.result() for row in futures])
             finally:
-                for row in begun:
+                # After an error the remaining files need not be decoded.
+                for row in futures:
                     row.cancel()
 
-    def begin(self, pool: Executor, crops: Sequence[CropParams] | None = None) -> list[Future[Tensor | None]]:
-        """Every row's decoding handed to a pool; `joined` takes their results."""
+    def submit(self, pool: Executor, crops: Sequence[CropParams] | None = None) -> list[Future[Tensor | None]]:
+        """Start to decode every row in a pool; `stack` takes the results."""
         return [pool.submit(self.row, i, crops[i] if crops else CENTER_CROP) for i in range(len(self))]
 
-    def joined(self, rows: Sequence[Tensor | None]) -> Tensor:
-        """Decoded rows as one tensor."""
-        # numpy copies on one thread; torch would occupy the cores that decode
+    def stack(self, rows: Sequence[Tensor | None]) -> Tensor:
+        """Copy decoded rows into one tensor; raises DataError for a row of another shape."""
+        # numpy copies on one thread; torch would take the cores that decode.
         out = np.full(self.shape, self.kind.absent, self.dtype)
         for i, x in enumerate(rows):
             if x is not None:
                 if tuple(x.shape) != self.shape[1:]:
                     raise DataError(
-                        f"{self.modality!r}, {self.names[i]}: {self.part(i).path} gives {tuple(x.shape)}; expected "
+                        f"{self.modality!r}, {self.names[i]}: {self.segment(i).path} gives {tuple(x.shape)}; expected "
                         f"{self.shape[1:]}"
                     )
                 out[i] = x.numpy()
         return torch.from_numpy(out)
 
     def fingerprint(self, times: bool = False) -> bytes:
-        """Of what the rows are: settings, names, places in time, sizes of files; with `times` their times of change."""
-        told = self.kind.to_config()
-        told.pop("view", None)  # says what is compared with what; a row is the same
-        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+        """A digest of settings, file names, segments and file sizes; with `times` also of modification times."""
+        settings = self.kind.to_config()
+        settings.pop("view", None)  # only decides which sizes are compared; the row is the same
+        # File contents are not read: that would take as long as training on them.
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for i, name in enumerate(self.files.tolist()):
             path = self.folder / name
             size = path.stat().st_size if name and path.is_file() else 0
@@ -137,6 +155,15 @@ class LazyRows:
         return digest.digest()
 
 
-def drawn(crops: CropSampler | None, step: int, index: Tensor) -> list[CropParams] | None:
-    """The views of the rows with these numbers in a training step; None: all from the centre."""
+def draw_crops(crops: CropSampler | None, step: int, index: Tensor) -> list[CropParams] | None:
+    """Draw the crop of every row of a batch.
+
+    Args:
+        crops: the sampler; None: all rows are cropped at the centre.
+        step: number of the training step.
+        index: (B,) row numbers. A crop depends on seed, step and row alone, so it is the same in any thread.
+
+    Returns:
+        (B,) crops, or None.
+    """
     return None if crops is None else [crops.draw(step, row) for row in index.tolist()]

@@ -1,4 +1,4 @@
-"""Kinds of recordings with pixels: videos, folders of frames, images, depth images."""
+"""Recording types with pixels: videos, folders of frames, images, depth images."""
 
 from __future__ import annotations
 
@@ -14,29 +14,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.errors import ConfigError, DataError, unknown
-from sidelight.recordings.image_files import check_eight_bits, picture_size, read_view
-from sidelight.recordings.recording_type import Part, RecordingType, Size, at_least
+from sidelight.recordings.image_files import check_eight_bits, read_image_size, read_view
+from sidelight.recordings.recording_type import RecordingType, Segment, Size, check_at_least
 from sidelight.video.augment import STATISTICS
-from sidelight.video.container import Video as VideoFile
-from sidelight.video.container import probe
+from sidelight.video.container import VideoFile, probe
 from sidelight.video.crop import CENTER_CROP, CropBox, CropParams, apply_flip, crop_nearest
 from sidelight.video.decode import clip_frames, read_frames
 from sidelight.video.frames import FrameFolder, find_frames, read_depth
 
 RATE_TOLERANCE = 0.02
-"""The share by which a declared frame rate and a file's own may differ."""
+"""The largest relative difference between the declared frame rate and that of the file."""
 LATE = 1.0
-"""Seconds by which a part may end behind its video, as rounding and other encodings make it."""
+"""Seconds by which a segment may end after its video, because of rounding and other encodings."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture(RecordingType):
-    """What kinds with pixels share.
+    """Base class of the types with pixels.
 
     Args:
-        size: (height, width) of a row; the frame is scaled and cut to it, never squeezed.
-        view: a name for what it shows, where that is not the scene: "face" of a cut face beside a depth of all the
-            room. Images, depth and labels of a row that have one view are of one size, pixel for pixel.
+        size: (height, width) of a row. Frames are scaled and cropped to it, never squeezed.
+        view: a name for what it shows, where that is not the whole scene, such as "face" for a cropped face beside a
+            depth image of the room. Images, depth and label maps of one view have the same size, pixel for pixel.
     """
 
     lazy: ClassVar[bool] = True
@@ -45,17 +44,18 @@ class Picture(RecordingType):
     view: str = ""
 
     def __post_init__(self) -> None:
+        # JSON gives a list; the dataclass is frozen.
         object.__setattr__(self, "size", tuple(self.size))
-        at_least(f"kind {self.kind!r}", 1, height=self.size[0], width=self.size[1])
+        check_at_least(f"kind {self.kind!r}", 1, height=self.size[0], width=self.size[1])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Colour(Picture):
-    """What kinds with colours or grey values share.
+    """Base class of the types with colours or grey values.
 
     Args:
-        statistics: what pixels are standardised by: "kinetics", "imagenet", "half" (public checkpoints expect one of
-            them), or "train": the mean and deviation of train rows.
+        statistics: the standardization of pixels: "kinetics", "imagenet" or "half", as public checkpoints expect, or
+            "train", the mean and deviation of train rows.
     """
 
     dtype: ClassVar[torch.dtype] = torch.uint8
@@ -63,7 +63,8 @@ class Colour(Picture):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.statistics not in (names := (*STATISTICS, "train")):
+        names = (*STATISTICS, "train")
+        if self.statistics not in names:
             raise ConfigError(f"kind {self.kind!r}: {unknown('statistics', self.statistics, names)}")
 
     @property
@@ -72,15 +73,16 @@ class Colour(Picture):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip(Colour):
-    """What clips share. A part with a start and no end begins there; one with both, or with neither, has its clip in
+class ColourClip(Colour):
+    """Base class of clips in colour.
 
-    the middle, in training anywhere.
+    A segment with a start and no end begins at its start. A segment with both, or with neither, has its clip in the
+    middle, and in training at a random place.
 
     Args:
-        frames: how many a row has; the last frame of a shorter recording is repeated.
-        stride: frames from one of them to the next.
-        rate: declared frames a second, 0: any.
+        frames: number of frames in a row; a shorter recording repeats its last frame.
+        stride: distance between neighbouring frames of a row.
+        rate: declared frames per second; 0: any.
     """
 
     storage: ClassVar[frozenset[str]] = frozenset(("view", "statistics", "rate", "pattern", "first", "missing"))
@@ -92,64 +94,80 @@ class Clip(Colour):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(f"kind {self.kind!r}", 1, frames=self.frames, stride=self.stride)
-        at_least(f"kind {self.kind!r}", 0, rate=self.rate)
+        check_at_least(f"kind {self.kind!r}", 1, frames=self.frames, stride=self.stride)
+        check_at_least(f"kind {self.kind!r}", 0, rate=self.rate)
 
     @property
     def shape(self) -> tuple[int, ...]:
         return 3, self.frames, *self.size
 
-    def chosen(self, first: int, end: int, fixed: bool, crop: CropParams) -> NDArray[np.int64]:
-        """(frames,) the numbers of a clip among first … end − 1; fixed: it begins with the first."""
+    def frame_numbers(self, first: int, end: int, fixed: bool, crop: CropParams) -> NDArray[np.int64]:
+        """The frames of a clip.
+
+        Args:
+            first: number of the first frame of the segment.
+            end: number after the last one.
+            fixed: whether the clip begins with the first frame.
+            crop: its place in time, where it is not fixed.
+
+        Returns:
+            (frames,) frame numbers.
+        """
         return first + clip_frames(end - first, self.frames, self.stride, at=0 if fixed else crop.time)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Video(Clip):
+class Video(ColourClip):
     """A clip of a video file, (3, frames, H, W) uint8 RGB."""
 
     kind: ClassVar[str] = "video"
 
-    def probe(self, part: Part) -> Size | None:
-        video = video_file(part.path)
+    def probe(self, segment: Segment) -> Size | None:
+        video = probe_video(segment.path)
         if self.rate and abs(video.rate / self.rate - 1) > RATE_TOLERANCE:
+            # Dropped frames lower the average rate, but not the usual distance between frames.
             uneven = abs(video.step * video.rate - 1) > RATE_TOLERANCE
             raise DataError(
-                f"{part.path} has {video.rate:g} frames a second, but {self.rate:g} are declared (rate)"
+                f"{segment.path} has {video.rate:g} frames a second, but {self.rate:g} are declared (rate)"
                 + f"; frames were dropped or the recording paused: most are {video.step:g} s apart" * uneven
             )
-        self._range(part, video)
+        self._range(segment, video)
         return video.height, video.width
 
-    def read(self, part: Part, crop: CropParams = CENTER_CROP) -> Tensor:
-        video = video_file(part.path)
-        numbers = self.chosen(*self._range(part, video), part.start is not None and part.end is None, crop)
+    def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
+        video = probe_video(segment.path)
+        numbers = self.frame_numbers(
+            *self._range(segment, video), segment.start is not None and segment.end is None, crop
+        )
         places: list[CropBox] = []
 
-        def scaled(height: int, width: int) -> Size:
+        def scale(height: int, width: int) -> Size:
+            # The decoder knows the size of the frames first, and scales them while it decodes.
             places.append(CropBox.from_params(crop, height, width, self.size))
             return places[0].height, places[0].width
 
-        frames = read_frames(video, numbers, scaled)
+        frames = read_frames(video, numbers, scale)
         return apply_flip(places[0].crop(frames.transpose(0, 1), self.size), crop).contiguous()
 
-    def _range(self, part: Part, video: VideoFile) -> tuple[int, int]:
+    def _range(self, segment: Segment, video: VideoFile) -> tuple[int, int]:
+        # Times are rounded to the nearest frame.
         half = 0.5 * video.step
-        first = 0 if part.start is None else int(np.searchsorted(video.times, part.start - half))
-        end = len(video) if part.end is None else int(np.searchsorted(video.times, part.end - half))
-        if first < end and part.end is not None and part.end > video.seconds + LATE:
-            raise DataError(f"{part.path} lasts {video.seconds:g} s, but a part of it is to end at {part.end:g} s")
-        return _checked(part, first, end, f"it lasts {video.seconds:g} s")
+        first = 0 if segment.start is None else int(np.searchsorted(video.times, segment.start - half))
+        end = len(video) if segment.end is None else int(np.searchsorted(video.times, segment.end - half))
+        # Ends a little after the last frame are rounding; later ones name another video.
+        if first < end and segment.end is not None and segment.end > video.seconds + LATE:
+            raise DataError(f"{segment.path} lasts {video.seconds:g} s, but a segment of it ends at {segment.end:g} s")
+        return _check_range(segment, first, end, f"it lasts {video.seconds:g} s")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frames(Clip):
+class Frames(ColourClip):
     """A clip of a folder of numbered images, (3, frames, H, W) uint8 RGB.
 
     Args:
-        pattern: their names, `img_{:05d}.jpg`.
-        first: the number of the frame at 0 seconds; starts and ends need `rate`.
-        missing: what becomes of a frame without a file: "nearest" (another takes its place) or "error".
+        pattern: file names, such as `img_{:05d}.jpg`.
+        first: number of the frame at 0 seconds; starts and ends need `rate`.
+        missing: for a frame without a file, "nearest" takes the nearest frame that exists, "error" raises an error.
     """
 
     kind: ClassVar[str] = "frames"
@@ -157,30 +175,34 @@ class Frames(Clip):
     first: int = 1
     missing: Literal["nearest", "error"] = "nearest"
 
-    def probe(self, part: Part) -> Size | None:
-        folder = _folder(part.path, self.pattern)
-        self._range(part, folder)
-        return picture_size(folder.file(int(folder.numbers[0])), check_eight_bits)
+    def probe(self, segment: Segment) -> Size | None:
+        folder = _open_folder(segment.path, self.pattern)
+        self._range(segment, folder)
+        return read_image_size(folder.file(int(folder.numbers[0])), check_eight_bits)
 
-    def read(self, part: Part, crop: CropParams = CENTER_CROP) -> Tensor:
-        folder = _folder(part.path, self.pattern)
-        wanted = self.chosen(*self._range(part, folder), part.start is not None and part.end is None, crop)
+    def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
+        folder = _open_folder(segment.path, self.pattern)
+        wanted = self.frame_numbers(
+            *self._range(segment, folder), segment.start is not None and segment.end is None, crop
+        )
         numbers = folder.nearest(wanted)
         if self.missing == "error" and (lost := wanted[numbers != wanted]).size:
-            raise DataError(f"{part.path}: {self.pattern.format(int(lost[0]))} is missing (missing: error)")
+            raise DataError(f"{segment.path}: {self.pattern.format(int(lost[0]))} is missing (missing: error)")
+        # A frame that occurs several times is decoded once.
         pictures = {n: read_view(folder.file(n), crop, self.size, 3) for n in np.unique(numbers).tolist()}
         return apply_flip(torch.stack([pictures[n] for n in numbers.tolist()], 1), crop)
 
-    def _range(self, part: Part, folder: FrameFolder) -> tuple[int, int]:
+    def _range(self, segment: Segment, folder: FrameFolder) -> tuple[int, int]:
+        # Without times the segment is the whole folder.
         first, end = int(folder.numbers[0]), int(folder.numbers[-1]) + 1
-        if (part.start is not None or part.end is not None) and not self.rate:
-            raise ConfigError(f"{part.path}: a part of a folder of frames needs its frames a second (rate)")
+        if (segment.start is not None or segment.end is not None) and not self.rate:
+            raise ConfigError(f"{segment.path}: a segment of a folder of frames needs the frames per second (rate)")
         last = f"its last frame is number {end - 1}"
-        if part.end is not None:
-            end = min(end, self.first + round(part.end * self.rate))
-        if part.start is not None:
-            first = max(self.first + round(part.start * self.rate), first if part.end is not None else 0)
-        return _checked(part, first, end, last)
+        if segment.end is not None:
+            end = min(end, self.first + round(segment.end * self.rate))
+        if segment.start is not None:
+            first = max(self.first + round(segment.start * self.rate), first if segment.end is not None else 0)
+        return _check_range(segment, first, end, last)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +210,7 @@ class Image(Colour):
     """An image file, (channels, H, W) uint8.
 
     Args:
-        channels: 3: RGB (grey values are repeated), 1: grey.
+        channels: 3: RGB (grey values are repeated). 1: grey.
     """
 
     kind: ClassVar[str] = "image"
@@ -199,20 +221,20 @@ class Image(Colour):
     def shape(self) -> tuple[int, ...]:
         return self.channels, *self.size
 
-    def probe(self, part: Part) -> Size | None:
-        return picture_size(part.path, check_eight_bits)
+    def probe(self, segment: Segment) -> Size | None:
+        return read_image_size(segment.path, check_eight_bits)
 
-    def read(self, part: Part, crop: CropParams = CENTER_CROP) -> Tensor:
-        return apply_flip(read_view(part.path, crop, self.size, self.channels), crop)
+    def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
+        return apply_flip(read_view(segment.path, crop, self.size, self.channels), crop)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Depth(Picture):
-    """A 16-bit depth image, (1, H, W) float32 metres, 0 where nothing was measured; values are not mixed.
+    """A 16-bit depth image, (1, H, W) float32 metres, 0 for unmeasured pixels; resizing takes the nearest pixel.
 
     Args:
-        step: metres that 1 stands for.
-        rotated: bits by which values are rotated to the left; 3 in SUN RGB-D.
+        step: metres per unit of the stored values.
+        rotated: bits by which the stored values are rotated to the left; 3 in SUN RGB-D.
     """
 
     kind: ClassVar[str] = "depth"
@@ -229,30 +251,33 @@ class Depth(Picture):
     def shape(self) -> tuple[int, ...]:
         return 1, *self.size
 
-    def probe(self, part: Part) -> Size | None:  # its unit shows in its values alone, so they are read
-        return tuple(read_depth(part.path, self.step, rotated=self.rotated).shape[-2:])  # type: ignore[return-value]
+    def probe(self, segment: Segment) -> Size | None:
+        # Only the values show whether the unit is right, so they are read.
+        return tuple(read_depth(segment.path, self.step, rotated=self.rotated).shape[-2:])  # type: ignore[return-value]
 
-    def read(self, part: Part, crop: CropParams = CENTER_CROP) -> Tensor:
-        return crop_nearest(read_depth(part.path, self.step, rotated=self.rotated), crop, self.size)
+    def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
+        return crop_nearest(read_depth(segment.path, self.step, rotated=self.rotated), crop, self.size)
 
 
-def _checked(part: Part, first: int, end: int, what: str) -> tuple[int, int]:
+def _check_range(segment: Segment, first: int, end: int, what: str) -> tuple[int, int]:
+    """(first, end) unless there is no frame between them; `what` ends the error."""
     if first >= end:
-        asked = f"from {part.start or 0:g} s on" + ("" if part.end is None else f" to {part.end:g} s")
-        raise DataError(f"{part.path} has no frames {asked}; {what}")
+        asked = f"from {segment.start or 0:g} s on" + ("" if segment.end is None else f" to {segment.end:g} s")
+        raise DataError(f"{segment.path} has no frames {asked}; {what}")
     return first, end
 
 
-def video_file(path: Path) -> VideoFile:
-    """The frames of a video file, counted once."""
-    return _probed(str(path), _stamp(path))
+def probe_video(path: Path) -> VideoFile:
+    """The frame times and sizes of a video file, read once."""
+    return _probe_cached(str(path), _modified_at(path))
 
 
-def _folder(path: Path, pattern: str) -> FrameFolder:
-    return _listed(str(path), pattern, _stamp(path))
+def _open_folder(path: Path, pattern: str) -> FrameFolder:
+    return _frame_folder_cached(str(path), pattern, _modified_at(path))
 
 
-def _stamp(path: Path) -> int:
+def _modified_at(path: Path) -> int:
+    """The time of the last change, in ns; raises DataError for a missing file."""
     try:
         return os.stat(path).st_mtime_ns
     except OSError:
@@ -260,11 +285,12 @@ def _stamp(path: Path) -> int:
 
 
 @lru_cache(maxsize=16384)
-def _probed(path: str, stamp: int) -> VideoFile:
-    """Counting a video's frames reads all of it; once is enough, unless it changes."""
+def _probe_cached(path: str, stamp: int) -> VideoFile:
+    """Counting a video's frames reads all of it, so the result is kept until the file changes (`stamp`)."""
     return probe(path)
 
 
 @lru_cache(maxsize=16384)
-def _listed(path: str, pattern: str, stamp: int) -> FrameFolder:
+def _frame_folder_cached(path: str, pattern: str, stamp: int) -> FrameFolder:
+    """Listing a folder is slow on network drives, so the result is kept until the folder changes (`stamp`)."""
     return find_frames(path, pattern)

@@ -1,4 +1,4 @@
-"""What every kind of recording has: settings, a row's shape, a look at a file, and reading it."""
+"""`RecordingType`: settings, the shape of a row, and how a file is checked and read."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ from sidelight.errors import ConfigError, DataError
 from sidelight.video.crop import CENTER_CROP, CropParams
 
 Size = tuple[int, int]
+"""(height, width) in pixels."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """What a row is of: a file or folder, and from which second to which, where it is a part of it (None: its end).
+class Segment:
+    """The piece of a recording that a row holds.
 
-    Raises DataError for times that are not 0 <= start < end, or no finite numbers.
+    Args:
+        path: a file, or a folder of frames.
+        start: its first second; None: the start of the recording.
+        end: its last second; None: the end of the recording, or as long as a row is.
+
+    Raises:
+        DataError: times are not finite, or not 0 <= start < end.
     """
 
     path: Path
@@ -31,16 +38,19 @@ class Part:
         start = self.start or 0.0
         if not 0 <= start < math.inf or (self.end is not None and not start < self.end < math.inf):
             until = "" if self.end is None else f" to {self.end} s"
-            raise DataError(f"{self.path}: a part from {start} s{until}; expected 0 <= start < end, in seconds")
+            raise DataError(f"{self.path}: a segment from {start} s{until}; expected 0 <= start < end, in seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingType:
-    """One kind of recording; its settings are the fields.
+    """Base class of the recording types. The fields of a subclass are its settings.
 
-    Class attributes: kind: its name in `modalities.json`. dtype: of a row. lazy: rows stay files until they are read.
-    absent: what stands in a row that lacks the modality. storage: settings that say how files are laid out, not what a
-    row is.
+    Class attributes:
+        kind: its name in `modalities.json`.
+        dtype: dtype of a row.
+        lazy: whether rows stay files until they are read.
+        absent: the value in rows that lack the modality.
+        storage: settings of how files are stored, which do not change the meaning of a row.
     """
 
     kind: ClassVar[str]
@@ -51,38 +61,46 @@ class RecordingType:
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """A row's shape; None where rows differ or it is not declared."""
+        """The shape of a row; None where rows differ or the shape is not declared."""
         raise NotImplementedError
 
     @property
     def standard(self) -> str:
-        """What values are standardised by: "train" (the train rows), "none", or a name of `video.STATISTICS`."""
+        """The standardization: "train" (fitted to train rows), "none", or a name in `video.STATISTICS`."""
         return "train"
 
-    def probe(self, part: Part) -> Size | None:
-        """A look at the file, without decoding it where that can be: (height, width) in pixels, None of what has none.
+    def probe(self, segment: Segment) -> Size | None:
+        """Check a file, if possible without decoding it.
 
-        Raises DataError, naming the file, for one that is missing, damaged, empty, or not as the settings declare.
+        Returns:
+            (height, width) in pixels; None for a recording without pixels.
+
+        Raises:
+            DataError: the file is missing, damaged, empty, or not as the settings declare.
         """
-        self.read(part)
+        # Reading is the most thorough check; subclasses with large files replace it by a cheaper one.
+        self.read(segment)
         return None
 
-    def read(self, part: Part, crop: CropParams = CENTER_CROP) -> Tensor:
-        """The row, of `shape` and `dtype`; raises DataError naming the file."""
+    def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
+        """Decode a row of `shape` and `dtype`; raises DataError naming the file."""
         raise NotImplementedError
 
     def schema(self) -> dict[str, Any]:
-        """What new rows must have in common with those that a student was trained on, JSON-able."""
-        told = {name: value for name, value in asdict(self).items() if name not in self.storage}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
+        """The JSON-able settings that new rows must share with the rows that a student was trained on."""
+        schema = {}
+        for name, value in asdict(self).items():
+            if name not in self.storage:
+                schema[name] = list(value) if isinstance(value, tuple) else value
+        return schema
 
     def to_config(self) -> dict[str, Any]:
-        """The settings with their kind, JSON-able; `recordings.recording_type` reads them."""
+        """The kind and all settings, JSON-able; `recordings.recording_type` reads them."""
         return {"kind": self.kind, **asdict(self)}
 
 
-def at_least(what: str, least: float, **values: float) -> None:
-    """Raises ConfigError naming the first value that is smaller, or no finite number."""
+def check_at_least(what: str, least: float, **values: float) -> None:
+    """Raise ConfigError naming the first value that is below `least` or not finite; `what` names their owner."""
     for name, value in values.items():
         if not isinstance(value, int | float) or not least <= value < math.inf:
             raise ConfigError(f"{what}: {name} is {value!r}; expected at least {least:g}")

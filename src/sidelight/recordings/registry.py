@@ -1,4 +1,4 @@
-"""The kinds of recordings that a prepared folder may name, and their settings as JSON."""
+"""The recording types that a prepared folder may name, and how their settings are read from JSON."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from sidelight.config.io import read_arguments
 from sidelight.errors import ConfigError, shown, unknown
 from sidelight.recordings.label_maps import Labels
 from sidelight.recordings.pictures import Depth, Frames, Image, Video
-from sidelight.recordings.recording_type import Part, RecordingType, Size
+from sidelight.recordings.recording_type import RecordingType, Segment, Size
 from sidelight.recordings.series import Array, Audio, Signal, Text
 
 __all__ = [
-    "KINDS",
+    "RECORDING_TYPES",
     "Array",
     "Audio",
     "Depth",
     "Frames",
     "Image",
     "Labels",
-    "Part",
     "RecordingType",
+    "Segment",
     "Signal",
     "Size",
     "Text",
@@ -29,25 +29,36 @@ __all__ = [
     "recording_type",
 ]
 
-KINDS: dict[str, type[RecordingType]] = {
+RECORDING_TYPES: dict[str, type[RecordingType]] = {
     kind.kind: kind for kind in (Video, Frames, Image, Depth, Labels, Audio, Signal, Array, Text)
 }
 
 
 def recording_type(config: Mapping[str, Any], where: str = "") -> RecordingType:
-    """The kind that `to_config` wrote; raises ConfigError naming the setting that is unknown, missing or wrong."""
+    """Build the recording type that `to_config` wrote.
+
+    Args:
+        config: kind and settings.
+        where: name of the modality in errors.
+
+    Raises:
+        ConfigError: names an unknown, missing or wrong setting.
+    """
     if not isinstance(config, Mapping):
         raise ConfigError(f"{where or 'a recording'} is {shown(config)}; expected its kind and settings")
     given = dict(config)
     name = given.pop("kind", None)
-    if not isinstance(name, str) or name not in KINDS:
-        raise ConfigError(f"{where}: {unknown('kind', name, KINDS)}" if where else unknown("kind", name, KINDS))
+    if not isinstance(name, str) or name not in RECORDING_TYPES:
+        raise ConfigError(
+            f"{where}: {unknown('kind', name, RECORDING_TYPES)}" if where else unknown("kind", name, RECORDING_TYPES)
+        )
     what = f"{where or 'a recording'} of kind {name!r}"
     try:
-        return KINDS[name](**read_arguments(KINDS[name], given, what))
+        return RECORDING_TYPES[name](**read_arguments(RECORDING_TYPES[name], given, what))
     except TypeError as error:
-        lost = str(error).partition("argument")[2].lstrip("s: ")
-        raise ConfigError(f"{what} needs a value of {lost}") from None
+        # Python names the missing arguments of a dataclass at the end of its message.
+        missing = str(error).partition("argument")[2].lstrip("s: ")
+        raise ConfigError(f"{what} needs a value of {missing}") from None
     except ConfigError as error:
         message = str(error)
         raise ConfigError(message if what in message else f"{what}: {message}") from None

@@ -1,4 +1,4 @@
-"""Kinds of recordings over time, and arrays: sound, signals, arrays, token numbers."""
+"""Recording types over time, and arrays: sound, signals, arrays, token numbers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from sidelight.errors import ConfigError, DataError
-from sidelight.recordings.pictures import video_file
-from sidelight.recordings.recording_type import Part, RecordingType, at_least
+from sidelight.recordings.pictures import probe_video
+from sidelight.recordings.recording_type import RecordingType, Segment, check_at_least
 from sidelight.signals.audio import read_audio
 from sidelight.signals.csv import read_csv
 from sidelight.signals.recording import Recording
@@ -27,20 +27,20 @@ from sidelight.video.sound import read_sound
 
 VIDEOS = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v")
 SLACK = 0.5
-"""Samples by which a recording may miss its declared length."""
+"""Samples by which a recording may be shorter than declared."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series(RecordingType):
-    """What kinds sampled over time share: (T, C) float32, or spectrograms (C, F, T').
+    """Base class of the types sampled over time: (T, C) float32, or spectrograms (C, F, T').
 
     Args:
-        rate: declared samples a second, in Hz; a file of another is refused. 0: any, where resample_to says one.
-        unit: physical unit of the values; "1" where there is none.
-        seconds: how long a row is; 0: as long as its recording, rows then differ.
-        resample_to: rate in Hz that rows have; 0: that of the file.
-        spectrogram: name of a preset of `sidelight.signals.PRESETS`; "": none.
-        pad: a recording shorter than `seconds` is continued with zeros; otherwise it is an error.
+        rate: declared sampling rate in Hz; a file with another rate is refused. 0: any, if `resample_to` is given.
+        unit: physical unit of the values; "1": no unit.
+        seconds: length of a row; 0: that of its recording, so that rows differ.
+        resample_to: sampling rate of rows in Hz; 0: that of the file.
+        spectrogram: name of a preset in `sidelight.signals.PRESETS`; "": none.
+        pad: whether a recording shorter than `seconds` is padded with zeros; otherwise it is an error.
     """
 
     storage: ClassVar[frozenset[str]] = frozenset(
@@ -54,22 +54,23 @@ class Series(RecordingType):
     pad: bool = False
 
     def __post_init__(self) -> None:
-        at_least(f"kind {self.kind!r}", 0, rate=self.rate, seconds=self.seconds, resample_to=self.resample_to)
+        check_at_least(f"kind {self.kind!r}", 0, rate=self.rate, seconds=self.seconds, resample_to=self.resample_to)
         if not self.final_rate:
             raise ConfigError(f"kind {self.kind!r} has neither a rate nor a rate to resample to (resample_to)")
         if not self.spectrogram:
             return
-        made = get_preset(self.spectrogram)
-        if made.rate != self.final_rate:
+        spectrogram = get_preset(self.spectrogram)
+        if spectrogram.rate != self.final_rate:
             raise ConfigError(
-                f"kind {self.kind!r}: spectrogram {self.spectrogram!r} reads {made.rate:g} Hz, but rows have "
-                f"{self.final_rate:g} Hz; say resample_to: {made.rate:g}"
+                f"kind {self.kind!r}: spectrogram {self.spectrogram!r} reads {spectrogram.rate:g} Hz, but rows have "
+                f"{self.final_rate:g} Hz; set resample_to: {spectrogram.rate:g}"
             )
-        made.shape(self.samples)
+        # Refuses a row that is too short for the spectrogram.
+        spectrogram.shape(self.samples)
 
     @property
     def final_rate(self) -> float:
-        """Samples a second of a row, in Hz."""
+        """Sampling rate of a row in Hz."""
         return self.resample_to or self.rate
 
     def schema(self) -> dict[str, Any]:
@@ -77,12 +78,18 @@ class Series(RecordingType):
 
     @property
     def samples(self) -> int:
-        """In a row; 0 where rows differ."""
-        made = self.spectrogram and get_preset(self.spectrogram).samples
-        return round(self.seconds * self.final_rate) or made or 0
+        """Number of samples in a row; 0 where rows differ."""
+        return round(self.seconds * self.final_rate) or self._preset_samples
+
+    @property
+    def _preset_samples(self) -> int:
+        if not self.spectrogram:
+            return 0
+        return get_preset(self.spectrogram).samples or 0
 
     @property
     def channels(self) -> int:
+        """Number of channels in a row."""
         raise NotImplementedError
 
     @property
@@ -91,35 +98,40 @@ class Series(RecordingType):
             return self.channels, *get_preset(self.spectrogram).shape(self.samples)
         return (self.samples, self.channels) if self.samples else None
 
-    def load(self, part: Part) -> Recording:
-        """The part's recording, at least what a row needs of it; its first sample is the part's first."""
+    def load(self, segment: Segment) -> Recording:
+        """Read the segment, or as much of it as a row needs, from its first sample on."""
         raise NotImplementedError
 
-    def read(self, part: Part, crop: CropParams = CENTER_CROP) -> Tensor:
-        recording = self.load(part)
+    def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
+        recording = self.load(segment)
         if self.rate and abs(recording.rate - self.rate) > 1e-9 * self.rate:
             raise DataError(
-                f"{part.path} is sampled at {recording.rate:g} Hz, but {self.rate:g} Hz is declared; mend the rate"
+                f"{segment.path} is sampled at {recording.rate:g} Hz, but {self.rate:g} Hz is declared; correct the "
+                "declared rate"
             )
+        # Resampled before it is cut, so that edges come from real samples.
         x = resample(recording.values, recording.rate, self.final_rate).astype(np.float32)
         if self.samples:
-            x = self._cut(x, part, crop)
+            x = self._cut(x, segment, crop)
         signal = torch.from_numpy(np.ascontiguousarray(x))
         if not self.spectrogram:
             return signal
-        made: Spectrogram = get_preset(self.spectrogram)
-        return made(signal.T[None])[0]
+        spectrogram: Spectrogram = get_preset(self.spectrogram)
+        return spectrogram(signal.T[None])[0]
 
-    def _cut(self, x: np.ndarray, part: Part, crop: CropParams) -> np.ndarray:
-        """`samples` of it: the first where only a start is given, else from the place of the view in time."""
-        fixed = part.start is not None and part.end is None
+    def _cut(self, x: np.ndarray, segment: Segment, crop: CropParams) -> np.ndarray:
+        """Cut `samples` out of (T, C) values: the first ones if only a start is given, else at the place in `crop`."""
+        # With a start alone the row begins there; otherwise training may move it.
+        fixed = segment.start is not None and segment.end is None
         first = 0 if fixed else pick_index(crop.time, max(0, len(x) - self.samples) + 1)
         x = x[first : first + self.samples]
         lost = self.samples - len(x)
-        if lost > max(SLACK, SLACK * self.final_rate / (self.rate or self.final_rate)) and not self.pad:
+        # Resampling multiplies the samples that a recording may lack.
+        tolerance = max(SLACK, SLACK * self.final_rate / (self.rate or self.final_rate))
+        if lost > tolerance and not self.pad:
             raise DataError(
-                f"{part.path}: {len(x) / self.final_rate:g} s are there from {part.start or 0:g} s on; expected "
-                f"{self.samples / self.final_rate:g} s (pad: true continues it with zeros)"
+                f"{segment.path}: only {len(x) / self.final_rate:g} s remain from {segment.start or 0:g} s on; "
+                f"expected {self.samples / self.final_rate:g} s (pad: true pads it with zeros)"
             )
         return np.pad(x, ((0, lost), (0, 0))) if self.pad else np.pad(x, ((0, lost), (0, 0)), mode="edge")
 
@@ -135,12 +147,12 @@ class Audio(Series):
     def channels(self) -> int:
         return 1
 
-    def load(self, part: Part) -> Recording:
-        start = part.start or 0.0
-        length = None if part.end is None else part.end - start
-        if part.path.suffix.lower() in VIDEOS:
-            return read_sound(video_file(part.path), start, length)
-        return read_audio(part.path, start=start, seconds=length)
+    def load(self, segment: Segment) -> Recording:
+        start = segment.start or 0.0
+        length = None if segment.end is None else segment.end - start
+        if segment.path.suffix.lower() in VIDEOS:
+            return read_sound(probe_video(segment.path), start, length)
+        return read_audio(segment.path, start=start, seconds=length)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,10 +160,10 @@ class Signal(Series):
     """Columns of a CSV file, (T, C), or (C, F, T').
 
     Args:
-        columns: their names.
+        columns: names of the columns to read.
         time: the column of timestamps; "": none.
-        time_unit: "s", "ms", "us" or "ns".
-        separator: between cells; "\\t" is a tabulator.
+        time_unit: unit of the timestamps, "s", "ms", "us" or "ns".
+        separator: separator of the cells; "\\t" is a tab.
     """
 
     kind: ClassVar[str] = "signal"
@@ -170,18 +182,21 @@ class Signal(Series):
     def channels(self) -> int:
         return len(self.columns)
 
-    def load(self, part: Part) -> Recording:
-        whole = _table(str(part.path), self)
-        first = round((part.start or 0.0) * whole.rate)
-        end = len(whole.values) if part.end is None else round(part.end * whole.rate)
-        if first >= len(whole.values) or end <= first:
-            raise DataError(f"{part.path} lasts {whole.seconds:g} s; it has nothing from {part.start or 0:g} s on")
-        return Recording(whole.values[first:end], whole.rate, self.unit, source=str(part.path))
+    def load(self, segment: Segment) -> Recording:
+        # The whole table is cached, and each row is a slice of it.
+        recording = _read_table_cached(str(segment.path), self)
+        first = round((segment.start or 0.0) * recording.rate)
+        end = len(recording.values) if segment.end is None else round(segment.end * recording.rate)
+        if first >= len(recording.values) or end <= first:
+            raise DataError(
+                f"{segment.path} lasts {recording.seconds:g} s; it has no samples from {segment.start or 0:g} s on"
+            )
+        return Recording(recording.values[first:end], recording.rate, self.unit, source=str(segment.path))
 
 
 @lru_cache(maxsize=4)
-def _table(path: str, kind: Signal) -> Recording:
-    """Rows that are parts of one long file follow one another; it is read once."""
+def _read_table_cached(path: str, kind: Signal) -> Recording:
+    """Rows that are segments of one long file follow one another, so the file is read once."""
     return read_csv(
         path,
         kind.columns,
@@ -198,8 +213,8 @@ class Array(RecordingType):
     """One array file per row, .npy, .npz or .safetensors: (D,) features, (T, C) signals, images, clips.
 
     Args:
-        array_shape: of every row; left out: (T, C) rows may differ in T.
-        unit: physical unit of the values; "1" where there is none.
+        array_shape: shape of every row; (): (T, C) rows may differ in T.
+        unit: physical unit of the values; "1": no unit.
     """
 
     kind: ClassVar[str] = "array"
@@ -210,12 +225,12 @@ class Array(RecordingType):
     def shape(self) -> tuple[int, ...] | None:
         return tuple(self.array_shape) or None
 
-    def read(self, part: Part, crop: CropParams = CENTER_CROP) -> Tensor:
-        x = load_array(part.path, "")
+    def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
+        x = load_array(segment.path, "")
         if x.dtype.kind not in "fiub" or not x.size:
-            raise DataError(f"{part.path} holds {x.dtype} of shape {x.shape}; expected numbers")
+            raise DataError(f"{segment.path} holds {x.dtype} of shape {x.shape}; expected numbers")
         if self.shape and x.shape != self.shape:
-            raise DataError(f"{part.path} has shape {x.shape}; expected {self.shape}")
+            raise DataError(f"{segment.path} has shape {x.shape}; expected {self.shape}")
         return torch.from_numpy(np.asarray(x, np.float32))
 
 
@@ -223,11 +238,11 @@ class Array(RecordingType):
 class Text(RecordingType):
     """Token numbers, (T, 1) float32: an array of them per row (.npy), or a text file and a tokenizer.
 
-    They reach the encoder as they are, not standardised.
+    They reach the encoder unchanged, without standardization.
 
     Args:
-        tokenizer: local folder of a `transformers` tokenizer, which reads .txt files.
-        longest: tokens that are read of a row.
+        tokenizer: local folder of a `transformers` tokenizer, for .txt files.
+        longest: most tokens in a row; later ones are dropped.
     """
 
     kind: ClassVar[str] = "text"
@@ -236,7 +251,7 @@ class Text(RecordingType):
     longest: int = 512
 
     def __post_init__(self) -> None:
-        at_least(f"kind {self.kind!r}", 1, longest=self.longest)
+        check_at_least(f"kind {self.kind!r}", 1, longest=self.longest)
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -246,15 +261,21 @@ class Text(RecordingType):
     def standard(self) -> str:
         return "none"
 
-    def read(self, part: Part, crop: CropParams = CENTER_CROP) -> Tensor:
-        tokens = self._tokens(part.path) if part.path.suffix == ".txt" else load_array(part.path, "").reshape(-1)
+    def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
+        tokens = (
+            self._tokens(segment.path) if segment.path.suffix == ".txt" else load_array(segment.path, "").reshape(-1)
+        )
         if not tokens.size or (tokens < 0).any() or (tokens != np.round(tokens)).any():
-            raise DataError(f"{part.path} holds no token numbers; expected whole numbers from 0 on, at least one")
+            raise DataError(
+                f"{segment.path} does not hold token numbers; expected whole numbers from 0 on, at least one"
+            )
         return torch.from_numpy(tokens[: self.longest].astype(np.float32)[:, None])
 
     def _tokens(self, path: Path) -> np.ndarray:
         if not self.tokenizer:
-            raise ConfigError(f"{path} is text: name its tokenizer's local folder (tokenizer), or store .npy files")
+            raise ConfigError(
+                f"{path} is text: name the local folder of its tokenizer (tokenizer), or store .npy files"
+            )
         return np.array(_tokenizer(self.tokenizer)(read_text(path))["input_ids"])
 
 

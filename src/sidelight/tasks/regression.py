@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight import metrics
-from sidelight.data.moments import is_constant
+from sidelight.data.scaling import is_constant
 from sidelight.metrics import Metric
 from sidelight.tasks.base import Task
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sidelight.video.augment import STATISTICS, ClipCrop, ClipCropSettings, crop_clips, normalize, sample_clip_crop
-from sidelight.video.container import Video, probe
+from sidelight.video.container import VideoFile, probe
 from sidelight.video.crop import row_generator
 from sidelight.video.decode import clip_frames, read_frames
 from sidelight.video.faces import Faces, align_faces, crop_faces, read_faces
@@ -16,7 +16,7 @@ __all__ = [
     "ClipCropSettings",
     "Faces",
     "FrameFolder",
-    "Video",
+    "VideoFile",
     "align_faces",
     "check_aligned",
     "clip_frames",

@@ -21,7 +21,7 @@ TICKS = 2
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Video:
+class VideoFile:
     """The frames and the sound track of a video file; built by `probe`, small and picklable.
 
     Count, times and numbers leave out the frames that no player shows: those outside the marks of a trimmed video (its
@@ -91,7 +91,7 @@ class _Packets:
             self.dts.append(packet.dts)
 
 
-def probe(path: str | Path) -> Video:
+def probe(path: str | Path) -> VideoFile:
     """Count and time the frames of a video file by its packets, since headers are often wrong.
 
     Raises:
@@ -140,7 +140,7 @@ def probe(path: str | Path) -> Video:
         stamps, keys = known, np.array(sorted(packets.keys), np.int64)
         origin, times = float(known[0]) * tick, (known - known[0]) * tick
     rate, step = _estimate_rates(times, nominal, tick)
-    return Video(
+    return VideoFile(
         path=path,
         rate=rate,
         step=step,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.errors import ConfigError, DataError
-from sidelight.video.container import Video, decode_packet, open_container
+from sidelight.video.container import VideoFile, decode_packet, open_container
 from sidelight.video.crop import pick_index
 
 Size = tuple[int, int] | Callable[[int, int], tuple[int, int]]
@@ -58,7 +58,9 @@ def clip_frames(
     return np.minimum(start + stride * np.arange(frames), total - 1)
 
 
-def read_frames(video: Video, frames: Sequence[int] | NDArray, size: Size | None = None, threads: int = 1) -> Tensor:
+def read_frames(
+    video: VideoFile, frames: Sequence[int] | NDArray, size: Size | None = None, threads: int = 1
+) -> Tensor:
     """Decode frames of a video file, upright as a player shows them.
 
     Decoding starts at the key frame before the first frame and ends at the last.
@@ -100,7 +102,7 @@ def read_frames(video: Video, frames: Sequence[int] | NDArray, size: Size | None
     return torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous()
 
 
-def _find_start_points(video: Video, first: int) -> list[int | None]:
+def _find_start_points(video: VideoFile, first: int) -> list[int | None]:
     """Timestamps from which to try decoding, in turn: the key frame before the first, then the beginning (None)."""
     if video.stamps is None:
         return [None]
@@ -110,7 +112,7 @@ def _find_start_points(video: Video, first: int) -> list[int | None]:
     return [int(before[-1]), None] if len(before) else [None]
 
 
-def _decode(video: Video, wanted: NDArray, size: Size | None, threads: int, key: int | None) -> dict[int, NDArray]:
+def _decode(video: VideoFile, wanted: NDArray, size: Size | None, threads: int, key: int | None) -> dict[int, NDArray]:
     """Frame number -> (H, W, 3), for the wanted frames that can be decoded from a key frame on."""
     found: dict[int, NDArray] = {}
     last = int(wanted[-1])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sidelight.errors import DataError, SidelightWarning
 from sidelight.signals.recording import Recording, check_part
 from sidelight.utils.extras import optional
-from sidelight.video.container import TICKS, Video, decode_packet, open_container
+from sidelight.video.container import TICKS, VideoFile, decode_packet, open_container
 
 LEAD = 2.5
 """Seconds that are decoded before a part, since the samples of a frame of sound depend on the frames before it."""
@@ -68,7 +68,9 @@ class _Track:
     end: float | None = None
 
 
-def read_sound(video: Video, start: float = 0.0, seconds: float | None = None, modality: str = "audio") -> Recording:
+def read_sound(
+    video: VideoFile, start: float = 0.0, seconds: float | None = None, modality: str = "audio"
+) -> Recording:
     """Read a part of the sound track, as the mean of its channels.
 
     Reading a part gives the same samples as reading the whole track. A gap in the track becomes silence, with a
@@ -116,7 +118,9 @@ Gaps = list[tuple[int, int]]
 """(first sample, number of samples) of each gap."""
 
 
-def _read_samples(video: Video, first: int, last: int | None, block: int | None) -> tuple[NDArray[np.float32], Gaps]:
+def _read_samples(
+    video: VideoFile, first: int, last: int | None, block: int | None
+) -> tuple[NDArray[np.float32], Gaps]:
     """Samples first … last − 1 of the track (fewer if it ends earlier), and the gaps among them."""
     if block is None:
         return _decode_samples(video, first, last, first)
@@ -133,7 +137,7 @@ def _read_samples(video: Video, first: int, last: int | None, block: int | None)
     return np.concatenate(parts), gaps
 
 
-def _decode_samples(video: Video, first: int, last: int | None, begin: int) -> tuple[NDArray[np.float32], Gaps]:
+def _decode_samples(video: VideoFile, first: int, last: int | None, begin: int) -> tuple[NDArray[np.float32], Gaps]:
     """Samples first … last − 1, decoded in one run that starts `LEAD` seconds before sample `begin`."""
     rate = video.audio_rate
     assert rate is not None
@@ -150,7 +154,7 @@ def _decode_samples(video: Video, first: int, last: int | None, begin: int) -> t
     return part, [(at, n) for at, n in gaps if at + n > first and at < first + len(part)]
 
 
-def _decode_track(video: Video, begin: float, until: float) -> _Track:
+def _decode_track(video: VideoFile, begin: float, until: float) -> _Track:
     """Decode the track from before `begin` to after `until`, both in seconds after its first sample."""
     with open_container(video.path) as container:
         stream = container.streams.audio[0]

@@ -1,4 +1,4 @@
-"""What there is to say of a data set that comes with the package."""
+"""The description of a data set that comes with the package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from sidelight.data.dataset import Dataset
 
 @dataclass(frozen=True)
 class Builtin:
-    """One entry of `sidelight datasets`: what it is, under which terms, whom to cite, and how to load it."""
+    """One entry of `sidelight datasets`.
+
+    Args:
+        description: what the data are, and the question that they answer.
+        licence: their terms.
+        citation: whom to cite.
+        load: reads them from the package.
+    """
 
     description: str
     licence: str

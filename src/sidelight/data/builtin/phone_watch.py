@@ -15,13 +15,14 @@ MODALITIES = ("phone_acc", "phone_gyro", "watch_acc", "watch_gyro")
 
 
 def load() -> Dataset:
-    """3022 windows (64, 3) at 50 Hz in m/s² and rad/s; group: the person; ids: person-execution-window."""
+    """Load 3022 windows (64, 3) at 50 Hz in m/s² and rad/s; group: the person; ids: person-execution-window."""
     arrays = load_npz(Path(__file__).with_name("phone_watch.npz"))
     count: Counter[tuple[int, int]] = Counter()
     ids = []
-    for key in zip(arrays["subject"].tolist(), arrays["execution"].tolist()):
-        ids.append(f"s{key[0]:02d}-e{key[1]:02d}-w{count[key]:03d}")
-        count[key] += 1
+    # Windows are numbered within each execution, in the order of the file.
+    for subject, execution in zip(arrays["subject"].tolist(), arrays["execution"].tolist()):
+        ids.append(f"s{subject:02d}-e{execution:02d}-w{count[subject, execution]:03d}")
+        count[subject, execution] += 1
     return Dataset(
         name="phone-watch",
         inputs={m: arrays[m] for m in MODALITIES},

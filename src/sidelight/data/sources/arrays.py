@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.cells import as_array, first_cell, object_numbers, role_values
+from sidelight.data.array_conversion import objects_to_float, to_numpy
+from sidelight.data.conversion import convert_role_column, find_first_value
 from sidelight.data.raw import Raw, Roles
-from sidelight.data.rows import float32
+from sidelight.data.rows import to_float32
 from sidelight.data.sources.stack import stack_rows
 from sidelight.errors import DataError, unknown
 from sidelight.utils.images import channels_first, compact
 
 RESERVED = ("class_names", "labelled")
+"""Keys of arrays that are neither a modality nor a column with a role."""
 
 
 def read_arrays(
@@ -25,46 +27,61 @@ def read_arrays(
     modalities: Sequence[str] | None,
     longest: Mapping[str, int] | None = None,
 ) -> tuple[Raw, Roles]:
-    """Arrays by name. Beside the role columns: `class_names` (C,), `labelled` (N,) bool, `<modality>_length` and
-    `<modality>_present` (N,). A list of (T_i, C) arrays (None: absent) is a variable-length modality.
+    """Read arrays by name.
 
-    An array with four axes, or a list of (H, W, C) arrays, holds images, one with five axes clips (see
-    `channels_first`). Where the target has a class per pixel, (N, H, W), an array with three axes holds images of one
+    Beside the columns with a role, these keys are special: `class_names` (C,), `labelled` (N,) bool,
+    `<modality>_length` and `<modality>_present` (N,). A list of (T_i, C) arrays (None: absent) is a variable-length
+    modality. An array with four axes, or a list of (H, W, C) arrays, holds images, one with five axes clips (see
+    `channels_first`). Beside a target with a class per pixel, (N, H, W), an array with three axes holds images of one
     channel; elsewhere it holds signals.
+
+    Args:
+        source: name -> array.
+        name: name of the data in errors.
+        find: called with the names; returns those with a role.
+        modalities: names; None: every numeric array with a row per row.
+        longest: modality -> time steps to keep of longer rows.
+
+    Raises:
+        DataError: names the array, and the row where one is at fault.
     """
-    keys = [str(k) for k in source]
+    keys = list(map(str, source))
     for k in keys:
         if keys.count(k) > 1:
             raise DataError(f"{name}: {k!r} occurs {keys.count(k)} times, as text and as a number; keep one")
-    source = {str(k): v for k, v in source.items()}
-    roles = find(list(source))
-    columns = {c: _column(name, c, source[c], c in roles.target) for c in roles.names}
-    n = _row_count(name, source, columns, roles, modalities)
+    source = dict(zip(keys, source.values()))
+    roles = find(keys)
+    columns = {c: _read_column(name, c, source[c], c in roles.target) for c in roles.names}
+    n = _count_rows(name, source, columns, roles, modalities)
+    features = [k for k in keys if k not in roles.names]
     if modalities is None:
-        names = [m for m in source if m not in roles.names and m not in RESERVED and _is_modality(name, source, m, n)]
+        names = [m for m in features if m not in RESERVED and _is_modality(name, source, m, n)]
     else:
         names = list(modalities)
+
     raw = Raw(name, n, {}, columns=columns, longest=longest or {})
+    dense = any(columns[t].ndim == 3 for t in roles.target)
     for m in names:
         if m not in source:
-            raise DataError(f"{name}: {unknown('modality', m, [k for k in source if k not in roles.names])}")
-        _add(raw, m, source, dense=any(columns[t].ndim == 3 for t in roles.target))
+            raise DataError(f"{name}: {unknown('modality', m, features)}")
+        _add(raw, m, source, dense)
     if "class_names" in source and len(roles.target) == 1:
-        classes = _array(name, "class_names", source["class_names"])
+        classes = _to_array(name, "class_names", source["class_names"])
         if classes.ndim != 1:
             raise DataError(f"{name}: 'class_names' has shape {classes.shape}; expected one name per class")
-        raw.class_names = tuple(str(c) for c in classes.tolist())
+        raw.class_names = tuple(map(str, classes.tolist()))
     if "labelled" in source:
-        raw.labelled = raw.per_row("labelled", _array(raw.name, "labelled", source["labelled"]), "b")
+        raw.labelled = raw.check_per_row("labelled", _to_array(name, "labelled", source["labelled"]), "b")
     return raw, roles
 
 
-def _array(name: str, key: str, value: Any) -> NDArray:
-    return as_array(value, f"{name}: {key!r}")
+def _to_array(name: str, key: str, value: Any) -> NDArray:
+    return to_numpy(value, f"{name}: {key!r}")
 
 
-def _column(name: str, key: str, value: Any, several: bool) -> NDArray:
-    array = role_values(_array(name, key, value), f"{name}: {key!r}", several)
+def _read_column(name: str, key: str, value: Any, several: bool) -> NDArray:
+    array = convert_role_column(_to_array(name, key, value), f"{name}: {key!r}", several)
+    # (N, 1) is a column, and label maps may have an axis for their one channel.
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if several and array.ndim == 4 and 1 in (array.shape[1], array.shape[3]):
@@ -74,21 +91,24 @@ def _column(name: str, key: str, value: Any, several: bool) -> NDArray:
     return array
 
 
-def _row_count(
+def _count_rows(
     name: str,
     source: Mapping[str, Any],
     columns: Mapping[str, NDArray],
     roles: Roles,
     modalities: Sequence[str] | None,
 ) -> int:
+    """The number of rows: that of the columns with a role, or else of the modalities."""
     known = {c: len(x) for c, x in columns.items()}
     if not known:
-        named = [m for m in modalities or source if m in source and m not in RESERVED]
-        known = {
-            m: len(source[m]) for m in named if hasattr(source[m], "__len__") and getattr(source[m], "ndim", None) != 0
-        }
+        for m in modalities or source:
+            if m not in source or m in RESERVED:
+                continue
+            x = source[m]
+            if hasattr(x, "__len__") and getattr(x, "ndim", None) != 0:
+                known[m] = len(x)
     if not known:
-        raise DataError(f"{name}: there are no arrays")
+        raise DataError(f"{name} has no arrays")
     first = roles.target[0] if roles.target else next(iter(known))
     for c, n in known.items():
         if n != known[first]:
@@ -97,11 +117,12 @@ def _row_count(
 
 
 def _is_modality(name: str, source: Mapping[str, Any], key: str, n: int) -> bool:
-    """Numeric arrays with a row per row are; texts and what belongs to another modality are not."""
+    """Whether an array is a modality: numeric, with a row per row, and no length or mask of another modality."""
+    # `face_length` belongs to `face` only where `face` exists.
     for end in ("_length", "_present"):
         if key.endswith(end) and key.removesuffix(end) in source:
             return False
-    array = _rows_of(name, key, source[key])
+    array = _read_rows(name, key, source[key])
     if isinstance(array, list):
         return len(array) == n
     if array.ndim == 0 or array.dtype.kind not in "fiub":
@@ -109,64 +130,70 @@ def _is_modality(name: str, source: Mapping[str, Any], key: str, n: int) -> bool
     if len(array) != n:
         raise DataError(
             f"{name}: {key!r} has {len(array)} rows, but there are {n}; rows must be paired over modalities. "
-            "If it is no modality, name those that are (modalities=…)"
+            "If it is not a modality, name those that are (modalities=…)"
         )
     return True
 
 
-def as_modality(x: NDArray, what: str, dense: bool = False) -> NDArray:
-    """(N, D) or (N, T, C) float32, or images or clips as they are stored, channels first, of an array by rows.
+def to_modality_array(x: NDArray, what: str, dense: bool = False) -> NDArray:
+    """The rows of an array as a `Dataset` holds them.
 
-    what: how errors call it.
+    Args:
+        x: (N,), (N, D), (N, T, C), or images or clips with the channels first or last.
+        what: name of the array in errors.
+        dense: whether the target has a class per pixel, so that (N, H, W) are images.
+
+    Returns:
+        (N, D) or (N, T, C) float32, or images or clips with their dtype, channels first.
     """
     if x.ndim == 3 and dense:
         return compact(x[:, None])
     if x.ndim >= 4:
-        float32(x, what)
+        # Only checks the range: images keep their dtype.
+        to_float32(x, what)
         return compact(channels_first(x))
-    return float32(x[:, None] if x.ndim == 1 else x, what)
+    return to_float32(x[:, None] if x.ndim == 1 else x, what)
 
 
-def _rows_of(name: str, key: str, value: Any) -> NDArray | list[Any]:
-    """An array over all rows, or an array (or None) for each row where they are given so."""
+def _read_rows(name: str, key: str, value: Any) -> NDArray | list[Any]:
+    """One array for all rows, or a list with an array or None for each row."""
     where = f"{name}: modality {key!r}"
     cells = value if isinstance(value, list | tuple) else ()
+    # numpy stores arrays of different lengths as objects.
     if isinstance(value, np.ndarray) and value.dtype == object and value.ndim == 1:
         cells = list(value)
     if cells:
         first = next((v for v in cells if v is not None), None)
         if isinstance(first, list | tuple) or getattr(first, "ndim", False):
-            return [None if v is None else as_array(v, f"{where}, row {i}") for i, v in enumerate(cells)]
-    array = as_array(value, where)
-    if (
-        array.dtype == object
-        and array.size
-        and array.ndim
-        and not isinstance(first_cell(array.ravel()), str | bytes | None)
-    ):
-        return object_numbers(array, where)
-    return array
+            return [None if v is None else to_numpy(v, f"{where}, row {i}") for i, v in enumerate(cells)]
+    array = to_numpy(value, where)
+    if array.dtype != object or not array.size or not array.ndim:
+        return array
+    # Objects that are numbers, such as Decimal or None; text stays as it is and is no modality.
+    is_text = isinstance(find_first_value(array.ravel()), str | bytes | None)
+    return array if is_text else objects_to_float(array, where)
 
 
 def _add(raw: Raw, m: str, source: Mapping[str, Any], dense: bool) -> None:
-    array = _rows_of(raw.name, m, source[m])
+    """Add one modality to `raw`, with its lengths and mask."""
+    array = _read_rows(raw.name, m, source[m])
+    present, lengths = None, None
     if isinstance(array, list):
-        rows = [r[:, :, None] if dense and r is not None and r.ndim == 2 else r for r in array]
-        x, present, lengths = stack_rows(
-            raw.name, m, rows, [f"row {i}" for i in range(len(rows))], raw.longest.get(m, 0)
-        )
+        if dense:
+            array = [r[:, :, None] if r is not None and r.ndim == 2 else r for r in array]
+        row_names = [f"row {i}" for i in range(len(array))]
+        x, present, lengths = stack_rows(raw.name, m, array, row_names, raw.longest.get(m, 0))
     else:
         if array.dtype.kind not in "fiub" or array.ndim == 0:
             what = array.dtype if array.ndim else "a single value"
             raise DataError(f"{raw.name}: modality {m!r} holds {what}; expected numbers, one or more per row")
-        x = as_modality(array, f"{raw.name}: modality {m!r}", dense)
-        present, lengths = None, None
+        x = to_modality_array(array, f"{raw.name}: modality {m!r}", dense)
     if len(x) != raw.n:
         raise DataError(f"{raw.name}: modality {m!r} has {len(x)} rows, but there are {raw.n}; rows must be paired")
     if f"{m}_length" in source:
-        lengths = raw.per_row(f"{m}_length", _array(raw.name, f"{m}_length", source[f"{m}_length"]), "iu")
+        lengths = raw.check_per_row(f"{m}_length", _to_array(raw.name, f"{m}_length", source[f"{m}_length"]), "iu")
     if f"{m}_present" in source:
-        present = raw.per_row(f"{m}_present", _array(raw.name, f"{m}_present", source[f"{m}_present"]), "b")
+        present = raw.check_per_row(f"{m}_present", _to_array(raw.name, f"{m}_present", source[f"{m}_present"]), "b")
     raw.inputs[m] = x
     if present is not None:
         raw.present[m] = present

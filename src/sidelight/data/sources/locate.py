@@ -1,4 +1,4 @@
-"""Where a source lies: the file behind a path or a folder, and what the data are called."""
+"""The file behind a path or a folder, and the default name of its data."""
 
 from __future__ import annotations
 
@@ -15,25 +15,30 @@ MANIFESTS = ("metadata.csv", "metadata.parquet", "metadata.tsv")
 SUFFIXES = (".csv", ".tsv", ".parquet", ".npz")
 
 
-def label_of(source: Any) -> str:
+def default_name(source: Any) -> str:
+    """The name of a source's data: that of its file or folder, or "data" for data in memory."""
     if not isinstance(source, str | Path):
         return "data"
     if wrong := path_fault(str(source)):
         raise DataError(f"{shown(str(source))} {wrong}")
     path = Path(source)
-    named = path.suffix and path.stem not in ("metadata", "data")
-    return (path.stem if named else path.resolve().parent.name) if path.suffix else path.resolve().name
+    if not path.suffix:
+        return path.resolve().name
+    # Many files are called metadata.csv; their folder tells them apart.
+    return path.resolve().parent.name if path.stem in ("metadata", "data") else path.stem
 
 
 def locate(source: str | Path) -> Path:
-    """The file to read: the path itself, or the manifest of a folder. Raises DataError where there is none."""
+    """The file to read: the path itself, or the manifest of a folder. Raises DataError if it does not exist."""
     path = Path(source)
     if os.path.isdir(path):
         for name in MANIFESTS:
             if exists(path / name):
                 return check_file(path / name)
         raise DataError(f"folder {path} has no manifest; expected one of {', '.join(MANIFESTS)} in it")
-    if not (os.path.lexists(path) or path.suffix or len(path.parts) > 1 or "\\" in str(source)):
+    looks_like_path = path.suffix or len(path.parts) > 1 or "\\" in str(source)
+    if not looks_like_path and not os.path.lexists(path):
+        # It may be a misspelt name of a built-in data set.
         missing = f"no such file or folder, and {unknown('built-in data set', source, DATASETS)}"
         raise DataError(missing + looked_for(source))
     check_file(path, missing=looked_for(source))

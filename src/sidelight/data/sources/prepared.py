@@ -1,4 +1,4 @@
-"""Prepared folders: a table of rows that names their files, and what kind of recording each modality is."""
+"""Prepared folders: a table that names the files of every row, and the recording type of each modality."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sidelight.data.raw import KINDS_FILE, TABLE_FILE
+from sidelight.data.raw import MODALITIES_FILE, TABLE_FILE
 from sidelight.errors import ConfigError, DataError, shown, unknown
 from sidelight.recordings.registry import Labels, RecordingType, recording_type
 from sidelight.utils.files import read_json
@@ -21,24 +21,27 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FILE, START, END = "_file_name", "_start", "_end"
-"""Suffixes of a modality's columns: its file, and the seconds from which to which a row is a part of it."""
+"""Suffixes of a modality's columns: its file, and the first and last second of the row's segment."""
 TASKS = ("", "classification", "regression", "segmentation", "retrieval", "anti-spoofing")
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is known of a prepared set beside its rows.
+class DatasetInfo:
+    """Metadata of a prepared data set.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         source: reader and version that prepared it.
         target: the column or columns to predict, or the one modality of kind "labels".
-        group: column that says whose a row is; "": rows are independent.
+        group: column of the person or session of each row; "": rows are independent.
         split: column of the official split; "": there is none.
-        task: what the target is to be read as; "": seen from its values.
-        classes: names of class codes 0, 1, …; left out: the target's own words.
-        available, privileged: the modalities that experiments take unless told otherwise.
-        citation, licence, description: for whoever uses it.
+        task: task of the target; "": read from its values.
+        classes: names of class codes 0, 1, …; (): the target's own words.
+        available: default modalities of experiments at deployment.
+        privileged: default modalities of experiments in training only.
+        citation: how to cite it.
+        licence: its terms.
+        description: what it is.
     """
 
     name: str
@@ -55,29 +58,34 @@ class Facts:
     description: str = ""
 
     @property
-    def told(self) -> dict[str, str]:
-        """What reports say of the set."""
-        told = {name: str(getattr(self, name)) for name in ("description", "licence", "citation")}
-        return {name: text for name, text in told.items() if text}
+    def about(self) -> dict[str, str]:
+        """Description, licence and citation for reports; empty ones are left out."""
+        about = {"description": self.description, "licence": self.licence, "citation": self.citation}
+        return {name: text for name, text in about.items() if text}
 
     @property
     def default_modalities(self) -> dict[str, Any]:
-        """What an experiment compares unless told otherwise."""
-        return {name: list(given) for name in ("available", "privileged") if (given := getattr(self, name))}
+        """The modalities that an experiment compares by default; empty lists are left out."""
+        defaults = {}
+        if self.available:
+            defaults["available"] = list(self.available)
+        if self.privileged:
+            defaults["privileged"] = list(self.privileged)
+        return defaults
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A prepared folder: its table with every cell as text, its modalities' kinds, its facts."""
+    """A prepared folder: its table with every cell as text, its recording types and its metadata."""
 
     folder: Path
     table: pd.DataFrame
     modalities: dict[str, RecordingType]
-    facts: Facts = field(repr=False)
+    facts: DatasetInfo = field(repr=False)
 
     @property
     def source(self) -> str:
-        """How errors call it."""
+        """Its name in errors."""
         return str(self.folder / TABLE_FILE)
 
 
@@ -85,22 +93,28 @@ def write_prepared(
     out: str | Path,
     rows: pd.DataFrame | Iterable[Mapping[str, Any]],
     modalities: Mapping[str, RecordingType],
-    facts: Facts,
+    facts: DatasetInfo,
     *,
     files: Callable[[Path], None] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write a prepared folder under a temporary name and rename it, so that none is ever half there.
+    """Write a prepared folder under a temporary name and rename it, so that a half-written one is never visible.
 
     Args:
-        rows: a line per row: `id`, the target, group and split columns, any further facts, and of each modality
-            `<m>_file_name` (relative to `out`, or absolute; empty where the row lacks it), and where a row is a part of
-            a file `<m>_start` and perhaps `<m>_end` in seconds.
-        files: called with the folder that will become `out`, to write what is not in the source as it is.
-        overwrite: replace a prepared folder that is there.
+        out: the folder to make.
+        rows: a row per recording: `id`, the target, group and split columns, any further columns, and for each modality
+            `<m>_file_name` (relative to `out`, or absolute; empty where the row lacks it). Where a row is a segment of
+            a file, also `<m>_start` and optionally `<m>_end` in seconds.
+        modalities: modality -> recording type.
+        facts: metadata.
+        files: called with the folder that will become `out`, to write files that the source does not have.
+        overwrite: whether to replace a prepared folder.
+
+    Returns:
+        `out`.
 
     Raises:
-        DataError: no rows, a missing column, an id twice, an `out` that holds something else.
+        DataError: no rows, a missing column, a repeated id, or an `out` that holds something else.
     """
     import pandas as pd
 
@@ -109,71 +123,83 @@ def write_prepared(
     assert isinstance(table, pd.DataFrame)
     _check(str(out), table, modalities, facts)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if not (out / KINDS_FILE).is_file():
-            raise DataError(f"{out} exists and is no prepared folder; choose another name")
+        if not (out / MODALITIES_FILE).is_file():
+            raise DataError(f"{out} exists and is not a prepared folder; choose another name")
         if not overwrite:
             raise DataError(f"{out} is prepared already; delete it, or overwrite it (--overwrite, overwrite=True)")
     out.parent.mkdir(parents=True, exist_ok=True)
-    made = out.with_name(f".{out.name}.{os.getpid()}.part")
-    shutil.rmtree(made, ignore_errors=True)
+    # Beside `out`, since a rename is atomic within one file system only.
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        made.mkdir()
+        temporary.mkdir()
         if files is not None:
-            files(made)
-        kinds = {m: kind.to_config() for m, kind in modalities.items()}
-        told = {"format": FORMAT, "rows": len(table), **asdict(facts), "modalities": kinds}
-        (made / KINDS_FILE).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        table.to_csv(made / TABLE_FILE, index=False)
+            files(temporary)
+        types = {m: kind.to_config() for m, kind in modalities.items()}
+        config = {"format": FORMAT, "rows": len(table), **asdict(facts), "modalities": types}
+        text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
+        (temporary / MODALITIES_FILE).write_text(text, "utf-8")
+        table.to_csv(temporary / TABLE_FILE, index=False)
         if out.exists():
+            # A folder that is not empty cannot be renamed over.
             aside = out.with_name(f".{out.name}.{os.getpid()}.old")
             out.rename(aside)
-            made.rename(out)
+            temporary.rename(out)
             shutil.rmtree(aside)
         else:
-            made.rename(out)
+            temporary.rename(out)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return out
 
 
 def read_prepared(folder: str | Path, target_needed: bool = True) -> Prepared:
-    """The table, kinds and facts of a prepared folder; no recording is opened. Raises DataError, ConfigError.
+    """Read the table, recording types and metadata of a prepared folder; recordings stay closed.
 
-    target_needed: new rows, for prediction, may have fewer columns.
+    target_needed: False for new rows to predict, which may lack the target, group and split columns.
+
+    Raises:
+        DataError: a file is damaged, cut or of another format.
+        ConfigError: an unknown entry or setting.
     """
     from sidelight.data.sources.tables import read_frame
 
     folder = Path(folder)
-    path = folder / KINDS_FILE
+    path = folder / MODALITIES_FILE
     try:
-        told = read_json(path)
-        kinds = dict(told.pop("modalities"))
-        version, rows = told.pop("format"), told.pop("rows", None)
+        config = read_json(path)
+        types = dict(config.pop("modalities"))
+        version, n_rows = config.pop("format"), config.pop("rows", None)
     except DataError as error:
-        raise DataError(f"{folder} is no prepared folder: {error}") from None
+        raise DataError(f"{folder} is not a prepared folder: {error}") from None
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(f"cannot read {path}: {type(error).__name__}: {error}") from None
     if version != FORMAT:
-        raise DataError(f"{path} is of format {version}; this version reads {FORMAT}. Prepare the folder again")
-    names = [f.name for f in fields(Facts)]
-    for key in told:
+        raise DataError(f"{path} has format {version}; this version reads {FORMAT}. Prepare the folder again")
+
+    names = [f.name for f in fields(DatasetInfo)]
+    values = {}
+    for key, value in config.items():
         if key not in names:
-            raise ConfigError(f"{path}: {unknown('fact', key, ('format', 'rows', 'modalities', *names))}")
-    facts = Facts(**{key: _fact(path, key, value) for key, value in told.items()})
-    modalities = {m: recording_type(config, f"{path}: modality {m!r}") for m, config in kinds.items()}
+            raise ConfigError(f"{path}: {unknown('entry', key, ('format', 'rows', 'modalities', *names))}")
+        values[key] = _read_entry(path, key, value)
+    info = DatasetInfo(**values)
+    modalities = {m: recording_type(settings, f"{path}: modality {m!r}") for m, settings in types.items()}
+
     table = read_frame(folder / TABLE_FILE)
-    if rows not in (None, len(table)):
+    if n_rows not in (None, len(table)):
         raise DataError(
-            f"{folder / TABLE_FILE} has {len(table)} rows, but {KINDS_FILE} beside it says {rows}: it was cut, or rows "
-            f'were added or taken out. Prepare the folder again, or where that was meant, set "rows" in {KINDS_FILE}'
+            f"{folder / TABLE_FILE} has {len(table)} rows, but {MODALITIES_FILE} beside it has the number {n_rows}: "
+            "the table was cut, or rows were added or removed. Prepare the folder again, or if you changed the rows, "
+            f'set "rows" in {MODALITIES_FILE}'
         )
-    _check(str(folder / TABLE_FILE), table, modalities, facts, target_needed)
-    return Prepared(folder, table, modalities, facts)
+    _check(str(folder / TABLE_FILE), table, modalities, info, target_needed)
+    return Prepared(folder, table, modalities, info)
 
 
-def _fact(path: Path, key: str, value: Any) -> Any:
-    """A fact as `Facts` holds it: a text, or texts; raises DataError for anything else."""
-    if not isinstance(getattr(Facts("", ""), key, None), tuple):
+def _read_entry(path: Path, key: str, value: Any) -> Any:
+    """A value as `DatasetInfo` holds it, a text or texts; raises DataError for anything else."""
+    if not isinstance(getattr(DatasetInfo("", ""), key, None), tuple):
         if isinstance(value, str):
             return value
         raise DataError(f"{path}: {key!r} is {shown(value)}; expected a text")
@@ -184,12 +210,16 @@ def _fact(path: Path, key: str, value: Any) -> Any:
 
 
 def _check(
-    source: str, table: pd.DataFrame, modalities: Mapping[str, RecordingType], facts: Facts, target_needed: bool = True
+    source: str,
+    table: pd.DataFrame,
+    modalities: Mapping[str, RecordingType],
+    facts: DatasetInfo,
+    target_needed: bool = True,
 ) -> None:
     if not len(table):
-        raise DataError(f"{source}: there are no rows")
+        raise DataError(f"{source} has no rows")
     if not modalities:
-        raise ConfigError(f"{source}: there are no modalities")
+        raise ConfigError(f"{source} has no modalities")
     columns = [str(c) for c in table.columns]
     needed = ["id", *(c for c in (facts.group, facts.split) if c and target_needed)]
     for m in modalities:
@@ -197,10 +227,12 @@ def _check(
         needed += [m + FILE] if target_needed else []
     dense = [t for t in facts.target if isinstance(modalities.get(t), Labels)]
     if dense and len(facts.target) > 1:
-        raise ConfigError(f"{source}: target {dense[0]!r} has a class per pixel; it stands alone")
+        raise ConfigError(f"{source}: target {dense[0]!r} has a class per pixel and has to be the only target")
     for m, kind in modalities.items():
         if isinstance(kind, Labels) and m not in facts.target:
-            raise ConfigError(f"{source}: modality {m!r} is of kind 'labels' and therefore the target; name it so")
+            raise ConfigError(
+                f"{source}: modality {m!r} is of kind 'labels', so it has to be the target; name it as target"
+            )
     for c in [*needed, *(t for t in facts.target if t not in dense and target_needed)]:
         if c not in columns:
             raise DataError(f"{source}: {unknown('column', c, columns)}")
@@ -213,4 +245,6 @@ def _check(
     doubled = table["id"][table["id"].duplicated()]
     if len(doubled):
         where = table.index[table["id"] == doubled.iloc[0]].tolist()[:4]
-        raise DataError(f"{source}: id {str(doubled.iloc[0])!r} occurs several times (rows {where}); ids are unique")
+        raise DataError(
+            f"{source}: id {str(doubled.iloc[0])!r} occurs several times (rows {where}); ids must be unique"
+        )

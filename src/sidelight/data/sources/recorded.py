@@ -1,4 +1,4 @@
-"""Rows of a prepared folder: every file looked at, what is small read into memory, the rest left as files."""
+"""Rows of a prepared folder: every file is checked, small modalities are read into memory, the others stay files."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sidelight.data.by_modality import index_rows
 from sidelight.data.raw import Raw, Roles
 from sidelight.data.rows import name_row
 from sidelight.data.sources.prepared import END, FILE, START, Prepared
 from sidelight.data.sources.stack import stack_rows
 from sidelight.errors import ConfigError, DataError, SidelightError, unknown
-from sidelight.recordings.label_maps import Scan, label_maps
+from sidelight.recordings.label_maps import LabelScan, build_label_maps
 from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.pictures import Depth, Image, Picture
-from sidelight.recordings.recording_type import Part, RecordingType, Size
+from sidelight.recordings.recording_type import RecordingType, Segment, Size
 from sidelight.recordings.registry import Labels
 from sidelight.utils.machine import usable_cores
 
@@ -30,6 +31,7 @@ OnError = Literal["raise", "skip"]
 IN_MEMORY = 2**30
 """Bytes up to which a modality of images or clips in arrays is kept in memory."""
 QUIET_SECONDS = 2.0
+"""Seconds without a progress line."""
 
 
 def read_recordings(
@@ -39,50 +41,68 @@ def read_recordings(
     on_error: OnError = "raise",
     longest: Mapping[str, int] | None = None,
 ) -> tuple[Raw, Roles]:
-    """The rows of a prepared folder: modalities as arrays or, where their rows stay files, as `LazyRows`.
+    """Read the rows of a prepared folder: modalities as arrays or, where their rows stay files, as `LazyRows`.
 
-    Every file is looked at first (`RecordingType.probe`). One that is missing, damaged or not as declared is a DataError that
-    names row, modality and file, or with on_error="skip" drops its row, listed in `Raw.skipped`.
+    Args:
+        prepared: the folder.
+        find: called with the columns; returns those with a role.
+        modalities: names; None: all.
+        on_error: "raise": an unreadable file is an error. "skip": its row is dropped and listed in `Raw.skipped`.
+        longest: modality -> time steps to keep of longer rows.
+
+    Raises:
+        DataError: a file is missing, damaged or not as declared (`RecordingType.probe`); names row, modality and file.
+        ConfigError: images that do not lie on the label maps.
     """
-    table, kinds = prepared.table, dict(prepared.modalities)
-    dense = [m for m, kind in kinds.items() if isinstance(kind, Labels)]
+    table, types = prepared.table, dict(prepared.modalities)
+    dense = [m for m, kind in types.items() if isinstance(kind, Labels)]
     roles = find([*table.columns, *dense])
-    wanted = [m for m in kinds if m not in dense] if modalities is None else list(modalities)
+    usable = [m for m in types if m not in dense]
+    wanted = usable if modalities is None else list(modalities)
     for m in wanted:
-        if m in kinds and m + FILE not in table.columns:
+        if m in types and m + FILE not in table.columns:
             raise DataError(f"{prepared.source}: {m!r}: {unknown('column', m + FILE, table.columns)}")
-        if m not in kinds or m in dense:
-            raise DataError(f"{prepared.source}: {unknown('modality', m, [k for k in kinds if k not in dense])}")
-    read = [*wanted, *(t for t in roles.target if t in dense)]
-    for m in wanted if any(t in dense for t in roles.target) else ():
-        target = kinds[roles.target[0]]
-        if isinstance(kinds[m], Picture) and _view(kinds[m]) != _view(target):
-            raise ConfigError(
-                f"{prepared.source}: {m!r} shows another view ({_view(kinds[m]) or 'the scene'}) than the label maps "
-                f"{roles.target[0]!r}; where every pixel has a class, all images have to lie on it: leave {m!r} out"
-            )
+        if m not in usable:
+            raise DataError(f"{prepared.source}: {unknown('modality', m, usable)}")
+    dense_targets = [t for t in roles.target if t in dense]
+    if dense_targets:
+        _check_views(prepared, wanted, dense_targets[0])
+
     names = np.array([name_row(i, table["id"].to_numpy()) for i in range(len(table))])
-    rows = {m: _rows(prepared, m, kinds[m], names) for m in read}
-    skipped, decoded = _look(rows, on_error)
+    rows = {m: _build_rows(prepared, m, types[m], names) for m in [*wanted, *dense_targets]}
+    skipped, decoded = _check_files(rows, on_error)
+    # From here on skipped rows do not exist.
     kept = np.setdiff1d(np.arange(len(table)), list(skipped))
     if not len(kept):
         first = next(iter(skipped.values()))
         raise DataError(f"{prepared.source}: no row can be read; {first['modality']!r}: {first['reason']}")
-    rows = {m: x[kept] for m, x in rows.items()}
+    rows = index_rows(rows, kept)
+
     ids = table["id"].to_numpy()
     raw = Raw(prepared.source, len(kept), {}, class_names=tuple(prepared.facts.classes), longest=longest or {})
-    raw.skipped = tuple({"id": str(ids[i]), **told} for i, told in sorted(skipped.items()))
+    raw.skipped = tuple({"id": str(ids[i]), **fault} for i, fault in sorted(skipped.items()))
     raw.columns = {c: table[c].to_numpy(object)[kept] for c in roles.names if c not in dense}
-    raw.schema = {m: kinds[m].schema() for m in wanted}
+    raw.schema = {m: types[m].schema() for m in wanted}
     for m in wanted:
         _add(raw, rows[m], [decoded[m][i] for i in kept] if m in decoded else None)
-    for t in roles.target:
-        if t in dense:
-            raw.columns[t] = label_maps(rows[t], [decoded[t][i] for i in kept])
+    for t in dense_targets:
+        raw.columns[t] = build_label_maps(rows[t], [decoded[t][i] for i in kept])
     return raw, roles
 
 
-def _rows(prepared: Prepared, m: str, kind: RecordingType, names: NDArray) -> LazyRows:
+def _check_views(prepared: Prepared, modalities: Sequence[str], target: str) -> None:
+    """Raise ConfigError for images that show another view than the label maps."""
+    view = _get_view(prepared.modalities[target])
+    for m in modalities:
+        kind = prepared.modalities[m]
+        if isinstance(kind, Picture) and _get_view(kind) != view:
+            raise ConfigError(
+                f"{prepared.source}: {m!r} shows another view ({_get_view(kind) or 'the scene'}) than the label maps "
+                f"{target!r}; where every pixel has a class, all images have to lie on it: leave {m!r} out"
+            )
+
+
+def _build_rows(prepared: Prepared, m: str, kind: RecordingType, names: NDArray) -> LazyRows:
     table = prepared.table
 
     def seconds(suffix: str) -> NDArray:
@@ -91,6 +111,7 @@ def _rows(prepared: Prepared, m: str, kind: RecordingType, names: NDArray) -> La
         cells = table[m + suffix]
         values = np.asarray(pd.to_numeric(cells, errors="coerce"), np.float64)
         written = cells.astype(str).str.strip() != ""
+        # `metadata.csv` is read as text, so an empty cell is no start and any other has to be a number.
         for i in np.flatnonzero(written & ~((values >= 0) & np.isfinite(values)))[:1]:
             raise DataError(
                 f"{prepared.source}: {names[i]}, column {m + suffix!r}: {cells.iloc[i]!r}; expected seconds from 0 on"
@@ -101,14 +122,20 @@ def _rows(prepared: Prepared, m: str, kind: RecordingType, names: NDArray) -> La
     return LazyRows(m, kind, prepared.folder, files, seconds(START), seconds(END), names)
 
 
-# looking at every file ----------------------------------------------------------------------------------------------
+# checking every file -------------------------------------------------------------------------------------------------
 
 
-def _look(rows: dict[str, LazyRows], on_error: OnError) -> tuple[dict[int, dict[str, str]], dict[str, list[Any]]]:
-    """Row -> the modality and reason of its first bad file; and modality -> its rows, where those stay in memory, or
-    of label maps what they hold.
+def _check_files(
+    rows: dict[str, LazyRows], on_error: OnError
+) -> tuple[dict[int, dict[str, str]], dict[str, list[Any]]]:
+    """Check every file of every modality.
 
-    Raises DataError for the first bad file unless rows are to be skipped.
+    Returns:
+        Row -> modality and reason of its first bad file; and modality -> its decoded rows, where these stay in memory,
+        or a `LabelScan` of each label map.
+
+    Raises:
+        DataError: the first bad file, unless rows are to be skipped.
     """
     if on_error not in ("raise", "skip"):
         raise ConfigError(unknown("value of on_error", on_error, ("raise", "skip")))
@@ -117,80 +144,86 @@ def _look(rows: dict[str, LazyRows], on_error: OnError) -> tuple[dict[int, dict[
     decoded: dict[str, list[Any]] = {}
     for m, x in rows.items():
         kind = x.kind
+        # What is kept in memory is read at once; opening each file a second time would double the work.
         work = kind.scan if isinstance(kind, Labels) else kind.probe if _stays_files(x) else kind.read
-        for i, found in _each(x, work, f"looking at {m}"):
-            error: SidelightError | None = None
+        for i, result in _run_on_rows(x, work, f"checking {m}"):
+            error = result if isinstance(result, SidelightError) else None
             if work != kind.probe:
-                decoded.setdefault(m, []).append(None if isinstance(found, SidelightError) else found)
-            if isinstance(found, SidelightError):
-                error = found
-            elif isinstance(found, tuple):
-                sizes.setdefault(i, {})[m] = found.size if isinstance(found, Scan) else found
-                error = _mismatch(rows, i, sizes[i], m)
+                decoded.setdefault(m, []).append(None if error else result)
+            if isinstance(result, tuple):
+                sizes.setdefault(i, {})[m] = result.size if isinstance(result, LabelScan) else result
+                error = _find_mismatch(rows, i, sizes[i], m)
             if error is None or i in bad:
                 continue
             if on_error == "raise":
-                told = str(error) + "." * (str(error)[-1] not in ".?")
-                raise DataError(f"{m!r}, {x.names[i]}: {told} Leave such rows out: --on-error skip") from error
+                reason = str(error) + "." * (str(error)[-1] not in ".?")
+                raise DataError(f"{m!r}, {x.names[i]}: {reason} Leave such rows out: --on-error skip") from error
             bad[i] = {"modality": m, "reason": str(error)}
     return bad, decoded
 
 
 def _stays_files(x: LazyRows) -> bool:
     shape = x.kind.shape
+    # 4 bytes per value: arrays are float32 in memory.
     large = shape is not None and len(shape) >= 3 and 4 * len(x) * math.prod(shape) > IN_MEMORY
     return x.kind.lazy or large
 
 
-def _mismatch(rows: dict[str, LazyRows], i: int, sizes: dict[str, Size], last: str) -> DataError | None:
-    """Depths and labels belong to the pixels of the images beside them that show the same: `Picture.view`."""
-    kinds = {m: rows[m].kind for m in sizes}
-    paired = {m: sizes[m] for m, kind in kinds.items() if isinstance(kind, Image | Depth | Labels)}
-    paired = {m: size for m, size in paired.items() if _view(kinds[m]) == _view(kinds[last])}
-    if not any(isinstance(rows[m].kind, Depth | Labels) for m in paired) or len(set(paired.values())) == 1:
+def _find_mismatch(rows: dict[str, LazyRows], i: int, sizes: dict[str, Size], last: str) -> DataError | None:
+    """An error where images, depth and label maps of one view (`Picture.view`) differ in size, else None."""
+    view = _get_view(rows[last].kind)
+    paired = {}
+    for m, size in sizes.items():
+        kind = rows[m].kind
+        if isinstance(kind, Image | Depth | Labels) and _get_view(kind) == view:
+            paired[m] = size
+    has_pixels_to_match = any(isinstance(rows[m].kind, Depth | Labels) for m in paired)
+    if not has_pixels_to_match or len(set(paired.values())) == 1:
         return None
-    told = ", ".join(f"{rows[m].part(i).path} is {h} x {w}" for m, (h, w) in paired.items())
+    found = ", ".join(f"{rows[m].segment(i).path} is {h} x {w}" for m, (h, w) in paired.items())
     return DataError(
-        f"{' and '.join(map(repr, paired))} show different views: {told}. If one of them is meant to, name what it "
-        "shows in modalities.json (view: face)"
+        f"{' and '.join(map(repr, paired))} show different views: {found}. If one of them is meant to, name its view "
+        "in modalities.json (view: face)"
     )
 
 
-def _view(kind: RecordingType) -> str:
+def _get_view(kind: RecordingType) -> str:
     return kind.view if isinstance(kind, Picture) else ""
 
 
-def _each(x: LazyRows, work: Callable[[Part], object], what: str) -> Iterator[tuple[int, object]]:
-    """Row number and what `work` says of its file, or its error, by threads; a line on the terminal where it is long.
+def _run_on_rows(x: LazyRows, work: Callable[[Segment], object], what: str) -> Iterator[tuple[int, object]]:
+    """Call `work` with every row's file in threads; a progress line appears on a terminal if it takes long.
 
-    None of rows without a file.
+    Yields:
+        Row number and result, in order; the result is the error of a bad file, and None for a row without a file.
     """
 
-    def of(i: int) -> object:
+    def run(i: int) -> object:
         try:
-            return work(x.part(i)) if x.files[i] else None
+            return work(x.segment(i)) if x.files[i] else None
         except DataError as error:
             return error
 
     start, shown = time.perf_counter(), 0.0
-    with ThreadPoolExecutor(usable_cores(), "look") as pool:
-        begun = [pool.submit(of, i) for i in range(len(x))]
+    with ThreadPoolExecutor(usable_cores(), "check") as pool:
+        futures = [pool.submit(run, i) for i in range(len(x))]
         try:
-            for i, row in enumerate(begun):
-                yield i, row.result()
+            for i, future in enumerate(futures):
+                yield i, future.result()
                 now = time.perf_counter()
                 if now - start > QUIET_SECONDS and now - shown > 1 and sys.stderr.isatty():
                     print(f"\r{what}: {i + 1} of {len(x)}", end="", file=sys.stderr, flush=True)
                     shown = now
         finally:
-            for row in begun:
-                row.cancel()
+            # The caller stops at the first error; the remaining files need not be opened.
+            for future in futures:
+                future.cancel()
             if shown:
                 print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def _add(raw: Raw, x: LazyRows, decoded: list[Tensor | None] | None) -> None:
-    """A modality as an array of what was decoded, or as files."""
+    """Add a modality to `raw`, as an array of its decoded rows or as files."""
     m = x.modality
     if x.kind.standard != "train" or x.kind.lazy:
         raw.standard[m] = x.kind.standard

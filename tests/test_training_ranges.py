@@ -16,8 +16,8 @@ import torch
 from sidelight import load
 from sidelight.config import NetworkConfig
 from sidelight.data import Dataset, Preprocessor
-from sidelight.data.seen import Seen
-from sidelight.data.sources.prepared import Facts, write_prepared
+from sidelight.data.sources.prepared import DatasetInfo, write_prepared
+from sidelight.data.training_ranges import TrainingRanges
 from sidelight.errors import SidelightWarning
 from sidelight.export import Student, load_student
 from sidelight.networks.build import build_network
@@ -62,11 +62,11 @@ def test_the_range_is_two_quantiles_of_every_channel() -> None:
     for i, n in enumerate(length):
         x[i, n:] = -1e9  # is not read
     valid = np.concatenate([x[i, : length[i]] for i in np.flatnonzero(there)])
-    found = Seen.of(x, length, there)
+    found = TrainingRanges.fit(x, length, there)
     np.testing.assert_allclose(found.values, np.quantile(valid, [0.001, 0.999], axis=0).T, rtol=1e-6)
-    assert Seen.from_config(json.loads(json.dumps(found.to_config()))) == found
-    assert Seen.from_config(None) is None
-    vectors = Seen.of(valid, None, np.ones(len(valid), bool))
+    assert TrainingRanges.from_config(json.loads(json.dumps(found.to_config()))) == found
+    assert TrainingRanges.from_config(None) is None
+    vectors = TrainingRanges.fit(valid, None, np.ones(len(valid), bool))
     np.testing.assert_allclose(vectors.values, found.values)
 
 
@@ -74,29 +74,29 @@ def test_the_range_is_two_quantiles_of_every_channel() -> None:
 def test_ordinary_rows_of_new_people_are_no_reason_to_warn(phones: Any, modality: str) -> None:
     data, train, test = phones
     x = data.inputs[modality]
-    seen = Seen.of(x[train], None, np.ones(len(train), bool))
-    alone = sum(bool(seen.far(x[[i]])) for i in test)
+    ranges = TrainingRanges.fit(x[train], None, np.ones(len(train), bool))
+    alone = sum(bool(ranges.find_out_of_range(x[[i]])) for i in test)
     assert alone <= 0.005 * len(test)  # single rows: 0.13 % of phone_gyro, none of phone_acc over all folds
     for size in (4, 32, len(test)):
-        assert not any(seen.far(x[test[i : i + size]]) for i in range(0, len(test), size))
+        assert not any(ranges.find_out_of_range(x[test[i : i + size]]) for i in range(0, len(test), size))
     for kind in range(5):  # hours of one activity
-        assert not seen.far(x[test[data.target[test] == kind]])
+        assert not ranges.find_out_of_range(x[test[data.target[test] == kind]])
 
 
 @pytest.mark.parametrize("factor", [1 / 9.81, 9.81, 1000, 1 / 1000, 0])
 @pytest.mark.parametrize("rows", [1, 10, 300])
 def test_acceleration_in_another_unit_is_said(phones: Any, factor: float, rows: int) -> None:
     data, train, test = phones
-    seen = Seen.of(data.inputs["phone_acc"][train], None, np.ones(len(train), bool))
+    ranges = TrainingRanges.fit(data.inputs["phone_acc"][train], None, np.ones(len(train), bool))
     for start in range(0, 300, 75):
-        assert seen.far(factor * data.inputs["phone_acc"][test[start : start + rows]])
+        assert ranges.find_out_of_range(factor * data.inputs["phone_acc"][test[start : start + rows]])
 
 
 @pytest.mark.parametrize("factor", [180 / np.pi, 1000, 1 / 1000, 0])
 def test_rotation_in_another_unit_is_said(phones: Any, factor: float) -> None:
     data, train, test = phones
-    seen = Seen.of(data.inputs["phone_gyro"][train], None, np.ones(len(train), bool))
-    assert seen.far(factor * data.inputs["phone_gyro"][test])
+    ranges = TrainingRanges.fit(data.inputs["phone_gyro"][train], None, np.ones(len(train), bool))
+    assert ranges.find_out_of_range(factor * data.inputs["phone_gyro"][test])
 
 
 def test_predict_names_modality_what_was_given_the_range_and_the_unit(phones: Any) -> None:
@@ -146,21 +146,21 @@ def test_columns_of_vectors(change: Any, words: str) -> None:
 
 def test_images_of_another_scale_are_said() -> None:
     x = np.random.default_rng(0).integers(0, 256, (60, 3, 8, 8)).astype(np.uint8)
-    seen = Seen.of(x, None, np.ones(60, bool))
-    assert not seen.far(x[:20])
-    assert seen.far(x[:20] / 255)
+    ranges = TrainingRanges.fit(x, None, np.ones(60, bool))
+    assert not ranges.find_out_of_range(x[:20])
+    assert ranges.find_out_of_range(x[:20] / 255)
 
 
 def test_missing_rows_and_values_do_not_count() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(9, 1, (100, 20, 3))
-    seen = Seen.of(x, None, np.ones(100, bool))
+    ranges = TrainingRanges.fit(x, None, np.ones(100, bool))
     there = np.arange(100) % 2 == 0
     x[~there] = 1e6
     x[0, 3] = np.nan
-    assert not seen.far(x, None, there)
-    assert not seen.far(x[:0])
-    assert not seen.far(np.full((4, 20, 3), np.nan))
+    assert not ranges.find_out_of_range(x, None, there)
+    assert not ranges.find_out_of_range(x[:0])
+    assert not ranges.find_out_of_range(np.full((4, 20, 3), np.nan))
 
 
 def test_inputs_say_unit_rate_axes_and_range_and_survive_files(phones: Any, tmp_path: Path) -> None:
@@ -218,10 +218,10 @@ def test_unit_and_rate_of_a_recording_reach_the_student(tmp_path: Path) -> None:
         pd.DataFrame(rng.normal(9, 2, (50, 2)), columns=["x", "y"]).to_csv(tmp_path / f"{i}.csv", index=False)
     rows = [{"id": f"r{i}", "target": "ab"[i % 2], "acc_file_name": str(tmp_path / f"{i}.csv")} for i in range(n)]
     kind = Signal(columns=("x", "y"), rate=50, unit="m/s2", seconds=1, resample_to=25)
-    data = load(write_prepared(tmp_path / "made", rows, {"acc": kind}, Facts("toy")))
+    data = load(write_prepared(tmp_path / "made", rows, {"acc": kind}, DatasetInfo("toy")))
     assert (data.units, data.rates) == ({"acc": "m/s2"}, {"acc": 25.0})
     student = make_student(data.select(["acc"]), np.arange(n), "acc")
     assert (student.inputs["acc"]["unit"], student.inputs["acc"]["rate_hz"]) == ("m/s2", 25.0)
     bare = Signal(columns=("x", "y"), rate=50, seconds=1)
-    data = load(write_prepared(tmp_path / "bare", rows, {"acc": bare}, Facts("toy")))
+    data = load(write_prepared(tmp_path / "bare", rows, {"acc": bare}, DatasetInfo("toy")))
     assert (data.units, data.rates) == ({}, {"acc": 50.0})

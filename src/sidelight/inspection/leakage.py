@@ -1,4 +1,4 @@
-"""Columns and modalities whose bare values say what a row's label is, or whose row it is; for `inspect`."""
+"""Columns and modalities whose values reveal the label or the group of a row, for `inspect`."""
 
 from __future__ import annotations
 
@@ -6,26 +6,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
-from sidelight.data.rows import in_memory
+from sidelight.data.rows import read_into_memory
 from sidelight.inspection.strength import Strength
 
 PERFECT = 0.9995
 """A score that is printed as 1.000."""
 NAMED = 5
+"""Columns that are named in a sentence."""
 
 
-def suspicious(dataset: Dataset, seen: Dataset, strengths: tuple[Strength, ...]) -> list[str]:
-    """A sentence on everything that may give the answer away.
+def find_leaks(dataset: Dataset, decoded: Dataset, strengths: tuple[Strength, ...]) -> list[str]:
+    """Find everything that may give the answer away.
 
     Args:
         dataset: all rows.
-        seen: the same, or some of its rows, decoded.
-        strengths: what `strengths` found.
+        decoded: the same, or some of its rows, decoded.
+        strengths: the scores from `compute_strengths`.
+
+    Returns:
+        A sentence for each finding.
     """
-    out = [*_target(dataset), *_group_and_target(dataset)]
+    out = [*_check_target(dataset), *_check_groups(dataset)]
     for m in dataset.modalities:
-        if len(seen) == len(dataset) or m not in dataset.lazy:
-            out += _modality(dataset if m not in dataset.lazy else seen, m)
+        # A sample of files cannot show that a value is the same in all rows.
+        if m not in dataset.lazy:
+            out += _check_modality(dataset, m)
+        elif len(decoded) == len(dataset):
+            out += _check_modality(decoded, m)
     for s in strengths:
         if len(s.modalities) == 1 and s.mean >= PERFECT:
             out.append(
@@ -35,33 +42,34 @@ def suspicious(dataset: Dataset, seen: Dataset, strengths: tuple[Strength, ...])
     return out
 
 
-def _target(dataset: Dataset) -> list[str]:
-    """Targets that have one value, altogether or in a part of the official split."""
+def _check_target(dataset: Dataset) -> list[str]:
+    """Targets with a single value, in all rows or in a part of the official split."""
     out = []
     if dataset.task == "regression":
         for k, name in enumerate(dataset.class_names):
             known = dataset.target[:, k][np.isfinite(dataset.target[:, k])]
             if len(known) and not np.ptp(known):
-                out.append(f"target {name!r} is {known[0]:g} in every row that has one: there is nothing to learn")
+                out.append(f"target {name!r} is {known[0]:g} in every row that has one: nothing can be learnt")
     parts = [] if dataset.split is None else np.unique(dataset.split).tolist()
     for part in parts:
         rows = np.flatnonzero((dataset.split == part) & dataset.labelled)
         if len(rows) and len(classes := dataset.classes(rows)) == 1:
             out.append(
-                f"every {part!r} row is of class {dataset.class_names[classes.pop()]!r}: nothing can be told there"
+                f"every {part!r} row is of class {dataset.class_names[classes.pop()]!r}: a score there means nothing"
             )
     return out
 
 
-def _group_and_target(dataset: Dataset) -> list[str]:
-    """Groups that hold one class each."""
+def _check_groups(dataset: Dataset) -> list[str]:
+    """Groups with rows of one class each."""
     if dataset.group is None or dataset.task != "classification":
         return []
     group, target = dataset.group[dataset.labelled], dataset.target[dataset.labelled]
     names, of_row = np.unique(group, return_inverse=True)
+    # With a single row in most groups, constancy within groups means nothing.
     if len(group) < 2 * len(names):
         return []
-    constant, distinct = _one_value_each(target[:, None].astype(np.float64), of_row)
+    constant, distinct = _find_constant_columns(target[:, None].astype(np.float64), of_row)
     if not constant[0]:
         return []
     if distinct[0]:
@@ -74,48 +82,50 @@ def _group_and_target(dataset: Dataset) -> list[str]:
     ]
 
 
-def _modality(dataset: Dataset, m: str) -> list[str]:
-    """Columns of a modality (of signals and images: whole rows) that have one value per class, or per group."""
+def _check_modality(dataset: Dataset, m: str) -> list[str]:
+    """Columns of a modality, or whole signals and images, with one value per class or per group."""
     out = []
-    here = dataset.present[m] & dataset.labelled
-    x = in_memory(dataset.inputs[m][here])
-    target = in_memory(dataset.target[here])
+    usable = dataset.present[m] & dataset.labelled
+    x = read_into_memory(dataset.inputs[m][usable])
+    target = read_into_memory(dataset.target[usable])
     if dataset.task == "classification" and len(x):
         classes = np.unique(target, return_inverse=True)[1]
-        out += _said(dataset, m, x, classes, "class", "it may be the target itself, or be made from it")
+        out += _describe_leaks(dataset, m, x, classes, "class", "it may be the target itself, or be made from it")
     if dataset.task == "regression" and x.ndim == 2:
         for k, name in enumerate(dataset.class_names):
-            hit = _ordered_alike(x, target[:, k])
+            hit = _find_same_order(x, target[:, k])
             if hit.any():
-                columns = _columns(dataset, m, hit)
+                columns = _name_columns(dataset, m, hit)
                 out.append(f"{m}: {columns} in the very order of target {name!r}: it may be the target itself")
     if dataset.group is not None:
-        here = dataset.present[m]
-        groups = np.unique(dataset.group[here], return_inverse=True)[1]
+        present = dataset.present[m]
+        groups = np.unique(dataset.group[present], return_inverse=True)[1]
         why = "a network may learn whose row it is instead of what it shows"
-        out += _said(dataset, m, in_memory(dataset.inputs[m][here]), groups, "group", why)
+        out += _describe_leaks(dataset, m, read_into_memory(dataset.inputs[m][present]), groups, "group", why)
     return out
 
 
-def _said(dataset: Dataset, m: str, x: NDArray, codes: NDArray, what: str, why: str) -> list[str]:
+def _describe_leaks(dataset: Dataset, m: str, x: NDArray, codes: NDArray, what: str, why: str) -> list[str]:
     if len(x) < 2 * (codes.max(initial=0) + 1) or not codes.any():
         return []
     if x.ndim > 2:
+        # Every signal or image is compared with the first of its class or group.
         first = x[np.unique(codes, return_index=True)[1]]
         if not (x == first[codes]).reshape(len(x), -1).all() or (first == first[:1]).all():
             return []
         return [f"{m}: all rows of a {what} are the same: {why}"]
-    constant, distinct = _one_value_each(x.astype(np.float64), codes)
+    constant, distinct = _find_constant_columns(x.astype(np.float64), codes)
     out = []
     for hit, how in ((constant & distinct, f"one-to-one with the {what}"), (constant & ~distinct, "")):
         if hit.any():
-            names = _columns(dataset, m, hit)
-            out.append(f"{m}: {names} {how or f'of one value in all rows of a {what}'}: {why}")
+            names = _name_columns(dataset, m, hit)
+            out.append(f"{m}: {names} {how or f'constant within every {what}'}: {why}")
     return out
 
 
-def _one_value_each(x: NDArray, codes: NDArray) -> tuple[NDArray, NDArray]:
-    """(D,) bool: columns that vary and have one value in all rows of a code; columns with other ones for all codes."""
+def _find_constant_columns(x: NDArray, codes: NDArray) -> tuple[NDArray, NDArray]:
+    """(D,) bool: columns that vary but have one value in all rows of a code; and columns that differ for all codes."""
+    # Sorted by code, so that one pass gives minimum and maximum within every code.
     order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
     low, high = np.minimum.reduceat(x[order], starts), np.maximum.reduceat(x[order], starts)
@@ -124,8 +134,8 @@ def _one_value_each(x: NDArray, codes: NDArray) -> tuple[NDArray, NDArray]:
     return constant, distinct
 
 
-def _ordered_alike(x: NDArray, y: NDArray) -> NDArray:
-    """(D,) bool: columns that rise (or fall) where the target rises and are level where it is, or are a line of it."""
+def _find_same_order(x: NDArray, y: NDArray) -> NDArray:
+    """(D,) bool: columns in the order of the target (or the reverse), with equal ties, or a linear function of it."""
     known = np.isfinite(y)
     x, y = x[known].astype(np.float64), y[known].astype(np.float64)
     if len(y) < 10 or not np.ptp(y):
@@ -138,8 +148,8 @@ def _ordered_alike(x: NDArray, y: NDArray) -> NDArray:
     return np.asarray((steps == rises).all(0) | (steps == -rises).all(0) | line)
 
 
-def _columns(dataset: Dataset, m: str, hit: NDArray) -> str:
-    """`column 3 is`, `columns "age", "site" are`; of all: `every column is`."""
+def _name_columns(dataset: Dataset, m: str, hit: NDArray) -> str:
+    """`column 3 is`, `columns "age", "site" are`, or `every column is`."""
     at = np.flatnonzero(hit)
     if len(at) == len(hit) > 1:
         return "every column is"

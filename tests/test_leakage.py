@@ -55,7 +55,7 @@ def test_columns_that_are_the_class() -> None:
         with_column(d, code)
     )
     one_of_two = (d.target == 2).astype(float)
-    assert "face: column 'mid' is of one value in all rows of a class" in remarks(with_column(d, one_of_two))
+    assert "face: column 'mid' is constant within every class" in remarks(with_column(d, one_of_two))
     nearly = code.copy()
     nearly[3] += 1
     assert remarks(with_column(d, nearly)) == ""
@@ -83,7 +83,7 @@ def test_columns_that_name_the_group() -> None:
     assert "face: column 'mid' is one-to-one with the group: a network may learn whose row" in remarks(
         with_column(d, number)
     )
-    assert "face: column 'mid' is of one value in all rows of a group" in remarks(with_column(d, number // 4))
+    assert "face: column 'mid' is constant within every group" in remarks(with_column(d, number // 4))
 
 
 def test_whole_modalities_that_name_the_group() -> None:
@@ -117,7 +117,7 @@ def test_targets_without_variety() -> None:
 
 def test_the_order_of_rows_without_groups() -> None:
     sorted_ = make(group=None, target=np.sort(make().target))
-    assert "rows are sorted by class: their order is none in time" in remarks(sorted_)
+    assert "rows are sorted by class: this is not an order in time" in remarks(sorted_)
     series = make(group=None, inputs={"face": walk(N, columns=3)})
     assert "neighbouring rows resemble each other: in 'face'" in remarks(series)
     timed = make(group=None, inputs={"face": walk(N, columns=3)}, time=np.arange(N))

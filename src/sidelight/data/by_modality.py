@@ -1,0 +1,24 @@
+"""Small helpers for dictionaries that hold one value per modality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+def select_keys(values: Mapping[str, T], modalities: Collection[str]) -> dict[str, T]:
+    """The entries of these modalities, in the order of `values`."""
+    return {m: value for m, value in values.items() if m in modalities}
+
+
+def map_values(function: Callable[[T], U], values: Mapping[str, T]) -> dict[str, U]:
+    """The same keys with `function` applied to every value."""
+    return {m: function(value) for m, value in values.items()}
+
+
+def index_rows(arrays: Mapping[str, Any], rows: Any) -> dict[str, Any]:
+    """Modality -> the chosen rows of an array, a tensor or `LazyRows`."""
+    return {m: array[rows] for m, array in arrays.items()}

@@ -1,0 +1,174 @@
+"""The scaling of one modality, fitted to train rows or to the rows of new groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sidelight.data.modality_plan import ModalityPlan
+from sidelight.data.scaling import build_mask, compute_pixel_scaling, compute_scaling, compute_statistics_rms
+from sidelight.data.statistics import window_statistics
+from sidelight.errors import ConfigError, DataError
+from sidelight.video.augment import STATISTICS
+
+CHUNK = 4096
+"""Signals whose window statistics are computed at a time."""
+
+
+def compute_statistics_size(
+    plan: ModalityPlan, x: Tensor, f: Tensor, length: Tensor | None, present: Tensor | None
+) -> Tensor | None:
+    """(D,) magnitude of the numbers that window statistics were computed from; None for other modalities.
+
+    Args:
+        plan: of the modality.
+        x: (N, T, C) raw signals.
+        f: (N, D) their window statistics.
+        length: (N,) valid time steps; None: all.
+        present: (N,) bool; None: all rows are present.
+    """
+    if not plan.statistics:
+        return None
+    return compute_statistics_rms(x, build_mask(x, length, present), f, plan.statistics)
+
+
+def extract_features(m: str, plan: ModalityPlan, x: Tensor, length: Tensor | None, fill: Tensor | None) -> Tensor:
+    """The rows before standardization: NaN imputed, and signals replaced by window statistics where asked.
+
+    Args:
+        m: name of the modality.
+        plan: its plan.
+        x: (B, D), (B, T, C), (B, C, H, W) or (B, C, T, H, W) raw rows.
+        length: (B,) valid time steps; None: all.
+        fill: (C,) values that replace NaN; None: NaN stays.
+
+    Returns:
+        (B, D), (B, T, C) or the unchanged images.
+
+    Raises:
+        ConfigError: rows do not have the shape in the plan.
+    """
+    if plan.image:
+        fits = tuple(x.shape[1:]) == plan.shape
+    else:
+        fits = x.dim() == len(plan.shape) + 1 and x.shape[-1] == plan.shape[-1]
+    if not fits or (x.dim() == 3 and not plan.variable and x.shape[1] != plan.shape[0]):
+        raise ConfigError(f"modality {m!r} has rows of shape {tuple(x.shape[1:])}; expected {plan.shape}")
+    # NaN pixels become 0 when images are standardized.
+    if fill is not None and not plan.image:
+        x = torch.where(torch.isnan(x), fill, x)
+    return window_statistics(x, length, plan.statistics, plan.shape[0]) if plan.statistics else x
+
+
+def compute_byte_scaling(statistics: str, channels: int) -> tuple[Tensor, Tensor]:
+    """Fixed mean and 1 / standard deviation of values 0–255; grey images take the average over the colours.
+
+    Args:
+        statistics: a name in `video.STATISTICS`.
+        channels: C, 3 for colours.
+
+    Returns:
+        (C,) mean and (C,) scale.
+    """
+    mean, std = (255 * torch.tensor(values) for values in STATISTICS[statistics])
+    if channels == 3:
+        return mean, 1 / std
+    return mean.mean().expand(channels), (1 / std.mean()).expand(channels)
+
+
+def fit_scaling(
+    m: str, plan: ModalityPlan, x: Tensor, length: Tensor | None, present: Tensor, impute: bool
+) -> tuple[Tensor | None, Tensor, Tensor] | None:
+    """Fit one modality to train rows.
+
+    Args:
+        m: name of the modality.
+        plan: its plan.
+        x: (N, …) raw rows; of files, a sample of the present ones.
+        length: (N,) valid time steps; None: all.
+        present: (number of train rows,) bool.
+        impute: whether NaN is replaced by the mean.
+
+    Returns:
+        (fill, mean, scale): (C,) values that replace NaN or None, (D,) mean and (D,) scale. None where values are not
+        standardized.
+    """
+    if plan.standard == "none":
+        return None
+    if plan.standard in STATISTICS:
+        return None, *compute_byte_scaling(plan.standard, plan.channels)
+    if plan.image:
+        # A sample of files holds present rows only, so it has another length than the mask.
+        rows_present = present if len(x) == len(present) else None
+        return None, *compute_pixel_scaling(extract_features(m, plan, x, None, None), rows_present)
+
+    fill = compute_scaling(x, build_mask(x, length, present))[0] if impute else None
+    chunks = [extract_features(m, plan, *chunk, fill) for chunk in _iterate_chunks(x, length)]
+    f = torch.cat(chunks)
+    size = compute_statistics_size(plan, x, f, length, present)
+    keep = build_mask(f, length if f.dim() == 3 else None, present)
+    return fill, *compute_scaling(f, keep, size)
+
+
+def fit_group_scaling(
+    plan: ModalityPlan,
+    x: Tensor,
+    f: Tensor,
+    length: Tensor | None,
+    present: Tensor | None,
+    names: NDArray,
+    new: Sequence[str],
+    default: tuple[Tensor, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Fit one modality to the rows of each new group.
+
+    Args:
+        plan: of the modality.
+        x: (B, …) raw rows.
+        f: (B, …) the same rows from `extract_features`.
+        length: (B,) valid time steps; None: all.
+        present: (B,) bool; None: all rows are present.
+        names: (B,) group of each row.
+        new: the G groups to fit.
+        default: (D,) mean and (D,) scale of the train rows, for groups that lack the modality in every row.
+
+    Returns:
+        (G, D) means and (G, D) scales.
+
+    Raises:
+        DataError: a group has a single row.
+    """
+    default_mean, default_scale = default
+    if plan.standard:
+        return default_mean[None].expand(len(new), -1), default_scale[None].expand(len(new), -1)
+
+    keep = build_mask(f, length if f.dim() == 3 else None, present)
+    size = compute_statistics_size(plan, x, f, length, present)
+    # Empty tensors come first, so that no new group gives (0, D).
+    means, scales = [default_mean[None][:0]], [default_scale[None][:0]]
+    for g in new:
+        rows = torch.from_numpy(np.flatnonzero(names == g)).to(f.device)
+        if len(rows) < 2:
+            raise DataError(
+                f"standardize='group': group {g!r} is new and has a single row; give several of its rows at once, "
+                "or calibrate the preprocessor with some of them first"
+            )
+        valid = None if keep is None else keep[rows]
+        if valid is not None and not valid.any():
+            mean, scale = default_mean, default_scale
+        elif plan.image:
+            mean, scale = compute_pixel_scaling(f[rows], None if valid is None else valid.flatten())
+        else:
+            mean, scale = compute_scaling(f[rows], valid, size)
+        means.append(mean[None])
+        scales.append(scale[None])
+    return torch.cat(means), torch.cat(scales)
+
+
+def _iterate_chunks(x: Tensor, length: Tensor | None) -> Iterable[tuple[Tensor, Tensor | None]]:
+    for i in range(0, len(x), CHUNK):
+        yield x[i : i + CHUNK], None if length is None else length[i : i + CHUNK]

@@ -1,0 +1,173 @@
+"""Mean and scale of every column or channel, computed from the values that are present."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sidelight.data.pixels import compute_chunk_size
+from sidelight.data.rows import is_lazy
+from sidelight.data.statistics import BINS
+
+RESOLUTION = 2 * torch.finfo(torch.float32).eps
+"""Spread, as a share of the values' size, that float32 rounding alone explains (about 2.4e-7)."""
+SAMPLE = 256
+"""Train rows, evenly spaced, that are decoded to fit the scaling of a modality whose rows are files."""
+
+
+def sample_tensor(x: Any, standard: str) -> Any:
+    """Rows as a tensor. Of files, decodes at most `SAMPLE` present rows, or none where nothing is fitted to them."""
+    if not is_lazy(x):
+        return torch.from_numpy(x)
+    present = np.flatnonzero(x.present)
+    count = min(SAMPLE, len(present)) if standard == "train" else 0
+    chosen = np.linspace(0, len(present) - 1, count).round().astype(int)
+    return x[present[chosen]].read(threads=None)
+
+
+def build_mask(f: Tensor, length: Tensor | None, present: Tensor | None) -> Tensor | None:
+    """The mask of valid values.
+
+    Args:
+        f: (N, D), (N, T, C) or (N, C, …).
+        length: (N,) valid time steps of (N, T, C); None: all steps are valid.
+        present: (N,) bool; None: all rows are present.
+
+    Returns:
+        Bool that broadcasts over `f`; None where everything is valid.
+    """
+    keep = None if present is None else present.view(-1, *[1] * (f.dim() - 1))
+    if length is not None:
+        valid = (torch.arange(f.shape[1], device=f.device)[None] < length[:, None]).unsqueeze(-1)
+        keep = valid if keep is None else keep & valid
+    return keep
+
+
+def is_constant(std: Tensor, size: Tensor) -> Tensor:
+    """Bool: columns whose standard deviation is at most `RESOLUTION` times the size of their values.
+
+    Only the ratio counts, so the unit does not: 1e6 ± 1 varies, and so do magnetic fields of 1e-13 T. Below the
+    smallest normal number of float32 (1.2e-38) values cannot be distinguished, and a column is constant too.
+
+    Args:
+        std: (C,) standard deviations, float64.
+        size: (C,) magnitude of the values, or of the numbers that they were computed from.
+    """
+    return std <= (RESOLUTION * size).clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def compute_scaling(f: Tensor, keep: Tensor | None, size: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / standard deviation of every column over the valid values that are not NaN, summed in float64.
+
+    The scale of a constant column (`is_constant`) is 0: it carries no information and must not blow up on new rows.
+
+    Args:
+        f: (N, D) or (N, T, C), as it is stored.
+        keep: bool that broadcasts over `f`; None: everything is valid.
+        size: (C,) magnitude of the numbers that the columns were computed from, where it exceeds their own. A statistic
+            that ought to be 0 holds the rounding errors of these much larger numbers.
+
+    Returns:
+        (C,) mean and (C,) scale, in the dtype of `f`.
+    """
+    mean, std = _mean_and_std(f, keep)
+    magnitude = mean.abs() if size is None else torch.maximum(mean.abs(), size)
+    return mean.to(f.dtype), _invert_std(std, magnitude).to(f.dtype)
+
+
+def find_varying_columns(x: NDArray, length: NDArray | None = None) -> NDArray:
+    """(C,) bool: the columns of vectors or signals, or channels of images, that are not constant to a network.
+
+    Args:
+        x: (N, D), (N, T, C), (N, C, H, W) or (N, C, T, H, W).
+        length: (N,) valid time steps of signals.
+    """
+    rows = torch.from_numpy(x)
+    if x.ndim >= 4:
+        return np.asarray(compute_pixel_scaling(rows, None)[1] != 0)
+    keep = build_mask(rows, None if length is None else torch.from_numpy(length), None)
+    return np.asarray(compute_scaling(rows, keep)[1] != 0)
+
+
+def compute_rms(f: Tensor, keep: Tensor | None) -> Tensor:
+    """(C,) root mean square of every column over the valid values that are not NaN, in float64."""
+    mean, std = _mean_and_std(f, keep)
+    return (mean.square() + std.square()).sqrt()
+
+
+def compute_statistics_rms(x: Tensor, keep: Tensor | None, f: Tensor, parts: Sequence[str]) -> Tensor:
+    """(D,) magnitude of the numbers that each window statistic was computed from, for `compute_scaling`.
+
+    It is the root mean square of the column's channel. A spectrum is log(1 + amplitude), which shrinks rounding errors
+    of the amplitude by the factor 1 + amplitude.
+
+    Args:
+        x: (N, T, C) signals.
+        keep: bool that broadcasts over `x`; None: everything is valid.
+        f: (N, D) their `window_statistics`.
+        parts: the statistics in `f`.
+    """
+    channel_rms = compute_rms(x, keep)
+    if "magnitude" in parts and len(channel_rms) > 1:
+        # The norm over channels counts as one more channel.
+        norm = channel_rms.square().sum().sqrt()
+        channel_rms = torch.cat([channel_rms, norm[None]])
+    rms = channel_rms[:, None].repeat(1, f.shape[1] // len(channel_rms))
+    if "spectrum" in parts:
+        level = f.double().nan_to_num(0, 0, 0).mean(0).view_as(rms)[:, -BINS:]
+        rms[:, -BINS:] *= (-level).exp()
+    return rms.flatten()
+
+
+def compute_pixel_scaling(x: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / standard deviation of every channel over the pixels of present rows that are not NaN, in float64.
+
+    Args:
+        x: (N, C, H, W) images or (N, C, T, H, W) clips of any dtype, converted a few rows at a time.
+        present: (N,) bool; None: all rows are present.
+
+    Returns:
+        (C,) mean and (C,) scale in float32; the scale of a constant channel (`is_constant`) is 0.
+    """
+    channels = x.shape[1]
+    n = torch.zeros(channels, dtype=torch.float64)
+    total, squares = torch.zeros_like(n), torch.zeros_like(n)
+    for chunk in _iterate_chunks(x, present):
+        n += (~chunk.isnan()).sum((0, 2))
+        total += chunk.nan_to_num(0).sum((0, 2))
+    mean = total / n.clamp(min=1)
+    # A second pass: the difference of squares would lose the digits of images with a large mean.
+    for chunk in _iterate_chunks(x, present):
+        squares += (chunk - mean[:, None]).nan_to_num(0).square().sum((0, 2))
+    std = (squares / n.clamp(min=1)).sqrt()
+    return mean.float(), _invert_std(std, mean.abs()).float()
+
+
+def _mean_and_std(f: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+    x = f.double()
+    valid = ~torch.isnan(x) if keep is None else ~torch.isnan(x) & keep
+    over = tuple(range(x.dim() - 1))
+    n = valid.sum(over).clamp(min=1)
+    mean = x.masked_fill(~valid, 0).sum(over) / n
+    variance = (x - mean).masked_fill(~valid, 0).square().sum(over) / n
+    return mean, variance.sqrt()
+
+
+def _invert_std(std: Tensor, size: Tensor) -> Tensor:
+    constant = is_constant(std, size)
+    return torch.where(constant, 0, 1 / std.where(~constant, 1))
+
+
+def _iterate_chunks(x: Tensor, present: Tensor | None) -> Iterator[Tensor]:
+    """(n, C, pixels) float64 of a few rows at a time, absent rows left out."""
+    size = compute_chunk_size([x.shape[1:]])
+    for i in range(0, len(x), size):
+        chunk = x[i : i + size]
+        if present is not None:
+            chunk = chunk[present[i : i + size]]
+        yield chunk.double().flatten(2)
