@@ -9,8 +9,10 @@ from typing import Any, NoReturn
 
 from sidelight.config import Config
 from sidelight.config.io import Setting, settings
+from sidelight.config.renamed import RENAMED
 from sidelight.errors import ConfigError, unknown
 from sidelight.synonyms import instead
+from sidelight.utils.keywords import warn_renamed
 
 OVERRIDE = re.compile(r"(?!-)[\w.-]*=")
 """What a dotted override looks like: key=value, without a dash."""
@@ -30,7 +32,7 @@ EXAMPLES = {
 `sidelight VERB --help` says more about each.""",
     "run": """
   sidelight run phone-watch
-  sidelight run phone-watch --label-groups 0.2 --methods kl pkdot --folds 5 --seeds 3 --dry-run
+  sidelight run phone-watch --label-fraction 0.2 --methods kl pkdot --folds 5 --seeds 3 --dry-run
   sidelight run data/manifest.csv --available video --privileged eda ecg --target pain --group subject
   sidelight run experiment.yaml transport.epsilon=0.05 training.epochs=100 options.kl.temperature=2
   sidelight run data/hours.csv --available cheap --privileged reference --target co --protocol blocks --gap 24
@@ -78,15 +80,25 @@ class Parser(argparse.ArgumentParser):
 
 
 def flag(name: str) -> str:
-    """label_groups -> --label-groups"""
+    """label_fraction -> --label-fraction"""
     return "--" + name.replace("_", "-")
+
+
+def current_flag(text: str) -> str:
+    """--label-groups=0.2 -> --label-fraction=0.2, with a warning; other texts stay."""
+    name = text.partition("=")[0]
+    for old, new in RENAMED.items():
+        if name == flag(old):
+            warn_renamed("flag", flag(old), flag(new))
+            return flag(new) + text.removeprefix(name)
+    return text
 
 
 def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = None) -> None:
     """A flag for each setting; nested ones in a group of their own. Values stay text: the schema reads them."""
     sections: dict[str, Any] = {"": parser.add_argument_group("settings of the experiment")}
     for name, setting in settings(Config).items():
-        if name == "data" or setting.free or (names is not None and name not in names):
+        if name == "data" or setting.is_mapping or (names is not None and name not in names):
             continue
         section = name.rpartition(".")[0]
         if section not in sections:
@@ -100,7 +112,7 @@ def _argument(setting: Setting) -> dict[str, Any]:
     shown = " ".join(map(str, default)) if isinstance(default, list) else "null" if default is None else str(default)
     about = f"{setting.help} Default: {shown or 'empty'}.".replace("%", "%%")
     word = setting.name.rpartition(".")[2].upper()
-    many: dict[str, Any] = {"nargs": "*"} if setting.many else {}
+    many: dict[str, Any] = {"nargs": "*"} if setting.is_list else {}
     return {"dest": setting.name, "metavar": word, "help": about, "default": None, **many}
 
 
@@ -246,6 +258,7 @@ def build_parser() -> Parser:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line as a namespace; unknown verbs and flags are named with the nearest valid one."""
+    argv = [current_flag(text) for text in argv]
     parser = build_parser()
     verbs = next(a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     if argv and not argv[0].startswith("-") and argv[0] not in verbs:
@@ -263,7 +276,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         name = text.partition("=")[0]
         if re.match(r"--?[A-Za-z]", name) and name not in actions:
             if told := instead(name):
-                raise ConfigError(f"there is no flag {name}: {told}.")
+                raise ConfigError(f"unknown flag {name}: {told}.")
             raise ConfigError(unknown("flag", name, [known for known in actions if known.startswith("--")]))
     args = parser.parse_args(rest)
     args.overrides = [*getattr(args, "overrides", []), *overrides]

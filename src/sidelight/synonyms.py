@@ -24,7 +24,7 @@ WORDS = {
     "seeds": "n_seeds num_seeds repeats n_repeats repetitions runs n_runs trials restarts",
     "seed": "random_state random_seed rng manual_seed",
     "select": "validation val valid dev val_size val_split validation_split validation_fraction val_fraction val_ratio",
-    "label_groups": "label_fraction label_share label_ratio labelled labeled labels_fraction label_budget few_shot",
+    "label_fraction": "label_share label_ratio labelled labeled labels_fraction label_budget few_shot",
     "methods": "method loss losses distillation kd algorithms terms",
     "placebo": "placebos control controls permuted shuffle shuffled sanity_check",
     "self_distillation": "self born_again selfdistillation",

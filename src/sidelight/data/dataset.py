@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sidelight.config.renamed import current_names
 from sidelight.data.lengths import far_longer, typical_length
 from sidelight.data.rows import Rows, float32, in_memory, is_lazy, name_row
 from sidelight.data.target_checks import check_target
@@ -40,7 +41,7 @@ class Dataset:
     split:    (N,) "train", "select" or "test": the official split, if there is one.
     time:     (N,) finite numbers, when each row was, by which blocks are cut; None: nobody said.
     ids:      (N,) str, unique; left out: the row numbers.
-    default_modalities: the data set's own defaults: available, privileged, label_groups.
+    default_modalities: the data set's own defaults: available, privileged, label_fraction.
     about:    citation, licence, source, description; target and group: what reports call them.
     columns:  modality -> names of its columns, where the source had names: a student looks for them in new rows.
     impute:   "no" (NaN is an error) or "mean" (NaN is kept; the Preprocessor puts the train rows' mean there).
@@ -81,6 +82,7 @@ class Dataset:
     def __post_init__(self) -> None:
         n = len(self.target)
         self.class_names = tuple(str(name) for name in self.class_names)
+        self.default_modalities = current_names(self.default_modalities)
         self.ids = np.arange(n).astype(str) if self.ids is None else np.asarray(self.ids).astype(str)
         self.group = None if self.group is None else np.asarray(self.group).astype(str)
         self.split = None if self.split is None else np.asarray(self.split).astype(str)
@@ -231,7 +233,7 @@ class Dataset:
                 raise ConfigError(unknown("modality", m, self.inputs))
         names = set(modalities)
         question = {
-            k: [m for m in v if m in names] if k != "label_groups" else v for k, v in self.default_modalities.items()
+            k: [m for m in v if m in names] if k != "label_fraction" else v for k, v in self.default_modalities.items()
         }
         return replace(
             self,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sidelight.config import OF_CLASSES, Config
+from sidelight.config import CLASS_TASKS, Config
 from sidelight.data.arguments import Modalities, check_texts, checked_modalities
 from sidelight.data.builtin import DATASETS
 from sidelight.data.dataset import Dataset
@@ -97,7 +97,7 @@ def load(
 
         facts = prepared.facts
         target, group, split = target or facts.target, group or facts.group, split or facts.split
-        task = task or ("classification" if facts.task in OF_CLASSES else facts.task)
+        task = task or ("classification" if facts.task in CLASS_TASKS else facts.task)
         wanted = None if modalities is None else list(modalities)
         raw, roles = read_recordings(prepared, find, wanted, on_error, longest)
     else:
@@ -161,7 +161,7 @@ def load_for(config: Config, source: Any = None) -> Dataset:
         group=config.group or None,
         split=config.split or None,
         time=config.time or None,
-        task={"auto": None, **dict.fromkeys(OF_CLASSES, "classification")}.get(config.task, config.task),
+        task={"auto": None, **dict.fromkeys(CLASS_TASKS, "classification")}.get(config.task, config.task),
         impute=config.impute,
         ignore_index=config.ignore_index,
         on_error=config.on_error,

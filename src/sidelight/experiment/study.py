@@ -63,7 +63,7 @@ class Study:
     @property
     def budgets(self) -> list[float]:
         """The shares of labelled groups that were compared, smallest first."""
-        return sorted(self.config.label_groups)
+        return sorted(self.config.label_fraction)
 
     def table(self, labels: float | None = None) -> pd.DataFrame:
         """The answer as numbers: one row per method, for one share of labelled groups (the smallest by default)."""

@@ -20,7 +20,7 @@ def hide_labels(dataset: Dataset, rows: NDArray, share: float, seed: int = 0) ->
     the rows of every class. Raises ConfigError unless 0 < share ≤ 1.
     """
     if not 0 < share <= 1:
-        raise ConfigError(f"label_groups: {share} is no share; expected 0 < share ≤ 1")
+        raise ConfigError(f"label_fraction must be in (0, 1], got {share}")
     kept = dataset.labelled.copy()
     if share == 1:
         return kept
