@@ -436,14 +436,14 @@ def test_every_word_leads_to_a_setting_a_verb_or_an_argument():
     from sidelight.cli_parser import build_parser
     from sidelight.config import Config
     from sidelight.config.io import settings
-    from sidelight.synonyms import WORDS, instead, meant
+    from sidelight.synonyms import WORDS, find_advice, find_meant
 
     known = settings(Config)
     for name, words in WORDS.items():
         if name in known:
             for word in words.split():
                 assert word not in known or word == name, word
-                assert instead(word) or meant(word, [name]) == name
+                assert find_advice(word) or find_meant(word, [name]) == name
     assert build_parser()
 
 

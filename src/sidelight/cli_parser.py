@@ -11,7 +11,7 @@ from sidelight.config import Config
 from sidelight.config.io import Setting, settings
 from sidelight.config.renamed import RENAMED
 from sidelight.errors import ConfigError, unknown
-from sidelight.synonyms import instead
+from sidelight.synonyms import find_advice
 from sidelight.utils.keywords import warn_renamed
 
 OVERRIDE = re.compile(r"(?!-)[\w.-]*=")
@@ -275,8 +275,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for text in rest:
         name = text.partition("=")[0]
         if re.match(r"--?[A-Za-z]", name) and name not in actions:
-            if told := instead(name):
-                raise ConfigError(f"unknown flag {name}: {told}.")
+            if advice := find_advice(name):
+                raise ConfigError(f"unknown flag {name}: {advice}.")
             raise ConfigError(unknown("flag", name, [known for known in actions if known.startswith("--")]))
     args = parser.parse_args(rest)
     args.overrides = [*getattr(args, "overrides", []), *overrides]

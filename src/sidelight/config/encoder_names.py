@@ -49,14 +49,14 @@ def check_encoder(name: str, setting: str = "network.encoder") -> None:
         raise ConfigError(unknown(f"value of {setting}", name, [*SIMPLE, *BACKBONES, *PYRAMIDS, *forms]))
 
 
-def dimensions(name: str) -> tuple[int, ...]:
+def row_dimensions(name: str) -> tuple[int, ...]:
     """Numbers of dimensions that a row may have for the encoder `name`."""
     if ":" in name:
         return PROVIDERS[name.partition(":")[0]]
     return (1, 2, 3, 4) if name == "mlp" else {**BACKBONES, **PYRAMIDS}.get(name, (1, 2))
 
 
-def chosen(modality: str, dims: int, encoder: str, encoders: Mapping[str, str]) -> str:
+def choose_encoder(modality: str, dims: int, encoder: str, encoders: Mapping[str, str]) -> str:
     """The name of a modality's encoder: from `network.encoders`, else `network.encoder` if it fits, else "auto".
 
     Args:
@@ -67,9 +67,9 @@ def chosen(modality: str, dims: int, encoder: str, encoders: Mapping[str, str]) 
     """
     if modality in encoders:
         return encoders[modality]
-    return encoder if dims in dimensions(encoder) else "auto"
+    return encoder if dims in row_dimensions(encoder) else "auto"
 
 
-def readers(dims: int) -> list[str]:
+def encoders_for(dims: int) -> list[str]:
     """Names of the encoders that read rows with `dims` dimensions."""
-    return [name for name in (*SIMPLE, *BACKBONES) if dims in dimensions(name)]
+    return [name for name in (*SIMPLE, *BACKBONES) if dims in row_dimensions(name)]

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_h
 
 from sidelight.config.renamed import NULL, current_names
 from sidelight.errors import ConfigError, shown, unknown
-from sidelight.synonyms import instead, meant
+from sidelight.synonyms import find_advice, find_meant
 from sidelight.utils.yaml12 import parse_yaml
 
 T = TypeVar("T")
@@ -113,11 +113,11 @@ def find(schema: type, name: str) -> Setting:
     if inside := _inside(schema, name):
         raise ConfigError(f"{name!r} is a group of settings: {', '.join(inside)}.")
     section, _, leaf = name.rpartition(".")
-    if advice := instead(name):
+    if advice := find_advice(name):
         raise ConfigError(f"unknown setting {name!r}: {advice}.")
     # Candidates for the error: settings of that name in other sections, else the section's, else the top level's.
     same = [other for other in known if other.rpartition(".")[2] == leaf]
-    likely = meant(name, [*known])
+    likely = find_meant(name, [*known])
     plain = [other for other in known if "." not in other]
     inside = _inside(schema, section) if section else []
     candidates = same or inside or dict.fromkeys([*plain, *([likely] if likely else [])])
@@ -218,9 +218,8 @@ def check_finite_setting(name: str, value: Any) -> None:
         if isinstance(item, float) and math.isnan(item):
             raise ConfigError(f"{name}: expected a number, not NaN.")
         if abs(item) > LARGEST_FLOAT:
-            given = (
-                "infinity" if item in (math.inf, -math.inf) else f"{shown(item, 20)}, which is too large for float32"
-            )
+            infinite = item in (math.inf, -math.inf)
+            given = "infinity" if infinite else f"{shown(item, 20)}, which is too large for float32"
             raise ConfigError(f"{name}: expected a finite number, not {given}.")
 
 
@@ -296,9 +295,7 @@ def _prepare(setting: Setting, value: Any) -> Any:
         raise _wrong(setting, value)
     if isinstance(value, PurePath) and setting.type is str:
         return str(value)
-    if (
-        isinstance(value, bool) and get_origin(setting.type) is Literal
-    ):  # YAML 1.1 readers turn yes and no into booleans
+    if isinstance(value, bool) and get_origin(setting.type) is Literal:  # YAML 1.1 reads yes and no as booleans
         return "yes" if value else "no"
     if setting.is_list and isinstance(value, str):
         text = re.sub(r"^\[(.*)\]$", r"\1", value.strip())
