@@ -131,7 +131,7 @@ def test_a_digit_of_a_score_and_a_cut_line_are_damage(run, data, whole):
     predictions.write_text("".join(predictions.read_text().splitlines(keepends=True)[:-1]))
     with pytest.warns(SidelightWarning, match="does not match its checksum"):
         said = page(run)
-    assert f"{JOB}/job.json is not a whole job file (its content does not match its checksum)" in said
+    assert f"{JOB}/job.json is not a complete job file (its content does not match its checksum)" in said
     assert f"{BASELINE}/predictions.csv cannot be read" in said
     with pytest.warns(SidelightWarning) as caught:
         resume(run, data, whole)
@@ -152,7 +152,7 @@ def test_renamed_and_copied_jobs(run, data, whole):
     os.rename(jobs / JOB, jobs / "x")
     os.rename(jobs / "pkdot-l1-f1-s0", jobs / JOB)
     os.rename(jobs / "x", jobs / "pkdot-l1-f1-s0")
-    with pytest.warns(SidelightWarning, match=r"is of the job 'pkdot-l1-f1-s0', not of 'pkdot-l1-f0-s0'"):
+    with pytest.warns(SidelightWarning, match=r"belongs to the job 'pkdot-l1-f1-s0', not to 'pkdot-l1-f0-s0'"):
         assert len(load_results(run)) == len(load_results(whole)) - 2
     assert "its folder was renamed or copied" in page(run)
     with pytest.warns(SidelightWarning, match="renamed or copied.*trained again"):
@@ -245,7 +245,7 @@ def test_what_was_begun_with_other_data_and_finished_nothing_is_begun_anew(run, 
 def test_a_configuration_that_cannot_be_read_is_written_anew_where_the_jobs_agree(run, data, whole):
     for damage in ("empty", "not UTF-8", "gone"):
         DAMAGES[damage](run / "config.yaml")
-        with pytest.warns(SidelightWarning, match=r"config\.yaml cannot be used .*the protocol is that of the jobs"):
+        with pytest.warns(SidelightWarning, match=r"config\.yaml cannot be used .*the protocol is taken from the jobs"):
             assert load_results(run).attrs["protocol"] == "group-kfold"
         with pytest.raises(RunError, match=r"trained with other settings:\s+network.width: 8 there, 9 here"):
             study(run, data, resume=True, **SETTINGS, network={"width": 9})
@@ -367,16 +367,16 @@ def test_the_report_says_what_it_left_out(run):
     DAMAGES["empty"](run / "environment.json")
     DAMAGES["not UTF-8"](run / "config.yaml")
     DAMAGES["truncated"](run / "plan.json")
-    with pytest.warns(SidelightWarning, match="is not a whole job file"):
+    with pytest.warns(SidelightWarning, match="is not a complete job file"):
         said = page(run)
     for words in (
-        f"{JOB}/job.json is not a whole job file",
+        f"{JOB}/job.json is not a complete job file",
         "environment.json cannot be read",
         "config.yaml cannot be used",
         "plan.json cannot be read",
     ):
         assert words in said
-    with pytest.warns(SidelightWarning, match="is not a whole job file"):
+    with pytest.warns(SidelightWarning, match="is not a complete job file"):
         assert len(Study(run).results) == 7
 
 

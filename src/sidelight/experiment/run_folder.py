@@ -22,7 +22,7 @@ from sidelight.data import Dataset
 from sidelight.errors import ConfigError, RunError, SidelightWarning
 from sidelight.experiment import code_digest
 from sidelight.methods import MethodSpec
-from sidelight.results.job import RECORD, read_record, sealed
+from sidelight.results.job import RECORD, read_record, seal_record
 from sidelight.utils.atomic import remove_leftovers, write_atomic
 from sidelight.utils.machine import claim
 
@@ -67,7 +67,7 @@ def lock_run_folder(
         settings = dump_config(stored)
         write_atomic(folder / "config.yaml", settings)
         files = {"config.yaml": hashlib.sha256(settings.encode()).hexdigest()}
-        write_atomic(folder / "environment.json", sealed(now, files))
+        write_atomic(folder / "environment.json", seal_record(now, files))
         if dataset.skipped:
             write_atomic(folder / "skipped.csv", pd.DataFrame(dataset.skipped).to_csv(index=False))
         for place in ("", "jobs", "shared", "checkpoints"):

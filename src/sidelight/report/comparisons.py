@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from sidelight.report.style import COLOUR, WIDTH, figure, finish, quiet, role_colour
 from sidelight.results import Comparison
-from sidelight.results.comparison import BASELINE, TEACHER
+from sidelight.results.budget import BASELINE, TEACHER
 from sidelight.results.printing import plus_minus
 from sidelight.results.units import metric_name, unit
 
@@ -42,7 +42,7 @@ def forest(c: Comparison, narrow: bool) -> Markup:
         says = "Paired differences to the baseline: " + "; ".join(
             f"{n} {plus_minus(u, c.rows[n].difference)}" for n in names
         )
-        return finish(fig, f"forest-{c.labels:g}-{'narrow' if narrow else 'wide'}", says)
+        return finish(fig, f"forest-{c.label_fraction:g}-{'narrow' if narrow else 'wide'}", says)
 
 
 def _row(axes: Axes, c: Comparison, name: str, y: float, narrow: bool) -> None:
@@ -72,7 +72,7 @@ def label(name: str) -> str:
 
 def budget_curve(found: Sequence[Comparison]) -> Markup:
     """Mean score over the share of labelled groups; bars: the interval of the best one's difference to the baseline."""
-    comparisons = {c.labels: c for c in found}
+    comparisons = {c.label_fraction: c for c in found}
     shares = [*comparisons]
     metric, best = comparisons[shares[0]].metric, comparisons[shares[0]].best
     u = unit(metric)

@@ -15,10 +15,10 @@ from sidelight.report.stored import Stored
 from sidelight.report.style import PALETTE, role_colour
 from sidelight.report.subsets import Subsets, subsets
 from sidelight.results import Comparison, Interval, Row, budgets, compare, metric_columns, verdict
+from sidelight.results.budget import BASELINE, BLOCKS, COUNTED, TEACHER
 from sidelight.results.chance import DESCRIBED
-from sidelight.results.comparison import BASELINE, BLOCKS, COUNTED, TEACHER
 from sidelight.results.units import Unit, labels_phrase, metric_name, number, percent, unit
-from sidelight.results.verdict import say, span
+from sidelight.results.verdict import span, write_sentence
 
 VERDICTS = {
     "better": "helps",
@@ -236,8 +236,8 @@ def section(results: pd.DataFrame, c: Comparison, alone: bool) -> Section:
     others = [m for m in metric_columns(results) if m != c.metric]
     table = [[name, *(unit(m).score(c.budget.mean(name, m)) for m in others)] for name in c.rows]
     return Section(
-        heading=labels_phrase(c.labels),
-        sentence=say(c, alone),
+        heading=labels_phrase(c.label_fraction),
+        sentence=write_sentence(c, alone),
         kind=kind,
         verdict=VERDICTS[kind],
         lines=[line(name, row, c, u) for name, row in c.rows.items()],
@@ -268,7 +268,7 @@ def _notes(c: Comparison) -> list[str]:
 
 def evidence(stored: Stored, c: Comparison) -> Evidence:
     return Evidence(
-        heading=labels_phrase(c.labels),
+        heading=labels_phrase(c.label_fraction),
         best=c.best,
         groups=_groups(stored, c),
         subsets=subsets(stored, c),
@@ -330,27 +330,29 @@ def caveats(found: list[Comparison], unfinished: bool = False) -> list[str]:
 def _outcome(stored: Stored, c: Comparison) -> list[Markup]:
     """Confusion matrices, or scatters per target, of the baseline and the best student."""
     shown = [name for name in (BASELINE, c.best) if name is not None and name in c.rows]
-    said = {name: stored.predictions(name, c.labels) for name in shown}
+    said = {name: stored.predictions(name, c.label_fraction) for name in shown}
     said = {name: frame for name, frame in said.items() if len(frame)}
     if stored.task != "regression":
         return [
-            outcomes.confusion(frame, stored.labels, name, c.labels)
+            outcomes.confusion(frame, stored.labels, name, c.label_fraction)
             for name, frame in said.items()
             if "target" in frame or stored.task == "segmentation"
         ]
     targets = [t for t in stored.labels if all(f"target.{t}" in frame for frame in said.values())]
-    return [outcomes.scatter(frame, t, name, c.best, c.labels) for t in targets for name, frame in said.items()]
+    return [outcomes.scatter(frame, t, name, c.best, c.label_fraction) for t in targets for name, frame in said.items()]
 
 
 def _maps(stored: Stored, c: Comparison) -> Markup | None:
     """Class maps of a few test rows of the first fold and seed: the truth, baseline, best student and teacher."""
     shown = [name for name in (BASELINE, c.best, TEACHER) if name is not None and name in c.rows]
-    for pair in stored.folders(shown[0], c.labels) if shown else ():
-        found = {name: stored.examples(name, c.labels, pair) for name in shown}
+    for pair in stored.folders(shown[0], c.label_fraction) if shown else ():
+        found = {name: stored.examples(name, c.label_fraction, pair) for name in shown}
         found = {name: maps for name, maps in found.items() if maps}
         if found:
             panels = [("truth", next(iter(found.values()))["target"])]
-            return outcomes.maps(panels + [(n, f["prediction"]) for n, f in found.items()], stored.labels, c.labels)
+            return outcomes.maps(
+                panels + [(n, f["prediction"]) for n, f in found.items()], stored.labels, c.label_fraction
+            )
     return None
 
 
@@ -358,7 +360,7 @@ def _groups(stored: Stored, c: Comparison) -> dict[str, Any] | None:
     if c.best is None or BASELINE not in c.rows:
         return None
     baseline, student = (
-        outcomes.group_scores(stored.predictions(name, c.labels), stored.task, stored.labels)
+        outcomes.group_scores(stored.predictions(name, c.label_fraction), stored.task, stored.labels)
         for name in (BASELINE, c.best)
     )
     facts = outcomes.group_facts(baseline, student)
@@ -367,7 +369,7 @@ def _groups(stored: Stored, c: Comparison) -> dict[str, Any] | None:
     metric = {"regression": "ccc", "segmentation": "miou"}.get(stored.task, "accuracy")
     u = unit(metric)
     noun = metric_name(metric) + (", %" if u.factor == 100 else "")
-    figure = outcomes.group_spread(baseline, student, c.best, u.factor, noun, c.labels)
+    figure = outcomes.group_spread(baseline, student, c.best, u.factor, noun, c.label_fraction)
     return {"figure": figure, "facts": facts, "unit": u, "noun": group_name(stored) or "group"}
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from sidelight.errors import RunError
 from sidelight.results import load_results, read_plan
+from sidelight.results.budget import ALL_LABELS, BASELINE
 from sidelight.results.chance import TEXTS
-from sidelight.results.comparison import ALL_LABELS, BASELINE
 from sidelight.results.job import RECORD, is_sealed, is_whole, job_id, read_record
 from sidelight.utils.tensorfile import read_arrays
 
@@ -86,7 +86,7 @@ class Stored:
     @property
     def labels(self) -> list[str]:
         """Class names, or target names."""
-        return [str(label) for label in self.results.attrs.get("labels", [])]
+        return [str(label) for label in self.results.attrs.get("class_names", [])]
 
     @cached_property
     def progress(self) -> tuple[int, int] | None:

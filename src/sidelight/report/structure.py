@@ -15,7 +15,7 @@ from sidelight.report.style import COLOUR, HEAT, WIDTH, figure, finish, quiet, r
 from sidelight.report.style import epochs as count_epochs
 from sidelight.report.training import average
 from sidelight.results import Comparison
-from sidelight.results.comparison import BASELINE, TEACHER
+from sidelight.results.budget import BASELINE, TEACHER
 
 PANELS = 6
 
@@ -36,7 +36,7 @@ def structure(stored: Stored, c: Comparison) -> Structure | None:
     """The first fold and seed of which both the teacher and the best student are stored."""
     if c.best is None:
         return None
-    teachers, students = stored.folders(TEACHER, c.labels), stored.folders(c.best, c.labels)
+    teachers, students = stored.folders(TEACHER, c.label_fraction), stored.folders(c.best, c.label_fraction)
     for fold, seed in (pair for pair in students if pair in teachers):
         teacher, student = stored.similarity(teachers[fold, seed]), stored.similarity(students[fold, seed])
         if teacher is None or student is None or not teacher.matrices or not student.matrices:
@@ -52,9 +52,13 @@ def structure(stored: Stored, c: Comparison) -> Structure | None:
             title += " (kept)" if epoch == student.final else ""
             said = f"r = {r:.2f}".replace("-", "−") if np.isfinite(r) else ""
             panels.append(
-                (title, said, _matrix(student.matrices[epoch], student.group, [], low, f"student-{epoch}", c.labels))
+                (
+                    title,
+                    said,
+                    _matrix(student.matrices[epoch], student.group, [], low, f"student-{epoch}", c.label_fraction),
+                )
             )
-        first = _matrix(teacher.last, teacher.group, classes, low, "teacher", c.labels)
+        first = _matrix(teacher.last, teacher.group, classes, low, "teacher", c.label_fraction)
         by = "class" if classes else (stored.labels[0] if stored.labels else "target")
         by = "the share of pixels of the rarer classes" if stored.task == "segmentation" else by
         return Structure(fold, seed, first, panels, _agreement(stored, c), by)
@@ -108,11 +112,13 @@ def _matrix(matrix: NDArray, group: NDArray, classes: list[str], low: float, nam
 
 def _agreement(stored: Stored, c: Comparison) -> Markup | None:
     """Correlation with the teacher's matrix over epochs, mean over folds × seeds."""
-    teachers = {p: s for p, f in stored.folders(TEACHER, c.labels).items() if (s := stored.similarity(f)) is not None}
+    teachers = {
+        p: s for p, f in stored.folders(TEACHER, c.label_fraction).items() if (s := stored.similarity(f)) is not None
+    }
     lines = {}
     for name in (BASELINE, f"{c.best}~placebo", c.best or ""):
         frames = []
-        for pair, folder in stored.folders(name, c.labels).items():
+        for pair, folder in stored.folders(name, c.label_fraction).items():
             own = stored.similarity(folder) if pair in teachers else None
             if own is not None:
                 r = {e: correlation(teachers[pair], m, own.group) for e, m in own.matrices.items() if e <= own.final}
@@ -133,4 +139,6 @@ def _agreement(stored: Stored, c: Comparison) -> Markup | None:
         axes.legend(loc="best")
         quiet(axes)
         count_epochs(axes)
-        return finish(fig, f"agreement-{c.labels:g}", "Correlation with the teacher's similarity matrix over epochs")
+        return finish(
+            fig, f"agreement-{c.label_fraction:g}", "Correlation with the teacher's similarity matrix over epochs"
+        )

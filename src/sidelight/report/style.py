@@ -17,7 +17,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sidelight.results.comparison import ALL_LABELS, BASELINE, TEACHER
+from sidelight.results.budget import ALL_LABELS, BASELINE, TEACHER
 
 # name -> (light, dark). The light values stand in the SVG until `finish` replaces them by the page's variables.
 PALETTE = {

@@ -8,7 +8,7 @@ import numpy as np
 
 from sidelight.report.stored import Stored
 from sidelight.results import Comparison
-from sidelight.results.comparison import BASELINE
+from sidelight.results.budget import BASELINE
 from sidelight.results.job import read_record
 from sidelight.results.units import metric_name, unit
 
@@ -27,7 +27,7 @@ def subsets(stored: Stored, c: Comparison) -> Subsets | None:
     None where the jobs have no subsets (student.drop=0).
     """
     shown = [name for name in (BASELINE, c.best) if name is not None and name in c.rows]
-    records = {name: _records(stored, name, c.labels) for name in shown}
+    records = {name: _records(stored, name, c.label_fraction) for name in shown}
     given = list(dict.fromkeys(m for each in records.values() for r in each for m in r.get("subsets", {})))
     if not given:
         return None

@@ -10,7 +10,7 @@ from sidelight.report.comparisons import label
 from sidelight.report.stored import Stored
 from sidelight.report.style import COLOUR, WIDTH, epochs, figure, finish, quiet, role_colour
 from sidelight.results import Comparison
-from sidelight.results.comparison import BASELINE, TEACHER
+from sidelight.results.budget import BASELINE, TEACHER
 from sidelight.results.units import metric_name, unit
 
 NOT_TERMS = ("select", "seconds")
@@ -19,7 +19,7 @@ NOT_TERMS = ("select", "seconds")
 def curves(stored: Stored, c: Comparison) -> list[Markup]:
     """One panel for the score on select, and one per loss term of the best method."""
     named = [BASELINE, *([f"{c.best}~placebo", c.best] if c.best is not None else []), TEACHER]
-    jobs = {name: stored.curves(name, c.labels) for name in named}
+    jobs = {name: stored.curves(name, c.label_fraction) for name in named}
     jobs = {name: frames for name, frames in jobs.items() if frames}
     if not jobs:
         return []
@@ -47,7 +47,9 @@ def _panel(jobs: dict[str, list[pd.DataFrame]], column: str, title: str, c: Comp
         axes.legend(loc="best")
         quiet(axes)
         epochs(axes)
-        return finish(fig, f"curve-{column}-{c.labels:g}", f"{title} over epochs: {', '.join(map(label, jobs))}")
+        return finish(
+            fig, f"curve-{column}-{c.label_fraction:g}", f"{title} over epochs: {', '.join(map(label, jobs))}"
+        )
 
 
 def _line(axes: Axes, curve: pd.DataFrame, name: str, best: str | None) -> None:

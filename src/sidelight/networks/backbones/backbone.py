@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sidelight.config.encoder_names import BACKBONES, ROWS, row_dimensions, encoders_for
+from sidelight.config.encoder_names import BACKBONES, ROWS, encoders_for, row_dimensions
 from sidelight.errors import ConfigError, unknown
 from sidelight.networks.backbones.base import Returns, running_statistics
 
