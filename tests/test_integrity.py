@@ -210,7 +210,7 @@ def test_an_environment_of_other_data_does_not_let_them_in(run, data, whole, for
     shutil.copy(foreign / "environment.json", run / "environment.json")
     with pytest.raises(RunError, match="the data changed since"):
         study(run, changed, resume=True, **SETTINGS)
-    assert "environment.json is of other data than the jobs" in page(run)
+    assert "environment.json names other data than the jobs" in page(run)
     resume(run, data, whole)
     shutil.rmtree(run / "jobs" / JOB)
     shutil.copytree(foreign / "jobs" / JOB, run / "jobs" / JOB)
@@ -356,7 +356,7 @@ def test_the_report_says_that_settings_or_environment_are_not_those_of_the_run(r
     assert "not as the run wrote it" not in said
     file = run / "config.yaml"
     file.write_text(file.read_text().replace("width: 8", "width: 9"))
-    assert "config.yaml is not as the run wrote it" in page(run)
+    assert "config.yaml was changed after the run wrote it" in page(run)
     file = run / "environment.json"
     file.write_text(file.read_text().replace('"torch": "2', '"torch": "3'))
     assert "environment.json does not match its checksum" in page(run)

@@ -197,7 +197,7 @@ def test_settings_that_cannot_be_are_refused():
     changes = {"privileged": ["pulse"], "methods": ["kl"], "data": "small"}
     with pytest.raises(ConfigError, match=r"only 'phone'\. Name another one in available, or set student\.drop=0"):
         resolve(load_config(changes | {"available": ["phone"], "student": {"drop": 0.3}}), dataset())
-    with pytest.raises(ConfigError, match=r"student\.drop: expected at least 0 and below 1, not 1\.0"):
+    with pytest.raises(ConfigError, match=r"student\.drop must be at least 0 and below 1, got 1\.0"):
         load_config({"student.drop": 1})
     both = changes | {"available": list(AVAILABLE)}
     with pytest.raises(DataError, match=r"'watch' is available, but row 1 lacks it .*student.drop=0.3"):
