@@ -299,10 +299,10 @@ def test_files_may_lack_cells_or_a_whole_modality(tmp_path):
     frame.iloc[::2, :2] = np.nan
     frame.to_csv(tmp_path / "rows.csv", index=False)
     gaps = predict_file(student, tmp_path / "rows.csv")
-    with pytest.warns(SidelightWarning, match="there is no 'a'. There is: b. Its features are completed"):
+    with pytest.warns(SidelightWarning, match="'a' is missing. There is: b. Its features are completed"):
         alone = predict_file(student, frame[list(columns["b"])])
     np.testing.assert_allclose(gaps["p.yes"][::2], alone["p.yes"][::2], atol=1e-6)
-    with pytest.raises(DataError, match="reads a, b, and there is no 'a'"):
+    with pytest.raises(DataError, match="reads a, b, but 'a' is missing"):
         predict_file(student, pd.DataFrame({"c.x": [1.0, 2.0]}))
     frame.iloc[2] = np.nan
     with pytest.raises(DataError, match="row 2 has none of a, b"):
