@@ -21,7 +21,7 @@ from sidelight.data import DATASETS
 from sidelight.errors import ConfigError, DataError, RunError
 from sidelight.experiment import plan
 from sidelight.networks.backbones.weights import load_weights
-from sidelight.utils.names import fault
+from sidelight.utils.names import name_fault
 
 
 def write(path: Path, text: str) -> Path:
@@ -300,7 +300,7 @@ words = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min
 @examples(max_examples=20)
 @given(
     split=words,
-    names=st.lists(words.filter(lambda name: not fault(name)), unique=True, max_size=3),
+    names=st.lists(words.filter(lambda name: not name_fault(name)), unique=True, max_size=3),
     rate=st.floats(1e-12, 1e6),
     epsilon=st.floats(1e-9, 10),
 )

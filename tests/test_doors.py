@@ -20,7 +20,7 @@ from sidelight.errors import ConfigError, DataError, RunError, SidelightError
 from sidelight.networks.backbones.weights import read_tensors
 from sidelight.signals import read_csv
 from sidelight.utils.array_files import load_array, load_arrays
-from sidelight.utils.files import check_file, parse_json, read_json, told_by_content
+from sidelight.utils.files import check_file, parse_json, read_json, describe_content
 from sidelight.utils.images import read_image
 from sidelight.utils.yaml12 import parse_yaml
 from sidelight.video.faces import read_faces
@@ -80,7 +80,7 @@ def test_a_device_is_refused(tmp_path, name, read):
 @doors
 def test_a_link_to_nothing_and_a_link_to_itself(tmp_path, name, read):
     (tmp_path / name).symlink_to("gone")
-    says(read, tmp_path / name, "a link to gone, where nothing is")
+    says(read, tmp_path / name, "a link to gone, which does not exist")
     (tmp_path / f"b{name}").symlink_to(f"b{name}")
     says(read, tmp_path / f"b{name}", "cannot be read")
 
@@ -149,7 +149,7 @@ def test_sockets_and_files_of_the_system(tmp_path, monkeypatch):
         made.bind("s.csv")
         says(check_file, Path("s.csv"), "a socket")
     if Path("/proc/self/stat").exists():
-        says(check_file, Path("/proc/self/stat"), "made up by the system")
+        says(check_file, Path("/proc/self/stat"), "a virtual file")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
@@ -166,7 +166,7 @@ def test_permission_denied(tmp_path):
         (b"\x93NUMPY\x01\0", "an array file (.npy)"),
         (b"PK\x03\x04rest", "a zip archive"),
         (b"\x1f\x8b\x08", "compressed (.gz)"),
-        (b"\0" * 50, "nothing but zeros"),
+        (b"\0" * 50, "zeros only"),
         (b"", "empty"),
         (b"a,b,c\n1,2,3\n", "it is text, beginning with 'a,b,c 1,2,3'"),
         (b"<?xml version='1.0'?><Error/>", "XML"),
@@ -176,13 +176,13 @@ def test_permission_denied(tmp_path):
 def test_first_bytes_tell_what_a_file_is(tmp_path, head, words):
     path = tmp_path / "a.wav"
     path.write_bytes(head)
-    assert words in told_by_content(path)
+    assert words in describe_content(path)
 
 
 def test_first_bytes_of_the_expected_kind_say_nothing(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG damaged")
-    assert told_by_content(tmp_path / "a.png", ".png") == ""
-    assert "an image (.png)" in told_by_content(tmp_path / "a.png", ".npy")
+    assert describe_content(tmp_path / "a.png", ".png") == ""
+    assert "an image (.png)" in describe_content(tmp_path / "a.png", ".npy")
 
 
 # what a file declares -----------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ YAMLS = {
         + "".join(f"{c}: &{c} {{<<: [{', '.join([f'*{b}'] * 30)}]}}\n" for b, c in zip("abcd", "bcde")),
         "more than 10000 values",
     ),
-    "an alias of itself": ("data: &a [*a]\n", "stands for a value that holds it"),
+    "an alias of itself": ("data: &a [*a]\n", "stands for a value that contains it"),
     "thousands of levels": ("data: " + "[" * 5000 + "]" * 5000, "more than 20 levels"),
     "thousands of mappings": ("data: " + "{a: " * 3000 + "1" + "}" * 3000, "more than 20 levels"),
     "thousands of values": ("data: [" + "1, " * 20_000 + "1]", "more than 10000 values"),
@@ -317,7 +317,7 @@ def test_aliases_within_the_limits_still_work():
         ("options.=1", "is not a setting"),
         ("options.kl.=1", "is not a setting"),
         ("options.a.b=[", "options.a.b: cannot read '['"),
-        ("options.a.b=&a [*a]", "stands for a value that holds it"),
+        ("options.a.b=&a [*a]", "stands for a value that contains it"),
         ("training.epochs=[&a [x],*a]", "training.epochs: expected a whole number"),
         ("training.epochs=" + "9" * 400, "training.epochs: expected a whole number"),
         ("training.epochs=" + "[" * 5000, "training.epochs: expected a whole number"),

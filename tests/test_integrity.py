@@ -280,7 +280,7 @@ def test_what_is_derived_is_written_again(run, data, whole):
 @pytest.mark.parametrize("name", ["results.csv", "summary.json", "config.yaml", "environment.json", "plan.json"])
 def test_a_folder_in_the_place_of_a_file_is_named(run, data, name):
     DAMAGES["a folder"](run / name)
-    with pytest.raises(RunError, match=rf"{name}.*(A folder stands in its place: move it away|Is a directory)"):
+    with pytest.raises(RunError, match=rf"{name}.*(A folder has this name: move it away|Is a directory)"):
         study(run, data, resume=True, **SETTINGS)
 
 
@@ -458,11 +458,11 @@ def test_damaged_features_and_pieces_are_made_again(tmp_path):
     shards = Shards(tmp_path / "x.safetensors", "x", "0" * 64, 6, 2)
     shards.make(compute)
     whole = shards.file.read_bytes()
-    assert shards.made()
+    assert shards.is_complete()
     shards.make(compute)
     assert made == [0, 2, 4]
     flip(shards.file, 0.9)
-    assert not shards.made()
+    assert not shards.is_complete()
     shards.make(compute)
     assert made == [0, 2, 4] * 2
     assert shards.file.read_bytes() == whole
