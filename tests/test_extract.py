@@ -148,7 +148,7 @@ def test_what_is_refused(folder, weights, tmp_path, features):
         ({}, {}, ConfigError, "extract needs an encoder"),
         ({"rgbb": "resnet18"}, {}, ConfigError, "encoder: unknown modality 'rgbb'. Did you mean 'rgb'"),
         (ENCODERS, {"depth": "x"}, ConfigError, "weights: unknown modality 'depth'"),
-        (ENCODERS, {}, ConfigError, "'resnet18' has no weights yet"),
+        (ENCODERS, {}, ConfigError, "'resnet18' has no weights"),
         (ENCODERS, {"rgb": "gone.safetensors"}, RunError, "gone.safetensors does not exist"),
         ({"rgb": "r3d18"}, {"rgb": "x"}, ConfigError, "clips"),
     ]:
