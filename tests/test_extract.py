@@ -173,7 +173,7 @@ def test_the_command_line(folder, weights, features, tmp_path, capsys):
     assert main(["extract", str(folder), str(out), "--encoder", "rgb"]) == 2
     assert "expected MODALITY=VALUE" in capsys.readouterr().err
     assert main(["extract", str(folder)]) == 2
-    assert "say where to write" in capsys.readouterr().err
+    assert "name the folder to write" in capsys.readouterr().err
 
 
 # killed, and together ------------------------------------------------------------------------------------------------
