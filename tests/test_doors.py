@@ -20,7 +20,7 @@ from sidelight.errors import ConfigError, DataError, RunError, SidelightError
 from sidelight.networks.backbones.weights import read_tensors
 from sidelight.signals import read_csv
 from sidelight.utils.array_files import load_array, load_arrays
-from sidelight.utils.files import check_file, parse_json, read_json, describe_content
+from sidelight.utils.files import check_file, describe_content, parse_json, read_json
 from sidelight.utils.images import read_image
 from sidelight.utils.yaml12 import parse_yaml
 from sidelight.video.faces import read_faces
