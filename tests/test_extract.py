@@ -158,7 +158,7 @@ def test_what_is_refused(folder, weights, tmp_path, features):
     save_file(half, tmp_path / "half.safetensors")
     with pytest.raises(RunError, match="A frozen encoder must be trained; give a file with all of its weights"):
         extract(folder, tmp_path / "out", ENCODERS, {"rgb": str(tmp_path / "half.safetensors")})
-    with pytest.raises(DataError, match="holds something else than extracted features"):
+    with pytest.raises(DataError, match="contains something other than extracted features"):
         extract(folder, folder, ENCODERS, weights)
 
 
