@@ -335,7 +335,7 @@ def test_shared_networks_with_nan_and_no_checksum_do_not_teach(run, data, whole)
 
 def test_refit_wants_a_whole_run(run, data):
     DAMAGES["truncated"](run / "jobs" / JOB / "job.json")
-    with pytest.raises(RunError, match=r"refit needs a complete run: .*job\.json is not a whole job file"):
+    with pytest.raises(RunError, match=r"refit needs a complete run: .*job\.json is not a complete job file"):
         refit(run, data)
 
 
