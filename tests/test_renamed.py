@@ -15,7 +15,7 @@ from sidelight.config import Config, dump_config, load_config
 from sidelight.config.io import build, flatten, settings
 from sidelight.config.renamed import NULL, RENAMED
 from sidelight.errors import ConfigError, SidelightWarning
-from sidelight.experiment.run_folder import _other_settings
+from sidelight.experiment.run_folder import _find_other_settings
 from small import make_data, study
 
 TYPED = {"label_fraction": [0.25, 0.5]}
@@ -114,7 +114,7 @@ def test_stored_runs_are_read_without_a_warning(old, new, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert replace(load_config(file), output="") == config
-        assert _other_settings({"data": "phone-watch", **nested(old, TYPED[new])}, config) == {}
+        assert _find_other_settings({"data": "phone-watch", **nested(old, TYPED[new])}, config) == {}
 
 
 def test_the_defaults_of_a_data_set_may_use_the_old_name():
