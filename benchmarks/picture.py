@@ -13,7 +13,7 @@ import numpy as np
 
 from sidelight.experiment import Study
 from sidelight.report.style import COLOUR, SETTINGS, role_colour
-from sidelight.results import budget
+from sidelight.results import get_budget
 
 NAMES = {
     "baseline": "baseline: phone alone",
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--labels", type=float, default=0.2)
     args = parser.parse_args()
-    found = budget(Study(args.run).results, args.labels)
+    found = get_budget(Study(args.run).results, args.labels)
     names = [n for n in found.order if n != "teacher~placebo"]
     plt.rcParams.update(SETTINGS)
     fig, axes = plt.subplots(figsize=(7.2, 0.36 * len(names) + 0.8))

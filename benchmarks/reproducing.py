@@ -52,7 +52,7 @@ def settled(**settings: object) -> Config:
 
 def shared_subjects(place: Path, seeds: int) -> None:
     for protocol in ("random", "group-kfold"):
-        config = settled(protocol=protocol, label_groups=[1.0])
+        config = settled(protocol=protocol, label_fraction=[1.0])
         for models in build_models(config, place / protocol, seeds):
             for method in ("baseline", "teacher"):
                 run_job(models, Job(method, "", 1.0, models.data.number, models.data.seed))
@@ -80,7 +80,7 @@ class TestScores:
 
 def epoch_on_test(place: Path, seeds: int) -> None:
     honest, picked = [], []
-    config = settled(label_groups=[0.2])
+    config = settled(label_fraction=[0.2])
     for models in build_models(config, place / "epoch", seeds):
         watch = TestScores(models)
         context = JobContext(models, Job("baseline", "", 0.2, models.data.number, models.data.seed))
@@ -98,7 +98,7 @@ def epoch_on_test(place: Path, seeds: int) -> None:
 
 def untrained_tnet(place: Path, seeds: int) -> None:
     scores: dict[str, list[float]] = {"trained": [], "random": []}
-    config = settled(label_groups=[0.2], student={"init": "teacher", "freeze": True})
+    config = settled(label_fraction=[0.2], student={"init": "teacher", "freeze": True})
     for kind in scores:
         for models in build_models(config, place / f"tnet-{kind}", seeds):
             if kind == "random":
@@ -134,7 +134,7 @@ def starts(place: Path, seeds: int) -> None:
             shutil.copytree(first / "shared", folder / "shared")
             shutil.copytree(first / "jobs", folder / "jobs", ignore=shutil.ignore_patterns("kl-*", "pkdot*"))
         first = first or folder
-        for models in build_models(settled(label_groups=[0.2], methods=methods, student=student), folder, seeds):
+        for models in build_models(settled(label_fraction=[0.2], methods=methods, student=student), folder, seeds):
             for method in methods:
                 run_job(models, Job(method, "", 0.2, models.data.number, models.data.seed))
         scores = load_results(folder).groupby("method")["select"].mean() * 100

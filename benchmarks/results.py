@@ -90,7 +90,7 @@ class Setting:
             methods,
             output=str(output / self.name),
             seeds=own.pop("seeds", seeds),
-            label_groups=self.budgets,
+            label_fraction=self.budgets,
             placebo=[m for m in placebo if m in methods] or ["none"],
             resume=True,
             quiet=quiet,

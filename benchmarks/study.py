@@ -36,7 +36,7 @@ def settings(epochs: int, seeds: int) -> dict:
     return {
         "data": "phone-watch",
         "methods": METHODS,
-        "label_groups": [0.2],
+        "label_fraction": [0.2],
         "placebo": ["kl"],
         "seeds": seeds,
         "training": {"epochs": epochs, "patience": epochs},

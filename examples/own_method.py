@@ -39,5 +39,5 @@ METHODS["huber"] = Huber
 
 if __name__ == "__main__":
     check_method("huber")
-    study = sl.compare("phone-watch", methods=["huber"], seeds=1, label_groups=[0.2], output="runs/huber")
+    study = sl.compare("phone-watch", methods=["huber"], seeds=1, label_fraction=[0.2], output="runs/huber")
     study.print()

@@ -29,7 +29,7 @@ SETTINGS = [
     "pkdot",
     "--jobs",
     "1",
-    "label_groups=[0.2]",
+    "label_fraction=[0.2]",
     "training.epochs=6",
 ]
 SHOWN = ("torch", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "matplotlib", "monai", "onnx", "onnxruntime")

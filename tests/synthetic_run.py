@@ -175,7 +175,7 @@ def _settings(
         "protocol": protocol,
         "folds": folds,
         "seeds": seeds,
-        "label_groups": list(budgets),
+        "label_fraction": list(budgets),
         "methods": list(methods),
         "training": {"epochs": 60, "patience": 15, "batch_size": 128},
     }

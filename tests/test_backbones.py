@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sidelight.config import NetworkConfig
-from sidelight.config.encoder_names import BACKBONES, dimensions
+from sidelight.config.encoder_names import BACKBONES, row_dimensions
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
 from sidelight.methods import Supervised
@@ -412,7 +412,7 @@ class TestSettings:
 
     def test_every_name_is_built_and_tested(self):
         assert {kind for kind, _ in ROWS if ":" not in kind} | {"resnet34"} == set(BACKBONES)
-        assert all(len(shape) in dimensions(kind) for kind, shape in ROWS)
+        assert all(len(shape) in row_dimensions(kind) for kind, shape in ROWS)
 
 
 class Tiny(Backbone):

@@ -79,7 +79,7 @@ def test_help_ends_with_examples_and_needs_nothing_heavy(verb):
 def test_every_setting_is_a_flag_and_an_override():
     said = build_parser()._subparsers._group_actions[0].choices["run"].format_help()
     for name, setting in settings(Config).items():
-        if name == "data" or setting.free:
+        if name == "data" or setting.is_mapping:
             continue
         assert f"--{name.replace('_', '-')} " in said
         value = {"relative:0.05": "1"}.get(str(setting.default), setting.default)
@@ -91,13 +91,13 @@ def test_every_setting_is_a_flag_and_an_override():
 
 def test_flags_and_overrides_in_any_order():
     config = config_of(
-        "rows.csv", "--methods", "kl", "mse", "transport.epsilon=0.05", "--folds", "3", "--label-groups", "0.2,1",
+        "rows.csv", "--methods", "kl", "mse", "transport.epsilon=0.05", "--folds", "3", "--label-fraction", "0.2,1",
         "--available", "video", "--privileged", "eda", "ecg", "options.kl.weight=2",
         "--seed=4", "--training.epochs", "9",
         "--output", "a=b",
     )  # fmt: skip
     assert (config.data, config.methods, config.folds, config.seed) == ("rows.csv", ["kl", "mse"], 3, 4)
-    assert (config.available, config.privileged, config.label_groups) == (["video"], ["eda", "ecg"], [0.2, 1.0])
+    assert (config.available, config.privileged, config.label_fraction) == (["video"], ["eda", "ecg"], [0.2, 1.0])
     assert (config.transport.epsilon, config.options["kl"]["weight"], config.training.epochs) == (0.05, 2.0, 9)
     assert config.output == "a=b"
 
@@ -112,10 +112,10 @@ def test_a_name_of_the_data_may_hold_a_comma(tmp_path, file):
     source = tmp_path / ("experiment.yaml" if file else "rows.csv")
     if file:
         source.write_text("data: rows.csv\ntarget: [other]\n")
-    words = ["--target", "pain, level", "--available", "a,b", "c", "--methods", "kl,mse", "--label-groups", "0.2,1"]
+    words = ["--target", "pain, level", "--available", "a,b", "c", "--methods", "kl,mse", "--label-fraction", "0.2,1"]
     config = config_of(str(source), *words)
     assert (config.target, config.available) == (["pain, level"], ["a,b", "c"])
-    assert (config.methods, config.label_groups) == (["kl", "mse"], [0.2, 1.0])
+    assert (config.methods, config.label_fraction) == (["kl", "mse"], [0.2, 1.0])
 
 
 def test_inspect_reads_a_target_whose_name_holds_a_comma(tmp_path, capsys):
@@ -129,7 +129,7 @@ def test_inspect_reads_a_target_whose_name_holds_a_comma(tmp_path, capsys):
     ("words", "swallowed", "flag"),
     [
         (["run", "--methods", "kl", "pkdot", "a.csv"], "a.csv", "--methods"),
-        (["run", "--label-groups", "0.2", "phone-watch", "--folds", "3"], "phone-watch", "--label-groups"),
+        (["run", "--label-fraction", "0.2", "phone-watch", "--folds", "3"], "phone-watch", "--label-fraction"),
         (["run", "--available", "video", "experiment.yaml"], "experiment.yaml", "--available"),
         (["inspect", "--target", "pain", "rows.parquet"], "rows.parquet", "--target"),
     ],
@@ -157,7 +157,7 @@ def test_an_experiment_file_is_changed_by_flags_and_overrides(tmp_path):
     [
         (["rum", "phone-watch"], "unknown verb 'rum'. Did you mean 'run'?"),
         (["run", "phone-watch", "--fold", "3"], "unknown flag '--fold'. Did you mean '--folds'?"),
-        (["run", "phone-watch", "--label_groups=1"], "Did you mean '--label-groups'?"),
+        (["run", "phone-watch", "--label_fraction=1"], "Did you mean '--label-fraction'?"),
         (["run", "phone-watch", "--transport.epsilom", "3"], "Did you mean '--transport.epsilon'?"),
         (["run", "phone-watch", "transport.epsilom=3"], "Did you mean 'transport.epsilon'?"),
         (["run", "phone-watch", "--task", "clasification"], "Did you mean 'classification'?"),
@@ -171,7 +171,7 @@ def test_an_experiment_file_is_changed_by_flags_and_overrides(tmp_path):
         (["run", "nowhere.yaml"], "nowhere.yaml does not exist"),
         (["inspect", "x.csv", "--taget", "pain"], "unknown flag '--taget'. Did you mean '--target'?"),
         (["report"], "the following arguments are required: RUN"),
-        (["export", "runs/x"], "say what to write: --onnx"),
+        (["export", "runs/x"], "choose a file to write: --onnx"),
         (["export", "runs/x", "--onnx", "--output", "student.pt2"], "--onnx writes a file with the suffix .onnx"),
         (["--versio"], "unknown flag '--versio'. Did you mean '--version'?"),
     ],

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from sidelight.config import Config, NetworkConfig, TransportConfig, difference, dump_config, load_config
 from sidelight.config.io import flatten, settings
-from sidelight.config.paths import BUILT_IN, anchored
+from sidelight.config.paths import BUILT_IN, anchor_paths
 from sidelight.data import DATASETS
 from sidelight.errors import ConfigError, DataError, RunError
 from sidelight.experiment import plan
 from sidelight.networks.backbones.weights import load_weights
-from sidelight.utils.names import fault
+from sidelight.utils.names import name_fault
 
 
 def write(path: Path, text: str) -> Path:
@@ -48,14 +48,14 @@ def test_yaml_and_overrides(tmp_path):
         "data: rows.csv\nimpute: no\nmethods: [kl, mse]\ntraining:\n  learning_rate: 1e-2\nstudent: {hallucinate: no}\n"
         "transport:\noptions.kl.weight: 2\n",
     )
-    config = load_config(path, ["transport.epsilon=0.05", "label_groups=0.2,1", "training.epochs=7", "group=007"])
+    config = load_config(path, ["transport.epsilon=0.05", "label_fraction=0.2,1", "training.epochs=7", "group=007"])
     assert (config.data, config.impute, config.methods) == (
         str(tmp_path / "rows.csv"), "no", ["kl", "mse"],
     )  # fmt: skip
     assert config.training.learning_rate == 0.01
     assert config.training.epochs == 7
     assert config.transport == TransportConfig(epsilon=0.05)
-    assert config.label_groups == [0.2, 1.0]
+    assert config.label_fraction == [0.2, 1.0]
     assert config.group == "007"
     assert config.student.hallucinate == "no"
     assert config.options["kl"]["weight"] == 2.0
@@ -89,36 +89,36 @@ def test_the_text_of_an_override_becomes_the_declared_type(override, expected):
         ("epochs=3", "Did you mean 'training.epochs'?"),
         ("k=3", "Valid: transport.k."),
         ("training.k=3", "Valid: transport.k."),
-        ("label-groups=1", "Did you mean 'label_groups'?"),
+        ("label-fraction=1", "Did you mean 'label_fraction'?"),
         ("transport=5", "'transport' is a group of settings: transport.epsilon, "),
         ("folds", "expected setting=value"),
         ("folds=five", "folds: expected a whole number, not 'five'"),
         ("folds=2.5", "folds: expected a whole number"),
         ("select=half", "select: expected a number"),
-        ("label_groups=a", "label_groups: expected a list, each item a number, not 'a'"),
+        ("label_fraction=a", "label_fraction: expected a list, each item a number, not 'a'"),
         ("student.freeze=maybe", "student.freeze: expected true or false"),
         ("task=classify", "unknown value of task 'classify'. Did you mean 'classification'?"),
         ("network.fusion=concatt", "Did you mean 'concat'? Valid: concat, joint-cross-attention"),
-        ("folds=1", "folds: expected a whole number from 2 to 10000, not 1"),
-        ("seeds=0", "seeds: expected a whole number from 1 to 10000"),
-        ("seed=-1", "seed: expected a whole number from 0 to 2147483647"),
-        ("select=1", "select: expected a share between 0 and 1, not 1.0"),
-        ("label_groups=0.5,1.5", "label_groups: expected shares above 0 and at most 1, not 1.5"),
-        ("label_groups=0", "label_groups: expected shares above 0"),
-        ("training.epochs=0", "training.epochs: expected a whole number from 1"),
+        ("folds=1", "folds must be a whole number from 2 to 10000, got 1"),
+        ("seeds=0", "seeds must be a whole number from 1 to 10000"),
+        ("seed=-1", "seed must be a whole number from 0 to 2147483647"),
+        ("select=1", "select must be a share between 0 and 1, got 1.0"),
+        ("label_fraction=0.5,1.5", "label_fraction must be in (0, 1], got 1.5"),
+        ("label_fraction=0", "label_fraction must be in"),
+        ("training.epochs=0", "training.epochs must be a whole number from 1"),
         ("training.learning_rate=nan", "training.learning_rate: expected a number"),
-        ("training.learning_rate=0", "training.learning_rate: expected a number above 0"),
-        ("network.dropout=1", "network.dropout: expected at least 0 and below 1"),
-        ("teacher.crossfit=1", "teacher.crossfit: expected 0 (no) or from 2 to 1000"),
-        ("transport.epsilon=0", "transport.epsilon: expected a number above 0"),
-        ("transport.epsilon=relative:x", "transport.epsilon: expected a number above 0 or e.g. relative:0.05, not"),
-        ("transport.anchors=farthst", "transport.anchors: expected one of paper, released"),
+        ("training.learning_rate=0", "training.learning_rate must be a number above 0"),
+        ("network.dropout=1", "network.dropout must be at least 0 and below 1"),
+        ("teacher.crossfit=1", "teacher.crossfit must be 0 (no) or from 2 to 1000"),
+        ("transport.epsilon=0", "transport.epsilon must be a number above 0"),
+        ("transport.epsilon=relative:x", "transport.epsilon must be a number above 0 or e.g. relative:0.05, got"),
+        ("transport.anchors=farthst", "transport.anchors must be one of paper, released"),
         ("methods=kl,kl", "methods: kl is given twice"),
-        ("label_groups=0.3333333,0.3333334", "label_groups: 0.333333 is given twice"),
+        ("label_fraction=0.3333333,0.3333334", "label_fraction: 0.333333 is given twice"),
         ("placebo=mse", "unknown method of placebo 'mse'"),
-        ("placebo=all,kl", "placebo: 'all' stands alone"),
+        ("placebo=all,kl", "placebo: 'all' cannot be combined"),
         ("methods=", "methods: expected at least one"),
-        ("data=", "data: expected a data set's name"),
+        ("data=", "data is empty"),
     ],
 )
 def test_a_bad_override_is_named(override, message):
@@ -259,10 +259,10 @@ def test_a_stored_run_finds_the_files_of_its_networks_from_anywhere(tmp_path, mo
     write(tmp_path / "w.pt", "")
     monkeypatch.chdir(tmp_path)
     network = NetworkConfig(encoder="hf:bert", encoders={"v": "r3d18", "a": "hf:w.pt"}, weights={"v": "w.pt"})
-    stored = replace(Config(output="runs/a"), network=anchored(network, Path("runs/a")))
+    stored = replace(Config(output="runs/a"), network=anchor_paths(network, Path("runs/a")))
     assert stored.network.weights == {"v": "../../w.pt"}
     path = write(Path("runs/a/config.yaml"), dump_config(stored))
-    assert anchored(load_config(path).network) == anchored(network)
+    assert anchor_paths(load_config(path).network) == anchor_paths(network)
     monkeypatch.chdir("runs")
     there = load_config(Path("a/config.yaml")).network
     assert Path(there.weights["v"]).samefile(tmp_path / "w.pt")
@@ -300,7 +300,7 @@ words = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min
 @examples(max_examples=20)
 @given(
     split=words,
-    names=st.lists(words.filter(lambda name: not fault(name)), unique=True, max_size=3),
+    names=st.lists(words.filter(lambda name: not name_fault(name)), unique=True, max_size=3),
     rate=st.floats(1e-12, 1e6),
     epsilon=st.floats(1e-9, 10),
 )

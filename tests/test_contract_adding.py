@@ -116,7 +116,7 @@ def test_null_transport_settings_are_what_their_help_says():
 def test_the_help_of_run_lists_every_default():
     run = next(action.choices for action in build_parser()._actions if isinstance(action.choices, dict))["run"]
     said = " ".join(run.format_help().split())
-    assert said.count("Default: ") == sum(not s.free and n != "data" for n, s in settings(Config).items())
+    assert said.count("Default: ") == sum(not s.is_mapping and n != "data" for n, s in settings(Config).items())
     assert "number of anchors; null: 30. Default: null." in said
     assert "beside the task loss; null: 0.4." in said
     assert "`sidelight methods NAME`" in said

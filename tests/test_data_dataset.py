@@ -191,7 +191,7 @@ def test_phone_watch_is_what_its_readme_says() -> None:
     assert {d.shape(m) for m in d.modalities} == {(64, 3)}
     assert d.class_names == ("seated", "standing_up", "walking", "turning", "sitting_down")
     assert d.resolve() == (("phone_acc",), ("phone_gyro", "watch_acc", "watch_gyro"))
-    assert d.default_modalities["label_groups"] == [0.2, 1.0]
+    assert d.default_modalities["label_fraction"] == [0.2, 1.0]
     assert "CC BY 4.0" in d.about["licence"]
     assert all(i.startswith(g) for i, g in zip(d.ids, d.group))
     entry = data.DATASETS["phone-watch"]

@@ -115,7 +115,7 @@ def test_folders_and_separators_that_cannot_be(tmp_path: Path) -> None:
         read_delimited(tmp_path / "none.csv")
     with pytest.raises(DataError, match="is a folder; expected a file"):
         read_delimited(tmp_path)
-    with pytest.raises(ConfigError, match="separator '::'; expected the one character"):
+    with pytest.raises(ConfigError, match="separator '::'; expected one character"):
         read_delimited(tmp_path / "none.csv", "::")
 
 

@@ -20,7 +20,7 @@ from sidelight.errors import ConfigError, DataError, RunError, SidelightError
 from sidelight.networks.backbones.weights import read_tensors
 from sidelight.signals import read_csv
 from sidelight.utils.array_files import load_array, load_arrays
-from sidelight.utils.files import check_file, parse_json, read_json, told_by_content
+from sidelight.utils.files import check_file, describe_content, parse_json, read_json
 from sidelight.utils.images import read_image
 from sidelight.utils.yaml12 import parse_yaml
 from sidelight.video.faces import read_faces
@@ -80,7 +80,7 @@ def test_a_device_is_refused(tmp_path, name, read):
 @doors
 def test_a_link_to_nothing_and_a_link_to_itself(tmp_path, name, read):
     (tmp_path / name).symlink_to("gone")
-    says(read, tmp_path / name, "a link to gone, where nothing is")
+    says(read, tmp_path / name, "a link to gone, which does not exist")
     (tmp_path / f"b{name}").symlink_to(f"b{name}")
     says(read, tmp_path / f"b{name}", "cannot be read")
 
@@ -149,7 +149,7 @@ def test_sockets_and_files_of_the_system(tmp_path, monkeypatch):
         made.bind("s.csv")
         says(check_file, Path("s.csv"), "a socket")
     if Path("/proc/self/stat").exists():
-        says(check_file, Path("/proc/self/stat"), "made up by the system")
+        says(check_file, Path("/proc/self/stat"), "a virtual file")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
@@ -166,7 +166,7 @@ def test_permission_denied(tmp_path):
         (b"\x93NUMPY\x01\0", "an array file (.npy)"),
         (b"PK\x03\x04rest", "a zip archive"),
         (b"\x1f\x8b\x08", "compressed (.gz)"),
-        (b"\0" * 50, "nothing but zeros"),
+        (b"\0" * 50, "zeros only"),
         (b"", "empty"),
         (b"a,b,c\n1,2,3\n", "it is text, beginning with 'a,b,c 1,2,3'"),
         (b"<?xml version='1.0'?><Error/>", "XML"),
@@ -176,13 +176,13 @@ def test_permission_denied(tmp_path):
 def test_first_bytes_tell_what_a_file_is(tmp_path, head, words):
     path = tmp_path / "a.wav"
     path.write_bytes(head)
-    assert words in told_by_content(path)
+    assert words in describe_content(path)
 
 
 def test_first_bytes_of_the_expected_kind_say_nothing(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG damaged")
-    assert told_by_content(tmp_path / "a.png", ".png") == ""
-    assert "an image (.png)" in told_by_content(tmp_path / "a.png", ".npy")
+    assert describe_content(tmp_path / "a.png", ".png") == ""
+    assert "an image (.png)" in describe_content(tmp_path / "a.png", ".npy")
 
 
 # what a file declares -----------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ YAMLS = {
         + "".join(f"{c}: &{c} {{<<: [{', '.join([f'*{b}'] * 30)}]}}\n" for b, c in zip("abcd", "bcde")),
         "more than 10000 values",
     ),
-    "an alias of itself": ("data: &a [*a]\n", "stands for a value that holds it"),
+    "an alias of itself": ("data: &a [*a]\n", "stands for a value that contains it"),
     "thousands of levels": ("data: " + "[" * 5000 + "]" * 5000, "more than 20 levels"),
     "thousands of mappings": ("data: " + "{a: " * 3000 + "1" + "}" * 3000, "more than 20 levels"),
     "thousands of values": ("data: [" + "1, " * 20_000 + "1]", "more than 10000 values"),
@@ -311,40 +311,40 @@ def test_aliases_within_the_limits_still_work():
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("=x", "'' is no name of a setting"),
-        ("a..b=1", "'a..b' is no name"),
-        (".a=1", "'.a' is no name"),
-        ("options.=1", "is no name"),
-        ("options.kl.=1", "is no name"),
+        ("=x", "'' is not a setting"),
+        ("a..b=1", "'a..b' is not a setting"),
+        (".a=1", "'.a' is not a setting"),
+        ("options.=1", "is not a setting"),
+        ("options.kl.=1", "is not a setting"),
         ("options.a.b=[", "options.a.b: cannot read '['"),
-        ("options.a.b=&a [*a]", "stands for a value that holds it"),
+        ("options.a.b=&a [*a]", "stands for a value that contains it"),
         ("training.epochs=[&a [x],*a]", "training.epochs: expected a whole number"),
         ("training.epochs=" + "9" * 400, "training.epochs: expected a whole number"),
         ("training.epochs=" + "[" * 5000, "training.epochs: expected a whole number"),
         ("training.learning_rate=1e39", "too large for float32"),
         ("training.learning_rate=nan", "training.learning_rate: expected a number"),
-        ("training.learning_rate=.inf", "training.learning_rate: expected"),
+        ("training.learning_rate=.inf", "training.learning_rate must be"),
         ("training.learning_rates.fusion=1e400", "expected a finite number"),
         ("training.learning_rates.fusion=.nan", "not NaN"),
         ("options.kl.temperature=.inf", "expected a finite number"),
         ("network.weights.a.b=f.pt", "without a dot"),
-        ("select=.nan", "select: expected"),
-        ("label_groups=.nan", "label_groups: expected"),
-        ("folds=10001", "folds: expected a whole number from 2 to 10000"),
-        ("seeds=1000000000", "seeds: expected a whole number from 1 to 10000"),
-        ("seed=4294967296", "seed: expected a whole number from 0"),
-        ("jobs=1000000", "jobs: expected 0"),
-        ("jobs=-1", "jobs: expected 0"),
-        ("network.width=1000000", "network.width: expected a whole number from 1 to 8192"),
-        ("network.tokens=1000000", "network.tokens: expected a whole number from 1 to 4096"),
-        ("training.batch_size=10000000000000000000", "training.batch_size: expected a whole number"),
-        ("training.epochs=10000000000", "training.epochs: expected a whole number"),
-        ("training.patience=10000000000", "training.patience: expected a whole number"),
-        ("teacher.crossfit=100000", "teacher.crossfit: expected"),
-        ("transport.k=10000000000", "transport.k: expected a whole number"),
-        ("balance.warmup=10000000000", "balance.warmup: expected a whole number"),
-        ("checkpoint_seconds=1e10", "checkpoint_seconds: expected 0 or more, at most"),
-        ("ignore_index=99999999999", "ignore_index: expected a whole number"),
+        ("select=.nan", "select must be"),
+        ("label_fraction=.nan", "label_fraction must be"),
+        ("folds=10001", "folds must be a whole number from 2 to 10000"),
+        ("seeds=1000000000", "seeds must be a whole number from 1 to 10000"),
+        ("seed=4294967296", "seed must be a whole number from 0"),
+        ("jobs=1000000", "jobs must be 0"),
+        ("jobs=-1", "jobs must be 0"),
+        ("network.width=1000000", "network.width must be a whole number from 1 to 8192"),
+        ("network.tokens=1000000", "network.tokens must be a whole number from 1 to 4096"),
+        ("training.batch_size=10000000000000000000", "training.batch_size must be a whole number"),
+        ("training.epochs=10000000000", "training.epochs must be a whole number"),
+        ("training.patience=10000000000", "training.patience must be a whole number"),
+        ("teacher.crossfit=100000", "teacher.crossfit must be"),
+        ("transport.k=10000000000", "transport.k must be a whole number"),
+        ("balance.warmup=10000000000", "balance.warmup must be a whole number"),
+        ("checkpoint_seconds=1e10", "checkpoint_seconds must be 0 or more, at most"),
+        ("ignore_index=99999999999", "ignore_index must be a whole number"),
         ("x" * 5000 + "=1", "unknown setting"),
     ],
 )
@@ -361,7 +361,7 @@ def test_a_plan_knows_the_limits_too(capsys):
 
 
 def test_one_option_cannot_be_a_value_and_a_group():
-    with pytest.raises(ConfigError, match=r"'a' is a value here"):
+    with pytest.raises(ConfigError, match=r"'a' is given both"):
         load_config(None, ["options.a=1", "options.a.b=2"])
 
 
@@ -408,10 +408,10 @@ def test_words_of_other_libraries_are_understood_everywhere(tmp_path, word, sett
 
 
 def test_words_for_what_there_is_not_say_what_to_do_instead(capsys):
-    with pytest.raises(ConfigError, match="there is no setting 'device': studies train on the CPU"):
+    with pytest.raises(ConfigError, match="unknown setting 'device': studies train on the CPU"):
         load_config(None, ["device=cuda"])
     assert main(["run", "phone-watch", "--gpus", "1"]) == 2
-    assert "there is no flag --gpus" in capsys.readouterr().err
+    assert "unknown flag --gpus" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("word", "meant"), [("label", "target"), ("subject", "group"), ("inputs", "modalities")])
@@ -436,14 +436,14 @@ def test_every_word_leads_to_a_setting_a_verb_or_an_argument():
     from sidelight.cli_parser import build_parser
     from sidelight.config import Config
     from sidelight.config.io import settings
-    from sidelight.synonyms import WORDS, instead, meant
+    from sidelight.synonyms import WORDS, find_advice, find_meant
 
     known = settings(Config)
     for name, words in WORDS.items():
         if name in known:
             for word in words.split():
                 assert word not in known or word == name, word
-                assert instead(word) or meant(word, [name]) == name
+                assert find_advice(word) or find_meant(word, [name]) == name
     assert build_parser()
 
 

@@ -45,7 +45,7 @@ METHODS = {
     "methods": ["kl", "pkdot", "pkdot+kl@crossfit"],
     "placebo": ["all"],
     "self_distillation": ["kl"],
-    "label_groups": [0.5, 1.0],
+    "label_fraction": [0.5, 1.0],
 }
 FEW = {"methods": ["pkdot"]}
 TINY = {"methods": ["mse"], "training": {"epochs": 1}}
@@ -147,7 +147,7 @@ def test_a_pool_of_processes_leaves_the_same_bits(whole, tmp_path):
         "print(torch.get_num_threads())\n"
     )
     alone = {"placebo": ["none"], "self_distillation": ["none"]}
-    asked = METHODS | alone | {"methods": ["kl", "nearer"], "label_groups": [1.0]}
+    asked = METHODS | alone | {"methods": ["kl", "nearer"], "label_fraction": [1.0]}
     words = [sys.executable, str(script), str(Path(__file__).parent), str(tmp_path / "run"), json.dumps(asked)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert done.stdout == "begun\n2\n", done.stderr
@@ -200,7 +200,7 @@ def test_seeds_and_folds_have_their_own_initial_weights_and_order(tmp_path, data
 
 def test_a_run_that_grew_is_the_run_done_at_once(whole, two_seeds, data, tmp_path):
     """More methods, controls, label budgets; then seeds."""
-    small = METHODS | {"methods": ["kl"], "placebo": ["none"], "self_distillation": ["none"], "label_groups": [1.0]}
+    small = METHODS | {"methods": ["kl"], "placebo": ["none"], "self_distillation": ["none"], "label_fraction": [1.0]}
     run = study(tmp_path / "run", data, **small).folder
     assert len(table(run)) == 2 * 3
     study(run, data, resume=True, **METHODS)
@@ -260,7 +260,7 @@ def test_the_best_method_gets_its_placebo_and_self(tmp_path, data):
 
 
 def test_controls_are_planned_before_the_first_result_only_where_they_are_known():
-    config = load_config({"methods": ["kl", "mse"], "placebo": ["best"], "seeds": 1, "label_groups": [0.2]})
+    config = load_config({"methods": ["kl", "mse"], "placebo": ["best"], "seeds": 1, "label_fraction": [0.2]})
     jobs = [Job(m, "", share, 0, 0) for m, share in (("baseline", 1.0), ("baseline", 0.2), ("kl", 0.2))]
     specs = parse_methods(config.methods)
     added = plan_best_controls(config, specs, jobs, {0.2: "kl"})
@@ -560,7 +560,7 @@ def test_every_way_in_gives_the_same_weights(tmp_path, data):
 
 def test_a_built_in_set_answers_its_own_question(tmp_path, monkeypatch):
     few = sl.load("phone-watch")
-    assert resolve(load_config({"data": "phone-watch"}), few).label_groups == few.default_modalities["label_groups"]
+    assert resolve(load_config({"data": "phone-watch"}), few).label_fraction == few.default_modalities["label_fraction"]
     assert resolve(load_config({"data": "phone-watch"}), few).available == ["phone_acc"]
     assert resolve(load_config({"data": "phone-watch"}), few).output == "runs/phone-watch"
 
@@ -687,7 +687,7 @@ def test_more_classes_than_the_probe_has_rows(tmp_path):
         ({"privileged": []}, "no privileged modality"),
         ({"privileged": ["phone"]}, "both"),
         ({"protocol": "kfold"}, "unknown value of protocol 'kfold'"),
-        ({"label_groups": [0.0]}, "label_groups: expected shares"),
+        ({"label_fraction": [0.0]}, "label_fraction must be in"),
         ({"student": {"freeze": True, "init": "random"}}, "student.freeze.*init=teacher"),
         ({"target": "feeling"}, "target: a Dataset has its own"),
         ({"group": "who"}, "group: a Dataset has its own"),
@@ -897,7 +897,7 @@ def test_the_best_is_chosen_on_select_and_never_on_test(tmp_path, data):
 
 
 def test_the_answer_and_the_student_that_leaves(tmp_path, data, capsys, drawn, undrawn):
-    made = study(tmp_path / "run", data, methods=["kl", "pkdot"], label_groups=[0.5], placebo=["best"])
+    made = study(tmp_path / "run", data, methods=["kl", "pkdot"], label_fraction=[0.5], placebo=["best"])
     assert (made.folder / "report.html").stat().st_size > 10_000
     assert "baseline" in made.table().index
     assert "all labels" in made.table().index

@@ -148,7 +148,7 @@ def test_what_is_refused(folder, weights, tmp_path, features):
         ({}, {}, ConfigError, "extract needs an encoder"),
         ({"rgbb": "resnet18"}, {}, ConfigError, "encoder: unknown modality 'rgbb'. Did you mean 'rgb'"),
         (ENCODERS, {"depth": "x"}, ConfigError, "weights: unknown modality 'depth'"),
-        (ENCODERS, {}, ConfigError, "'resnet18' has no weights yet"),
+        (ENCODERS, {}, ConfigError, "'resnet18' has no weights"),
         (ENCODERS, {"rgb": "gone.safetensors"}, RunError, "gone.safetensors does not exist"),
         ({"rgb": "r3d18"}, {"rgb": "x"}, ConfigError, "clips"),
     ]:
@@ -156,9 +156,9 @@ def test_what_is_refused(folder, weights, tmp_path, features):
             extract(folder, tmp_path / "out", encoders, given)
     half = dict(list(load_file(weights["rgb"]).items())[:20])
     save_file(half, tmp_path / "half.safetensors")
-    with pytest.raises(RunError, match="What is frozen has to be trained; give a whole file"):
+    with pytest.raises(RunError, match="A frozen encoder must be trained; give a file with all of its weights"):
         extract(folder, tmp_path / "out", ENCODERS, {"rgb": str(tmp_path / "half.safetensors")})
-    with pytest.raises(DataError, match="holds something else than extracted features"):
+    with pytest.raises(DataError, match="contains something other than extracted features"):
         extract(folder, folder, ENCODERS, weights)
 
 
@@ -173,7 +173,7 @@ def test_the_command_line(folder, weights, features, tmp_path, capsys):
     assert main(["extract", str(folder), str(out), "--encoder", "rgb"]) == 2
     assert "expected MODALITY=VALUE" in capsys.readouterr().err
     assert main(["extract", str(folder)]) == 2
-    assert "say where to write" in capsys.readouterr().err
+    assert "name the folder to write" in capsys.readouterr().err
 
 
 # killed, and together ------------------------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def test_a_killed_extraction_goes_on_where_it_was(tmp_path):
     shards.make(lambda rows: again.append(rows) or EXPECTED[rows])
     assert {rows.start // 3 for rows in again} == set(range(14)) - done  # none lost, none redone
     assert torch.equal(load_file(tmp_path / "x.safetensors")["x"], EXPECTED)
-    assert shards.made()
+    assert shards.is_complete()
     assert not list(tmp_path.glob(".x-*"))
 
 
@@ -264,8 +264,8 @@ def test_another_content_is_not_taken_for_this_one(tmp_path):
     first = Shards(tmp_path / "x.safetensors", "x", "a" * 64, 4, 2)
     first.make(lambda rows: EXPECTED[rows])
     second = Shards(tmp_path / "x.safetensors", "x", "b" * 64, 4, 2)
-    assert first.made()
-    assert not second.made()
+    assert first.is_complete()
+    assert not second.is_complete()
     second.make(lambda rows: -EXPECTED[rows])
     assert torch.equal(load_file(tmp_path / "x.safetensors")["x"], -EXPECTED[:4])
-    assert not first.made()
+    assert not first.is_complete()

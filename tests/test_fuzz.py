@@ -242,7 +242,7 @@ YAMLS = st.one_of(
 )  # fmt: skip
 OVERRIDES = st.lists(
     st.builds("{}={}".format, st.sampled_from(["folds", "options.kl.temperature", "methods", "training.epochs", "seeds",
-        "transport.epsilon", "teacher.sets", "network.weights.watch", "label_groups", "a"]) | st.text(max_size=6),
+        "transport.epsilon", "teacher.sets", "network.weights.watch", "label_fraction", "a"]) | st.text(max_size=6),
         TOKENS | st.lists(TOKENS, max_size=5).map("".join)) | st.text(max_size=8),
     max_size=2,
 )  # fmt: skip

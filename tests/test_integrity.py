@@ -131,7 +131,7 @@ def test_a_digit_of_a_score_and_a_cut_line_are_damage(run, data, whole):
     predictions.write_text("".join(predictions.read_text().splitlines(keepends=True)[:-1]))
     with pytest.warns(SidelightWarning, match="does not match its checksum"):
         said = page(run)
-    assert f"{JOB}/job.json is not a whole job file (its content does not match its checksum)" in said
+    assert f"{JOB}/job.json is not a complete job file (its content does not match its checksum)" in said
     assert f"{BASELINE}/predictions.csv cannot be read" in said
     with pytest.warns(SidelightWarning) as caught:
         resume(run, data, whole)
@@ -152,7 +152,7 @@ def test_renamed_and_copied_jobs(run, data, whole):
     os.rename(jobs / JOB, jobs / "x")
     os.rename(jobs / "pkdot-l1-f1-s0", jobs / JOB)
     os.rename(jobs / "x", jobs / "pkdot-l1-f1-s0")
-    with pytest.warns(SidelightWarning, match=r"is of the job 'pkdot-l1-f1-s0', not of 'pkdot-l1-f0-s0'"):
+    with pytest.warns(SidelightWarning, match=r"belongs to the job 'pkdot-l1-f1-s0', not to 'pkdot-l1-f0-s0'"):
         assert len(load_results(run)) == len(load_results(whole)) - 2
     assert "its folder was renamed or copied" in page(run)
     with pytest.warns(SidelightWarning, match="renamed or copied.*trained again"):
@@ -210,7 +210,7 @@ def test_an_environment_of_other_data_does_not_let_them_in(run, data, whole, for
     shutil.copy(foreign / "environment.json", run / "environment.json")
     with pytest.raises(RunError, match="the data changed since"):
         study(run, changed, resume=True, **SETTINGS)
-    assert "environment.json is of other data than the jobs" in page(run)
+    assert "environment.json names other data than the jobs" in page(run)
     resume(run, data, whole)
     shutil.rmtree(run / "jobs" / JOB)
     shutil.copytree(foreign / "jobs" / JOB, run / "jobs" / JOB)
@@ -245,7 +245,7 @@ def test_what_was_begun_with_other_data_and_finished_nothing_is_begun_anew(run, 
 def test_a_configuration_that_cannot_be_read_is_written_anew_where_the_jobs_agree(run, data, whole):
     for damage in ("empty", "not UTF-8", "gone"):
         DAMAGES[damage](run / "config.yaml")
-        with pytest.warns(SidelightWarning, match=r"config\.yaml cannot be used .*the protocol is that of the jobs"):
+        with pytest.warns(SidelightWarning, match=r"config\.yaml cannot be used .*the protocol is taken from the jobs"):
             assert load_results(run).attrs["protocol"] == "group-kfold"
         with pytest.raises(RunError, match=r"trained with other settings:\s+network.width: 8 there, 9 here"):
             study(run, data, resume=True, **SETTINGS, network={"width": 9})
@@ -280,7 +280,7 @@ def test_what_is_derived_is_written_again(run, data, whole):
 @pytest.mark.parametrize("name", ["results.csv", "summary.json", "config.yaml", "environment.json", "plan.json"])
 def test_a_folder_in_the_place_of_a_file_is_named(run, data, name):
     DAMAGES["a folder"](run / name)
-    with pytest.raises(RunError, match=rf"{name}.*(A folder stands in its place: move it away|Is a directory)"):
+    with pytest.raises(RunError, match=rf"{name}.*(A folder has this name: move it away|Is a directory)"):
         study(run, data, resume=True, **SETTINGS)
 
 
@@ -335,7 +335,7 @@ def test_shared_networks_with_nan_and_no_checksum_do_not_teach(run, data, whole)
 
 def test_refit_wants_a_whole_run(run, data):
     DAMAGES["truncated"](run / "jobs" / JOB / "job.json")
-    with pytest.raises(RunError, match=r"refit needs a complete run: .*job\.json is not a whole job file"):
+    with pytest.raises(RunError, match=r"refit needs a complete run: .*job\.json is not a complete job file"):
         refit(run, data)
 
 
@@ -356,7 +356,7 @@ def test_the_report_says_that_settings_or_environment_are_not_those_of_the_run(r
     assert "not as the run wrote it" not in said
     file = run / "config.yaml"
     file.write_text(file.read_text().replace("width: 8", "width: 9"))
-    assert "config.yaml is not as the run wrote it" in page(run)
+    assert "config.yaml was changed after the run wrote it" in page(run)
     file = run / "environment.json"
     file.write_text(file.read_text().replace('"torch": "2', '"torch": "3'))
     assert "environment.json does not match its checksum" in page(run)
@@ -367,16 +367,16 @@ def test_the_report_says_what_it_left_out(run):
     DAMAGES["empty"](run / "environment.json")
     DAMAGES["not UTF-8"](run / "config.yaml")
     DAMAGES["truncated"](run / "plan.json")
-    with pytest.warns(SidelightWarning, match="is not a whole job file"):
+    with pytest.warns(SidelightWarning, match="is not a complete job file"):
         said = page(run)
     for words in (
-        f"{JOB}/job.json is not a whole job file",
+        f"{JOB}/job.json is not a complete job file",
         "environment.json cannot be read",
         "config.yaml cannot be used",
         "plan.json cannot be read",
     ):
         assert words in said
-    with pytest.warns(SidelightWarning, match="is not a whole job file"):
+    with pytest.warns(SidelightWarning, match="is not a complete job file"):
         assert len(Study(run).results) == 7
 
 
@@ -458,11 +458,11 @@ def test_damaged_features_and_pieces_are_made_again(tmp_path):
     shards = Shards(tmp_path / "x.safetensors", "x", "0" * 64, 6, 2)
     shards.make(compute)
     whole = shards.file.read_bytes()
-    assert shards.made()
+    assert shards.is_complete()
     shards.make(compute)
     assert made == [0, 2, 4]
     flip(shards.file, 0.9)
-    assert not shards.made()
+    assert not shards.is_complete()
     shards.make(compute)
     assert made == [0, 2, 4] * 2
     assert shards.file.read_bytes() == whole

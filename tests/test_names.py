@@ -63,7 +63,7 @@ def test_ordinary_names_pass(name):
 
 
 def test_every_public_attribute_of_torchs_container_is_kept():
-    assert {word for word in dir(nn.ModuleDict()) if not word.startswith("_")} <= names.KEPT
+    assert {word for word in dir(nn.ModuleDict()) if not word.startswith("_")} <= names.RESERVED
 
 
 @bad
@@ -84,7 +84,7 @@ def test_frames_refuse_it(name):
 def test_settings_refuse_it(name):
     with pytest.raises(ConfigError, match="rename it"):
         load_config({"data": "x", "available": [name or " "]})
-    with pytest.raises(ConfigError, match=r"rename it|without a dot|is no name of a setting"):
+    with pytest.raises(ConfigError, match=r"rename it|without a dot|is not a setting"):
         load_config({"data": "x", "network": {"weights": {name: "f.pt"}}})
     with pytest.raises(ConfigError, match="rename it"):
         sl.load("phone-watch", modalities=[name])

@@ -203,7 +203,7 @@ def test_a_group_that_moves_late_is_on_the_same_schedule_and_nothing_warns():
         ("training.optimizer=sdg", "unknown value of training.optimizer 'sdg'. Did you mean 'sgd'"),
         ("training.optimiser=sgd", "unknown setting 'training.optimiser'. Did you mean 'training.optimizer'"),
         ("training.schedule=onecylce", "unknown value of training.schedule 'onecylce'. Did you mean 'onecycle'"),
-        ("training.momentum=1", "training.momentum: expected at least 0 and below 1, not 1"),
+        ("training.momentum=1", "training.momentum must be at least 0 and below 1, got 1"),
         ("training.learning_rates.encoder=1e-3", "unknown part of training.learning_rates 'encoder'. Did you mean"),
         ("training.learning_rates.encoders=fast", "training.learning_rates.encoders: expected a number, not 'fast'"),
         ("training.learning_rates.encoders=0", "training.learning_rates.encoders: expected a number above 0, not 0"),

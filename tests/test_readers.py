@@ -161,7 +161,7 @@ def test_the_command_line(shelf, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert say("shelf", "--synthetic")[:2] == (0, "shelf-synthetic\n")
     assert check(make_reader("shelf"), "shelf-synthetic") == []
-    assert "say where to write" in say("shelf", shelf)[2]
+    assert "name the folder to write" in say("shelf", shelf)[2]
     assert "Did you mean 'shelf'" in say("shel")[2]
 
 

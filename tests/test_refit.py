@@ -21,7 +21,7 @@ from sidelight.utils.machine import claim
 from small import make_data, study
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-CHANGES = {"methods": ["kl", "mse"], "label_groups": [0.5, 1.0], "training": {"epochs": 2}}
+CHANGES = {"methods": ["kl", "mse"], "label_fraction": [0.5, 1.0], "training": {"epochs": 2}}
 
 
 @pytest.fixture(scope="module")

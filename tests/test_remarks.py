@@ -14,7 +14,7 @@ from sidelight import metrics
 from sidelight.experiment.study import Study
 from sidelight.report import write_report
 from sidelight.results import TestSet, compare, describe_test, load_results, print_table, sentence, summary, table
-from sidelight.results.chance import judge
+from sidelight.results.chance import compute_chance
 from synthetic_run import make_run
 from test_results import frame
 
@@ -27,7 +27,7 @@ def rows(counts, labels=CLASSES):
 
 
 def levels(predictions, task, labels=CLASSES):
-    return judge({(0, 0): describe_test(predictions, task, labels)}, task, labels)[0, 0].chance
+    return compute_chance({(0, 0): describe_test(predictions, task, labels)}, task, labels)[0, 0].chance
 
 
 def with_tests(results, chance, constant=(), metric="accuracy"):
@@ -54,7 +54,7 @@ class TestChance:
     def test_the_most_common_class_is_that_of_all_test_sets(self):
         """Not each one's own, which nobody could know: with one class in each, that would be always right."""
         sets = {(fold, 0): describe_test(rows(c), "classification", CLASSES) for fold, c in enumerate(COUNTS)}
-        found = judge(sets, "classification", CLASSES)
+        found = compute_chance(sets, "classification", CLASSES)
         for pair, counts in zip(found, COUNTS):
             target = np.repeat(np.arange(3), counts)
             said = np.full(len(target), 1)
@@ -88,7 +88,7 @@ class TestChance:
         stored = pd.DataFrame({"target.pain": target[:, 0], "target.joy": target[:, 1]})
         names = ("pain", "joy")
         told = describe_test(stored, "regression", names, mean=(1.0, 0.25))
-        test = judge({(0, 0): told}, "regression", names)[0, 0]
+        test = compute_chance({(0, 0): told}, "regression", names)[0, 0]
         said = np.broadcast_to([1.0, 0.25], target.shape)
         whole = {name: metric.function(said, target) for name, metric in metrics.REGRESSION.items()}
         assert test.chance == pytest.approx({**whole, "ccc_pain": 0, "ccc_joy": 0})

@@ -18,10 +18,10 @@ from safetensors.numpy import load_file, save_file
 
 from sidelight.errors import RunError, SidelightWarning
 from sidelight.report import write_report
-from sidelight.report.outcomes import group_facts, group_scores
+from sidelight.report.outcomes import score_groups, summarize_groups
 from sidelight.report.stored import Stored
-from sidelight.report.structure import correlation
-from sidelight.report.training import _line, average
+from sidelight.report.structure import correlate
+from sidelight.report.training import _line, average_curves
 from sidelight.results import load_results, sentence
 from synthetic_run import make_run
 
@@ -65,7 +65,7 @@ class TestPage:
     def test_holds_every_part(self, finished, markup):
         said = text(markup)
         assert headings(markup) == [
-            *("Comparison", "Who gains", "What is confused with what", "What the student's space looks like"),
+            *("Comparison", "Who gains", "What is confused with what", "The student's similarities"),
             *("Training", "How to read this", "Configuration"),
         ]
         assert sentence(load_results(finished, rebuild=False)) in said
@@ -135,7 +135,7 @@ class TestPage:
     @pytest.mark.parametrize("share", [0.4, 1.0])
     def test_brings_results_up_to_date(self, tmp_path, share, monkeypatch):
         """A run that was killed has none, a run that is resumed an old one. (The page itself is not looked at.)"""
-        monkeypatch.setattr("sidelight.report.render", lambda stored: stored.run.name)
+        monkeypatch.setattr("sidelight.report.render_page", lambda stored: stored.run.name)
         run = make_run(tmp_path / "run", finished=share, **SMALL)
         for old in (None, "method,control\n"):
             if old:
@@ -144,7 +144,7 @@ class TestPage:
             assert len(pd.read_csv(run / "results.csv")) == len(list(run.glob("jobs/*/job.json")))
 
     def test_a_folder_that_cannot_be_written(self, run, tmp_path, monkeypatch):
-        monkeypatch.setattr("sidelight.report.render", lambda stored: f"page of {len(stored.results)} jobs")
+        monkeypatch.setattr("sidelight.report.render_page", lambda stored: f"page of {len(stored.results)} jobs")
         (run / "results.csv").unlink(missing_ok=True)
         move = os.replace
 
@@ -197,7 +197,7 @@ class TestOtherRuns:
             ("", "In detail: all labels"),
         ]
         _, few, every = re.split(r'<details class="budget"', markup.partition("How to read this")[0])
-        own = ["Who gains", "What is confused with what", "What the student's space looks like", "Training"]
+        own = ["Who gains", "What is confused with what", "The student's similarities", "Training"]
         assert headings(few) == headings(every) == own
         assert few.count("<svg") == every.count("<svg") > 10
         ids = re.findall(r'\bid="([^"]+)"', markup)
@@ -242,7 +242,7 @@ class TestOtherRuns:
         said = text(page(run))
         assert f"In progress: {round(share * planned)} of {planned} jobs done" in said
         assert "So far:" in said
-        assert "let it end" in said
+        assert "let it finish" in said
 
     def test_before_the_first_job(self, tmp_path):
         said = text(page(make_run(tmp_path / "run", finished=0, **SMALL)))
@@ -330,24 +330,24 @@ class TestNumbers:
     def test_group_scores_by_hand(self):
         rows = [("a", "x", "x", 0), ("a", "x", "y", 0), ("a", "y", "y", 1), ("b", "y", "x", 0), ("b", "", "x", 0)]
         frame = pd.DataFrame(rows, columns=["group", "target", "prediction", "seed"])
-        assert group_scores(frame, "classification", ["x", "y"]).to_dict() == {"a": 0.75, "b": 0.0}
+        assert score_groups(frame, "classification", ["x", "y"]).to_dict() == {"a": 0.75, "b": 0.0}
 
     def test_group_facts_by_hand(self):
-        facts = group_facts(pd.Series({"a": 0.5, "b": 0.9, "c": 0.7}), pd.Series({"a": 0.8, "b": 0.8, "d": 1}))
+        facts = summarize_groups(pd.Series({"a": 0.5, "b": 0.9, "c": 0.7}), pd.Series({"a": 0.8, "b": 0.8, "d": 1}))
         assert facts[:4] == pytest.approx((2, 1, 1, 0.1))
         assert facts.most[0] == facts.weakest[0] == "a"
         assert facts.least[0] == "b"
-        assert group_facts(pd.Series({"a": 1.0}), pd.Series({"b": 1.0})) is None
+        assert summarize_groups(pd.Series({"a": 1.0}), pd.Series({"b": 1.0})) is None
 
     def test_curves_end_where_fewer_than_half_still_train(self):
         frames = [pd.DataFrame({"select": np.arange(n, dtype=float)}, index=range(1, n + 1)) for n in (2, 4, 4, 9)]
-        curve = average(frames, "select")
+        curve = average_curves(frames, "select")
         assert list(curve.index) == [1, 2, 3, 4]
         assert curve["mean"].tolist() == [0, 1, 2, 3]
 
     def test_the_band_of_curves_stays_within_what_was_measured(self):
         frames = [pd.DataFrame({"kl": [v, v / 2]}) for v in (0.001, 0.001, 0.9)]
-        curve = average(frames, "kl")
+        curve = average_curves(frames, "kl")
         assert curve["low"].tolist() == [0.001, 0.0005]
         assert curve["high"].tolist() == [0.9, 0.45]
 
@@ -361,18 +361,18 @@ class TestNumbers:
     def test_agreement(self, run):
         teacher = Stored(run).similarity(run / "jobs" / "teacher-l0.2-f0-s0")
         assert teacher is not None
-        assert correlation(teacher, teacher.last, teacher.group) == pytest.approx(1)
-        assert correlation(teacher, -teacher.last, teacher.group) == pytest.approx(-1)
-        assert np.isnan(correlation(teacher, teacher.last, teacher.group[::-1]))
-        assert np.isnan(correlation(teacher, teacher.last[:5, :5], teacher.group[:5]))
+        assert correlate(teacher, teacher.last, teacher.group) == pytest.approx(1)
+        assert correlate(teacher, -teacher.last, teacher.group) == pytest.approx(-1)
+        assert np.isnan(correlate(teacher, teacher.last, teacher.group[::-1]))
+        assert np.isnan(correlate(teacher, teacher.last[:5, :5], teacher.group[:5]))
 
     def test_agreement_of_probe_rows_without_a_target(self, run):
         teacher = Stored(run).similarity(run / "jobs" / "teacher-l0.2-f0-s0")
         assert teacher is not None
         group = np.where(np.arange(len(teacher.group)) < 57, teacher.group, np.nan)
         unlabelled = replace(teacher, group=group)
-        assert correlation(unlabelled, teacher.last, group.copy()) == pytest.approx(1)
-        assert np.isnan(correlation(unlabelled, teacher.last, group[::-1]))
+        assert correlate(unlabelled, teacher.last, group.copy()) == pytest.approx(1)
+        assert np.isnan(correlate(unlabelled, teacher.last, group[::-1]))
 
     def test_the_kept_epoch_is_the_one_shown_last(self, run, texts_of_figures):
         folder = run / "jobs" / "pkdot+kl-l0.2-f0-s0"

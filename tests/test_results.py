@@ -16,9 +16,9 @@ from scipy import stats
 from sidelight import metrics
 from sidelight.errors import RunError, SidelightWarning
 from sidelight.results import (
-    budget,
     budgets,
     compare,
+    get_budget,
     load_results,
     nadeau_bengio,
     print_table,
@@ -98,7 +98,7 @@ class TestStore:
         (run / "plan.json").unlink()
         (jobs / "copy").mkdir()
         (jobs / "copy" / "job.json").write_bytes((jobs / "kl-l0.2-f0-s0" / "job.json").read_bytes())
-        with pytest.warns(SidelightWarning, match=r"of the job 'kl-l0\.2-f0-s0', not of 'copy': .* renamed or copied"):
+        with pytest.warns(SidelightWarning, match=r"to the job 'kl-l0\.2-f0-s0', not to 'copy': .* renamed or copied"):
             assert len(load_results(run)) == 7
 
     def test_jobs_of_an_earlier_plan_are_left_out(self, tmp_path):
@@ -137,7 +137,7 @@ class TestStore:
         assert results.empty
         assert "No job has finished" in sentence(results)
         assert summary(results)["budgets"] == []
-        with pytest.raises(RunError, match="no finished job"):
+        with pytest.raises(RunError, match="no job has finished"):
             table(results)
 
     def test_what_is_not_a_run_folder_is_named(self, tmp_path):
@@ -278,7 +278,7 @@ class TestTable:
         """A method that has only finished the easy folds does not win by that."""
         results = frame({"baseline": 0.5, "a": 0.6, "b": 0.62})
         easy = results.groupby(["fold", "seed"])["select"].transform("mean").rank() > 30
-        assert budget(results[(results.method != "a") | easy]).best == "b"
+        assert get_budget(results[(results.method != "a") | easy]).best == "b"
 
     def test_lower_is_better_metrics_are_signed(self):
         results = frame({"baseline": 3.0, "kl": 2.5, "teacher": 1.0}, metric="rmse", select={"kl": -2.5})
@@ -386,7 +386,7 @@ class TestTable:
         assert budgets(frame(HELPS)) == [0.2]  # all labels: the baseline alone, a reference
         assert "all labels" in table(both).index
         assert "all labels" not in table(both, 1.0).index
-        with pytest.raises(RunError, match=r"label budget '0.4'.*0\.2"):
+        with pytest.raises(RunError, match=r"label fraction '0.4'.*0\.2"):
             table(both, 0.4)
 
     def test_results_csv_is_enough(self, tmp_path):
@@ -507,13 +507,13 @@ class TestWords:
 def test_every_metric_in_the_summary_is_what_a_comparison_of_it_says():
     results = frame({"baseline": 0.7, "kl": 0.72, "teacher": 0.8}).assign(mae=lambda r: 1 - r["accuracy"] / 3)
     results.loc[(results["method"] == "kl") & (results["fold"] == 0), "mae"] = np.nan  # a metric may be undefined
-    results.attrs |= {"primary": "accuracy", "labels": ["a", "b"]}
+    results.attrs |= {"primary": "accuracy", "class_names": ["a", "b"]}
     told = {row["name"]: row["metrics"] for row in summary(results)["budgets"][0]["rows"]}
     for metric in ("accuracy", "mae"):
         rows = compare(results, metric=metric).rows
         assert {name: means[metric] for name, means in told.items()} == {n: row.mean for n, row in rows.items()}
     assert results.attrs["primary"] == "accuracy"  # the caller's are as they were
-    assert all(not rows.attrs for rows in budget(results).rows.values())
+    assert all(not rows.attrs for rows in get_budget(results).rows.values())
 
 
 def test_results_import_no_torch():

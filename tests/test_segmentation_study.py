@@ -29,7 +29,7 @@ METHODS = ["kl", "pkdot"]
 QUESTION = {
     "methods": METHODS,
     "placebo": ["kl"],
-    "label_groups": [0.5],
+    "label_fraction": [0.5],
     "training": {"epochs": 4, "patience": 4, "batch_size": 16},
 }
 

@@ -72,7 +72,7 @@ class TestCsv:
             ("time,ed\n0,1\n", "unknown column 'eda'. Did you mean 'ed'"),
             ("time;eda\n0;1\n", "Valid: time;eda. Is the separator another one"),
             ("time,eda,eda\n0,1,2\n", "row 1: column 'eda' occurs 2 times"),
-            ('time,eda\n0,1\n1,"2\n', "truncated or no CSV file"),
+            ('time,eda\n0,1\n1,"2\n', "truncated or not a CSV file"),
         ],
     )
     def test_bad_files_are_named(self, tmp_path, text, says):

@@ -197,7 +197,7 @@ def test_settings_that_cannot_be_are_refused():
     changes = {"privileged": ["pulse"], "methods": ["kl"], "data": "small"}
     with pytest.raises(ConfigError, match=r"only 'phone'\. Name another one in available, or set student\.drop=0"):
         resolve(load_config(changes | {"available": ["phone"], "student": {"drop": 0.3}}), dataset())
-    with pytest.raises(ConfigError, match=r"student\.drop: expected at least 0 and below 1, not 1\.0"):
+    with pytest.raises(ConfigError, match=r"student\.drop must be at least 0 and below 1, got 1\.0"):
         load_config({"student.drop": 1})
     both = changes | {"available": list(AVAILABLE)}
     with pytest.raises(DataError, match=r"'watch' is available, but row 1 lacks it .*student.drop=0.3"):
@@ -299,10 +299,10 @@ def test_files_may_lack_cells_or_a_whole_modality(tmp_path):
     frame.iloc[::2, :2] = np.nan
     frame.to_csv(tmp_path / "rows.csv", index=False)
     gaps = predict_file(student, tmp_path / "rows.csv")
-    with pytest.warns(SidelightWarning, match="there is no 'a'. There is: b. Its features are completed"):
+    with pytest.warns(SidelightWarning, match="'a' is missing. There is: b. Its features are completed"):
         alone = predict_file(student, frame[list(columns["b"])])
     np.testing.assert_allclose(gaps["p.yes"][::2], alone["p.yes"][::2], atol=1e-6)
-    with pytest.raises(DataError, match="reads a, b, and there is no 'a'"):
+    with pytest.raises(DataError, match="reads a, b, but 'a' is missing"):
         predict_file(student, pd.DataFrame({"c.x": [1.0, 2.0]}))
     frame.iloc[2] = np.nan
     with pytest.raises(DataError, match="row 2 has none of a, b"):

@@ -17,7 +17,7 @@ from sklearn.neighbors import NearestNeighbors
 import small
 from sidelight import load
 from sidelight import metrics as m
-from sidelight.config import OF_CLASSES, load_config
+from sidelight.config import CLASS_TASKS, load_config
 from sidelight.errors import ConfigError, RunError
 from sidelight.experiment.evaluate import build_predictions
 from sidelight.export import load_student, predict_file
@@ -155,7 +155,7 @@ def test_training_is_that_of_a_classification():
 
 def test_tasks_of_classes_are_named_where_no_torch_is():
     """config.py must not import what imports torch."""
-    assert [name for name, task in TASKS.items() if name != task.kind == "classification"] == list(OF_CLASSES)
+    assert [name for name, task in TASKS.items() if name != task.kind == "classification"] == list(CLASS_TASKS)
 
 
 @pytest.mark.parametrize("target", [[], [0], [0, 0], [0, 1, 2]])
@@ -193,7 +193,7 @@ def test_the_task_must_suit_the_targets():
 def study(tmp_path_factory):
     settings = {"task": "retrieval", "methods": ["kl"], "training": {"epochs": 4, "patience": 4}, "seeds": 1}
     folder = tmp_path_factory.mktemp("retrieval")
-    return small.study(folder, "phone-watch", available=[], privileged=[], label_groups=[0.2], **settings)
+    return small.study(folder, "phone-watch", available=[], privileged=[], label_fraction=[0.2], **settings)
 
 
 def test_a_study_measures_what_students_retrieve(study):

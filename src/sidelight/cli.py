@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. What the verbs do lives elsewhere and is imported only when it is needed."""
+"""The command line: parse, call, print. Each verb imports what it needs, so that others start fast."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sidelight.experiment import Job
 
 OF_DATA = ("target", "available", "privileged")
-"""Lists of names that the data chose, which may hold commas."""
+"""Settings whose names come from the data and may contain commas."""
 
 
 def run_verb(args: argparse.Namespace) -> None:
@@ -59,14 +59,14 @@ def experiment_of(args: argparse.Namespace) -> Config:
 
 
 def flags_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings that have a flag on the command line; lists that may also be written with commas as such texts."""
+    """The settings that the command line gives as flags; lists that may contain commas are joined to a text."""
     given = {name: vars(args)[name] for name in settings(Config) if vars(args).get(name) is not None}
     commas = [name for name, value in given.items() if isinstance(value, list) and value and name not in OF_DATA]
     return given | {name: ",".join(given[name]) for name in commas}
 
 
 def source_of(args: argparse.Namespace) -> str:
-    """The SOURCE of a command line, which a flag with many values before it takes for one of them."""
+    """The SOURCE of a command line. A flag with many values before it would take it for a value, which is an error."""
     if args.source is not None:
         return str(args.source)
     for name, value in vars(args).items():
@@ -117,16 +117,18 @@ def predict_verb(args: argparse.Namespace) -> None:
     student = load_student(args.student, encoders=args.own.encoders)
     ignore = args.ignore_privileged
     names = {"group": args.group, "ids": args.ids, "on_error": args.on_error, "escape": args.escape}
-    said = predict_file(student, args.rows, args.output, ignore_privileged=ignore, **names)
+    predictions = predict_file(student, args.rows, args.output, ignore_privileged=ignore, **names)
     if args.output is None:
-        said.to_csv(sys.stdout, index=False, float_format="%.6g")
+        predictions.to_csv(sys.stdout, index=False, float_format="%.6g")
     else:
-        print(f"{len(said)} predictions: {args.output}")
+        print(f"{len(predictions)} predictions: {args.output}")
 
 
 def export_verb(args: argparse.Namespace) -> None:
     if not args.onnx and not args.output:
-        raise ConfigError("say what to write: --onnx, or --output FILE with the suffix .onnx, .pt2 or .safetensors.")
+        raise ConfigError(
+            "choose a file to write: --onnx, or --output FILE with the suffix .onnx, .pt2 or .safetensors."
+        )
     if args.onnx and args.output and Path(args.output).suffix != ".onnx":
         raise ConfigError(f"--onnx writes a file with the suffix .onnx, not {args.output}.")
     from sidelight.export import load_student
@@ -163,7 +165,7 @@ def prepare_verb(args: argparse.Namespace) -> int:
         print("\n".join(absent) if absent else f"{args.source}: nothing that {args.name} needs is missing")
         return 1 if absent else 0
     elif args.out is None:
-        raise ConfigError(f"say where to write: sidelight prepare {args.name} {args.source} OUT, or --check.")
+        raise ConfigError(f"name the folder to write: sidelight prepare {args.name} {args.source} OUT, or --check.")
     else:
         from sidelight.readers.base import prepare
         from sidelight.readers.progress import progress_bar
@@ -185,7 +187,7 @@ def _options(words: Sequence[str]) -> dict[str, str]:
 def extract_verb(args: argparse.Namespace) -> None:
     config = load_config({"data": source_of(args), **flags_of(args)})
     if args.out is None:
-        raise ConfigError(f"say where to write: sidelight extract {config.data} OUT --encoder MODALITY=NAME")
+        raise ConfigError(f"name the folder to write: sidelight extract {config.data} OUT --encoder MODALITY=NAME")
     encoders, weights = (_by_modality(name, getattr(args, name)) for name in ("encoder", "weights"))
     more = {name: getattr(args, name) for name in ("tokens", "sum_channels", "device")}
     from sidelight.data.load import load_for
@@ -313,25 +315,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (SidelightError, OSError) as error:
             return fail(error, argv)
         except KeyboardInterrupt:
-            again = f" Go on with: {resumed(argv)}" if argv[:1] == ["run"] else ""
-            say("stopped", f"interrupted; what was finished is kept.{again}", 33)
+            again = f" Continue with: {resumed(argv)}" if argv[:1] == ["run"] else ""
+            say("stopped", f"interrupted; finished jobs are kept.{again}", 33)
             return 130
     return 0
 
 
 def resumed(argv: Sequence[str]) -> str:
-    """The command that goes on with this one."""
+    """The command that continues this one."""
     return shlex.join(["sidelight", *argv, *(["--resume"] if "--resume" not in argv else [])])
 
 
 def fail(error: Exception, argv: Sequence[str]) -> int:
-    """Print what went wrong as one paragraph (with --debug: where)."""
+    """Print an error as one paragraph; with --debug, raise it."""
     if "--debug" in argv:
         raise error
     if isinstance(error, BrokenPipeError):  # e.g. sidelight methods | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    again = f" What was finished is kept; go on with: {resumed(argv)}" if argv[:1] == ["run"] else ""
+    again = f" Finished jobs are kept; continue with: {resumed(argv)}" if argv[:1] == ["run"] else ""
     if isinstance(error, OSError) and not isinstance(error, SidelightError):
         file = f"{error.filename}: " if error.filename else ""
         say("error", f"{file}{error.strerror or error}.{again}", 31)

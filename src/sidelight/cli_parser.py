@@ -1,4 +1,4 @@
-"""What the command line looks like: verbs, flags (one per setting) and their help. Imports nothing heavy."""
+"""The command line: verbs, flags (one per setting) and their help. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any, NoReturn
 
 from sidelight.config import Config
 from sidelight.config.io import Setting, settings
+from sidelight.config.renamed import RENAMED
 from sidelight.errors import ConfigError, unknown
-from sidelight.synonyms import instead
+from sidelight.synonyms import find_advice
+from sidelight.utils.keywords import warn_renamed
 
 OVERRIDE = re.compile(r"(?!-)[\w.-]*=")
 """What a dotted override looks like: key=value, without a dash."""
@@ -23,18 +25,18 @@ IMPORT = (
 EXAMPLES = {
     "": """
   sidelight run phone-watch                     the built-in study: labels from 20 % of the people
-  sidelight inspect data/manifest.csv           what is in my data, and how strong is each modality alone?
+  sidelight inspect data/manifest.csv           what my data contain, and how well each modality predicts alone
   sidelight run data/manifest.csv --available video --privileged eda ecg --target pain --group subject
-  sidelight methods                             what can move knowledge from teacher to student
+  sidelight methods                             the distillation methods
 
-`sidelight VERB --help` says more about each.""",
+`sidelight VERB --help` describes each verb.""",
     "run": """
   sidelight run phone-watch
-  sidelight run phone-watch --label-groups 0.2 --methods kl pkdot --folds 5 --seeds 3 --dry-run
+  sidelight run phone-watch --label-fraction 0.2 --methods kl pkdot --folds 5 --seeds 3 --dry-run
   sidelight run data/manifest.csv --available video --privileged eda ecg --target pain --group subject
   sidelight run experiment.yaml transport.epsilon=0.05 training.epochs=100 options.kl.temperature=2
   sidelight run data/hours.csv --available cheap --privileged reference --target co --protocol blocks --gap 24
-  sidelight run experiment.yaml --resume        go on where an interrupted run stopped
+  sidelight run experiment.yaml --resume        continue an interrupted run
   sidelight run phone-watch --methods huber --import my_method.py
 
 An experiment.yaml holds the same settings, nested at the dots; `--dry-run` prints one to start from.
@@ -44,7 +46,7 @@ The settings of a method, options.NAME.SETTING, are listed by `sidelight methods
   sidelight inspect data/manifest.csv --target pain --group subject
   sidelight inspect data/hours.csv --target co --time timestamp""",
     "report": """
-  sidelight report runs/phone-watch             works while the run is still going
+  sidelight report runs/phone-watch             also while the run is going on
   sidelight report runs/phone-watch --output report.html""",
     "predict": """
   sidelight predict runs/phone-watch/student new_rows.csv
@@ -53,16 +55,16 @@ The settings of a method, options.NAME.SETTING, are listed by `sidelight methods
   sidelight export runs/phone-watch --onnx
   sidelight export student.safetensors --onnx --output student.onnx      (needs the extra: pip install ".[export]")""",
     "prepare": """
-  sidelight prepare                             the readers: one per public data set
+  sidelight prepare                             list the readers, one per public data set
   sidelight prepare biovid                      how to get the data, and the reader's options
-  sidelight prepare biovid /data/biovid --check what is missing, before any work
+  sidelight prepare biovid /data/biovid --check list what is missing, without any work
   sidelight prepare biovid /data/biovid prepared/biovid part=A classes=all
-  sidelight prepare biovid --synthetic          biovid-synthetic/: a tiny set of noise, to try things on""",
+  sidelight prepare biovid --synthetic          biovid-synthetic/: a tiny data set of noise, for trying things out""",
     "extract": """
   sidelight extract prepared/ucf features/ucf --encoder rgb=r3d18 --weights rgb=r3d18.safetensors
   sidelight run features/ucf --available rgb --privileged audio""",
     "refit": """
-  sidelight refit runs/phone-watch              the best method once more, on the rows of all folds
+  sidelight refit runs/phone-watch              the best method again, on the rows of all folds
   sidelight predict runs/phone-watch/refit new_rows.csv""",
     "methods": "\n  sidelight methods\n  sidelight methods kl pkdot",
     "datasets": "\n  sidelight datasets",
@@ -71,22 +73,32 @@ The settings of a method, options.NAME.SETTING, are listed by `sidelight methods
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are ordinary errors."""
+    """An argument parser whose errors are `ConfigError`s."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message[0].lower()}{message[1:]}. See `{self.prog} --help`.")
 
 
 def flag(name: str) -> str:
-    """label_groups -> --label-groups"""
+    """label_fraction -> --label-fraction"""
     return "--" + name.replace("_", "-")
+
+
+def current_flag(text: str) -> str:
+    """--label-groups=0.2 -> --label-fraction=0.2, with a warning; other texts stay."""
+    name = text.partition("=")[0]
+    for old, new in RENAMED.items():
+        if name == flag(old):
+            warn_renamed("flag", flag(old), flag(new))
+            return flag(new) + text.removeprefix(name)
+    return text
 
 
 def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = None) -> None:
     """A flag for each setting; nested ones in a group of their own. Values stay text: the schema reads them."""
     sections: dict[str, Any] = {"": parser.add_argument_group("settings of the experiment")}
     for name, setting in settings(Config).items():
-        if name == "data" or setting.free or (names is not None and name not in names):
+        if name == "data" or setting.is_mapping or (names is not None and name not in names):
             continue
         section = name.rpartition(".")[0]
         if section not in sections:
@@ -100,7 +112,7 @@ def _argument(setting: Setting) -> dict[str, Any]:
     shown = " ".join(map(str, default)) if isinstance(default, list) else "null" if default is None else str(default)
     about = f"{setting.help} Default: {shown or 'empty'}.".replace("%", "%%")
     word = setting.name.rpartition(".")[2].upper()
-    many: dict[str, Any] = {"nargs": "*"} if setting.many else {}
+    many: dict[str, Any] = {"nargs": "*"} if setting.is_list else {}
     return {"dest": setting.name, "metavar": word, "help": about, "default": None, **many}
 
 
@@ -135,7 +147,7 @@ def build_parser() -> Parser:
 
     run = verb(
         "run",
-        "train teacher, baseline and students on every fold and seed, and say whether it helped",
+        "train teacher, baseline and students on every fold and seed, and report whether distillation helped",
         "sidelight run SOURCE [--resume] [--dry-run] [--quiet] [--SETTING VALUE ...] [KEY=VALUE ...]",
     )
     run.add_argument("source", nargs="?", metavar="SOURCE", help="a data set (name or path) or an experiment.yaml")
@@ -149,7 +161,7 @@ def build_parser() -> Parser:
 
     look = verb(
         "inspect",
-        "show what is in a data set, and how strong each modality is alone",
+        "show what a data set contains, and how well each modality predicts alone",
         "sidelight inspect SOURCE [--target COLUMN ...] [--group COLUMN] [--split COLUMN] [--time COLUMN] "
         "[--task TASK] [--impute HOW]",
     )
@@ -163,51 +175,58 @@ def build_parser() -> Parser:
     predict = verb("predict", "apply a student to new rows")
     predict.add_argument("student", metavar="STUDENT", help="student.safetensors, its folder, or a run folder")
     predict.add_argument("rows", metavar="ROWS", help="manifest, folder or .npz with the available modalities")
-    predict.add_argument("--output", metavar="FILE", help=".csv, .tsv or .parquet; of class maps .npz (default: CSV)")
     predict.add_argument(
-        "--group", metavar="COLUMN", help="whose rows these are, for a student that standardises by group"
+        "--output", metavar="FILE", help=".csv, .tsv or .parquet; .npz for class maps (default: CSV on the terminal)"
     )
-    predict.add_argument("--ids", metavar="COLUMN", help="names of the rows")
     predict.add_argument(
-        "--ignore-privileged", action="store_true", help="leave columns of privileged modalities unread, no error"
+        "--group", metavar="COLUMN", help="column with each row's group, for a student that standardises by group"
+    )
+    predict.add_argument("--ids", metavar="COLUMN", help="column with the names of the rows")
+    predict.add_argument(
+        "--ignore-privileged",
+        action="store_true",
+        help="leave columns of privileged modalities unread instead of refusing the file",
     )
     predict.add_argument(
         "--on-error",
         choices=("raise", "skip"),
         default="raise",
-        help="skip: leave out rows that cannot be read",
+        help="skip: leave out rows that cannot be read (default: raise)",
     )
     predict.add_argument(
-        "--escape", action="store_true", help="for spreadsheets: no id or class is written as a formula (=, +, -, @)"
+        "--escape", action="store_true", help="for spreadsheets: write no id or class as a formula (=, +, -, @)"
     )
 
-    export = verb("export", "turn a student into a file for other runtimes, compared with torch to 1e-4")
+    export = verb("export", "write a model file for other runtimes, compared with torch to 1e-4")
     export.add_argument("student", metavar="RUN_OR_STUDENT", help="run folder, or student.safetensors")
     export.add_argument("--onnx", action="store_true", help="write ONNX")
     export.add_argument(
-        "--output", metavar="FILE", help=".onnx, .pt2 or .safetensors (default: student.onnx beside it)"
+        "--output", metavar="FILE", help=".onnx, .pt2 or .safetensors (default: student.onnx beside the student)"
     )
     export.add_argument(
-        "--group", metavar="NAME", help="the group whose file it is, if the student standardises by group"
+        "--group", metavar="NAME", help="the group that the file is for, if the student standardises by group"
     )
     export.add_argument(
-        "--max-batch", type=int, metavar="N", help="of a .pt2 file: the most rows of a call (ExecuTorch needs to know)"
+        "--max-batch",
+        type=int,
+        metavar="N",
+        help="largest number of rows of a call, for .pt2 files (ExecuTorch needs it)",
     )
 
     prepare = verb(
         "prepare",
-        "turn a public data set, as it is distributed, into a folder that every verb reads",
+        "convert a public data set, as distributed, to a folder that every verb reads",
         "sidelight prepare [NAME [SOURCE [OUT]]] [KEY=VALUE ...] [--check] [--on-error HOW] [--synthetic [FOLDER]]",
     )
     prepare.add_argument("name", nargs="?", metavar="NAME", help="a reader (default: list them)")
     prepare.add_argument("source", nargs="?", metavar="SOURCE", help="the unpacked data set")
-    prepare.add_argument("out", nargs="?", metavar="OUT", help="folder to write; recordings stay in the source")
+    prepare.add_argument("out", nargs="?", metavar="OUT", help="folder to write; recordings stay in the source folder")
     prepare.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="options of the reader: part=A")
     prepare.add_argument("--check", action="store_true", help="list what is missing in the source, write nothing")
     prepare.add_argument(
         "--on-error", choices=("raise", "skip"), default="raise", help="skip: leave bad rows out and list them"
     )
-    prepare.add_argument("--overwrite", action="store_true", help="replace a prepared folder that is there")
+    prepare.add_argument("--overwrite", action="store_true", help="replace an existing prepared folder")
     prepare.add_argument(
         "--synthetic",
         nargs="?",
@@ -218,19 +237,29 @@ def build_parser() -> Parser:
 
     extract = verb(
         "extract",
-        "run frozen encoders once over all rows and store their features, to train on without decoding",
+        "run frozen encoders once over all rows and store their features, so that training decodes nothing",
         "sidelight extract SOURCE OUT --encoder MODALITY=NAME ... --weights MODALITY=FILE ... [--SETTING VALUE ...]",
     )
     extract.add_argument("source", nargs="?", metavar="SOURCE", help="a data set: prepared folder, manifest, …")
-    extract.add_argument("out", nargs="?", metavar="OUT", help="folder to write; an interrupted one is gone on with")
-    extract.add_argument("--encoder", nargs="+", default=[], metavar="MODALITY=NAME", help="public network, rgb=r3d18")
-    extract.add_argument("--weights", nargs="+", default=[], metavar="MODALITY=FILE", help="its local weights file")
-    extract.add_argument("--tokens", type=int, default=1, help="features of a row over time (default: 1)")
+    extract.add_argument(
+        "out", nargs="?", metavar="OUT", help="folder to write; an interrupted extraction is continued"
+    )
+    extract.add_argument(
+        "--encoder",
+        nargs="+",
+        default=[],
+        metavar="MODALITY=NAME",
+        help="public network for a modality, e.g. rgb=r3d18",
+    )
+    extract.add_argument(
+        "--weights", nargs="+", default=[], metavar="MODALITY=FILE", help="local weight file of a modality's encoder"
+    )
+    extract.add_argument("--tokens", type=int, default=1, help="number of features of a row over time (default: 1)")
     extract.add_argument("--sum-channels", action="store_true", help="sum a file's first convolution over its channels")
-    extract.add_argument("--device", default="", help="cpu or cuda (default: a GPU where there is one)")
+    extract.add_argument("--device", default="", help="cpu or cuda (default: a GPU if there is one)")
     add_settings(extract, ("target", "group", "split", "time", "task", "impute", "on_error"))
 
-    refit = verb("refit", "train a run's best method once more on all rows, for deployment")
+    refit = verb("refit", "train a run's best method again on all rows, for deployment")
     refit.add_argument("run", metavar="RUN", help="run folder")
 
     methods = verb(
@@ -240,12 +269,13 @@ def build_parser() -> Parser:
     methods.add_argument("names", nargs="*", metavar="NAME", help="these in full")
     methods.add_argument("--markdown", action="store_true", help="the tables of docs/methods.md")
     verb("datasets", "list the built-in data sets, with licence and citation")
-    verb("doctor", "check what this machine has and lacks", own=False)
+    verb("doctor", "check this machine: packages, devices, disk", own=False)
     return parser
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line as a namespace; unknown verbs and flags are named with the nearest valid one."""
+    argv = [current_flag(text) for text in argv]
     parser = build_parser()
     verbs = next(a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     if argv and not argv[0].startswith("-") and argv[0] not in verbs:
@@ -262,8 +292,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for text in rest:
         name = text.partition("=")[0]
         if re.match(r"--?[A-Za-z]", name) and name not in actions:
-            if told := instead(name):
-                raise ConfigError(f"there is no flag {name}: {told}.")
+            if advice := find_advice(name):
+                raise ConfigError(f"unknown flag {name}: {advice}.")
             raise ConfigError(unknown("flag", name, [known for known in actions if known.startswith("--")]))
     args = parser.parse_args(rest)
     args.overrides = [*getattr(args, "overrides", []), *overrides]

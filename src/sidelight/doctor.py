@@ -1,4 +1,4 @@
-"""What this machine has and lacks: one line per finding, with the way to mend it."""
+"""Check this machine: one line per finding, with the way to fix it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ EXTRAS = {
     "soundfile": ("audio", "audio files"),
     "neurokit2": ("bio", "cleaning and features of EDA, ECG, EMG and PPG"),
 }
-"""Package -> the extra that brings it, and what needs it."""
+"""Package -> the extra that installs it, and what needs it."""
 
 PROVIDERS = {
     "torchvision": "encoders torchvision:…",
     "torchaudio": "no part of sidelight",
     "timm": "encoders timm:…",
 }
-"""Not needed; where they are installed but broken, they break other packages, and the error seldom says why."""
+"""Optional packages. Broken installations of them break other packages, and the error seldom tells why."""
 
 FROM_TORCHS_INDEX = (
     "install it from the index that your torch came from; for a CPU build: pip install {} "
@@ -44,15 +44,22 @@ ABSENT = {
     "torchvision": FROM_TORCHS_INDEX.format("torchvision"),
     "timm": "first torchvision, from the index that your torch came from (timm needs it); then: pip install timm",
 }
-"""How to get a provider, where it serves anything. PyPI's torchvision does not import beside another index's torch."""
+"""Package -> how to install it. PyPI's torchvision cannot be imported beside a torch from another index."""
 
 DECODERS = ("h264", "hevc", "mpeg4", "vp9", "av1", "mjpeg", "aac", "mp3", "flac", "pcm_s16le")
-"""Codecs that the public video sets and most recordings use."""
+"""Codecs of public video data sets and most recordings."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. state: "ok", "missing" (sidelight needs it), "absent" (an extra) or "warning"."""
+    """One finding.
+
+    Args:
+        name: the package or part of the machine.
+        state: "ok", "missing" (sidelight needs it), "absent" (an extra needs it) or "warning".
+        detail: what was found.
+        mend: how to fix it.
+    """
 
     name: str
     state: Literal["ok", "missing", "absent", "warning"]
@@ -65,7 +72,7 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """Everything there is to say about this machine."""
+    """Run all checks of this machine."""
     return [_python(), *_packages(), *_torch(), _cores(), _threads(), _disk(), *_extras(), *_providers()]
 
 
@@ -74,7 +81,7 @@ def _python() -> Check:
 
 
 def _packages() -> Iterator[Check]:
-    """The packages that sidelight depends on, by their installed versions."""
+    """Versions of the packages that sidelight depends on."""
     found = []
     try:
         needed = requires("sidelight") or []
@@ -113,7 +120,7 @@ def _torch() -> Iterator[Check]:
 
 
 def _gpu(number: int) -> Check:
-    """Whether a small product on the device comes back right."""
+    """Check a small matrix product on a device."""
     import torch
 
     name = torch.cuda.get_device_name(number)
@@ -121,7 +128,7 @@ def _gpu(number: int) -> Check:
         one = torch.ones(8, 8, device=f"cuda:{number}")
         right = float((one @ one).sum()) == 512
         free, whole = torch.cuda.mem_get_info(number)
-    except Exception as error:  # a driver raises whatever it likes
+    except Exception as error:  # drivers raise many kinds of errors
         mend = "install a torch built for this device and driver, or hide it: CUDA_VISIBLE_DEVICES="
         return Check(
             "cuda", "warning", f"{name} (cuda:{number}) is there, but cannot be used: {_first(str(error))}", mend
@@ -133,11 +140,11 @@ def _gpu(number: int) -> Check:
 
 def _cores() -> Check:
     usable = usable_cores()
-    return Check("cores", "ok", f"{usable} usable of {os.cpu_count()}; a run uses them all unless --jobs says less")
+    return Check("cores", "ok", f"{usable} usable of {os.cpu_count()}; a run uses all of them unless --jobs sets fewer")
 
 
 def _threads() -> Check:
-    """Threads that each process takes for linear algebra; a run's workers take one each."""
+    """Number of threads of a process for linear algebra; the workers of a run use one each."""
     found = {name: value for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if (value := os.environ.get(name))}
     try:
         from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
@@ -172,7 +179,7 @@ def _extras() -> Iterator[Check]:
 
 
 def _codecs() -> Check:
-    """Which of the usual formats this PyAV decodes."""
+    """Which of the usual codecs this PyAV decodes."""
     import av  # type: ignore[import-not-found]
 
     lacking = [name for name in DECODERS if name not in av.codecs_available]
@@ -194,7 +201,7 @@ def _providers() -> Iterator[Check]:
 
 
 def import_error(name: str) -> str:
-    """Why a package cannot be imported (tried in a process of its own), or ""."""
+    """Why a package cannot be imported, or ""; the import runs in its own process."""
     try:
         done = subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, text=True, timeout=120)
     except subprocess.TimeoutExpired:

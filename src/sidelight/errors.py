@@ -1,10 +1,10 @@
-"""Errors that a user sees: each names what is wrong, what was expected, and how to mend it."""
+"""Errors and warnings for users. Each names what is wrong, what was expected, and how to fix it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sidelight.synonyms import meant
+from sidelight.synonyms import find_meant
 
 
 class SidelightError(Exception):
@@ -12,11 +12,11 @@ class SidelightError(Exception):
 
 
 class DataError(SidelightError, ValueError):
-    """The data are not what they were declared to be: names the file, row, modality and value."""
+    """The data differ from their declaration; the message names the file, row, modality and value."""
 
 
 class ConfigError(SidelightError, ValueError):
-    """A setting is unknown or cannot be used: names the setting and the nearest valid one."""
+    """A setting is unknown or has an invalid value; the message names the setting and the nearest valid one."""
 
 
 class RunError(SidelightError, RuntimeError):
@@ -24,7 +24,7 @@ class RunError(SidelightError, RuntimeError):
 
 
 class CheckpointError(RunError):
-    """A checkpoint is damaged, or of another job; the job can be trained from its beginning."""
+    """A checkpoint is damaged or belongs to another job; the job can be trained from its start."""
 
 
 class DiskError(RunError):
@@ -32,28 +32,37 @@ class DiskError(RunError):
 
 
 class SidelightWarning(UserWarning):
-    """Something legal that a careful user would want to know."""
+    """Something valid that a careful user would want to know."""
 
 
 def unknown(kind: str, name: object, valid: Iterable[object]) -> str:
-    """The sentence for a name that does not exist: what was given, the name that was meant, and all valid ones."""
+    """Word the error for a name that does not exist.
+
+    Args:
+        kind: what the name stands for, e.g. "setting".
+        name: the name that was given.
+        valid: the names that exist.
+
+    Returns:
+        A sentence with the name, the one that was probably meant, and all valid ones.
+    """
     names = [str(v) for v in valid]
-    found = meant(str(name), names)
+    found = find_meant(str(name), names)
     hint = f" Did you mean {found!r}?" if found else ""
     return f"unknown {kind} {shown(str(name))}.{hint} Valid: {listed(names)}."
 
 
 def listed(names: Sequence[object], most: int = 40) -> str:
-    """Names for the end of a sentence; of many only the first."""
+    """Join names for the end of a sentence; only the first `most` of them."""
     shorter = [str(name) if len(str(name)) <= 100 else f"{str(name)[:100]}…" for name in names[:most]]
     more = f", … ({len(names)} in all)" if len(names) > most else ""
     return (", ".join(shorter) or "(none)") + more
 
 
 def shown(value: object, limit: int = 100) -> str:
-    """A value as Python writes it, cut where it is long: errors stay readable whatever they are about."""
+    """A value as Python writes it, cut after `limit` characters so that errors stay readable."""
     try:
         text = repr(value)
-    except Exception:  # e.g. a number of more digits than Python writes, a list that holds itself
+    except Exception:  # e.g. a number with more digits than Python prints, a list that contains itself
         return f"a {type(value).__name__}"
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"

@@ -1,4 +1,4 @@
-"""What other libraries call a setting, flag, verb or value: asked where a name is unknown, before its spelling is."""
+"""Names that other libraries use for our settings, flags, verbs and values, so that errors can suggest ours."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WORDS = {
     "seeds": "n_seeds num_seeds repeats n_repeats repetitions runs n_runs trials restarts",
     "seed": "random_state random_seed rng manual_seed",
     "select": "validation val valid dev val_size val_split validation_split validation_fraction val_fraction val_ratio",
-    "label_groups": "label_fraction label_share label_ratio labelled labeled labels_fraction label_budget few_shot",
+    "label_fraction": "label_share label_ratio labelled labeled labels_fraction label_budget few_shot",
     "methods": "method loss losses distillation kd algorithms terms",
     "placebo": "placebos control controls permuted shuffle shuffled sanity_check",
     "self_distillation": "self born_again selfdistillation",
@@ -92,36 +92,42 @@ WORDS = {
     "mean": "average avg",
     "skip": "ignore drop omit continue warn",
 }
-"""A name of ours -> what it is called elsewhere."""
+"""Our name -> names used elsewhere."""
 
 ABSENT = {
-    "device devices gpu gpus cuda accelerator": "studies train on the CPU's cores (jobs=… says on how many at once)",
-    "resume restart continue": "to go on with a stored run is a flag, --resume (in Python: resume=True)",
-    "quiet verbose verbosity progress": "how much is shown is a flag, --quiet (in Python: quiet=True)",
-    "dry_run dryrun plan": "to see the plan alone is a flag, --dry-run",
-    "metric metrics score scoring": "every metric of the task is reported; `select` is decided by the task's first",
-    "test_size test_split test_ratio test_fraction": "test rows are those of each fold: folds=5 tests on a fifth",
+    "device devices gpu gpus cuda accelerator": "studies train on the CPU's cores (jobs=… sets how many at once)",
+    "resume restart continue": "to continue a stored run, use the flag --resume (in Python: resume=True)",
+    "quiet verbose verbosity progress": "to show less, use the flag --quiet (in Python: quiet=True)",
+    "dry_run dryrun plan": "to see only the plan, use the flag --dry-run",
+    "metric metrics score scoring": "every metric of the task is reported, and the first one chooses the epoch",
+    "test_size test_split test_ratio test_fraction": "each fold has its own test rows: folds=5 tests on a fifth",
     "amp fp16 bf16 half precision mixed_precision": "networks train in float32, so that results repeat to the bit",
-    "download": "nothing is ever downloaded; data and weights are local files",
+    "download": "sidelight downloads nothing; data and weights are local files",
 }
-"""Words for settings that there are not -> what to do instead."""
+"""Words for settings that do not exist -> what to do instead."""
 
 
 def plain(name: str) -> str:
-    """A name without case, dashes, underscores and blanks: "--Batch-Size" -> "batchsize"; dots stay."""
+    """Drop case, dashes, underscores and blanks, but not dots: "--Batch-Size" -> "batchsize"."""
     return re.sub(r"[-_\s]", "", name).lower()
 
 
 MEANT: dict[str, list[str]] = {}
-"""A plain word -> the names of ours that it may stand for."""
+"""A plain word -> our names that it may stand for."""
 for _name, _words in WORDS.items():
     for _word in _words.split():
         MEANT.setdefault(plain(_word), []).append(plain(_name))
-INSTEAD = {plain(word): told for words, told in ABSENT.items() for word in words.split()}
+ADVICE = {plain(word): advice for words, advice in ABSENT.items() for word in words.split()}
+"""A plain word for a setting that does not exist -> what to do instead."""
 
 
-def meant(name: str, valid: Sequence[str]) -> str | None:
-    """The valid name that an unknown one most likely stands for: another spelling, a synonym, or a near miss."""
+def find_meant(name: str, valid: Sequence[str]) -> str | None:
+    """The valid name that an unknown one most likely stands for: another spelling, a synonym, or a near miss.
+
+    Args:
+        name: the unknown name; may be dotted.
+        valid: the names that exist.
+    """
     given = plain(name[:200])
     leaf = given.rpartition(".")[2]
     forms = {plain(v): v for v in reversed(valid)}
@@ -135,6 +141,6 @@ def meant(name: str, valid: Sequence[str]) -> str | None:
     return near[0] if near else None
 
 
-def instead(name: str) -> str:
-    """What to do instead of a setting that no experiment has, to follow its name; "" where nothing is known of it."""
-    return INSTEAD.get(plain(name).rpartition(".")[2], "")
+def find_advice(name: str) -> str:
+    """Advice for a setting that does not exist, to follow its name in an error; "" if there is none."""
+    return ADVICE.get(plain(name).rpartition(".")[2], "")

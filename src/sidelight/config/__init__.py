@@ -1,11 +1,11 @@
-"""Settings: their schema, ranges and spellings, and the way between YAML, `key=value` texts and dataclasses."""
+"""Settings: their schema, their ranges, and reading them from YAML, `key=value` texts and Python."""
 
 from __future__ import annotations
 
 from sidelight.config.check import check
 from sidelight.config.load import FREE, difference, dump_config, load_config, read_experiment
 from sidelight.config.schema import (
-    OF_CLASSES,
+    CLASS_TASKS,
     AugmentConfig,
     BalanceConfig,
     Config,
@@ -17,8 +17,8 @@ from sidelight.config.schema import (
 )
 
 __all__ = [
+    "CLASS_TASKS",
     "FREE",
-    "OF_CLASSES",
     "AugmentConfig",
     "BalanceConfig",
     "Config",

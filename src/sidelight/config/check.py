@@ -1,8 +1,9 @@
-"""What a single field cannot say of itself: settings out of range, and settings that contradict each other."""
+"""Checks of values and combinations of settings that a field's type cannot express."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 from sidelight.config.encoder_names import PARTS, check_encoder
 from sidelight.config.io import flatten
@@ -14,7 +15,7 @@ from sidelight.utils.names import check_modality
 
 
 def check(config: Config) -> None:
-    """Refuse settings that are out of range or contradict each other; names the setting."""
+    """Raise ConfigError for settings that are out of range or contradict each other; the error names the setting."""
     flat = dict(flatten(Config, asdict(config)))
     for name, value in flat.items():
         expected, good = LIMITS.get(name, ("", None))
@@ -22,10 +23,9 @@ def check(config: Config) -> None:
             if item == "" and isinstance(value, list):
                 raise ConfigError(f"{name}: an item is empty.")
             if good and item is not None and not good(item):
-                raise ConfigError(f"{name}: expected {expected}, not {shown(item)}.")
-        same = [f"{v:g}" if isinstance(v, float) else v for v in value] if isinstance(value, list) else []
-        if len(set(same)) < len(same):
-            raise ConfigError(f"{name}: {next(v for v in same if same.count(v) > 1)} is given twice.")
+                raise ConfigError(f"{name} must be {expected}, got {shown(item)}.")
+        if isinstance(value, list):
+            _check_repeats(name, value)
     for part, rate in config.training.learning_rates.items():
         if part not in PARTS:
             raise ConfigError(unknown("part of training.learning_rates", part, PARTS))
@@ -44,18 +44,27 @@ def check(config: Config) -> None:
     if not config.methods:
         raise ConfigError("methods: expected at least one, e.g. kl. `sidelight methods` lists them.")
     if config.live and config.task != "anti-spoofing":
-        raise ConfigError(f"live: {config.live!r} is the label of live faces, which only task=anti-spoofing has.")
+        raise ConfigError(f"live: {config.live!r} names the label of live faces, which only task=anti-spoofing uses.")
     if not config.teacher.sets:
         raise ConfigError("teacher.sets: expected all, each, or sets of privileged modalities such as eda, ecg+emg.")
     for setting, path in (("output", config.output), ("data", config.data)):
         if path and (wrong := path_fault(path)):
             raise ConfigError(f"{setting}: {shown(path)} {wrong}.")
     if not config.data:
-        raise ConfigError("data: expected a data set's name or a path, not an empty text.")
+        raise ConfigError("data is empty; expected a data set's name or a path.")
     for name in ("placebo", "self_distillation"):
         words, chosen = ("best", "all", "none"), flat[name]
         for item in chosen:
             if item not in (*words, *config.methods):
                 raise ConfigError(unknown(f"method of {name}", item, [*words, *config.methods]))
             if item in ("all", "none") and len(chosen) > 1:
-                raise ConfigError(f"{name}: {item!r} stands alone; it cannot be combined with other names.")
+                raise ConfigError(f"{name}: {item!r} cannot be combined with other names.")
+
+
+def _check_repeats(name: str, values: list[Any]) -> None:
+    """Raise ConfigError for a value that a list holds twice."""
+    # Numbers are compared as results are stored: two shares that print alike would share a job's folder.
+    texts = [f"{value:g}" if isinstance(value, float) else value for value in values]
+    for text in texts:
+        if texts.count(text) > 1:
+            raise ConfigError(f"{name}: {text} is given twice.")

@@ -1,4 +1,4 @@
-"""Names of encoders and the rows that each reads; for settings and messages, so nothing heavy is imported."""
+"""Names of encoders and the shapes of rows that each reads. Settings and errors use it, so it imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ BACKBONES: dict[str, tuple[int, ...]] = {
     "r2plus1d18": (4,),
     "i3d": (4,),
 }
-"""Public networks -> how many dimensions a row may have."""
+"""Public network -> numbers of dimensions that a row may have."""
 
 PYRAMIDS: dict[str, tuple[int, ...]] = {"resnet34-pyramid": (3,), "resnet50-pyramid": (3,)}
-"""Encoders of images with all their levels, for targets with a class per pixel -> dimensions of a row."""
+"""Encoder that returns all levels of its features, for segmentation -> numbers of dimensions of a row."""
 
 PROVIDERS: dict[str, tuple[int, ...]] = {"monai": (2, 3, 4), "hf": (1, 2, 4), "torchvision": (3,), "timm": (3,)}
-"""`<provider>:<name>`: networks from packages or local folders of the user's -> dimensions of a row."""
+"""Provider in `<provider>:<name>`, a package or the user's local folders -> numbers of dimensions of a row."""
 
 ROWS = {
     1: "vectors (D,)",
@@ -33,15 +33,14 @@ ROWS = {
     3: "images or spectrograms (channels, height, width)",
     4: "clips (channels, time, height, width)",
 }
-"""What a row with that many dimensions is."""
-
+"""Number of dimensions of a row -> what such rows are, for messages."""
 
 PARTS = ("encoders", "fusion", "head", "hallucinators")
-"""Parts of a network that may have a learning rate of their own."""
+"""Parts of a network that may have their own learning rate."""
 
 
 def check_encoder(name: str, setting: str = "network.encoder") -> None:
-    """Raises ConfigError for a name that is no encoder's; names the setting and the nearest valid name."""
+    """Raise ConfigError unless `name` is an encoder; the error names the setting and the nearest valid name."""
     provider, colon, rest = name.partition(":")
     if colon and provider in PROVIDERS and rest:
         return
@@ -50,23 +49,27 @@ def check_encoder(name: str, setting: str = "network.encoder") -> None:
         raise ConfigError(unknown(f"value of {setting}", name, [*SIMPLE, *BACKBONES, *PYRAMIDS, *forms]))
 
 
-def dimensions(name: str) -> tuple[int, ...]:
-    """How many dimensions a row may have for the encoder of that name."""
+def row_dimensions(name: str) -> tuple[int, ...]:
+    """Numbers of dimensions that a row may have for the encoder `name`."""
     if ":" in name:
         return PROVIDERS[name.partition(":")[0]]
     return (1, 2, 3, 4) if name == "mlp" else {**BACKBONES, **PYRAMIDS}.get(name, (1, 2))
 
 
-def chosen(modality: str, dims: int, encoder: str, encoders: Mapping[str, str]) -> str:
-    """The name of a modality's encoder, for rows with `dims` dimensions.
+def choose_encoder(modality: str, dims: int, encoder: str, encoders: Mapping[str, str]) -> str:
+    """The name of a modality's encoder: from `network.encoders`, else `network.encoder` if it fits, else "auto".
 
-    What `network.encoders` says of it; else `network.encoder` where that reads such rows; else "auto".
+    Args:
+        modality: name of the modality.
+        dims: number of dimensions of one of its rows.
+        encoder: the setting `network.encoder`.
+        encoders: the setting `network.encoders`, modality -> name.
     """
     if modality in encoders:
         return encoders[modality]
-    return encoder if dims in dimensions(encoder) else "auto"
+    return encoder if dims in row_dimensions(encoder) else "auto"
 
 
-def readers(dims: int) -> list[str]:
-    """The names of the encoders that read rows with `dims` dimensions."""
-    return [name for name in (*SIMPLE, *BACKBONES) if dims in dimensions(name)]
+def encoders_for(dims: int) -> list[str]:
+    """Names of the encoders that read rows with `dims` dimensions."""
+    return [name for name in (*SIMPLE, *BACKBONES) if dims in row_dimensions(name)]

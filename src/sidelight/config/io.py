@@ -1,4 +1,4 @@
-"""From a tree of dataclasses to flat dotted settings, and from typed values and `key=value` texts back; strict."""
+"""Flatten a schema of nested dataclasses to dotted settings, and build it from typed values or `key=value` texts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import PurePath
 from types import NoneType
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
+from sidelight.config.renamed import NULL, current_names
 from sidelight.errors import ConfigError, shown, unknown
-from sidelight.synonyms import instead, meant
+from sidelight.synonyms import find_advice, find_meant
 from sidelight.utils.yaml12 import parse_yaml
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Setting:
-    """One leaf of a tree of dataclasses: its dotted name, type, default and help."""
+    """One setting of a schema: its dotted name, type, default and help."""
 
     name: str
     type: Any
@@ -29,78 +30,94 @@ class Setting:
     help: str
 
     @property
-    def many(self) -> bool:
+    def is_list(self) -> bool:
+        """Whether its value is a list."""
         return get_origin(self.type) is list
 
     @property
-    def free(self) -> bool:
-        """Whether names below it are not the schema's: whoever reads them knows which there are."""
+    def is_mapping(self) -> bool:
+        """Whether its value is a mapping, whose keys the schema does not know."""
         return get_origin(self.type) is dict
 
     @property
     def expected(self) -> str:
-        """The type in words, for an error message."""
+        """The type in words, for an error."""
         words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
         if get_origin(self.type) is Literal:
             return "one of " + ", ".join(get_args(self.type))
-        kinds = get_args(self.type) or (self.type,)
-        return ("a list, each item " if self.many else "") + " or ".join(words[kind] for kind in kinds)
+        types = get_args(self.type) or (self.type,)
+        return ("a list, each item " if self.is_list else "") + " or ".join(words[t] for t in types)
 
 
 @cache
 def settings(schema: type) -> dict[str, Setting]:
-    """Every setting of `schema` by its dotted name."""
+    """The settings of `schema` by dotted name."""
     return {setting.name: setting for setting in _leaves(schema, "")}
 
 
 def _leaves(section: type, prefix: str) -> Iterator[Setting]:
-    types, about = get_type_hints(section), arguments_help(section)
+    types, help_texts = get_type_hints(section), arguments_help(section)
     for leaf in fields(section):
         if is_dataclass(types[leaf.name]):
             yield from _leaves(cast(type, types[leaf.name]), f"{prefix}{leaf.name}.")
         else:
             default = leaf.default if leaf.default_factory is MISSING else leaf.default_factory()
-            yield Setting(prefix + leaf.name, types[leaf.name], default, about.get(leaf.name, ""))
+            yield Setting(prefix + leaf.name, types[leaf.name], default, help_texts.get(leaf.name, ""))
 
 
 def arguments_help(documented: Any) -> dict[str, str]:
-    """What the `Args:` of a class's or function's docstring says about each field or argument."""
+    """Field or argument -> its text in the `Args:` section of a class's or function's docstring."""
     lines = inspect.cleandoc(documented.__doc__ or "").partition("Args:\n")[2]
     return {name: " ".join(text.split()) for name, text in re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", lines, re.M)}
 
 
-def flatten(schema: type, tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The dotted names and values of a nested mapping; every name must exist."""
-    for key, value in tree.items():
+def flatten(schema: type, tree: Mapping[Any, Any], prefix: str = "", warn: bool = True) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and value of every setting in a nested mapping.
+
+    Args:
+        schema: the dataclass of the settings.
+        tree: settings, nested at the dots or with dotted names; old names of renamed settings are accepted.
+        prefix: the section that `tree` is, with a dot behind it; "" for the whole.
+        warn: whether to warn about old names.
+
+    Raises:
+        ConfigError: a name that is not a setting of `schema`.
+    """
+    for key, value in current_names(tree, prefix, warn).items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            yield from flatten(schema, value, f"{name}.")
-        elif value is not None or not _inside(schema, name):  # an empty section is no mistake
+            yield from flatten(schema, value, f"{name}.", warn)
+        elif value is not None or not _inside(schema, name):  # an empty section is allowed
             yield find(schema, name).name, value
 
 
 def find(schema: type, name: str) -> Setting:
-    """The setting of that dotted name."""
+    """The setting called `name`.
+
+    Raises:
+        ConfigError: there is no such setting; the error names the nearest one, or what to do instead.
+    """
     known = settings(schema)
     if "" in name.split("."):
-        raise ConfigError(f"{shown(name)} is no name of a setting; expected e.g. transport.epsilon or folds.")
-    if name in known and not known[name].free:
+        raise ConfigError(f"{shown(name)} is not a setting; expected e.g. transport.epsilon or folds.")
+    if name in known and not known[name].is_mapping:
         return known[name]
     for setting in known.values():
-        if setting.free and name.startswith(f"{setting.name}."):
+        if setting.is_mapping and name.startswith(f"{setting.name}."):
             rest = name.removeprefix(f"{setting.name}.")
             if not rest or "" in rest.split(".") or ("." in rest and get_args(setting.type)[1] is not Any):
-                raise ConfigError(f"{setting.name}: {rest!r} is no name of one of them; expected a name without a dot.")
+                raise ConfigError(f"{setting.name}: expected a name without a dot, not {rest!r}.")
             return Setting(name, get_args(setting.type)[1], None, setting.help)
     if name in known:
         raise ConfigError(f"{name!r} is a group of settings; {known[name].help}")
     if inside := _inside(schema, name):
         raise ConfigError(f"{name!r} is a group of settings: {', '.join(inside)}.")
     section, _, leaf = name.rpartition(".")
+    if advice := find_advice(name):
+        raise ConfigError(f"unknown setting {name!r}: {advice}.")
+    # Candidates for the error: settings of that name in other sections, else the section's, else the top level's.
     same = [other for other in known if other.rpartition(".")[2] == leaf]
-    if told := instead(name):
-        raise ConfigError(f"there is no setting {name!r}: {told}.")
-    likely = meant(name, [*known])
+    likely = find_meant(name, [*known])
     plain = [other for other in known if "." not in other]
     inside = _inside(schema, section) if section else []
     candidates = same or inside or dict.fromkeys([*plain, *([likely] if likely else [])])
@@ -108,18 +125,29 @@ def find(schema: type, name: str) -> Setting:
 
 
 def _inside(schema: type, section: str) -> list[str]:
+    """The settings of a section; empty if there is no such section."""
     return [name for name in settings(schema) if name.startswith(f"{section}.")]
 
 
 def build(schema: type[T], flat: Mapping[str, Any]) -> T:
-    """An instance of `schema` from values by dotted name, either typed or as the texts of a command line."""
+    """Build an instance of `schema`.
+
+    Args:
+        schema: the dataclass of the settings.
+        flat: values by dotted name, typed or as texts of a command line.
+
+    Raises:
+        ConfigError: a name or value that the schema does not allow.
+    """
     import jsonargparse
 
     known = settings(cast(type, schema))
+    flat = {name: NULL[name] if name in NULL and value in (None, "null") else value for name, value in flat.items()}
     for name, value in flat.items():
         if name in known:
             _check_value(known[name], value)
     values = {name: _prepare(known[name], value) for name, value in flat.items() if name in known}
+    # jsonargparse converts and checks the types; its errors are rewritten in the words of the other errors.
     parser = _parser(cast(type, schema))
     try:
         made = schema(**vars(parser.instantiate(parser.parse_object(values))))
@@ -136,7 +164,7 @@ def build(schema: type[T], flat: Mapping[str, Any]) -> T:
 
 @cache
 def _parser(schema: type) -> Any:
-    """The parser of a schema's values; it keeps nothing of what it has read."""
+    """The parser of a schema's values. It has no state, so one is enough."""
     import jsonargparse
 
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
@@ -145,16 +173,16 @@ def _parser(schema: type) -> Any:
 
 
 def _put(made: Any, setting: Setting, value: Any) -> None:
-    """A value below a free setting: "options.kl.temperature", "2" -> made.options["kl"]["temperature"] = 2.
+    """Store a value inside a mapping: "options.kl.temperature", "2" -> made.options["kl"]["temperature"] = 2.
 
-    Where the free setting says no more than Any of its values, texts are read as YAML reads them.
+    Texts are read as YAML, unless the mapping's values are declared as texts.
     """
     *sections, leaf = setting.name.split(".")
     place = made
     for section in sections:
         place = place.setdefault(section, {}) if isinstance(place, dict) else getattr(place, section, None)
         if place is None or isinstance(place, bool | int | float | str | list):
-            raise ConfigError(f"{setting.name}: {section!r} is a value here, and a group of settings elsewhere.")
+            raise ConfigError(f"{setting.name}: {section!r} is given both as a value and as a group of settings.")
     if isinstance(value, str) and setting.type is not str:
         try:
             value = parse_yaml(value)
@@ -171,7 +199,7 @@ def _put(made: Any, setting: Setting, value: Any) -> None:
 
 
 def _as_float(value: int) -> float:
-    """A whole number as floating point; infinity where it is too large."""
+    """A whole number as a float; infinity if it is too large."""
     try:
         return float(value)
     except OverflowError:
@@ -179,25 +207,26 @@ def _as_float(value: int) -> float:
 
 
 LARGEST_FLOAT = 3.4028235e38
-"""Of float32, in which networks are trained."""
+"""The largest float32; networks are trained in float32."""
 
 
 def check_finite_setting(name: str, value: Any) -> None:
-    """Raises ConfigError for a number, or one in a list, that is NaN, infinite, or too large for float32."""
+    """Raise ConfigError for a number, alone or in a list, that is NaN, infinite, or too large for float32."""
     for item in value if isinstance(value, list | tuple) else [value]:
         if isinstance(item, bool) or not isinstance(item, int | float):
             continue
         if isinstance(item, float) and math.isnan(item):
             raise ConfigError(f"{name}: expected a number, not NaN.")
         if abs(item) > LARGEST_FLOAT:
-            told = "infinity" if item in (math.inf, -math.inf) else f"{shown(item, 20)}, which is too large for float32"
-            raise ConfigError(f"{name}: expected a finite number, not {told}.")
+            infinite = item in (math.inf, -math.inf)
+            given = "infinity" if infinite else f"{shown(item, 20)}, which is too large for float32"
+            raise ConfigError(f"{name}: expected a finite number, not {given}.")
 
 
 def _check_value(setting: Setting, value: Any) -> None:
-    """Raises ConfigError for what the parser would read for long, or take for a number that is none."""
+    """Raise ConfigError for texts that the parser is slow to read, or reads as numbers that they are not."""
     check_finite_setting(setting.name, value)
-    if not isinstance(value, str) or setting.many or setting.type is str:
+    if not isinstance(value, str) or setting.is_list or setting.type is str:
         return
     if len(value) > LONGEST_TEXT or re.search(r"[&*]", value):
         raise _wrong(setting, value)
@@ -205,19 +234,27 @@ def _check_value(setting: Setting, value: Any) -> None:
         number = float(value)
     except ValueError:
         return
-    if not math.isnan(number) and not math.isinf(number):  # those are words here, which the parser refuses
+    if not math.isnan(number) and not math.isinf(number):  # the parser refuses these words
         check_finite_setting(setting.name, number)
 
 
 LONGEST_TEXT = 200
-"""Characters of a text that is read as a number or a word."""
+"""Most characters of a text that stands for a number or a word."""
 
 
 def read_arguments(function: Callable[..., Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The keyword arguments of `function` that `values` gives, checked against its signature; `where` names them.
+    """Check values against a function's signature and return them as its keyword arguments.
+
+    Args:
+        function: its parameters with a default, or by keyword only, may be set.
+        values: parameter -> value, typed or as text.
+        where: what errors name before the parameter, e.g. "options.kl".
+
+    Returns:
+        Parameter -> value of the declared type, only for those in `values`.
 
     Raises:
-        ConfigError: an argument that it does not have, or a value of another type.
+        ConfigError: a parameter that `function` does not have, or a value of another type.
     """
     import jsonargparse
 
@@ -239,11 +276,11 @@ def read_arguments(function: Callable[..., Any], values: Mapping[str, Any], wher
     return {name: made[name] for name in values}
 
 
-def _wrong_argument(where: str, said: str, values: Mapping[str, Any]) -> ConfigError:
-    """The parser's complaint in the words of the other settings."""
-    found = re.search(r'key "(\w+)": Expected an? (.*?)\. Got value', said)
+def _wrong_argument(where: str, complaint: str, values: Mapping[str, Any]) -> ConfigError:
+    """The parser's complaint, worded as for other settings."""
+    found = re.search(r'key "(\w+)": Expected an? (.*?)\. Got value', complaint)
     if not found or found[1] not in values:
-        return ConfigError(f"{where}: {said[:300]}")
+        return ConfigError(f"{where}: {complaint[:300]}")
     name, value = f"{where}.{found[1]}", values[found[1]]
     if "Literal[" in found[2] and isinstance(value, str):
         return ConfigError(unknown(f"value of {name}", value, re.findall(r"'([^']*)'", found[2])))
@@ -253,22 +290,24 @@ def _wrong_argument(where: str, said: str, values: Mapping[str, Any]) -> ConfigE
 
 
 def _prepare(setting: Setting, value: Any) -> Any:
+    """A value as the parser takes it."""
     if value is None and NoneType not in get_args(setting.type):
         raise _wrong(setting, value)
     if isinstance(value, PurePath) and setting.type is str:
         return str(value)
-    if isinstance(value, bool) and get_origin(setting.type) is Literal:  # another YAML reader's idea of yes and no
+    if isinstance(value, bool) and get_origin(setting.type) is Literal:  # YAML 1.1 reads yes and no as booleans
         return "yes" if value else "no"
-    if setting.many and isinstance(value, str):
+    if setting.is_list and isinstance(value, str):
         text = re.sub(r"^\[(.*)\]$", r"\1", value.strip())
         return [part.strip().strip("'\"") for part in text.split(",") if part.strip()]
-    whole = int in (setting.type, *get_args(setting.type)) and not setting.many
+    whole = int in (setting.type, *get_args(setting.type)) and not setting.is_list
     if whole and isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]+", value):
         return int(value)  # the parser would read 010 as eight
-    return [value] if setting.many and isinstance(value, int | float) else value
+    return [value] if setting.is_list and isinstance(value, int | float) else value
 
 
 def _wrong(setting: Setting, value: Any) -> ConfigError:
+    """The error for a value of the wrong type."""
     if get_origin(setting.type) is Literal and isinstance(value, str):
         return ConfigError(unknown(f"value of {setting.name}", value, get_args(setting.type)))
     hint = " Put it in quotes if it is a text." if "text" in setting.expected and value is not None else ""

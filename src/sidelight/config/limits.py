@@ -1,7 +1,7 @@
-"""The range of every setting, checked before anything is read: a plan (`--dry-run`) knows it too.
+"""The range of every setting. It is checked before any data are read, so `--dry-run` checks it too.
 
-What a study could not hold in memory, or end within a lifetime, is out of range: a network of width 8192 has a quarter
-of a gigabyte of weights in each of its square layers.
+The upper limits refuse what no study could hold in memory or finish: each square layer of a network of width 8192 has
+a quarter of a gigabyte of weights.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from sidelight.utils.anchor_names import ANCHOR_NAMES
 
 
 def positive(value: float) -> bool:
+    """Whether a number is above 0 and finite."""
     return 0 < value < math.inf
 
 
@@ -21,18 +22,29 @@ def _not_negative(value: float) -> bool:
     return 0 <= value < math.inf
 
 
-def whole(name: str, least: int, most: int, said: str = "") -> dict[str, tuple[str, Callable[[Any], bool]]]:
-    """The limits of a whole number."""
-    return {name: (said or f"a whole number from {least} to {most}", lambda v: least <= v <= most)}
+Limit = tuple[str, Callable[[Any], bool]]
+"""What is expected, as the end of "must be …", and a function that tells whether a value is that."""
 
 
-def number(name: str, most: float = math.inf) -> dict[str, tuple[str, Callable[[Any], bool]]]:
-    """The limits of a number that is not negative."""
-    said = "0 or more" + (f", at most {most:g}" if most < math.inf else "")
-    return {name: (said, lambda v: _not_negative(v) and v <= most)}
+def whole(name: str, least: int, most: int, expected: str = "") -> dict[str, Limit]:
+    """The limit of a setting that is a whole number.
+
+    Args:
+        name: dotted name of the setting.
+        least, most: smallest and largest value.
+        expected: what errors name as expected; "" names the range.
+    """
+    return {name: (expected or f"a whole number from {least} to {most}", lambda v: least <= v <= most)}
+
+
+def number(name: str, most: float = math.inf) -> dict[str, Limit]:
+    """The limit of a setting that is a number from 0 to `most`."""
+    expected = "0 or more" + (f", at most {most:g}" if most < math.inf else "")
+    return {name: (expected, lambda v: _not_negative(v) and v <= most)}
 
 
 YEAR = 365 * 24 * 3600.0
+"""In seconds."""
 
 
 def _epsilon(value: float | str) -> bool:
@@ -42,15 +54,15 @@ def _epsilon(value: float | str) -> bool:
         return False
 
 
-LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+LIMITS: dict[str, Limit] = {
     **number("gap"),
     **whole("folds", 2, 10_000),
     **whole("seeds", 1, 10_000),
     **whole("seed", 0, 2**31 - 1),
     "select": ("a share between 0 and 1", lambda v: 0 < v < 1),
-    "label_groups": ("shares above 0 and at most 1", lambda v: 0 < v <= 1),
+    "label_fraction": ("in (0, 1]", lambda v: 0 < v <= 1),
     **whole("ignore_index", -(2**31), 2**31 - 1),
-    **whole("jobs", 0, 4096, "0 (as many as there are cores) or more, at most 4096"),
+    **whole("jobs", 0, 4096, "0 (one per core) or more, at most 4096"),
     **number("checkpoint_seconds", YEAR),
     **whole("network.width", 1, 8192),
     **whole("network.tokens", 1, 4096),
@@ -75,4 +87,4 @@ LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "balance.ratio": ("a number above 0", positive),
     **number("balance.alpha"),
 }
-"""Dotted name -> what is expected, in words, and whether a value is that."""
+"""Dotted name of a setting -> its limit."""

@@ -1,4 +1,4 @@
-"""Paths in an experiment's file: each starts at the file's folder, where nothing is there at the working directory."""
+"""Paths in an experiment's file: each is looked up in the file's folder, then in the working directory."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from typing import Any
 from sidelight.config.schema import NetworkConfig
 
 LOCAL = "hf:"
-"""How an encoder begins that is a local folder."""
+"""Prefix of an encoder that is a local folder."""
 BUILT_IN = ("phone-watch",)
-"""Data sets that come with the package (`sidelight.data.builtin`): their names are no paths."""
+"""Data sets that come with the package (`sidelight.data.builtin`); their names are not paths."""
 
 
 class MissedPath(str):
-    """A path in an experiment's file that leads nowhere yet. It carries where it was looked for, for the error of
-    whoever opens it, if ever.
-    """
+    """A path in an experiment's file that does not exist (yet), with the folders searched, for a later error."""
 
     def __new__(cls, path: str, looked_for: str = "") -> MissedPath:
         self = super().__new__(cls, path)
@@ -29,25 +27,30 @@ class MissedPath(str):
     looked_for: str
 
 
-def found_from(flat: Mapping[str, Any], folder: Path, stored: bool = False) -> dict[str, Any]:
-    """Settings by dotted name, as a file in `folder` has them, with paths that lead from the working directory.
+def resolve_paths(flat: Mapping[str, Any], folder: Path, stored: bool = False) -> dict[str, Any]:
+    """Make the paths among a file's settings lead from the working directory.
 
-    Paths are `data`, `network.weights.<modality>` and what follows `hf:` in an encoder. stored: the file is that of a
-    run, in which paths that start at its folder begin with "..", and all other names stay what they are.
+    Args:
+        flat: settings by dotted name. Paths are `data`, `network.weights.<modality>` and what follows `hf:` in an
+            encoder.
+        folder: the file's folder.
+        stored: whether the file is a run's config.yaml, in which relative paths begin with ".." and all other values
+            of `data` are names.
     """
 
     def move(path: str) -> str:
-        return path if stored and not path.startswith("..") else _placed(path, folder)
+        return path if stored and not path.startswith("..") else _locate(path, folder)
 
     return {
-        name: move(v) if name == "data" and isinstance(v, str) else _moved(name, v, move) for name, v in flat.items()
+        name: move(v) if name == "data" and isinstance(v, str) else _move_path(name, v, move)
+        for name, v in flat.items()
     }
 
 
-def anchored(network: NetworkConfig, folder: Path | None = None) -> NetworkConfig:
-    """The network's settings with absolute paths, or with paths that lead from `folder` ("../…", as a run stores them).
+def anchor_paths(network: NetworkConfig, folder: Path | None = None) -> NetworkConfig:
+    """Make the network's paths absolute, or relative to `folder` ("../…", as a run stores them).
 
-    A folder inside of `folder`, or on another drive, stays absolute.
+    Paths inside `folder`, or on another drive, are always absolute.
     """
 
     def move(path: str) -> str:
@@ -60,14 +63,14 @@ def anchored(network: NetworkConfig, folder: Path | None = None) -> NetworkConfi
 
     return replace(
         network,
-        encoder=_moved("network.encoder", network.encoder, move),
-        encoders={m: _moved(f"network.encoders.{m}", name, move) for m, name in network.encoders.items()},
-        weights={m: _moved(f"network.weights.{m}", path, move) for m, path in network.weights.items()},
+        encoder=_move_path("network.encoder", network.encoder, move),
+        encoders={m: _move_path(f"network.encoders.{m}", name, move) for m, name in network.encoders.items()},
+        weights={m: _move_path(f"network.weights.{m}", path, move) for m, path in network.weights.items()},
     )
 
 
-def _moved(name: str, value: Any, move: Callable[[str], str]) -> Any:
-    """A setting of the network with `move(path)` in place of the local file or folder that it names, if it does."""
+def _move_path(name: str, value: Any, move: Callable[[str], str]) -> Any:
+    """A setting of the network; if it names a local file or folder, with `move(path)` in its place."""
     if name.startswith("network.weights.") and isinstance(value, str | os.PathLike):
         return move(os.fspath(value))
     if name.startswith("network.encoder") and isinstance(value, str) and value.startswith(LOCAL):
@@ -76,18 +79,18 @@ def _moved(name: str, value: Any, move: Callable[[str], str]) -> Any:
 
 
 def looked_for(path: str | os.PathLike) -> str:
-    """Of a path that an experiment's file names: the folders where it was not found, for the end of a sentence."""
+    """The folders that were searched for a missing path of an experiment's file, for the end of an error."""
     return path.looked_for if isinstance(path, MissedPath) else ""
 
 
-def _placed(path: str, folder: Path) -> str:
+def _locate(path: str, folder: Path) -> str:
     here, beside = Path(path), folder / path
-    name = not (here.suffix or here.parent.name)  # a data set's, as long as nothing is called so
+    name = not (here.suffix or here.parent.name)  # may be a data set's name, unless such a path exists
     if path.startswith("~") or (not beside.exists() and (here.exists() or name)):
-        placed = path
+        located = path
     else:
-        placed = path if path in BUILT_IN else os.path.normpath(beside)
+        located = path if path in BUILT_IN else os.path.normpath(beside)
     if not (here.is_absolute() or here.exists() or beside.exists()):
         folders = dict.fromkeys(os.path.abspath(f) for f in (folder, os.curdir))
-        return MissedPath(placed, f"; looked for {path!r} in {' and in '.join(folders)}")
-    return placed
+        return MissedPath(located, f"; looked for {path!r} in {' and in '.join(folders)}")
+    return located

@@ -5,23 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sidelight.config.renamed import accept_old_names
+
 
 @dataclass
 class NetworkConfig:
-    """Teacher, baseline and student are built from the same settings.
+    """The network: teacher, baseline and student are built from the same settings.
 
     Args:
-        encoder: of signals: "auto" (their statistics), "statistics", "cnn" or "mlp"; vectors always have an mlp. Of
-            every modality that it can read: a public network such as "resnet18" or "r3d18" (docs/networks.md).
-        encoders: of single modalities, e.g. network.encoders.video=r3d18.
-        weights: local files that encoders start from, e.g. network.weights.video=r3d18.safetensors. A relative path in
-            a YAML file starts at the file's folder, or else at the working directory, as `data` does.
-        sum_channels: the first convolution of such a file is summed over its channels where rows have one.
-        width: size of every modality's feature vector and of the fused embedding.
-        fusion: "concat", "joint-cross-attention", "multimodal-transformer" or "cross-translation"; of maps "concat",
-            "squeeze-excitation" or "cross-translation".
-        tokens: time tokens that a signal encoder returns (1 = pooled).
-        dropout: rate of the dropout between the fused embedding and the head; nothing before it is dropped.
+        encoder: encoder of every modality that it can read. "auto" encodes a signal by its statistics; "statistics",
+            "cnn" and "mlp" choose an encoder for signals. Vectors always get an mlp. Public networks have names such as
+            "resnet18" or "r3d18" (docs/networks.md).
+        encoders: encoders of single modalities, e.g. network.encoders.video=r3d18.
+        weights: local weight files from which encoders start, e.g. network.weights.video=r3d18.safetensors. A relative
+            path in a YAML file is looked up in the file's folder, then in the working directory, as `data` is.
+        sum_channels: sum the first convolution of a weight file over its channels, for rows that have one channel.
+        width: size of each modality's feature vector and of the fused embedding.
+        fusion: "concat", "joint-cross-attention", "multimodal-transformer" or "cross-translation". Networks that
+            predict a class per pixel take "concat", "squeeze-excitation" or "cross-translation".
+        tokens: number of time tokens that a signal encoder returns; 1 pools over time.
+        dropout: dropout rate between the fused embedding and the head.
     """
 
     encoder: str = "auto"
@@ -41,17 +44,17 @@ class TrainingConfig:
     """The optimisation budget, the same for teacher, baseline and student.
 
     Args:
-        epochs: at most this many passes over the training rows.
-        patience: stop after this many epochs without a better score on `select`.
-        batch_size: rows per step.
-        learning_rate: the optimiser's step size; of a schedule the largest.
-        weight_decay: decoupled in adamw; in adam and sgd it is added to the gradient.
-        learning_rates: of single parts of the networks (encoders, fusion, head, hallucinators), e.g.
-            training.learning_rates.encoders=1e-4.
+        epochs: largest number of passes over the training rows.
+        patience: stop after this many epochs without a better score on the select rows.
+        batch_size: rows per optimiser step.
+        learning_rate: step size of the optimiser; a schedule starts from it or peaks at it.
+        weight_decay: weight decay, decoupled in "adamw" and added to the gradient in "adam" and "sgd".
+        learning_rates: learning rates of single parts of the network (encoders, fusion, head, hallucinators), e.g.
+            training.learning_rates.encoders=1e-4. Parts that are not named use learning_rate.
         optimizer: "adamw", "adam" or "sgd".
-        momentum: of sgd.
-        schedule: of the learning rate over all epochs: "constant", "cosine" (falls to 0) or "onecycle" (climbs for 30 %
-            of the steps, then falls to almost 0).
+        momentum: momentum of "sgd"; the other optimisers ignore it.
+        schedule: learning rate over all epochs: "constant", "cosine" (falls to 0) or "onecycle" (rises for 30 % of the
+            steps, then falls to almost 0).
     """
 
     epochs: int = 50
@@ -67,16 +70,16 @@ class TrainingConfig:
 
 @dataclass
 class AugmentConfig:
-    """How training views videos, frames and images that are read from files. What is tested is seen from the centre.
+    """Random views of videos, frames and images that are read from files. Select and test rows use the centre view.
 
-    The modalities of a row are viewed alike. Only `time` is on by default: another clip of a recording has its label,
-    which a mirrored or cut image need not have. A teacher's outputs are kept from the centre view; where a class per
-    pixel is learnt and `crop` or `flip` is set, teacher, student and label maps see the same view.
+    All modalities of a row get the same view. Only `time` is on by default: every clip of a recording shares its label,
+    but a mirrored or cropped image may not. The teacher's outputs are computed on the centre view. In segmentation
+    with `crop` or `flip`, teacher, student and label maps use the same view.
 
     Args:
-        crop: least share of the largest crop that a view covers; 1: the largest crop in the middle.
-        flip: half of the views are mirrored.
-        time: clips shorter than their recording begin anywhere in it.
+        crop: smallest share of the largest crop that a view covers; 1 takes the largest crop in the middle.
+        flip: mirror half of the views.
+        time: start clips that are shorter than their recording at a random time.
     """
 
     crop: float = 1.0
@@ -91,14 +94,15 @@ class AugmentConfig:
 
 @dataclass
 class TeacherConfig:
-    """How the teacher speaks.
+    """Which teachers are trained, and on which rows their outputs count.
 
     Args:
-        crossfit: 0, or how many teachers share a fold's labelled groups, each speaking of groups it has not seen; then
-            every method is cross-fitted. With 0, only those named `…@crossfit` are, by 5.
-        sets: "all" (one teacher on every modality, which speaks of every row), "each" (one for each privileged
-            modality) or a teacher for each of some sets, e.g. eda, ecg+emg; it reads its set and what is available, and
-            speaks of rows with any of the set.
+        crossfit: number of teachers that share a fold's labelled groups, each giving outputs only for groups on which
+            it was not trained; every method then uses them. With 0, only methods named `…@crossfit` are cross-fitted,
+            by 5 teachers.
+        sets: "all" trains one teacher on every modality, whose outputs cover every row. "each" trains one teacher per
+            privileged modality. Sets such as eda, ecg+emg train one teacher each. A teacher of a set reads the set and
+            the available modalities, and its outputs cover the rows that have any modality of the set.
         hallucination: loss of the T-Net: "mse", "cosine" or "mmd".
     """
 
@@ -109,15 +113,15 @@ class TeacherConfig:
 
 @dataclass
 class StudentConfig:
-    """The student's side.
+    """The student: how it starts, and what it does without the privileged modalities.
 
     Args:
-        init: available encoders start from the "teacher" or from "random" weights.
-        freeze: keep the available encoders as the teacher left them.
-        drop: above 0, one student for any subset of the available modalities: training leaves each out of a row with
-            this probability, and the student completes what is missing. The baseline gets the same.
-        hallucinate: what stands in for privileged encoders: "auto" (as the method asks), "t-net" (frozen, on the
-            teacher's features), "encoder" (a network of its own on the available modalities) or "no".
+        init: weights from which the available encoders start: those of the "teacher", or "random" ones.
+        freeze: keep the available encoders as the teacher trained them.
+        drop: probability of leaving each available modality out of a training row. Above 0 the student works with any
+            subset of the available modalities and completes those that are missing; the baseline is trained alike.
+        hallucinate: what replaces the privileged encoders: "auto" (what the method needs), "t-net" (frozen, trained on
+            the teacher's features), "encoder" (a network on the available modalities), or null (nothing; also "no").
     """
 
     init: Literal["teacher", "random"] = "teacher"
@@ -130,17 +134,19 @@ class StudentConfig:
 class TransportConfig:
     """Structural transport of the method `pkdot`; null keeps the paper's value.
 
-    `pkdot-released` and `pkdot-sidelight` are what their names say, whatever stands here.
+    The methods `pkdot-released` and `pkdot-sidelight` ignore these settings.
 
     Args:
-        epsilon: ε, the entropic regularisation: a number or "relative:0.05"; null: 0.1.
+        epsilon: ε, the entropic regularisation: a number, or a share of the mean cost such as "relative:0.05"; null:
+            0.1.
         k: number of anchors; null: 30.
         objective: "plain" entropic transport or "divergence"; null: plain.
-        anchors: "paper", "released", "random", "farthest_point", "k_medoids" or "class_balanced"; null: paper.
-        alignment: clouds do not see which row is which. "row" (row i against row i, no transport), "index" or "label"
-            (transport pays for leaving its own); null: none of them.
-        identity: weight of the row-by-row distance that is added; null: 0.0.
-        weight: λ, the weight of the term beside the task loss; null: 0.4.
+        anchors: how anchors are chosen: "paper", "released", "random", "farthest_point", "k_medoids" or
+            "class_balanced"; null: paper.
+        alignment: which rows of student and teacher belong together. "row" compares row i with row i, without
+            transport; with "index" and "label" transport pays for leaving the row or its class; null: none of them.
+        identity: weight of an added distance between row i of the student and row i of the teacher; null: 0.0.
+        weight: λ, the weight of the loss term beside the task loss; null: 0.4.
     """
 
     epsilon: float | str | None = None
@@ -154,14 +160,14 @@ class TransportConfig:
 
 @dataclass
 class BalanceConfig:
-    """How the terms of a method are weighed against one another.
+    """How the loss terms of a method are weighted against each other.
 
     Args:
-        kind: "method" (as the method's paper does), "fixed" (constant weights), "target-ratio" (every other term is
-            kept at `ratio` of the task loss) or "gradnorm" (Chen et al. 2018).
-        warmup: the terms beside the task loss grow from 0 to their weight over this many epochs.
-        ratio: of "target-ratio".
-        alpha: of "gradnorm": how strongly terms that learn slowly are favoured.
+        kind: "method" (as in the method's paper), "fixed" (constant weights), "target-ratio" (each other term is kept
+            at `ratio` times the task loss) or "gradnorm" (Chen et al. 2018).
+        warmup: number of epochs over which all terms but the task loss grow from 0 to their weight.
+        ratio: size of each term relative to the task loss; only "target-ratio" reads it.
+        alpha: how strongly "gradnorm" favours terms that learn slowly.
     """
 
     kind: Literal["method", "fixed", "target-ratio", "gradnorm"] = "method"
@@ -170,46 +176,51 @@ class BalanceConfig:
     alpha: float = 1.5
 
 
+@accept_old_names
 @dataclass
 class Config:
     """One experiment: folds × seeds × methods on one data set.
 
     Args:
         data: a built-in name (`phone-watch`), a .npz, a manifest (.csv, .parquet) or a folder with a metadata file.
-        available: modalities that remain at deployment (empty: the data set's own question).
-        privileged: modalities of training only (empty: the data set's own question).
-        target: name of the target column or array; several for a regression of several values.
-        group: name of the column that says whose rows these are (subject, session).
-        split: name of the column with official splits.
-        time: name of the column with each row's time (numbers, or dates and times), or "order" where rows stand in
-            their order in time. Blocks are cut by it, also the select rows beside an official split without groups.
-        task: "auto" (as the target is), "classification", "regression", "segmentation" (a class per pixel), or, of
-            classes, "retrieval" or "anti-spoofing" (docs/tasks.md).
-        live: of anti-spoofing, the label of live faces: data sets differ in what 1 stands for.
-        ignore_index: of a segmentation, the class value of pixels that have no class, beside -1.
-        protocol: "auto" (official where a split is given, else group-kfold, else blocks where `time` is),
-            "group-kfold", "leave-one-group-out", "official", "blocks" (contiguous blocks of each group's rows, in time
-            or as they stand) or "random" (only when asked for by name).
-        gap: of blocks: no train row is nearer than this to a select or test row; in units of `time` (seconds where it
-            holds dates), in rows where there is none.
+        available: modalities that the deployed student reads; empty: the data set's own.
+        privileged: modalities that only training uses; empty: the data set's own.
+        target: name of the target column or array; several names for a regression of several values; empty: the
+            data set's own.
+        group: name of the column that names each row's group (subject, session); empty: rows are independent.
+        split: name of the column with the official split; empty: no official split.
+        time: name of the column with each row's time (numbers or dates), or "order" if the rows are in time order.
+            Blocks are cut along it, and so are the select rows of an official split without groups.
+        task: "auto" (decided by the target), "classification", "regression", "segmentation" (a class per pixel),
+            "retrieval" or "anti-spoofing" (docs/tasks.md).
+        live: label of live faces in anti-spoofing; data sets differ in what 1 means.
+        ignore_index: class of the pixels without a class in segmentation; −1 is always ignored.
+        protocol: "auto", "group-kfold", "leave-one-group-out", "official", "blocks" (contiguous blocks of each group's
+            rows, in time or row order) or "random". "auto" takes "official" if there is a split, else "group-kfold" if
+            there are groups, else "blocks" if there is a time; it never takes "random".
+        gap: smallest distance in time between train rows and select or test rows of blocks, in units of `time`
+            (seconds for dates); without `time` in rows.
         folds: number of folds.
-        seeds: number of repetitions; each draws its own folds, labels and initial weights.
-        seed: the first seed.
-        select: share of a fold's non-test groups that choose epochs.
-        label_groups: shares of the training groups whose labels are kept, e.g. [0.2, 1.0] (empty: the set's own or 1).
-        methods: e.g. kl, pkdot, pkdot+kl, pkdot@crossfit. See `sidelight methods`.
-        placebo: methods whose placebo is run too, or "best", "all", "none".
-        self_distillation: methods that are also run with a baseline as their teacher, or "best", "all", "none". Not of
-            methods that need privileged features or have stages of their own.
-        impute: "no" (NaN is an error) or "mean" (the train rows' mean).
-        on_error: of recordings that cannot be read: "raise", or "skip" to drop their rows and list them in skipped.csv.
-        longest: time steps that are read of a signal's longer rows, e.g. longest.voice=1000, where a few very long rows
-            would pad all others; the student reads as many.
-        standardize: "train" (statistics of the train rows) or "group" (each group by its own; new groups need data).
-        options: settings of one method by its name, e.g. options.kl.temperature=2; docs/methods.md lists them.
-        output: run folder (empty: runs/<data name>).
-        jobs: worker processes (0: as many as there are cores).
-        checkpoint_seconds: a running job saves its state this often.
+        seeds: number of repetitions; each draws new folds, labels and initial weights.
+        seed: first seed.
+        select: share of a fold's non-test groups that choose the best epoch.
+        label_fraction: shares of the training groups that keep their labels, each in (0, 1], e.g. 0.2 1.0; empty: the
+            data set's own, else 1.
+        methods: methods to compare, e.g. kl, pkdot, pkdot+kl, pkdot@crossfit. `sidelight methods` lists them.
+        placebo: methods that also run with a placebo: names, "best", "all", or null (none of them; also "none").
+        self_distillation: methods that also run with a baseline as their teacher: names, "best", "all", or null (none
+            of them; also "none"). Methods that need privileged features, or that train in stages, cannot.
+        impute: what replaces NaN: null (nothing: NaN is an error; also "no") or "mean" (mean of the train rows).
+        on_error: "raise" stops at the first recording that cannot be read; "skip" drops its row and lists it in
+            skipped.csv.
+        longest: number of time steps at which a signal's rows are cut, e.g. longest.voice=1000, so that a few long rows
+            do not pad all others. The student cuts its rows alike.
+        standardize: "train" standardises by the train rows' mean and deviation, "group" by each group's own; a new
+            group then needs data before its first prediction.
+        options: settings of single methods, e.g. options.kl.temperature=2; docs/methods.md lists them.
+        output: run folder; empty: runs/<data name>.
+        jobs: number of worker processes; 0 starts one per core.
+        checkpoint_seconds: seconds between two checkpoints of a running job.
     """
 
     data: str = "phone-watch"
@@ -228,7 +239,7 @@ class Config:
     seeds: int = 3
     seed: int = 0
     select: float = 0.25
-    label_groups: list[float] = field(default_factory=list)
+    label_fraction: list[float] = field(default_factory=list)
     methods: list[str] = field(default_factory=lambda: ["kl", "pkdot", "pkdot+kl"])
     placebo: list[str] = field(default_factory=lambda: ["best"])
     self_distillation: list[str] = field(default_factory=lambda: ["none"])
@@ -249,5 +260,5 @@ class Config:
     checkpoint_seconds: float = 30.0
 
 
-OF_CLASSES = ("retrieval", "anti-spoofing")
-"""Tasks whose targets are read as classes."""
+CLASS_TASKS = ("retrieval", "anti-spoofing")
+"""Tasks, beside classification, whose targets are classes."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sidelight.config import OF_CLASSES, Config
+from sidelight.config import CLASS_TASKS, Config
 from sidelight.data.arguments import Modalities, check_modalities, check_texts
 from sidelight.data.builtin import DATASETS
 from sidelight.data.dataset import Dataset
@@ -110,7 +110,7 @@ def load(
 
         info = prepared.facts
         target, group, split = target or info.target, group or info.group, split or info.split
-        task = task or ("classification" if info.task in OF_CLASSES else info.task)
+        task = task or ("classification" if info.task in CLASS_TASKS else info.task)
         names = None if modalities is None else list(modalities)
         raw, roles = read_recordings(prepared, find, names, on_error, longest)
     else:
@@ -196,7 +196,7 @@ def load_for(config: Config, source: Any = None) -> Dataset:
     """Load the data set that an experiment's settings name, or `source` with the same settings."""
     target: list[str] = config.target
     # Retrieval and anti-spoofing are tasks of an experiment; their data are class codes.
-    tasks = {"auto": None, **dict.fromkeys(OF_CLASSES, "classification")}
+    tasks = {"auto": None, **dict.fromkeys(CLASS_TASKS, "classification")}
     return load(
         config.data if source is None else source,
         target=target[0] if len(target) == 1 else target or None,

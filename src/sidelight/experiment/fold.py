@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from sidelight.config import Config
-from sidelight.config.encoder_names import chosen
+from sidelight.config.encoder_names import choose_encoder
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
 from sidelight.data.preprocess import Preprocessor
@@ -61,7 +61,7 @@ class FoldData:
         statistics = set()
         for m in self.modalities:
             is_signal = self.dataset.inputs[m].ndim == 3
-            if is_signal and chosen(m, 2, network.encoder, network.encoders) in ("auto", "statistics"):
+            if is_signal and choose_encoder(m, 2, network.encoder, network.encoders) in ("auto", "statistics"):
                 statistics.add(m)
         return Preprocessor.fit(
             self.dataset,

@@ -30,14 +30,14 @@ def resolve(config: Config, dataset: Dataset) -> Config:
         _check_available(config, dataset, available)
 
     # The settings come first, then the defaults of the data set.
-    budgets = list(config.label_groups) or list(dataset.default_modalities.get("label_groups", [])) or [1.0]
+    budgets = list(config.label_fraction) or list(dataset.default_modalities.get("label_fraction", [])) or [1.0]
     output = config.output or str(Path("runs") / dataset.name)
     config = replace(
         config,
         available=list(available),
         privileged=list(privileged),
         protocol=resolve_protocol(dataset, config.protocol),
-        label_groups=budgets,
+        label_fraction=budgets,
         impute="mean" if "mean" in (config.impute, dataset.impute) else "no",
         output=output,
     )

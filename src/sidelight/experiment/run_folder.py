@@ -17,12 +17,12 @@ import pandas as pd
 
 from sidelight.config import FREE, Config, difference, dump_config, load_config
 from sidelight.config.io import build, flatten
-from sidelight.config.paths import LOCAL, anchored
+from sidelight.config.paths import LOCAL, anchor_paths
 from sidelight.data import Dataset
 from sidelight.errors import ConfigError, RunError, SidelightWarning
 from sidelight.experiment import code_digest
 from sidelight.methods import MethodSpec
-from sidelight.results.job import RECORD, read_record, sealed
+from sidelight.results.job import RECORD, read_record, seal_record
 from sidelight.utils.atomic import remove_leftovers, write_atomic
 from sidelight.utils.machine import claim
 
@@ -63,11 +63,11 @@ def lock_run_folder(
             ) from error
         _check_same_run(folder, config, methods, now, resume)
         # Paths are stored relative to the folder, so that it can be moved together with the data.
-        stored = replace(config, data=_data_path(folder, config, dataset), network=anchored(config.network, folder))
+        stored = replace(config, data=_data_path(folder, config, dataset), network=anchor_paths(config.network, folder))
         settings = dump_config(stored)
         write_atomic(folder / "config.yaml", settings)
         files = {"config.yaml": hashlib.sha256(settings.encode()).hexdigest()}
-        write_atomic(folder / "environment.json", sealed(now, files))
+        write_atomic(folder / "environment.json", seal_record(now, files))
         if dataset.skipped:
             write_atomic(folder / "skipped.csv", pd.DataFrame(dataset.skipped).to_csv(index=False))
         for place in ("", "jobs", "shared", "checkpoints"):
@@ -112,8 +112,8 @@ def _check_same_run(
     same = then.get("data", {}).get("sha256") == now["data"]["sha256"]
     try:
         stored = load_config(folder / "config.yaml")
-        stored = replace(stored, network=anchored(stored.network))
-        current = replace(config, network=anchored(config.network))
+        stored = replace(stored, network=anchor_paths(stored.network))
+        current = replace(config, network=anchor_paths(config.network))
         differs = difference(stored, current, (*FREE, "data") if same else tuple(FREE))
     except ConfigError as error:
         if not finished:
@@ -213,7 +213,7 @@ def _jobs_agree(folder: Path, config: Config) -> bool:
 def _find_other_settings(stored: Any, config: Config) -> dict[str, tuple[Any, Any]] | None:
     """The settings of a job that differ, except for paths of files; None if the job does not store readable ones."""
     try:
-        then = build(Config, dict(flatten(Config, stored)))
+        then = build(Config, dict(flatten(Config, stored, warn=False)))
     except (ConfigError, AttributeError, TypeError, ValueError):  # of another version
         return None
     found = difference(then, config, (*FREE, "data"))

@@ -39,7 +39,7 @@ def plan_jobs(config: Config, dataset: Dataset) -> list[Job]:
     warn_single_class(
         dataset, {f"{part} rows of {f.name}": getattr(f, part) for f in folds for part in ("select", "test")}
     )
-    return plan(config, parse_methods(config.methods), len(folds), list(config.label_groups))
+    return plan(config, parse_methods(config.methods), len(folds), list(config.label_fraction))
 
 
 def execute(
@@ -75,13 +75,13 @@ def execute(
     with lock_run_folder(folder, config, specs.values(), dataset, now, resume):
         # The controls of the best method are counted before it is known, for the progress bar.
         expected = len(jobs) + len(
-            plan_best_controls(config, specs, jobs, dict.fromkeys(config.label_groups, UNDECIDED))
+            plan_best_controls(config, specs, jobs, dict.fromkeys(config.label_fraction, UNDECIDED))
         )
         with Progress(folder, expected, quiet) as progress:
             _run_all(make_models, config, jobs, progress, encoders or {})
             study = Study(folder)
             # Only now is it known which method is best, and whose placebo has to run.
-            best = {label_fraction: study.best_method(label_fraction) for label_fraction in config.label_groups}
+            best = {label_fraction: study.best_method(label_fraction) for label_fraction in config.label_fraction}
             extra = plan_best_controls(config, specs, jobs, best)
             progress.expect(len(jobs) + len(extra))
             progress.warn(explain_missing_self_distillation(config, specs, best))

@@ -13,8 +13,9 @@ import pandas as pd
 
 from sidelight.config import Config, load_config
 from sidelight.errors import RunError
-from sidelight.results import budget, compare, load_results, print_table, sentence, summary, table
+from sidelight.results import compare, get_budget, load_results, print_table, sentence, summary, table
 from sidelight.utils.atomic import write_atomic, write_folder_atomic
+from sidelight.utils.keywords import renamed_keywords
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,25 +64,28 @@ class Study:
     @property
     def budgets(self) -> list[float]:
         """The shares of labelled groups that were compared, smallest first."""
-        return sorted(self.config.label_groups)
+        return sorted(self.config.label_fraction)
 
-    def table(self, labels: float | None = None) -> pd.DataFrame:
-        """The answer as numbers: one row per method, for one share of labelled groups (the smallest by default)."""
-        return table(self.results, self.budgets[0] if labels is None else labels)
+    @renamed_keywords(labels="label_fraction")
+    def table(self, label_fraction: float | None = None) -> pd.DataFrame:
+        """The answer as numbers: one row per method, at one label fraction (the smallest by default)."""
+        return table(self.results, self.budgets[0] if label_fraction is None else label_fraction)
 
-    def sentence(self, labels: float | None = None) -> str:
+    @renamed_keywords(labels="label_fraction")
+    def sentence(self, label_fraction: float | None = None) -> str:
         """The answer in words."""
-        return sentence(self.results, self.budgets[0] if labels is None else labels)
+        return sentence(self.results, self.budgets[0] if label_fraction is None else label_fraction)
 
-    def remarks(self, labels: float | None = None) -> list[str]:
+    @renamed_keywords(labels="label_fraction")
+    def remarks(self, label_fraction: float | None = None) -> list[str]:
         """What makes the answer say less than its numbers do, e.g. a baseline at chance; empty where nothing does."""
-        c = compare(self.results, self.budgets[0] if labels is None else labels)
+        c = compare(self.results, self.budgets[0] if label_fraction is None else label_fraction)
         return [remark.text for remark in c.remarks]
 
     def print(self) -> None:
         """Every table and sentence on the terminal."""
-        for labels in self.budgets:
-            print_table(self.results, labels)
+        for share in self.budgets:
+            print_table(self.results, share)
         print(f"report: {self.folder / 'report.html'}")
 
     def report(self, path: str | Path | None = None) -> Path:
@@ -90,21 +94,23 @@ class Study:
 
         return write_report(self.folder, None if path is None else Path(path))
 
-    def best_method(self, labels: float) -> str:
+    @renamed_keywords(labels="label_fraction")
+    def best_method(self, label_fraction: float) -> str:
         """The method with the highest mean score on `select` rows (never on test)."""
-        best = budget(self.results, labels).best
+        best = get_budget(self.results, label_fraction).best
         if best is None:
-            raise RunError(f"no method has finished with labels={labels:g} in {self.folder}.")
+            raise RunError(f"no method has finished with label_fraction={label_fraction:g} in {self.folder}.")
         return best
 
-    def best(self, labels: float | None = None) -> Best:
+    @renamed_keywords(labels="label_fraction")
+    def best(self, label_fraction: float | None = None) -> Best:
         """The best method's network from the fold and seed whose score on `select` is the median: a typical one.
 
         (The highest would be that of the luckiest select rows.)
         """
-        labels = self.budgets[0] if labels is None else labels
+        share = self.budgets[0] if label_fraction is None else label_fraction
         r = self.results
-        r = r[(r.labels == labels) & (r.control == "") & (r.method == self.best_method(labels))]
+        r = r[(r.labels == share) & (r.control == "") & (r.method == self.best_method(share))]
         return Best(self.folder, r.sort_values("select").iloc[len(r) // 2])
 
     def finish(self) -> None:

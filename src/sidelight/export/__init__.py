@@ -1,4 +1,4 @@
-"""The student leaves: one file with everything it needs, predictions on new rows, other runtimes."""
+"""Deployed students: their file, predictions on new rows, and export as ONNX or torch.export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a student refuses to read, said so that it can be mended."""
+"""Check the rows that a student is asked to predict."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sidelight.errors import DataError, unknown
 Arrays = dict[str, NDArray]
 
 
-def checked(
+def check_inputs(
     inputs: Mapping[str, Any],
     lengths: Mapping[str, Any] | None,
     group: Any,
@@ -25,14 +25,24 @@ def checked(
     ids: NDArray | None = None,
     completes: bool = False,
 ) -> tuple[Arrays, Arrays, Arrays, NDArray | None]:
-    """Inputs as float32 (images as they are stored), lengths of every variable-length modality as int64, which rows
-    have a modality where not all do, groups as str.
+    """Check the inputs of `Student.predict`.
 
-    No groups (None) where they are not needed. completes: any modality may be missing, and of a row be NaN throughout,
-    as long as every row has one.
+    Args:
+        inputs: modality -> array of rows.
+        lengths: modality -> (N,) valid time steps.
+        group: (N,) group of each row.
+        preprocessor: the student's.
+        privileged: names of modalities that must not be given.
+        ids: (N,) names of the rows in errors.
+        completes: whether modalities may be missing, and rows be NaN throughout, as long as each row has a modality.
 
-    Raises DataError for a privileged, unknown or missing modality, a wrong shape, rows that are not paired, NaN or
-    infinity, lengths that cannot be, and groups that are missing.
+    Returns:
+        Inputs as float32 (images as they are stored), lengths of variable-length modalities as int64, (N,) masks of
+        present rows for modalities that some rows lack, and groups as str (None if they are not needed).
+
+    Raises:
+        DataError: a privileged, unknown or missing modality, a wrong shape, rows that are not paired, NaN or infinity,
+            impossible lengths, or missing groups.
     """
     plans = {m: preprocessor.plans[m] for m in preprocessor.modalities}
     if not isinstance(inputs, Mapping):
@@ -58,7 +68,7 @@ def checked(
 def _check_names(inputs: Mapping[str, Any], reads: Sequence[str], privileged: Sequence[str], completes: bool) -> None:
     for m in inputs:
         if m in privileged:
-            raise DataError(refused(m, reads))
+            raise DataError(privileged_error(m, reads))
         if m not in reads:
             raise DataError(unknown("modality", m, reads))
     for m in reads:
@@ -69,7 +79,7 @@ def _check_names(inputs: Mapping[str, Any], reads: Sequence[str], privileged: Se
 
 
 def _present(arrays: Arrays, steps: Arrays, names: NDArray) -> Arrays:
-    """modality -> (N,) bool where not every row has it; rows that are NaN throughout become zeros in `arrays`."""
+    """Modality -> (N,) bool, for modalities that some rows lack; their rows become zeros in `arrays`."""
     here: Arrays = {}
     for m, x in arrays.items():
         missing = np.isnan(x) if x.dtype.kind == "f" else np.zeros_like(x, bool)
@@ -88,8 +98,8 @@ def _present(arrays: Arrays, steps: Arrays, names: NDArray) -> Arrays:
     return here
 
 
-def refused(modality: str, reads: Sequence[str]) -> str:
-    """The sentence for a modality that was there in training only."""
+def privileged_error(modality: str, reads: Sequence[str]) -> str:
+    """The error for a modality that only training uses."""
     return f"{modality!r} is a privileged modality: this student reads only {', '.join(reads)}"
 
 
@@ -121,7 +131,7 @@ def _array(m: str, value: Any, plan: ModalityPlan) -> NDArray:
 
 
 def _lengths(arrays: Arrays, given: Mapping[str, Any], plans: Mapping[str, ModalityPlan], names: NDArray) -> Arrays:
-    """The given lengths; without them a variable-length modality's rows are full."""
+    """The lengths of variable-length modalities; without given ones, rows are full."""
     for m in given:
         if m not in plans:
             raise DataError(f"lengths: {unknown('modality', m, plans)}")
@@ -149,8 +159,8 @@ def _groups(group: Any, n: int, preprocessor: Preprocessor) -> NDArray | None:
         return None
     if group is None:
         raise DataError(
-            "this student standardises each group (person, session) by its own rows: say whose they are, group=[…], "
-            "with several rows of each new one"
+            "this student standardises each group (person, session) by its own rows: give group=[…], with several rows "
+            "of each new group"
         )
     names = np.asarray(group).astype(str)
     if names.shape != (n,):

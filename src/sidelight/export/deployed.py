@@ -1,4 +1,4 @@
-"""Raw tensors in, the answer out: preprocessing and network as one module, for prediction and for other runtimes."""
+"""Preprocessing and network as one module from raw tensors to predictions, for torch and for other runtimes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ from sidelight.tasks import Task
 
 
 class Deployed(nn.Module):
-    """Preprocessing, network, and for classes a softmax; what `Student.predict` runs and what is exported.
+    """Preprocessing, network, and for classes a softmax. `Student.predict` runs it, and `Student.export` writes it.
 
-    `forward` takes one tensor per name in `inputs`: the modality (B, D), (B, T, C) or (B, C, H, W), and after a
-    variable-length one its `<modality>_length` (B,) int64; of a network that completes what is missing also
-    `present_<modality>` (B,) bool. It returns one tensor (B, ...) per name in `outputs`.
+    `forward` takes one tensor per name in `inputs`: each modality (B, D), (B, T, C) or (B, C, H, W), followed by
+    `<modality>_length` (B,) int64 if its length varies, and by `present_<modality>` (B,) bool if the network completes
+    missing modalities. It returns one tensor (B, ...) per name in `outputs`.
+
+    Args:
+        network: the student's network.
+        preprocessor: the student's preprocessor.
+        task: what is predicted.
     """
 
     def __init__(self, network: Network, preprocessor: Preprocessor, task: Task):
@@ -32,7 +37,7 @@ class Deployed(nn.Module):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names of what `forward` takes, in order."""
+        """Names of the tensors that `forward` takes, in order."""
         return tuple(n for m in self.network.reads for n in self._inputs_of(m))
 
     def _inputs_of(self, m: str) -> tuple[str, ...]:
@@ -50,13 +55,13 @@ class Deployed(nn.Module):
         return (prediction.softmax(1), prediction) if self.classes else (self.task.to_target_units(prediction),)
 
     def _marks(self, inputs: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Tensor:
-        """(B,) 0, or NaN of rows with a value that is NaN or infinite, which `predict` refuses.
+        """(B,) NaN for rows with a NaN or infinite value, which `predict` refuses, else 0.
 
-        A graph cannot refuse a row, and a runtime's maximum or clipping may lose its NaN on the way.
+        A graph cannot refuse a row, and a runtime's maximum or clipping may drop the NaN.
         """
         marks = []
         for m, x in inputs.items():
-            read = _zeros_after(x, given[f"{m}_length"]) if m in self.variable else x
+            read = _mask_padding(x, given[f"{m}_length"]) if m in self.variable else x
             marks.append((read * 0).flatten(1).sum(1))
         return torch.stack(marks).sum(0)
 
@@ -67,14 +72,18 @@ class Deployed(nn.Module):
         group: Sequence[str] | NDArray | None = None,
         present: Mapping[str, Tensor] | None = None,
     ) -> Batch:
-        """Raw rows as the network reads them; with imputation, a row that is NaN throughout is absent.
+        """Preprocess raw rows for the network. With imputation, a row that is NaN throughout counts as absent.
 
-        present: modality -> (B,) bool, where not every row has it; whatever stands in the others is not read.
+        Args:
+            inputs: modality -> (B, ...) raw rows.
+            lengths: modality -> (B,) valid time steps.
+            group: (B,) group of each row, if groups are standardised by their own rows.
+            present: modality -> (B,) bool, for modalities that some rows lack; the values of those rows are not read.
         """
         present, plans = dict(present or {}), self.preprocessor.plans
         lengths = {m: n.clamp(max=plans[m].longest) if plans[m].longest else n for m, n in lengths.items()}
         known = {m: x.masked_fill(~_rows(present[m], x), 0) if m in present else x for m, x in inputs.items()}
-        padded = {m: _zeros_after(x, lengths[m]) if m in lengths else x for m, x in known.items()}
+        padded = {m: _mask_padding(x, lengths[m]) if m in lengths else x for m, x in known.items()}
         if self.preprocessor.impute == "mean":
             here = {m: ~_absent(x, lengths.get(m)) for m, x in padded.items()}
             present = {m: there & present[m] if m in present else there for m, there in here.items()}
@@ -90,17 +99,17 @@ class Deployed(nn.Module):
         )
 
     def respond(self, batch: Batch) -> Tensor:
-        """(B, C) logits, (B, K) values in the task's own units, or (B, F) embeddings: the task's answer."""
+        """(B, C) logits, (B, K) values in their own units, or (B, F) embeddings."""
         return self.task.answer(self.network(batch))
 
 
-def fixed_to_group(preprocessor: Preprocessor, group: str) -> Preprocessor:
-    """The same preprocessing for the rows of one known group, which then need no group any more."""
+def fix_group(preprocessor: Preprocessor, group: str) -> Preprocessor:
+    """The preprocessor for the rows of one known group, which no longer needs the group's name."""
     return _with_statistics(preprocessor, 1 + preprocessor.groups.index(group), "train")
 
 
-def without_groups(preprocessor: Preprocessor) -> Preprocessor:
-    """The same preprocessing with neither the names nor the statistics of the groups that it knew."""
+def drop_groups(preprocessor: Preprocessor) -> Preprocessor:
+    """The preprocessor without the names and statistics of known groups."""
     return _with_statistics(preprocessor, 0, preprocessor.standardize)
 
 
@@ -119,12 +128,12 @@ def _valid(x: Tensor, length: Tensor) -> Tensor:
     return (torch.arange(x.shape[1], device=x.device)[None] < length[:, None]).unsqueeze(-1)
 
 
-def _zeros_after(x: Tensor, length: Tensor) -> Tensor:
-    """x with zeros, whatever stood there, from each row's `length` on."""
+def _mask_padding(x: Tensor, length: Tensor) -> Tensor:
+    """x with zeros after each row's `length`."""
     return x.masked_fill(~_valid(x, length), 0)
 
 
 def _absent(x: Tensor, length: Tensor | None) -> Tensor:
-    """(B,) bool: rows that are NaN in every place that counts."""
+    """(B,) bool: rows that are NaN in all valid time steps."""
     missing = torch.isnan(x) if length is None else torch.isnan(x) | ~_valid(x, length)
     return missing.flatten(1).all(1)

@@ -1,4 +1,4 @@
-"""student.safetensors: weights, and everything else as one JSON text in the file's metadata. Nothing is executed."""
+"""Read and write student.safetensors: weights, and everything else as JSON in the file's metadata."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ MEND = "Copy it again, or export the student again from its run folder."
 
 @cache
 def versions() -> dict[str, str]:
-    """What wrote the file."""
+    """Versions of the programs that write the file."""
     return {"sidelight": version("sidelight"), "torch": torch.__version__, "python": platform.python_version()}
 
 
-def plain(value: Any) -> Any:
-    """The value in JSON's types; what is not finite becomes null. Raises ConfigError for what JSON cannot hold."""
+def to_json(value: Any) -> Any:
+    """Convert a value to JSON's types; NaN and infinity become null. Raises ConfigError for other types."""
     if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): to_json(v) for k, v in value.items()}
     if isinstance(value, np.ndarray | np.generic | Tensor):
-        return plain(value.tolist())
+        return to_json(value.tolist())
     if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
+        return [to_json(v) for v in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | bool | int):
@@ -47,43 +47,56 @@ def plain(value: Any) -> Any:
     raise ConfigError(f"a student's meta is stored as JSON, which cannot hold a {type(value).__name__}: {value!r}")
 
 
-def write_student(path: str | Path, told: Mapping[str, Any], modules: Mapping[str, nn.Module]) -> Path:
-    """See `Student.save`; told: `Student.to_config()`, modules: those whose weights are stored, by name."""
+def write_student(path: str | Path, description: Mapping[str, Any], modules: Mapping[str, nn.Module]) -> Path:
+    """Write a student's file and the readable JSON beside it (`Student.save`).
+
+    Args:
+        path: the .safetensors file, or a folder for `student.safetensors`.
+        description: `Student.to_config()`.
+        modules: name -> module whose weights are stored.
+
+    Returns:
+        The path of the .safetensors file.
+    """
     path = Path(path)
     if path.suffix != ".safetensors":
         if path.suffix and not path.is_dir():
             raise ConfigError(f"{path}: a student is saved as .safetensors, not {path.suffix}; see also Student.export")
         path = path / "student.safetensors"
-    tensors = {
-        f"{part}.{name}": tensor for part, module in modules.items() for name, tensor in module.state_dict().items()
-    }
-    write_tensors(path, tensors, {KEY: json.dumps(told, ensure_ascii=False, allow_nan=False)})
-    _describe(path, told)
+    tensors = {}
+    for part, module in modules.items():
+        for name, tensor in module.state_dict().items():
+            tensors[f"{part}.{name}"] = tensor
+    write_tensors(path, tensors, {KEY: json.dumps(description, ensure_ascii=False, allow_nan=False)})
+    _write_json(path, description)
     return path
 
 
 def read_student(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a student's file, and its description."""
+    """Read a student's file: its tensors by name, and its description."""
     tensors, metadata = read_tensors(path, mend=MEND)
-    told = _told(path, metadata)
-    if told.get("version") != FORMAT_VERSION:
-        _refuse_version(path, told.get("version"))
-    return tensors, told
+    description = _parse_description(path, metadata)
+    if description.get("version") != FORMAT_VERSION:
+        _refuse_version(path, description.get("version"))
+    return tensors, description
 
 
 def write_description(path: Path) -> None:
-    """Write the readable JSON beside a student's file again, from the file."""
-    _describe(path, _told(path, read_metadata(path, mend=MEND)))
+    """Write the readable JSON beside a student's file again, from the file's metadata."""
+    _write_json(path, _parse_description(path, read_metadata(path, mend=MEND)))
 
 
-def _describe(path: Path, told: Mapping[str, Any]) -> None:
-    write_atomic(path.with_suffix(".json"), json.dumps(told, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
+def _write_json(path: Path, description: Mapping[str, Any]) -> None:
+    write_atomic(
+        path.with_suffix(".json"), json.dumps(description, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    )
 
 
 def locate(path: Path) -> Path:
+    """Find the student's file for a path to it, to its folder or to a run folder."""
     if not os.path.isdir(path):
         return check_file(
-            path, RunError, "; expected a student.safetensors, as `sidelight run` leaves in <run>/student"
+            path, RunError, "; expected a student.safetensors, as `sidelight run` writes to <run>/student"
         )
     for place in (path / "student.safetensors", path / "student" / "student.safetensors"):
         if exists(place):
@@ -91,31 +104,35 @@ def locate(path: Path) -> Path:
     raise RunError(f"{path} holds no student.safetensors; name the file, its folder, or a run folder that finished")
 
 
-def _told(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The description in a file's metadata; raises RunError for what is no student file."""
+def _parse_description(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The description in a file's metadata; raises RunError if the file is not a student."""
     text = metadata.get(KEY)
     try:
-        told = parse_json(text) if text else None
+        description = parse_json(text) if text else None
     except ValueError as error:
         raise RunError(f"{path} is damaged: its description is not JSON ({error}). {MEND}") from error
-    if isinstance(told, dict) and told.get("format") == FORMAT and not _sound_meta(told.get("meta")):
-        raise RunError(f"{path} is damaged: its description says nothing sound of where it comes from. {MEND}")
-    if not isinstance(told, dict) or told.get("format") != FORMAT:
+    if (
+        isinstance(description, dict)
+        and description.get("format") == FORMAT
+        and not _is_valid_meta(description.get("meta"))
+    ):
+        raise RunError(f"{path} is damaged: its description of the run is not as sidelight writes it. {MEND}")
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise RunError(
             f"{path} is a safetensors file, but not a sidelight student: it has weights and no description. "
             "Expected a file that Student.save or `sidelight run` wrote"
         )
-    return told
+    return description
 
 
-def _sound_meta(meta: Any) -> bool:
-    """Whether what predictions read of it is of the right kinds."""
+def _is_valid_meta(meta: Any) -> bool:
+    """Whether the entries that predictions read have the right types."""
     if not isinstance(meta, dict):
         return False
     recordings, privileged = meta.get("recordings", {}), meta.get("privileged", [])
     return (
         isinstance(recordings, dict)
-        and all(isinstance(told, dict) for told in recordings.values())
+        and all(isinstance(schema, dict) for schema in recordings.values())
         and isinstance(privileged, list)
     )
 

@@ -1,4 +1,4 @@
-"""Students for other runtimes: one graph from raw rows to the answer, run and compared before it gets its name."""
+"""Export a student as one graph from raw rows to predictions, which is run and compared before it gets its name."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import ConfigError, RunError, unknown
-from sidelight.export.deployed import Deployed, fixed_to_group
-from sidelight.export.facts import doc_string
+from sidelight.export.deployed import Deployed, fix_group
 from sidelight.export.file import KEY
+from sidelight.export.input_facts import doc_string
 from sidelight.utils.atomic import write_atomic
 from sidelight.utils.extras import install
 from sidelight.utils.files import check_place
@@ -38,7 +38,15 @@ def export_graph(
     group: str | None = None,
     max_batch: int | None = None,
 ) -> Path:
-    """See `Student.export`; description: `Student.to_config()`, which the file carries."""
+    """Write a student as ONNX or torch.export program (`Student.export`).
+
+    Args:
+        deployed: the module to trace.
+        description: `Student.to_config()`, which the file contains.
+        path: the .onnx or .pt2 file.
+        group: the known group that the file is for, if groups are standardised by their own rows.
+        max_batch: largest number of rows of a call, for .pt2 files; None: no limit.
+    """
     path = check_place(path)
     if path.suffix not in (".onnx", ".pt2"):
         raise ConfigError(f"{path}: {unknown('suffix for an export', path.suffix, ['.onnx', '.pt2', '.safetensors'])}")
@@ -48,25 +56,25 @@ def export_graph(
     if twice:
         raise RunError(f"{sorted(twice)} would name two inputs or outputs of the graph; rename the modality")
     _check_max_batch(max_batch, path)
-    told = json.dumps({**description, **({"group": group} if group else {})}, ensure_ascii=False)
+    text = json.dumps({**description, **({"group": group} if group else {})}, ensure_ascii=False)
     with _quiet():
-        content, run = _write_onnx(deployed, told) if path.suffix == ".onnx" else _write_pt2(deployed, told, max_batch)
+        content, run = _write_onnx(deployed, text) if path.suffix == ".onnx" else _write_pt2(deployed, text, max_batch)
     _compare(deployed, run, path, max_batch)
     write_atomic(path, content)
     return path
 
 
 def _self_contained(deployed: Deployed, group: str | None) -> Deployed:
-    """The module to trace; one that standardises per group is fixed to one group, since a graph knows no groups."""
+    """The module to trace. A graph has no groups, so a module that standardises by group is fixed to one of them."""
     preprocessor = deployed.preprocessor
     if preprocessor.standardize != "group":
         if group is not None:
             raise ConfigError(
-                "this student standardises by its train rows; its export is for every group, leave it out"
+                "this student standardises by its train rows; its file works for every group, so leave group out"
             )
     elif group is None:
         raise RunError(
-            "this student standardises each group by its own rows, and a graph knows no groups: "
+            "this student standardises each group by its own rows, and a graph has no groups: "
             "calibrate it with some rows of one group and export it for that group (group='…')"
         )
     elif group not in preprocessor.groups:
@@ -74,12 +82,12 @@ def _self_contained(deployed: Deployed, group: str | None) -> Deployed:
             f"{unknown('group', group, preprocessor.groups)} Calibrate the student with some of its rows first"
         )
     else:
-        preprocessor = fixed_to_group(preprocessor, group)
+        preprocessor = fix_group(preprocessor, group)
     return Deployed(deployed.network, preprocessor, deployed.task).eval()
 
 
-def _write_onnx(deployed: Deployed, told: str) -> tuple[bytes, Runner]:
-    """Opset 18, dynamic rows; returns the file's content and what runs it."""
+def _write_onnx(deployed: Deployed, description_json: str) -> tuple[bytes, Runner]:
+    """Write ONNX (opset 18, any number of rows); returns the file's content and a function that runs it."""
     try:
         import onnx  # noqa: F401
         import onnxruntime
@@ -101,8 +109,8 @@ def _write_onnx(deployed: Deployed, told: str) -> tuple[bytes, Runner]:
         for value in program.model.graph.inputs:
             if value.name in deployed.network.reads:
                 value.doc_string = doc_string(deployed.preprocessor.plans[value.name])
-        labels = json.dumps(json.loads(told)["task"]["labels"], ensure_ascii=False)
-        program.model.metadata_props.update({KEY: told, "task": deployed.task.name, "labels": labels})
+        labels = json.dumps(json.loads(description_json)["task"]["labels"], ensure_ascii=False)
+        program.model.metadata_props.update({KEY: description_json, "task": deployed.task.name, "labels": labels})
         content = program.model_proto.SerializeToString()
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     except Exception as error:  # torch, onnxscript and onnxruntime each raise their own
@@ -118,16 +126,19 @@ def _write_onnx(deployed: Deployed, told: str) -> tuple[bytes, Runner]:
     return content, run
 
 
-def _write_pt2(deployed: Deployed, told: str, max_batch: int | None = None) -> tuple[bytes, Runner]:
-    """A torch.export program with dynamic rows and the description as `sidelight.json`, and what runs it.
+def _write_pt2(deployed: Deployed, description_json: str, max_batch: int | None = None) -> tuple[bytes, Runner]:
+    """Write a torch.export program; returns the file's content and a function that runs it.
 
-    max_batch: the most rows of a call, for runtimes that plan their memory ahead; 1 fixes the number of rows to 1.
+    Args:
+        deployed: the module to trace.
+        description_json: the description, stored as `sidelight.json`.
+        max_batch: largest number of rows of a call; 1 fixes the number of rows to 1.
     """
     try:
         rows = typical_rows(deployed, min(3, max_batch or 3))
         program = torch.export.export(deployed, tuple(rows), dynamic_shapes=_dynamic(deployed, max_batch))
-        file = io.BytesIO()  # in memory: on a full disk the writer of torch ends the process
-        torch.export.save(program, file, extra_files={f"{KEY}.json": told})
+        file = io.BytesIO()  # in memory: torch's writer ends the process on a full disk
+        torch.export.save(program, file, extra_files={f"{KEY}.json": description_json})
         file.seek(0)
         module = torch.export.load(file).module()
     except Exception as error:  # torch has many
@@ -150,9 +161,9 @@ def _check_max_batch(max_batch: int | None, path: Path) -> None:
 
 
 def _dynamic(deployed: Deployed, max_batch: int | None = None) -> Any:
-    """One number of rows, shared by all inputs, and of a signal of varying length any number of time steps.
+    """Dynamic shapes: all inputs share the number of rows, and signals of varying length have any number of steps.
 
-    With `max_batch` no more rows than that, and signals of the longest training length: nothing is without a bound.
+    With `max_batch` every size has a bound: at most that many rows, and signals of the longest training length.
     """
     if max_batch == 1:
         return None
@@ -164,9 +175,10 @@ def _dynamic(deployed: Deployed, max_batch: int | None = None) -> Any:
 
 @torch.no_grad()
 def _compare(deployed: Deployed, run: Runner, path: Path, max_batch: int | None = None) -> None:
-    """Random rows, one and then several, through torch and through the file; raises RunError where they differ.
+    """Run random rows through torch and through the file; raises RunError if the outputs differ.
 
-    Signals of varying length have the longest training length, and then twice that where the graph takes it.
+    It runs one row, then several. Signals of varying length have the longest training length, then twice that if the
+    graph accepts it.
     """
     for n, stretch in ((1, 1.0), (min(7, max_batch or 7), 2.0 if max_batch is None else 1.0)):
         rows = typical_rows(deployed, n, n, stretch)
@@ -189,9 +201,13 @@ def _compare(deployed: Deployed, run: Runner, path: Path, max_batch: int | None 
 
 
 def typical_rows(deployed: Deployed, rows: int, seed: int = 0, stretch: float = 1.0) -> list[Tensor]:
-    """Random inputs of the train rows' size, one tensor per name in `deployed.inputs`.
+    """Random inputs with the mean and spread of the train rows, one tensor per name in `deployed.inputs`.
 
-    stretch: signals of varying length have so many times the longest training length.
+    Args:
+        deployed: the module.
+        rows: number of rows.
+        seed: seed of the random numbers.
+        stretch: length of signals of varying length, as a multiple of the longest training length.
     """
     generator = torch.Generator().manual_seed(seed)
     tensors = []
@@ -212,7 +228,7 @@ def typical_rows(deployed: Deployed, rows: int, seed: int = 0, stretch: float = 
 
 
 def _size(preprocessor: Preprocessor, m: str) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (C,) of the raw columns, as far as the preprocessor remembers them."""
+    """(C,) mean and (C,) standard deviation of the raw columns, from the preprocessor; 0 and 1 if it has none."""
     state, i = preprocessor.state_dict(), preprocessor.modalities.index(m)
     plan, mean, scale = preprocessor.plans[m], state[f"mean_{i}"][0], state[f"scale_{i}"][0]
     if not plan.statistics:
@@ -226,7 +242,7 @@ def _size(preprocessor: Preprocessor, m: str) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's notes on what it does not need."""
+    """Silence the exporter's notes and warnings."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

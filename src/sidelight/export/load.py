@@ -1,4 +1,4 @@
-"""A student's file made a student again. Nothing in it is executed."""
+"""Load a student from its file. Nothing in the file is executed."""
 
 from __future__ import annotations
 
@@ -27,38 +27,45 @@ def load_student(
     encoders: Mapping[str, nn.Module | Callable[[tuple[int, ...]], nn.Module]] | None = None,
     hallucinators: Mapping[str, nn.Module] | None = None,
 ) -> Student:
-    """The student of a .safetensors file, or of the folder or run folder that holds `student.safetensors`.
+    """Load a student.
+
+    Nothing in the file is executed, and its checksum is compared (files of earlier versions have none).
 
     Args:
+        path: the .safetensors file, its folder, or a run folder.
         task: what the student is expected to be, "classification" or "regression".
         encoders, hallucinators: modality -> module, for those that are not sidelight's own; the weights come from the
             file. An encoder may also be the function from one row's shape to a module that `compare` took.
 
-    Nothing in the file is executed, and its checksum is compared (files of earlier versions have none). Raises RunError
-    for a file that is missing, truncated, foreign, written by a newer version, damaged, or of another task.
+    Raises:
+        RunError: the file is missing, truncated, damaged, not a student, from a newer version, or has another task.
     """
     path = locate(Path(path))
-    tensors, told = read_student(path)
+    tensors, description = read_student(path)
     try:
-        learnt = dict(told["task"])
+        learnt = dict(description["task"])
         name, labels = learnt.pop("name"), tuple(learnt.pop("labels"))
         if not all(isinstance(label, str) for label in labels):
-            raise ValueError(f"labels are {shown(labels)}, which are no texts")
+            raise ValueError(f"labels are {shown(labels)}, which are not texts")
         if task is not None and task != name:
             raise RunError(
                 f"{path} holds a {name} student ({', '.join(labels)}), not one for {task}; give another file"
             )
-        modules = _modules(encoders or {}, told)
-        _check_sizes(told, tensors, modules, hallucinators)
-        network = rebuild(told["network"], modules, hallucinators)
-        preprocessor = Preprocessor.from_config(told["preprocessor"])
+        modules = _modules(encoders or {}, description)
+        _check_sizes(description, tensors, modules, hallucinators)
+        network = rebuild(description["network"], modules, hallucinators)
+        preprocessor = Preprocessor.from_config(description["preprocessor"])
         for part, module in (("network", network), ("preprocessor", preprocessor)):
-            module.load_state_dict(
-                {k.removeprefix(f"{part}."): t for k, t in tensors.items() if k.startswith(f"{part}.")}
+            prefix = f"{part}."
+            own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+            module.load_state_dict(own)
+        student = Student(
+            network, preprocessor, make_task(name, labels, **learnt), description["meta"], known_groups=True
+        )
+        if list(student.reads) != description["reads"]:
+            raise ValueError(
+                f"it says that it reads {description['reads']}, and its network reads {list(student.reads)}"
             )
-        student = Student(network, preprocessor, make_task(name, labels, **learnt), told["meta"], known_groups=True)
-        if list(student.reads) != told["reads"]:
-            raise ValueError(f"it says that it reads {told['reads']}, and its network reads {list(student.reads)}")
     except RunError:
         raise
     except ConfigError as error:
@@ -70,24 +77,24 @@ def load_student(
 
 
 def _modules(
-    encoders: Mapping[str, nn.Module | Callable[[tuple[int, ...]], nn.Module]], told: Mapping[str, Any]
+    encoders: Mapping[str, nn.Module | Callable[[tuple[int, ...]], nn.Module]], description: Mapping[str, Any]
 ) -> dict[str, nn.Module]:
     """The user's own encoders as modules; a function is called with the shape of the student's rows."""
     made = {m: encoder for m, encoder in encoders.items() if isinstance(encoder, nn.Module)}
     if len(made) < len(encoders):
-        with torch.device("meta"):  # only shapes are asked for
-            shapes = Preprocessor.from_config(told["preprocessor"]).shapes
+        with torch.device("meta"):  # only shapes are needed
+            shapes = Preprocessor.from_config(description["preprocessor"]).shapes
         made |= {m: encoder(shapes[m]) for m, encoder in encoders.items() if m not in made and m in shapes}
     return made
 
 
-def _check_sizes(told: Mapping[str, Any], tensors: Mapping[str, Tensor], *modules: Any) -> None:
-    """Raises ValueError where the description would make other tensors than the file has; takes no memory for them."""
+def _check_sizes(description: Mapping[str, Any], tensors: Mapping[str, Tensor], *modules: Any) -> None:
+    """Raise ValueError if the description builds tensors of other shapes than the file's; allocates no memory."""
     try:
         with torch.device("meta"):
-            network = rebuild(told["network"], *modules)
-            preprocessor = Preprocessor.from_config(told["preprocessor"])
-    except NotImplementedError:  # a part that cannot be made without its numbers
+            network = rebuild(description["network"], *modules)
+            preprocessor = Preprocessor.from_config(description["preprocessor"])
+    except NotImplementedError:  # a part that cannot be built without its values
         return
     if isinstance(network.fusion, Fusion) and {*network.fusion.shapes} != {*network.encoders, *network.hallucinators}:
         raise ValueError(f"it fuses {list(network.fusion.shapes)}, and its network makes {list(network.encoders)}")

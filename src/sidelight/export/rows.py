@@ -18,7 +18,7 @@ from sidelight.data.load import load_rows
 from sidelight.data.pixels import compute_chunk_size
 from sidelight.data.rows import Rows, is_lazy, name_row
 from sidelight.errors import DataError, SidelightWarning, unknown
-from sidelight.export.source import refuse_privileged, wanted
+from sidelight.export.source import find_columns, refuse_privileged
 from sidelight.export.student import Student
 from sidelight.results.formulas import escape_formulas
 from sidelight.utils.atomic import write_atomic
@@ -42,23 +42,27 @@ def predict_file(
     on_error: OnError = "raise",
     escape: bool = False,
 ) -> pd.DataFrame:
-    """Read new rows, predict them, write the predictions where `out` says.
+    """Read new rows, predict them, and write the predictions to a file.
 
     Args:
+        student: the student.
         source: .csv, .tsv, .parquet, .npz, a folder with a manifest, a DataFrame or a dict of arrays, as `load` reads
             them. No target is needed, and none is read.
-        out: .csv, .tsv or .parquet, of a segmentation .npz; appears whole or not at all.
+        out: the file: .csv, .tsv or .parquet, for a segmentation .npz; None: write none. It is written atomically.
         ignore_privileged: leave columns of privileged modalities unread instead of refusing the file.
-        group, ids: columns (default: the usual names).
-        on_error: of a prepared folder's recordings that cannot be read: "raise", or "skip": their rows get no
-            prediction, and each is named in a warning.
+        group, ids: columns with groups and names of the rows; None: the usual names.
+        on_error: "raise" stops at the first recording that cannot be read; "skip" predicts the other rows and warns of
+            each skipped one.
         escape: put an apostrophe before ids and class names that begin with =, +, - or @, which a spreadsheet would run
             as formulas.
 
-    Returns `id, prediction, p.<class>, …`, `id, prediction.<target>, …`, or `id, e0, e1, …`
-    (embeddings). Of a segmentation it returns `id, share.<class>, …`, shares of each row's pixels; the .npz holds `id`
-    (N,), `prediction` (N, H, W) class numbers and `labels` (C,), the classes' names. Raises DataError naming file and
-    row.
+    Returns:
+        `id, prediction, p.<class>, …` for classes, `id, prediction.<target>, …` for values, `id, e0, e1, …` for
+        embeddings, and for a segmentation `id, share.<class>, …`, the shares of each row's pixels. The .npz of a
+        segmentation holds `id` (N,), `prediction` (N, H, W) class numbers and `labels` (C,) class names.
+
+    Raises:
+        DataError: rows cannot be read or predicted; the message names file and row.
     """
     pixels = student.task.answers == "pixels"
     written = (".npz",) if pixels else WRITTEN
@@ -68,29 +72,29 @@ def predict_file(
         refuse_privileged(student, source)
     rows = load_rows(
         source,
-        wanted(student, source),
+        find_columns(student, source),
         group=group,
         ids=ids,
         impute="mean",
         on_error=on_error,
         longest=_longest(student),
     )
-    for told in rows.skipped:
-        text = f"{told['id']!r} gets no prediction: {told['modality']!r}: {told['reason']}"
+    for row in rows.skipped:
+        text = f"{row['id']!r} gets no prediction: {row['modality']!r}: {row['reason']}"
         warnings.warn(text, SidelightWarning, stacklevel=2)
-    _check_meaning(student, rows)
+    _check_schema(student, rows)
     try:
         if pixels:
             maps = [student.task.decide(a) for a in _answers(student, rows)]
-            return _pixels(student, rows, np.concatenate(maps), out)
-        said = torch.cat(list(_answers(student, rows)))
+            return _write_maps(student, rows, np.concatenate(maps), out)
+        outputs = torch.cat(list(_answers(student, rows)))
     except DataError as error:
         raise DataError(f"{rows.name}: {error}") from error
     frame = pd.DataFrame({"id": rows.ids})
-    decided = student.task.decide(said)
+    decided = student.task.decide(outputs)
     if student.task.answers == "class":
         frame["prediction"] = np.asarray(student.class_names)[decided]
-        columns, values = [f"p.{label}" for label in student.class_names], said.softmax(-1).numpy()
+        columns, values = [f"p.{label}" for label in student.class_names], outputs.softmax(-1).numpy()
     elif student.task.answers == "embedding":
         columns, values = [f"e{i}" for i in range(decided.shape[1])], decided
     else:
@@ -107,19 +111,19 @@ def _longest(student: Student) -> dict[str, int]:
     return {m: plans[m].longest for m in student.reads if plans[m].longest}
 
 
-def _check_meaning(student: Student, rows: Rows) -> None:
-    """Raises DataError where new recordings are cut or sampled otherwise than those of training."""
+def _check_schema(student: Student, rows: Rows) -> None:
+    """Raise DataError if new recordings are cut or sampled differently from those of training."""
     for m, trained in student.meta.get("recordings", {}).items():
         for name, now in rows.schema.get(m, {}).items():
             if name in trained and trained[name] != now:
                 raise DataError(
                     f"{rows.name}: {m!r} has {name} {now}, but the student was trained on {trained[name]}; prepare the "
-                    "new rows alike"
+                    "new rows in the same way"
                 )
 
 
-def _pixels(student: Student, rows: Rows, maps: NDArray, out: str | Path | None) -> pd.DataFrame:
-    """Writes the class maps, and returns the share of every class in each."""
+def _write_maps(student: Student, rows: Rows, maps: NDArray, out: str | Path | None) -> pd.DataFrame:
+    """Write the class maps, and return the share of each class in each row."""
     shares = {f"share.{label}": (maps == c).mean((1, 2)) for c, label in enumerate(student.class_names)}
     if out is not None:
         content, ids = io.BytesIO(), np.asarray(rows.ids)
@@ -130,7 +134,7 @@ def _pixels(student: Student, rows: Rows, maps: NDArray, out: str | Path | None)
 
 
 def _answers(student: Student, rows: Rows) -> Iterator[Tensor]:
-    """The student's answers; rows that are files are decoded a few at a time."""
+    """The student's outputs; rows that are files are decoded a few at a time."""
     files = [m for m, x in rows.inputs.items() if is_lazy(x)]
     at_once = len(rows)
     if files and student.preprocessor.standardize == "train":  # a new group's statistics need all its rows
@@ -142,7 +146,7 @@ def _answers(student: Student, rows: Rows) -> Iterator[Tensor]:
 
 
 def _as_given(student: Student, rows: Rows) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
-    """The rows with NaN where a modality is absent, which only a student that imputes or completes may see."""
+    """Inputs and lengths, with NaN in rows that lack a modality; only students that impute or complete accept them."""
     inputs, lengths = dict(rows.inputs), dict(rows.lengths)
     assert rows.ids is not None
     for m, here in rows.present.items():

@@ -1,4 +1,4 @@
-"""What a file of new rows has of what a student reads, known from its names before its rows are read."""
+"""Match the columns or arrays of new rows with a student's modalities, before the rows are read."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ from sidelight.data.raw import DEFAULT_NAMES
 from sidelight.data.sources.locate import locate
 from sidelight.data.sources.tables import ARRAY_FILES, FILE_COLUMN, separator_of
 from sidelight.errors import DataError, SidelightWarning
-from sidelight.export.checks import refused
+from sidelight.export.checks import privileged_error
 from sidelight.export.student import Student
 from sidelight.utils.delimited import read_header
 from sidelight.utils.files import check_file
 
 
-def wanted(student: Student, source: Any) -> dict[str, Sequence[str] | None]:
-    """Modality -> the columns to read, in the order of training; None where it is not stored as named columns.
+def find_columns(student: Student, source: Any) -> dict[str, Sequence[str] | None]:
+    """Find a student's modalities in new rows.
 
-    A modality that a student `completes` may be missing as long as one is there, and is left out with a warning.
+    A student that `completes` accepts missing modalities, with a warning, as long as one is there.
 
-    Raises DataError for a modality, or the first column of one, that the source does not have.
+    Returns:
+        Modality -> the columns to read, in the order of training; None if it is not stored as named columns.
+
+    Raises:
+        DataError: the source lacks a modality, or a column of one.
     """
     names, where = names_in(source), source if isinstance(source, str | Path) else "the data"
     found: dict[str, Sequence[str] | None] = {}
@@ -39,11 +43,11 @@ def wanted(student: Student, source: Any) -> dict[str, Sequence[str] | None]:
                     has = _instead(c, [other for other in own or names if other not in columns])
                     raise DataError(f"{where}: {m!r} has no column {c!r}, which the student was trained on.{has}")
             found[m] = columns
-        elif own or not names or m in names or f"{m}{FILE_COLUMN}" in names or _beside(source, m):
+        elif own or not names or m in names or f"{m}{FILE_COLUMN}" in names or _has_array_file(source, m):
             found[m] = None
         else:
             has = _instead(m, modalities(names))
-            missing[m] = f"{where}: this student reads {', '.join(student.reads)}, and there is no {m!r}.{has}"
+            missing[m] = f"{where}: this student reads {', '.join(student.reads)}, but {m!r} is missing.{has}"
     for text in missing.values():
         if not (student.completes and found):
             raise DataError(text)
@@ -52,7 +56,7 @@ def wanted(student: Student, source: Any) -> dict[str, Sequence[str] | None]:
 
 
 def refuse_privileged(student: Student, source: Any) -> None:
-    """Raises DataError where the source has a column or array of a privileged modality."""
+    """Raise DataError if the source has a column or array of a privileged modality."""
     names = names_in(source)
     for m in student.privileged:
         found = [c for c in names if c in (m, f"{m}{FILE_COLUMN}") or c.startswith(f"{m}.")]
@@ -60,13 +64,13 @@ def refuse_privileged(student: Student, source: Any) -> None:
             where = source if isinstance(source, str | Path) else "the data"
             raise DataError(
                 f"{where}: column {found[0]!r}{f' and {len(found) - 1} more' if found[1:] else ''}: "
-                f"{refused(m, student.reads)}. Remove what is privileged, or leave it unread: "
+                f"{privileged_error(m, student.reads)}. Remove it, or leave it unread: "
                 "--ignore-privileged, or ignore_privileged=True"
             )
 
 
 def names_in(source: Any) -> list[str]:
-    """Names of columns or arrays, without the rows; none of an unreadable file (`load_rows` says why it is)."""
+    """Names of columns or arrays, without reading rows; [] for an unreadable file, which `load_rows` reports."""
     if hasattr(source, "columns"):
         return [str(c) for c in source.columns]
     if isinstance(source, Mapping):
@@ -86,19 +90,19 @@ def names_in(source: Any) -> list[str]:
 
 
 def modalities(names: Iterable[str]) -> list[str]:
-    """The modalities that names of columns or arrays speak of."""
+    """The modalities that columns or arrays belong to."""
     roles = {role for usual in DEFAULT_NAMES.values() for role in usual}
     return list(dict.fromkeys(c.removesuffix(FILE_COLUMN).split(".", 1)[0] for c in names if c not in roles))
 
 
-def _beside(source: Any, m: str) -> bool:
+def _has_array_file(source: Any, m: str) -> bool:
     """Whether an array file of the modality lies beside the table."""
     folder = locate(source).parent if isinstance(source, str | Path) else None
     return folder is not None and any((folder / f"{m}{end}").is_file() for end in ARRAY_FILES)
 
 
 def _instead(name: str, there: Sequence[str]) -> str:
-    """What is there in the place of a name, the nearest alone where one is near."""
+    """A hint for a missing name: the nearest name, else all names."""
     near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
     if near:
         return f" There is {near[0]!r}: if it is the same, rename it to {name!r}."

@@ -1,4 +1,4 @@
-"""The student: a network with its preprocessing, its task and where it comes from."""
+"""The student: a network with its preprocessing, its task and its provenance."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sidelight.data.overflow import check_output, check_preprocessed
 from sidelight.data.pixels import compute_chunk_size
 from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import ConfigError, SidelightWarning, listed, unknown
-from sidelight.export.checks import checked
-from sidelight.export.deployed import Deployed, without_groups
-from sidelight.export.facts import facts, far_sentence
-from sidelight.export.file import FORMAT, FORMAT_VERSION, plain, versions, write_student
+from sidelight.export.checks import check_inputs
+from sidelight.export.deployed import Deployed, drop_groups
+from sidelight.export.file import FORMAT, FORMAT_VERSION, to_json, versions, write_student
 from sidelight.export.graph import export_graph
+from sidelight.export.input_facts import describe_input, far_warning
 from sidelight.networks.build import describe
 from sidelight.networks.network import Network, Output
 from sidelight.tasks import Task, describe_task
@@ -32,19 +32,20 @@ Tensors = dict[str, Tensor]
 
 
 class Student:
-    """What is deployed: reads the available modalities and nothing else.
+    """The deployed network. It reads the available modalities and nothing else.
 
     Args:
-        network: copied; in evaluation mode, without gradient, float32, on the CPU.
-        preprocessor: fitted; only what concerns the network's modalities is kept.
+        network: the network; it is copied to the CPU as float32, in evaluation mode and without gradients.
+        preprocessor: the fitted preprocessor; only the network's modalities are kept.
         task: what is predicted, with the names of classes or targets.
-        meta: where it comes from: method, data, fold, seed, metrics, licence, …; `privileged` names the modalities of
-            training, which are then refused by name. Anything that JSON can hold.
-        known_groups: where each group is standardised by its own rows, keep the names and statistics of the groups that
-            the preprocessor knows. By default a student leaves without them: they are the training people's, and a new
-            person may have an old name.
+        meta: provenance that JSON can hold: method, data, fold, seed, metrics, licence, …; `privileged` names the
+            modalities of training, which `predict` refuses by name.
+        known_groups: keep the names and statistics of the groups that the preprocessor knows, if it standardises each
+            group by its own rows. They belong to the training people, and a new person may have the same name, so by
+            default they are dropped.
 
-    Raises ConfigError where the three do not fit, or where the network reads a privileged modality.
+    Raises:
+        ConfigError: network, preprocessor and task do not fit, or the network reads a privileged modality.
     """
 
     def __init__(
@@ -74,26 +75,26 @@ class Student:
         self.network: Network = copy.deepcopy(network).to("cpu", torch.float32)
         self.network.eval().requires_grad_(False)
         preprocessor = preprocessor.subset(self.reads).to("cpu")
-        self.preprocessor = preprocessor if known_groups else without_groups(preprocessor)
+        self.preprocessor = preprocessor if known_groups else drop_groups(preprocessor)
         self.task = task
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Class names, or target names."""
+        """Names of the classes, or of the targets of a regression."""
         return self.task.class_names
 
     @property
     def inputs(self) -> dict[str, dict[str, Any]]:
-        """Modality -> what its rows have to be: shape and axes, unit, sampling rate, and the ranges seen in training.
+        """Modality -> `shape`, `axes`, `unit`, `rate_hz` and `range` that its rows must have.
 
-        `unit`, `rate_hz` and `range` are "not given" where they are not known. `range` holds the 0.1 % and the 99.9 %
-        quantile of every channel (of a vector: column) over the training rows.
+        `unit`, `rate_hz` and `range` are "not given" if they are unknown. `range` holds the 0.1 % and the 99.9 %
+        quantile of each channel (column of a vector) over the training rows.
         """
-        return {m: facts(self.preprocessor.plans[m]) for m in self.reads}
+        return {m: describe_input(self.preprocessor.plans[m]) for m in self.reads}
 
     @property
     def completes(self) -> bool:
-        """Whether it takes any subset of its modalities (`student.drop`)."""
+        """Whether it accepts any subset of its modalities (`student.drop`)."""
         return self.network.completion is not None
 
     @property
@@ -109,21 +110,24 @@ class Student:
         group: Any = None,
         probabilities: bool = False,
     ) -> NDArray:
-        """Class names (N,) str, values (N, K), or of a retrieval embeddings (N, F) of length 1, of raw rows.
+        """Predict raw rows.
 
-        Of a segmentation (N, H, W) int64, for every pixel the number of its class in `labels`.
+        Rows in another unit than the training rows are predicted without an error. A SidelightWarning names modalities
+        whose values are far outside the training range (`inputs`); it cannot detect every change of unit.
 
         Args:
-            inputs: modality -> (N, D), (N, T, C), or images (N, C, H, W) or (N, H, W, C), exactly those in `reads`;
-                of a student that `completes`, some of them, and rows may be NaN throughout.
-            lengths: modality -> (N,) valid time steps of a variable-length one (default: all).
-            group: (N,) whose rows these are; needed only where each group is standardised by its own rows.
-            probabilities: (N, C) instead of class names.
+            inputs: modality -> (N, D), (N, T, C), or images (N, C, H, W) or (N, H, W, C), exactly those in `reads`. A
+                student that `completes` also takes some of them, and rows that are NaN throughout.
+            lengths: modality -> (N,) valid time steps of a variable-length modality; left out: all of them.
+            group: (N,) group of each row; needed only if each group is standardised by its own rows.
+            probabilities: return (N, C) probabilities instead of class names.
 
-        Rows in another unit than those of training are answered as if nothing were wrong. A SidelightWarning says where
-        values are far outside of what training saw (`inputs`); it cannot tell every change of unit.
+        Returns:
+            (N,) class names, (N, K) values, (N, F) embeddings of length 1 for a retrieval, or for a segmentation
+            (N, H, W) int64 positions in `class_names`.
 
-        Raises DataError, which names the modality (and row) that cannot be read, or whose answer is not finite.
+        Raises:
+            DataError: a modality or row cannot be read, or its prediction is not finite; the message names it.
         """
         if probabilities:
             return self.predict_proba(inputs, lengths=lengths, group=group)
@@ -133,7 +137,17 @@ class Student:
     def predict_proba(
         self, inputs: Mapping[str, Any], *, lengths: Mapping[str, Any] | None = None, group: Any = None
     ) -> NDArray:
-        """(N, C) probabilities, in the order of `labels`; of a segmentation (N, C, H, W)."""
+        """Predict probabilities.
+
+        Args:
+            inputs, lengths, group: as in `predict`.
+
+        Returns:
+            (N, C) probabilities in the order of `class_names`; (N, C, H, W) for a segmentation.
+
+        Raises:
+            ConfigError: the task has no classes.
+        """
         if self.task.answers not in ("class", "pixels"):
             raise ConfigError(
                 f"a {self.task.name} student has no probabilities; predict returns its {self.task.answers}"
@@ -143,10 +157,14 @@ class Student:
     def respond(
         self, inputs: Mapping[str, Any], lengths: Mapping[str, Any] | None = None, group: Any = None, ids: Any = None
     ) -> Tensor:
-        """The task's answer: (N, C) logits (of pixels (N, C, H, W)), (N, K) values in its own units, or (N, F)
-        embeddings; as `predict`.
+        """The network's output for raw rows.
 
-        ids: (N,) how errors call the rows.
+        Args:
+            inputs, lengths, group: as in `predict`.
+            ids: (N,) names of the rows in errors.
+
+        Returns:
+            (N, C) logits, (N, C, H, W) for a segmentation, (N, K) values in their own units, or (N, F) embeddings.
         """
         return torch.cat(list(self.answers(inputs, lengths, group, ids)))
 
@@ -154,7 +172,11 @@ class Student:
     def answers(
         self, inputs: Mapping[str, Any], lengths: Mapping[str, Any] | None = None, group: Any = None, ids: Any = None
     ) -> Iterator[Tensor]:
-        """`respond` a few rows at a time: what is decided of a class per pixel is far smaller than the answers."""
+        """Yield the outputs of `respond` a few rows at a time; class maps need far less memory than their logits.
+
+        Args:
+            inputs, lengths, group, ids: as in `respond`.
+        """
         x, n, here, names = self._read(inputs, lengths, group, ids)
         self._warn_far(x, n, here)
         ids = np.arange(len(next(iter(x.values())))) if ids is None else ids
@@ -179,20 +201,25 @@ class Student:
             yield answer
 
     def _warn_far(self, x: Tensors, lengths: Tensors, present: Tensors) -> None:
-        """Says what of the rows is far outside of what training saw."""
+        """Warn of rows that are far outside the training rows' range."""
         for m, rows in x.items():
             plan = self.preprocessor.plans[m]
             length, here = (None if t is None else t.numpy() for t in (lengths.get(m), present.get(m)))
             if plan.ranges is not None and (found := plan.ranges.find_out_of_range(rows.numpy(), length, here)):
-                warnings.warn(far_sentence(m, plan, found), SidelightWarning, stacklevel=4)
+                warnings.warn(far_warning(m, plan, found), SidelightWarning, stacklevel=4)
 
     def calibrate(
         self, inputs: Mapping[str, Any], group: Any, *, lengths: Mapping[str, Any] | None = None
     ) -> tuple[str, ...]:
-        """Remember the statistics of new groups from some of their rows; returns the groups that are known now.
+        """Store the statistics of new groups, for a student that standardises each group by its own rows.
 
-        For a student that standardises each group by its own rows: afterwards single rows of these groups can be
-        predicted, and `save` keeps what was learnt.
+        Single rows of these groups can be predicted afterwards, and `save` stores the statistics.
+
+        Args:
+            inputs, group, lengths: some rows of the groups, as in `predict`.
+
+        Returns:
+            The names of all groups that the student knows now.
         """
         x, n, here, names = self._read(inputs, lengths, group, None)
         if names is None:
@@ -203,14 +230,14 @@ class Student:
     def _read(
         self, inputs: Mapping[str, Any], lengths: Mapping[str, Any] | None, group: Any, ids: Any
     ) -> tuple[Tensors, Tensors, Tensors, NDArray | None]:
-        """Checked inputs, lengths and which rows have what, as tensors, and groups."""
-        arrays = checked(inputs, lengths, group, self.preprocessor, self.privileged, ids, self.completes)
+        """Checked inputs, lengths and masks of present rows as tensors, and groups."""
+        arrays = check_inputs(inputs, lengths, group, self.preprocessor, self.privileged, ids, self.completes)
         x, n, here = ({m: torch.from_numpy(a) for m, a in part.items()} for part in arrays[:3])
         return x, n, here, arrays[3]
 
     def to_config(self) -> dict[str, Any]:
-        """Everything but the weights, as JSON can hold it; raises ConfigError where `meta` is more than that."""
-        text: dict[str, Any] = plain(
+        """Everything but the weights, as JSON; raises ConfigError if JSON cannot hold `meta`."""
+        text: dict[str, Any] = to_json(
             {
                 "format": FORMAT,
                 "version": FORMAT_VERSION,
@@ -226,19 +253,33 @@ class Student:
         return text
 
     def save(self, path: str | Path) -> Path:
-        """Write `<name>.safetensors`, which is enough to load it again, and a readable `<name>.json` beside it.
+        """Write `<name>.safetensors`, which `load_student` reads, and a readable `<name>.json` beside it.
 
-        path: the .safetensors file, or a folder for `student.safetensors`. Both appear whole or not at all.
+        Args:
+            path: the .safetensors file, or a folder for `student.safetensors`. Both files are written atomically.
+
+        Returns:
+            The path of the .safetensors file.
         """
         return write_student(path, self.to_config(), {"network": self.network, "preprocessor": self.preprocessor})
 
     def export(self, path: str | Path, *, group: str | None = None, max_batch: int | None = None) -> Path:
-        """Write the student for another runtime, by suffix: .onnx, .pt2 (torch.export) or .safetensors.
+        """Write a model file for another runtime. It contains the preprocessing and reads `reads`, nothing else.
 
-        Preprocessing is inside; the inputs are `reads`, nothing else. The file is run and compared with torch to 1e-4
-        before it gets its name. group: of a student that standardises each group by its own rows, the known group that
-        the file is for. max_batch: of a .pt2 file, the most rows of a call, which runtimes that plan their memory ahead
-        have to know (ExecuTorch); None leaves it open.
+        The file is run and compared with torch to 1e-4 before it gets its name.
+
+        Args:
+            path: the file; its suffix chooses the format: .onnx, .pt2 (torch.export) or .safetensors.
+            group: the known group that the file is for, if the student standardises each group by its own rows.
+            max_batch: largest number of rows of a call, for .pt2 files and runtimes that plan their memory ahead
+                (ExecuTorch); None: no limit.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            ConfigError: an unknown suffix, or settings that the format does not have.
+            RunError: the student cannot be exported, or the file's outputs differ from torch.
         """
         if Path(path).suffix == ".safetensors":
             if max_batch is not None:

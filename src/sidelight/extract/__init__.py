@@ -1,4 +1,4 @@
-"""Features of frozen encoders, computed once and stored, so that training on them decodes nothing."""
+"""Compute features of frozen encoders once and store them, so that training need not decode recordings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`extract`: frozen encoders run once over all rows."""
+"""`extract`: run frozen encoders once over all rows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ from sidelight.video.augment import STATISTICS
 
 FORMAT = 1
 MOST_TOKENS = 4096
-FACTS = "extract.json"
+METADATA_FILE = "extract.json"
+"""What was extracted, and with which encoders; also marks a folder as written by `extract`."""
 
 
 def extract(
@@ -55,61 +56,67 @@ def extract(
 ) -> Path:
     """Store features of frozen encoders in a folder that `load` reads: `<modality>.safetensors` beside `metadata.csv`.
 
-    The centre view of each row is read. Values are standardised as the recording's kind says ("imagenet", …) or not at
-    all, never by statistics of the rows: features know nothing of any split. Modalities without an encoder are stored
-    as they are; those whose rows are files are left out, with a warning.
+    The encoders read the centre view of each row. Values are standardised as the recording type requires ("imagenet",
+    …) or not at all, never by statistics of the rows, so features do not depend on a split. Modalities without an
+    encoder are stored unchanged; if their rows are files, they are left out with a warning.
 
-    A killed extraction goes on where it was, several processes share one, and a finished one with the same encoder,
-    weights and rows is not repeated. Files count as the same by name, place in time, size and time of change; arrays
-    and weights by content.
+    A killed extraction continues where it stopped, several processes can share one, and a finished one with the same
+    encoder, weights and rows is not repeated. Files are compared by name, position in time, size and modification time;
+    arrays and weights by content.
 
     Args:
-        source, options: what `load` reads, and how.
-        out: the folder; an empty or absent one, or one that `extract` wrote.
+        source, options: data and options of `load`.
+        out: the folder: new, empty, or written by `extract`.
         encoders: modality -> name of a public network (docs/networks.md).
-        weights: modality -> its local file. Of an `hf:` folder, the weights are its own.
-        tokens: features of a row over time, (N, tokens, D); 1: vectors (N, D).
+        weights: modality -> local weight file. An `hf:` folder contains its own weights.
+        tokens: number of features of a row over time, (N, tokens, D); 1: vectors (N, D).
         sum_channels: as `network.sum_channels`.
-        shard: rows that are stored together; a killed process repeats at most these.
-        device: "cpu", "cuda"; "": a GPU where there is one.
+        shard: number of rows stored together; a killed process repeats at most these.
+        device: "cpu" or "cuda"; "": a GPU if there is one.
+        quiet: show no progress.
+
+    Returns:
+        The path of the folder.
 
     Raises:
-        ConfigError: an encoder without weights, or that does not fit; a segmentation.
-        DataError: a recording that cannot be read; an `out` that holds something else.
+        ConfigError: an encoder has no weights or does not fit, or the target is a class per pixel.
+        DataError: a recording cannot be read, or `out` contains something else.
     """
     out, data = check_place(out), load(source, **options)
     _check(data, out, encoders, dict(weights or {}), tokens)
-    where = _device(device)
+    where = _choose_device(device)
     out.mkdir(parents=True, exist_ok=True)
-    nets = {m: _frozen(m, name, data.shape(m), (weights or {}).get(m), sum_channels) for m, name in encoders.items()}
-    told: dict[str, Any] = {"format": FORMAT, "source": {"name": data.name, **data.about}, "modalities": {}}
+    nets = {
+        m: _load_frozen(m, name, data.shape(m), (weights or {}).get(m), sum_channels) for m, name in encoders.items()
+    }
+    metadata: dict[str, Any] = {"format": FORMAT, "source": {"name": data.name, **data.about}, "modalities": {}}
     todo: dict[str, tuple[Shards, Callable[[slice], Tensor]]] = {}
     for m in data.modalities:
         if m in nets:
             config = _config(data, m, encoders[m], nets[m], tokens)
             key = _key(config, data, m)
-            told["modalities"][m] = {**config, "key": key}
+            metadata["modalities"][m] = {**config, "key": key}
             stored = Shards(out / f"{m}.safetensors", m, key, len(data), shard)
-            todo[m] = (stored, _reading(data, m, nets[m], tokens, where))
-    write_atomic(out / FACTS, json.dumps(told, indent=1, default=str))
-    if not all(shards.made() for shards, _ in todo.values()):
-        (out / TABLE_FILE).unlink(missing_ok=True)  # it speaks of what is about to be replaced
+            todo[m] = (stored, _make_compute(data, m, nets[m], tokens, where))
+    write_atomic(out / METADATA_FILE, json.dumps(metadata, indent=1, default=str))
+    if not all(shards.is_complete() for shards, _ in todo.values()):
+        (out / TABLE_FILE).unlink(missing_ok=True)  # it describes features that are about to be replaced
     for m, (shards, compute) in todo.items():
-        shards.make(compute, lambda done, m=m: None if quiet else _tell(m, done, len(data)))  # type: ignore[misc]
+        shards.make(compute, lambda done, m=m: None if quiet else _show_progress(m, done, len(data)))  # type: ignore[misc]
         shards.clear()
     _store_others(data, out, [m for m in data.modalities if m not in nets])
     write_atomic(out / TABLE_FILE, _table(data).to_csv(index=False))
     return out
 
 
-def _device(name: str) -> torch.device:
-    """Where the encoders run; raises ConfigError for a device that is not there."""
+def _choose_device(name: str) -> torch.device:
+    """The device of the encoders; raises ConfigError if it cannot be used."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.zeros(1, device=device).cpu()
-    except Exception as error:  # a driver raises whatever it likes
-        said = str(error).strip().partition("\n")[0][:200]
-        raise ConfigError(f"device: {shown(name)} cannot be used ({said}); expected cpu or cuda") from None
+    except Exception as error:  # drivers raise many kinds of errors
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise ConfigError(f"device: {shown(name)} cannot be used ({reason}); expected cpu or cuda") from None
     return device
 
 
@@ -126,35 +133,38 @@ def _check(data: Dataset, out: Path, encoders: Mapping[str, str], weights: Mappi
                 raise ConfigError(f"{kind}: {unknown('modality', m, known)}")
     if data.size:
         raise ConfigError(f"{data.name} has a class per pixel; features are vectors, which such a target cannot use")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / FACTS).is_file():
-        raise DataError(f"{out} holds something else than extracted features; choose another folder")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / METADATA_FILE).is_file():
+        raise DataError(f"{out} contains something other than extracted features; choose another folder")
 
 
-def _frozen(m: str, name: str, shape: tuple[int, ...], weights: str | None, sum_channels: bool) -> Any:
-    """The network in evaluation mode, every tensor of it from a file: nothing is frozen that was never trained."""
+def _load_frozen(m: str, name: str, shape: tuple[int, ...], weights: str | None, sum_channels: bool) -> Any:
+    """Load a network in evaluation mode with all tensors from a file, so that no untrained tensor is frozen."""
     net = make_net(name, shape)
     own = name.startswith("hf:") and any((Path(name[3:]).expanduser() / file).is_file() for file in WEIGHTS)
     if weights is None and not own:
-        raise ConfigError(f"encoder of {m!r}: {name!r} has no weights yet; name their local file (--weights {m}=FILE)")
+        raise ConfigError(f"encoder of {m!r}: {name!r} has no weights; name their local file (--weights {m}=FILE)")
     if weights is not None:
         report = load_weights(net, weights, sum_channels=sum_channels)
         if report.missing:
-            raise RunError(f"--weights {m}: {report}. What is frozen has to be trained; give a whole file")
+            raise RunError(
+                f"--weights {m}: {report}. A frozen encoder must be trained; give a file with all of its weights"
+            )
     return net.eval().requires_grad_(False)
 
 
 def _config(data: Dataset, m: str, name: str, net: nn.Module, tokens: int) -> dict[str, Any]:
-    """What the features of a modality depend on beside its rows, JSON-able."""
+    """Everything but the rows on which the features of a modality depend, as JSON."""
     digest = hashlib.sha256()
     for key, value in net.state_dict().items():
         digest.update(f"{key} {value.dtype} {tuple(value.shape)} ".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    called = "hf" if name.startswith("hf:") else name  # a folder may be moved
+    called = "hf" if name.startswith("hf:") else name  # by kind alone, since a folder may be moved
     config = {"encoder": called, "tokens": tokens, "shape": list(data.shape(m)), "weights": digest.hexdigest()}
     return {**config, "standard": _standard(data, m), "config": getattr(net, "description", {})}
 
 
 def _key(config: Mapping[str, Any], data: Dataset, m: str) -> str:
+    """A digest of everything on which the features of a modality depend."""
     digest = hashlib.sha256(json.dumps([FORMAT, config], sort_keys=True, default=str).encode())
     x = data.inputs[m]
     digest.update(x.fingerprint(times=True) if is_lazy(x) else np.ascontiguousarray(x).tobytes())
@@ -164,12 +174,13 @@ def _key(config: Mapping[str, Any], data: Dataset, m: str) -> str:
 
 
 def _standard(data: Dataset, m: str) -> str:
+    """The fixed statistics that standardise a modality, or "none"."""
     standard = data.standard.get(m, "")
     return standard if standard in STATISTICS else "none"
 
 
-def _reading(data: Dataset, m: str, net: Any, tokens: int, device: torch.device) -> Callable[[slice], Tensor]:
-    """A function from a slice of rows to their features, NaN where a row lacks the modality."""
+def _make_compute(data: Dataset, m: str, net: Any, tokens: int, device: torch.device) -> Callable[[slice], Tensor]:
+    """Make a function from a slice of rows to their features; rows without the modality get NaN."""
     view = data.select([m])
     if _standard(data, m) == "none":
         batch = view.batch()
@@ -185,7 +196,7 @@ def _reading(data: Dataset, m: str, net: Any, tokens: int, device: torch.device)
         parts = [
             _features(net, part, m, tokens, device) for part in materialized_batches(batch, torch.split(found, at_once))
         ]
-        if not parts:  # the width is known to the network alone
+        if not parts:  # only the network knows the width
             parts = [net.pool(net.forward_maps(torch.zeros(1, *data.shape(m), device=device)), tokens).cpu()[:0]]
         known = torch.cat(parts)
         out = known.new_full((len(whole), *known.shape[1:]), torch.nan)
@@ -241,6 +252,6 @@ def _table(data: Dataset) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _tell(m: str, done: int, rows: int) -> None:
+def _show_progress(m: str, done: int, rows: int) -> None:
     if sys.stderr.isatty():
         print(f"\r{m}: {done} of {rows} rows", end="\n" if done == rows else "", file=sys.stderr, flush=True)

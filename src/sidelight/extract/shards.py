@@ -1,4 +1,4 @@
-"""One array made in pieces: a killed process loses at most the piece it was at, and two processes share the work."""
+"""Compute an array in pieces, so that a killed process loses at most one piece and processes can share the work."""
 
 from __future__ import annotations
 
@@ -19,15 +19,20 @@ from sidelight.utils.machine import claim
 from sidelight.utils.tensorfile import read_metadata, read_tensors, write_tensors
 
 POLL = 0.2
-"""Seconds between two looks at what another process is doing."""
+"""Seconds between two checks for another process's pieces."""
 
 
 @dataclass(frozen=True)
 class Shards:
-    """`file` will hold `name`, (rows, …), made of pieces of `size` rows and marked with `key`.
+    """An array in a file, computed in pieces of rows.
 
-    key: of everything that the content depends on. Pieces lie in a hidden folder beside the file that is called by it,
-    so pieces of another content are never mixed in.
+    Args:
+        file: the .safetensors file.
+        name: name of the array in it.
+        key: digest of everything on which the content depends. Pieces are in a hidden folder beside the file that is
+            named by it, so pieces of different content are never mixed.
+        rows: number of rows of the array.
+        size: number of rows of a piece.
     """
 
     file: Path
@@ -38,52 +43,57 @@ class Shards:
 
     @property
     def folder(self) -> Path:
+        """The folder of the pieces."""
         return self.file.parent / f".{self.name}-{self.key[:16]}"
 
-    def made(self) -> bool:
-        """Whether the file is there with this content."""
-        return self._marked(checked=True)
+    def is_complete(self) -> bool:
+        """Whether the file exists with this content, undamaged."""
+        return self._has_key(checked=True)
 
-    def _marked(self, checked: bool) -> bool:
-        """Whether the file has the key; `checked`, with its values as they were written, for which all are read."""
+    def _has_key(self, checked: bool) -> bool:
+        """Whether the file has the key; `checked` also compares its checksum, which reads the whole file."""
         try:
             return read_metadata(self.file, checked=checked).get("key") == self.key
         except RunError:
             return False
 
     def make(self, compute: Callable[[slice], Tensor], tell: Callable[[int], None] = lambda done: None) -> None:
-        """Make the file; `compute` gives the rows of a slice, `tell` is told how many rows are done.
+        """Compute the missing pieces and join them into the file.
 
-        Each piece is computed by whoever holds its lock; a process that finds nothing free waits for the others, and
-        takes over the piece of one that was killed, since its lock went with it.
+        Each piece is computed by the process that holds its lock. A process without a free piece waits for the others.
+        If one of them is killed, its lock is released and another process computes its piece.
+
+        Args:
+            compute: returns the rows of a slice.
+            tell: called with the number of finished rows.
         """
-        if self._marked(checked=False) and not self.made():
-            self.file.unlink(missing_ok=True)  # damaged since
-        while not self._marked(checked=False):
-            with suppress(FileNotFoundError):  # another process has just finished and cleared the pieces away
+        if self._has_key(checked=False) and not self.is_complete():
+            self.file.unlink(missing_ok=True)  # it was damaged
+        while not self._has_key(checked=False):
+            with suppress(FileNotFoundError):  # another process has just finished and removed the pieces
                 self.folder.mkdir(parents=True, exist_ok=True)
                 if not self._advance(compute, tell):
                     time.sleep(POLL)
         tell(self.rows)
 
     def _advance(self, compute: Callable[[slice], Tensor], tell: Callable[[int], None]) -> bool:
-        """Compute pieces that nobody has or is at, then join them; False where others are still at some."""
+        """Compute free pieces, then join all of them; False if other processes still compute some."""
         pieces = [slice(i, min(i + self.size, self.rows)) for i in range(0, self.rows, self.size)]
         worked = False
         for number, rows in enumerate(pieces):
             piece = self._piece(number)
             if piece.is_file():
                 continue
-            with _claimed(piece.with_suffix(".lock")) as mine:
-                if not mine or piece.is_file() or self._marked(checked=False):
+            with _try_lock(piece.with_suffix(".lock")) as mine:
+                if not mine or piece.is_file() or self._has_key(checked=False):
                     continue
                 write_tensors(piece, {self.name: compute(rows)}, finite=False)
                 worked = True
             tell(sum(r.stop - r.start for i, r in enumerate(pieces) if self._piece(i).is_file()))
         if not all(self._piece(i).is_file() for i in range(len(pieces))):
             return worked
-        with _claimed(self.folder / "join.lock") as mine:
-            if mine and not self._marked(checked=False):
+        with _try_lock(self.folder / "join.lock") as mine:
+            if mine and not self._has_key(checked=False):
                 parts = [self._read(i) for i in range(len(pieces))]
                 if any(part is None for part in parts):
                     return True
@@ -98,7 +108,7 @@ class Shards:
         return self.folder / f"{number:06d}.safetensors"
 
     def _read(self, number: int) -> Tensor | None:
-        """A piece; None, and it is removed, where it was damaged since it was written."""
+        """Read a piece; a damaged piece is removed and gives None."""
         piece = self._piece(number)
         try:
             return read_tensors(piece, finite=False)[0][self.name]
@@ -107,15 +117,15 @@ class Shards:
             return None
 
     def clear(self) -> None:
-        """Remove pieces of other contents of this array, once its own is made."""
+        """Remove pieces of this array with other content."""
         for folder in self.file.parent.glob(f".{glob.escape(self.name)}-*"):
             if folder.is_dir():
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def _claimed(path: Path) -> Iterator[bool]:
-    """Whether this process holds the lock; it goes with the process, however that ends."""
+def _try_lock(path: Path) -> Iterator[bool]:
+    """Yield whether this process got the lock; the system releases it when the process ends."""
     with path.open("a") as file:
         try:
             claim(file)

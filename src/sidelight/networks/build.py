@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sidelight.config import NetworkConfig
-from sidelight.config.encoder_names import BACKBONES, PROVIDERS, PYRAMIDS, chosen
+from sidelight.config.encoder_names import BACKBONES, PROVIDERS, PYRAMIDS, choose_encoder
 from sidelight.errors import ConfigError, unknown
 from sidelight.networks.backbones.backbone import Backbone
 from sidelight.networks.backbones.weights import load_weights, warn_missing
@@ -70,7 +70,7 @@ def build_network(
         if m not in shapes:
             raise ConfigError(f"the network reads {m!r}, which the data do not have; they have {list(shapes)}")
         if m not in encoders:
-            name = chosen(m, len(shapes[m]), config.encoder, config.encoders)
+            name = choose_encoder(m, len(shapes[m]), config.encoder, config.encoders)
             try:
                 if size and len(shapes[m]) == 3:
                     encoders[m] = make_map_encoder(name, shapes[m], config.width)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sidelight.config.encoder_names import BACKBONES, PYRAMIDS, check_encoder, readers
+from sidelight.config.encoder_names import BACKBONES, PYRAMIDS, check_encoder, encoders_for
 from sidelight.errors import ConfigError
 from sidelight.networks.tokens import compute_stretch_weights, resample_tokens
 
@@ -148,6 +148,6 @@ def make_encoder(kind: str, shape: Sequence[int], width: int = 64, tokens: int =
     if kind != "mlp" and len(shape) != 1:
         raise ConfigError(
             f"encoder {kind!r} does not read rows of shape {tuple(shape)}; set network.encoder, or network.encoders of "
-            f"this modality, to one of: {', '.join(readers(len(shape))) or '(none)'}; or pass your own module"
+            f"this modality, to one of: {', '.join(encoders_for(len(shape))) or '(none)'}; or pass your own module"
         )
     return MLPEncoder(shape, width)

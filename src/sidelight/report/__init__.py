@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML file made from what a run stored."""
+"""The report: one self-contained HTML file, made from a run folder."""
 
 from __future__ import annotations
 
@@ -6,22 +6,29 @@ import warnings
 from pathlib import Path
 
 from sidelight.errors import RunError, SidelightWarning
-from sidelight.report.page import render
+from sidelight.report.page import render_page
 from sidelight.report.stored import Stored
 from sidelight.results.store import store_results
 from sidelight.utils.atomic import write_atomic
 
 
 def write_report(run: str | Path, out: str | Path | None = None) -> Path:
-    """Write the report of a run folder, finished or not, and return its path (`<run>/report.html` by default).
+    """Write the report of a run folder, finished or not.
 
-    The file needs nothing else: styles, figures and texts are inside, and it asks no server for anything. The run's
-    `results.csv` is brought up to date too; in a folder that cannot be written it stays as it is, with a warning.
+    The file contains its styles, figures and texts, and loads nothing. The run's `results.csv` is updated too; if the
+    folder cannot be written, it is left as it is, with a warning.
+
+    Args:
+        run: the run folder.
+        out: the HTML file; None: `<run>/report.html`.
+
+    Returns:
+        The path of the HTML file.
     """
     run = Path(run)
     out = Path(out) if out is not None else run / "report.html"
     stored = Stored(run)
-    write_atomic(out, render(stored))
+    write_atomic(out, render_page(stored))
     try:
         store_results(run, stored.results)
     except RunError as error:

@@ -1,4 +1,4 @@
-"""Figures of the answer: paired differences of every method, and scores over label budgets."""
+"""Figures that compare methods: paired differences, and scores over label fractions."""
 
 from __future__ import annotations
 
@@ -9,43 +9,44 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from sidelight.report.style import COLOUR, WIDTH, figure, finish, quiet, role_colour
+from sidelight.report.style import COLOUR, WIDTH, hide_frame, new_figure, role_colour, to_svg
 from sidelight.results import Comparison
-from sidelight.results.comparison import BASELINE, TEACHER
+from sidelight.results.budget import BASELINE, TEACHER
 from sidelight.results.printing import plus_minus
 from sidelight.results.units import metric_name, unit
 
 
-def forest(c: Comparison, narrow: bool) -> Markup:
-    """Paired differences to the baseline, one dot per fold × seed, with mean and interval; a row per method.
+def plot_forest(c: Comparison, narrow: bool) -> Markup:
+    """Plot paired differences to the baseline, one dot per fold and seed, with mean and interval; a row per method.
 
-    narrow: for phones, with the names above their rows instead of left of them.
+    Args:
+        c: the comparison.
+        narrow: put names above their rows, for phones, instead of to the left of them.
     """
     u = unit(c.metric)
     names = [n for n, row in c.rows.items() if n != BASELINE and row.difference.n]
     if not names:
         return Markup()
     step = 0.5 if narrow else 0.4
-    with figure(WIDTH if narrow else 8.6, 0.75 + step * len(names)) as fig:
+    with new_figure(WIDTH if narrow else 8.6, 0.75 + step * len(names)) as fig:
         axes = fig.add_subplot()
         axes.axvspan(-c.rope * u.factor, c.rope * u.factor, color=COLOUR["wash"], zorder=0, linewidth=0)
         axes.axvline(0, color=COLOUR["baseline"], linewidth=1, zorder=1)
         for y, name in enumerate(names):
-            _row(axes, c, name, y, narrow)
+            _plot_row(axes, c, name, y, narrow)
         axes.set_ylim(len(names) - 0.45, -0.7 if narrow else -0.45)
-        axes.set_yticks([] if narrow else range(len(names)), [] if narrow else [label(n) for n in names])
+        axes.set_yticks([] if narrow else range(len(names)), [] if narrow else [row_label(n) for n in names])
         for tick, name in zip(axes.get_yticklabels(), names):
             tick.set_color(COLOUR["ink"] if c.rows[name].role == "method" else COLOUR["muted"])
             tick.set_fontweight("bold" if c.rows[name].best else "normal")
         axes.set_xlabel(f"difference to the baseline{', ' + u.noun if u.noun else ' in ' + metric_name(c.metric)}")
-        quiet(axes, "x")
-        says = "Paired differences to the baseline: " + "; ".join(
-            f"{n} {plus_minus(u, c.rows[n].difference)}" for n in names
-        )
-        return finish(fig, f"forest-{c.labels:g}-{'narrow' if narrow else 'wide'}", says)
+        hide_frame(axes, "x")
+        texts = [f"{n} {plus_minus(u, c.rows[n].difference)}" for n in names]
+        description = "Paired differences to the baseline: " + "; ".join(texts)
+        return to_svg(fig, f"forest-{c.label_fraction:g}-{'narrow' if narrow else 'wide'}", description)
 
 
-def _row(axes: Axes, c: Comparison, name: str, y: float, narrow: bool) -> None:
+def _plot_row(axes: Axes, c: Comparison, name: str, y: float, narrow: bool) -> None:
     u, row, colour = unit(c.metric), c.rows[name], role_colour(name, c.best)
     pairs = c.budget.pairs(name, BASELINE)
     d = (pairs[name] - pairs[BASELINE]).dropna().to_numpy(dtype=np.float64) * u.factor
@@ -58,44 +59,49 @@ def _row(axes: Axes, c: Comparison, name: str, y: float, narrow: bool) -> None:
     weight = "bold" if row.best else "normal"
     where, text = axes.get_yaxis_transform(), plus_minus(u, row.difference)
     if narrow:
-        axes.text(0, y - 0.28, label(name), transform=where, va="center", fontsize=8.5, weight=weight)
+        axes.text(0, y - 0.28, row_label(name), transform=where, va="center", fontsize=8.5, weight=weight)
         axes.text(1, y - 0.28, text, transform=where, va="center", ha="right", fontsize=8.5)
     else:
         axes.text(1.015, y, text, transform=where, va="center", fontsize=9, weight=weight, color=colour)
 
 
-def label(name: str) -> str:
+def row_label(name: str) -> str:
     """`kl~placebo` -> "placebo of kl"."""
     method, _, control = name.partition("~")
     return f"{control} of {method}" if control else method
 
 
-def budget_curve(found: Sequence[Comparison]) -> Markup:
-    """Mean score over the share of labelled groups; bars: the interval of the best one's difference to the baseline."""
-    comparisons = {c.labels: c for c in found}
+def plot_label_fractions(found: Sequence[Comparison]) -> Markup:
+    """Plot mean scores over the share of labelled groups, with the interval of the best method's difference as bars."""
+    comparisons = {c.label_fraction: c for c in found}
     shares = [*comparisons]
     metric, best = comparisons[shares[0]].metric, comparisons[shares[0]].best
     u = unit(metric)
-    names = list(dict.fromkeys(n for c in comparisons.values() for n, r in c.rows.items() if r.role != "reference"))
-    names = [n for n in names if "~" not in n or n.split("~")[0] == best]
-    with figure(WIDTH * 1.2, 4.0) as fig:
+    # Controls are drawn for the best method only.
+    names: list[str] = []
+    for c in comparisons.values():
+        for name, row in c.rows.items():
+            shown = row.role != "reference" and ("~" not in name or name.split("~")[0] == best)
+            if shown and name not in names:
+                names.append(name)
+    with new_figure(WIDTH * 1.2, 4.0) as fig:
         axes = fig.add_subplot()
         for i, name in enumerate(names):
             rows = {s: comparisons[s].rows[name] for s in shares if name in comparisons[s].rows}
-            x = np.array(list(rows)) * 100 + (i - len(names) / 2) * 0.25  # side by side, so that bars do not overlap
+            x = np.array(list(rows)) * 100 + (i - len(names) / 2) * 0.25  # shifted, so that bars do not overlap
             mean = np.array([row.mean for row in rows.values()]) * u.factor
             half = np.array([row.difference.half for row in rows.values()]) * u.factor
             colour, strong = role_colour(name, best), name in (BASELINE, TEACHER, best)
             line, *_ = axes.plot(
-                x, mean, "--o" if "~" in name else "-o", color=colour, label=label(name), markersize=4.5
+                x, mean, "--o" if "~" in name else "-o", color=colour, label=row_label(name), markersize=4.5
             )
             line.set(linewidth=2.0 if strong else 1.1, alpha=1.0 if strong or "~" in name else 0.55)
             if name == best:
-                shown = np.isfinite(half)
-                axes.errorbar(x[shown], mean[shown], half[shown], fmt="none", color=colour, alpha=0.6)
+                finite = np.isfinite(half)
+                axes.errorbar(x[finite], mean[finite], half[finite], fmt="none", color=colour, alpha=0.6)
         axes.set_xticks([100 * s for s in shares], [f"{100 * s:g} %" for s in shares])
         axes.set_xlabel("training groups whose labels are kept")
         axes.set_ylabel(metric_name(metric) + (", %" if u.factor == 100 else ""))
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3)
-        quiet(axes)
-        return finish(fig, "budgets", f"Mean {metric_name(metric)} of every method over the share of labelled groups")
+        hide_frame(axes)
+        return to_svg(fig, "budgets", f"Mean {metric_name(metric)} of every method over the share of labelled groups")

@@ -1,4 +1,4 @@
-"""Figures of the predictions on test rows: confusion, scatter, and the spread over groups."""
+"""Figures of predictions on test rows: confusion matrices, scatter plots, class maps, and scores of groups."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from sidelight.report.style import COLOUR, HEAT, WIDTH, figure, finish, quiet, role_colour
+from sidelight.report.style import COLOUR, HEAT, WIDTH, hide_frame, new_figure, role_colour, to_svg
 
 MANY_CLASSES, MANY_GROUPS, POINTS = 14, 60, 700
 
 
-def confusion(predictions: pd.DataFrame, classes: list[str], name: str, labels: float) -> Markup:
-    """Rows: true class; columns: predicted; each row in percent of its class, over all folds and seeds.
+def plot_confusion(predictions: pd.DataFrame, classes: list[str], name: str, label_fraction: float) -> Markup:
+    """Plot the confusion matrix over all folds and seeds: true class by predicted class, in percent of the true class.
 
-    labels: the label budget, here and below; it keeps the figures of several budgets apart. Of a class per pixel,
-    pixels are counted instead of rows.
+    Args:
+        predictions: predictions of test rows, as in predictions.csv; for segmentation their pixels are counted.
+        classes: class names.
+        name: name of the row of the table.
+        label_fraction: keeps the figures of several label fractions apart.
     """
-    counts = counted(predictions, classes)
+    counts = count_confusions(predictions, classes)
     share = counts.astype(np.float64)
     share = share / np.maximum(share.sum(axis=1, keepdims=True), 1)
-    with figure(WIDTH, 1.1 + min(0.42 * len(classes), 3.6)) as fig:
+    with new_figure(WIDTH, 1.1 + min(0.42 * len(classes), 3.6)) as fig:
         axes = fig.add_subplot()
         axes.imshow(share, cmap=HEAT, vmin=0, vmax=1, aspect="auto")
         if len(classes) <= MANY_CLASSES:
             for i, j in np.ndindex(*share.shape):
-                colour = "#ffffff" if share[i, j] > 0.45 else "#1c2431"  # on the cell, the same in light and dark
+                colour = "#ffffff" if share[i, j] > 0.45 else "#1c2431"  # cells have the same colours in light and dark
                 text = f"{100 * share[i, j]:.0f}" if counts[i, j] else "·"
                 axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8.5)
             turned = max(map(len, classes)) * len(classes) > 40
@@ -41,13 +44,13 @@ def confusion(predictions: pd.DataFrame, classes: list[str], name: str, labels: 
             axes.set_yticks([])
         axes.set_title(name)
         axes.set_xlabel("predicted, % of the true class")
-        quiet(axes, "")
+        hide_frame(axes, "")
         recall = ", ".join(f"{c} {100 * share[i, i]:.0f} %" for i, c in enumerate(classes))
-        return finish(fig, f"confusion-{name}-{labels:g}", f"Confusion matrix of {name}; recall: {recall}")
+        return to_svg(fig, f"confusion-{name}-{label_fraction:g}", f"Confusion matrix of {name}; recall: {recall}")
 
 
-def counted(predictions: pd.DataFrame, classes: list[str]) -> NDArray:
-    """(C, C) rows, or pixels, of each true class that were given each class."""
+def count_confusions(predictions: pd.DataFrame, classes: list[str]) -> NDArray:
+    """(C, C) number of rows, or pixels, by true class and predicted class."""
     columns = [f"pixels.{t}.{p}" for t in classes for p in classes]
     if columns[0] in predictions:
         return np.asarray(predictions[columns].sum().to_numpy().reshape(len(classes), len(classes)))
@@ -55,12 +58,20 @@ def counted(predictions: pd.DataFrame, classes: list[str]) -> NDArray:
     return np.asarray(table.reindex(index=classes, columns=classes, fill_value=0))
 
 
-def scatter(predictions: pd.DataFrame, target: str, name: str, best: str | None, labels: float) -> Markup:
-    """Predicted against true value of one target; at most 700 points, drawn by a fixed seed."""
+def plot_scatter(predictions: pd.DataFrame, target: str, name: str, best: str | None, label_fraction: float) -> Markup:
+    """Plot predicted against true values of one target, at most 700 points that are drawn with a fixed seed.
+
+    Args:
+        predictions: predictions of test rows, as in predictions.csv.
+        target: name of the target.
+        name: name of the row of the table.
+        best: name of the best method, which has its own colour.
+        label_fraction: keeps the figures of several label fractions apart.
+    """
     pair = predictions[[f"target.{target}", f"prediction.{target}"]].dropna()
     pair = pair.sample(min(POINTS, len(pair)), random_state=0) if len(pair) else pair
     t, p = pair.to_numpy(dtype=np.float64).T if len(pair) else (np.zeros(0), np.zeros(0))
-    with figure(WIDTH, WIDTH * 0.85) as fig:
+    with new_figure(WIDTH, WIDTH * 0.85) as fig:
         axes = fig.add_subplot()
         axes.scatter(t, p, s=8, alpha=0.3, color=role_colour(name, best), linewidths=0, zorder=3)
         if len(t):
@@ -70,18 +81,27 @@ def scatter(predictions: pd.DataFrame, target: str, name: str, best: str | None,
         axes.set_xlabel("true")
         axes.set_ylabel("predicted")
         axes.locator_params(nbins=5)
-        quiet(axes, "both")
-        return finish(fig, f"scatter-{target}-{name}-{labels:g}", f"Predicted against true {target} of {name}")
+        hide_frame(axes, "both")
+        return to_svg(fig, f"scatter-{target}-{name}-{label_fraction:g}", f"Predicted against true {target} of {name}")
 
 
 def _ccc(prediction: NDArray, target: NDArray) -> float:
-    from sidelight.metrics import ccc  # needs torch, which a report on classes does without
+    from sidelight.metrics import ccc  # needs torch; a report on classes does not
 
     return ccc(prediction, target) if len(target) else float("nan")
 
 
-def group_scores(predictions: pd.DataFrame, task: str, targets: list[str]) -> pd.Series:
-    """A score per group, averaged over seeds: share of rows that are right, mIoU, or CCC averaged over the targets."""
+def score_groups(predictions: pd.DataFrame, task: str, targets: list[str]) -> pd.Series:
+    """Score each group, averaged over seeds: accuracy, mIoU, or CCC averaged over the targets.
+
+    Args:
+        predictions: predictions of test rows, as in predictions.csv, with `group` and `seed`.
+        task: the kind of target: "classification", "segmentation" or "regression".
+        targets: names of the classes, or of the targets of a regression.
+
+    Returns:
+        Score by group; empty if there are no groups.
+    """
     if "group" not in predictions or predictions.empty:
         return pd.Series(dtype=np.float64)
     if task == "classification":
@@ -92,7 +112,7 @@ def group_scores(predictions: pd.DataFrame, task: str, targets: list[str]) -> pd
         from sidelight.metrics import mean_iou
 
         pairs = predictions.groupby(["group", "seed"])
-        per = pd.Series({key: mean_iou(counted(rows, targets)) for key, rows in pairs}, dtype=np.float64)
+        per = pd.Series({key: mean_iou(count_confusions(rows, targets)) for key, rows in pairs}, dtype=np.float64)
     else:
         per = pd.concat([_group_ccc(predictions, t) for t in targets], axis=1).mean(axis=1)
     return per.groupby(level=0).mean()
@@ -100,19 +120,28 @@ def group_scores(predictions: pd.DataFrame, task: str, targets: list[str]) -> pd
 
 def _group_ccc(predictions: pd.DataFrame, target: str) -> pd.Series:
     columns = ["group", "seed", f"target.{target}", f"prediction.{target}"]
-    values = {
-        key: _ccc(rows[columns[3]].to_numpy(), rows[columns[2]].to_numpy())
-        for key, rows in predictions[columns].dropna().groupby(["group", "seed"])
-        if len(rows) > 2
-    }
+    values = {}
+    for key, rows in predictions[columns].dropna().groupby(["group", "seed"]):
+        if len(rows) > 2:
+            values[key] = _ccc(rows[columns[3]].to_numpy(), rows[columns[2]].to_numpy())
     return pd.Series(values, dtype=np.float64)
 
 
-def group_spread(baseline: pd.Series, student: pd.Series, best: str, factor: float, noun: str, labels: float) -> Markup:
-    """Every group's score with the baseline and with the student, in the order of the baseline."""
+def plot_groups(
+    baseline: pd.Series, student: pd.Series, best: str, factor: float, noun: str, label_fraction: float
+) -> Markup:
+    """Plot each group's score with the baseline and with the student, ordered by the baseline.
+
+    Args:
+        baseline, student: scores by group.
+        best: name of the student's method.
+        factor: factor with which scores are shown, e.g. 100 for percent.
+        noun: name of the score, for the axis.
+        label_fraction: keeps the figures of several label fractions apart.
+    """
     both = pd.DataFrame({"baseline": baseline, "student": student}).dropna().sort_values("baseline") * factor
     x = np.arange(len(both))
-    with figure(WIDTH * 1.2, 3.0) as fig:
+    with new_figure(WIDTH * 1.2, 3.0) as fig:
         axes = fig.add_subplot()
         up = both["student"] >= both["baseline"]
         for rising, colour in ((True, COLOUR["good"]), (False, COLOUR["bad"])):
@@ -127,14 +156,17 @@ def group_spread(baseline: pd.Series, student: pd.Series, best: str, factor: flo
         axes.set_ylabel(noun)
         axes.legend(loc="lower right", ncols=2)
         axes.margins(x=0.02)
-        quiet(axes)
-        return finish(fig, f"groups-{labels:g}", f"{noun} of every group with the baseline and with {best}")
+        hide_frame(axes)
+        return to_svg(fig, f"groups-{label_fraction:g}", f"{noun} of every group with the baseline and with {best}")
 
 
-def maps(panels: list[tuple[str, NDArray]], names: list[str], labels: float) -> Markup:
-    """Class maps (n, H, W) of the same test rows, one line per row, one column per panel, with a key of the classes.
+def plot_maps(panels: list[tuple[str, NDArray]], names: list[str], label_fraction: float) -> Markup:
+    """Plot class maps of the same test rows, one line per row and one column per panel, with a key of the classes.
 
-    panels: title -> maps; −1 (ignored) is left white.
+    Args:
+        panels: pairs of a title and (n, H, W) class codes; −1 (ignored) stays white.
+        names: class names.
+        label_fraction: keeps the figures of several label fractions apart.
     """
     import matplotlib as mpl
 
@@ -142,7 +174,7 @@ def maps(panels: list[tuple[str, NDArray]], names: list[str], labels: float) -> 
     height, width = panels[0][1].shape[1:]
     palette = mpl.colormaps["tab20" if len(names) > 10 else "tab10"]
     colours = mpl.colors.ListedColormap([palette(c % palette.N) for c in range(len(names))])
-    with figure(2.2 * columns, rows * 2.2 * height / width + 0.7) as fig:
+    with new_figure(2.2 * columns, rows * 2.2 * height / width + 0.7) as fig:
         axes = fig.subplots(rows, columns, squeeze=False)
         for j, (title, shown) in enumerate(panels):
             axes[0][j].set_title(title)
@@ -153,12 +185,12 @@ def maps(panels: list[tuple[str, NDArray]], names: list[str], labels: float) -> 
         if len(names) <= MANY_CLASSES:
             key = [mpl.patches.Patch(color=colours(c), label=name) for c, name in enumerate(names)]
             fig.legend(handles=key, loc="outside lower center", ncols=min(len(names), 7))
-        said = ", ".join(title for title, _ in panels)
-        return finish(fig, f"maps-{labels:g}", f"Class maps of {rows} test rows: {said}")
+        titles = ", ".join(title for title, _ in panels)
+        return to_svg(fig, f"maps-{label_fraction:g}", f"Class maps of {rows} test rows: {titles}")
 
 
-class GroupFacts(NamedTuple):
-    """How many groups gain and lose with the student, who changes most, and what the weakest group gets."""
+class GroupSummary(NamedTuple):
+    """Number of groups that gain and lose with the student, median and extreme changes, and the weakest group."""
 
     groups: int
     up: int
@@ -169,13 +201,14 @@ class GroupFacts(NamedTuple):
     weakest: tuple[str, float, float]
 
 
-def group_facts(baseline: pd.Series, student: pd.Series) -> GroupFacts | None:
+def summarize_groups(baseline: pd.Series, student: pd.Series) -> GroupSummary | None:
+    """Summarise the changes of each group's score from baseline to student; None without groups."""
     both = pd.DataFrame({"baseline": baseline, "student": student}).dropna()
     change = both["student"] - both["baseline"]
     if change.empty:
         return None
     most, least, weak = (str(s.idxmax()) for s in (change, -change, -both["baseline"]))
-    return GroupFacts(
+    return GroupSummary(
         groups=len(change),
         up=int((change > 0).sum()),
         down=int((change < 0).sum()),

@@ -1,4 +1,4 @@
-"""What a run has stored, read for the report; what cannot be read is noted and left out."""
+"""Read a run folder for the report; files that cannot be read are noted and left out."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ from numpy.typing import NDArray
 
 from sidelight.errors import RunError
 from sidelight.results import load_results, read_plan
-from sidelight.results.chance import TEXTS
-from sidelight.results.comparison import ALL_LABELS, BASELINE
+from sidelight.results.budget import ALL_LABELS, BASELINE
+from sidelight.results.chance import read_predictions
 from sidelight.results.job import RECORD, is_sealed, is_whole, job_id, read_record
 from sidelight.utils.tensorfile import read_arrays
 
 
 @dataclass
 class Stored:
-    """A run folder; `notes` gathers what could not be read."""
+    """A run folder.
+
+    Args:
+        run: the folder.
+        notes: collects a sentence for each file that cannot be read.
+    """
 
     run: Path
     notes: list[str] = field(default_factory=list)
@@ -32,20 +37,23 @@ class Stored:
 
     @cached_property
     def results(self) -> pd.DataFrame:
+        """The finished jobs, as `load_results` returns them."""
         results = load_results(self.run, rebuild=False)
         self.notes += [f.replace(f"{self.run}{os.sep}", "") for f in results.attrs["faults"]]
         return results
 
     @cached_property
     def config_text(self) -> str:
+        """The text of config.yaml; "" if it cannot be read."""
         file = self.run / "config.yaml"
         try:
             return file.read_text("utf-8") if file.exists() else ""
-        except (OSError, ValueError):  # the results say so
+        except (OSError, ValueError):  # load_results warns of it
             return ""
 
     @cached_property
     def config(self) -> dict[str, Any]:
+        """The settings in config.yaml; {} if it cannot be read."""
         try:
             read = yaml.safe_load(self.config_text)
         except (yaml.YAMLError, ValueError, RecursionError):
@@ -55,6 +63,7 @@ class Stored:
 
     @cached_property
     def environment(self) -> dict[str, Any]:
+        """The content of environment.json; {} if it cannot be read."""
         try:
             read = json.loads((self.run / "environment.json").read_text("utf-8"))
         except (OSError, ValueError, RecursionError):
@@ -65,89 +74,103 @@ class Stored:
         if not is_sealed(read):
             self.notes.append("environment.json does not match its checksum.")
         elif "sha256" in read and not is_whole(self.run / "config.yaml", read):
-            self.notes.append("config.yaml is not as the run wrote it.")
+            self.notes.append("config.yaml was changed after the run wrote it.")
         read.pop("sha256", None)
         data, made = read.get("data"), self.results.attrs.get("data_sha256")
         if made and isinstance(data, dict) and data.get("sha256") != made:
-            self.notes.append("environment.json is of other data than the jobs.")
+            self.notes.append("environment.json names other data than the jobs.")
         return read
 
     @property
     def data(self) -> dict[str, Any]:
-        """What environment.json says of the data."""
+        """The data's entry in environment.json."""
         data = self.environment.get("data")
         return data if isinstance(data, dict) else {}
 
     @property
     def task(self) -> str:
-        """What kind of target is predicted: "classification" also for a retrieval or anti-spoofing."""
+        """The kind of target: "classification" also for retrieval and anti-spoofing."""
         return str(self.results.attrs.get("kind") or self.results.attrs.get("task", "classification"))
 
     @property
-    def labels(self) -> list[str]:
-        """Class names, or target names."""
-        return [str(label) for label in self.results.attrs.get("labels", [])]
+    def class_names(self) -> list[str]:
+        """Names of the classes, or of the targets of a regression."""
+        return [str(label) for label in self.results.attrs.get("class_names", [])]
 
     @cached_property
     def progress(self) -> tuple[int, int] | None:
-        """Finished and planned jobs, where a plan is stored."""
+        """Number of finished and of planned jobs; None if no plan is stored."""
         plan = read_plan(self.run)
         if not plan:
-            self.notes.append("plan.json cannot be read: whether every job has finished is not known.")
+            self.notes.append("plan.json cannot be read, so the report cannot tell whether every job has finished.")
         done = sum((self.run / "jobs" / job / RECORD).is_file() for job in plan)
         return (done, len(plan)) if plan else None
 
-    def folders(self, name: str, labels: float) -> dict[tuple[int, int], Path]:
-        """(fold, seed) -> folder of the finished jobs of a row of the table."""
+    def folders(self, name: str, label_fraction: float) -> dict[tuple[int, int], Path]:
+        """(fold, seed) -> folder of the finished job, for a row of the table.
+
+        Args:
+            name: the row's name, e.g. `kl~placebo`.
+            label_fraction: share of the training groups that keep their labels.
+        """
         if name == ALL_LABELS:
-            name, labels = BASELINE, 1.0
+            name, label_fraction = BASELINE, 1.0
         method, _, control = name.partition("~")
         r = self.results
-        mine = r[(r["method"] == method) & (r["control"] == control) & np.isclose(r["labels"], labels)]
+        mine = r[(r["method"] == method) & (r["control"] == control) & np.isclose(r["labels"], label_fraction)]
         paths = {
             (fold, seed): self.run / "jobs" / job_id(method, control, share, fold, seed)
             for share, fold, seed in zip(mine["labels"], mine["fold"], mine["seed"])
         }
         return {pair: path for pair, path in sorted(paths.items()) if path.is_dir()}
 
-    def train_rows(self, labels: float) -> tuple[int, int] | None:
-        """Labelled and all train rows at a label budget, medians over the baseline's jobs; None where not stored."""
-        records = [read_record(f) for f in self.folders(BASELINE, labels).values()]
+    def train_rows(self, label_fraction: float) -> tuple[int, int] | None:
+        """Median number of labelled and of all train rows of the baseline's jobs; None if they are not stored."""
+        records = [read_record(f) for f in self.folders(BASELINE, label_fraction).values()]
         sizes = [(r["n_labelled"], r["n_train"]) for r in records if isinstance(r.get("n_labelled"), int)]
         return (int(np.median([s[0] for s in sizes])), int(np.median([s[1] for s in sizes]))) if sizes else None
 
-    def predictions(self, name: str, labels: float) -> pd.DataFrame:
-        """Every stored prediction of a row, with its fold and seed; texts stay texts ("NA" is a class name)."""
-        if (name, labels) not in self._predictions:
-            self._predictions[name, labels] = self._read_predictions(name, labels)
-        return self._predictions[name, labels]
+    def predictions(self, name: str, label_fraction: float) -> pd.DataFrame:
+        """The predictions of all jobs of a row, with their fold and seed."""
+        if (name, label_fraction) not in self._predictions:
+            self._predictions[name, label_fraction] = self._read_predictions(name, label_fraction)
+        return self._predictions[name, label_fraction]
 
-    def _read_predictions(self, name: str, labels: float) -> pd.DataFrame:
+    def _read_predictions(self, name: str, label_fraction: float) -> pd.DataFrame:
         frames = []
-        for (fold, seed), folder in self.folders(name, labels).items():
+        for (fold, seed), folder in self.folders(name, label_fraction).items():
             frame = self._csv(folder / "predictions.csv")
             if frame is not None:
                 frames.append(frame.assign(fold=fold, seed=seed))
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
-    def curves(self, name: str, labels: float) -> list[pd.DataFrame]:
+    def curves(self, name: str, label_fraction: float) -> list[pd.DataFrame]:
         """The curves of a row's jobs, indexed by epoch."""
-        frames = (self._csv(f / "curves.csv") for f in self.folders(name, labels).values())
+        frames = (self._csv(f / "curves.csv") for f in self.folders(name, label_fraction).values())
         return [f.set_index("epoch") for f in frames if f is not None and "epoch" in f and "select" in f]
 
-    def examples(self, name: str, labels: float, pair: tuple[int, int]) -> dict[str, NDArray]:
-        """Class maps of a few test rows of one job: `row`, `target` and `prediction`; empty where there are none."""
-        file = self.folders(name, labels).get(pair, Path()) / "examples.safetensors"
+    def examples(self, name: str, label_fraction: float, pair: tuple[int, int]) -> dict[str, NDArray]:
+        """Class maps of a few test rows of one job; {} if none are stored.
+
+        Args:
+            name: the row's name.
+            label_fraction: share of the training groups that keep their labels.
+            pair: fold and seed.
+
+        Returns:
+            `row` (n,), `target` and `prediction` (n, H, W).
+        """
+        file = self.folders(name, label_fraction).get(pair, Path()) / "examples.safetensors"
         try:
-            return read_arrays(self.whole(file)) if file.exists() else {}
+            return read_arrays(self.verify(file)) if file.exists() else {}
         except RunError as error:
             self._note(file, error)
             return {}
 
     def similarity(self, folder: Path) -> Similarity | None:
-        """The matrices of a job's probe batch, with the epoch that its network is from."""
+        """The similarity matrices of a job's probe batch; None if they cannot be read."""
         try:
-            arrays = read_arrays(self.whole(folder / "similarity.safetensors"))
+            arrays = read_arrays(self.verify(folder / "similarity.safetensors"))
             epochs = {int(k.removeprefix("epoch_")): v for k, v in arrays.items() if k.startswith("epoch_")}
             best = read_record(folder).get("best_epoch")
             matrices = {e: epochs[e].astype(np.float32) for e in sorted(epochs)}
@@ -159,7 +182,7 @@ class Stored:
 
     @cached_property
     def skipped(self) -> pd.DataFrame | None:
-        """Rows that the run left out since a recording cannot be read: id, modality, reason; all text."""
+        """Rows that the run skipped because a recording cannot be read: id, modality, reason, as texts."""
         try:
             return pd.read_csv(self.run / "skipped.csv", dtype=str, keep_default_na=False)
         except FileNotFoundError:
@@ -168,10 +191,10 @@ class Stored:
             self.notes.append(f"skipped.csv cannot be read ({error}).")
             return None
 
-    def whole(self, file: Path) -> Path:
-        """A file of a job, once it is known to be what was stored; RunError where it is not."""
+    def verify(self, file: Path) -> Path:
+        """Check a job's file against its checksum and return its path; RunError if they differ."""
         if not is_whole(file, read_record(file.parent)):
-            raise RunError("it is missing, or not what was stored; resume the run to train the job again")
+            raise RunError("it is missing or was changed; resume the run to train the job again")
         return file
 
     def _note(self, file: Path, error: Exception) -> None:
@@ -179,17 +202,21 @@ class Stored:
 
     def _csv(self, file: Path) -> pd.DataFrame | None:
         try:
-            frame = pd.read_csv(self.whole(file), dtype=str, keep_default_na=False)
+            return read_predictions(self.verify(file))
         except (OSError, ValueError, RunError) as error:
             self._note(file, error)
             return None
-        numbers = [c for c in frame if c not in TEXTS]
-        return frame.assign(**{str(c): pd.to_numeric(frame[c], errors="coerce") for c in numbers})
 
 
 @dataclass
 class Similarity:
-    """Cosine similarities of a probe batch whose rows are ordered by `group` (classes, or a target's values)."""
+    """Cosine similarities of a probe batch.
+
+    Args:
+        matrices: epoch -> (n, n) similarities.
+        group: (n,) classes or target values, by which the rows are ordered.
+        final: the epoch whose network was kept.
+    """
 
     matrices: dict[int, NDArray]
     group: NDArray
@@ -197,5 +224,5 @@ class Similarity:
 
     @property
     def last(self) -> NDArray:
-        """The matrix of the network that was kept."""
+        """(n, n) similarities of the network that was kept."""
         return self.matrices[self.final]

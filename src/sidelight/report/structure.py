@@ -1,4 +1,4 @@
-"""Similarity matrices of teacher and student over epochs, ordered by class (PKDOT, Fig. 5), and how far they agree."""
+"""Similarity matrices of teacher and student over epochs, ordered by class (PKDOT, Fig. 5), and their correlation."""
 
 from __future__ import annotations
 
@@ -9,60 +9,65 @@ import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from sidelight.report.comparisons import label
+from sidelight.report.comparisons import row_label
 from sidelight.report.stored import Similarity, Stored
-from sidelight.report.style import COLOUR, HEAT, WIDTH, figure, finish, quiet, role_colour
-from sidelight.report.style import epochs as count_epochs
-from sidelight.report.training import average
+from sidelight.report.style import COLOUR, HEAT, WIDTH, count_epochs, hide_frame, new_figure, role_colour, to_svg
+from sidelight.report.training import average_curves
 from sidelight.results import Comparison
-from sidelight.results.comparison import BASELINE, TEACHER
+from sidelight.results.budget import BASELINE, TEACHER
 
 PANELS = 6
 
 
 @dataclass
 class Structure:
-    """What the section shows: the teacher's matrix, the student's over epochs, and the agreement over all jobs."""
+    """The teacher's matrix, the student's matrices over epochs, and their agreement over all jobs."""
 
     fold: int
     seed: int
     teacher: Markup
-    students: list[tuple[str, str, Markup]]  # title, agreement in words, matrix
+    students: list[tuple[str, str, Markup]]  # title, correlation in words, matrix
     agreement: Markup | None
     ordered_by: str
 
 
-def structure(stored: Stored, c: Comparison) -> Structure | None:
-    """The first fold and seed of which both the teacher and the best student are stored."""
+def build_structure(stored: Stored, c: Comparison) -> Structure | None:
+    """Build the section from the first fold and seed that have both teacher and best student; None if there is none."""
     if c.best is None:
         return None
-    teachers, students = stored.folders(TEACHER, c.labels), stored.folders(c.best, c.labels)
+    teachers, students = stored.folders(TEACHER, c.label_fraction), stored.folders(c.best, c.label_fraction)
     for fold, seed in (pair for pair in students if pair in teachers):
         teacher, student = stored.similarity(teachers[fold, seed]), stored.similarity(students[fold, seed])
         if teacher is None or student is None or not teacher.matrices or not student.matrices:
             continue
-        epochs = _chosen(student)
+        epochs = _choose_epochs(student)
         values = np.concatenate([teacher.last.ravel(), *(student.matrices[e].ravel() for e in epochs)])
         low = float(np.floor(np.nanquantile(values, 0.01) * 10) / 10) if np.isfinite(values).any() else 0.0
-        classes = stored.labels if stored.task == "classification" else []
+        classes = stored.class_names if stored.task == "classification" else []
         panels = []
         for epoch in epochs:
-            r = correlation(teacher, student.matrices[epoch], student.group)
+            r = correlate(teacher, student.matrices[epoch], student.group)
             title = "before training" if epoch == 0 else f"epoch {epoch}"
             title += " (kept)" if epoch == student.final else ""
-            said = f"r = {r:.2f}".replace("-", "−") if np.isfinite(r) else ""
-            panels.append(
-                (title, said, _matrix(student.matrices[epoch], student.group, [], low, f"student-{epoch}", c.labels))
-            )
-        first = _matrix(teacher.last, teacher.group, classes, low, "teacher", c.labels)
-        by = "class" if classes else (stored.labels[0] if stored.labels else "target")
+            text = f"r = {r:.2f}".replace("-", "−") if np.isfinite(r) else ""
+            matrix = student.matrices[epoch]
+            svg = _plot_matrix(matrix, student.group, [], low, f"student-{epoch}", c.label_fraction)
+            panels.append((title, text, svg))
+        first = _plot_matrix(teacher.last, teacher.group, classes, low, "teacher", c.label_fraction)
+        by = "class" if classes else (stored.class_names[0] if stored.class_names else "target")
         by = "the share of pixels of the rarer classes" if stored.task == "segmentation" else by
-        return Structure(fold, seed, first, panels, _agreement(stored, c), by)
+        return Structure(fold, seed, first, panels, _plot_agreement(stored, c), by)
     return None
 
 
-def correlation(teacher: Similarity, matrix: NDArray, group: NDArray) -> float:
-    """Pearson correlation of the off-diagonal similarities of two networks on the same probe rows; else NaN."""
+def correlate(teacher: Similarity, matrix: NDArray, group: NDArray) -> float:
+    """Pearson correlation of the off-diagonal similarities of two networks; NaN if their probe rows differ.
+
+    Args:
+        teacher: the teacher's similarities.
+        matrix: (n, n) similarities of the other network.
+        group: (n,) classes or target values of its probe rows.
+    """
     if matrix.shape != teacher.last.shape or not np.array_equal(group, teacher.group, equal_nan=True):
         return float("nan")
     where = np.triu_indices(len(matrix), 1)
@@ -72,8 +77,8 @@ def correlation(teacher: Similarity, matrix: NDArray, group: NDArray) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def _chosen(student: Similarity) -> list[int]:
-    """At most six epochs: the first, the kept one, and some between; none after the kept one where that suffices."""
+def _choose_epochs(student: Similarity) -> list[int]:
+    """At most six epochs, from the first to the one that was kept."""
     epochs = [e for e in student.matrices if e <= student.final]
     if len(epochs) <= PANELS:
         return epochs
@@ -81,10 +86,12 @@ def _chosen(student: Similarity) -> list[int]:
     return [epochs[i] for i in picked]
 
 
-def _matrix(matrix: NDArray, group: NDArray, classes: list[str], low: float, name: str, labels: float) -> Markup:
-    """One matrix; with `classes`, larger, with the classes' names and the scale of colours."""
+def _plot_matrix(
+    matrix: NDArray, group: NDArray, classes: list[str], low: float, name: str, label_fraction: float
+) -> Markup:
+    """Plot one matrix; the teacher's is larger, with class names and a colour bar."""
     large = name == "teacher"
-    with figure(4.0 if large else 2.0, 3.75 if large else 2.0) as fig:
+    with new_figure(4.0 if large else 2.0, 3.75 if large else 2.0) as fig:
         axes = fig.add_subplot()
         image = axes.imshow(matrix, cmap=HEAT, vmin=low, vmax=1, interpolation="nearest")
         if group.dtype.kind in "iu":
@@ -98,39 +105,48 @@ def _matrix(matrix: NDArray, group: NDArray, classes: list[str], low: float, nam
         if not classes:
             axes.set_yticks([])
         axes.set_xticks([])
-        quiet(axes, "")
+        hide_frame(axes, "")
         if large:
             bar = fig.colorbar(image, ax=axes, orientation="horizontal", shrink=0.55, aspect=28, pad=0.03)
             bar.outline.set_visible(False)  # type: ignore[operator]
             bar.set_label("cosine similarity of fused embeddings")
-        return finish(fig, f"similarity-{name}-{labels:g}", f"Similarity matrix, {name.replace('-', ' at epoch ')}")
+        return to_svg(
+            fig, f"similarity-{name}-{label_fraction:g}", f"Similarity matrix, {name.replace('-', ' at epoch ')}"
+        )
 
 
-def _agreement(stored: Stored, c: Comparison) -> Markup | None:
-    """Correlation with the teacher's matrix over epochs, mean over folds × seeds."""
-    teachers = {p: s for p, f in stored.folders(TEACHER, c.labels).items() if (s := stored.similarity(f)) is not None}
+def _plot_agreement(stored: Stored, c: Comparison) -> Markup | None:
+    """Plot the correlation with the teacher's matrix over epochs, mean over folds and seeds."""
+    teachers = {}
+    for pair, folder in stored.folders(TEACHER, c.label_fraction).items():
+        similarity = stored.similarity(folder)
+        if similarity is not None:
+            teachers[pair] = similarity
     lines = {}
     for name in (BASELINE, f"{c.best}~placebo", c.best or ""):
         frames = []
-        for pair, folder in stored.folders(name, c.labels).items():
+        for pair, folder in stored.folders(name, c.label_fraction).items():
             own = stored.similarity(folder) if pair in teachers else None
             if own is not None:
-                r = {e: correlation(teachers[pair], m, own.group) for e, m in own.matrices.items() if e <= own.final}
+                kept = {epoch: matrix for epoch, matrix in own.matrices.items() if epoch <= own.final}
+                r = {epoch: correlate(teachers[pair], matrix, own.group) for epoch, matrix in kept.items()}
                 frames.append(pd.DataFrame({"r": pd.Series(r, dtype=np.float64)}))
         if frames and any(f["r"].notna().any() for f in frames):
-            lines[name] = average(frames, "r")
+            lines[name] = average_curves(frames, "r")
     if not lines:
         return None
-    with figure(WIDTH, 2.7) as fig:
+    with new_figure(WIDTH, 2.7) as fig:
         axes = fig.add_subplot()
         for name, curve in lines.items():
             colour = role_colour(name, c.best)
             axes.fill_between(curve.index, curve["low"], curve["high"], color=colour, alpha=0.14, linewidth=0)
             style = "--o" if "~" in name else "-o"
-            axes.plot(curve.index, curve["mean"], style, color=colour, markersize=3.5, label=label(name))
+            axes.plot(curve.index, curve["mean"], style, color=colour, markersize=3.5, label=row_label(name))
         axes.axhline(0, color=COLOUR["line"], linewidth=0.8)
         axes.set_title("agreement with the teacher's similarities, r")
         axes.legend(loc="best")
-        quiet(axes)
+        hide_frame(axes)
         count_epochs(axes)
-        return finish(fig, f"agreement-{c.labels:g}", "Correlation with the teacher's similarity matrix over epochs")
+        return to_svg(
+            fig, f"agreement-{c.label_fraction:g}", "Correlation with the teacher's similarity matrix over epochs"
+        )

@@ -1,4 +1,4 @@
-"""The look of the figures: one palette for page and figures, SVG that takes its colours and fonts from the page."""
+"""The style of the figures: they share their palette with the page, and their SVG uses its colours and fonts."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sidelight.results.comparison import ALL_LABELS, BASELINE, TEACHER
+from sidelight.results.budget import ALL_LABELS, BASELINE, TEACHER
 
-# name -> (light, dark). The light values stand in the SVG until `finish` replaces them by the page's variables.
+# name -> (light, dark). Figures are drawn in the light values, which `to_svg` replaces by the page's variables.
 PALETTE = {
     "ink": ("#1c2430", "#e7eaf0"),
     "muted": ("#5d6878", "#a0abbb"),
@@ -40,7 +40,7 @@ PALETTE = {
 COLOUR = {name: light for name, (light, _) in PALETTE.items()}
 HEAT = LinearSegmentedColormap.from_list("sidelight", ["#f5f2ea", "#b9d8cd", "#58a79d", "#1d6a6b", "#0a2f38"])
 
-WIDTH = 4.6  # inches of one column: 12 px text at its own size, 9 px on a phone
+WIDTH = 4.6  # inches of one column: text is 12 px high at full size, 9 px on a phone
 SETTINGS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "sidelight",
@@ -81,22 +81,27 @@ SETTINGS: Any = {
 
 
 def role_colour(name: str, best: str | None) -> str:
-    """The colour of a row of the table, the same in every figure."""
+    """The colour of a row of the table, the same in all figures.
+
+    Args:
+        name: the row's name, e.g. `kl~placebo`.
+        best: the name of the best method.
+    """
     known = {BASELINE: "baseline", TEACHER: "teacher", ALL_LABELS: "reference", best: "student"}
     control = name.partition("~")[2]
     return COLOUR[control if control in ("placebo", "self") else known.get(name, "method")]
 
 
 @contextmanager
-def figure(width: float = WIDTH, height: float = 3.0) -> Iterator[Figure]:
-    """A figure in the report's style; nothing global is changed outside the block."""
+def new_figure(width: float = WIDTH, height: float = 3.0) -> Iterator[Figure]:
+    """A figure in the report's style; matplotlib's global settings are restored after the block. Sizes in inches."""
     with matplotlib.rc_context():
         matplotlib.rcParams.update(matplotlib.rcParamsDefault)
         matplotlib.rcParams.update(SETTINGS)
         yield Figure(figsize=(width, height))
 
 
-def quiet(axes: Axes, grid: str = "y") -> None:
+def hide_frame(axes: Axes, grid: str = "y") -> None:
     """Hide the frame; light grid lines along one axis ("x", "y" or "both"; "" for none)."""
     for side in axes.spines.values():
         side.set_visible(False)
@@ -106,14 +111,20 @@ def quiet(axes: Axes, grid: str = "y") -> None:
     axes.set_axisbelow(True)
 
 
-def epochs(axes: Axes) -> None:
-    """The horizontal axis counts epochs: whole numbers only."""
+def count_epochs(axes: Axes) -> None:
+    """Label the horizontal axis with epochs, at whole numbers only."""
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
-def finish(fig: Figure, name: str, says: str) -> Markup:
-    """The figure as inline SVG. name: unique on the page (its ids begin with it); says: what a screen reader reads."""
+def to_svg(fig: Figure, name: str, description: str) -> Markup:
+    """Write a figure as inline SVG.
+
+    Args:
+        fig: the figure.
+        name: a name that is unique on the page; the ids in the SVG begin with a hash of it.
+        description: what a screen reader reads.
+    """
     prefix = f"f{zlib.crc32(name.encode()):08x}-"
     buffer = io.StringIO()
     FigureCanvasSVG(fig)
@@ -131,5 +142,7 @@ def finish(fig: Figure, name: str, says: str) -> Markup:
     box = re.search(r'viewBox="[^"]*"', head.group(0))
     assert box is not None
     xlink = ' xmlns:xlink="http://www.w3.org/1999/xlink"' if "xlink:" in text else ""
-    opening = f'<svg xmlns="http://www.w3.org/2000/svg"{xlink} {box.group(0)} role="img" aria-label="{escape(says)}">'
+    opening = (
+        f'<svg xmlns="http://www.w3.org/2000/svg"{xlink} {box.group(0)} role="img" aria-label="{escape(description)}">'
+    )
     return Markup(opening + text[head.end() :])

@@ -1,4 +1,4 @@
-"""What students for any subset of their modalities do with one of them alone."""
+"""Scores with one modality alone, for students that work with any subset of their modalities."""
 
 from __future__ import annotations
 
@@ -8,27 +8,31 @@ import numpy as np
 
 from sidelight.report.stored import Stored
 from sidelight.results import Comparison
-from sidelight.results.comparison import BASELINE
+from sidelight.results.budget import BASELINE
 from sidelight.results.job import read_record
 from sidelight.results.units import metric_name, unit
 
 
 class Subsets(NamedTuple):
-    """A table: the metric, the networks compared, and for every subset what is given and each network's mean."""
+    """A table: the metric, the names of the networks, and for each subset its name and each network's mean."""
 
     metric: str
     names: list[str]
     lines: list[tuple[str, list[str]]]
 
 
-def subsets(stored: Stored, c: Comparison) -> Subsets | None:
-    """The comparison's metric of baseline and best student on all modalities and on each alone, means over jobs.
+def build_subsets(stored: Stored, c: Comparison) -> Subsets | None:
+    """Build the table of baseline and best student with all modalities and with each alone, means over jobs.
 
-    None where the jobs have no subsets (student.drop=0).
+    Returns:
+        The table; None if the jobs have no subsets (student.drop=0).
     """
     shown = [name for name in (BASELINE, c.best) if name is not None and name in c.rows]
-    records = {name: _records(stored, name, c.labels) for name in shown}
-    given = list(dict.fromkeys(m for each in records.values() for r in each for m in r.get("subsets", {})))
+    records = {name: _read_records(stored, name, c.label_fraction) for name in shown}
+    given: list[str] = []
+    for stored_records in records.values():
+        for record in stored_records:
+            given += [m for m in record.get("subsets", {}) if m not in given]
     if not given:
         return None
     lines = [("all", [_mean([r["metrics"] for r in records[name]], c.metric) for name in shown])]
@@ -38,8 +42,8 @@ def subsets(stored: Stored, c: Comparison) -> Subsets | None:
     return Subsets(metric_name(c.metric), shown, lines)
 
 
-def _records(stored: Stored, name: str, labels: float) -> list[dict[str, Any]]:
-    return [read_record(folder) for folder in stored.folders(name, labels).values()]
+def _read_records(stored: Stored, name: str, label_fraction: float) -> list[dict[str, Any]]:
+    return [read_record(folder) for folder in stored.folders(name, label_fraction).values()]
 
 
 def _mean(metrics: list[dict[str, float]], metric: str) -> str:

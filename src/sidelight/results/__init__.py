@@ -1,19 +1,8 @@
-"""The store of finished jobs, paired statistics over folds × seeds, and what they say in a table and in words."""
+"""Results: the finished jobs of a run, paired statistics over folds and seeds, and the answer as table and sentence."""
 
+from sidelight.results.budget import LEVEL, Budget, budgets, get_budget, metric_columns, primary_metric
 from sidelight.results.chance import TestSet, describe_test
-from sidelight.results.comparison import (
-    LEVEL,
-    ROPE,
-    Budget,
-    Comparison,
-    Row,
-    budget,
-    budgets,
-    compare,
-    metric_columns,
-    primary_metric,
-    table,
-)
+from sidelight.results.comparison import ROPE, Comparison, Row, compare, table
 from sidelight.results.formulas import escape_formulas
 from sidelight.results.printing import print_table
 from sidelight.results.remarks import Remark
@@ -31,13 +20,13 @@ __all__ = [
     "Remark",
     "Row",
     "TestSet",
-    "budget",
     "budgets",
     "compare",
     "correlated_t",
     "describe_test",
     "escape_formulas",
     "gap_closed",
+    "get_budget",
     "load_results",
     "metric_columns",
     "nadeau_bengio",

@@ -1,7 +1,7 @@
-"""What a test set gives away: the score of an answer that reads no input, and whether its labels vary at all.
+"""Chance levels: the score of an answer that reads no input, and whether the labels of a test set vary at all.
 
-Everything is computed from the labels of the test rows as `predictions.csv` holds them, so that the level belongs to
-exactly the rows that a score was measured on, and run folders that do not store it can still be judged.
+They are computed from the labels in `predictions.csv`. A level therefore belongs to exactly the rows on which a score
+was measured, and also exists for run folders that do not store it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
+from sidelight.results.job import job_id
+
 Pair = tuple[int, int]
 """Fold and seed, which decide the test rows."""
 TEXTS = ("id", "group", "target", "prediction")
+"""Columns of predictions.csv that are texts; all others are numbers."""
 RECALLS = (1, 5, 10)
 DESCRIBED = {
     "classification": "answering the most common class for every row",
@@ -29,103 +32,118 @@ DESCRIBED = {
     "retrieval": "ordering the rows at random",
     "anti-spoofing": "accepting every row, or none",
 }
-Facts = dict[str, dict[str, float]]
+LabelSummary = dict[str, dict[str, float]]
+"""What is stored about the labels of test rows: "counts", or "spread" and "errors" (`describe_test`)."""
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """What the labels of one fold and seed's test rows give away.
+    """Chance levels of one fold and seed's test rows.
 
-    chance: metric -> its value for an answer that reads no input, as the metric is usually written (not signed).
-    constant: the only class that occurs, or the names of the targets that have one value in all rows.
+    Args:
+        chance: metric -> its value for an answer that reads no input, as the metric is usually written (not signed).
+        constant: the only class that occurs, or the names of the targets that have one value in all rows.
     """
 
-    __test__ = False  # pytest: not a test
+    __test__ = False  # tells pytest that this is not a test
 
     chance: dict[str, float] = field(default_factory=dict)
     constant: tuple[str, ...] = ()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TestSet:
-        return self  # pandas copies `attrs`, deeply, in every step
+        return self  # pandas deep-copies `attrs` in every step
 
 
 def describe_test(
-    predictions: pd.DataFrame, task: str, labels: Sequence[str], mean: Sequence[float] | None = None
-) -> Facts:
-    """What job.json keeps of its test rows' labels, from their stored predictions.
-
-    `counts`: class -> how many rows, or pixels, are of it. Of a regression `spread`: target -> largest less smallest
-    value, and `errors`: MAE and RMSE of the training mean.
+    predictions: pd.DataFrame, task: str, class_names: Sequence[str], mean: Sequence[float] | None = None
+) -> LabelSummary:
+    """Summarise the labels of a job's test rows, for job.json.
 
     Args:
         predictions: one line per test row, as in predictions.csv. Only the columns of the target are read.
         task: the task's name, e.g. "classification".
-        labels: class names, or target names.
-        mean: of a regression the mean of each target over the train rows; without it, MAE and RMSE have no level.
+        class_names: names of the classes, or of the targets of a regression.
+        mean: mean of each target over the train rows, for a regression; without it, MAE and RMSE have no chance level.
+
+    Returns:
+        For classes `counts`: class -> number of its rows, or pixels. For a regression `spread`: target -> largest less
+        smallest value, and `errors`: MAE and RMSE of the training mean.
     """
     if task == "regression":
-        return _of_values(predictions, labels, mean)
+        return _summarise_values(predictions, class_names, mean)
     if task == "segmentation":
-        return {"counts": {t: sum(_pixels(predictions, t, p) for p in labels) for t in labels}}
+        pixels = {t: sum(_count_pixels(predictions, t, p) for p in class_names) for t in class_names}
+        return {"counts": pixels}
     if "target" not in predictions:
         return {}
     names = predictions["target"].astype(str)
-    return {"counts": {name: int((names == name).sum()) for name in labels}}
+    return {"counts": {name: int((names == name).sum()) for name in class_names}}
 
 
-def judge(facts: Mapping[Pair, Facts], task: str, labels: Sequence[str]) -> dict[Pair, TestSet]:
-    """The chance levels of every fold and seed.
+def compute_chance(
+    summaries: Mapping[Pair, LabelSummary], task: str, class_names: Sequence[str]
+) -> dict[Pair, TestSet]:
+    """Compute the chance levels of every fold and seed.
 
-    The class that is answered everywhere is the most common one of all test rows together: each fold's own most common
-    class is known to nobody beforehand, and with a person per fold it may be another one each time.
+    The constant answer is the most common class of all test rows together. A fold's own most common class is not known
+    beforehand, and with one person per fold it may differ from fold to fold.
+
+    Args:
+        summaries: fold and seed -> what `describe_test` returned.
+        task: the task's name.
+        class_names: names of the classes, or of the targets of a regression.
     """
     if task == "regression":
-        return {pair: _judged_values(told, labels) for pair, told in facts.items()}
-    counts = {
-        pair: np.array([float(told.get("counts", {}).get(name, 0)) for name in labels]) for pair, told in facts.items()
-    }
-    counts = {pair: count for pair, count in counts.items() if count.any()}
+        return {pair: _chance_of_values(summary, class_names) for pair, summary in summaries.items()}
+    counts: dict[Pair, NDArray] = {}
+    for pair, summary in summaries.items():
+        stored = summary.get("counts", {})
+        count = np.array([float(stored.get(name, 0)) for name in class_names])
+        if count.any():
+            counts[pair] = count
     if not counts:
         return {}
     common = int(np.sum(list(counts.values()), axis=0).argmax())
     found = {}
     for pair, count in counts.items():
         if task == "retrieval":
-            levels = _of_ranking(count)
+            levels = _chance_of_ranking(count)
         elif task == "anti-spoofing":
-            levels = _of_pairs(count)
+            levels = _chance_of_pairs(count)
+        elif task == "segmentation":
+            levels = _chance_of_pixels(count, common, class_names)
         else:
-            levels = (_of_pixels if task == "segmentation" else _of_classes)(count, common, labels)
-        there = np.flatnonzero(count)
-        found[pair] = TestSet(levels, (str(labels[int(there[0])]),) if len(there) == 1 else ())
+            levels = _chance_of_classes(count, common)
+        occurring = np.flatnonzero(count)
+        found[pair] = TestSet(levels, (str(class_names[int(occurring[0])]),) if len(occurring) == 1 else ())
     return found
 
 
-def _of_classes(counts: NDArray, common: int, labels: Sequence[str]) -> dict[str, float]:
+def _chance_of_classes(counts: NDArray, common: int) -> dict[str, float]:
     """One answer c for all rows, with a share p of them: accuracy p; recall 1 and F1 2p / (1 + p) of c, others 0."""
     share, present = float(counts[common] / counts.sum()), int((counts > 0).sum())
-    f1 = 2 * share / (1 + share) / (present + (share == 0))  # an answer that does not occur counts as a class too
+    f1 = 2 * share / (1 + share) / (present + (share == 0))  # a class that is answered but does not occur counts too
     return {"accuracy": share, "unweighted_accuracy": float(share > 0) / present, "macro_f1": f1}
 
 
-def _of_pixels(counts: NDArray, common: int, labels: Sequence[str]) -> dict[str, float]:
-    """One answer for all pixels has its share of them as intersection over union, and the other classes 0.
+def _chance_of_pixels(counts: NDArray, common: int, class_names: Sequence[str]) -> dict[str, float]:
+    """One answer for all pixels: its intersection over union is its share of the pixels, that of other classes is 0.
 
-    The level of one class's own `iou.<class>` is that of answering this class.
+    The level of `iou.<class>` is that of answering this class everywhere.
     """
     share = counts / counts.sum()
     occur = int((counts > 0).sum()) + (share[common] == 0)
     levels = {"miou": float(share[common]) / occur, "pixel_accuracy": float(share[common])}
-    return levels | {f"iou.{name}": float(s) for name, s in zip(labels, share)}
+    return levels | {f"iou.{name}": float(s) for name, s in zip(class_names, share)}
 
 
-def _of_pairs(counts: NDArray) -> dict[str, float]:
+def _chance_of_pairs(counts: NDArray) -> dict[str, float]:
     """One kind of error is 1 and the other 0; APCER and BPCER alone can both be 0 for an answer that reads nothing."""
     return {"acer": 0.5, "eer": 0.5, "auc": 0.5} if (counts > 0).sum() == 2 else {}
 
 
-def _of_ranking(counts: NDArray) -> dict[str, float]:
-    """Of n rows with m of a class: a query's m − 1 hits lie at random among the n − 1 rows of its gallery.
+def _chance_of_ranking(counts: NDArray) -> dict[str, float]:
+    """Random order of n rows, m of them of the query's class: m − 1 hits lie at random among n − 1 gallery rows.
 
     P(no hit among the first k) = C(n − m, k) / C(n − 1, k). R@k is its complement, averaged over the queries (rows with
     another row of their class). MedR is the median of the first hit's rank under the same distribution.
@@ -136,7 +154,7 @@ def _of_ranking(counts: NDArray) -> dict[str, float]:
         return {}
 
     def found(k: int) -> float:
-        """P(a hit among the first k); the factor 1 / k! stands in both binomials and falls out."""
+        """P(a hit among the first k); the factor 1 / k! is in both binomials and cancels."""
         log_missed = np.where(n - m >= k, _log_falling(n - m, k), -np.inf) - _log_falling(np.array(n - 1.0), k)
         return float((m * classes * -np.expm1(log_missed)).sum() / (m * classes).sum())
 
@@ -149,69 +167,83 @@ def _log_falling(a: NDArray, k: int) -> NDArray:
     return np.asarray(special.gammaln(a + 1) - special.gammaln(np.maximum(a - k, 0) + 1))
 
 
-def _pixels(predictions: pd.DataFrame, true: str, said: str) -> float:
-    column = f"pixels.{true}.{said}"
+def _count_pixels(predictions: pd.DataFrame, true: str, predicted: str) -> float:
+    column = f"pixels.{true}.{predicted}"
     return float(predictions[column].sum()) if column in predictions else 0.0
 
 
-def _of_values(predictions: pd.DataFrame, labels: Sequence[str], mean: Sequence[float] | None) -> Facts:
-    known = [name for name in labels if f"target.{name}" in predictions]
+def _summarise_values(predictions: pd.DataFrame, targets: Sequence[str], mean: Sequence[float] | None) -> LabelSummary:
+    """Spread of each target, and the errors of the training mean."""
+    known = [name for name in targets if f"target.{name}" in predictions]
     target = predictions[[f"target.{name}" for name in known]].to_numpy(dtype=np.float64)
     finite = np.isfinite(target)
-    columns = {name: values[there] for name, values, there in zip(known, target.T, finite.T) if there.any()}
-    told: Facts = {"spread": {name: float(np.ptp(values)) for name, values in columns.items()}}
+    spread = {}
+    for name, values, there in zip(known, target.T, finite.T):
+        if there.any():
+            spread[name] = float(np.ptp(values[there]))
+    summary: LabelSummary = {"spread": spread}
     if mean is not None and len(mean) == len(known) and finite.any():
         error = (target - np.asarray(mean, dtype=np.float64))[finite]
-        told["errors"] = {"mae": float(np.abs(error).mean()), "rmse": float(np.sqrt(np.square(error).mean()))}
-    return told
+        summary["errors"] = {"mae": float(np.abs(error).mean()), "rmse": float(np.sqrt(np.square(error).mean()))}
+    return summary
 
 
-def _judged_values(told: Facts, labels: Sequence[str]) -> TestSet:
+def _chance_of_values(summary: LabelSummary, targets: Sequence[str]) -> TestSet:
     """CCC 0, which every constant answer has, and the errors of the training mean."""
-    each = {f"ccc_{name}": 0.0 for name in labels} if len(labels) > 1 else {}
-    constant = tuple(name for name, spread in told.get("spread", {}).items() if not spread)
-    return TestSet({"ccc": 0.0} | each | told.get("errors", {}), constant)
+    each = {f"ccc_{name}": 0.0 for name in targets} if len(targets) > 1 else {}
+    constant = tuple(name for name, spread in summary.get("spread", {}).items() if not spread)
+    return TestSet({"ccc": 0.0} | each | summary.get("errors", {}), constant)
 
 
-def stored_tests(run: Path, records: Sequence[Mapping[str, Any]]) -> dict[Pair, TestSet]:
-    """The test set of every fold and seed with a finished job; of older runs computed from the stored predictions."""
-    facts: dict[Pair, Facts] = {}
-    task, labels = "classification", list[str]()
+def load_tests(run: Path, records: Sequence[Mapping[str, Any]]) -> dict[Pair, TestSet]:
+    """Load the chance levels of every fold and seed with a finished job.
+
+    Args:
+        run: the run folder. Jobs of earlier versions store no summary, so their predictions are read.
+        records: what the jobs' job.json files hold.
+    """
+    summaries: dict[Pair, LabelSummary] = {}
+    task, class_names = "classification", list[str]()
     for record in records:
         pair = (record["job"]["fold"], record["job"]["seed"])
         named = record.get("labels")
-        if pair in facts or not isinstance(named, list) or not named:
+        if pair in summaries or not isinstance(named, list) or not named:
             continue
-        task, labels = str(record.get("task", "classification")), [str(name) for name in named]
-        told = _read(record.get("test")) or _recomputed(run, record, task, labels)
-        if told:
-            facts[pair] = told
-    return judge(facts, task, labels)
+        task, class_names = str(record.get("task", "classification")), [str(name) for name in named]
+        summary = _read_summary(record.get("test")) or _recompute_summary(run, record, task, class_names)
+        if summary:
+            summaries[pair] = summary
+    return compute_chance(summaries, task, class_names)
 
 
-def _read(stored: Any) -> Facts | None:
+def _read_summary(stored: Any) -> LabelSummary | None:
+    """A stored summary with numbers of the right type; None if it is not one."""
     try:
-        return {str(k): {str(name): float(value) for name, value in told.items()} for k, told in stored.items()}
+        return {str(k): {str(name): float(value) for name, value in values.items()} for k, values in stored.items()}
     except (TypeError, ValueError, AttributeError):
         return None
 
 
-def _recomputed(run: Path, record: Mapping[str, Any], task: str, labels: Sequence[str]) -> Facts | None:
-    """From the job's predictions.csv; None where it cannot be read."""
-    job = record["job"]
-    control = f"~{job['control']}" if job["control"] else ""
-    name = f"{job['method']}{control}-l{job['labels']:g}-f{job['fold']}-s{job['seed']}"
+def _recompute_summary(
+    run: Path, record: Mapping[str, Any], task: str, class_names: Sequence[str]
+) -> LabelSummary | None:
+    """Summarise a job's predictions.csv; None if it cannot be read."""
     try:
-        frame = pd.read_csv(run / "jobs" / name / "predictions.csv", dtype=str, keep_default_na=False)
-        numbers = [c for c in frame if c not in TEXTS]
-        frame = frame.assign(**{str(c): pd.to_numeric(frame[c], errors="coerce") for c in numbers})
-        return describe_test(frame, task, labels)
+        frame = read_predictions(run / "jobs" / job_id(**record["job"]) / "predictions.csv")
+        return describe_test(frame, task, class_names)
     except (OSError, ValueError):
         return None
 
 
-def levels_of(tests: Mapping[Pair, TestSet], metric: str) -> pd.Series:
-    """The chance level of one metric, indexed by fold and seed; NaN where it has none."""
+def read_predictions(file: Path) -> pd.DataFrame:
+    """Read a CSV of a job; columns in `TEXTS` stay texts ("NA" is a class name), all others become numbers."""
+    frame = pd.read_csv(file, dtype=str, keep_default_na=False)
+    numbers = [str(column) for column in frame if column not in TEXTS]
+    return frame.assign(**{column: pd.to_numeric(frame[column], errors="coerce") for column in numbers})
+
+
+def chance_levels(tests: Mapping[Pair, TestSet], metric: str) -> pd.Series:
+    """The chance level of a metric, indexed by fold and seed; NaN where it has none."""
     index = pd.MultiIndex.from_tuples(list(tests) or [(0, 0)], names=["fold", "seed"])
     values = [test.chance.get(metric, math.nan) for test in tests.values()] or [math.nan]
     return pd.Series(values, index=index, dtype=np.float64)

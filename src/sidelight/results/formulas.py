@@ -1,18 +1,18 @@
-"""Texts that a spreadsheet would run as formulas."""
+"""Guard tables against texts that a spreadsheet would run as formulas."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell begins that spreadsheets take for a formula (OWASP, CSV injection)."""
+"""First characters of cells that spreadsheets read as formulas (OWASP, CSV injection)."""
 
 
 def escape_formulas(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same table with an apostrophe before each text, and column's name, that a spreadsheet would run as a formula.
+    """Put an apostrophe before each text and column name that a spreadsheet would run as a formula.
 
-    Numbers stay what they are. For a table that is to be opened in a spreadsheet: ids, groups and class names come from
-    the data, which someone else may have written.
+    Use it for tables that will be opened in a spreadsheet: ids, groups and class names come from the data, which
+    someone else may have written. Numbers are not changed.
     """
 
     def safe(value: object) -> object:

@@ -1,4 +1,4 @@
-"""One finished job on disk: how it is called, what seals it, and whether it still is what was stored."""
+"""A finished job on disk: its name, its record job.json, and the checksums of its files."""
 
 from __future__ import annotations
 
@@ -12,31 +12,45 @@ from sidelight.errors import RunError
 
 RECORD = "job.json"
 SEAL = "this"
-"""The name of a record's own checksum."""
+"""Key of a record's own checksum."""
 COSTS = ["seconds", "n_train", "n_test"]
 NEEDED = ("model.safetensors", "predictions.csv", "curves.csv", "similarity.safetensors")
-"""What every job leaves beside its record; records of earlier versions do not list it."""
+"""Files that every job stores beside its record; records of earlier versions do not list them."""
 
 
 def job_id(method: str, control: str, labels: float, fold: int, seed: int) -> str:
-    """The name of a job's folder."""
+    """The name of a job's folder.
+
+    Args:
+        method, control: the method's name, and "", "placebo" or "self".
+        labels: the label fraction, in (0, 1].
+        fold, seed: its fold and seed.
+    """
     return f"{method}{f'~{control}' if control else ''}-l{labels:g}-f{fold}-s{seed}"
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write job.json, with the SHA-256 of itself and of every other file that is in the folder by now."""
+    """Write job.json with its own SHA-256 and that of every other file in the folder."""
     files = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
-    (folder / RECORD).write_text(sealed(record, files), encoding="utf-8")
+    (folder / RECORD).write_text(seal_record(record, files), encoding="utf-8")
 
 
-def sealed(record: Mapping[str, Any], files: Mapping[str, str]) -> str:
-    """A record as JSON, with the SHA-256 of other files, and of itself with theirs."""
-    plain = json.loads(json.dumps(record))  # as it will be read
+def seal_record(record: Mapping[str, Any], files: Mapping[str, str]) -> str:
+    """Write a record as JSON with checksums.
+
+    Args:
+        record: what to store; anything that JSON can hold.
+        files: file name -> its SHA-256.
+
+    Returns:
+        JSON of the record, the files' SHA-256, and the SHA-256 of both.
+    """
+    plain = json.loads(json.dumps(record))  # as it will be read back
     return json.dumps({**plain, "sha256": {**files, SEAL: _seal(plain, files)}}, indent=1)
 
 
 def is_sealed(record: Mapping[str, Any]) -> bool:
-    """Whether a record is what was written; of earlier versions, which wrote no checksum, True."""
+    """Whether a record matches its checksum; True for earlier versions, which wrote none."""
     if not isinstance(record.get("sha256", {}), dict):
         return False
     if "sha256" not in record:
@@ -47,10 +61,11 @@ def is_sealed(record: Mapping[str, Any]) -> bool:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What job.json says, with numbers and names of the right types.
+    """Read a job's job.json, with numbers and texts of the right types.
 
     Raises:
-        RunError: it is missing, not whole, of another job than its folder's name says, or its checksum does not match.
+        RunError: the file is missing or incomplete, its checksum does not match, or it belongs to another job than the
+            folder's name says.
     """
     file = folder / RECORD
     try:
@@ -70,20 +85,20 @@ def read_record(folder: Path) -> dict[str, Any]:
         name = job_id(**record["job"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else getattr(error, "strerror", "") or str(error)
-        raise RunError(f"{file} is not a whole job file ({reason}).") from error
+        raise RunError(f"{file} is not a complete job file ({reason}).") from error
     if name != folder.name:
-        raise RunError(f"{file} is of the job {name!r}, not of {folder.name!r}: its folder was renamed or copied.")
+        raise RunError(f"{file} belongs to the job {name!r}, not to {folder.name!r}: its folder was renamed or copied.")
     return record
 
 
 def changed_files(folder: Path, record: Mapping[str, Any]) -> list[str]:
-    """The files of a job that are missing, or not what was stored; of a job without checksums, missing or empty."""
+    """The files of a job that are missing or changed since they were stored; without checksums, missing or empty."""
     names = record.get("sha256", NEEDED)
     return [name for name in names if name != SEAL and not is_whole(folder / name, record)]
 
 
 def is_whole(file: Path, record: Mapping[str, Any]) -> bool:
-    """Whether a file of a job is what was stored; of a job without checksums, whether it is there and not empty."""
+    """Whether a job's file matches its checksum; without checksums, whether it exists and is not empty."""
     stored = record.get("sha256", {}).get(file.name)
     try:
         return file.is_file() and (_sha256(file) == stored if stored else file.stat().st_size > 0)

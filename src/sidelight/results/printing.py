@@ -1,4 +1,4 @@
-"""The comparison as a table in a terminal of 100 columns, or with fewer columns in a narrower one."""
+"""Print the comparison as a table of at most 100 characters a line; a narrower terminal gets fewer columns."""
 
 from __future__ import annotations
 
@@ -11,55 +11,67 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sidelight.results.budget import BASELINE, LEVEL, OFFICIAL, budgets
 from sidelight.results.chance import DESCRIBED
-from sidelight.results.comparison import BASELINE, LEVEL, OFFICIAL, ROPE, Comparison, Row, budgets, compare
+from sidelight.results.comparison import ROPE, Comparison, Row, compare
 from sidelight.results.statistics import Interval
 from sidelight.results.units import Unit, labels_phrase, metric_name, percent, unit
-from sidelight.results.verdict import say, sentence
+from sidelight.results.verdict import sentence, write_sentence
+from sidelight.utils.keywords import renamed_keywords
 
 SD, ODDS, GAP, EFFECT, SECONDS = "sd", "better/\nequal/worse", "gap\nclosed", "privileged\neffect", "s"
 COLUMNS = ["mean", SD, "vs baseline\n", ODDS, GAP, EFFECT, SECONDS, "n"]
-DROPPED = [SD, SECONDS, GAP, ODDS, EFFECT]  # in this order, until the rest fits
+DROPPED = [SD, SECONDS, GAP, ODDS, EFFECT]
+"""Columns to leave out, in this order, until the others fit the terminal."""
 WIDTH = 100
 
 
+@renamed_keywords(labels="label_fraction")
 def print_table(
     results: pd.DataFrame,
-    labels: float | None = None,
+    label_fraction: float | None = None,
     console: Console | None = None,
     rope: float = ROPE,
     level: float = LEVEL,
     metric: str | None = None,
 ) -> None:
-    """Print one label budget: the table (intervals as ±, the best on select marked ●), its legend, the sentence and
-    the remarks on what makes it say less than its numbers do.
+    """Print the table at one label fraction, its legend, the sentence and the remarks.
 
-    Without any finished job it prints only the sentence, which says so.
+    The table writes intervals as ± and marks the method with the best `select` score with ●. If no job has finished,
+    only the sentence is printed.
+
+    Args:
+        results: one row per job, as `load_results` returns them.
+        label_fraction: share of the training groups that keep their labels; None: the smallest that was compared.
+        console: where to print; None: the standard output.
+        rope: differences up to this size count as equal, in units of the metric.
+        level: confidence level of the intervals, in (0, 1).
+        metric: the metric to compare; None: the task's first one.
     """
     console = console or _console()
     if not len(results):
         console.print(Text(sentence(results)))
         return
-    c = compare(results, labels, metric, rope, level)
+    c = compare(results, label_fraction, metric, rope, level)
     u = unit(c.metric)
     kept = list(COLUMNS)
-    out = _table(c, u, kept)
+    out = _build_table(c, u, kept)
     for column in DROPPED:
         if console.measure(out, options=console.options.update(max_width=1000)).maximum <= console.width:
             break
         kept.remove(column)
-        out = _table(c, u, kept)
-    heading = f"{metric_name(c.metric)}{' in %' if u.factor == 100 else ''}, {labels_phrase(c.labels)}"
+        out = _build_table(c, u, kept)
+    heading = f"{metric_name(c.metric)}{' in %' if u.factor == 100 else ''}, {labels_phrase(c.label_fraction)}"
     heading = heading if heading[1:2].isupper() else heading[0].upper() + heading[1:]  # mIoU stays mIoU
     console.print(Text(heading, style="bold"))
     console.print(out)
     console.print(Text(legend(c, kept), style="dim"))
-    console.print(Text(say(c, alone=len(budgets(results)) == 1)))
+    console.print(Text(write_sentence(c, alone=len(budgets(results)) == 1)))
     for remark in c.remarks:
         console.print(Text(f"! {remark.text}"))
 
 
-def _table(c: Comparison, u: Unit, kept: list[str]) -> Table:
+def _build_table(c: Comparison, u: Unit, kept: list[str]) -> Table:
     out = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     out.add_column("", overflow="fold")
     for column in kept:
@@ -73,7 +85,7 @@ def _table(c: Comparison, u: Unit, kept: list[str]) -> Table:
 
 
 def _console() -> Console:
-    """At most 100 columns; exactly 100 where nobody looks (a file, a log)."""
+    """A console of at most 100 columns; exactly 100 if the output is not a terminal."""
     console = Console()
     return Console(width=min(console.width, WIDTH) if console.is_terminal else WIDTH)
 
@@ -85,7 +97,7 @@ def _cells(name: str, row: Row, u: Unit) -> list[str]:
         u.score(row.mean),
         u.score(row.sd) if math.isfinite(row.sd) else "",
         "" if name == BASELINE else plus_minus(u, row.difference),
-        odds(row),
+        format_odds(row),
         percent(row.gap.mean) if row.gap.n else "",
         plus_minus(u, row.effect),
         f"{row.seconds:.1f}" if row.seconds < 100 else f"{row.seconds:.0f}",
@@ -93,19 +105,24 @@ def _cells(name: str, row: Row, u: Unit) -> list[str]:
     ]
 
 
-def odds(row: Row) -> str:
-    """`87/11/2`: the probabilities of being better, practically equal and worse, in percent; empty where undefined."""
+def format_odds(row: Row) -> str:
+    """`87/11/2`: probabilities of better, practically equal and worse, in percent; empty if undefined."""
     values = (row.p.better, row.p.equal, row.p.worse)
     return "/".join(f"{100 * v:.0f}" for v in values) if math.isfinite(row.p.equal) else ""
 
 
 def plus_minus(u: Unit, interval: Interval) -> str:
-    """`+12.6 ± 4.6`; `+12.6 ± ∞` where one pair, or one value, is all there is; empty where undefined."""
+    """`+12.6 ± 4.6`; `+12.6 ± ∞` for one pair or equal differences; empty if undefined."""
     return f"{u.difference(interval.mean)} ± {u.score(interval.half)}" if math.isfinite(interval.mean) else ""
 
 
 def legend(c: Comparison, kept: Sequence[str] = COLUMNS) -> str:
-    """What the columns mean, only those that are shown and filled."""
+    """Explain the columns that are shown and have values.
+
+    Args:
+        c: the comparison.
+        kept: the columns that are shown.
+    """
     rows, u = list(c.rows.values()), unit(c.metric)
     over = {"pairs": "fold × seed (n pairs)", "folds": "folds (n), seeds averaged", "seeds": "seeds (n)"}[c.counted]
     by = "plain t" if c.protocol == OFFICIAL else "Nadeau–Bengio"

@@ -1,30 +1,29 @@
-"""What makes a comparison say less than its numbers do: scores at chance, no lead to close, a test set of one class."""
+"""Doubts about a comparison, e.g. scores at chance, a teacher without a lead, or test sets of one class."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from sidelight.results.chance import DESCRIBED, levels_of
+from sidelight.results.budget import BASELINE, TEACHER, Budget
+from sidelight.results.chance import DESCRIBED, chance_levels
 from sidelight.results.statistics import Interval
 from sidelight.results.units import metric_name, unit
 
-if TYPE_CHECKING:
-    from sidelight.results.comparison import Budget
-
-BASELINE, TEACHER = "baseline", "teacher"
 ENOUGH = 3
-"""Pairs from which "not shown to be above chance" is said; with two, an interval holds nearly everything."""
+"""Least number of pairs for "not shown to be above chance"; an interval from two pairs contains almost anything."""
 APART, APART_ONCE = 0.05, 0.1
-"""How far select and test scores may lie apart unremarked; choosing the best epoch alone makes some points of it."""
+"""Select and test scores may differ by this much without a remark, since choosing the best epoch causes some of it; the
+second number is for a single pair, which has no interval."""
 SHOWN = 3
+"""Number of test sets that a remark names."""
 BRIEF = {
     "baseline_at_chance": "the baseline is not above chance",
     "teacher_at_chance": "the teacher is not above chance",
     "teacher_not_above_baseline": "the teacher is not above the baseline",
     "constant_test": "some test sets have labels of one value only",
 }
-"""The remarks that the sentence names too: with them a comparison is degenerate."""
+"""Code -> wording in the sentence, for remarks that make a comparison degenerate."""
 
 
 class Remark(NamedTuple):
@@ -34,48 +33,50 @@ class Remark(NamedTuple):
     text: str
 
 
-def remarks(b: Budget, lead: Interval, level: float, primary: bool) -> tuple[Remark, ...]:
-    """Every doubt about one label budget that its stored scores and test labels raise.
+def find_remarks(b: Budget, lead: Interval, level: float, primary: bool) -> tuple[Remark, ...]:
+    """Find the doubts that stored scores and test labels raise about a comparison.
 
     Args:
-        b: the jobs of one label budget.
-        lead: the teacher's over the baseline.
-        level: of the intervals.
+        b: the jobs at one label fraction.
+        lead: difference of the teacher to the baseline.
+        level: confidence level of the intervals.
         primary: whether `b.metric` is the metric of the `select` column.
     """
-    found = [_constant(b), *(_at_chance(b, name, level) for name in (BASELINE, TEACHER)), _no_lead(b, lead)]
-    found += _apart(b, level) if primary else []
+    found = [_constant_tests(b), _at_chance(b, BASELINE, level), _at_chance(b, TEACHER, level), _no_lead(b, lead)]
+    if primary:
+        found += _select_far_from_test(b, level)
     return tuple(Remark(code, text) for code, text in found if text)
 
 
-def brief(found: tuple[Remark, ...]) -> str:
-    """The degenerate parts in a sentence's words; "" where there are none."""
+def brief_remarks(found: tuple[Remark, ...]) -> str:
+    """The remarks that make a comparison degenerate, as a clause of the sentence; "" if there are none."""
     return ", and ".join(BRIEF[r.code] for r in found if r.code in BRIEF)
 
 
-def _constant(b: Budget) -> Remark:
+def _constant_tests(b: Budget) -> Remark:
     """Test sets whose labels do not vary."""
-    hit = {pair: test.constant for pair, test in b.tests.items() if test.constant}
-    if not hit:
+    constant = {pair: test.constant for pair, test in b.tests.items() if test.constant}
+    if not constant:
         return Remark("constant_test", "")
-    share = f"In {len(hit)} of {len(b.tests)} test sets" if len(hit) < len(b.tests) else "In every test set"
+    some = len(constant) < len(b.tests)
+    share = f"In {len(constant)} of {len(b.tests)} test sets" if some else "In every test set"
     if b.task == "regression":
-        names = ", ".join(sorted({repr(name) for names in hit.values() for name in names}))
-        says = f"{share} the target {names} has the same value in every row: its CCC is 0 whatever is predicted."
+        names = ", ".join(sorted({repr(name) for names in constant.values() for name in names}))
+        text = f"{share} the target {names} has the same value in every row: its CCC is 0 whatever is predicted."
     else:
         what = "pixel" if b.task == "segmentation" else "row"
-        first = [f"{names[0]!r} in fold {fold}, seed {seed}" for (fold, seed), names in list(hit.items())[:SHOWN]]
-        more = ", …" if len(hit) > SHOWN else ""
-        says = f"{share} every {what} is of one class ({', '.join(first)}{more}): always answering it is right there."
-    return Remark("constant_test", f"{says} Such test rows cannot tell one network from another.")
+        first = [f"{names[0]!r} in fold {fold}, seed {seed}" for (fold, seed), names in list(constant.items())[:SHOWN]]
+        more = ", …" if len(constant) > SHOWN else ""
+        text = f"{share} every {what} is of one class ({', '.join(first)}{more}): always answering it is right there."
+    return Remark("constant_test", f"{text} Such test rows cannot tell one network from another.")
 
 
 def _at_chance(b: Budget, name: str, level: float) -> Remark:
-    """Is the row at or below what an answer scores that reads no input, paired over the same test rows?"""
+    """A row whose score is not above chance, paired over the same test rows."""
     code = f"{name}_at_chance"
     if name not in b.rows:
         return Remark(code, "")
-    levels = levels_of(b.tests, b.metric)
+    levels = chance_levels(b.tests, b.metric)
     lead = b.against(name, levels * b.sign, level)
     if not math.isfinite(lead.mean):
         return Remark(code, "")
@@ -85,43 +86,43 @@ def _at_chance(b: Budget, name: str, level: float) -> Remark:
     u = unit(b.metric)
     score, chance = u.score(b.mean(name, b.metric)), u.score(float(levels.mean()))
     found = f"its {metric_name(b.metric)} is {score}, and {DESCRIBED.get(b.task, 'chance')} gives {chance} on the same "
-    found += f"test rows (difference {_interval(b, lead)})"
+    found += f"test rows (difference {_format(b, lead)})"
     if lead.mean > 1e-9:
         return Remark(f"{name}_near_chance", f"The {name} is not shown to be above chance: {found}.")
-    means = (
+    meaning = (
         "A gain over it is easy to have and says little."
         if name == BASELINE
         else "It has nothing to teach, whatever the students do."
     )
-    return Remark(code, f"The {name} is at chance or below: {found}. {means}")
+    return Remark(code, f"The {name} is at chance or below: {found}. {meaning}")
 
 
 def _no_lead(b: Budget, lead: Interval) -> Remark:
-    """Does the teacher lead the baseline by more than the interval of its lead?"""
+    """A teacher that does not lead the baseline by more than the interval of its lead."""
     if math.isfinite(lead.mean) and lead.mean <= 1e-9:
         return Remark(
             "teacher_not_above_baseline",
-            f"The teacher is not above the baseline (difference {_interval(b, lead)}): the privileged modalities do "
+            f"The teacher is not above the baseline (difference {_format(b, lead)}): the privileged modalities do "
             "not help even a network that reads them, so there is no gap to close.",
         )
     if math.isfinite(lead.half) and lead.low <= 0:
         return Remark(
             "teacher_lead_unclear",
-            f"The teacher's lead over the baseline is smaller than its interval ({_interval(b, lead)}): it may be "
+            f"The teacher's lead over the baseline is smaller than its interval ({_format(b, lead)}): it may be "
             "zero, so no share of it can be said to be closed.",
         )
     return Remark("", "")
 
 
-def _apart(b: Budget, level: float) -> list[Remark]:
-    """Scores on the select rows that are far from those on the test rows.
+def _select_far_from_test(b: Budget, level: float) -> list[Remark]:
+    """Rows whose scores on select and test rows differ by much.
 
-    A row is named where the mean of select − test, paired over fold and seed, is larger than the half width of its
-    interval and than `APART`; where there is no interval (one pair), than `APART_ONCE`.
+    A row is named if the mean of select − test, paired over fold and seed, is larger than `APART` and than the half
+    width of its interval; with one pair, which has no interval, if it is larger than `APART_ONCE`.
     """
     u, found = unit(b.metric), dict[int, list[str]]()
     if u.factor != 100 and not b.metric.startswith("ccc"):
-        return []  # no scale on which 0.05 means something
+        return []  # the metric has no scale on which 0.05 means something
     for name in dict.fromkeys(n for n in (BASELINE, b.best, TEACHER) if n in b.rows):
         d = b.against(str(name), b.rows[str(name)]["select"], level)  # test − select, both signed
         floor = max(APART, d.half) if math.isfinite(d.half) else APART_ONCE
@@ -140,19 +141,20 @@ def _apart(b: Budget, level: float) -> list[Remark]:
             "one time series or one person, and epochs are chosen by what was memorised. Let them be whole groups "
             "(group=…) or contiguous blocks (protocol=blocks, or time=… beside an official split)."
         )
-        out.append(Remark("select_above_test", f"{_capital(better)}{'; '.join(found[1])}. {why}"))
+        out.append(Remark("select_above_test", f"{_capitalize(better)}{'; '.join(found[1])}. {why}"))
     if -1 in found:
         why = "Epochs are then chosen on rows that are harder than those tested, or unlike them."
-        out.append(Remark("select_below_test", f"{_capital(worse)}{'; '.join(found[-1])}. {why}"))
+        out.append(Remark("select_below_test", f"{_capitalize(worse)}{'; '.join(found[-1])}. {why}"))
     return out
 
 
-def _interval(b: Budget, d: Interval) -> str:
-    """`+1.2, −0.5 to +2.9`, without the ends where there are none."""
+def _format(b: Budget, d: Interval) -> str:
+    """`+1.2, −0.5 to +2.9`, or `+1.2` if there is no interval."""
     u = unit(b.metric)
     ends = f", {u.difference(d.low)} to {u.difference(d.high)}" if math.isfinite(d.half) else ""
     return f"{u.amount(d.mean, signed=True)}{ends}"
 
 
-def _capital(text: str) -> str:
-    return text if text[1:2].isupper() else text[0].upper() + text[1:]  # mIoU stays mIoU
+def _capitalize(text: str) -> str:
+    """Start with a capital letter, except in names such as mIoU."""
+    return text if text[1:2].isupper() else text[0].upper() + text[1:]

@@ -20,7 +20,7 @@ SizeLike = float | Sequence[float] | NDArray
 
 
 class Interval(NamedTuple):
-    """An estimate with its interval, how many pairs it rests on, how many were missing, and what limits it."""
+    """An estimate with its interval, the number of pairs behind it, the number of missing pairs, and what limits it."""
 
     mean: float
     low: float
@@ -50,7 +50,7 @@ class Probabilities(NamedTuple):
 
 
 def _finite(*columns: ArrayLike) -> tuple[list[NDArray], int]:
-    """The columns without the rows in which any is NaN, and how many rows that were."""
+    """The columns without the rows in which any is NaN, and the number of rows dropped."""
     arrays = np.broadcast_arrays(*(np.asarray(c, dtype=np.float64).reshape(-1) for c in columns))
     keep = np.logical_and.reduce([np.isfinite(a) for a in arrays])
     return [a[keep] for a in arrays], int((~keep).sum())
@@ -70,10 +70,16 @@ def student_quantile(level: float, df: int) -> float:
 def nadeau_bengio(differences: ArrayLike, n_train: SizeLike, n_test: SizeLike, level: float = 0.95) -> Interval:
     """Interval of the mean difference by the corrected resampled t.
 
-    mean ± t_{n−1} · sqrt(s² (1/n + n_test/n_train)), s² with n − 1 in the denominator; n_test/n_train averaged over
-    the pairs where sizes differ. NaN differences are dropped and counted. One pair, or differences that are all the
-    same (s = 0 says that nothing was learnt of their spread, not that there is none): an infinite interval, and a note.
+    mean ± t_{n−1} · sqrt(s² (1/n + n_test/n_train)), s² with n − 1 in the denominator; n_test/n_train is averaged over
+    the pairs. With one pair, or with differences that are all the same (s = 0 gives no estimate of their spread), the
+    interval is infinite and has a note.
     Source: Nadeau & Bengio (2003), "Inference for the generalization error", Machine Learning 52.
+
+    Args:
+        differences: (n,) paired differences; NaN ones are dropped and counted.
+        n_train: number of train rows, one for all pairs or (n,).
+        n_test: number of test rows, one for all pairs or (n,); 0 for independent differences.
+        level: confidence level of the interval, in (0, 1).
     """
     (d, train, test), dropped = _finite(differences, n_train, n_test)
     n = len(d)
@@ -93,9 +99,15 @@ def correlated_t(differences: ArrayLike, n_train: SizeLike, n_test: SizeLike, ro
     """Probabilities that the true difference is worse, practically equal (|difference| ≤ rope) and better.
 
     The posterior of the correlated Bayesian t-test is a Student t with n − 1 degrees of freedom, the mean difference
-    as its location and s² (1/n + ρ/(1 − ρ)) as its squared scale, ρ = n_test/(n_train + n_test). NaN for fewer than
-    two pairs, and where all differences are the same.
+    as its location and s² (1/n + ρ/(1 − ρ)) as its squared scale, ρ = n_test/(n_train + n_test).
     Source: Benavoli, Corani, Demšar & Zaffalon (2017), "Time for a change", JMLR 18, section 4.1.
+
+    Args:
+        differences, n_train, n_test: as in `nadeau_bengio`.
+        rope: largest difference that counts as equal.
+
+    Returns:
+        The probabilities; NaN with fewer than two pairs, or if all differences are the same.
     """
     (d, train, test), _ = _finite(differences, n_train, n_test)
     n = len(d)
@@ -119,10 +131,17 @@ def gap_closed(
     """Share of the gap between baseline and teacher that the student closes: mean(s − b) / mean(t − b), all paired.
 
     Interval by Fieller's theorem for a ratio of correlated means, with the covariance of the two means corrected as
-    in `nadeau_bengio`. Undefined (NaN, with a note) unless the teacher's mean lead over the baseline is larger than
-    the half width of its own interval: divided by a lead that may be zero, any gain becomes any share. One pair, and
-    leads that are all the same, have no interval and so no share. Scores must be signed so that higher is better.
+    in `nadeau_bengio`.
     Source: Fieller (1954), "Some problems in interval estimation", JRSS B 16.
+
+    Args:
+        student, baseline, teacher: (n,) scores, signed so that higher is better; pairs with a NaN are dropped.
+        n_train, n_test, level: as in `nadeau_bengio`.
+
+    Returns:
+        The share. It is NaN, with a note, unless the teacher's mean lead over the baseline is larger than the half
+        width of its interval: divided by a lead that may be zero, a gain could become any share. With one pair, or with
+        leads that are all the same, there is no such interval and so no share.
     """
     (s, b, t, train, test), dropped = _finite(student, baseline, teacher, n_train, n_test)
     n = len(s)

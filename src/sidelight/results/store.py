@@ -1,4 +1,4 @@
-"""The run folder on disk: its finished jobs read back as one table."""
+"""Read the finished jobs of a run folder as one table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from sidelight.errors import RunError, SidelightWarning
-from sidelight.results.chance import stored_tests
+from sidelight.results.chance import load_tests
 from sidelight.results.job import COSTS as COSTS
 from sidelight.results.job import RECORD, job_id, read_record
 from sidelight.utils.atomic import write_atomic
@@ -21,7 +21,7 @@ PLAN = "plan.json"
 
 
 def read_plan(run: str | Path) -> list[str]:
-    """The job ids that the run means to finish, in order; empty where no plan was stored."""
+    """The ids of the planned jobs, in order; empty if no plan is stored."""
     try:
         return [str(job) for job in json.loads((Path(run) / PLAN).read_text("utf-8"))["jobs"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -31,32 +31,37 @@ def read_plan(run: str | Path) -> list[str]:
 def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
     """One row per finished job: `method, control, labels, fold, seed, select, <metrics>, seconds, n_train, n_test`.
 
-    Reads `jobs/*/job.json`, in the plan's order where there is one, and rewrites `results.csv` where it differs. A job
-    that the plan does not name (of an earlier plan with more methods or seeds) is left out. So is a job whose file is
-    damaged or of another job, with a warning that names it. `attrs` carries `primary`, `task`, its `kind`, `labels`
-    (names), `higher_is_better` (of every metric), `protocol` (which decides what a pair is; where config.yaml cannot be
-    read, that of the jobs), `tests` (the chance levels of every fold and seed's test rows, `TestSet`), `faults` (the
-    sentences of the warnings) and `data_sha256`.
+    Jobs that the plan does not name (from an earlier plan with more methods or seeds) are left out. So are jobs whose
+    file is damaged or belongs to another job, with a warning that names them.
+
+    Args:
+        run: the run folder.
+        rebuild: rewrite `results.csv` if it differs.
+
+    Returns:
+        The table, in the plan's order if there is a plan. Its `attrs` hold `primary`, `task`, the task's `kind`,
+        `class_names` (or names of targets), `higher_is_better` (metric -> bool), `protocol` (from config.yaml, else
+        from the jobs), `tests` ((fold, seed) -> `TestSet` with the chance levels), `faults` (the texts of the warnings)
+        and `data_sha256`.
+
+    Raises:
+        RunError: `run` is not a run folder.
     """
     run = Path(run)
     if not run.is_dir():
         raise RunError(f"{run} is not a folder. Expected a run folder, which `sidelight run` writes (runs/<name>).")
     if not (run / "jobs").is_dir() and not (run / "config.yaml").is_file():
         raise RunError(f"{run} is not a run folder: it has neither jobs/ nor config.yaml. Name the folder itself.")
-    order = {job: i for i, job in enumerate(read_plan(run))}
-    files = [f for f in (run / "jobs").glob(f"*/{RECORD}") if not f.parent.name.startswith(".")]
-    files = [f for f in files if not order or f.parent.name in order]
-    files.sort(key=lambda f: (order.get(f.parent.name, len(order)), f.parent.name))
     records, faults = [], []
-    for file in files:
+    for folder in _job_folders(run):
         try:
-            records.append(read_record(file.parent))
+            records.append(read_record(folder))
         except RunError as error:
             faults.append(f"{error} The job is left out; resume the run to train it again.")
-    faults += _mixed(records)
-    results = _frame(records)
-    protocol, unread = _protocol(run, records)
-    results.attrs |= protocol | {"tests": stored_tests(run, records), "faults": [*faults, *unread]}
+    faults += _check_same_data(records)
+    results = _build_frame(records)
+    protocol, unread = _read_protocol(run, records)
+    results.attrs |= protocol | {"tests": load_tests(run, records), "faults": [*faults, *unread]}
     for fault in results.attrs["faults"]:
         warnings.warn(fault, SidelightWarning, stacklevel=2)
     if rebuild:
@@ -64,8 +69,19 @@ def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
     return results
 
 
-def _mixed(records: list[dict[str, Any]]) -> list[str]:
-    """A sentence where jobs were trained on different data; those of earlier versions do not say on which."""
+def _job_folders(run: Path) -> list[Path]:
+    """The folders of finished jobs, in the plan's order; without a plan, by name."""
+    order = {job: i for i, job in enumerate(read_plan(run))}
+    folders = []
+    for file in (run / "jobs").glob(f"*/{RECORD}"):
+        name = file.parent.name
+        if not name.startswith(".") and (name in order or not order):
+            folders.append(file.parent)
+    return sorted(folders, key=lambda folder: (order.get(folder.name, len(order)), folder.name))
+
+
+def _check_same_data(records: list[dict[str, Any]]) -> list[str]:
+    """A warning if jobs were trained on different data; jobs of earlier versions do not store on which."""
     data = {job_id(**r["job"]): r["made_with"].get("data") for r in records if isinstance(r.get("made_with"), dict)}
     first = next(iter(data), "")
     other = [name for name, digest in data.items() if digest != data[first]]
@@ -78,14 +94,14 @@ def _mixed(records: list[dict[str, Any]]) -> list[str]:
 
 
 def store_results(run: str | Path, results: pd.DataFrame) -> None:
-    """Write `results.csv` where it differs; without a finished job none is begun."""
+    """Write `results.csv` if it differs; a run without a finished job gets none."""
     stored, content = Path(run) / "results.csv", results.to_csv(index=False).encode()
     if (len(results) or stored.exists()) and not (stored.is_file() and stored.read_bytes() == content):
         write_atomic(stored, content)
 
 
-def _protocol(run: Path, records: list[dict[str, Any]]) -> tuple[dict[str, str], list[str]]:
-    """{"protocol": …} of config.yaml, or of the jobs where that says none; and a sentence where they were asked."""
+def _read_protocol(run: Path, records: list[dict[str, Any]]) -> tuple[dict[str, str], list[str]]:
+    """{"protocol": …} from config.yaml, else from the jobs with a warning; {} if neither names one."""
     file = run / "config.yaml"
     try:
         protocol = yaml.safe_load(file.read_text("utf-8"))["protocol"]
@@ -98,18 +114,24 @@ def _protocol(run: Path, records: list[dict[str, Any]]) -> tuple[dict[str, str],
         reason = "it is missing"
     named = {c.get("protocol") for r in records if isinstance(c := r.get("config"), dict)}
     if len(named) == 1 and isinstance(protocol := named.pop(), str):
-        return {"protocol": protocol}, [f"{file} cannot be used ({reason}); the protocol is that of the jobs."]
-    return {}, [f"{file} cannot be used ({reason}); what a pair is cannot be told, so folds × seeds count as pairs."]
+        return {"protocol": protocol}, [f"{file} cannot be used ({reason}); the protocol is taken from the jobs."]
+    return {}, [f"{file} cannot be used ({reason}); the protocol is unknown, so each fold and seed counts as a pair."]
 
 
-def _frame(records: list[dict[str, Any]]) -> pd.DataFrame:
+def _build_frame(records: list[dict[str, Any]]) -> pd.DataFrame:
     metrics = list(dict.fromkeys(name for r in records for name in r["metrics"]))
     rows = [{**r["job"], **r["metrics"], **{k: r[k] for k in ("select", *COSTS)}} for r in records]
     results = pd.DataFrame(rows, columns=[*KEYS, *metrics, *COSTS])
     if records:
         made = records[0].get("made_with")
         results.attrs = {"data_sha256": made.get("data")} if isinstance(made, dict) else {}
-        results.attrs |= {k: records[0][k] for k in ("primary", "task", "kind", "labels") if k in records[0]}
-        said = [r["higher_is_better"] for r in records if isinstance(r.get("higher_is_better"), dict)]
-        results.attrs["higher_is_better"] = {str(m): bool(higher) for each in said for m, higher in each.items()}
+        for attr, key in (("primary", "primary"), ("task", "task"), ("kind", "kind"), ("class_names", "labels")):
+            if key in records[0]:
+                results.attrs[attr] = records[0][key]
+        directions: dict[str, bool] = {}
+        for record in records:
+            stored = record.get("higher_is_better")
+            if isinstance(stored, dict):
+                directions |= {str(metric): bool(higher) for metric, higher in stored.items()}
+        results.attrs["higher_is_better"] = directions
     return results

@@ -1,4 +1,4 @@
-"""How a metric is signed and written: shares in points out of 100, everything else as it is."""
+"""Sign and format of metrics: shares are written in points out of 100, all others as they are."""
 
 from __future__ import annotations
 
@@ -6,29 +6,32 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-LOWER_IS_BETTER = frozenset({"mae", "rmse"})  # where job.json does not say, as in old runs; metrics.py needs torch
+LOWER_IS_BETTER = frozenset({"mae", "rmse"})
+"""For runs whose job.json does not say; metrics.py knows too, but needs torch."""
 SHARES = frozenset(
     {"accuracy", "unweighted_accuracy", "macro_f1", "recall_at_1", "recall_at_5", "recall_at_10"}
     | {"acer", "apcer", "bpcer", "eer", "auc", "miou", "pixel_accuracy"}
 )
 OF_CLASS = "iou."
-"""How the intersection over union of one class begins: `iou.<class>`."""
+"""Prefix of the intersection over union of one class: `iou.<class>`."""
 OF_TARGET = "ccc_"
-"""How the CCC of one of several targets begins: `ccc_<target>`."""
+"""Prefix of the CCC of one of several targets: `ccc_<target>`."""
 ABBREVIATED = ("ccc", "mae", "rmse", "acer", "apcer", "bpcer", "eer", "auc")
 
 
 class Unit(NamedTuple):
-    """Factor and digits with which a metric is shown, and what a difference of it is called."""
+    """Factor and digits with which a metric is shown, and the noun for its differences."""
 
     factor: float
     digits: int
     noun: str
 
     def score(self, value: float) -> str:
+        """A value of the metric: 0.823 -> "82.3"."""
         return number(value * self.factor, f".{self.digits}f")
 
     def difference(self, value: float) -> str:
+        """A signed difference: 0.126 -> "+12.6"."""
         return number(value * self.factor, f"+.{self.digits}f")
 
     def amount(self, value: float, signed: bool = False) -> str:
@@ -42,16 +45,22 @@ class Unit(NamedTuple):
 
 
 def unit(metric: str) -> Unit:
+    """The unit of a metric."""
     return Unit(100, 1, "points") if metric in SHARES or metric.startswith(OF_CLASS) else Unit(1, 3, "")
 
 
 def sign(metric: str, higher_is_better: Mapping[str, bool]) -> int:
-    """+1 where higher is better, −1 where lower is, as the jobs say, or as is known of the metric."""
+    """+1 if a higher metric is better, −1 if a lower one is.
+
+    Args:
+        metric: the metric's name.
+        higher_is_better: metric -> whether higher is better, as the jobs store it.
+    """
     return 1 if higher_is_better.get(metric, metric not in LOWER_IS_BETTER) else -1
 
 
 def metric_name(metric: str) -> str:
-    """The metric's name as read: `unweighted_accuracy` -> "unweighted accuracy", `ccc` -> "CCC"."""
+    """The metric's name for readers: `unweighted_accuracy` -> "unweighted accuracy", `ccc` -> "CCC"."""
     if metric.startswith(OF_CLASS):
         return f"IoU of {metric.removeprefix(OF_CLASS)}"
     if metric.startswith(OF_TARGET):
@@ -67,18 +76,23 @@ def percent(share: float) -> str:
     return f"{number(100 * share, '.0f')} %" if math.isfinite(share) else "–"
 
 
-def labels_phrase(labels: float) -> str:
-    """What a label budget means, in words."""
-    return "all labels" if labels >= 1 else f"labels from {100 * labels:g} % of the training groups"
+def labels_phrase(label_fraction: float) -> str:
+    """A label fraction in words: 0.2 -> "labels from 20 % of the training groups"."""
+    return "all labels" if label_fraction >= 1 else f"labels from {100 * label_fraction:g} % of the training groups"
 
 
 def number(value: float, spec: str) -> str:
-    """A number as text with a true minus sign; NaN as –, infinity as ∞."""
+    """A number as text with a typographic minus sign; NaN as –, infinity as ∞.
+
+    Args:
+        value: the number.
+        spec: its format, as in `format(value, spec)`.
+    """
     if math.isnan(value):
         return "–"
     if math.isinf(value):
         return "−∞" if value < 0 else "∞"
-    text = format(value, spec)  # "−0.0" would be a difference that is not there
+    text = format(value, spec)  # "−0.0" would look like a difference
     if float(text) == 0:
         text = text.replace("-", "+" if "+" in spec else "")
     return text.replace("-", "−")

@@ -1,4 +1,4 @@
-"""What the comparison means, in words and as a summary for machines."""
+"""The verdict on a comparison, in a sentence and as a summary for programs."""
 
 from __future__ import annotations
 
@@ -7,31 +7,23 @@ from typing import Any
 
 import pandas as pd
 
-from sidelight.results.comparison import (
-    BASELINE,
-    LEVEL,
-    OFFICIAL,
-    ROPE,
-    Comparison,
-    Row,
-    budgets,
-    compare,
-    flat,
-    metric_columns,
-    primary_metric,
-)
-from sidelight.results.remarks import brief
+from sidelight.results.budget import BASELINE, LEVEL, OFFICIAL, budgets, metric_columns, primary_metric
+from sidelight.results.comparison import ROPE, Comparison, Row, compare, flatten_row
+from sidelight.results.remarks import brief_remarks
 from sidelight.results.statistics import Interval
 from sidelight.results.units import Unit, labels_phrase, metric_name, percent, sign, unit
+from sidelight.utils.keywords import renamed_keywords
 
 SURE = 0.95
+"""Probability from which something is stated without giving its probability."""
 
 
 def verdict(row: Row) -> str:
-    """Is the row "better" than the baseline, "worse", "equal" or "unclear"; "unknown" with fewer than two pairs.
+    """Judge a row against the baseline.
 
-    equal: P(|difference| ≤ rope) ≥ 95 %. better, worse: the interval leaves out zero. unclear: neither, or all
-    differences are the same, so that there is no interval.
+    Returns:
+        "equal" if P(|difference| ≤ rope) ≥ 95 %; else "better" or "worse" if the interval excludes zero; else
+        "unclear", also if all differences are the same, which gives no interval. "unknown" with fewer than two pairs.
     """
     if row.difference.n < 2:
         return "unknown"
@@ -42,26 +34,41 @@ def verdict(row: Row) -> str:
     return "worse" if row.difference.high < 0 else "unclear"
 
 
+@renamed_keywords(labels="label_fraction")
 def sentence(
     results: pd.DataFrame,
-    labels: float | None = None,
+    label_fraction: float | None = None,
     rope: float = ROPE,
     level: float = LEVEL,
     metric: str | None = None,
 ) -> str:
-    """One sentence on the method that is best on the select rows: does it help, and does its placebo do as well?"""
+    """Say in one sentence whether the method with the best `select` score helps, and whether its placebo does as well.
+
+    Args:
+        results: one row per job, as `load_results` returns them.
+        label_fraction: share of the training groups that keep their labels; None: the smallest that was compared.
+        rope: differences up to this size count as equal, in units of the metric.
+        level: confidence level of the intervals, in (0, 1).
+        metric: the metric to compare; None: the task's first one.
+    """
     if not len(results) or not metric_columns(results):
         return "No job has finished yet, so nothing can be compared."
-    return say(compare(results, labels, metric, rope, level), alone=len(budgets(results)) == 1)
+    return write_sentence(compare(results, label_fraction, metric, rope, level), alone=len(budgets(results)) == 1)
 
 
-def say(c: Comparison, alone: bool = False) -> str:
-    """The sentence of a comparison. alone: of the only label budget, where "with all labels" goes without saying."""
-    return _said(c) if alone and c.labels >= 1 else f"With {labels_phrase(c.labels)}, {_said(c)}"
+def write_sentence(c: Comparison, alone: bool = False) -> str:
+    """Write the sentence of a comparison.
+
+    Args:
+        c: the comparison.
+        alone: whether the run has one label fraction only; "with all labels" is then left out.
+    """
+    text = _write_findings(c)
+    return text if alone and c.label_fraction >= 1 else f"With {labels_phrase(c.label_fraction)}, {text}"
 
 
-def _said(c: Comparison) -> str:
-    """The sentence without its opening words on the label budget."""
+def _write_findings(c: Comparison) -> str:
+    """The sentence without its opening words on the label fraction."""
     if c.best is None or BASELINE not in c.rows:
         lacking = "baseline" if c.best is not None else "distillation method"
         return f"no {lacking} has finished yet, so nothing can be compared."
@@ -72,11 +79,12 @@ def _said(c: Comparison) -> str:
             f"{c.best} cannot be judged yet: {count} (the same fold and seed, with and without distillation) has "
             "finished, and a single difference may be chance."
         )
-    doubts = brief(c.remarks)
-    return f"{_comparison(c, row, kind)}{_controls(c, row, kind)}.{f' But {doubts}.' if doubts else ''}"
+    doubts = brief_remarks(c.remarks)
+    return f"{_write_difference(c, row, kind)}{_write_controls(c, row, kind)}.{f' But {doubts}.' if doubts else ''}"
 
 
-def _comparison(c: Comparison, row: Row, kind: str) -> str:
+def _write_difference(c: Comparison, row: Row, kind: str) -> str:
+    """The main clause: the difference to the baseline."""
     u, name, d = unit(c.metric), metric_name(c.metric), row.difference
     where = " on one test set" if c.protocol == OFFICIAL else ""
     interval = f"{100 * c.level:g} % interval {span(u, d)}, " if math.isfinite(d.half) else "no interval: "
@@ -101,7 +109,7 @@ def _comparison(c: Comparison, row: Row, kind: str) -> str:
     )
 
 
-def _controls(c: Comparison, row: Row, kind: str) -> str:
+def _write_controls(c: Comparison, row: Row, kind: str) -> str:
     """The clauses on what the method gains without privileged information."""
     u, effect = unit(c.metric), row.effect
     placebo, alone = c.rows.get(f"{c.best}~placebo"), c.rows.get(f"{c.best}~self")
@@ -112,8 +120,10 @@ def _controls(c: Comparison, row: Row, kind: str) -> str:
             text += "; no placebo has been run, so whether the privileged modalities are the reason is not known"
     elif kind == "better":
         gain = placebo.difference.mean
-        text += f"; its placebo gains {u.difference(gain)}, so {_part(gain / row.difference.mean)} of the gain is there"
-        text += " without privileged information"
+        share = _write_share(gain / row.difference.mean)
+        text += (
+            f"; its placebo gains {u.difference(gain)}, so {share} of the gain is there without privileged information"
+        )
         text += "" if effect.low > 0 else f", and a privileged effect is not shown: {shown}"
     else:
         text += f"; its difference to its placebo is {shown}"
@@ -123,7 +133,8 @@ def _controls(c: Comparison, row: Row, kind: str) -> str:
     return text
 
 
-def _part(share: float) -> str:
+def _write_share(share: float) -> str:
+    """A share of the gain, in words."""
     return "none" if share < 0.005 else "all" if share >= 0.995 else percent(share)
 
 
@@ -133,9 +144,14 @@ def span(u: Unit, interval: Interval) -> str:
 
 
 def summary(results: pd.DataFrame, rope: float = ROPE, level: float = LEVEL) -> dict[str, Any]:
-    """What `summary.json` holds: per label budget the best method, the verdict, the sentence, every row of the table.
+    """The content of `summary.json`: for each label fraction the best method, verdict, sentence and rows of the table.
 
-    Only numbers, strings and None (for what is undefined or infinite), so that any JSON reader can read it.
+    It holds numbers, strings and None (for undefined or infinite numbers) only, so that any JSON reader can read it.
+
+    Args:
+        results: one row per job, as `load_results` returns them.
+        rope: differences up to this size count as equal, in units of the metric.
+        level: confidence level of the intervals, in (0, 1).
     """
     out: dict[str, Any] = {"jobs": len(results), "rope": rope, "level": level, "budgets": []}
     metrics = metric_columns(results)
@@ -143,23 +159,23 @@ def summary(results: pd.DataFrame, rope: float = ROPE, level: float = LEVEL) -> 
         return out
     primary, shares = primary_metric(results), budgets(results)
     out |= {"metric": primary, "higher_is_better": sign(primary, results.attrs.get("higher_is_better", {})) > 0}
-    for labels in shares:
-        c = compare(results, labels, primary, rope, level)
-        rows = [
-            {"name": name, **{k: _plain(v) for k, v in flat(row).items()}}
-            | {"metrics": {m: _plain(c.budget.mean(name, m)) for m in metrics}}
-            for name, row in c.rows.items()
-        ]
-        text = say(c, alone=len(shares) == 1)
+    for share in shares:
+        c = compare(results, share, primary, rope, level)
+        rows = []
+        for name, row in c.rows.items():
+            columns = {"name": name, **flatten_row(row)}
+            means = {metric: _plain(c.budget.mean(name, metric)) for metric in metrics}
+            rows.append({key: _plain(value) for key, value in columns.items()} | {"metrics": means})
+        text = write_sentence(c, alone=len(shares) == 1)
         kind = verdict(c.rows[c.best]) if c.best is not None else "unknown"
         out["budgets"].append(
-            {"labels": labels, "best": c.best, "verdict": kind, "sentence": text, "note": c.note}
+            {"labels": share, "best": c.best, "verdict": kind, "sentence": text, "note": c.note}
             | {"chance": _plain(c.chance), "remarks": [r._asdict() for r in c.remarks], "rows": rows}
         )
     return out
 
 
 def _plain(value: Any) -> Any:
-    """A numpy scalar as Python's own; NaN and ±∞ as None."""
+    """A NumPy scalar as a Python number; NaN and ±∞ as None."""
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value

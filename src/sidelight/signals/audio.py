@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sidelight.errors import ConfigError, DataError
 from sidelight.signals.recording import Recording, check_part
 from sidelight.utils.extras import optional
-from sidelight.utils.files import check_file, told_by_content
+from sidelight.utils.files import check_file, describe_content
 
 STREAMED = (0, 0xFFFFFFFF)
 """Sizes in a header that was written before the length was known, as streaming programs do."""
@@ -68,7 +68,7 @@ def read_audio(
             if 0 < count <= total - first:
                 samples = _read(file, path, first, count)
     except soundfile.LibsndfileError as error:
-        reason = told_by_content(path, path.suffix) or f"truncated or no sound file ({error.error_string})"
+        reason = describe_content(path, path.suffix) or f"truncated or no sound file ({error.error_string})"
         raise DataError(f"cannot read {path}: {reason}") from None
 
     # What was read is judged after the file is closed: its own faults first, then the part asked for.

@@ -1,4 +1,4 @@
-"""Array files, read without executing anything."""
+"""Read array files without executing anything in them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from sidelight.utils.machine import memory
 from sidelight.utils.tensorfile import read_arrays
 
 MAGIC = b"\x93NUMPY"
+"""First bytes of an .npy."""
 
 
 def load_npz(path: Path) -> dict[str, NDArray]:
-    """Every array of an .npz, nothing of which is executed; raises DataError naming file and array."""
+    """Read every array of an .npz; raises DataError that names file and array."""
     check_file(path)
     key = ""
     try:
@@ -31,7 +32,7 @@ def load_npz(path: Path) -> dict[str, NDArray]:
                 key = member.filename.removesuffix(".npy")
                 with archive.open(member) as file:
                     if file.read(len(MAGIC)) != MAGIC:
-                        continue  # a text or another file that lies in the archive, as numpy itself reads past it
+                        continue  # NumPy, too, skips other files in the archive
                 with archive.open(member) as file:
                     check_header(file, member.file_size)
                 with archive.open(member) as file:
@@ -39,12 +40,12 @@ def load_npz(path: Path) -> dict[str, NDArray]:
             return arrays
     except DataError:
         raise
-    except Exception as e:  # a damaged header raises anything: zlib, tokenize, memory, …
+    except Exception as e:  # a damaged header raises errors of zlib, tokenize, memory, …
         raise DataError(unreadable(path, e, f"array {key!r}" if key else "")) from e
 
 
 def check_members(path: Path, archive: zipfile.ZipFile) -> None:
-    """Raises DataError where a zip archive declares more than this machine could hold; nothing is read."""
+    """Raise DataError if a zip archive declares more than fits into memory, before anything is read."""
     whole = sum(member.file_size for member in archive.infolist())
     if whole > memory():
         raise DataError(
@@ -54,25 +55,29 @@ def check_members(path: Path, archive: zipfile.ZipFile) -> None:
 
 
 def check_header(file: IO[bytes], size: int) -> None:
-    """Raises ValueError where an .npy, open at its start, declares a shape that its `size` bytes cannot hold.
+    """Raise ValueError if an .npy declares a shape that does not fit into its bytes.
 
-    Read before its array is: numpy makes room for the whole declared array first.
+    NumPy allocates the whole declared array before it reads, so the header is checked first.
+
+    Args:
+        file: the file, open at its start.
+        size: its number of bytes.
     """
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(file)
     if dtype.hasobject:
-        return  # refused by read_array, in its own words
+        return  # read_array refuses these with its own error
     if any(isinstance(n, bool) or n < 0 for n in shape):
         raise ValueError(f"its header declares the shape {shape}")
     declared = math.prod(shape) * dtype.itemsize
     there = size - file.tell()
     if declared > there:
-        raise ValueError(f"its header declares the shape {shape}, {declared} bytes, where {there} are there")
+        raise ValueError(f"its header declares the shape {shape}, {declared} bytes, but the file has {there}")
 
 
 def load_array(path: Path, name: str) -> NDArray:
-    """The one array of an .npy, .npz, .safetensors or image; of several, the one called `name`. Raises DataError."""
+    """Read the only array of an .npy, .npz, .safetensors or image, or the one called `name`. Raises DataError."""
     if path.suffix.lower() in IMAGE_FILES:
         return read_image(path)
     arrays = load_arrays(path)
@@ -85,7 +90,7 @@ def load_array(path: Path, name: str) -> NDArray:
 
 
 def load_arrays(path: Path) -> dict[str, NDArray]:
-    """All arrays of an .npy (called ''), .npz or .safetensors; raises DataError for an unreadable file."""
+    """Read all arrays of an .npy (named ''), .npz or .safetensors; raises DataError for an unreadable file."""
     check_file(path)
     if path.suffix == ".npz":
         return load_npz(path)
@@ -100,7 +105,7 @@ def load_arrays(path: Path) -> dict[str, NDArray]:
         raise
     except RunError as e:
         raise DataError(str(e)) from e
-    except Exception as e:  # as above
+    except Exception as e:  # as in load_npz
         raise DataError(unreadable(path, e)) from e
     raise DataError(
         f"{path}: cannot read {path.suffix or 'a file without suffix'}; expected .npy, .npz or .safetensors"

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, whenever the process is killed."""
+"""Write files and folders atomically: they appear complete or not at all, even if the process is killed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sidelight.utils.files import check_place
 
 
 def write_atomic(path: str | Path, content: bytes | str | Iterable[bytes | memoryview]) -> None:
-    """Write a file under a temporary name beside `path`, then rename it: readers see the old file or the new, whole."""
+    """Write a file under a temporary name beside `path`, then rename it, so readers see the old or the new file."""
     path = check_place(path, DiskError)
     content = content.encode() if isinstance(content, str) else content
     temporary = _temporary(path)
-    with _writing(path, temporary):
+    with _guard_write(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
             file.writelines([content] if isinstance(content, bytes) else content)
@@ -32,12 +32,12 @@ def write_atomic(path: str | Path, content: bytes | str | Iterable[bytes | memor
 def write_folder_atomic(path: str | Path) -> Iterator[Path]:
     """Build a folder under a temporary name; it is renamed to `path` when the block ends without an exception.
 
-    An existing folder of that name is replaced. What a killed process left of earlier attempts at `path` is removed, so
-    only one process at a time may write the same folder.
+    An existing folder of that name is replaced. Leftovers of killed processes are removed, so only one process at a
+    time may write the same folder.
     """
     path = check_place(path, DiskError)
     temporary = _temporary(path)
-    with _writing(path, temporary):
+    with _guard_write(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in path.parent.glob(f".{_escaped(path.name)}.*.tmp"):
             _remove(leftover)
@@ -62,8 +62,8 @@ def remove_leftovers(folder: str | Path) -> None:
 
 
 @contextmanager
-def _writing(path: Path, temporary: Path) -> Iterator[None]:
-    """Removes `temporary` when anything goes wrong; failures of the disk become a DiskError that names `path`."""
+def _guard_write(path: Path, temporary: Path) -> Iterator[None]:
+    """Remove `temporary` if the block fails; errors of the disk become a DiskError that names `path`."""
     try:
         yield
     except BaseException as error:
@@ -75,7 +75,7 @@ def _writing(path: Path, temporary: Path) -> Iterator[None]:
 
 
 def _disk_error(error: BaseException, temporary: Path) -> str | None:
-    """What a failure to write says to the user; None where it is not one (e.g. an input that could not be read)."""
+    """The reason for a failure to write, with advice; None for other errors (e.g. an unreadable input)."""
     full = "Free some space or choose another folder."
     other = "Check the folder's permissions, or choose another folder."
     if isinstance(error, OSError):
@@ -85,15 +85,15 @@ def _disk_error(error: BaseException, temporary: Path) -> str | None:
         if error.errno == errno.ENAMETOOLONG:
             mend = "Choose a shorter one."
         if error.errno in (errno.EISDIR, errno.ENOTEMPTY):
-            mend = "A folder stands in its place: move it away."
+            mend = "A folder has this name: move it away."
         return f"{error.strerror or error}. {mend}"
-    if isinstance(error, Exception) and "os error" in str(error):  # safetensors wraps the system's error in its own
+    if isinstance(error, Exception) and "os error" in str(error):  # safetensors wraps the system's error
         return f"{error}. {full if 'os error 28' in str(error) else other}"
     return None
 
 
 def _beside(named: Path, temporary: Path) -> bool:
-    """Whether `named` lies in the folder that is written, or is one of the folders above it."""
+    """Whether `named` is in the folder that is written, or is a folder above it."""
     named, temporary = Path(os.path.abspath(named)), Path(os.path.abspath(temporary))
     return temporary.parent in named.parents or named in temporary.parents
 
@@ -115,5 +115,5 @@ def _remove(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    with open(path, "r+b") as file:  # Windows flushes only what may be written
+    with open(path, "r+b") as file:  # Windows flushes only writable files
         os.fsync(file.fileno())

@@ -1,7 +1,7 @@
-"""Text files of cells (CSV, TSV): one reader for manifests, signals and the tables of public data sets.
+"""Read text tables (CSV, TSV): manifests, signals and the tables of public data sets.
 
-Every line must have as many cells as the header has names. A parser that fills or cuts lines instead shifts columns
-without a word: pandas takes the first column of a file whose lines are one cell wider than the header as an index.
+Each line must have as many cells as the header has names. A parser that fills or cuts lines instead shifts columns
+silently: if lines are one cell wider than the header, pandas takes the first column as an index.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.errors import ConfigError, DataError
-from sidelight.utils.files import check_file, told_by_content
+from sidelight.utils.files import check_file, describe_content
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CHUNK = 5_000
-"""Lines that are held as Python lists at a time."""
+"""Number of lines that are held as Python lists at a time."""
 MISSING = ("", "nan", "-nan", "na", "n/a", "#n/a", "<na>", "null", "none")
-"""What a cell of numbers says where it has no value, in any case of letters; "n/a" is BIDS's word."""
+"""Texts of cells without a value, in upper or lower case; "n/a" is used by BIDS."""
 
 
 @dataclass(frozen=True, eq=False)
 class Delimited:
-    """The cells of a file as they are written.
+    """The cells of a file, as texts.
 
     Args:
         path: the file.
-        names: of its columns, without blanks around them; "" where a column has none.
+        names: names of the columns, stripped; "" for a column without a name.
         cells: (N, W) text, its columns numbered 0 to W - 1.
-        lines: (N,) the line of the file that each row begins at; the first line is 1.
+        lines: (N,) line of the file at which each row begins, counted from 1.
     """
 
     path: Path
@@ -47,7 +47,7 @@ class Delimited:
         return len(self.lines)
 
     def check_once(self, name: str) -> None:
-        """Raises DataError where the header has this name more than once."""
+        """Raise DataError if the header contains this name more than once."""
         if (n := self.names.count(name)) > 1:
             raise DataError(
                 f"{self.path}: row 1: column {name!r} occurs {n} times; every column needs a name of its own"
@@ -55,17 +55,17 @@ class Delimited:
 
 
 def read_delimited(path: str | Path, separator: str = ",") -> Delimited:
-    """All cells of a text file whose first line names the columns.
+    """Read a text file whose first line names the columns.
 
-    Blank lines are left out. Empty cells after the last named column are nothing.
+    Blank lines, and empty cells after the last named column, are dropped.
 
     Args:
         path: the file, in UTF-8.
-        separator: between cells, one character.
+        separator: the character between cells.
 
     Raises:
         DataError: the file is missing, empty or not UTF-8 text, a quote is never closed, or a line has more or fewer
-            cells than the header; it names the line and both counts.
+            cells than the header; the message names the line and both counts.
     """
     import pandas as pd
 
@@ -80,7 +80,7 @@ def read_delimited(path: str | Path, separator: str = ",") -> Delimited:
             if len(record) < width and not "".join(record).strip():
                 continue  # a blank line
             if len(record) < width or any(cell.strip() for cell in record[width:]):
-                raise DataError(_other_width(path, separator, line, record, names, next(records, None) is None))
+                raise DataError(_width_error(path, separator, line, record, names, next(records, None) is None))
             record = record[:width]
         rows.append(record)
         lines.append(line)
@@ -93,21 +93,26 @@ def read_delimited(path: str | Path, separator: str = ",") -> Delimited:
 
 
 def read_header(path: str | Path, separator: str = ",") -> list[str]:
-    """The names of a file's columns, as `read_delimited` gives them; its other lines are not read."""
+    """Read the names of a file's columns, as `read_delimited` returns them, without its other lines.
+
+    Args:
+        path: the file, in UTF-8.
+        separator: the character between cells.
+    """
     return _header(Path(path), next(_records(Path(path), separator), None))[0]
 
 
 def missing(cells: pd.Series) -> NDArray[np.bool_]:
-    """(N,) bool: which cells of a column of numbers have no value."""
+    """(N,) bool: which cells of a column have no value."""
     return np.asarray(cells.isna() | cells.astype(str).str.strip().str.lower().isin(MISSING), bool)
 
 
 def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """(line it begins at, cells) of every record from the header on; a blank line has no cells."""
+    """Yield line number and cells of each record, from the header on; a blank line has no cells."""
     if len(separator) != 1:
-        raise ConfigError(f"{path}: separator {separator!r}; expected the one character that stands between cells")
+        raise ConfigError(f"{path}: separator {separator!r}; expected one character")
     check_file(path)
-    if path.stat().st_size and (told := told_by_content(path, path.suffix, of_text=True)):
+    if path.stat().st_size and (told := describe_content(path, path.suffix, of_text=True)):
         raise DataError(f"cannot read {path}: {told}")
     line, begun = 1, False
     try:
@@ -124,12 +129,12 @@ def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
         raise DataError(f"cannot read {path}: it is not UTF-8 text ({error.reason}); save it as UTF-8") from None
     except csv.Error as error:
         raise DataError(
-            f"cannot read {path}: truncated or no CSV file (line {line}: {error}; is a quote left open?)"
+            f"cannot read {path}: truncated or not a CSV file (line {line}: {error}; is a quote left open?)"
         ) from None
 
 
 def _header(path: Path, first: tuple[int, list[str]] | None) -> tuple[list[str], int]:
-    """The names, and how many of them there are up to the last one that is not empty."""
+    """The names of the columns, up to the last one that is not empty, and their number."""
     if first is None:
         raise DataError(f"{path} is empty; expected the names of the columns in its first line, then a line a row")
     names = [name.strip() for name in first[1]]
@@ -138,21 +143,21 @@ def _header(path: Path, first: tuple[int, list[str]] | None) -> tuple[list[str],
     return names, len(names)
 
 
-def _other_width(path: Path, separator: str, line: int, record: list[str], names: list[str], last: bool) -> str:
-    """The sentence for a line that is wider or narrower than the header."""
+def _width_error(path: Path, separator: str, line: int, record: list[str], names: list[str], last: bool) -> str:
+    """The error for a line that is wider or narrower than the header."""
     found, width = len(record), len(names)
     while found > width and not record[found - 1].strip():
         found -= 1
-    told = f"{path}: line {line} has {_count(found, 'cell')}, but the header names {_count(width, 'column')}"
+    text = f"{path}: line {line} has {_count(found, 'cell')}, but the header names {_count(width, 'column')}"
     if width > 1 and found > width:
-        told += f"; name every column ({names[0]!r} to {names[-1]!r} are named), or take the surplus cells out"
+        text += f"; name every column ({names[0]!r} to {names[-1]!r} are named), or take the surplus cells out"
     elif last and width > 1:
-        told += "; it is the last line: is the file truncated?"
+        text += "; it is the last line: is the file truncated?"
     elif width == 1 or found == 1:
-        told += f" ({separator!r} stands between cells: is the separator another one?)"
+        text += f" ({separator!r} stands between cells: is the separator another one?)"
     else:
-        told += "; a cell without a value is left empty, but its separator stays"
-    return told
+        text += "; a cell without a value is left empty, but its separator stays"
+    return text
 
 
 def _count(n: int, what: str) -> str:

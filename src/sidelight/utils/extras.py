@@ -1,4 +1,4 @@
-"""Packages that only some parts need: imported when used, or an error that says how to install them."""
+"""Import optional packages, with an error that tells how to install them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,21 @@ from sidelight.errors import RunError
 
 
 def install(extra: str) -> str:
-    """How to get an extra: from the checkout, as sidelight itself is installed."""
+    """The command that installs an extra, from the checkout as sidelight itself."""
     return f'pip install ".[{extra}]" in sidelight\'s folder'
 
 
 def optional(package: str, extra: str, purpose: str) -> Any:
-    """The imported package; RunError, naming the extra that brings it, where it cannot be imported."""
+    """Import an optional package.
+
+    Args:
+        package: its name.
+        extra: the extra of sidelight that installs it.
+        purpose: what needs it, for the error.
+
+    Raises:
+        RunError: it cannot be imported; the message names the extra.
+    """
     try:
         return importlib.import_module(package)
     except ImportError as error:
@@ -23,7 +32,7 @@ def optional(package: str, extra: str, purpose: str) -> Any:
 
 
 def explain(name: str, error: str) -> str:
-    """What a provider's import error means."""
+    """Explain a package's import error."""
     if re.search(r"torchvision::|torchaudio|undefined symbol|cannot open shared object|libcudart|_C\b", error):
         return (
             f"{name} (or what it is built on) was built for another torch than the one installed: another version, or "

@@ -1,4 +1,4 @@
-"""The one way in for a file that the user names: looked at before it is opened, and told by its first bytes."""
+"""Check files that users name before they are opened, and describe unreadable ones by their first bytes."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SPECIAL: dict[str, Callable[[int], bool]] = {
     "a socket": stat.S_ISSOCK,
 }
 MADE_UP = ("/proc/", "/sys/")
-"""Where files are made up by the system while they are read, whatever they say of their size."""
+"""Folders of virtual files, which the system generates while they are read and whose sizes are wrong."""
 HEAD = 1024
-"""Bytes of a file that say what it is."""
+"""Number of first bytes by which a file is recognised."""
 POINTERS = {
     b"version https://git-lfs.github.com/spec/": "a Git LFS pointer, not the file itself: fetch it with `git lfs pull`",
     b"/annex/objects/": "a git-annex pointer, not the file itself: fetch it with `git annex get`",
@@ -61,16 +61,16 @@ FORMATS = {
 
 
 def check_file(path: str | os.PathLike[str], error: type[SidelightError] = DataError, missing: str = "") -> Path:
-    """The path of a regular file that may be read; nothing is opened.
+    """Check that a path leads to a regular, readable file, without opening it.
 
     Args:
         path: as the user gave it.
-        error: what to raise.
-        missing: the end of the sentence for a file that does not exist.
+        error: class of the error.
+        missing: end of the error for a file that does not exist.
 
     Raises:
-        DataError (or `error`): there is nothing, or a folder, a named pipe, a device, a socket, a link to nothing, a
-            file that may not be read; or what is given is no path at all.
+        DataError (or `error`): the path is invalid, does not exist, is a broken link, or leads to a folder, a named
+            pipe, a device, a socket or a file without read permission.
     """
     text = os.fspath(path)
     if fault := path_fault(text):
@@ -83,38 +83,38 @@ def check_file(path: str | os.PathLike[str], error: type[SidelightError] = DataE
         if holds(mode):
             raise error(f"{text} is {kind}; expected a file")
     if os.path.realpath(text).startswith(MADE_UP):
-        raise error(f"{text} is made up by the system while it is read; copy its content into a file")
+        raise error(f"{text} is a virtual file of the system; copy its content into an ordinary file")
     if not os.access(text, os.R_OK):
         raise error(f"{text} may not be read: permission denied")
     return Path(text)
 
 
 def check_place(path: str | os.PathLike[str], error: type[SidelightError] = DataError) -> Path:
-    """The path of something to write, or of a folder to read, where the text can be a path at all."""
+    """Check that a text can be a path, of a file to write or a folder to read."""
     if fault := path_fault(os.fspath(path)):
         raise error(f"{shown(os.fspath(path))} {fault}")
     return Path(path)
 
 
 def path_fault(text: str) -> str:
-    """Why a text cannot be a path, to follow it in a sentence; "" where it can."""
+    """Why a text cannot be a path, to follow it in an error; "" if it can."""
     if not text:
         return "is empty; expected a path"
     if "\0" in text:
-        return "holds a NUL character, which no path can"
+        return "contains a NUL character, which no path can"
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
-        return "holds half a character (a surrogate), which no path can"
+        return "contains half a character (a surrogate), which no path can"
     return ""
 
 
 def _absent(text: str, why: OSError) -> str:
-    """What is wrong with a path that leads to nothing."""
+    """What is wrong with a path that cannot be read, to follow it in an error."""
     if os.path.islink(text) and isinstance(why, FileNotFoundError):
         target = os.readlink(text)
         annexed = "; `git annex get` fetches it" if ".git/annex/objects" in target else ""
-        return f"is a link to {target}, where nothing is{annexed}"
+        return f"is a link to {target}, which does not exist{annexed}"
     if isinstance(why, FileNotFoundError | NotADirectoryError):
         posix = text.replace("\\", "/")
         if sys.platform != "win32" and posix != text:
@@ -125,15 +125,20 @@ def _absent(text: str, why: OSError) -> str:
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
-    """Whether a path leads to anything; False also for what can be no path."""
+    """Whether a path exists; False also for texts that cannot be a path."""
     return not path_fault(os.fspath(path)) and os.path.exists(path)
 
 
-def told_by_content(path: Path, expected: str = "", of_text: bool = False) -> str:
-    """What a file is by its first bytes, where that explains why it cannot be read; "" where they say nothing.
+def describe_content(path: Path, expected: str = "", of_text: bool = False) -> str:
+    """Describe a file by its first bytes, if that explains why it cannot be read.
 
-    expected: the suffix of the kind that it should be; first bytes of that kind say nothing. of_text: a text was
-    expected, so that it is one says nothing.
+    Args:
+        path: the file.
+        expected: suffix of the expected format, which is no explanation.
+        of_text: whether a text was expected, so that being a text is no explanation.
+
+    Returns:
+        E.g. "it is empty" or "by its first bytes it is a zip archive (…)"; "" if the bytes explain nothing.
     """
     try:
         with path.open("rb") as file:
@@ -155,7 +160,7 @@ def told_by_content(path: Path, expected: str = "", of_text: bool = False) -> st
     if text.startswith(b"<?xml"):
         return "it is XML, perhaps a server's error message: download it again"
     if not head.strip(b"\0"):
-        return "it begins with nothing but zeros: was a download or a copy interrupted?"
+        return "it begins with zeros only: was a download or a copy interrupted?"
     if is_text and not of_text:
         first = " ".join(head.decode("utf-8", "ignore").split())[:40]
         return f"it is text, beginning with {first!r}"
@@ -163,14 +168,20 @@ def told_by_content(path: Path, expected: str = "", of_text: bool = False) -> st
 
 
 def unreadable(path: Path, error: BaseException, part: str = "") -> str:
-    """The sentence for a file that exists and cannot be read."""
+    """Word the error for a file that exists but cannot be read.
+
+    Args:
+        path: the file.
+        error: the exception that reading it raised.
+        part: the part of the file, e.g. "array 'x'".
+    """
     if "allow_pickle" in str(error) or "Object arrays" in str(error):
         why = "it holds Python objects, which can execute code and are never loaded; store plain numbers"
-    elif told := told_by_content(path, expected=path.suffix):
-        why = told
+    elif content := describe_content(path, expected=path.suffix):
+        why = content
     else:
-        said = str(error).splitlines()[0][:200] if str(error) else ""
-        why = f"truncated or not such a file ({type(error).__name__}: {said})"
+        first_line = str(error).splitlines()[0][:200] if str(error) else ""
+        why = f"truncated or not such a file ({type(error).__name__}: {first_line})"
     return f"cannot read {path}{', ' + part if part else ''}: {why}"
 
 
@@ -183,20 +194,23 @@ def _is_text(head: bytes) -> bool:
 
 
 def read_text(path: Path, error: type[SidelightError] = DataError) -> str:
-    """The text of a small file; raises `error` for one that cannot be opened, or is not UTF-8."""
+    """Read a small text file; raises `error` if it cannot be opened or is not UTF-8."""
     try:
         return check_file(path, error).read_text("utf-8-sig")
     except OSError as why:
         raise error(f"cannot read {path}: {why.strerror}") from None
     except UnicodeDecodeError as why:
-        told = told_by_content(path) or f"it is not UTF-8 text (byte {why.start})"
-        raise error(f"cannot read {path}: {told}") from None
+        content = describe_content(path) or f"it is not UTF-8 text (byte {why.start})"
+        raise error(f"cannot read {path}: {content}") from None
 
 
 def read_json(path: Path, error: type[SidelightError] = DataError, once: Callable[..., Any] | None = None) -> Any:
-    """What a JSON file holds; raises `error` for one that cannot be opened, is no JSON, or is nested thousands deep.
+    """Read a JSON file.
 
-    once: makes an object of its pairs of names and values, as `object_pairs_hook` of json.loads.
+    Args:
+        path: the file.
+        error: class of the error if it cannot be opened or is not JSON.
+        once: `object_pairs_hook` of json.loads.
     """
     text = read_text(path, error)
     try:
@@ -204,11 +218,13 @@ def read_json(path: Path, error: type[SidelightError] = DataError, once: Callabl
     except SidelightError:
         raise
     except ValueError as why:
-        raise error(f"cannot read {path}: {told_by_content(path, of_text=True) or f'it is not JSON ({why})'}") from None
+        raise error(
+            f"cannot read {path}: {describe_content(path, of_text=True) or f'it is not JSON ({why})'}"
+        ) from None
 
 
 def parse_json(text: str | bytes, once: Callable[..., Any] | None = None) -> Any:
-    """`json.loads`, whose every complaint is a ValueError: also that of brackets nested thousands deep."""
+    """`json.loads` that raises ValueError for every error, also for brackets nested thousands deep."""
     try:
         return json.loads(text, object_pairs_hook=once)
     except RecursionError:

@@ -9,7 +9,7 @@ from typing import IO
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on: those of its affinity mask where the system has one, else all."""
+    """Number of cores that this process may use: those of its affinity mask if the system has one, else all."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -17,7 +17,7 @@ def usable_cores() -> int:
 
 @cache
 def memory() -> int:
-    """Bytes of this machine's memory; where the system does not say, as much as any has."""
+    """Bytes of this machine's memory; `sys.maxsize` if the system does not tell."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -25,7 +25,7 @@ def memory() -> int:
 
 
 def claim(file: IO[str]) -> None:
-    """Lock an open file for this process, until it is closed or the process ends; OSError where another one has."""
+    """Lock an open file until it is closed or the process ends; OSError if another process holds the lock."""
     if sys.platform == "win32":
         import msvcrt
 

@@ -1,4 +1,4 @@
-"""The one rule for names of modalities: they become names of files, columns, settings and parts of networks."""
+"""Check names of modalities, which become names of files, columns, settings and parts of networks."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import unicodedata
 from sidelight.errors import DataError, SidelightError, shown
 
 LONGEST = 100
-"""Characters of a name."""
+"""Most characters of a name."""
 LONGEST_BYTES = 200
-"""Bytes of a name in UTF-8: with a suffix it has to fit into the 255 bytes that file systems allow."""
+"""Most bytes of a name in UTF-8: with a suffix it must fit into the 255 bytes that file systems allow."""
 SEPARATORS = "./\\"
-"""A dot separates a modality from its column and settings from one another, slashes separate folders."""
+"""Characters with a meaning: dots separate modality and column, and parts of settings; slashes separate folders."""
 INVISIBLE = ("Cc", "Cf", "Cs", "Zs", "Zl", "Zp")
-"""Unicode's categories of controls, invisible format characters, halves of characters, blanks and line ends."""
-KEPT = frozenset(
+"""Unicode categories of control and format characters, surrogates, blanks and line ends."""
+RESERVED = frozenset(
     """
     T_destination add_module apply bfloat16 buffers call_super_init children clear compile cpu cuda double dump_patches
     eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu items keys
@@ -26,28 +26,28 @@ KEPT = frozenset(
     training type update values xpu zero_grad lengths
     """.split()  # noqa: SIM905
 )
-"""Attributes of torch's containers of modules, which cannot name a part of one; and what array files call lengths."""
+"""Attributes of `nn.ModuleDict`, which cannot be its keys, and the name of lengths in array files."""
 
 
 def check_modality(name: object, where: str = "", error: type[SidelightError] = DataError) -> str:
-    """The name, if a modality may be called so.
+    """Check the name of a modality and return it.
 
     Args:
-        name: anything that claims to be a name.
-        where: the file, array or setting that names it, for the message.
-        error: what to raise.
+        name: the name.
+        where: the file, array or setting that gives it, for the error.
+        error: class of the error.
 
     Raises:
-        DataError (or `error`): the name is empty, longer than 100 characters (200 bytes), holds a dot, a slash, a
-            backslash, a blank or a control character, or is a word that PyTorch keeps for itself.
+        DataError (or `error`): the name is empty, longer than 100 characters (200 bytes), contains a dot, a slash,
+            a backslash, a blank or a control character, or is reserved by PyTorch.
     """
-    if wrong := fault(name):
+    if wrong := name_fault(name):
         raise error(f"{where}{': ' if where else ''}modality name {shown(name)} {wrong}; rename it")
     return str(name)
 
 
-def fault(name: object) -> str:
-    """What is wrong with a modality's name, to follow it in a sentence; "" where nothing is."""
+def name_fault(name: object) -> str:
+    """What is wrong with a modality's name, to follow it in an error; "" if it is valid."""
     if not isinstance(name, str):
         return f"is a {type(name).__name__}, not text"
     if not name:
@@ -60,6 +60,6 @@ def fault(name: object) -> str:
         return f"has {len(name)} characters; expected at most {LONGEST}"
     if len(name.encode()) > LONGEST_BYTES:
         return f"has {len(name.encode())} bytes in UTF-8; expected at most {LONGEST_BYTES}"
-    if name in KEPT or name.startswith("__"):
+    if name in RESERVED or name.startswith("__"):
         return "is a word that PyTorch or array files keep for themselves"
     return ""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sidelight.errors import DataError
 from sidelight.utils.extras import optional
-from sidelight.utils.files import check_file, told_by_content
+from sidelight.utils.files import check_file, describe_content
 from sidelight.video.mpeg4 import EmptyFrames
 
 TICKS = 2
@@ -251,6 +251,6 @@ def open_container(path: Path) -> Iterator[Any]:
         with av.open(str(path)) as container:
             yield container
     except av.error.FFmpegError as error:
-        reason = told_by_content(path, path.suffix)
+        reason = describe_content(path, path.suffix)
         why = reason or f"truncated, damaged or no video ({error.strerror or type(error).__name__})"
         raise DataError(f"cannot read {path}: {why}") from error

@@ -37,7 +37,7 @@ def load() -> Dataset:
         default_modalities={
             "available": ["phone_acc"],
             "privileged": ["phone_gyro", "watch_acc", "watch_gyro"],
-            "label_groups": [0.2, 1.0],
+            "label_fraction": [0.2, 1.0],
         },
         about={
             "target": "activity",

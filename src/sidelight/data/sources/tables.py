@@ -18,7 +18,7 @@ from sidelight.data.sources.stack import stack_rows
 from sidelight.errors import DataError, unknown
 from sidelight.utils.array_files import load_array, load_arrays
 from sidelight.utils.delimited import read_delimited
-from sidelight.utils.files import check_file, told_by_content
+from sidelight.utils.files import check_file, describe_content
 from sidelight.utils.images import IMAGE_FILES, read_labels, stack_images
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         raise
     except Exception as e:  # pandas and pyarrow each raise their own
         first_line = (str(e).splitlines() or [""])[0]
-        reason = told_by_content(path, path.suffix) or f"{type(e).__name__}: {first_line}"
+        reason = describe_content(path, path.suffix) or f"{type(e).__name__}: {first_line}"
         raise DataError(f"cannot read {path}: {reason}") from e
 
 

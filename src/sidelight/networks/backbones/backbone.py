@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sidelight.config.encoder_names import BACKBONES, ROWS, dimensions, readers
+from sidelight.config.encoder_names import BACKBONES, ROWS, encoders_for, row_dimensions
 from sidelight.errors import ConfigError, unknown
 from sidelight.networks.backbones.base import Returns, running_statistics
 
@@ -99,10 +99,10 @@ def make_net(kind: str, shape: tuple[int, ...], config: Mapping[str, Any] | None
     provider, colon, name = kind.partition(":")
     if not colon and kind != "hf" and kind not in BACKBONES:
         raise ConfigError(unknown("encoder", kind, BACKBONES))
-    reads = dimensions(kind if kind != "hf" else "hf:")
+    reads = row_dimensions(kind if kind != "hf" else "hf:")
     if len(shape) not in reads:
         wanted = " or ".join(ROWS[n] for n in reads)
-        better = f". For {ROWS[len(shape)]}: {', '.join(readers(len(shape)))}" if len(shape) in ROWS else ""
+        better = f". For {ROWS[len(shape)]}: {', '.join(encoders_for(len(shape)))}" if len(shape) in ROWS else ""
         raise ConfigError(f"encoder {kind!r} reads {wanted}, not rows of shape {shape}{better}")
     if min(shape) < 1:
         raise ConfigError(f"encoder {kind!r} cannot read empty rows of shape {shape}")

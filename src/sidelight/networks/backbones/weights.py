@@ -18,7 +18,7 @@ from sidelight.config.paths import looked_for
 from sidelight.errors import RunError, SidelightWarning
 from sidelight.networks.backbones.backbone import Backbone
 from sidelight.networks.rgbd import PyramidEncoder
-from sidelight.utils.files import check_file, told_by_content
+from sidelight.utils.files import check_file, describe_content
 from sidelight.utils.tensorfile import all_finite
 from sidelight.utils.tensorfile import read_tensors as read_safetensors
 
@@ -115,7 +115,7 @@ def read_tensors(path: Path, hint: str = "") -> dict[str, Tensor]:
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        told = told_by_content(path)
+        told = describe_content(path)
         if told and not told.endswith((".pth, .xlsx)", "never loaded")):
             raise RunError(f"{path} is no weights file: {told}") from None
         raise RunError(
@@ -123,7 +123,7 @@ def read_tensors(path: Path, hint: str = "") -> dict[str, Tensor]:
             f"its state_dict again with safetensors ({str(error).splitlines()[0][:120]})"
         ) from None
     except Exception as error:
-        told = told_by_content(path, path.suffix) or (str(error).splitlines() or [""])[0][:160]
+        told = describe_content(path, path.suffix) or (str(error).splitlines() or [""])[0][:160]
         raise RunError(f"{path} is no weights file, or it is damaged: {told}") from None
     return _tensors(path, found)
 

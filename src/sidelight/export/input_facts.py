@@ -1,4 +1,4 @@
-"""What a student says of its inputs, and of rows that are far from those of training."""
+"""Describe a student's inputs, and warn of rows that are far from the training rows."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ AXES = {
 }
 
 
-def facts(plan: ModalityPlan) -> dict[str, Any]:
-    """What rows of a modality have to be, as JSON can hold it; "not given" for what is not known."""
+def describe_input(plan: ModalityPlan) -> dict[str, Any]:
+    """Shape, axes, unit, rate and range that rows of a modality must have, as JSON; "not given" if unknown."""
     shape: list[int | str] = ["rows", *plan.shape]
     if plan.variable:
         shape[1] = "steps"
     seen = None if plan.ranges is None else plan.ranges.to_config()
-    told = {
+    description = {
         "shape": shape,
         "axes": list(AXES[len(plan.shape)]),
         "unit": plan.unit or UNKNOWN,
@@ -32,28 +32,35 @@ def facts(plan: ModalityPlan) -> dict[str, Any]:
         "range": seen["values"] if seen else UNKNOWN,
     }
     if plan.columns:
-        told["columns"] = list(plan.columns)
+        description["columns"] = list(plan.columns)
     if plan.longest:
-        told["longest"] = plan.longest
-    return told
+        description["longest"] = plan.longest
+    return description
 
 
 def doc_string(plan: ModalityPlan) -> str:
-    """The same as one sentence, for a graph that is opened without sidelight."""
-    told = facts(plan)
-    rate = told["rate_hz"]
-    ranges = told["range"]
+    """`describe_input` as one sentence, for a graph that is opened without sidelight."""
+    description = describe_input(plan)
+    rate = description["rate_hz"]
+    ranges = description["range"]
     if not isinstance(ranges, str):
         named = plan.columns or tuple(str(i) for i in range(len(ranges)))
         ranges = "; ".join(f"{c}: {_short(low)} to {_short(high)}" for c, (low, high) in zip(named, ranges))
     return (
-        f"({', '.join(map(str, told['shape']))}): {' x '.join(told['axes'])}. Unit: {told['unit']}. Sampling rate: "
+        f"({', '.join(map(str, description['shape']))}): {' x '.join(description['axes'])}. "
+        f"Unit: {description['unit']}. Sampling rate: "
         f"{rate if isinstance(rate, str) else f'{rate:g} Hz'}. Training rows (0.1 % to 99.9 %): {ranges}"
     )
 
 
-def far_sentence(m: str, plan: ModalityPlan, found: Sequence[OutOfRange]) -> str:
-    """The warning for rows that are far outside of what training saw: the farthest channel, and the mend."""
+def far_warning(m: str, plan: ModalityPlan, found: Sequence[OutOfRange]) -> str:
+    """Word the warning about rows that are far outside the training rows' range.
+
+    Args:
+        m: name of the modality.
+        plan: how its rows are prepared.
+        found: the channels that are far, the farthest first.
+    """
     far = found[0]
     what, unit = far.what, f" {plan.unit}" if plan.unit else ""
     if far.channel is not None:
@@ -66,12 +73,12 @@ def far_sentence(m: str, plan: ModalityPlan, found: Sequence[OutOfRange]) -> str
         f"{m!r} is far from the training rows: the {what} is {_short(far.given)}{_times(far)} in the rows given, but "
         f"was {_short(far.low)} to {_short(far.high)}{unit} in training{others}. The student was trained on "
         f"{plan.unit or 'a unit that was not given'}{rate}, axes {' x '.join(AXES[len(plan.shape)])}: give the rows in "
-        "the same unit, or look for a sensor that stands still; else do not trust these predictions"
+        "the same unit, or look for a sensor that is stuck; else do not trust these predictions"
     )
 
 
 def _times(far: OutOfRange) -> str:
-    """How many times smaller or larger than in training, where all of that is of one sign."""
+    """How many times smaller or larger than in training; "" if the training range contains zero."""
     if far.low * far.high <= 0 or far.given * far.low <= 0:
         return ""
     ratio = far.given / math.copysign(math.sqrt(far.low * far.high), far.low)

@@ -1,0 +1,137 @@
+"""The answer of the report: verdict, sentence and table at one label fraction."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+from markupsafe import Markup
+
+from sidelight.report import comparisons
+from sidelight.report.caveats import VERDICTS
+from sidelight.report.style import PALETTE, role_colour
+from sidelight.results import Comparison, Interval, Row, metric_columns, verdict
+from sidelight.results.budget import BASELINE
+from sidelight.results.chance import DESCRIBED
+from sidelight.results.units import Unit, labels_phrase, metric_name, number, percent, unit
+from sidelight.results.verdict import span, write_sentence
+
+
+@dataclass
+class Line:
+    """One line of the table as text."""
+
+    name: str
+    row: Row
+    swatch: str
+    mean: str
+    sd: str
+    difference: str
+    interval: str
+    odds: list[tuple[str, str, float]]
+    gap: str
+    gap_interval: str
+    effect: str
+    effect_interval: str
+    seconds: str
+    pairs: str
+
+
+@dataclass
+class Section:
+    """The answer at one label fraction."""
+
+    heading: str
+    sentence: str
+    kind: str
+    verdict: str
+    lines: list[Line]
+    has_gap: bool
+    has_effect: bool
+    notes: list[str]
+    remarks: list[str]
+    counted: str
+    dots: str
+    wide: Markup
+    narrow: Markup
+    others: list[tuple[str, list[str]]]
+
+
+def build_section(results: pd.DataFrame, c: Comparison, alone: bool) -> Section:
+    """Build the answer at one label fraction.
+
+    Args:
+        results: one row per job, as `load_results` returns them.
+        c: the comparison at this label fraction.
+        alone: whether the run has no other label fraction.
+    """
+    u = unit(c.metric)
+    kind = verdict(c.rows[c.best]) if c.best is not None and BASELINE in c.rows else "unknown"
+    others = [m for m in metric_columns(results) if m != c.metric]
+    table = [[name, *(unit(m).score(c.budget.mean(name, m)) for m in others)] for name in c.rows]
+    return Section(
+        heading=labels_phrase(c.label_fraction),
+        sentence=write_sentence(c, alone),
+        kind=kind,
+        verdict=VERDICTS[kind],
+        lines=[build_line(name, row, c, u) for name, row in c.rows.items()],
+        has_gap=any(r.gap.n for r in c.rows.values()),
+        has_effect=any(math.isfinite(r.effect.mean) for r in c.rows.values()),
+        notes=_notes(c),
+        remarks=[remark.text for remark in c.remarks],
+        counted=c.counted,
+        dots={"pairs": "fold and seed", "folds": "fold, averaged over seeds", "seeds": "seed"}[c.counted],
+        wide=comparisons.plot_forest(c, narrow=False),
+        narrow=comparisons.plot_forest(c, narrow=True),
+        others=[("", [metric_name(m) for m in others])] + [(r[0], r[1:]) for r in table] if others else [],
+    )
+
+
+def _notes(c: Comparison) -> list[str]:
+    """What the protocol limits, the chance level, and what limits single rows, each note once."""
+    notes = [f"{c.note[:1].upper()}{c.note[1:]}."] if c.note else []
+    if math.isfinite(c.chance):
+        answer = DESCRIBED.get(c.task, "no input is read")
+        notes.append(f"Chance on the same test rows is {unit(c.metric).score(c.chance)}: {answer}.")
+    of_rows: dict[str, list[str]] = {}
+    for name, row in c.rows.items():
+        if row.note:
+            of_rows.setdefault(row.note, []).append(comparisons.row_label(name))
+    return notes + [f"{', '.join(names)}: {note}." for note, names in of_rows.items()]
+
+
+def build_line(name: str, row: Row, c: Comparison, u: Unit) -> Line:
+    """Write a row of the table as text.
+
+    Args:
+        name: the row's name.
+        row: its numbers.
+        c: the comparison.
+        u: the unit of the metric.
+    """
+    compared = name != BASELINE and row.difference.n > 0
+    p = {"better": row.p.better, "equal": row.p.equal, "worse": row.p.worse}
+    odds = [(key, number(100 * value, ".0f"), value) for key, value in p.items()]
+    gap = row.gap
+    return Line(
+        name=row.control if row.role == "control" else name,
+        row=row,
+        swatch=next(key for key, (light, _) in PALETTE.items() if light == role_colour(name, c.best)),
+        mean=u.score(row.mean),
+        sd=u.score(row.sd),
+        difference=u.difference(row.difference.mean) if compared else "",
+        interval=_bounds(row.difference, u) if compared else "",
+        odds=odds if compared and math.isfinite(row.p.equal) else [],
+        gap=percent(gap.mean) if gap.n else "",
+        gap_interval=f"{percent(gap.low)} to {percent(gap.high)}" if math.isfinite(gap.low + gap.high) else "",
+        effect=u.difference(row.effect.mean) if math.isfinite(row.effect.mean) else "",
+        effect_interval=_bounds(row.effect, u),
+        seconds=number(row.seconds, ".1f" if row.seconds < 100 else ".0f"),
+        pairs=f"{row.n}",
+    )
+
+
+def _bounds(interval: Interval, u: Unit) -> str:
+    """The ends of an interval; "" if it is infinite or undefined."""
+    return span(u, interval) if math.isfinite(interval.low) and math.isfinite(interval.high) else ""

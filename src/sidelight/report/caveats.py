@@ -1,0 +1,75 @@
+"""Texts that say how to read the numbers: verdicts, and the caveats that apply to a run."""
+
+from __future__ import annotations
+
+from sidelight.results import Comparison
+from sidelight.results.units import metric_name, unit
+
+VERDICTS = {
+    "better": "helps",
+    "equal": "practically equal",
+    "worse": "does not help",
+    "unclear": "not shown to help",
+    "unknown": "cannot be judged yet",
+}
+OVERLAP = (
+    "The training sets of folds overlap, so {n} {counted} are not {n} independent experiments: intervals are {level:g} "
+    "% by the corrected resampled t (Nadeau and Bengio), probabilities by the correlated Bayesian t-test. Both apply "
+    "to this data set and these settings, not to others."
+)
+PAIRS = {
+    "pairs": "A pair is one fold of one seed, trained with and without distillation. " + OVERLAP,
+    "folds": "A fold's test rows are the same with every seed, so seeds repeat them: differences are averaged over "
+    "seeds, and n counts folds. " + OVERLAP,
+    "seeds": "There is one official test set, which every seed repeats: intervals ({level:g} %, plain t over {n} "
+    "seeds) and probabilities cover initial weights and what else a seed draws, not other test rows. Even a certain "
+    "gain may hold for these test rows only.",
+}
+EQUAL = (
+    "“Equal” means that the true difference is at most {threshold}. The best method is chosen on the select rows; test "
+    "rows are read once and choose nothing."
+)
+MANY = (
+    "{count} methods are compared with the baseline, each with its own interval. Of methods without an effect, "
+    "one in twenty looks as if it had one: trust the best on the select rows more than the one that leads here."
+)
+NO_PLACEBO = (
+    "No placebo has been run. A gain may then come from distillation itself (softer targets, regularisation, more rows "
+    "with a target) and not from the privileged modalities."
+)
+PLACEBO = (
+    "The placebo is the same method with the privileged rows shuffled over the training rows, so that they carry no "
+    "information. The privileged effect is the method minus its placebo."
+)
+UNFINISHED = (
+    "The run is not finished. Its numbers will change, and stopping a run when it looks good makes it look too good: "
+    "let it finish."
+)
+MISSING = "Some pairs lack one side (unfinished or unreadable jobs). They are left out of the differences."
+LOWER = "Lower {metric} is better; differences are turned so that positive is better."
+
+
+def list_caveats(found: list[Comparison], unfinished: bool = False) -> list[str]:
+    """List the caveats that apply to a run.
+
+    Args:
+        found: a comparison for each label fraction.
+        unfinished: whether jobs are still missing.
+    """
+    if not found:
+        return []
+    c, rows = found[0], list(found[0].rows.values())
+    u, n = unit(c.metric), max((r.difference.n for r in rows), default=0)
+    methods, placebos = [r for r in rows if r.role == "method"], {r.method for r in rows if r.control == "placebo"}
+    without = [r.method for r in methods if r.method not in placebos]
+    fixed = {
+        PAIRS[c.counted].format(n=n, level=100 * c.level, counted=c.counted): True,
+        EQUAL.format(threshold=u.threshold(c.rope)): True,
+        MANY.format(count=len(methods)): len(methods) > 2,
+        NO_PLACEBO: not placebos,
+        PLACEBO + (f" Not run for: {', '.join(without)}." if without else ""): bool(placebos),
+        UNFINISHED: unfinished,
+        MISSING: any(r.missing for r in rows),
+        LOWER.format(metric=metric_name(c.metric)): c.sign < 0,
+    }
+    return [text for text, applies in fixed.items() if applies]
