@@ -202,7 +202,7 @@ def test_gradnorm_says_that_there_is_nothing_to_compare():
 
 
 def test_a_balance_out_of_range_is_named():
-    with pytest.raises(ConfigError, match=r"balance\.ratio: expected a number above 0"):
+    with pytest.raises(ConfigError, match=r"balance\.ratio must be a number above 0, got 0"):
         load_config({"balance.ratio": 0})
     with pytest.raises(ConfigError, match=r"unknown value of balance\.kind 'gradnrom'\. Did you mean 'gradnorm'"):
         load_config({"balance": {"kind": "gradnrom"}})

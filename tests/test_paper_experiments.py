@@ -161,7 +161,7 @@ def prepared(experiment: Path, say) -> str:
     """Runs the experiment's own `sidelight prepare` on a synthetic copy, with tiny rows; returns the folder."""
     reader, _, folder, *options = prepare_line(experiment)
     options = [o for o in options if not o.startswith("tokenizer=")]
-    accepted = {name for name, _, _ in reader_class(reader).options()}
+    accepted = {name for name, _, _ in reader_class(reader).describe_options()}
     tiny = [o for o in TINY[""] if o.partition("=")[0] in accepted] + TINY.get(reader, [])
     say("prepare", reader, "--synthetic", "source", *options)
     say("prepare", reader, "source", "--check", *options)

@@ -321,7 +321,7 @@ def test_whose_labels_are_kept_depends_on_no_target_outside_of_the_rows(groups: 
 
 @pytest.mark.parametrize("share", [0.0, -1.0, 1.5])
 def test_a_share_is_a_share(share: float) -> None:
-    with pytest.raises(ConfigError, match=r"label_groups must be in"):
+    with pytest.raises(ConfigError, match=r"label_fraction must be in"):
         hide_labels(make(), np.arange(60), share)
 
 

@@ -171,7 +171,7 @@ def test_the_live_label_must_be_said_and_be_one_of_two():
         AntiSpoofing(FACES, "reel")
     with pytest.raises(ConfigError, match=r"needs two classes, live and attack, not 3: 'a', 'b', 'c'"):
         AntiSpoofing(("a", "b", "c"), "a")
-    with pytest.raises(ConfigError, match=r"live: 'real' is the label of live faces, which only task=anti-spoofing"):
+    with pytest.raises(ConfigError, match=r"live: 'real' names the label of live faces, which only task=anti-spoofing"):
         load_config({"live": "real"})
     assert load_config({"task": "anti-spoofing"}, ["live=1"]).live == "1"
     with pytest.raises(ConfigError, match=r"anti-spoofing needs the targets of a classification"):

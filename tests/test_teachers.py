@@ -142,7 +142,7 @@ def test_sets_of_teachers_are_read(sets, expected):
 @pytest.mark.parametrize(
     ("methods", "sets", "sentence"),
     [
-        (["kl"], ["all", "watch"], "teacher.sets: 'all' cannot be combined"),
+        (["kl"], ["all", "watch"], "teacher.sets: 'all' cannot be combined with other sets"),
         (["kl"], ["wach"], "teacher.sets: unknown privileged modality 'wach'. Did you mean 'watch'"),
         (["kl"], ["phone+watch"], "teacher.sets: unknown privileged modality 'phone'"),
         (["kl"], ["watch+watch"], "teacher.sets: 'watch+watch' names a modality twice"),

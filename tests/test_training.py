@@ -240,7 +240,7 @@ def test_no_labelled_row_is_an_error_for_who_needs_one():
     method = Supervised(make_network(AVAILABLE, task_of("classification")), task_of("classification"))
     with pytest.raises(RunError, match="no labelled training row"):
         run(method, rows=nobody)
-    with pytest.raises(RunError, match="chosen on labelled `select` rows"):
+    with pytest.raises(RunError, match="choosing epochs needs labelled `select` rows"):
         fit(method, ROWS, nobody, TrainingConfig(2), seed=0)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sidelight.config.renamed import current_names
 from sidelight.data.by_modality import index_rows, map_values
 from sidelight.data.dataset_checks import (
     check_columns,
@@ -53,7 +54,7 @@ class Dataset:
         group: (N,) str, the person or session of each row; None: rows are independent.
         split: (N,) "train", "select" or "test", the official split; None: there is none.
         ids: (N,) unique str; by default the row numbers.
-        default_modalities: the data set's own defaults: available, privileged, label_groups.
+        default_modalities: the data set's own defaults: available, privileged, label_fraction.
         about: citation, licence, source, description; target and group: their names in reports.
         impute: "no": NaN is an error. "mean": NaN is kept, and the `Preprocessor` replaces it by the train rows' mean.
         columns: modality -> names of a vector's columns, where the source names them. A student looks for them in new
@@ -97,6 +98,7 @@ class Dataset:
     def __post_init__(self) -> None:
         n = len(self.target)
         self.class_names = tuple(map(str, self.class_names))
+        self.default_modalities = current_names(self.default_modalities)
         self.ids = np.arange(n).astype(str) if self.ids is None else np.asarray(self.ids).astype(str)
         self.group = None if self.group is None else np.asarray(self.group).astype(str)
         self.split = None if self.split is None else np.asarray(self.split).astype(str)
@@ -217,7 +219,7 @@ class Dataset:
 
         defaults = dict(self.default_modalities)
         for role, value in self.default_modalities.items():
-            if role != "label_groups":
+            if role != "label_fraction":
                 defaults[role] = [m for m in value if m in modalities]
         return replace(
             self,

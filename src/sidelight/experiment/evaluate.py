@@ -103,7 +103,7 @@ def calibrate_task(data: FoldData, job: Job, network: Network) -> Task:
 
 
 def _check_finite(task: Task, data: FoldData, rows: NDArray) -> Callable[[Output], Tensor]:
-    """Wrap `task.compact_answer` for chunks of outputs on these rows, so that an answer that is not finite raises DataError."""
+    """Wrap `task.compact_answer` for chunks of outputs on these rows: a non-finite answer raises DataError."""
     done = 0
 
     def check_and_reduce(output: Output) -> Tensor:

@@ -26,7 +26,7 @@ def parse_teacher_sets(config: Config) -> dict[str, tuple[str, ...]]:
     for word in ("all", "each"):
         # A modality may itself be called "all" or "each".
         if word in names and word not in known and len(names) > 1:
-            raise ConfigError(f"teacher.sets: {word!r} stands alone; it cannot be combined with sets.")
+            raise ConfigError(f"teacher.sets: {word!r} cannot be combined with other sets.")
     if names == ["all"]:
         return {}
     if names == ["each"]:

@@ -32,7 +32,7 @@ def hide_labels(dataset: Dataset, rows: NDArray, share: float, seed: int = 0) ->
         ConfigError: `share` is not in (0, 1].
     """
     if not 0 < share <= 1:
-        raise ConfigError(f"label_groups must be in (0, 1], got {share}")
+        raise ConfigError(f"label_fraction must be in (0, 1], got {share}")
     kept = dataset.labelled.copy()
     if share == 1:
         return kept
