@@ -76,7 +76,7 @@ $(LOWEST)/.installed: requirements.lowest
 
 test-lowest: $(LOWEST)/.installed
 	rm -rf runs/lowest
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python tests/short_study.py runs/lowest
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python tests/helpers/short_study.py runs/lowest
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -n auto $(TESTS)
 
 lock: $(UV)

@@ -25,10 +25,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 import sidelight as sl
+from export.test_student import make_student
 from sidelight.config import load_config
 from sidelight.errors import SidelightError
 from sidelight.export import predict_file
-from test_export import make_student
 
 SECONDS = 20
 """An example that takes longer hangs."""

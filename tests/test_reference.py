@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support import READ, reference
+from helpers.support import READ, reference
 
 READERS = {"reference", "references", "with_rows"}
 UNUSED = {"label"}
@@ -20,7 +20,7 @@ UNUSED = {"label"}
 
 def held_to_the_reference() -> Iterator[Callable[..., None]]:
     """The tests of this folder that read it."""
-    for path in sorted(Path(__file__).parent.glob("test_*.py")):
+    for path in sorted(Path(__file__).parent.rglob("test_*.py")):
         if path != Path(__file__) and re.search(r"\breferences?\(", path.read_text()):
             functions = vars(importlib.import_module(path.stem)).items()
             yield from (f for name, f in functions if name.startswith("test_") and READERS & names(f))

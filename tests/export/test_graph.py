@@ -1,0 +1,141 @@
+"""What other runtimes ask of a graph: no operation that they lack, no float64, a bound on the rows of a call."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from export.test_student import make_student, rows
+from sidelight.cli import main
+from sidelight.data.statistics import PARTS, window_statistics
+from sidelight.errors import ConfigError
+from sidelight.export import Student
+from sidelight.export import graph as graph_module
+from sidelight.networks.fusions import FUSIONS
+
+pytestmark = pytest.mark.filterwarnings("ignore::sidelight.errors.SidelightWarning")
+
+
+def graph(student: Student) -> tuple[set[str], set[torch.dtype]]:
+    """The operations of a student's graph, and the types of all that its nodes make and hold."""
+    deployed = graph_module._self_contained(student.deployed, None)
+    rows = tuple(graph_module.typical_rows(deployed, 3))
+    program = torch.export.export(deployed, rows, dynamic_shapes=graph_module._dynamic(deployed))
+    nodes = list(program.graph.nodes)
+    operations = {str(n.target) for n in nodes if n.op == "call_function"}
+    made = [v for n in nodes for v in (n.meta.get("val"),) if isinstance(v, torch.Tensor)]
+    kept = [*program.state_dict.values(), *program.constants.values()]
+    return operations, {z.dtype for z in [*made, *kept] if isinstance(z, torch.Tensor)}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "fusion"),
+    [
+        ("auto", "concat"),
+        pytest.param("cnn", "concat", marks=pytest.mark.slow),  # the others have the same encoders
+        ("cnn", "multimodal-transformer"),
+        *(
+            pytest.param("cnn", fusion, marks=pytest.mark.slow)
+            for fusion in FUSIONS
+            if fusion not in ("concat", "multimodal-transformer")
+        ),
+    ],
+)
+def test_graphs_hold_neither_sort_nor_float64(encoder, fusion):
+    student = make_student(encoder=encoder, fusion=fusion, variable=True)
+    operations, types = graph(student)
+    assert not [name for name in operations if "sort" in name]
+    assert torch.float64 not in types
+    assert torch.float32 in types
+
+
+def before(x: torch.Tensor, window: int) -> torch.Tensor:
+    """Quartiles and spectrum as they were: by sort, and with the waves made in float64 by torch."""
+    ordered = x.sort(dim=1).values
+    quartiles = [ordered[:, math.floor(q * (x.shape[1] - 1))] for q in (0.25, 0.5, 0.75)]
+    time, k = torch.arange(x.shape[1], dtype=torch.float64), torch.arange(1, 9, dtype=torch.float64)[:, None]
+    angle = 2 * math.pi * k * time / window
+    parts = torch.einsum("kt,btc->bck", torch.cat([angle.cos(), angle.sin()]).to(x), x - x.mean(1, keepdim=True))
+    parts = parts * (2 / x.shape[1])
+    amplitude = (parts[..., :8].square() + parts[..., 8:].square()).sqrt()
+    return torch.cat([torch.stack(quartiles, -1), amplitude.log1p()], -1).flatten(1)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 50, 128])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_window_statistics_are_what_they_were(steps, dtype):
+    x = torch.randn(5, steps, 3, generator=torch.Generator().manual_seed(steps), dtype=dtype)
+    now = window_statistics(x, None, ["quartiles", "spectrum"], window=steps)
+    torch.testing.assert_close(now, before(x, steps), rtol=1e-6, atol=1e-6)
+    assert now.dtype == dtype
+    quartiles = window_statistics(x, None, ["quartiles"])
+    assert torch.equal(quartiles.view(5, 3, 3), before(x, steps).view(5, 3, -1)[..., :3])  # to the bit
+    varying = torch.tensor([1, steps, max(1, steps // 2), max(1, steps - 1), steps])
+    for row, length in enumerate(varying.tolist()):
+        alone = window_statistics(x[row : row + 1, :length], None, PARTS, window=steps)
+        torch.testing.assert_close(
+            window_statistics(x, varying, PARTS, window=steps)[row], alone[0], rtol=1e-4, atol=1e-5
+        )
+
+
+def test_waves_made_while_tracing_are_real(tmp_path):
+    """What tracing leaves in a cache would be a tensor without values."""
+
+    class Statistics(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return window_statistics(x, None, ["spectrum"], window=77)
+
+    x = torch.randn(2, 61, 2)
+    program = torch.export.export(Statistics(), (x,))
+    torch.testing.assert_close(program.module()(x), window_statistics(x, None, ["spectrum"], window=77))
+
+
+@pytest.mark.parametrize("max_batch", [1, 16])
+def test_a_bound_of_the_rows(max_batch, tmp_path):
+    student = make_student(variable=True)
+    path = student.export(tmp_path / "student.pt2", max_batch=max_batch)
+    program = torch.export.load(path)
+    sizes = [
+        n.meta["val"].shape[0] for n in program.graph.nodes if n.op == "placeholder" and n.name.startswith("tensors")
+    ]
+    if max_batch == 1:
+        assert set(sizes) == {1}
+    else:
+        assert {r.upper for r in program.range_constraints.values()} == {max_batch}
+    given = rows(student, max_batch)
+    lengths = torch.full((max_batch,), 20)
+    given = [torch.from_numpy(given["phone_acc"]).float(), lengths, torch.from_numpy(given["context"]).float()]
+    out = program.module()(*given)[1]
+    assert out.shape[0] == max_batch
+    expected = student.respond(rows(student, max_batch), lengths={"phone_acc": lengths.numpy()})
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+    with pytest.raises((RuntimeError, AssertionError)):
+        program.module()(*[torch.cat([z, z[:1]]) for z in given])
+
+
+def test_without_a_bound_any_number_of_rows(tmp_path):
+    student = make_student(reads=("context",))
+    program = torch.export.load(student.export(tmp_path / "student.pt2"))
+    assert program.module()(torch.zeros(1000, 4))[0].shape == (1000, 3)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "8", 10**12])
+def test_a_bound_that_is_none_is_named(wrong, tmp_path):
+    with pytest.raises(ConfigError, match="max_batch must be a whole number from 1 to 16,777,216, not "):
+        make_student(reads=("context",)).export(tmp_path / "student.pt2", max_batch=wrong)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".safetensors"])
+def test_a_bound_is_for_pt2(suffix, tmp_path):
+    with pytest.raises(ConfigError, match=rf"max_batch is for .pt2 files; {suffix} takes any number of rows"):
+        make_student(reads=("context",)).export(tmp_path / f"student{suffix}", max_batch=8)
+
+
+def test_the_command_line_takes_the_bound(tmp_path):
+    file = make_student(reads=("context",)).save(tmp_path / "student.safetensors")
+    main(["export", str(file), "--output", str(tmp_path / "student.pt2"), "--max-batch", "8"])
+    program = torch.export.load(tmp_path / "student.pt2")
+    assert {r.upper for r in program.range_constraints.values()} == {8}

@@ -1,0 +1,1 @@
+"""What tests share: small data, small studies, broken variants, and scripts that are started as processes."""
