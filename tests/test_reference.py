@@ -22,7 +22,9 @@ def held_to_the_reference() -> Iterator[Callable[..., None]]:
     """The tests of this folder that read it."""
     for path in sorted(Path(__file__).parent.rglob("test_*.py")):
         if path != Path(__file__) and re.search(r"\breferences?\(", path.read_text()):
-            functions = vars(importlib.import_module(path.stem)).items()
+            functions = vars(
+                importlib.import_module(".".join(path.relative_to(Path(__file__).parent).with_suffix("").parts))
+            ).items()
             yield from (f for name, f in functions if name.startswith("test_") and READERS & names(f))
 
 

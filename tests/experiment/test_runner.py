@@ -149,7 +149,7 @@ def test_a_pool_of_processes_leaves_the_same_bits(whole, tmp_path):
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import json, torch\n"
         "from pathlib import Path\n"
-        "from small import Nearer, make_data, study\n"
+        "from helpers.small import Nearer, make_data, study\n"
         "from sidelight.methods import METHODS\n"
         "from sidelight.experiment.study import Study\n"
         "print('begun')\n"

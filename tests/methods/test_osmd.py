@@ -439,7 +439,7 @@ def test_several_modalities_of_any_kind(task, available, privileged, tmp_path):
         pytest.param("classification", ["phone", "pulse"], ["watch"], marks=pytest.mark.slow),
         pytest.param("regression", ["pulse"], ["watch", "phone"], marks=pytest.mark.slow),
         pytest.param("classification", ["phone"], ["pulse"], marks=pytest.mark.slow),
-        ("segmentation", ["phone", "pulse"], ["watch"]),
+        pytest.param("segmentation", ["phone", "pulse"], ["watch"], marks=pytest.mark.slow),
     ],
 )
 def test_the_graph_of_several_modalities_says_what_torch_says(task, available, privileged, tmp_path):

@@ -122,23 +122,20 @@ REPRESENTED = ("pkdot", "pkdot+kl", "crcd", "osmd")
 """The methods that the default run has on the other tasks too: without and with logits, with classes, of own stages."""
 
 
-def reads_the_mean_of_a_map(method: str) -> bool:
-    """Whether of a map its terms read the mean, a vector, as they do on the other tasks; not of `REPRESENTED`."""
-    relational = any(getattr(METHODS[term], "relational", False) for term in MethodSpec.parse(method).terms)
-    return relational and method not in (*SUMS, *REPRESENTED)
+ON_EVERY_TARGET = (*SUMS, "pkdot", "crcd", "osmd", "mse", "mers", "fitnet")
+"""The methods that the default run has on values and on maps as well as on classes: at least one of each family. The
+others read vectors there too, and are run on them with `-m slow`."""
 
 
 def taught_in(check: Callable[[Subject], None], method: str) -> tuple[str, ...]:
     """The tasks on which the default run has a check that trains a method; with `-m slow` there are all.
 
-    What a method must save to be resumed is the same on every task, so that one will do, a map of which the sums; that
-    it learns is seen on each kind of target, but for terms that compare rows: of a map they read its mean, a vector.
+    What a method must save to be resumed is the same on every task, so that one task will do, and all for the sums.
     """
     meant = [task for task in TASKS if supports_task(method, task)]
-    if check is check_resume_is_exact and method not in SUMS:
+    if method not in (SUMS if check is check_resume_is_exact else ON_EVERY_TARGET):
         return tuple(meant[:1])
-    pooled = reads_the_mean_of_a_map(method)
-    return tuple(task for task in meant if task in KEPT_IN and not (pooled and task == "segmentation"))
+    return tuple(task for task in meant if task in KEPT_IN)
 
 
 TRAIN = (check_learns, check_resume_is_exact)
@@ -168,7 +165,7 @@ def quick(name: str, check: Callable[[Subject], None]) -> bool:
         return False
     if make is distillation_subject:
         method, task, kind, student, crossfit = given
-        if task == "segmentation" and reads_the_mean_of_a_map(method):
+        if task == "segmentation" and method not in ON_EVERY_TARGET:
             return False
         if kind in KINDS[1:3] and student == MethodSpec.parse(method).hallucinates(Config()) and not crossfit:
             return False

@@ -126,6 +126,7 @@ def test_it_is_caught_by_the_checks_at_hand_alone(method):
             check(subject)
 
 
+@pytest.mark.slow  # test_registry.py has both checks of every method
 @pytest.mark.parametrize("name", METHODS)
 def test_every_registered_method_passes_both(name):
     for task in ("classification", "regression") if "regression" in tasks_of(name) else ("classification",):

@@ -63,7 +63,9 @@ def test_ordinary_names_pass(name):
 
 
 def test_every_public_attribute_of_torchs_container_is_kept():
-    assert {word for word in dir(nn.ModuleDict()) if not word.startswith("_")} <= names.RESERVED
+    # transformers adds `smart_apply` to torch's classes once it has built a network.
+    public = {word for word in dir(nn.ModuleDict()) if not word.startswith("_")} - {"smart_apply"}
+    assert public <= names.RESERVED
 
 
 @bad
