@@ -23,10 +23,13 @@ RESERVED = frozenset(
     register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook
     register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook
     register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to to_empty train
-    training type update values xpu zero_grad lengths
+    training type update values xpu zero_grad lengths smart_apply
     """.split()  # noqa: SIM905
 )
-"""Attributes of `nn.ModuleDict`, which cannot be its keys, and the name of lengths in array files."""
+"""Attributes of `nn.ModuleDict`, which cannot be its keys, and the name of lengths in array files.
+
+transformers adds `smart_apply` once it has built a network, so the name is refused whether or not it has.
+"""
 
 
 def check_modality(name: object, where: str = "", error: type[SidelightError] = DataError) -> str:
