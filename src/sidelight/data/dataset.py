@@ -47,7 +47,7 @@ class Dataset:
         target: (N,) int64 class codes, (N, K) float32 values, or (N, H, W) class codes of pixels (int8 or int16) with
             −1 for ignored pixels; `LabelMaps` stay files. Rows without a label hold −1 or NaN, whatever was given.
         labelled: (N,) bool.
-        task: one of `TASKS`.
+        task: one of `TARGET_KINDS`.
         class_names: names of the classes, or of a regression's K targets.
         present: modality -> (N,) bool. A modality without an entry is present in every row.
         lengths: modality -> (N,) valid time steps, for variable-length signals only, which are padded with zeros.

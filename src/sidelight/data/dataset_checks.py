@@ -30,7 +30,7 @@ def convert_target(target: Any, task: str, what: str, n_names: int) -> Any:
 
     Args:
         target: (N,) codes, (N,) or (N, K) values, or (N, H, W) codes of pixels.
-        task: one of `TASKS`; another one is treated as a regression and refused by `check_target`.
+        task: one of `TARGET_KINDS`; another one is treated as a regression and refused by `check_target`.
         what: name of the target in errors.
         n_names: K, for a regression without rows.
 

@@ -21,7 +21,7 @@ from sidelight.data.conversion import is_decimal_comma
 from sidelight.data.raw import Raw, Roles, is_empty, to_text
 from sidelight.data.rows import is_lazy, name_row, to_float32
 from sidelight.data.similar_names import warn_similar_names
-from sidelight.data.target_checks import TASKS
+from sidelight.data.target_checks import TARGET_KINDS
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
 from sidelight.utils.images import LARGEST
 
@@ -36,7 +36,7 @@ class Target:
     Args:
         values: (N,) int64 codes, (N, K) float32 values, (N, H, W) codes of pixels, or `LabelMaps`.
         labelled: (N,) bool.
-        task: one of `TASKS`.
+        task: one of `TARGET_KINDS`.
         class_names: names of the classes, or of the K values.
     """
 
@@ -56,7 +56,7 @@ def encode_target(raw: Raw, roles: Roles, ids: NDArray, task: str | None, ignore
         raw: the reader's result.
         roles: its columns with a role.
         ids: (N,) ids, for errors.
-        task: one of `TASKS`; None or "auto": as above.
+        task: one of `TARGET_KINDS`; None or "auto": as above.
         ignore_index: the value of pixels without a class, beside −1.
 
     Returns:
@@ -68,8 +68,8 @@ def encode_target(raw: Raw, roles: Roles, ids: NDArray, task: str | None, ignore
     """
     if task in ("", "auto"):
         task = None
-    if task not in (None, *TASKS):
-        raise ConfigError(unknown("task", task, ("auto", *TASKS)))
+    if task not in (None, *TARGET_KINDS):
+        raise ConfigError(unknown("task", task, ("auto", *TARGET_KINDS)))
     dense = [t for t in roles.target if raw.columns[t].ndim == 3]
     if dense and (task not in (None, "segmentation") or len(roles.target) > 1):
         raise DataError(

@@ -14,7 +14,7 @@ from sidelight.errors import ConfigError, DataError, unknown
 
 DIMENSIONS = {"classification": 1, "regression": 2, "segmentation": 3}
 """Task -> number of axes of its target."""
-TASKS = tuple(DIMENSIONS)
+TARGET_KINDS = tuple(DIMENSIONS)
 
 
 def check_target(name: str, task: str, target: Any, labelled: NDArray, labels: Sequence[str], ids: NDArray) -> Any:
@@ -22,7 +22,7 @@ def check_target(name: str, task: str, target: Any, labelled: NDArray, labels: S
 
     Args:
         name: name of the data set in errors.
-        task: one of `TASKS`.
+        task: one of `TARGET_KINDS`.
         target: (N,) class codes, (N, K) values, or (N, H, W) class codes of pixels, in an array or `LabelMaps`.
         labelled: (N,) bool.
         labels: names of the classes, or of the K values.
@@ -35,8 +35,8 @@ def check_target(name: str, task: str, target: Any, labelled: NDArray, labels: S
         ConfigError: an unknown task.
         DataError: a wrong shape or value, no labelled row, or a single class.
     """
-    if task not in TASKS:
-        raise ConfigError(unknown("task", task, TASKS))
+    if task not in TARGET_KINDS:
+        raise ConfigError(unknown("task", task, TARGET_KINDS))
     if target.ndim != DIMENSIONS[task]:
         raise DataError(
             f"{name}: a {task} target cannot have shape {target.shape}; "

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from sidelight.data.raw import SPLIT_NAMES
-from sidelight.data.sources.prepared import TASKS, DatasetInfo
+from sidelight.data.sources.prepared import DECLARED_TASKS, DatasetInfo
 from sidelight.data.sources.tables import FILE_COLUMN, read_frame
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.readers.base import Contents, Reader, RowErrors
@@ -67,8 +67,8 @@ class HuggingFace(Reader):
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.task not in TASKS:
-            raise ConfigError(unknown("task", self.task, TASKS))
+        if self.task not in DECLARED_TASKS:
+            raise ConfigError(unknown("task", self.task, DECLARED_TASKS))
 
     def find_missing(self, source: Path) -> list[str]:
         try:

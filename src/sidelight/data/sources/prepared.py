@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sidelight.config import CLASS_TASKS
 from sidelight.data.raw import MODALITIES_FILE, TABLE_FILE
+from sidelight.data.target_checks import TARGET_KINDS
 from sidelight.errors import ConfigError, DataError, shown, unknown
 from sidelight.recordings.registry import Labels, RecordingType, recording_type
 from sidelight.utils.files import read_json
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 FILE, START, END = "_file_name", "_start", "_end"
 """Suffixes of a modality's columns: its file, and the first and last second of the row's segment."""
-TASKS = ("", "classification", "regression", "segmentation", "retrieval", "anti-spoofing")
+DECLARED_TASKS = ("", *TARGET_KINDS, *CLASS_TASKS)
+"""What a prepared folder may declare as its task; "": read off the target."""
 
 
 @dataclass(frozen=True)
@@ -240,8 +243,8 @@ def _check(
     for m in (*facts.available, *facts.privileged):
         if m not in inputs:
             raise ConfigError(f"{source}: {unknown('modality', m, inputs)}")
-    if facts.task not in TASKS:
-        raise ConfigError(f"{source}: {unknown('task', facts.task, TASKS)}")
+    if facts.task not in DECLARED_TASKS:
+        raise ConfigError(f"{source}: {unknown('task', facts.task, DECLARED_TASKS)}")
     doubled = table["id"][table["id"].duplicated()]
     if len(doubled):
         where = table.index[table["id"] == doubled.iloc[0]].tolist()[:4]
