@@ -22,7 +22,7 @@ from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
 from sidelight.experiment.resolve import resolve
 from sidelight.experiment.runner import plan_jobs
-from sidelight.methods import DistillationLoss
+from sidelight.methods import DistillationLoss, parse_methods
 from sidelight.networks.network import Output
 from sidelight.tasks import Task
 from sidelight.utils.tensorfile import CHECKSUM
@@ -119,7 +119,7 @@ def fold_models(folder: Path, data: Dataset, fold: int = 0, seed: int = 0, **cha
 
 def plan(data: Dataset, **changes: Any) -> list[Job]:
     config = resolve(load_config(merged(BASE | {"data": data.name}, changes)), data)
-    return plan_jobs(config, data)
+    return plan_jobs(config, data, parse_methods(config.methods))
 
 
 def outcome(run: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from sidelight.experiment.provenance import Encoders
 from sidelight.experiment.resolve import resolve
 from sidelight.experiment.runner import execute, plan_jobs
 from sidelight.experiment.study import Study
+from sidelight.methods import parse_methods
 from sidelight.utils.keywords import known_keywords
 
 
@@ -34,7 +35,7 @@ def plan(config: Config) -> tuple[Config, list[Job]]:
     """
     dataset = load_for(config)
     config = resolve(config, dataset)
-    jobs = plan_jobs(config, dataset)
+    jobs = plan_jobs(config, dataset, parse_methods(config.methods))
     if config.network.weights:
         models = FoldModels(config, dataset, Path(config.output), {}, jobs[0].fold, jobs[0].seed)
         models.builder.network(models.data.modalities)

@@ -11,7 +11,6 @@ from sidelight.experiment.context import JobContext
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
 from sidelight.methods import (
-    CONTROLS,
     METHODS,
     Distillation,
     Method,
@@ -27,10 +26,10 @@ def run_job(models: FoldModels, job: Job) -> None:
     """Train, test and store one job, unless it is stored already."""
     if is_stored(models.folder, job):
         return
-    if job.method in CONTROLS:
+    if job.spec is None:
         models.control_network(job)
         return
-    method, teacher_fold = assemble(MethodSpec.parse(job.method), JobContext(models, job))
+    method, teacher_fold = assemble(job.spec, JobContext(models, job))
     models.train_and_store(method, job, teacher_fold)
 
 

@@ -21,7 +21,6 @@ from sidelight.data.target_values import compute_row_values
 from sidelight.experiment.fold import FoldData
 from sidelight.experiment.plan import Job
 from sidelight.export import Student
-from sidelight.methods import CONTROLS, MethodSpec
 from sidelight.metrics import count_confusions, first_hit_ranks, nearest_neighbours
 from sidelight.networks.network import Network, Output, predict_in_chunks
 from sidelight.results.chance import describe_test
@@ -118,7 +117,7 @@ def _check_finite(task: Task, data: FoldData, rows: NDArray) -> Callable[[Output
 
 def _made_with(job: Job, made_with: Mapping[str, Any]) -> dict[str, Any]:
     """The digests that one job depends on: among the code of the user's methods, that of its own terms alone."""
-    terms = () if job.method in CONTROLS else MethodSpec.parse(job.method).terms
+    terms = job.spec.terms if job.spec else ()
     methods = {term: code for term, code in made_with["methods"].items() if term in terms}
     return {**made_with, "methods": methods}
 

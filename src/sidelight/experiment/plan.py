@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sidelight.config import Config
@@ -37,6 +38,11 @@ class Job:
     def id(self) -> str:
         """The name of the job's folder."""
         return job_id(self.method, self.control, self.label_fraction, self.fold, self.seed)
+
+    @cached_property
+    def spec(self) -> MethodSpec | None:
+        """The method, parsed once per job; None for a `baseline` or `teacher`."""
+        return None if self.method in CONTROLS else MethodSpec.parse(self.method)
 
     def to_dict(self) -> dict[str, Any]:
         """The job as `job.json` and the student's metadata hold it."""

@@ -19,7 +19,7 @@ from sidelight.experiment.provenance import Encoders, describe_environment, sele
 from sidelight.experiment.resolve import resolve
 from sidelight.experiment.run_folder import lock_run_folder
 from sidelight.experiment.study import Study
-from sidelight.methods import parse_methods
+from sidelight.methods import MethodSpec, parse_methods
 from sidelight.protocols import split
 from sidelight.protocols.neighbours import warn_similar_neighbours
 from sidelight.protocols.strata import warn_single_class
@@ -27,19 +27,20 @@ from sidelight.utils.atomic import write_atomic
 from sidelight.utils.machine import usable_cores
 
 
-def plan_jobs(config: Config, dataset: Dataset) -> list[Job]:
+def plan_jobs(config: Config, dataset: Dataset, specs: Mapping[str, MethodSpec]) -> list[Job]:
     """List the jobs that are known before the first result, and warn about folds that make a comparison weak.
 
     Args:
         config: the experiment's settings, with every default filled in.
         dataset: all rows.
+        specs: the methods of the experiment, parsed.
     """
     folds = split(dataset, config.protocol, config.folds, config.select, config.seed, config.gap)
     warn_similar_neighbours(dataset, config.protocol)
     warn_single_class(
         dataset, {f"{part} rows of {f.name}": getattr(f, part) for f in folds for part in ("select", "test")}
     )
-    return plan(config, parse_methods(config.methods), len(folds), list(config.label_fraction))
+    return plan(config, specs, len(folds), list(config.label_fraction))
 
 
 def execute(
@@ -69,7 +70,8 @@ def execute(
         if m not in dataset.inputs:
             raise ConfigError(f"encoders: {unknown('modality', m, dataset.inputs)}")
     folder = Path(config.output)
-    specs, jobs = parse_methods(config.methods), plan_jobs(config, dataset)
+    specs = parse_methods(config.methods)
+    jobs = plan_jobs(config, dataset, specs)
     now = describe_environment(dataset, encoders or {}, specs.values(), imports)
     make_models = partial(FoldModels, config, dataset, folder, dict(encoders or {}), made_with=select_digests(now))
     with lock_run_folder(folder, config, specs.values(), dataset, now, resume):
