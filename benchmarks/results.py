@@ -363,8 +363,8 @@ How to read a row: mean ± standard deviation over folds × seeds; the paired di
 Nadeau-Bengio corrected 95 % interval (training sets overlap between folds, so the usual interval would be too narrow); the
 posterior probabilities of better, practically equal (within one point) and worse (correlated Bayesian t-test); and the
 **privileged effect**: method minus its *placebo*, which is the same recipe taught by a teacher whose privileged rows were
-permuted. `self` is the same recipe taught by a baseline. `@crossfit` means that the teacher speaks only of rows it was not
-trained on. Bold intervals exclude zero. Intervals are for one comparison; with this many rows, a few exclude zero by chance.
+permuted. `self` is the same recipe taught by a baseline. `@crossfit` means that each row is taught by a teacher that was not
+trained on its group. Bold intervals exclude zero. Intervals are for one comparison; with this many rows, a few exclude zero by chance.
 """
 
 

@@ -309,12 +309,21 @@ def test_files_may_lack_cells_or_a_whole_modality(tmp_path):
         predict_file(student, frame)
 
 
-@pytest.mark.parametrize("suffix", [".onnx", pytest.param(".pt2", marks=pytest.mark.slow)])
-def test_a_graph_is_told_what_is_there(suffix, tmp_path):
+@pytest.mark.parametrize(
+    ("suffix", "encoder"),
+    [
+        (".onnx", "cnn"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((".pt2", "cnn"), (".onnx", "auto"), (".pt2", "auto"))
+        ),
+    ],
+)
+def test_a_graph_reads_which_modalities_are_there(suffix, encoder, tmp_path):
     if suffix == ".onnx":
         runtime = pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
-    student, data = make_student("cnn", variable=True), toy(variable=True)
+    student, data = make_student(encoder, variable=True), toy(variable=True)
     path = student.export(tmp_path / f"student{suffix}")
     here = np.arange(N) % 2 == 0
     x = {m: v.copy() for m, v in data.inputs.items()}
