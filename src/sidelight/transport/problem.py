@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sidelight.transport import batched, checks, dense, implicit, mass_gradients, online, symmetric
+from sidelight.transport import batched, checks, dense, mass_gradients, online, symmetric
 from sidelight.transport.arrays import (
     Array,
     convert_like,
@@ -17,7 +17,6 @@ from sidelight.transport.arrays import (
     full,
     is_double,
     suits_numpy,
-    tensor,
 )
 from sidelight.transport.build_result import build_result
 from sidelight.transport.costs import SQUARED, Cost, cost_matrix
@@ -259,26 +258,3 @@ class Problem:
         like = self.x if self.x is not None else self.matrix
         assert like is not None
         return like
-
-    def _twice_differentiable(self, solution: DenseSolution | online.OnlineSolution, epsilon: float) -> Transport:
-        """The envelope's gradient made differentiable in turn; plan, cost and potentials carry gradients too."""
-        cost = self.matrix
-        assert cost is not None
-        a, b, mass = self.masses(cost)
-        f, g = (tensor(z).to(cost) for z in solution.potentials)
-        plan = tensor(solution.plan()).to(cost)
-        objective, plan, f, g = implicit.attach(cost.new_tensor(solution.value), cost, a, b, plan, f, g, epsilon)
-        factor: float | Tensor = 1.0 if mass is None else mass
-        objective = objective * factor
-        return Transport(
-            epsilon,
-            solution.worst,
-            solution.iterations,
-            solution.converged,
-            solution.path,
-            solution.value if mass is None else solution.value * mass.item(),
-            lambda: objective,
-            lambda: (f, g),
-            lambda: plan * factor,
-            lambda: (plan * cost).sum() * factor,
-        )
