@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import functools
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from sidelight.experiment.context import JobContext
-from sidelight.methods import METHODS, Method, MultiStageMethod
+from sidelight.methods import METHODS, CachedOutputs, Hallucination, Method, MultiStageMethod, Supervised
 from sidelight.methods.amid import AMID
+from sidelight.networks.build import feature_shape
+from sidelight.networks.hallucination import make_hallucinators
+from sidelight.networks.network import compute_outputs
 from sidelight.testing import Subject, make_subject
-from sidelight.testing.subjects import distillation_subject, hallucination_subject, job_context, supervised_subject
+from sidelight.testing.subjects import distillation_subject, job_context
 from sidelight.testing.synthetic import (
     AVAILABLE,
     DENSE_SHAPES,
@@ -75,6 +80,31 @@ def build_standalone(method: str, task: str, kind: str, **options: Any) -> Metho
 def standalone_subject(method: str, task: str, kind: str) -> Subject:
     """A method of several stages; it is built once."""
     return make_subject(method, task, kind)
+
+
+def supervised_subject(role: str, task: str, kind: str) -> Subject:
+    """A "baseline" (reads what is available) or a "teacher" (reads everything, so nothing is privileged to it)."""
+    reads, rest = (AVAILABLE, PRIVILEGED) if role == "baseline" else (tuple(SHAPES), ())
+
+    def factory(dtype: torch.dtype) -> Supervised:
+        return Supervised(make_network(reads, task_of(task)).to(dtype), task_of(task))
+
+    return Subject(factory, make_rows(task, kind), reads, rest)
+
+
+def hallucination_subject(task: str, kind: str, loss: str) -> Subject:
+    """The stage that trains T-Nets, which exports no student."""
+    network, other, rows = trained_teacher(task, kind), trained_teacher(task, kind, 1), make_rows(task, kind)
+    cached = {seed: compute_outputs(n, rows, rows.index) for seed, n in enumerate((network, other))}
+
+    def factory(dtype: torch.dtype, seed: int = 0) -> Hallucination:
+        torch.manual_seed(0)
+        tnets = make_hallucinators(feature_shape(network), AVAILABLE, PRIVILEGED)
+        here = CachedOutputs(cached[seed])
+        return Hallucination(tnets, here, here, task_of(task), loss).to(dtype)
+
+    subject = Subject(factory, rows, AVAILABLE, PRIVILEGED, exports=False)
+    return replace(subject, other=functools.partial(factory, seed=1))
 
 
 READ: set[str] = set()

@@ -7,7 +7,6 @@ import copy
 import functools
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -25,32 +24,24 @@ from sidelight.experiment.plan import Job
 from sidelight.experiment.resolve import resolve
 from sidelight.methods import (
     METHODS,
-    CachedOutputs,
     Distillation,
     DistillationLoss,
-    Hallucination,
     Method,
     MethodSpec,
     MultiStageMethod,
-    Supervised,
     read_options,
 )
-from sidelight.networks.build import feature_shape
-from sidelight.networks.hallucination import make_hallucinators
-from sidelight.networks.network import compute_outputs
 from sidelight.tasks import TASKS
 from sidelight.testing.subject import Subject
 from sidelight.testing.synthetic import (
     AVAILABLE,
     PRIVILEGED,
-    SHAPES,
     cast,
     make_network,
     make_rows,
     make_teacher,
     privileged_slots,
     task_of,
-    trained_teacher,
 )
 
 MethodClass = type[DistillationLoss] | type[MultiStageMethod]
@@ -217,28 +208,3 @@ def job_context(name: str, task: str, kind: str, control: str = "") -> JobContex
     }
     models = FoldModels(resolve(load_config(settings), data), data, folder, {}, 0, 0)
     return JobContext(models, Job(name, control, 1.0, 0, 0))
-
-
-def supervised_subject(role: str, task: str, kind: str) -> Subject:
-    """A "baseline" (reads what is available) or a "teacher" (reads everything, so nothing is privileged to it)."""
-    reads, rest = (AVAILABLE, PRIVILEGED) if role == "baseline" else (tuple(SHAPES), ())
-
-    def factory(dtype: torch.dtype) -> Supervised:
-        return Supervised(make_network(reads, task_of(task)).to(dtype), task_of(task))
-
-    return Subject(factory, make_rows(task, kind), reads, rest)
-
-
-def hallucination_subject(task: str, kind: str, loss: str) -> Subject:
-    """The stage that trains T-Nets, which exports no student."""
-    network, other, rows = trained_teacher(task, kind), trained_teacher(task, kind, 1), make_rows(task, kind)
-    cached = {seed: compute_outputs(n, rows, rows.index) for seed, n in enumerate((network, other))}
-
-    def factory(dtype: torch.dtype, seed: int = 0) -> Hallucination:
-        torch.manual_seed(0)
-        tnets = make_hallucinators(feature_shape(network), AVAILABLE, PRIVILEGED)
-        here = CachedOutputs(cached[seed])
-        return Hallucination(tnets, here, here, task_of(task), loss).to(dtype)
-
-    subject = Subject(factory, rows, AVAILABLE, PRIVILEGED, exports=False)
-    return replace(subject, other=functools.partial(factory, seed=1))
