@@ -91,11 +91,11 @@ WORDS = {
     "onecycle": "1cycle one_cycle_lr",
     "mean": "average avg",
     "skip": "ignore drop omit continue warn",
+    "device": "devices gpu gpus cuda accelerator",
 }
 """Our name -> names used elsewhere."""
 
 ABSENT = {
-    "device devices gpu gpus cuda accelerator": "studies train on the CPU's cores (jobs=… sets how many at once)",
     "resume restart continue": "to continue a stored run, use the flag --resume (in Python: resume=True)",
     "quiet verbose verbosity progress": "to show less, use the flag --quiet (in Python: quiet=True)",
     "dry_run dryrun plan": "to see only the plan, use the flag --dry-run",

@@ -62,7 +62,7 @@ LIMITS: dict[str, Limit] = {
     "select": ("a share between 0 and 1", lambda v: 0 < v < 1),
     "label_fraction": ("in (0, 1]", lambda v: 0 < v <= 1),
     **whole("ignore_index", -(2**31), 2**31 - 1),
-    **whole("jobs", 0, 4096, "0 (one per core) or more, at most 4096"),
+    **whole("jobs", 0, 4096, "0 (one per core, or one on a GPU) or more, at most 4096"),
     **number("checkpoint_seconds", YEAR),
     **whole("network.width", 1, 8192),
     **whole("network.tokens", 1, 4096),

@@ -73,8 +73,12 @@ def dump_config(config: Config) -> str:
 
 FREE = (
     "output", "jobs", "checkpoint_seconds", "methods", "placebo", "self_distillation", "seeds", "label_fraction",
+    "training.device",
 )  # fmt: skip
-"""Settings that do not change any job's result, only which jobs run and how: a run may be resumed with other values."""
+"""Settings with other values of which a run may be resumed: they change which jobs run, and how, but no job's result.
+
+Devices round differently, so a run that is resumed on another device says so.
+"""
 
 
 def difference(a: Config, b: Config, ignore: Iterable[str] = FREE) -> dict[str, tuple[Any, Any]]:

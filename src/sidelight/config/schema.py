@@ -55,6 +55,8 @@ class TrainingConfig:
         momentum: momentum of "sgd"; the other optimisers ignore it.
         schedule: learning rate over all epochs: "constant", "cosine" (falls to 0) or "onecycle" (rises for 30 % of the
             steps, then falls to almost 0).
+        device: where networks are trained and tested: "auto" (a CUDA GPU if there is one, else "mps" on Apple silicon,
+            else "cpu"), "cpu", "cuda", "cuda:1" or "mps".
     """
 
     epochs: int = 50
@@ -66,6 +68,7 @@ class TrainingConfig:
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     momentum: float = 0.9
     schedule: Literal["constant", "cosine", "onecycle"] = "constant"
+    device: str = "auto"
 
 
 @dataclass
@@ -219,7 +222,7 @@ class Config:
             group then needs data before its first prediction.
         options: settings of single methods, e.g. options.kl.temperature=2; docs/methods.md lists them.
         output: run folder; empty: runs/<data name>.
-        jobs: number of worker processes; 0 starts one per core.
+        jobs: number of worker processes; 0 starts one per core, or one on a GPU, which all of them would share.
         checkpoint_seconds: seconds between two checkpoints of a running job.
     """
 

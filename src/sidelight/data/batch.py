@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -110,6 +110,17 @@ class Batch:
             maps=None,
         )
 
+    def decode(self, crops: Sequence[CropParams] | None = None) -> Batch:
+        """Decode files; images keep their stored dtype, and the rest of the batch stays as it is.
+
+        Args:
+            crops: as in `materialize`.
+        """
+        if not self.files and self.maps is None:
+            return self
+        target = None if self.maps is None else self.maps.read(crops)
+        return self.with_decoded(map_values(lambda rows: rows.read(crops), self.files), target)
+
     def materialize(self, crops: Sequence[CropParams] | None = None) -> Batch:
         """Decode files, standardize images and convert class codes of pixels to int64.
 
@@ -120,9 +131,7 @@ class Batch:
             A batch that networks and losses can read.
         """
         if self.files or self.maps is not None:
-            target = None if self.maps is None else self.maps.read(crops)
-            decoded = map_values(lambda rows: rows.read(crops), self.files)
-            return self.with_decoded(decoded, target).materialize()
+            return self.decode(crops).materialize()
         if not self.pixels and self.target.dim() != 3:
             return self
 
@@ -145,27 +154,38 @@ class Batch:
             least_steps=select_keys(self.least_steps, modalities),
         )
 
-    def to(self, where: torch.device | torch.dtype | str) -> Batch:
-        """Move all tensors to a device, or cast the floating point tensors to a dtype."""
+    def to(self, where: torch.device | torch.dtype | str, non_blocking: bool = False) -> Batch:
+        """Move all tensors to a device, or cast the floating point tensors to a dtype.
+
+        Args:
+            where: the device or the dtype.
+            non_blocking: do not wait for copies from pinned memory.
+        """
 
         def move(x: Tensor) -> Tensor:
             # Class codes, masks and row numbers keep their integer types.
             if isinstance(where, torch.dtype) and not x.is_floating_point():
                 return x
-            return x.to(where)
+            return x.to(where, non_blocking=non_blocking)
 
-        return Batch(
-            inputs=map_values(move, self.inputs),
-            target=move(self.target),
-            labelled=move(self.labelled),
-            present=map_values(move, self.present),
-            index=move(self.index),
-            lengths=map_values(move, self.lengths),
-            pixels={m: (move(mean), move(scale)) for m, (mean, scale) in self.pixels.items()},
-            files=self.files,
-            maps=self.maps,
-            least_steps=self.least_steps,
-            valid=None if self.valid is None else move(self.valid),
+        return self.map_tensors(move)
+
+    def pin_memory(self) -> Batch:
+        """The same batch in pinned memory, from which it can be copied to a GPU without waiting."""
+        return self.map_tensors(Tensor.pin_memory)
+
+    def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with a function applied to every tensor; rows that are files stay as they are."""
+        return replace(
+            self,
+            inputs=map_values(function, self.inputs),
+            target=function(self.target),
+            labelled=function(self.labelled),
+            present=map_values(function, self.present),
+            index=function(self.index),
+            lengths=map_values(function, self.lengths),
+            pixels={m: (function(mean), function(scale)) for m, (mean, scale) in self.pixels.items()},
+            valid=None if self.valid is None else function(self.valid),
         )
 
 

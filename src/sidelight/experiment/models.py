@@ -30,6 +30,7 @@ from sidelight.methods import Hallucination, Method, Supervised, Teacher, parse_
 from sidelight.methods.teacher_outputs import MAPS_IN_MEMORY, CachedOutputs, OnlineOutputs, TeacherOutputs
 from sidelight.networks.network import Network, Output, compute_outputs
 from sidelight.training import History, fit
+from sidelight.utils.device import choose_device
 
 
 class FoldModels:
@@ -60,8 +61,11 @@ class FoldModels:
         made_with: Mapping[str, Any] | None = None,
     ):
         self.config, self.folder, self.encoders = config, folder, encoders
+        self.device = choose_device(config.training.device)
         self.data = FoldData(config, dataset, fold, seed)
-        self.builder = StudentBuilder(config, self.data, encoders, derive_seed(seed, fold, "initial weights"))
+        self.builder = StudentBuilder(
+            config, self.data, encoders, derive_seed(seed, fold, "initial weights"), self.device
+        )
         self.order_seed = derive_seed(seed, fold, "order and dropout")
         self._made_with = made_with
         self._supervised: dict[Job, Network] = {}

@@ -58,6 +58,10 @@ class Progress:
                 self.warned.add(message)
                 self.console.print(f"[yellow]warning:[/] {escape(message)}", highlight=False)
 
+    def say(self, text: str) -> None:
+        """Show a line."""
+        self.console.print(escape(text), highlight=False)
+
     def update(self) -> None:
         """Count the finished jobs and show them."""
         done = self._finished()

@@ -24,6 +24,7 @@ from sidelight.protocols import split
 from sidelight.protocols.neighbours import warn_similar_neighbours
 from sidelight.protocols.strata import warn_single_class
 from sidelight.utils.atomic import write_atomic
+from sidelight.utils.device import choose_device, default_workers, describe_device
 from sidelight.utils.machine import usable_cores
 
 
@@ -80,6 +81,7 @@ def execute(
             plan_best_controls(config, specs, jobs, dict.fromkeys(config.label_fraction, UNDECIDED))
         )
         with Progress(folder, expected, quiet) as progress:
+            progress.say(f"training on {describe_device(choose_device(config.training.device))}")
             _run_all(make_models, config, jobs, progress, encoders or {})
             study = Study(folder)
             # Only now is it known which method is best, and whose placebo has to run.
@@ -112,4 +114,5 @@ def _run_all(
     write_atomic(folder / "plan.json", json.dumps({"jobs": planned}, indent=0))
     todo = [job for job in (extra or jobs) if not is_stored(folder, job)]
     progress.recount()
-    run_jobs(make_models, todo, config.jobs or usable_cores(), progress, encoders)
+    workers = config.jobs or default_workers(choose_device(config.training.device), usable_cores())
+    run_jobs(make_models, todo, workers, progress, encoders)

@@ -17,6 +17,7 @@ from sidelight.networks.build import build_network, feature_shape
 from sidelight.networks.hallucination import HallucinationNetwork, freeze, make_hallucinators
 from sidelight.networks.network import Network
 from sidelight.networks.translation import TranslationNetwork
+from sidelight.utils.device import CPU
 
 
 class StudentBuilder:
@@ -28,10 +29,15 @@ class StudentBuilder:
         encoders: modality -> the user's own encoder, built anew for every network from the shape of one preprocessed
             row.
         initial_seed: the seed of initial weights.
+        device: where the networks are. Weights are drawn on the CPU and then moved, so that every device starts from
+            the same ones.
     """
 
-    def __init__(self, config: Config, data: FoldData, encoders: Encoders, initial_seed: int):
+    def __init__(
+        self, config: Config, data: FoldData, encoders: Encoders, initial_seed: int, device: torch.device = CPU
+    ):
         self.config, self.data, self.encoders, self.initial_seed = config, data, encoders, initial_seed
+        self.device = device
         self.available, self.privileged = data.available, data.privileged
 
     def seed(self) -> None:
@@ -67,7 +73,7 @@ class StudentBuilder:
             encoders=self.own_encoders(reads),
             size=self.data.dataset.size,
             drop=self.config.student.drop if list(reads) == self.available else 0,
-        )
+        ).to(self.device)
 
     def student(
         self, start: Network, hallucinators: Mapping[str, nn.Module] | None = None, fusion: FusionChoice = ""
@@ -99,7 +105,8 @@ class StudentBuilder:
     def tnets(self, teacher: Network) -> dict[str, nn.Module]:
         """Privileged modality -> an untrained T-Net from the teacher's available features to that modality's."""
         self.seed()
-        return make_hallucinators(feature_shape(teacher), self.available, self.privileged)
+        made = make_hallucinators(feature_shape(teacher), self.available, self.privileged)
+        return {m: tnet.to(self.device) for m, tnet in made.items()}
 
     def hallucination_networks(self, start: Network, target: Network | None = None) -> dict[str, nn.Module]:
         """Privileged modality -> a trainable network that hallucinates its features from the available modalities.
@@ -115,7 +122,7 @@ class StudentBuilder:
         for m in self.privileged:
             # Each network gets copies of the encoders, because they are trained for its modality.
             encoders = {a: copy.deepcopy(start.encoders[a]) for a in self.available}
-            networks[m] = HallucinationNetwork(encoders, sources, shapes[m], slot=m)
+            networks[m] = HallucinationNetwork(encoders, sources, shapes[m], slot=m).to(self.device)
         return networks
 
     def translation_networks(self, start: Network) -> dict[str, nn.Module]:
@@ -127,5 +134,6 @@ class StudentBuilder:
         for m in self.privileged:
             encoders = {a: copy.deepcopy(start.encoders[a]) for a in self.available}
             reader = copy.deepcopy(start.encoders[m])
-            networks[m] = TranslationNetwork(encoders, sources, self.data.preprocessor.shapes[m], reader, shapes[m])
+            inputs = self.data.preprocessor.shapes[m]
+            networks[m] = TranslationNetwork(encoders, sources, inputs, reader, shapes[m]).to(self.device)
         return networks

@@ -39,6 +39,7 @@ class AdversarialHallucination(Method):
     def __init__(self, student: Network, teacher: Teacher, task: Task, hidden: int):
         super().__init__(task)
         self.student, self.teacher = student, teacher
+        self.teacher_outputs = teacher.outputs  # a module, so that it moves with the method
         self.reads = student.reads
         # The teacher's fusion and head score the hallucinated features, so they must not adapt to them.
         student.requires_grad_(False)

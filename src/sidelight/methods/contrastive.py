@@ -135,7 +135,9 @@ class CRD(DistillationLoss):
             bank = torch.stack([self.of_student.to(outputs)(outputs), self.of_teacher.to(outputs)(outputs)])
         self.register_buffer("bank", F.normalize(bank, dim=2))
         self.register_buffer("log_z", torch.full((2,), torch.nan))
-        self.register_buffer("classes", rows.target.where(rows.labelled, teacher.outputs.all_rows.prediction.argmax(1)))
+        # On the CPU, where the rows are; an earlier method of the fold may have moved the outputs to its device.
+        answers = teacher.outputs.all_rows.prediction.argmax(1).cpu()
+        self.register_buffer("classes", rows.target.where(rows.labelled, answers))
         space = torch.zeros_like(rows.index) if teacher.teacher_fold is None else teacher.teacher_fold
         if teacher.mask is not None:
             space = space.masked_fill(~teacher.mask, -1)

@@ -43,7 +43,13 @@ class Teacher:
         return outputs
 
     def batch_mask(self, index: Tensor) -> Tensor | None:
-        """(B,) bool, which of the rows at `index` (B,) the teacher teaches; None if it teaches all of them."""
+        """(B,) bool, which of the rows at `index` (B,) the teacher teaches; None if it teaches all of them.
+
+        It is on the CPU, as the masks are.
+        """
+        if self.teacher_fold is None and self.mask is None:
+            return None
+        index = index.cpu()
         mask = None if self.teacher_fold is None else self.teacher_fold[index] >= 0
         if self.mask is not None:
             mask = self.mask[index] if mask is None else mask & self.mask[index]
@@ -198,6 +204,8 @@ class Distillation(Method):
         self.teachers = named
         if not reads_features:
             self.teachers = {name: teacher.without_features() for name, teacher in named.items()}
+        # They have no state, and move with the method.
+        self.teacher_outputs = nn.ModuleList(teacher.outputs for teacher in self.teachers.values())
 
         self.parts = nn.ModuleDict()  # a key of the state_dict: checkpoints hold it
         self.part_names: dict[str, list[str]] = {}
@@ -230,7 +238,7 @@ class Distillation(Method):
         own = {name: self.parts[name] for name in self.part_names[teacher_name]}
         mask = teacher.batch_mask(batch.index)
         if mask is not None:
-            rows = mask.nonzero()[:, 0]
+            rows = mask.nonzero()[:, 0].to(batch.index.device)
             if len(rows) < 2:  # relational losses compare rows, so one row is not enough
                 return {name: student.fused.sum() * 0 for name in own}
             batch, student = batch.index_select(rows), student.index_select(rows)

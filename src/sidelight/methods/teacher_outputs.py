@@ -15,6 +15,7 @@ from sidelight.data.prefetch import materialized_batches
 from sidelight.errors import ConfigError
 from sidelight.networks.hallucination import freeze
 from sidelight.networks.network import Network, Output, concat_outputs
+from sidelight.utils.device import CPU, fits
 
 MAPS_IN_MEMORY = 2**30
 """The largest size in bytes of the output maps of all rows that is cached."""
@@ -23,13 +24,16 @@ MAPS_IN_MEMORY = 2**30
 class CachedTensors(nn.Module):
     """Named tensors (N, …) over all training rows, without gradient.
 
-    Called with `Batch.index` (B,), it returns name -> rows (B, …). The tensors move with the method that holds them
-    (`Module.to`) and are not part of its state: they are computed again when the method is built again.
+    Called with `Batch.index` (B,), it returns name -> rows (B, …) on the device of the method that holds it. The
+    tensors move with the method (`Module.to`) if they fit into a share of the device's free memory; otherwise they stay
+    in host memory, from which each batch takes its rows. They are not part of its state: they are computed again when
+    the method is built again.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]):
         super().__init__()
         self.names = tuple(tensors)
+        self.device = next((value.device for value in tensors.values()), CPU)
         for name, value in tensors.items():
             self.register_buffer(f"cached_{name}", value.detach(), persistent=False)
 
@@ -39,7 +43,19 @@ class CachedTensors(nn.Module):
         return {name: self.get_buffer(f"cached_{name}") for name in self.names}
 
     def forward(self, index: Tensor) -> dict[str, Tensor]:
-        return {name: value[index] for name, value in self.all_rows.items()}
+        made = {}
+        for name, value in self.all_rows.items():
+            rows = value[index.to(value.device)]
+            if rows.device != self.device and self.device.type == "cuda":
+                rows = rows.pin_memory()  # so that the copy does not wait for the step before
+            made[name] = rows.to(self.device, non_blocking=True)
+        return made
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> CachedTensors:
+        self.device = fn(torch.zeros(1)).device  # the device, or the dtype, that the method is moved to
+        if fits(sum(value.nbytes for value in self.all_rows.values()), self.device):
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
 
 class TeacherOutputs(nn.Module):
@@ -68,9 +84,14 @@ class TeacherOutputs(nn.Module):
         """The same outputs without cached per-modality features, which most losses do not read."""
         return self
 
-    def batches(self, rows: Batch) -> Iterable[Batch]:
-        """Split rows into batches that `forward` can take: one batch, unless a network has to read the rows."""
-        return [rows]
+    def batches(self, rows: Batch, device: torch.device = CPU) -> Iterable[Batch]:
+        """Split rows into batches that `forward` can take: one batch, unless a network has to read the rows.
+
+        Args:
+            rows: the rows, on the CPU.
+            device: where the batches are used.
+        """
+        return [replace(rows.select_modalities(()), present=rows.present).to(device)]
 
 
 class CachedOutputs(TeacherOutputs):
@@ -118,11 +139,11 @@ class OnlineOutputs(TeacherOutputs):
     def sample(self) -> Output:
         return self._sample
 
-    def batches(self, rows: Batch) -> Iterable[Batch]:
+    def batches(self, rows: Batch, device: torch.device = CPU) -> Iterable[Batch]:
         # `present` stays complete: losses ask which rows lack a modality.
         read = replace(rows.select_modalities(self.reads), present=rows.present)
         at_once = compute_chunk_size(list(read.shapes().values()))
-        return materialized_batches(read, torch.split(torch.arange(len(rows)), at_once))
+        return materialized_batches(read, torch.split(torch.arange(len(rows)), at_once), device=device)
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Output:

@@ -53,10 +53,10 @@ class Hallucination(Method):
         """Minus the loss on the teacher's features of the select rows; with an online teacher, a mean over chunks."""
         # A mean over chunks, weighted by their rows, because an online teacher cannot read all select rows at once.
         self.eval()
-        total = 0.0
+        total, device = 0.0, next(self.tnets.parameters()).device
         counts = {m: _count_present(select, m) for m in self.tnets}
         with torch.no_grad():
-            for chunk in self.select_outputs.batches(select):
+            for chunk in self.select_outputs.batches(select, device):
                 distances = self._distances(self.select_outputs(chunk).features, chunk)
                 for m, distance in zip(self.tnets, distances.values()):
                     total += float(distance) * (_count_present(chunk, m) / max(counts[m], 1))

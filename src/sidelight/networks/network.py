@@ -16,6 +16,7 @@ from sidelight.errors import ConfigError
 from sidelight.networks.encoding import encode, zero_missing_rows
 from sidelight.networks.modality_imputer import ModalityImputer
 from sidelight.networks.tokens import pool
+from sidelight.utils.device import CPU
 from sidelight.utils.names import check_modality
 
 
@@ -49,6 +50,12 @@ class Output:
     def nbytes(self) -> int:
         """Bytes of all tensors."""
         return sum(x.nbytes for x in (self.prediction, self.fused, *self.features.values()))
+
+    def to(self, device: torch.device) -> Output:
+        """The same outputs on a device."""
+        features = {m: f.to(device) for m, f in self.features.items()}
+        losses = {name: value.to(device) for name, value in self.losses.items()}
+        return Output(self.prediction.to(device), self.fused.to(device), features, losses)
 
     def index_select(self, rows: Tensor) -> Output:
         """The given rows of every tensor."""
@@ -112,6 +119,12 @@ class Network(nn.Module):
         """The modalities that the network reads, in order."""
         return tuple(self.encoders)
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights, on which batches must be."""
+        some = next(self.parameters(), None)
+        return CPU if some is None else some.device
+
     def encode_inputs(self, batch: Batch) -> EncodedBatch:
         """The features of the modalities that the network reads; without completion, missing ones are zeros."""
         if self.completion is None:
@@ -161,9 +174,9 @@ def compute_outputs(network: Network, batch: Batch, rows: Tensor, chunk: int | N
         chunk: rows per forward pass; by default as many as fit in a fixed budget of memory.
 
     Returns:
-        The outputs for these rows, in their order.
+        The outputs for these rows, in their order, on the CPU.
     """
-    return concat_outputs(list(_predict_chunks(network, batch, rows, chunk)))
+    return concat_outputs([part.to(CPU) for part in _predict_chunks(network, batch, rows, chunk)])
 
 
 def concat_outputs(parts: Sequence[Output]) -> Output:
@@ -186,9 +199,9 @@ def predict_in_chunks(network: Network, batch: Batch, rows: Tensor, what: Callab
         what: the tensor of an `Output` to keep, with one row per sample.
 
     Returns:
-        The tensors, concatenated.
+        The tensors, concatenated, on the CPU.
     """
-    return torch.cat([what(part) for part in _predict_chunks(network, batch, rows)])
+    return torch.cat([what(part).cpu() for part in _predict_chunks(network, batch, rows)])
 
 
 def _predict_chunks(network: Network, batch: Batch, rows: Tensor, chunk: int | None = None) -> Iterator[Output]:
@@ -198,7 +211,7 @@ def _predict_chunks(network: Network, batch: Batch, rows: Tensor, chunk: int | N
         [*(s for m, s in batch.shapes().items() if m in network.reads), _prediction_shape(network)]
     )
     batch = replace(batch, files={m: x for m, x in batch.files.items() if m in network.reads}, maps=None)
-    for part in materialized_batches(batch, torch.split(rows, chunk)):
+    for part in materialized_batches(batch, torch.split(rows, chunk), device=network.device):
         yield network(part)
     network.train(training)
 

@@ -16,6 +16,7 @@ from sidelight.errors import RunError
 from sidelight.methods.base import Method
 from sidelight.training.checkpoint import load_checkpoint, save_checkpoint
 from sidelight.training.loop import History, TrainingLoop
+from sidelight.utils.device import choose_device, to_cpu
 
 
 class Callback(Protocol):
@@ -54,7 +55,7 @@ def fit(
     on is saved atomically at the end of epochs, and an existing checkpoint is continued with the same bits.
 
     Args:
-        method: the method; its networks are trained in place.
+        method: the method; it is moved to the device of the settings, and its networks are trained in place.
         train: the training rows.
         select: the rows whose score chooses the epoch.
         settings: the optimisation budget.
@@ -80,7 +81,9 @@ def fit(
         RunError: a term became NaN or infinite (named with its epoch), or there is no row to learn from.
         CheckpointError: the checkpoint is damaged or belongs to another job.
     """
-    loop = TrainingLoop(method, settings, len(train), seed, balance or BalanceConfig(), augment, threads)
+    device = choose_device(settings.device)
+    method.to(device)  # before the optimizers, which hold the parameters
+    loop = TrainingLoop(method, settings, len(train), seed, balance or BalanceConfig(), augment, threads, device)
     rows = train.labelled.nonzero()[:, 0] if method.learns_from == "labelled" else torch.arange(len(train))
     if len(rows) == 0:
         raise RunError("no labelled training row to learn from")
@@ -103,7 +106,7 @@ def fit(
             callback(method, len(loop.history.epochs))
         if checkpoint is not None and time.perf_counter() - last_saved >= checkpoint_seconds:
             watch = callback.state_dict() if callback else {}
-            save_checkpoint(checkpoint, loop.state_dict() | {"watch": watch}, identity)
+            save_checkpoint(checkpoint, to_cpu(loop.state_dict() | {"watch": watch}), identity)
             last_saved = time.perf_counter()
 
     method.load_state_dict(loop.best)

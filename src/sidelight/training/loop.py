@@ -22,6 +22,7 @@ from sidelight.training.optimizers import (
     map_parameters_to_parts,
     step_schedulers,
 )
+from sidelight.utils.device import get_random_state, set_random_state
 from sidelight.video.crop import CropSampler
 
 ADVICE = (
@@ -92,6 +93,7 @@ class TrainingLoop:
         balance: the settings of the loss weighting.
         augment: how the views of rows that are files are drawn; the centre view by default.
         threads: the threads that decode files ahead of the step; by default as many as there are cores.
+        device: where the method is.
     """
 
     def __init__(
@@ -103,8 +105,9 @@ class TrainingLoop:
         balance: BalanceConfig,
         augment: AugmentConfig | None,
         threads: int | None,
+        device: torch.device,
     ):
-        self.method, self.settings, self.threads = method, settings, threads
+        self.method, self.settings, self.threads, self.device = method, settings, threads, device
         self.weighting = build_loss_weighting(method, balance)
         self.crops = CropSampler(seed, augment.crop, augment.flip, augment.time) if augment else None
 
@@ -149,7 +152,7 @@ class TrainingLoop:
         values: dict[str, list[Tensor]] = {}
         size = self.settings.batch_size
         order = draw_batches(rows, teacher_fold, size, self.generator, math.ceil(len(train) / size))
-        for batch in materialized_batches(train, order, self.crops, self.step, self.threads):
+        for batch in materialized_batches(train, order, self.crops, self.step, self.threads, self.device):
             state = TrainState(number - 1, self.settings.epochs, self.step)
             for group, terms in self.method.steps(batch, state):
                 self.update(group, terms, state)
@@ -196,6 +199,7 @@ class TrainingLoop:
             "optimisers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "schedules": {name: scheduler.state_dict() for name, scheduler in self.schedulers.items()},
             "random": torch.get_rng_state(),
+            "device_random": get_random_state(self.device),
             "order": self.generator.get_state(),
             "step": self.step,
             "balance": self.weighting.state_dict(),
@@ -211,6 +215,7 @@ class TrainingLoop:
         for name, scheduler in self.schedulers.items():
             scheduler.load_state_dict(state["schedules"][name])
         torch.set_rng_state(state["random"])
+        set_random_state(self.device, state.get("device_random", {}))  # earlier versions stored none
         self.generator.set_state(state["order"])
         self.step = state["step"]
         self.weighting.load_state_dict(state["balance"])

@@ -77,7 +77,7 @@ class TargetRatio(LossWeighting):
 
     def compute_factors(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
         # One transfer from the device for all terms.
-        sizes = torch.stack([value.detach().double().abs() for value in terms.values()]).tolist()
+        sizes = torch.stack([value.detach() for value in terms.values()]).cpu().double().abs().tolist()
         size_of = dict(zip(terms, sizes))
         self.last_task_loss = size_of.pop(TASK) or self.last_task_loss
         factors: dict[str, Tensor | float] = {}
