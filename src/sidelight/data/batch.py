@@ -38,6 +38,8 @@ class Batch:
         maps: label maps that are still files; `target` is then (B, 0, 0). `materialize` decodes them into `target`.
         least_steps: modality -> least time steps of a batch, for signals with a few rows far longer than the others.
             `index_select` pads these to the longest chosen row, not to the longest of all rows.
+        valid: (B,) bool, False for padding rows, which no loss may count; None: every row is real. Only stacked
+            training pads, because the batches of its models differ in size.
     """
 
     inputs: dict[str, Tensor]
@@ -50,6 +52,7 @@ class Batch:
     files: dict[str, LazyRows] = field(default_factory=dict)
     maps: LabelMaps | None = None
     least_steps: dict[str, int] = field(default_factory=dict)
+    valid: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
@@ -77,6 +80,7 @@ class Batch:
             files=index_rows(self.files, rows),
             maps=None if self.maps is None else self.maps[rows],
             least_steps=self.least_steps,
+            valid=None if self.valid is None else self.valid[rows],
         )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -161,6 +165,7 @@ class Batch:
             files=self.files,
             maps=self.maps,
             least_steps=self.least_steps,
+            valid=None if self.valid is None else move(self.valid),
         )
 
 

@@ -79,6 +79,8 @@ class DistillationLoss(MethodInfo, nn.Module):
     auxiliary: ClassVar[tuple[str, ...]] = ()
     """If `forward` returns several scalars by name, those that train modules of the loss and not the student, such as
     the task loss of a classifier beside it. Every other scalar moves the student towards the teacher."""
+    stackable: ClassVar[bool] = False
+    """Whether `forward` may run on several students at once, as `Method.stackable` describes."""
     hallucinates: ClassVar[str] = ""
     """What fills the student's privileged slots by default: nothing, a "t-net" (trained on the teacher's features, then
     frozen) or an "encoder" (a network on the available modalities, trained with the student)."""
