@@ -368,3 +368,22 @@ class ReadsHiddenTargets(Sound):
 class IndexesByHiddenTargets(Sound):
     def main(self, batch, said):
         return super().main(batch, said) | {"all": nn.functional.cross_entropy(said.prediction, batch.target) * 1e-3}
+
+
+class Stackable(Sound):
+    """A method that says that its terms can be trained stacked; alone it is sound."""
+
+    stackable = True
+
+    def terms(self, batch: Batch, state: TrainState) -> dict[str, Tensor]:
+        return self.main(replace(batch, labelled=batch.counted), self.student(batch))
+
+
+class CountsPadding(Stackable):
+    """Its task loss counts real rows alone, but its other term is a mean over padding rows too."""
+
+
+class BranchesOnValues(Stackable):
+    def terms(self, batch: Batch, state: TrainState) -> dict[str, Tensor]:
+        terms = super().terms(batch, state)
+        return terms if batch.counted.any() else {"task": terms["task"] * 0, "please": terms["please"] * 0}

@@ -151,6 +151,12 @@ CASES = [
         "unlabelled targets of -1 fails: IndexError",
     ),
     Case(broken.MarksAllPresent, testing.check_terms_leave_the_batch_alone, "changed the batch's present in place"),
+    Case(
+        broken.CountsPadding,
+        testing.check_stacked_models_do_not_mix,
+        "term 'please' of model 1 with 14 rows, .* differs by .*: do padding rows",
+    ),
+    Case(broken.BranchesOnValues, testing.check_stacked_models_do_not_mix, "fail under torch.vmap .*: RuntimeError: "),
 ]
 
 
@@ -190,6 +196,7 @@ HEALTHY_OTHERWISE = [
     broken.WrongSign,
     broken.MarksAllPresent,
     broken.ReadsHiddenTargets,
+    broken.CountsPadding,
 ]
 
 

@@ -91,6 +91,18 @@ class Batch:
         return shapes
 
     @property
+    def counted(self) -> Tensor:
+        """(B,) bool, the rows whose label a loss may read: labelled, and no padding."""
+        return self.labelled if self.valid is None else self.labelled & self.valid
+
+    def rows_with(self, m: str) -> Tensor | None:
+        """(B,) bool, the rows that have the modality and are no padding; None: every row."""
+        present = self.present.get(m)
+        if present is None or self.valid is None:
+            return self.valid if present is None else present
+        return present & self.valid
+
+    @property
     def truth(self) -> Tensor | LabelMaps:
         """The target for metrics. Label maps stay files, and metrics decode a few at a time."""
         return self.target if self.maps is None else self.maps

@@ -10,13 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from sidelight.losses.common import check_rows, full_precision
+from sidelight.losses.common import at_least_one, check_rows, count_rows, full_precision, mean_row, sum_kl, zero_padding
 from sidelight.losses.pointwise import soft_label_kl
 from sidelight.transport.double_backward import refuse_double_backward
 
 
 @full_precision
-def gaussian_mmd(student: Tensor, teacher: Tensor, kernels: int = 5, factor: float = 2.0) -> Tensor:
+def gaussian_mmd(
+    student: Tensor, teacher: Tensor, kernels: int = 5, factor: float = 2.0, valid: Tensor | None = None
+) -> Tensor:
     """Squared maximum mean discrepancy with a sum of Gaussian kernels (biased estimate).
 
     MMD² = mean K(s, s) + mean K(t, t) − 2 mean K(s, t), K = Σ_i exp(−d² / (b · factor^i)), i = 0 … kernels − 1, with
@@ -28,11 +30,14 @@ def gaussian_mmd(student: Tensor, teacher: Tensor, kernels: int = 5, factor: flo
         teacher: (B', D), without gradient.
         kernels: number of kernels.
         factor: ratio of consecutive bandwidths.
+        valid: (B,) bool, False for padding rows of both (then B' = B), which do not count; None: every row is real.
 
     Returns:
         A scalar ≥ 0; 0 with a gradient of 0 where a set is empty or all rows of both are the same.
     """
     teacher = teacher.detach()
+    if valid is not None:
+        return _padded_mmd(student, teacher, kernels, factor, valid)
     a, b = len(student), len(teacher)
     if a == 0 or b == 0:
         return student.sum() * 0
@@ -48,6 +53,26 @@ def gaussian_mmd(student: Tensor, teacher: Tensor, kernels: int = 5, factor: flo
         among_teachers = _sum_kernels(_squared_distances_between(y, y), rates)[0].mean()
     k: Tensor = _Kernels.apply(_squared_distances_between(x, torch.cat([x, y])), rates)  # type: ignore[no-untyped-call]
     return k[:, :a].mean() + among_teachers - 2 * k[:, a:].mean()
+
+
+def _padded_mmd(student: Tensor, teacher: Tensor, kernels: int, factor: float, valid: Tensor) -> Tensor:
+    """:func:`gaussian_mmd` with padding rows, without a branch on a value, so that it runs under `torch.vmap`."""
+    x, y = zero_padding(student, valid), zero_padding(teacher, valid)
+    n, pairs = at_least_one(valid.sum()), valid[:, None] & valid
+    centre = (mean_row(x.detach(), valid) + mean_row(y, valid)) / 2
+    x, y = zero_padding(x - centre, valid), zero_padding(y - centre, valid)
+    spread = x.detach().square().sum() + y.square().sum()
+    rounding = 2 * n * (8 * torch.finfo(x.dtype).eps * torch.linalg.vector_norm(centre)) ** 2
+    bandwidth = 2 * spread / (2 * n - 1) / factor ** (kernels // 2)
+    rate = torch.where(spread > rounding, 1 / bandwidth, 0.0)
+
+    def mean_kernel(one: Tensor, other: Tensor) -> Tensor:
+        squares = one.square().sum(1)[:, None] + other.square().sum(1)
+        distance = (squares - 2 * one @ other.T).clamp(min=0)
+        kernel = torch.stack([torch.exp(distance * (-rate / factor**i)) for i in range(kernels)]).sum(0)
+        return kernel.where(pairs, 0.0).sum() / n**2
+
+    return mean_kernel(x, x) + mean_kernel(y, y) - 2 * mean_kernel(x, y)
 
 
 def _squared_distances_between(x: Tensor, y: Tensor) -> Tensor:
@@ -161,7 +186,7 @@ def cross_translation(hallucinated: Sequence[Tensor], ordinary: Sequence[Tensor]
 
 
 @full_precision
-def jensen_shannon(student: Tensor, teacher: Tensor, detach: bool = True) -> Tensor:
+def jensen_shannon(student: Tensor, teacher: Tensor, detach: bool = True, valid: Tensor | None = None) -> Tensor:
     """Lin's Jensen-Shannon divergence between predictions, between 0 and log 2.
 
     mean_i [KL(p_i ‖ m_i) + KL(q_i ‖ m_i)] / 2, m = (p + q) / 2, with p, q the softmax of the logits, natural logarithm.
@@ -171,17 +196,18 @@ def jensen_shannon(student: Tensor, teacher: Tensor, detach: bool = True) -> Ten
         student: (B, C) logits.
         teacher: (B, C) logits.
         detach: whether the teacher gets no gradient; False for a teacher that learns along (AMID eq. 16).
+        valid: (B,) bool, False for padding rows, which do not count; None: every row is real.
 
     Returns:
         A scalar, 0 for no row.
     """
-    log_q, log_p = _log_probabilities(student, teacher, detach)
+    log_q, log_p = _log_probabilities(student, teacher, detach, valid)
     log_m = torch.logaddexp(log_q, log_p) - torch.log(log_q.new_tensor(2.0))
-    return (_mean_kl(log_p, log_m) + _mean_kl(log_q, log_m)) / 2
+    return (_mean_kl(log_p, log_m, valid) + _mean_kl(log_q, log_m, valid)) / 2
 
 
 @full_precision
-def jeffreys(student: Tensor, teacher: Tensor, detach: bool = True) -> Tensor:
+def jeffreys(student: Tensor, teacher: Tensor, detach: bool = True, valid: Tensor | None = None) -> Tensor:
     """Half of Jeffreys' divergence between predictions, which released code calls the Jensen-Shannon divergence.
 
     mean_i [KL(p_i ‖ q_i) + KL(q_i ‖ p_i)] / 2, with p, q the softmax of the logits. Source: the released code of CCL
@@ -191,18 +217,21 @@ def jeffreys(student: Tensor, teacher: Tensor, detach: bool = True) -> Tensor:
         student: (B, C) logits.
         teacher: (B, C) logits.
         detach: whether the teacher gets no gradient.
+        valid: (B,) bool, False for padding rows, which do not count; None: every row is real.
 
     Returns:
         A scalar, 0 for no row.
     """
-    log_q, log_p = _log_probabilities(student, teacher, detach)
-    return (_mean_kl(log_p, log_q) + _mean_kl(log_q, log_p)) / 2
+    log_q, log_p = _log_probabilities(student, teacher, detach, valid)
+    return (_mean_kl(log_p, log_q, valid) + _mean_kl(log_q, log_p, valid)) / 2
 
 
-def _log_probabilities(student: Tensor, teacher: Tensor, detach: bool) -> tuple[Tensor, Tensor]:
+def _log_probabilities(student: Tensor, teacher: Tensor, detach: bool, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Of padding rows both are uniform: at a divergence of 0."""
     check_rows(student, teacher, same_width=True)
+    student, teacher = zero_padding(student, valid), zero_padding(teacher, valid)
     return F.log_softmax(student, dim=1), F.log_softmax(teacher.detach() if detach else teacher, dim=1)
 
 
-def _mean_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    return F.kl_div(log_q, log_p, reduction="sum", log_target=True) / max(1, len(log_p))
+def _mean_kl(log_p: Tensor, log_q: Tensor, valid: Tensor | None) -> Tensor:
+    return sum_kl(log_p, log_q, valid) / at_least_one(count_rows(log_p, valid))

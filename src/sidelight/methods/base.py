@@ -150,7 +150,7 @@ class Method(nn.Module):
     """The modalities that the training steps read; None for all."""
     balance: Literal["fixed", "target-ratio", "gradnorm"] = "fixed"
     """The default loss weighting, a kind of `BalanceConfig`; the settings `balance.*` override it."""
-    stackable: ClassVar[bool] = False
+    stackable: bool = False
     """Whether `terms` may run on several models at once: under `torch.vmap`, on batches with padding rows
     (`Batch.valid`). Then no branch may depend on the value of a tensor, and padding rows must not count."""
     within_teacher_folds: bool = False

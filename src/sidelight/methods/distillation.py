@@ -43,7 +43,7 @@ class Teacher:
         return outputs
 
     def batch_mask(self, index: Tensor) -> Tensor | None:
-        """(B,) bool, which of the rows at `index` (B,) the teacher teaches; None if it teaches all of them.
+        """(B,) bool, which of the rows at `index` (B,) the teacher teaches; None if it teaches every training row.
 
         It is on the CPU, as the masks are.
         """
@@ -53,7 +53,7 @@ class Teacher:
         mask = None if self.teacher_fold is None else self.teacher_fold[index] >= 0
         if self.mask is not None:
             mask = self.mask[index] if mask is None else mask & self.mask[index]
-        return None if mask is None or bool(mask.all()) else mask
+        return mask
 
     def without_features(self) -> Teacher:
         """The same teacher without cached per-modality features, which most losses do not read."""
@@ -85,7 +85,7 @@ class DistillationLoss(MethodInfo, nn.Module):
     auxiliary: ClassVar[tuple[str, ...]] = ()
     """If `forward` returns several scalars by name, those that train modules of the loss and not the student, such as
     the task loss of a classifier beside it. Every other scalar moves the student towards the teacher."""
-    stackable: ClassVar[bool] = False
+    stackable: bool = False
     """Whether `forward` may run on several students at once, as `Method.stackable` describes."""
     hallucinates: ClassVar[str] = ""
     """What fills the student's privileged slots by default: nothing, a "t-net" (trained on the teacher's features, then
@@ -221,6 +221,7 @@ class Distillation(Method):
                 self.part_names[teacher_name].append(part)
                 self.weights[part] = loss.weight / len(named)
 
+        self.stackable = task.stackable and all(loss.stackable for loss in terms.values())
         self.reached = {loss.reaches for loss in terms.values()}
         relational = any(loss.relational for loss in terms.values())
         crossfitted = any(teacher.teacher_fold is not None for teacher in named.values())
@@ -228,24 +229,46 @@ class Distillation(Method):
 
     def terms(self, batch: Batch, state: TrainState) -> dict[str, Tensor]:
         student: Output = self.student(batch)
-        losses = {"task": self.task.loss(student.prediction, batch.target, batch.labelled)} | student.losses
+        losses = {"task": self.task.loss(student.prediction, batch.target, batch.counted)} | student.losses
         for teacher_name, teacher in self.teachers.items():
             losses |= self._teacher_terms(teacher_name, teacher, student, batch)
         return losses
 
     def _teacher_terms(self, teacher_name: str, teacher: Teacher, student: Output, batch: Batch) -> dict[str, Tensor]:
         """The losses against one teacher, over the rows that it teaches."""
-        own = {name: self.parts[name] for name in self.part_names[teacher_name]}
+        names = self.part_names[teacher_name]
         mask = teacher.batch_mask(batch.index)
-        if mask is not None:
+        if batch.valid is not None:
+            return self._padded_terms(names, teacher, student, batch, mask)
+        if mask is not None and not bool(mask.all()):
             rows = mask.nonzero()[:, 0].to(batch.index.device)
             if len(rows) < 2:  # relational losses compare rows, so one row is not enough
-                return {name: student.fused.sum() * 0 for name in own}
+                return {name: student.fused.sum() * 0 for name in names}
             batch, student = batch.index_select(rows), student.index_select(rows)
+        return self._evaluate(names, student, teacher(batch), batch)
 
-        outputs, losses = teacher(batch), {}
-        for name, loss in own.items():
-            value = loss(student, outputs, batch, self.task)
+    def _padded_terms(
+        self, names: list[str], teacher: Teacher, student: Output, batch: Batch, mask: Tensor | None
+    ) -> dict[str, Tensor]:
+        """`_teacher_terms` of a batch with padding rows, to which the rows that the teacher does not teach are added.
+
+        Shapes and branches do not depend on the rows, so that it runs under `torch.vmap`.
+        """
+        valid = batch.valid
+        assert valid is not None
+        taught = valid if mask is None else valid & mask.to(valid.device)
+        outputs = teacher(batch).zero_padding(taught)
+        losses = self._evaluate(names, student.zero_padding(taught), outputs, replace(batch, valid=taught))
+        if mask is None:
+            return losses
+        enough = (taught.sum() >= 2) | (taught == valid).all()  # as in `_teacher_terms`
+        return {name: value.where(enough, 0.0) for name, value in losses.items()}
+
+    def _evaluate(self, names: list[str], student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+        """The losses of these names, and the parts of those that return several."""
+        losses = {}
+        for name in names:
+            value = self.parts[name](student, teacher, batch, self.task)
             if isinstance(value, Tensor):
                 losses[name] = value
                 continue

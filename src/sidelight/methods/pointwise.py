@@ -25,6 +25,7 @@ class KL(DistillationLoss):
 
     tasks = ("classification", "segmentation")
     alternative = "it compares class probabilities; use 'mse', which matches the predicted values"
+    stackable = True
     paper = "Hinton et al. 2015"
     ranges = {"temperature": POSITIVE, "weight": NON_NEGATIVE}
 
@@ -34,7 +35,7 @@ class KL(DistillationLoss):
         self.temperature, self.weight = temperature, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
-        return soft_label_kl(student.prediction, teacher.prediction, self.temperature)
+        return soft_label_kl(student.prediction, teacher.prediction, self.temperature, batch.valid)
 
 
 class MSE(DistillationLoss):
@@ -47,6 +48,7 @@ class MSE(DistillationLoss):
         on: "prediction" (the logits, in a classification) or "fused" (the fused embeddings).
     """
 
+    stackable = True
     paper = "Makantasis et al., IEEE TAC 2023"
     ranges = {"weight": NON_NEGATIVE}
 
@@ -58,7 +60,7 @@ class MSE(DistillationLoss):
         self.on, self.weight = on, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
-        return squared_error(getattr(student, self.on), getattr(teacher, self.on))
+        return squared_error(getattr(student, self.on), getattr(teacher, self.on), batch.valid)
 
 
 class Cosine(DistillationLoss):
@@ -72,6 +74,7 @@ class Cosine(DistillationLoss):
         adaptive: whether rows are weighted by the teacher's success on them; False: equal weights.
     """
 
+    stackable = True
     paper = "Aslam et al., CVPRW 2023"
     ranges = {"weight": NON_NEGATIVE}
 
@@ -81,5 +84,5 @@ class Cosine(DistillationLoss):
         self.adaptive, self.weight = adaptive, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
-        weight = task.teacher_confidence(teacher.prediction, batch.target, batch.labelled) if self.adaptive else None
-        return cosine_distance(student.embedding, teacher.embedding, weight)
+        weight = task.teacher_confidence(teacher.prediction, batch.target, batch.counted) if self.adaptive else None
+        return cosine_distance(student.embedding, teacher.embedding, weight, batch.valid)

@@ -29,6 +29,7 @@ class RKD(DistillationLoss):
     """
 
     relational = True
+    stackable = True
     paper = "Park et al., CVPR 2019"
     ranges = {"distance": NON_NEGATIVE, "angle": NON_NEGATIVE, "weight": NON_NEGATIVE}
 
@@ -38,7 +39,7 @@ class RKD(DistillationLoss):
         self.distance, self.angle, self.weight = distance, angle, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
-        return rkd(student.embedding, teacher.embedding, self.distance, self.angle)
+        return rkd(student.embedding, teacher.embedding, self.distance, self.angle, batch.valid)
 
 
 class SP(DistillationLoss):
@@ -48,6 +49,7 @@ class SP(DistillationLoss):
     """
 
     relational = True
+    stackable = True
     paper = "Tung & Mori, ICCV 2019"
     ranges = {"weight": NON_NEGATIVE}
 
@@ -57,7 +59,7 @@ class SP(DistillationLoss):
         self.weight = weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
-        return similarity_preserving(student.embedding, teacher.embedding)
+        return similarity_preserving(student.embedding, teacher.embedding, batch.valid)
 
 
 class PKT(DistillationLoss):
@@ -68,6 +70,7 @@ class PKT(DistillationLoss):
     """
 
     relational = True
+    stackable = True
     paper = "Passalis & Tefas, ECCV 2018"
     ranges = {"weight": NON_NEGATIVE}
 
@@ -77,7 +80,7 @@ class PKT(DistillationLoss):
         self.weight = weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
-        return pkt(student.embedding, teacher.embedding)
+        return pkt(student.embedding, teacher.embedding, valid=batch.valid)
 
 
 class MMD(DistillationLoss):
@@ -88,6 +91,7 @@ class MMD(DistillationLoss):
     """
 
     relational = True
+    stackable = True
     paper = "Long et al., ICML 2015"
     ranges = {"weight": NON_NEGATIVE}
 
@@ -97,4 +101,4 @@ class MMD(DistillationLoss):
         self.weight = weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
-        return gaussian_mmd(student.embedding, teacher.embedding)
+        return gaussian_mmd(student.embedding, teacher.embedding, valid=batch.valid)

@@ -61,6 +61,15 @@ class Output:
         """The given rows of every tensor."""
         return Output(self.prediction[rows], self.fused[rows], {m: f[rows] for m, f in self.features.items()})
 
+    def zero_padding(self, valid: Tensor) -> Output:
+        """The same output with zeros in the padding rows (False in `valid`, (B,)), which get no gradient."""
+
+        def zeroed(x: Tensor) -> Tensor:
+            return x.where(valid.view(-1, *[1] * (x.ndim - 1)), 0.0)
+
+        features = {m: zeroed(f) for m, f in self.features.items()}
+        return replace(self, prediction=zeroed(self.prediction), fused=zeroed(self.fused), features=features)
+
 
 class EncodedBatch(NamedTuple):
     """Features of a network's modalities, the batch as hallucinators see it, and the network's own losses."""

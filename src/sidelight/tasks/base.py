@@ -41,6 +41,8 @@ class Task(ABC):
     """The name of the answer in an exported graph; classes have probabilities and logits instead."""
     settings: ClassVar[tuple[str, ...]] = ()
     """The experiment's settings that are its arguments, by their names in `Config`."""
+    stackable: ClassVar[bool] = False
+    """Whether `loss` and `teacher_confidence` run under `torch.vmap`: no branch depends on the value of a tensor."""
     primary: ClassVar[str]
     outputs: int
     class_names: tuple[str, ...]

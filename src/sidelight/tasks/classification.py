@@ -18,6 +18,7 @@ class Classification(Task):
 
     name, primary = "classification", "accuracy"
     kind, answers = "classification", "class"
+    stackable = True
 
     def __init__(self, class_names: tuple[str, ...], temperature: float = 4.0):
         self.class_names, self.outputs, self.temperature = tuple(class_names), len(class_names), temperature

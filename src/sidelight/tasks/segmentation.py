@@ -29,6 +29,7 @@ class Segmentation(Task):
 
     name, primary = "segmentation", "miou"
     kind, answers = "segmentation", "pixels"
+    stackable = True
 
     def __init__(self, class_names: tuple[str, ...], temperature: float = 4.0):
         self.class_names, self.outputs, self.temperature = tuple(class_names), len(class_names), temperature

@@ -8,6 +8,7 @@ it was, and what survives a resume.
 
 from sidelight.testing.contract import CHECKS, check_method, parametrize_with_checks
 from sidelight.testing.driving import run_steps
+from sidelight.testing.stack_checks import check_stacked_models_do_not_mix
 from sidelight.testing.step_checks import (
     check_nothing_frozen_untrained,
     check_parameters_are_grouped,
@@ -37,6 +38,7 @@ __all__ = [
     "check_parameters_are_grouped",
     "check_prediction_ignores_batch_mates",
     "check_resume_is_exact",
+    "check_stacked_models_do_not_mix",
     "check_steps_move_their_group_only",
     "check_student_reads_available_only",
     "check_terms_are_finite_scalars",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sidelight.errors import ConfigError, unknown
 from sidelight.tasks import TASKS
 from sidelight.testing.driving import named
+from sidelight.testing.stack_checks import check_stacked_models_do_not_mix
 from sidelight.testing.step_checks import (
     check_nothing_frozen_untrained,
     check_parameters_are_grouped,
@@ -50,6 +51,7 @@ CHECKS: tuple[Check, ...] = (
     check_learns,
     check_terms_leave_the_batch_alone,
     check_unlabelled_targets_are_not_read,
+    check_stacked_models_do_not_mix,
 )
 """Every check, in the order in which `check_method` runs them."""
 

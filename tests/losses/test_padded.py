@@ -1,0 +1,133 @@
+"""Losses with padding rows (`valid`): those of the real rows, alone and for a stack of models under `torch.vmap`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import grad_and_value, vmap
+
+from sidelight import losses
+
+pytestmark = pytest.mark.filterwarnings("error:There is a performance drop")  # vmap would call each model in turn
+
+Loss = Callable[..., Tensor]
+"""A function of student, teacher, class codes and `valid`."""
+
+
+def unlabelled(name: str, **options: object) -> Loss:
+    loss = partial(getattr(losses, name), **options)
+    return lambda s, t, y, valid=None: loss(s, t, valid=valid)
+
+
+LOSSES: dict[str, Loss] = {
+    "soft_label_kl": unlabelled("soft_label_kl"),
+    "squared_error": unlabelled("squared_error"),
+    "cosine_distance": unlabelled("cosine_distance"),
+    "cosine_distance weighted": lambda s, t, y, valid=None: losses.cosine_distance(s, t, t[:, 0].sigmoid(), valid),
+    "rkd_distance": unlabelled("rkd_distance"),
+    "rkd_angle": unlabelled("rkd_angle"),
+    "rkd": unlabelled("rkd"),
+    "dask": unlabelled("dask"),
+    "similarity_preserving": unlabelled("similarity_preserving"),
+    "pkt": unlabelled("pkt"),
+    "gaussian_mmd": unlabelled("gaussian_mmd"),
+    "jensen_shannon": unlabelled("jensen_shannon"),
+    "jeffreys": unlabelled("jeffreys"),
+}
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+ROWS = (9, 6, 2, 1, 0)
+"""The real rows of each model of the stack."""
+
+
+def models(padding: float | None = None, seed: int = 0) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Student, teacher and class codes of each model, with padding rows up to 9 where there is a number for them."""
+    g = torch.Generator().manual_seed(seed)
+    made = [], [], []
+    for n in ROWS:
+        size = n if padding is None else max(ROWS)
+        for parts in made[:2]:
+            x = torch.full((size, 5), 0.0 if padding is None else padding, dtype=torch.float64)
+            x[:n] = torch.randn(n, 5, generator=g, dtype=torch.float64)
+            parts.append(x)
+        codes = torch.arange(size) % 3
+        codes[4:6] = -1
+        made[2].append(codes)
+    return made
+
+
+def masks() -> Tensor:
+    return torch.arange(max(ROWS)) < torch.tensor(ROWS)[:, None]
+
+
+@every_loss
+@pytest.mark.parametrize("padding", [0.0, 7.0, 1e30, torch.nan, torch.inf])
+@pytest.mark.parametrize("outside", [False, True], ids=["grad inside vmap", "autograd outside"])
+def test_a_stack_of_padded_models_gives_what_each_gives_alone(loss, padding, outside):
+    alone = [alone_on(loss, *parts) for parts in zip(*models())]
+    s, t, y = map(torch.stack, models(padding))
+    if outside:
+        s.requires_grad_()
+        values = vmap(loss)(s, t, y, masks())
+        (grads,) = torch.autograd.grad(values.sum(), s)
+    else:
+        grads, values = vmap(grad_and_value(loss))(s, t, y, masks())
+    for m, (value, grad) in enumerate(alone):
+        assert_close(values[m], value)
+        assert_close(grads[m, : ROWS[m]], grad)
+        assert not grads[m, ROWS[m] :].any()
+
+
+@every_loss
+def test_a_mask_without_padding_changes_nothing(loss):
+    for s, t, y in zip(*models()):
+        if len(s):
+            value, grad = alone_on(loss, s, t, y)
+            own = s.clone().requires_grad_()
+            masked = loss(own, t, y, torch.ones(len(s), dtype=torch.bool))
+            masked.backward()
+            assert_close(masked.detach(), value)
+            assert_close(own.grad, grad)
+
+
+@every_loss
+def test_padding_rows_may_stand_anywhere(loss):
+    s, t, y = (parts[0] for parts in models())
+    valid = torch.tensor([True, False, True, True, False, True, True, False, True])
+    value, grad = alone_on(loss, s[valid], t[valid], y[valid])
+    grads, values = grad_and_value(loss)(s, t, y, valid)
+    assert_close(values, value)
+    assert_close(grads[valid], grad)
+
+
+def test_that_check_bites_where_a_loss_counts_padding():
+    def mean_of_all(s: Tensor, t: Tensor, y: Tensor, valid: Tensor | None = None) -> Tensor:
+        return (s - t).square().mean()
+
+    with pytest.raises(AssertionError):
+        test_a_stack_of_padded_models_gives_what_each_gives_alone(mean_of_all, 7.0, False)
+
+
+def test_that_check_bites_where_what_padding_holds_reaches_the_gradient():
+    def masked_too_late(s: Tensor, t: Tensor, y: Tensor, valid: Tensor | None = None) -> Tensor:
+        per_row = (s - t).square().mean(1)
+        return per_row.mean() if valid is None else per_row.where(valid, 0.0).sum() / valid.sum().clamp(min=1)
+
+    with pytest.raises(AssertionError):
+        test_a_stack_of_padded_models_gives_what_each_gives_alone(masked_too_late, torch.nan, False)
+
+
+def alone_on(loss: Loss, s: Tensor, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    if not len(s):
+        return torch.zeros((), dtype=s.dtype), s
+    own = s.clone().requires_grad_()
+    value = loss(own, t, y)
+    value.backward()
+    return value.detach(), own.grad
+
+
+def assert_close(value: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-12)
