@@ -114,7 +114,7 @@ def report_verb(args: argparse.Namespace) -> None:
 def predict_verb(args: argparse.Namespace) -> None:
     from sidelight.export import load_student, predict_file
 
-    student = load_student(args.student, encoders=args.own.encoders)
+    student = load_student(args.student, encoders=args.own.encoders).to(args.device)
     ignore = args.ignore_privileged
     names = {"group": args.group, "ids": args.ids, "on_error": args.on_error, "escape": args.escape}
     predictions = predict_file(student, args.rows, args.output, ignore_privileged=ignore, **names)
@@ -209,7 +209,7 @@ def _by_modality(flag: str, words: Sequence[str]) -> dict[str, str]:
 def refit_verb(args: argparse.Namespace) -> None:
     from sidelight.experiment.refit import NO_TEST, refit
 
-    print(f"{refit(args.run, encoders=args.own.encoders)}\n{NO_TEST}")
+    print(f"{refit(args.run, encoders=args.own.encoders, device=args.device)}\n{NO_TEST}")
 
 
 def methods_verb(args: argparse.Namespace) -> None:

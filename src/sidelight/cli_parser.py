@@ -72,6 +72,9 @@ The settings of a method, options.NAME.SETTING, are listed by `sidelight methods
 }
 
 
+DEVICE = "cpu, cuda, cuda:1 or mps (default: auto, a GPU if there is one)"
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are `ConfigError`s."""
 
@@ -197,6 +200,8 @@ def build_parser() -> Parser:
         "--escape", action="store_true", help="for spreadsheets: write no id or class as a formula (=, +, -, @)"
     )
 
+    predict.add_argument("--device", default="auto", help=DEVICE)
+
     export = verb("export", "write a model file for other runtimes, compared with torch to 1e-4")
     export.add_argument("student", metavar="RUN_OR_STUDENT", help="run folder, or student.safetensors")
     export.add_argument("--onnx", action="store_true", help="write ONNX")
@@ -256,11 +261,12 @@ def build_parser() -> Parser:
     )
     extract.add_argument("--tokens", type=int, default=1, help="number of features of a row over time (default: 1)")
     extract.add_argument("--sum-channels", action="store_true", help="sum a file's first convolution over its channels")
-    extract.add_argument("--device", default="", help="cpu or cuda (default: a GPU if there is one)")
+    extract.add_argument("--device", default="auto", help=DEVICE)
     add_settings(extract, ("target", "group", "split", "time", "task", "impute", "on_error"))
 
     refit = verb("refit", "train a run's best method again on all rows, for deployment")
     refit.add_argument("run", metavar="RUN", help="run folder")
+    refit.add_argument("--device", default="", help="cpu, cuda, cuda:1 or mps (default: training.device of the run)")
 
     methods = verb(
         "methods",

@@ -15,6 +15,7 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
+from sidelight.errors import ConfigError
 from sidelight.utils.extras import explain, install
 from sidelight.utils.machine import usable_cores
 
@@ -117,6 +118,22 @@ def _torch() -> Iterator[Check]:
     else:
         mend = "if there is a GPU, its driver is missing or older than this torch expects"
         yield Check("cuda", "absent", f"torch is built for CUDA {torch.version.cuda}, but sees no device", mend)
+    yield _device()
+
+
+def _device() -> Check:
+    """The device that a run takes by default."""
+    from sidelight.utils.device import choose_device, describe_device, measure_memory, supports_bf16
+
+    try:
+        device = choose_device()
+    except ConfigError as error:
+        return Check("device", "warning", _first(str(error)), "hide the device, or set training.device=cpu")
+    half = "bfloat16 works" if supports_bf16(device) else "no bfloat16"
+    size = measure_memory(device)
+    memory = f" with {size / 2**30:.1f} GiB" if size else ""
+    found = f"{describe_device(device)}{memory}, {half}: where runs train (training.device=auto)"
+    return Check("device", "ok", found)
 
 
 def _gpu(number: int) -> Check:

@@ -57,6 +57,8 @@ class TrainingConfig:
             steps, then falls to almost 0).
         device: where networks are trained and tested: "auto" (a CUDA GPU if there is one, else "mps" on Apple silicon,
             else "cpu"), "cpu", "cuda", "cuda:1" or "mps".
+        deterministic: allow only operations that repeat to the bit on the same GPU, which are slower; without it, sums
+            on a GPU may differ in their last bits from run to run. On the CPU every run repeats either way.
     """
 
     epochs: int = 50
@@ -69,6 +71,7 @@ class TrainingConfig:
     momentum: float = 0.9
     schedule: Literal["constant", "cosine", "onecycle"] = "constant"
     device: str = "auto"
+    deterministic: bool = False
 
 
 @dataclass

@@ -27,6 +27,7 @@ from sidelight.results.chance import describe_test
 from sidelight.tasks import Task
 from sidelight.tasks.base import select_labelled
 from sidelight.training import History
+from sidelight.utils.device import describe_device
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def evaluate(data: FoldData, job: Job, network: Network, history: History, made_
     facts: dict[str, Any] = {
         "metrics": compute_metrics(task, on_test, test),
         "seconds": history.seconds,
+        "device": describe_device(network.device),
         "n_train": len(fold.train),
         "n_labelled": int(data.rows("train", job.label_fraction).labelled.sum()),
         "n_test": len(test),

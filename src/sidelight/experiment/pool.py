@@ -27,6 +27,7 @@ from sidelight.experiment.plan import Job
 from sidelight.experiment.progress import Progress
 from sidelight.experiment.provenance import Encoders
 from sidelight.methods import METHODS
+from sidelight.training.compute import compute_on
 
 MakeModels = Callable[[int, int], FoldModels]
 """(fold, seed) -> models. It is sent to the workers, so it must be picklable."""
@@ -129,9 +130,10 @@ def _run_fold(make_models: MakeModels, jobs: list[Job], on_finished: Callable[[]
     torch.set_num_threads(1)  # so that the results are the same here and in a pool
     try:
         models = make_models(jobs[0].fold, jobs[0].seed)
-        for job in jobs:
-            run_job(models, job)
-            on_finished()
+        with compute_on(models.device, models.config.training):
+            for job in jobs:
+                run_job(models, job)
+                on_finished()
     finally:
         torch.set_num_threads(threads)
 

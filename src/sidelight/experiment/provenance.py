@@ -11,12 +11,14 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from sidelight.data import Dataset
 from sidelight.data.rows import is_lazy
 from sidelight.experiment import code_digest
 from sidelight.methods import MethodSpec
+from sidelight.utils.device import CPU, describe_device
 from sidelight.utils.machine import usable_cores
 
 Encoders = Mapping[str, Callable[[tuple[int, ...]], nn.Module]]
@@ -78,7 +80,11 @@ def select_digests(environment: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe_environment(
-    dataset: Dataset, encoders: Encoders, methods: Iterable[MethodSpec] = (), imports: Mapping[str, str] | None = None
+    dataset: Dataset,
+    encoders: Encoders,
+    methods: Iterable[MethodSpec] = (),
+    imports: Mapping[str, str] | None = None,
+    device: torch.device = CPU,
 ) -> dict[str, Any]:
     """Describe versions, machine, data, and the user's own encoders and methods, as `environment.json` holds them.
 
@@ -87,6 +93,7 @@ def describe_environment(
         encoders: modality -> the user's own encoder.
         methods: the methods of the run.
         imports: file or module of `--import` -> SHA-256 of its source.
+        device: where the networks are trained.
     """
     data: dict[str, Any] = {"name": dataset.name, "rows": len(dataset)}
     if dataset.skipped:
@@ -94,7 +101,12 @@ def describe_environment(
     packages = ("sidelight", "torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors")
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-        "machine": {"system": platform.platform(terse=True), "processor": platform.machine(), "cores": usable_cores()},
+        "machine": {
+            "system": platform.platform(terse=True),
+            "processor": platform.machine(),
+            "cores": usable_cores(),
+            "device": describe_device(device),
+        },
         "data": {**data, **dataset.about, **count_gaps(dataset), "sha256": compute_fingerprint(dataset)},
         "encoders": {m: _name_of(make) for m, make in encoders.items()},
         "methods": code_digest.digest_own_methods(methods),

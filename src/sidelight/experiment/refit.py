@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from sidelight.protocols import WHOLE
 from sidelight.results import metric_columns
 from sidelight.results.job import read_record
 from sidelight.utils.atomic import write_folder_atomic
+from sidelight.utils.device import choose_device
 from sidelight.utils.keywords import known_keywords
 from sidelight.utils.machine import claim
 
@@ -32,7 +34,7 @@ NO_TEST = "Trained on all rows, so no row is left to test it: its figures are th
 
 
 @known_keywords
-def refit(run: str | Path, data: Dataset | None = None, *, encoders: Encoders | None = None) -> Path:
+def refit(run: str | Path, data: Dataset | None = None, *, encoders: Encoders | None = None, device: str = "") -> Path:
     """Train the best method of a run, and its teacher, once more on the rows of all folds.
 
     The method is the best on the select rows at the largest label_fraction of the comparison; the refit uses the same
@@ -43,6 +45,7 @@ def refit(run: str | Path, data: Dataset | None = None, *, encoders: Encoders | 
         run: the run folder.
         data: the data of the run, if it was started in Python with data in memory.
         encoders: the user's own encoders of the run, if it has any.
+        device: where to train, as `training.device`; "" for the setting of the run.
 
     Returns:
         The folder of the student, `<run>/refit`.
@@ -55,6 +58,9 @@ def refit(run: str | Path, data: Dataset | None = None, *, encoders: Encoders | 
     if faults := study.results.attrs["faults"]:
         raise RunError(f"refit needs a complete run: {' '.join(faults)}")
     config, labels = study.config, study.budgets[-1]
+    if device:
+        choose_device(device, "device")
+        config = replace(config, training=replace(config.training, device=device))
     job = Job(study.best_method(labels), "", labels, WHOLE, config.seed)
     with (study.folder / ".lock").open("a") as lock:
         try:

@@ -159,6 +159,7 @@ def _check_code(folder: Path, methods: Collection[MethodSpec], then: Mapping[str
         raise RunError(f"{folder} was started with the encoders {encoders}, not {now['encoders']}; use the same ones.")
     now["methods"] = code_digest.check_code(folder, methods, then["methods"], now["methods"])
     _warn_about_encoders(folder, then.get("imports", {}), now)
+    _warn_about_device(folder, then.get("machine", {}), now["machine"])
     changed = []
     for name, version in now["versions"].items():
         # A package that the run did not store has not changed.
@@ -180,6 +181,17 @@ def _warn_about_encoders(folder: Path, then: Mapping[str, str], now: Mapping[str
         warnings.warn(
             f"{changed[0]} changed since {folder} was started. If one of its encoders changed, new jobs are not "
             "comparable with the stored ones: choose another folder with --output (output=…).",
+            SidelightWarning,
+            stacklevel=4,
+        )
+
+
+def _warn_about_device(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Warn that new jobs are trained on another device than the stored ones."""
+    if then.get("device", now["device"]) != now["device"]:
+        warnings.warn(
+            f"{folder} was started on {then['device']}, and goes on on {now['device']}: results of different devices "
+            "agree only to rounding, so new jobs need not repeat to the bit.",
             SidelightWarning,
             stacklevel=4,
         )
@@ -256,6 +268,7 @@ def load_environment(folder: Path) -> tuple[dict[str, Any], list[str]]:
         known: dict[str, Any] = {name: dict(then[name]) for name in ("data", "encoders", "versions")}
         known["methods"] = dict(then["methods"]) if "methods" in then else None
         known["imports"] = dict(then.get("imports", {}))
+        known["machine"] = dict(then.get("machine", {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         if not made:
             return {}, []

@@ -73,7 +73,8 @@ def execute(
     folder = Path(config.output)
     specs = parse_methods(config.methods)
     jobs = plan_jobs(config, dataset, specs)
-    now = describe_environment(dataset, encoders or {}, specs.values(), imports)
+    device = choose_device(config.training.device)
+    now = describe_environment(dataset, encoders or {}, specs.values(), imports, device)
     make_models = partial(FoldModels, config, dataset, folder, dict(encoders or {}), made_with=select_digests(now))
     with lock_run_folder(folder, config, specs.values(), dataset, now, resume):
         # The controls of the best method are counted before it is known, for the progress bar.
@@ -81,7 +82,7 @@ def execute(
             plan_best_controls(config, specs, jobs, dict.fromkeys(config.label_fraction, UNDECIDED))
         )
         with Progress(folder, expected, quiet) as progress:
-            progress.say(f"training on {describe_device(choose_device(config.training.device))}")
+            progress.say(f"training on {describe_device(device)}")
             _run_all(make_models, config, jobs, progress, encoders or {})
             study = Study(folder)
             # Only now is it known which method is best, and whose placebo has to run.

@@ -88,13 +88,14 @@ class Deployed(nn.Module):
             here = {m: ~_absent(x, lengths.get(m)) for m, x in padded.items()}
             present = {m: there & present[m] if m in present else there for m, there in here.items()}
         prepared = self.preprocessor(padded, lengths, present, group)
-        rows = next(iter(prepared.values())).shape[0]
+        some = next(iter(prepared.values()))
+        rows = some.shape[0]
         return Batch(
             prepared,
-            target=torch.zeros(rows),
-            labelled=torch.zeros(rows, dtype=torch.bool),
+            target=torch.zeros(rows, device=some.device),
+            labelled=torch.zeros(rows, dtype=torch.bool, device=some.device),
             present=present,
-            index=torch.arange(rows),
+            index=torch.arange(rows, device=some.device),
             lengths={m: n for m, n in lengths.items() if m in self.preprocessor.variable},
         )
 

@@ -25,6 +25,7 @@ from sidelight.export.input_facts import describe_input, far_warning
 from sidelight.networks.build import describe
 from sidelight.networks.network import Network, Output
 from sidelight.tasks import Task, describe_task
+from sidelight.utils.device import CPU, choose_device
 from sidelight.utils.names import check_modality
 
 CHUNK = 1024
@@ -77,6 +78,23 @@ class Student:
         preprocessor = preprocessor.subset(self.reads).to("cpu")
         self.preprocessor = preprocessor if known_groups else drop_groups(preprocessor)
         self.task = task
+        self.device = CPU
+
+    def to(self, device: str) -> Student:
+        """Predict on a device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" or "mps".
+
+        Files that are saved or exported do not depend on it.
+
+        Returns:
+            The same student.
+
+        Raises:
+            ConfigError: there is no such device.
+        """
+        self.device = choose_device(device, "device")
+        self.network.to(self.device)
+        self.preprocessor.to(self.device)
+        return self
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -189,16 +207,21 @@ class Student:
             yield self.task.answer(Output(torch.zeros(0, self.task.outputs, *size), fused, {}))
             return
         if names is None:
-            batches = (deployed.prepare(_take(x, i), _take(n, i), present=_take(here, i)) for i in chunks)
+            parts = ([self._move(_take(t, i)) for t in (x, n, here)] for i in chunks)
+            batches = (deployed.prepare(inputs, lengths, present=present) for inputs, lengths, present in parts)
         else:
-            whole = deployed.prepare(x, n, names, here)  # a new group's statistics need all its rows
+            # A new group's statistics need all its rows.
+            whole = deployed.prepare(self._move(x), self._move(n), names, self._move(here))
             batches = (whole.index_select(i) for i in chunks)
         for i, batch in zip(chunks, batches):
             for m, read in batch.inputs.items():
                 check_preprocessed(repr(m), read, x[m], ids, int(i[0]))
-            answer = deployed.respond(batch)
+            answer = deployed.respond(batch).cpu()
             check_output(answer, ids, ", ".join(x), int(i[0]))
             yield answer
+
+    def _move(self, tensors: Tensors) -> Tensors:
+        return {m: a.to(self.device) for m, a in tensors.items()}
 
     def _warn_far(self, x: Tensors, lengths: Tensors, present: Tensors) -> None:
         """Warn of rows that are far outside the training rows' range."""
@@ -224,7 +247,7 @@ class Student:
         x, n, here, names = self._read(inputs, lengths, group, None)
         if names is None:
             raise ConfigError("this student standardises by its train rows; it needs no calibration")
-        self.preprocessor.calibrate(x, n, here, names)
+        self.preprocessor.calibrate(self._move(x), self._move(n), self._move(here), names)
         return tuple(self.preprocessor.groups)
 
     def _read(
@@ -285,7 +308,8 @@ class Student:
             if max_batch is not None:
                 raise ConfigError("max_batch is for .pt2 files; .safetensors takes any number of rows, so leave it out")
             return self.save(path)
-        return export_graph(self.deployed, self.to_config(), path, group, max_batch)
+        deployed = Deployed(copy.deepcopy(self.network), copy.deepcopy(self.preprocessor), self.task).eval().to("cpu")
+        return export_graph(deployed, self.to_config(), path, group, max_batch)
 
     def __repr__(self) -> str:
         method = f", method={self.meta['method']!r}" if "method" in self.meta else ""

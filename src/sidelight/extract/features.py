@@ -24,12 +24,13 @@ from sidelight.data.prefetch import materialized_batches
 from sidelight.data.preprocess import Preprocessor
 from sidelight.data.raw import TABLE_FILE
 from sidelight.data.rows import is_lazy
-from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning, shown, unknown
+from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning, unknown
 from sidelight.extract.shards import Shards
 from sidelight.networks.backbones.backbone import make_net
 from sidelight.networks.backbones.hf import WEIGHTS
 from sidelight.networks.backbones.weights import load_weights
 from sidelight.utils.atomic import write_atomic
+from sidelight.utils.device import choose_device
 from sidelight.utils.files import check_place
 from sidelight.utils.names import check_modality
 from sidelight.utils.tensorfile import write_tensors
@@ -50,7 +51,7 @@ def extract(
     tokens: int = 1,
     sum_channels: bool = False,
     shard: int = 64,
-    device: str = "",
+    device: str = "auto",
     quiet: bool = True,
     **options: Any,
 ) -> Path:
@@ -72,7 +73,7 @@ def extract(
         tokens: number of features of a row over time, (N, tokens, D); 1: vectors (N, D).
         sum_channels: as `network.sum_channels`.
         shard: number of rows stored together; a killed process repeats at most these.
-        device: "cpu" or "cuda"; "": a GPU if there is one.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" or "mps".
         quiet: show no progress.
 
     Returns:
@@ -84,7 +85,7 @@ def extract(
     """
     out, data = check_place(out), load(source, **options)
     _check(data, out, encoders, dict(weights or {}), tokens)
-    where = _choose_device(device)
+    where = choose_device(device, "device")
     out.mkdir(parents=True, exist_ok=True)
     nets = {
         m: _load_frozen(m, name, data.shape(m), (weights or {}).get(m), sum_channels) for m, name in encoders.items()
@@ -107,17 +108,6 @@ def extract(
     _store_others(data, out, [m for m in data.modalities if m not in nets])
     write_atomic(out / TABLE_FILE, _table(data).to_csv(index=False))
     return out
-
-
-def _choose_device(name: str) -> torch.device:
-    """The device of the encoders; raises ConfigError if it cannot be used."""
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.zeros(1, device=device).cpu()
-    except Exception as error:  # drivers raise many kinds of errors
-        reason = str(error).strip().partition("\n")[0][:200]
-        raise ConfigError(f"device: {shown(name)} cannot be used ({reason}); expected cpu or cuda") from None
-    return device
 
 
 def _check(data: Dataset, out: Path, encoders: Mapping[str, str], weights: Mapping[str, str], tokens: int) -> None:
@@ -194,7 +184,8 @@ def _make_compute(data: Dataset, m: str, net: Any, tokens: int, device: torch.de
         whole = torch.arange(rows.start, rows.stop)
         found = whole[present[whole]]
         parts = [
-            _features(net, part, m, tokens, device) for part in materialized_batches(batch, torch.split(found, at_once))
+            _features(net, part, m, tokens)
+            for part in materialized_batches(batch, torch.split(found, at_once), device=device)
         ]
         if not parts:  # only the network knows the width
             parts = [net.pool(net.forward_maps(torch.zeros(1, *data.shape(m), device=device)), tokens).cpu()[:0]]
@@ -206,14 +197,13 @@ def _make_compute(data: Dataset, m: str, net: Any, tokens: int, device: torch.de
     return torch.no_grad()(compute)
 
 
-def _features(net: Any, batch: Batch, m: str, tokens: int, device: torch.device) -> Tensor:
-    x, length = batch.inputs[m].to(device), batch.lengths.get(m)
+def _features(net: Any, batch: Batch, m: str, tokens: int) -> Tensor:
+    x, length = batch.inputs[m], batch.lengths.get(m)
     x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
     if length is not None and not net.reads_length:
         raise ConfigError(f"the encoder of {m!r} cannot read rows of varying length; give them one (seconds, longest)")
     if length is None:
         return net.pool(net.forward_maps(x), tokens).float().cpu()  # type: ignore[no-any-return]
-    length = length.to(device)
     return net.pool(net.forward_maps(x, length), tokens, length).float().cpu()  # type: ignore[no-any-return]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,11 +13,11 @@ from torch import Tensor
 
 from sidelight.config import AugmentConfig, BalanceConfig, TrainingConfig
 from sidelight.data.batch import Batch
-from sidelight.errors import RunError
+from sidelight.errors import RunError, SidelightWarning
 from sidelight.methods.base import Method
 from sidelight.training.checkpoint import load_checkpoint, save_checkpoint
 from sidelight.training.loop import History, TrainingLoop
-from sidelight.utils.device import choose_device, to_cpu
+from sidelight.utils.device import choose_device, describe_device, to_cpu
 
 
 class Callback(Protocol):
@@ -116,11 +117,18 @@ def fit(
 
 def _resume(loop: TrainingLoop, callback: Callback | None, checkpoint: Path, identity: str) -> None:
     """Load the state of the loop and of the callback from a checkpoint."""
-    state = load_checkpoint(checkpoint, identity)
+    state, now = load_checkpoint(checkpoint, identity), describe_device(loop.device)
     try:
         loop.load_state_dict(state)
         if callback:
             callback.load_state_dict(state["watch"])
+        if (then := state.get("device", now)) != now:
+            warnings.warn(
+                f"{checkpoint.stem} was begun on {then} and goes on on {now}. This is allowed, but its result need not "
+                "equal that of either device alone to the last bit.",
+                SidelightWarning,
+                stacklevel=3,
+            )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(
             f"{checkpoint} does not hold the state of this method: {error}. Delete it to train this job from its "

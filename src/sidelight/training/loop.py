@@ -22,7 +22,8 @@ from sidelight.training.optimizers import (
     map_parameters_to_parts,
     step_schedulers,
 )
-from sidelight.utils.device import get_random_state, set_random_state
+from sidelight.training.random_state import get_random_states, seed_everything, set_random_states
+from sidelight.utils.device import describe_device
 from sidelight.video.crop import CropSampler
 
 ADVICE = (
@@ -112,7 +113,7 @@ class TrainingLoop:
         self.crops = CropSampler(seed, augment.crop, augment.flip, augment.time) if augment else None
 
         # Dropout and the order of rows have separate streams, so that one does not depend on the other.
-        torch.manual_seed(seed)
+        seed_everything(seed)
         self.generator = torch.Generator().manual_seed((seed + 1) % 2**63)
 
         self.groups = {name: params for name, params in method.groups().items() if params}
@@ -198,8 +199,8 @@ class TrainingLoop:
             "best": self.best,
             "optimisers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "schedules": {name: scheduler.state_dict() for name, scheduler in self.schedulers.items()},
-            "random": torch.get_rng_state(),
-            "device_random": get_random_state(self.device),
+            "device": describe_device(self.device),
+            **get_random_states(self.device),
             "order": self.generator.get_state(),
             "step": self.step,
             "balance": self.weighting.state_dict(),
@@ -214,8 +215,7 @@ class TrainingLoop:
             optimizer.load_state_dict(state["optimisers"][name])
         for name, scheduler in self.schedulers.items():
             scheduler.load_state_dict(state["schedules"][name])
-        torch.set_rng_state(state["random"])
-        set_random_state(self.device, state.get("device_random", {}))  # earlier versions stored none
+        set_random_states(self.device, state)
         self.generator.set_state(state["order"])
         self.step = state["step"]
         self.weighting.load_state_dict(state["balance"])

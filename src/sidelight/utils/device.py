@@ -1,7 +1,8 @@
-"""The device that networks are trained on and predict on, and its random state."""
+"""The device that networks are trained on and predict on."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sidelight.errors import ConfigError, shown
+from sidelight.utils.machine import memory
 
 CPU = torch.device("cpu")
 
@@ -38,8 +40,8 @@ def choose_device(name: str = "auto", setting: str = "training.device") -> torch
     if why := _explain_absent(device):
         raise ConfigError(f"{setting}={name}: {why} Set {setting}=auto to train on what this machine has.")
     try:
-        one = torch.ones(2, 2, device=device)
-        if float((one @ one).sum()) != 8:
+        one = torch.ones(8, device=device)  # no matrix product: cuBLAS would read its settings before they are set
+        if float((one + one).sum()) != 16:
             raise RuntimeError("it computes wrongly")
     except Exception as error:  # drivers raise many kinds of errors
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
@@ -75,9 +77,30 @@ def describe_device(device: torch.device) -> str:
     return f"{device} (Apple GPU)" if device.type == "mps" else str(device)
 
 
+def measure_memory(device: torch.device) -> int:
+    """Bytes of memory of a device, for the CPU those of the machine; 0 if they are unknown."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1])
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory())
+    return memory() if device.type == "cpu" and memory() < sys.maxsize else 0
+
+
 def default_workers(device: torch.device, cores: int) -> int:
     """The number of worker processes of a run: one per core, or one on an accelerator, which they would share."""
     return cores if device.type == "cpu" else 1
+
+
+def supports_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies matrices of bfloat16; a CUDA GPU must do so in hardware."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    try:
+        one = torch.ones(8, 8, device=device, dtype=torch.bfloat16)
+        return float((one @ one).float().sum()) == 512
+    except (RuntimeError, TypeError):
+        return False
 
 
 SHARE = 0.25
@@ -93,25 +116,6 @@ def fits(nbytes: int, device: torch.device) -> bool:
     if device.type == "mps":
         return nbytes <= SHARE * (torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     return True
-
-
-def get_random_state(device: torch.device) -> dict[str, Tensor]:
-    """The random state of an accelerator as "device kind" -> tensor on the CPU; {} for the CPU, which torch keeps."""
-    if device.type == "cpu":
-        return {}
-    module: Any = torch.get_device_module(device)
-    state: Tensor = module.get_rng_state() if device.type == "mps" else module.get_rng_state(device)
-    return {device.type: state.cpu()}
-
-
-def set_random_state(device: torch.device, state: Mapping[str, Tensor]) -> None:
-    """Continue from `get_random_state`; a state of another kind of device is left out."""
-    if device.type in state:
-        module: Any = torch.get_device_module(device)
-        if device.type == "mps":
-            module.set_rng_state(state[device.type])
-        else:
-            module.set_rng_state(state[device.type], device)
 
 
 def to_cpu(value: Any) -> Any:
