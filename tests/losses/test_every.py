@@ -235,3 +235,11 @@ def test_half_precision_and_autocast_do_not_reach_the_arithmetic(name):
             value = LOSSES[name](s, t, y)
         assert value.dtype == torch.float32
         assert value.item() == expected.item()
+
+
+@pytest.mark.parametrize("loss", [*LOSSES.values(), *STRUCTURAL.values()], ids=[*LOSSES, *STRUCTURAL])
+def test_an_accelerator_gives_the_same(loss):
+    from helpers.both_devices import assert_same_on_both  # skips where torch cannot register a device
+
+    s, t, y = batch(16)
+    assert_same_on_both(loss, s, t, torch.where(torch.arange(16) % 5 == 4, -1, y), rtol=1e-7)
