@@ -12,6 +12,7 @@ from torch import Tensor
 from sidelight.data.by_modality import index_rows, map_values, select_keys
 from sidelight.data.lengths import compute_median_length, has_long_rows
 from sidelight.data.pixels import standardize_images
+from sidelight.data.stored_rows import StoredRows
 from sidelight.recordings.label_maps import LabelMaps
 from sidelight.recordings.lazy import LazyRows
 from sidelight.video.crop import CropParams
@@ -36,6 +37,8 @@ class Batch:
             …). A whole data set in floating point would not fit into memory, so `materialize` standardizes them.
         files: modality -> rows that are still files. `materialize` decodes them into `inputs`.
         maps: label maps that are still files; `target` is then (B, 0, 0). `materialize` decodes them into `target`.
+        stored: modality -> rows of a large data set, still to be gathered and preprocessed. `materialize` reads them
+            into `inputs`.
         least_steps: modality -> least time steps of a batch, for signals with a few rows far longer than the others.
             `index_select` pads these to the longest chosen row, not to the longest of all rows.
         valid: (B,) bool, False for padding rows, which no loss may count; None: every row is real. Only stacked
@@ -51,6 +54,7 @@ class Batch:
     pixels: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     files: dict[str, LazyRows] = field(default_factory=dict)
     maps: LabelMaps | None = None
+    stored: dict[str, StoredRows] = field(default_factory=dict)
     least_steps: dict[str, int] = field(default_factory=dict)
     valid: Tensor | None = None
 
@@ -68,6 +72,10 @@ class Batch:
                 inputs[m] = x[rows, :steps]
             else:
                 inputs[m] = x[rows]
+        stored = index_rows(self.stored, rows)
+        for m in stored:
+            if m in self.least_steps and len(rows):
+                stored[m] = stored[m].cut(max(self.least_steps[m], int(lengths[m].max())))
 
         return Batch(
             inputs=inputs,
@@ -79,6 +87,7 @@ class Batch:
             pixels={m: (mean[rows], scale[rows]) for m, (mean, scale) in self.pixels.items()},
             files=index_rows(self.files, rows),
             maps=None if self.maps is None else self.maps[rows],
+            stored=stored,
             least_steps=self.least_steps,
             valid=None if self.valid is None else self.valid[rows],
         )
@@ -88,7 +97,7 @@ class Batch:
         shapes = {m: tuple(x.shape[1:]) for m, x in self.inputs.items()}
         for m, rows in self.files.items():
             shapes[m] = rows.shape[1:]
-        return shapes
+        return shapes | {m: x.shape[1:] for m, x in self.stored.items()}
 
     @property
     def counted(self) -> Tensor:
@@ -123,18 +132,20 @@ class Batch:
         )
 
     def decode(self, crops: Sequence[CropParams] | None = None) -> Batch:
-        """Decode files; images keep their stored dtype, and the rest of the batch stays as it is.
+        """Decode files and gather stored rows; images keep their stored dtype.
 
         Args:
             crops: as in `materialize`.
         """
+        gathered = {m: x.read(self.lengths.get(m), self.present.get(m)) for m, x in self.stored.items()}
+        batch = replace(self, inputs=self.inputs | gathered, stored={}) if gathered else self
         if not self.files and self.maps is None:
-            return self
+            return batch
         target = None if self.maps is None else self.maps.read(crops)
-        return self.with_decoded(map_values(lambda rows: rows.read(crops), self.files), target)
+        return batch.with_decoded(map_values(lambda rows: rows.read(crops), self.files), target)
 
     def materialize(self, crops: Sequence[CropParams] | None = None) -> Batch:
-        """Decode files, standardize images and convert class codes of pixels to int64.
+        """Decode files, gather stored rows, standardize images and convert class codes of pixels to int64.
 
         Args:
             crops: (B,) the crop of each row's files, label maps included; by default the centre crop.
@@ -142,7 +153,7 @@ class Batch:
         Returns:
             A batch that networks and losses can read.
         """
-        if self.files or self.maps is not None:
+        if self.files or self.stored or self.maps is not None:
             return self.decode(crops).materialize()
         if not self.pixels and self.target.dim() != 3:
             return self
@@ -163,6 +174,7 @@ class Batch:
             lengths=select_keys(self.lengths, modalities),
             pixels=select_keys(self.pixels, modalities),
             files=select_keys(self.files, modalities),
+            stored=select_keys(self.stored, modalities),
             least_steps=select_keys(self.least_steps, modalities),
         )
 
@@ -187,7 +199,7 @@ class Batch:
         return self.map_tensors(Tensor.pin_memory)
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        """The batch with a function applied to every tensor; rows that are files stay as they are."""
+        """The batch with a function applied to every tensor; files and stored rows stay as they are."""
         return replace(
             self,
             inputs=map_values(function, self.inputs),
@@ -209,6 +221,7 @@ def build_batch(
     lengths: dict[str, Tensor],
     pixels: dict[str, tuple[Tensor, Tensor]],
     files: dict[str, LazyRows],
+    stored: dict[str, StoredRows],
 ) -> Batch:
     """All rows of a data set as one batch, with the row number as index.
 
@@ -220,6 +233,7 @@ def build_batch(
         lengths: modality -> (N,) valid time steps.
         pixels: as in `Batch`.
         files: as in `Batch`.
+        stored: as in `Batch`.
     """
     maps = target if isinstance(target, LabelMaps) else None
     least_steps = {}
@@ -239,5 +253,6 @@ def build_batch(
         pixels=pixels,
         files=files,
         maps=maps,
+        stored=stored,
         least_steps=least_steps,
     )

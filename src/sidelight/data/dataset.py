@@ -23,7 +23,7 @@ from sidelight.data.dataset_checks import (
     convert_target,
     resolve_modalities,
 )
-from sidelight.data.rows import Rows, is_lazy, name_row, read_into_memory
+from sidelight.data.rows import Rows, is_lazy, name_row, number_rows, read_into_memory, to_text_array
 from sidelight.data.target_checks import check_target
 from sidelight.data.target_values import count_pixels, hide_target
 from sidelight.errors import ConfigError, DataError, unknown
@@ -31,6 +31,7 @@ from sidelight.errors import ConfigError, DataError, unknown
 if TYPE_CHECKING:
     from sidelight.data.batch import Batch
     from sidelight.data.preprocess import Preprocessor
+    from sidelight.data.stored_rows import StoredRows
 
 T = TypeVar("T")
 
@@ -38,6 +39,8 @@ T = TypeVar("T")
 @dataclass(repr=False)
 class Dataset:
     """N rows of several modalities with one target; checked when it is made.
+
+    Arrays that have the dtype below are not copied: do not change them afterwards.
 
     Args:
         name: name of the data set, in errors and reports.
@@ -99,9 +102,9 @@ class Dataset:
         n = len(self.target)
         self.class_names = tuple(map(str, self.class_names))
         self.default_modalities = current_names(self.default_modalities)
-        self.ids = np.arange(n).astype(str) if self.ids is None else np.asarray(self.ids).astype(str)
-        self.group = None if self.group is None else np.asarray(self.group).astype(str)
-        self.split = None if self.split is None else np.asarray(self.split).astype(str)
+        self.ids = number_rows(n) if self.ids is None else to_text_array(self.ids)
+        self.group = None if self.group is None else to_text_array(self.group)
+        self.split = None if self.split is None else to_text_array(self.split)
         self.time = None if self.time is None else np.asarray(self.time, np.float64)
         self.inputs = {m: convert_input(x, f"{self.name}: modality {m!r}") for m, x in self.inputs.items()}
 
@@ -265,6 +268,7 @@ class Dataset:
         preprocessor: Preprocessor | None = None,
         modalities: Iterable[str] | None = None,
         labelled: NDArray | None = None,
+        deferred: bool = False,
     ) -> Batch:
         """All rows as tensors, optionally preprocessed; `Batch.index` is the row number.
 
@@ -275,6 +279,8 @@ class Dataset:
             modalities: by default those of the preprocessor, or all.
             labelled: (N,) bool, the rows that keep their label, among those that have one. All other targets are
                 overwritten, so that nothing can read them.
+            deferred: whether rows are gathered and preprocessed by `Batch.materialize`, so that no copy of them is
+                made here; window statistics are computed here all the same. The values have the same bits.
 
         Returns:
             A batch of all N rows.
@@ -285,19 +291,32 @@ class Dataset:
         import torch
 
         from sidelight.data.batch import build_batch
-        from sidelight.data.overflow import check_preprocessed
+        from sidelight.data.overflow import check_preprocessed, check_stored
 
         if modalities is None:
             modalities = self.inputs if preprocessor is None else preprocessor.modalities
-        view = self.select(list(modalities))
+        names = list(modalities)
+        for m in names:
+            if m not in self.inputs:
+                raise ConfigError(unknown("modality", m, self.inputs))
         keep = self.labelled if labelled is None else self.labelled & np.asarray(labelled, bool)
 
-        files = {m: x for m, x in view.inputs.items() if is_lazy(x)}
-        inputs = {m: torch.from_numpy(x) for m, x in view.inputs.items() if m not in files}
-        present = map_values(torch.from_numpy, view.present)
-        lengths = map_values(torch.from_numpy, view.lengths)
+        files = {m: self.inputs[m] for m in names if is_lazy(self.inputs[m])}
+        inputs = {m: torch.from_numpy(self.inputs[m]) for m in names if m not in files}
+        present = {m: torch.from_numpy(self.present[m]) for m in names}
+        lengths = {m: torch.from_numpy(self.lengths[m]) for m in names if m in self.lengths}
         pixels: dict[str, Any] = {}
-        if preprocessor is not None:
+        stored: dict[str, StoredRows] = {}
+        if preprocessor is not None and deferred:
+            raw, inputs = inputs, {}
+            with torch.no_grad():
+                stored, pixels = preprocessor.defer(raw, files, lengths, present, self.group)
+                for m, rows in stored.items():
+                    if m not in pixels:
+                        length = lengths.get(m) if rows.dim() == 3 else None
+                        check_stored(f"{self.name}: modality {m!r}", rows, length, present[m], raw[m], self.ids)
+            lengths = {m: x for m, x in lengths.items() if stored[m].dim() == 3}
+        elif preprocessor is not None:
             raw = inputs
             with torch.no_grad():
                 inputs, pixels = preprocessor.transform(raw, files, lengths, present, self.group)
@@ -307,4 +326,4 @@ class Dataset:
             # Window statistics are vectors, which have no length any more.
             lengths = {m: x for m, x in lengths.items() if inputs[m].dim() == 3}
 
-        return build_batch(inputs, hide_target(self.target, keep), keep, present, lengths, pixels, files)
+        return build_batch(inputs, hide_target(self.target, keep), keep, present, lengths, pixels, files, stored)

@@ -20,7 +20,8 @@ def compute_features(dataset: Dataset, m: str) -> NDArray:
     """
     import torch
 
-    from sidelight.data.scaling import build_mask, compute_scaling, compute_statistics_rms
+    from sidelight.data.scaling import compute_scaling, compute_statistics_rms
+    from sidelight.data.standardize import build_mask
     from sidelight.data.statistics import STANDARD, window_statistics
 
     x, size, present = dataset.inputs[m], None, torch.from_numpy(dataset.present[m])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,8 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.data.modality_plan import ModalityPlan
-from sidelight.data.scaling import build_mask, compute_pixel_scaling, compute_scaling, compute_statistics_rms
+from sidelight.data.scaling import compute_pixel_scaling, compute_scaling, compute_statistics_rms
+from sidelight.data.standardize import build_mask, fill_missing
 from sidelight.data.statistics import window_statistics
+from sidelight.data.stored_rows import StoredRows, Values, gather
 from sidelight.errors import ConfigError, DataError
 from sidelight.video.augment import STATISTICS
 
@@ -20,7 +23,7 @@ CHUNK = 4096
 
 
 def compute_statistics_size(
-    plan: ModalityPlan, x: Tensor, f: Tensor, length: Tensor | None, present: Tensor | None
+    plan: ModalityPlan, x: Values, f: Values, length: Tensor | None, present: Tensor | None
 ) -> Tensor | None:
     """(D,) magnitude of the numbers that window statistics were computed from; None for other modalities.
 
@@ -33,11 +36,13 @@ def compute_statistics_size(
     """
     if not plan.statistics:
         return None
-    return compute_statistics_rms(x, build_mask(x, length, present), f, plan.statistics)
+    return compute_statistics_rms(x, build_mask(x, length, present), gather(f), plan.statistics)
 
 
-def extract_features(m: str, plan: ModalityPlan, x: Tensor, length: Tensor | None, fill: Tensor | None) -> Tensor:
+def extract_features(m: str, plan: ModalityPlan, x: Values, length: Tensor | None, fill: Tensor | None) -> Values:
     """The rows before standardization: NaN imputed, and signals replaced by window statistics where asked.
+
+    Of rows still to be gathered, NaN are imputed when they are read, and window statistics are computed here.
 
     Args:
         m: name of the modality.
@@ -59,9 +64,19 @@ def extract_features(m: str, plan: ModalityPlan, x: Tensor, length: Tensor | Non
     if not fits or (x.dim() == 3 and not plan.variable and x.shape[1] != plan.shape[0]):
         raise ConfigError(f"modality {m!r} has rows of shape {tuple(x.shape[1:])}; expected {plan.shape}")
     # NaN pixels become 0 when images are standardized.
-    if fill is not None and not plan.image:
-        x = torch.where(torch.isnan(x), fill, x)
-    return window_statistics(x, length, plan.statistics, plan.shape[0]) if plan.statistics else x
+    if plan.image:
+        return x
+    if isinstance(x, Tensor):
+        x = fill_missing(x, fill)
+        return window_statistics(x, length, plan.statistics, plan.shape[0]) if plan.statistics else x
+    x = replace(x, fill=fill)
+    if not plan.statistics:
+        return x
+    made = [
+        window_statistics(part, None if length is None else length[rows], plan.statistics, plan.shape[0])
+        for rows, part in _iterate_chunks(x)
+    ]
+    return StoredRows(torch.cat(made), torch.arange(len(x)))
 
 
 def compute_byte_scaling(statistics: str, channels: int) -> tuple[Tensor, Tensor]:
@@ -81,7 +96,7 @@ def compute_byte_scaling(statistics: str, channels: int) -> tuple[Tensor, Tensor
 
 
 def fit_scaling(
-    m: str, plan: ModalityPlan, x: Tensor, length: Tensor | None, present: Tensor, impute: bool
+    m: str, plan: ModalityPlan, x: Values, length: Tensor | None, present: Tensor, impute: bool
 ) -> tuple[Tensor | None, Tensor, Tensor] | None:
     """Fit one modality to train rows.
 
@@ -107,8 +122,7 @@ def fit_scaling(
         return None, *compute_pixel_scaling(extract_features(m, plan, x, None, None), rows_present)
 
     fill = compute_scaling(x, build_mask(x, length, present))[0] if impute else None
-    chunks = [extract_features(m, plan, *chunk, fill) for chunk in _iterate_chunks(x, length)]
-    f = torch.cat(chunks)
+    f = extract_features(m, plan, x, length, fill)
     size = compute_statistics_size(plan, x, f, length, present)
     keep = build_mask(f, length if f.dim() == 3 else None, present)
     return fill, *compute_scaling(f, keep, size)
@@ -116,8 +130,8 @@ def fit_scaling(
 
 def fit_group_scaling(
     plan: ModalityPlan,
-    x: Tensor,
-    f: Tensor,
+    x: Values,
+    f: Values,
     length: Tensor | None,
     present: Tensor | None,
     names: NDArray,
@@ -151,7 +165,7 @@ def fit_group_scaling(
     # Empty tensors come first, so that no new group gives (0, D).
     means, scales = [default_mean[None][:0]], [default_scale[None][:0]]
     for g in new:
-        rows = torch.from_numpy(np.flatnonzero(names == g)).to(f.device)
+        rows = torch.from_numpy(np.flatnonzero(names == g)).to(default_mean.device)
         if len(rows) < 2:
             raise DataError(
                 f"standardize='group': group {g!r} is new and has a single row; give several of its rows at once, "
@@ -169,6 +183,7 @@ def fit_group_scaling(
     return torch.cat(means), torch.cat(scales)
 
 
-def _iterate_chunks(x: Tensor, length: Tensor | None) -> Iterable[tuple[Tensor, Tensor | None]]:
+def _iterate_chunks(x: StoredRows) -> Iterable[tuple[slice, Tensor]]:
     for i in range(0, len(x), CHUNK):
-        yield x[i : i + CHUNK], None if length is None else length[i : i + CHUNK]
+        rows = slice(i, i + CHUNK)
+        yield rows, gather(x[rows])

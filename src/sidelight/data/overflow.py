@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sidelight.data.rows import name_row
+from sidelight.data.rows import iterate_slices, name_row
+from sidelight.data.stored_rows import StoredRows
 from sidelight.errors import DataError
 
 
@@ -36,7 +38,30 @@ def check_preprocessed(what: str, read: Tensor, raw: Tensor, ids: NDArray, start
         ids: (N,) ids.
         start: see `raw`.
     """
-    bad = ~read.isfinite().flatten(1).all(1)
+    _check_rows(what, ~read.isfinite().flatten(1).all(1), raw, ids, start)
+
+
+def check_stored(
+    what: str, rows: StoredRows, length: Tensor | None, present: Tensor, raw: Tensor, ids: NDArray
+) -> None:
+    """As `check_preprocessed`, for rows that are preprocessed here a few at a time.
+
+    Args:
+        what: name of the modality in errors.
+        rows: all rows of the data set.
+        length: (N,) valid time steps of signals; None: all.
+        present: (N,) bool.
+        raw: (N, …) raw rows.
+        ids: (N,) ids.
+    """
+    bad = []
+    for some in iterate_slices(rows):
+        read = rows[some].read(None if length is None else length[some], present[some])
+        bad.append(~read.isfinite().flatten(1).all(1))
+    _check_rows(what, torch.cat(bad), raw, ids, 0)
+
+
+def _check_rows(what: str, bad: Tensor, raw: Tensor, ids: NDArray, start: int) -> None:
     if bad.any():
         i = start + int(bad.nonzero()[0, 0])
         raise DataError(describe_overflow(what, raw[i], name_row(i, ids), int(bad.sum())))

@@ -133,4 +133,4 @@ def _collect(batch: Batch, files: dict[str, Futures], maps: Futures) -> Batch:
     for m, futures in files.items():
         decoded[m] = batch.files[m].stack([row.result() for row in futures])
     target = None if batch.maps is None else batch.maps.stack([row.result() for row in maps])
-    return batch.with_decoded(decoded, target)
+    return batch.with_decoded(decoded, target).decode()  # stored rows too, before the copy to a device

@@ -16,12 +16,14 @@ from sidelight.data.dataset import Dataset
 from sidelight.data.fitting import fit_group_scaling, fit_scaling
 from sidelight.data.modality_plan import ModalityPlan
 from sidelight.data.overflow import describe_overflow
-from sidelight.data.pixels import CLIP, standardize_images
+from sidelight.data.pixels import standardize_images
 from sidelight.data.preprocessor_state import PreprocessorState
-from sidelight.data.rows import name_row
-from sidelight.data.scaling import build_mask, sample_tensor
+from sidelight.data.rows import is_lazy, name_row
+from sidelight.data.scaling import sample_files
+from sidelight.data.standardize import standardize
 from sidelight.data.statistics import STANDARD
-from sidelight.data.training_ranges import TrainingRanges
+from sidelight.data.stored_rows import StoredRows, Values, gather, iterate_parts
+from sidelight.data.training_ranges import ROWS, TrainingRanges, choose_rows
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
 
 
@@ -76,7 +78,7 @@ class Preprocessor(PreprocessorState):
             )
         rows = np.asarray(rows)
         self = cls(plans, standardize, dataset.impute if impute is None else impute)
-        inputs = {m: sample_tensor(dataset.inputs[m][rows], dataset.standard.get(m, "")) for m in names}
+        inputs = {m: _select_rows(dataset.inputs[m], rows, dataset.standard.get(m, "")) for m in names}
         lengths = {m: torch.from_numpy(dataset.lengths[m][rows]) for m in names if m in dataset.lengths}
         present = {m: torch.from_numpy(dataset.present[m][rows]) for m in names}
 
@@ -121,14 +123,10 @@ class Preprocessor(PreprocessorState):
             if x.dim() >= 4:
                 preprocessed[m] = standardize_images(x, *self.pixels(m, x, rows_present, group), rows_present)
                 continue
-            f = self._extract(m, x, length)
+            f = gather(self._extract(m, x, length))
             mean, scale = self._get_scaling(m, x, f, length, rows_present, group)
-            f = (f - mean) * scale
-            if self.plans[m].standard != "none":
-                f = f.clamp(-CLIP, CLIP)
-            # Padding and absent rows are zero again: the mean was subtracted from them too.
-            keep = build_mask(f, length if f.dim() == 3 else None, rows_present)
-            preprocessed[m] = f if keep is None else f.masked_fill(~keep, 0)
+            clip = self.plans[m].standard != "none"
+            preprocessed[m] = standardize(f, mean, scale, clip, length, rows_present)
         return preprocessed
 
     def transform(
@@ -159,6 +157,35 @@ class Preprocessor(PreprocessorState):
             pixels[m] = self.pixels(m, x, present[m], group)
         return dict(inputs) | self(others, lengths, present, group), pixels
 
+    def defer(
+        self,
+        inputs: Mapping[str, Tensor],
+        files: Mapping[str, Any],
+        lengths: Mapping[str, Tensor],
+        present: Mapping[str, Tensor],
+        group: NDArray | None,
+    ) -> tuple[dict[str, StoredRows], dict[str, tuple[Tensor, Tensor]]]:
+        """As `transform`, with rows that are preprocessed when they are read, to the same bits.
+
+        Returns:
+            Modality -> the rows to read, window statistics computed already; and the scaling of images and files.
+        """
+        stored, pixels = {}, {}
+        for m, x in [*inputs.items(), *files.items()]:
+            if not isinstance(x, Tensor) or x.dim() >= 4:
+                pixels[m] = self.pixels(m, x, present[m], group)
+            if not isinstance(x, Tensor):
+                continue
+            rows = StoredRows(x, torch.arange(len(x)))
+            if x.dim() < 4:
+                f = self._extract(m, rows, lengths.get(m))
+                assert isinstance(f, StoredRows)
+                mean, scale, which = self._list_scalings(m, rows, f, lengths.get(m), present[m], group)
+                clip = self.plans[m].standard != "none"
+                rows = replace(f, mean=mean, scale=scale, which=which, clip=clip)
+            stored[m] = rows
+        return stored, pixels
+
     def pixels(
         self, m: str, x: Tensor, present: Tensor | None = None, group: Sequence[str] | NDArray | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -181,7 +208,7 @@ class Preprocessor(PreprocessorState):
     @torch.no_grad()
     def calibrate(
         self,
-        inputs: Mapping[str, Tensor],
+        inputs: Mapping[str, Values],
         lengths: Mapping[str, Tensor],
         present: Mapping[str, Tensor],
         group: Sequence[str] | NDArray,
@@ -210,11 +237,13 @@ class Preprocessor(PreprocessorState):
             added = fit_group_scaling(plan, x, f, length, present.get(m), names, new, self._get_default(m))
             for kind, values in zip(("mean", "scale"), added):
                 if not values.isfinite().all():
-                    raise DataError(describe_overflow(f"modality {m!r}", x, f"the rows of {', '.join(new[:3])}"))
+                    raise DataError(
+                        describe_overflow(f"modality {m!r}", gather(x), f"the rows of {', '.join(new[:3])}")
+                    )
                 self.register_buffer(f"{kind}_{self._index(m)}", torch.cat([self._get(kind, m), values]))
         self.groups += new
 
-    def _fit_one(self, m: str, x: Tensor, length: Tensor | None, present: Tensor) -> None:
+    def _fit_one(self, m: str, x: Values, length: Tensor | None, present: Tensor) -> None:
         fitted = fit_scaling(m, self.plans[m], x, length, present, self.impute == "mean")
         if fitted is None:
             return
@@ -224,7 +253,7 @@ class Preprocessor(PreprocessorState):
             self._get("fill", m).copy_(fill)
 
     def _fit_ranges(
-        self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor], present: Mapping[str, Tensor]
+        self, inputs: Mapping[str, Values], lengths: Mapping[str, Tensor], present: Mapping[str, Tensor]
     ) -> None:
         for m, plan in self.plans.items():
             x = inputs[m]
@@ -232,15 +261,17 @@ class Preprocessor(PreprocessorState):
                 continue
             # A sample of files holds present rows only.
             rows_present = present[m].numpy() if len(x) == len(present[m]) else np.ones(len(x), bool)
-            length = lengths[m].numpy() if m in lengths else None
-            self.plans[m] = replace(plan, ranges=TrainingRanges.fit(x.numpy(), length, rows_present))
+            chosen = choose_rows(np.flatnonzero(rows_present), x.shape, ROWS)
+            length = lengths[m].numpy()[chosen] if m in lengths else None
+            self.plans[m] = replace(plan, ranges=TrainingRanges.fit(gather(x[chosen]).numpy(), length))
 
-    def _check_fitted(self, name: str, m: str, x: Tensor, ids: NDArray) -> None:
+    def _check_fitted(self, name: str, m: str, x: Values, ids: NDArray) -> None:
         """Raise DataError where statistics overflowed, naming the row with the largest value."""
         if self._get("mean", m).isfinite().all() and self._get("scale", m).isfinite().all():
             return
-        i = int(x.flatten(1).abs().nan_to_num(0).amax(1).argmax())
-        raise DataError(describe_overflow(f"{name}: modality {m!r}", x[i], name_row(i, ids)))
+        largest = [part.flatten(1).abs().nan_to_num(0).amax(1) for _, part in iterate_parts(x)]
+        i = int(torch.cat(largest).argmax())
+        raise DataError(describe_overflow(f"{name}: modality {m!r}", gather(x[i : i + 1])[0], name_row(i, ids)))
 
     def _warn_constant(self, name: str) -> None:
         """Warn of constant modalities. The text is the same in every fold, so it is shown once."""
@@ -255,6 +286,13 @@ class Preprocessor(PreprocessorState):
                     SidelightWarning,
                     stacklevel=4,
                 )
+
+
+def _select_rows(x: Any, rows: NDArray, standard: str) -> Values:
+    """Some rows of an array, still to be gathered, or a sample of them if they are files."""
+    if is_lazy(x):
+        return sample_files(x[rows], standard)
+    return StoredRows(torch.from_numpy(x), torch.as_tensor(rows))
 
 
 def _build_plans(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sidelight.data.by_modality import map_values
 from sidelight.data.fitting import extract_features, fit_group_scaling
 from sidelight.data.modality_plan import ModalityPlan
+from sidelight.data.stored_rows import Values
 from sidelight.errors import ConfigError, unknown
 
 BUFFERS = ("fill", "mean", "scale")
@@ -107,7 +108,7 @@ class PreprocessorState(nn.Module):
         """(D,) mean and scale of the train rows."""
         return self._get("mean", m)[0], self._get("scale", m)[0]
 
-    def _extract(self, m: str, x: Tensor, length: Tensor | None) -> Tensor:
+    def _extract(self, m: str, x: Values, length: Tensor | None) -> Values:
         fill = self._get("fill", m)
         return extract_features(m, self.plans[m], x, length, fill if self.impute == "mean" else None)
 
@@ -117,15 +118,32 @@ class PreprocessorState(nn.Module):
     def _get_scaling(
         self,
         m: str,
-        x: Tensor,
-        f: Tensor,
+        x: Values,
+        f: Values,
         length: Tensor | None,
         present: Tensor | None,
         group: Sequence[str] | NDArray | None,
     ) -> tuple[Tensor, Tensor]:
         """Mean and scale that broadcast over the features f (B, …) of the raw rows x (B, …)."""
+        mean, scale, which = self._list_scalings(m, x, f, length, present, group)
+        if which is None:
+            return mean[0], scale[0]
+        # (B, D) or (B, 1, C) to broadcast over time steps; images take (B, C).
+        shape = (len(f), *[1] * (f.dim() - 2 if f.dim() < 4 else 0), mean.shape[1])
+        return mean[which].view(shape), scale[which].view(shape)
+
+    def _list_scalings(
+        self,
+        m: str,
+        x: Values,
+        f: Values,
+        length: Tensor | None,
+        present: Tensor | None,
+        group: Sequence[str] | NDArray | None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(K, D) means and (K, D) scales, and (B,) int64 which of them each row has; None: the first."""
         if self.standardize == "train" or self.plans[m].standard:
-            return self._get_default(m)
+            return self._get("mean", m), self._get("scale", m), None
         if group is None:
             raise ConfigError("standardize='group' needs the group of every row; give group=…")
         mean, scale = self._get("mean", m), self._get("scale", m)
@@ -136,7 +154,4 @@ class PreprocessorState(nn.Module):
             mean, scale = torch.cat([mean, added[0]]), torch.cat([scale, added[1]])
 
         code = {g: i for i, g in enumerate([*self.groups, *new], 1)}
-        which = torch.tensor([code[g] for g in names.tolist()], device=f.device)
-        # (B, D) or (B, 1, C) to broadcast over time steps; images take (B, C).
-        shape = (len(f), *[1] * (f.dim() - 2 if f.dim() < 4 else 0), mean.shape[1])
-        return mean[which].view(shape), scale[which].view(shape)
+        return mean, scale, torch.tensor([code[g] for g in names.tolist()], device=mean.device)

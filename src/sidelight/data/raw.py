@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.data.rows import name_row
+from sidelight.data.rows import name_row, number_rows
 from sidelight.data.similar_names import warn_similar_names
 from sidelight.errors import ConfigError, DataError, unknown
 
@@ -179,6 +179,11 @@ def is_empty(values: NDArray) -> NDArray:
 
 def to_text(values: NDArray) -> NDArray:
     """(N,) strings, whole numbers without a point (3.0 -> '3'); empty values become ''."""
+    if values.dtype.kind in "iubU":
+        # Few distinct values, as groups and classes have, are converted once each.
+        distinct, which = np.unique(values, return_inverse=True)
+        if len(distinct) < len(values):
+            return to_text(distinct)[which.reshape(-1)]
     texts = []
     for value, empty in zip(values.tolist(), is_empty(values)):
         if empty:
@@ -193,7 +198,7 @@ def to_text(values: NDArray) -> NDArray:
 def build_ids(raw: Raw, roles: Roles) -> NDArray:
     """(N,) str ids, or row numbers without an id column; raises DataError for an empty id."""
     if not roles.ids:
-        return np.arange(raw.n).astype(str)
+        return number_rows(raw.n)
     ids = to_text(raw.columns[roles.ids])
     for i in np.flatnonzero(ids == ""):
         raise DataError(f"{raw.name}: row {i} has no id in column {roles.ids!r}")

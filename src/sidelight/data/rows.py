@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,26 @@ from numpy.typing import NDArray
 from sidelight.data.by_modality import index_rows
 from sidelight.errors import DataError
 from sidelight.utils.names import check_modality
+
+VALUES_AT_ONCE = 2**20
+"""Values whose masks and copies are in memory at a time."""
+
+
+def iterate_slices(x: Any, most: int = VALUES_AT_ONCE) -> Iterator[slice]:
+    """Slices of the rows of (N, …) values: as many rows at a time as have `most` values, at least one."""
+    size = max(1, most // max(math.prod(x.shape[1:]), 1))
+    for start in range(0, len(x), size):
+        yield slice(start, start + size)
+
+
+def number_rows(n: int) -> NDArray:
+    """(N,) str, the row numbers, in arrays no wider than the last of them."""
+    return np.arange(n).astype(f"<U{len(str(max(n - 1, 0)))}")
+
+
+def to_text_array(values: Any) -> NDArray:
+    """Values as an array of str; one that is an array of str already is not copied."""
+    return np.asarray(values).astype(str, copy=False)
 
 
 def name_row(i: int, ids: NDArray) -> str:
@@ -28,20 +49,22 @@ def to_float32(x: NDArray, what: str, rows: Sequence[str] | None = None) -> NDAr
         rows: (N,) names of the rows in errors. None: row numbers. (): `x` is a single row.
 
     Returns:
-        The same shape in float32.
+        The same shape in float32; an array in float32 itself, not a copy.
 
     Raises:
         DataError: a finite number exceeds the range of float32.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        y = np.asarray(x).astype(np.float32)
+        y = np.asarray(x).astype(np.float32, copy=False)
     # Only wider floats can overflow here; the largest 64-bit integer fits into float32.
     if x.dtype.kind != "f" or x.dtype.itemsize <= 4:
         return y
 
-    overflowed = np.argwhere(np.isinf(y) & np.isfinite(x))
-    if len(overflowed):
-        where = overflowed[0].tolist()
+    for rows_of in iterate_slices(x) if x.ndim else ():
+        overflowed = np.argwhere(np.isinf(y[rows_of]) & np.isfinite(x[rows_of]))
+        if not len(overflowed):
+            continue
+        where = [rows_of.start + int(overflowed[0, 0]), *overflowed[0, 1:].tolist()]
         single = rows is not None and not rows
         row = "" if single else f", row {where[0]}" if rows is None else f", {rows[where[0]]}"
         inside = where if single else where[1:]
@@ -71,12 +94,17 @@ def check_finite(
     """
     if x.dtype.kind != "f":
         return
-    bad = np.isinf(x) if impute else ~np.isfinite(x)
-    if lengths is not None:
-        bad &= (np.arange(x.shape[1])[None] < lengths[:, None])[:, :, None]
-    if not bad.any():
-        return
 
+    def find_bad(rows: slice) -> NDArray:
+        bad = np.isinf(x[rows]) if impute else ~np.isfinite(x[rows])
+        if lengths is not None:
+            bad &= (np.arange(x.shape[1])[None] < lengths[rows, None])[:, :, None]
+        return np.asarray(bad)
+
+    # A mask of all values is made for the error alone.
+    if not any(find_bad(rows).any() for rows in iterate_slices(x)):
+        return
+    bad = find_bad(slice(None))
     where = tuple(int(v) for v in np.argwhere(bad)[0])
     if x.ndim == 2:
         place = f"column {where[1]}"
@@ -148,7 +176,7 @@ class Rows:
             DataError: names modality, row and value.
         """
         if self.ids is None:
-            self.ids = np.arange(len(self)).astype(str)
+            self.ids = number_rows(len(self))
         advice = ", or ask for impute='mean'"
         for m in self.inputs:
             self._check_shape(m)

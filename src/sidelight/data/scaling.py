@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,41 +12,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.data.pixels import compute_chunk_size
-from sidelight.data.rows import is_lazy
+from sidelight.data.standardize import build_mask
 from sidelight.data.statistics import BINS
+from sidelight.data.stored_rows import Values, gather, iterate_parts
 
 RESOLUTION = 2 * torch.finfo(torch.float32).eps
 """Spread, as a share of the values' size, that float32 rounding alone explains (about 2.4e-7)."""
+VALUES = 2**22
+"""Values whose float64 copy is in memory at a time while columns are summed: 32 MiB."""
 SAMPLE = 256
 """Train rows, evenly spaced, that are decoded to fit the scaling of a modality whose rows are files."""
 
 
-def sample_tensor(x: Any, standard: str) -> Any:
-    """Rows as a tensor. Of files, decodes at most `SAMPLE` present rows, or none where nothing is fitted to them."""
-    if not is_lazy(x):
-        return torch.from_numpy(x)
+def sample_files(x: Any, standard: str) -> Tensor:
+    """Decode at most `SAMPLE` present rows of files, or none where nothing is fitted to them."""
     present = np.flatnonzero(x.present)
     count = min(SAMPLE, len(present)) if standard == "train" else 0
     chosen = np.linspace(0, len(present) - 1, count).round().astype(int)
-    return x[present[chosen]].read(threads=None)
-
-
-def build_mask(f: Tensor, length: Tensor | None, present: Tensor | None) -> Tensor | None:
-    """The mask of valid values.
-
-    Args:
-        f: (N, D), (N, T, C) or (N, C, …).
-        length: (N,) valid time steps of (N, T, C); None: all steps are valid.
-        present: (N,) bool; None: all rows are present.
-
-    Returns:
-        Bool that broadcasts over `f`; None where everything is valid.
-    """
-    keep = None if present is None else present.view(-1, *[1] * (f.dim() - 1))
-    if length is not None:
-        valid = (torch.arange(f.shape[1], device=f.device)[None] < length[:, None]).unsqueeze(-1)
-        keep = valid if keep is None else keep & valid
-    return keep
+    decoded: Tensor = x[present[chosen]].read(threads=None)
+    return decoded
 
 
 def is_constant(std: Tensor, size: Tensor) -> Tensor:
@@ -61,7 +46,7 @@ def is_constant(std: Tensor, size: Tensor) -> Tensor:
     return std <= (RESOLUTION * size).clamp(min=torch.finfo(torch.float32).tiny)
 
 
-def compute_scaling(f: Tensor, keep: Tensor | None, size: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def compute_scaling(f: Values, keep: Tensor | None, size: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Mean and 1 / standard deviation of every column over the valid values that are not NaN, summed in float64.
 
     The scale of a constant column (`is_constant`) is 0: it carries no information and must not blow up on new rows.
@@ -94,13 +79,13 @@ def find_varying_columns(x: NDArray, length: NDArray | None = None) -> NDArray:
     return np.asarray(compute_scaling(rows, keep)[1] != 0)
 
 
-def compute_rms(f: Tensor, keep: Tensor | None) -> Tensor:
+def compute_rms(f: Values, keep: Tensor | None) -> Tensor:
     """(C,) root mean square of every column over the valid values that are not NaN, in float64."""
     mean, std = _mean_and_std(f, keep)
     return (mean.square() + std.square()).sqrt()
 
 
-def compute_statistics_rms(x: Tensor, keep: Tensor | None, f: Tensor, parts: Sequence[str]) -> Tensor:
+def compute_statistics_rms(x: Values, keep: Tensor | None, f: Tensor, parts: Sequence[str]) -> Tensor:
     """(D,) magnitude of the numbers that each window statistic was computed from, for `compute_scaling`.
 
     It is the root mean square of the column's channel. A spectrum is log(1 + amplitude), which shrinks rounding errors
@@ -119,12 +104,13 @@ def compute_statistics_rms(x: Tensor, keep: Tensor | None, f: Tensor, parts: Seq
         channel_rms = torch.cat([channel_rms, norm[None]])
     rms = channel_rms[:, None].repeat(1, f.shape[1] // len(channel_rms))
     if "spectrum" in parts:
-        level = f.double().nan_to_num(0, 0, 0).mean(0).view_as(rms)[:, -BINS:]
+        total = _add_up(part.double().nan_to_num(0, 0, 0).sum(0) for _, part in iterate_parts(f, VALUES))
+        level = (total / len(f)).view_as(rms)[:, -BINS:]
         rms[:, -BINS:] *= (-level).exp()
     return rms.flatten()
 
 
-def compute_pixel_scaling(x: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
+def compute_pixel_scaling(x: Values, present: Tensor | None) -> tuple[Tensor, Tensor]:
     """Mean and 1 / standard deviation of every channel over the pixels of present rows that are not NaN, in float64.
 
     Args:
@@ -148,14 +134,27 @@ def compute_pixel_scaling(x: Tensor, present: Tensor | None) -> tuple[Tensor, Te
     return mean.float(), _invert_std(std, mean.abs()).float()
 
 
-def _mean_and_std(f: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
-    x = f.double()
-    valid = ~torch.isnan(x) if keep is None else ~torch.isnan(x) & keep
-    over = tuple(range(x.dim() - 1))
-    n = valid.sum(over).clamp(min=1)
-    mean = x.masked_fill(~valid, 0).sum(over) / n
-    variance = (x - mean).masked_fill(~valid, 0).square().sum(over) / n
-    return mean, variance.sqrt()
+def _mean_and_std(f: Values, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(C,) mean and (C,) standard deviation in float64, by two passes over a few rows at a time."""
+    over = tuple(range(f.dim() - 1))
+
+    def iterate_valid() -> Iterator[tuple[Tensor, Tensor]]:
+        for rows, part in iterate_parts(f, VALUES):
+            invalid = torch.isnan(part) if keep is None else torch.isnan(part) | ~keep[rows]
+            yield part.to(torch.float64, copy=True), invalid
+
+    if not len(f):
+        nothing = torch.zeros(f.shape[-1], dtype=torch.float64)
+        return nothing, nothing
+    n = _add_up((~invalid).sum(over) for _, invalid in iterate_valid()).clamp(min=1)
+    mean = _add_up(x.masked_fill_(invalid, 0).sum(over) for x, invalid in iterate_valid()) / n
+    squares = _add_up(x.sub_(mean).masked_fill_(invalid, 0).square_().sum(over) for x, invalid in iterate_valid())
+    return mean, (squares / n).sqrt()
+
+
+def _add_up(parts: Iterator[Tensor]) -> Tensor:
+    """The sum of at least one tensor."""
+    return functools.reduce(torch.add, parts)
 
 
 def _invert_std(std: Tensor, size: Tensor) -> Tensor:
@@ -163,11 +162,11 @@ def _invert_std(std: Tensor, size: Tensor) -> Tensor:
     return torch.where(constant, 0, 1 / std.where(~constant, 1))
 
 
-def _iterate_chunks(x: Tensor, present: Tensor | None) -> Iterator[Tensor]:
+def _iterate_chunks(x: Values, present: Tensor | None) -> Iterator[Tensor]:
     """(n, C, pixels) float64 of a few rows at a time, absent rows left out."""
     size = compute_chunk_size([x.shape[1:]])
     for i in range(0, len(x), size):
-        chunk = x[i : i + size]
+        chunk = gather(x[i : i + size])
         if present is not None:
             chunk = chunk[present[i : i + size]]
         yield chunk.double().flatten(2)

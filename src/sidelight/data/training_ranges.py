@@ -67,15 +67,15 @@ class TrainingRanges:
     norm: Ranges = ()
 
     @classmethod
-    def fit(cls, x: NDArray, length: NDArray | None, present: NDArray) -> TrainingRanges:
-        """Measure training rows.
+    def fit(cls, x: NDArray, length: NDArray | None, present: NDArray | None = None) -> TrainingRanges:
+        """Measure training rows, or those that `choose_rows` chose.
 
         Args:
             x: (N, D), (N, T, C), (N, C, H, W) or (N, C, T, H, W).
             length: (N,) valid time steps of signals; None: all.
-            present: (N,) bool, at least one of them true.
+            present: (N,) bool, at least one of them true; None: all rows are present.
         """
-        rows = _thin_out(np.flatnonzero(present), x, ROWS)
+        rows = choose_rows(np.arange(len(x)) if present is None else np.flatnonzero(present), x.shape, ROWS)
         values, levels, spreads, norm = _measure(x[rows], None if length is None else length[rows])
         return cls(_compute_ranges(values), _compute_ranges(levels), _compute_ranges(spreads), _compute_ranges(norm))
 
@@ -97,7 +97,7 @@ class TrainingRanges:
             An empty list for ordinary rows.
         """
         candidates = np.arange(len(x)) if present is None else np.flatnonzero(present)
-        rows = _thin_out(candidates, x, NEW_ROWS)
+        rows = choose_rows(candidates, x.shape, NEW_ROWS)
         if not len(rows):
             return []
         values, levels, spreads, norm = _measure(x[rows], None if length is None else length[rows])
@@ -155,12 +155,12 @@ def _from_json(x: float | None) -> float:
     return np.nan if x is None else float(x)
 
 
-def _thin_out(rows: NDArray, x: NDArray, most: int) -> NDArray:
-    """At most `most` of the rows, evenly spaced; fewer of large ones."""
-    if x.ndim == 3:
-        size = min(x.shape[1], PER_ROW) * x.shape[2]
+def choose_rows(rows: NDArray, shape: tuple[int, ...], most: int) -> NDArray:
+    """At most `most` of the row numbers, evenly spaced; fewer of large rows, (N, …) of them in this shape."""
+    if len(shape) == 3:
+        size = min(shape[1], PER_ROW) * shape[2]
     else:
-        size = x.shape[1] * min(int(np.prod(x.shape[2:])), PER_ROW)
+        size = shape[1] * min(int(np.prod(shape[2:])), PER_ROW)
     count = max(min(most, VALUES // max(size, 1)), 32)
     if len(rows) <= count:
         return rows

@@ -22,6 +22,10 @@ from sidelight.protocols import WHOLE, build_whole_fold, hide_labels, split
 from sidelight.protocols.blocks import cut_blocks, sort_by_time
 from sidelight.tasks import Task, resolve_task
 
+PREPARED_AT_ONCE = 64 * 2**20
+"""Bytes of rows that each process preprocesses once and holds. Of more rows, processes share those of the data set, and
+preprocess the rows of each batch when it is drawn."""
+
 
 class FoldData:
     """Train, select and test rows of one fold and seed, preprocessed with the statistics of the train rows.
@@ -74,7 +78,9 @@ class FoldData:
 
     @cached_property
     def _prepared(self) -> Batch:
-        batch = self.dataset.batch(self.preprocessor, self.modalities)
+        arrays = [self.dataset.inputs[m] for m in self.modalities if m not in self.dataset.lazy]
+        large = sum(x.nbytes for x in arrays) > PREPARED_AT_ONCE
+        batch = self.dataset.batch(self.preprocessor, self.modalities, deferred=large)
         # A modality without an entry in `present` is present in every row.
         return replace(batch, present={m: there for m, there in batch.present.items() if not there.all()})
 
@@ -181,4 +187,5 @@ def permute_modalities(batch: Batch, modalities: list[str], seed: int) -> Batch:
         lengths=permute(batch.lengths),
         pixels={m: (a[order], b[order]) if m in modalities else (a, b) for m, (a, b) in batch.pixels.items()},
         files=permute(batch.files),
+        stored=permute(batch.stored),
     )

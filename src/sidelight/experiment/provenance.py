@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from sidelight.data import Dataset
-from sidelight.data.rows import is_lazy
+from sidelight.data.rows import is_lazy, iterate_slices
 from sidelight.experiment import code_digest
 from sidelight.methods import MethodSpec
 from sidelight.utils.device import CPU, describe_device
@@ -32,11 +32,20 @@ def compute_fingerprint(dataset: Dataset) -> str:
     kinds: tuple[dict[str, Any], ...] = (dataset.inputs, dataset.present, dataset.lengths, scored)
     for kind in kinds:
         for name, array in kind.items():
+            digest.update(f"{name} {array.dtype} {array.shape} ".encode())
             # The content of lazy rows is the digest of their files.
-            content = array.fingerprint() if is_lazy(array) else array.tobytes()
-            digest.update(f"{name} {array.dtype} {array.shape} ".encode() + content)
+            if is_lazy(array):
+                digest.update(array.fingerprint())
+                continue
+            for rows in iterate_slices(array):
+                digest.update(np.ascontiguousarray(array[rows]).reshape(-1).view(np.uint8).data)
     for column in (dataset.ids, dataset.group, dataset.split):
-        digest.update(b"-" if column is None else "\0".join(column).encode())
+        if column is None:
+            digest.update(b"-")
+            continue
+        for rows in iterate_slices(column, 2**14):
+            between = "\0" if rows.start else ""
+            digest.update((between + "\0".join(column[rows].tolist())).encode())
     if dataset.time is not None:
         digest.update(b"time " + dataset.time.tobytes())
     return digest.hexdigest()
@@ -56,7 +65,7 @@ def count_gaps(dataset: Dataset) -> dict[str, dict[str, int]]:
         # Lazy rows are files, which have no single missing values.
         if m in dataset.lazy or x.dtype.kind != "f":
             continue
-        if count := int(np.isnan(x).sum()):
+        if count := sum(int(np.isnan(x[rows]).sum()) for rows in iterate_slices(x)):
             gaps.setdefault("imputed", {})[m] = count
     return gaps
 

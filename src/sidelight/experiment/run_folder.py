@@ -78,6 +78,7 @@ def lock_run_folder(
                     f"{folder / place} is not a folder, but a run needs a folder there: move it away."
                 ) from error
             remove_leftovers(folder / place)
+        del dataset  # a run moves the rows to files, so nothing else may hold them
         yield
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 from sidelight.config import Config
 from sidelight.data import Dataset
+from sidelight.data.mapped import share_rows
 from sidelight.errors import ConfigError, RunError, unknown
 from sidelight.experiment.artifacts import is_stored
 from sidelight.experiment.models import FoldModels
@@ -75,8 +77,13 @@ def execute(
     jobs = plan_jobs(config, dataset, specs)
     device = choose_device(config.training.device)
     now = describe_environment(dataset, encoders or {}, specs.values(), imports, device)
-    make_models = partial(FoldModels, config, dataset, folder, dict(encoders or {}), made_with=select_digests(now))
-    with lock_run_folder(folder, config, specs.values(), dataset, now, resume):
+    workers = config.jobs or default_workers(device, usable_cores())
+    with (
+        lock_run_folder(folder, config, specs.values(), dataset, now, resume),
+        share_rows(dataset, folder) if workers > 1 else nullcontext(dataset) as rows,
+    ):
+        del dataset  # its arrays are freed here, unless the caller holds them too
+        make_models = partial(FoldModels, config, rows, folder, dict(encoders or {}), made_with=select_digests(now))
         # The controls of the best method are counted before it is known, for the progress bar.
         expected = len(jobs) + len(
             plan_best_controls(config, specs, jobs, dict.fromkeys(config.label_fraction, UNDECIDED))

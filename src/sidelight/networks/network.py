@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sidelight.data.batch import Batch
+from sidelight.data.by_modality import select_keys
 from sidelight.data.pixels import compute_chunk_size
 from sidelight.data.prefetch import materialized_batches
 from sidelight.errors import ConfigError
@@ -219,7 +220,9 @@ def _predict_chunks(network: Network, batch: Batch, rows: Tensor, chunk: int | N
     chunk = chunk or compute_chunk_size(
         [*(s for m, s in batch.shapes().items() if m in network.reads), _prediction_shape(network)]
     )
-    batch = replace(batch, files={m: x for m, x in batch.files.items() if m in network.reads}, maps=None)
+    # What the network does not read is neither decoded nor gathered.
+    files, stored = select_keys(batch.files, network.reads), select_keys(batch.stored, network.reads)
+    batch = replace(batch, files=files, stored=stored, maps=None)
     for part in materialized_batches(batch, torch.split(rows, chunk), device=network.device):
         yield network(part)
     network.train(training)

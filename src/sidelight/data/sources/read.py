@@ -11,7 +11,7 @@ import numpy as np
 from sidelight.data.arguments import Modalities
 from sidelight.data.by_modality import select_keys
 from sidelight.data.raw import MODALITIES_FILE, TABLE_FILE, Raw, Roles
-from sidelight.data.rows import is_lazy
+from sidelight.data.rows import is_lazy, iterate_slices
 from sidelight.data.sources.arrays import read_arrays
 from sidelight.data.sources.locate import locate
 from sidelight.errors import DataError, shown
@@ -97,7 +97,7 @@ def find_present(raw: Raw) -> dict[str, Any]:
     for m, x in raw.inputs.items():
         if is_lazy(x) or x.dtype.kind != "f":
             continue
-        blank = np.isnan(x).reshape(len(x), -1).all(1)
+        blank = np.concatenate([np.isnan(x[rows]).reshape(len(x[rows]), -1).all(1) for rows in iterate_slices(x)])
         if blank.any():
             present[m] = present.get(m, np.ones(raw.n, bool)) & ~blank
     return present
