@@ -23,6 +23,7 @@ from sidelight.training.optimizers import (
     step_schedulers,
 )
 from sidelight.utils.device import get_random_state, set_random_state
+from sidelight.utils.distributed import average, from_first
 from sidelight.video.crop import CropSampler
 
 ADVICE = (
@@ -164,7 +165,7 @@ class TrainingLoop:
 
         means = _compute_means(values, number)
         _check_weights(self.method, number)
-        score = float(self.method.score(select))
+        score = from_first(float(self.method.score(select)))  # so that all processes choose the same epoch
         if not math.isfinite(score):
             raise RunError(f"the score on the select rows is {score} in epoch {number}; it cannot choose an epoch")
 
@@ -186,7 +187,7 @@ class TrainingLoop:
         loss = self.weighting.combine(terms, state)
         params = self.groups[group]
         # autograd.grad, not backward(): the terms of a student must not leave gradients in its critics.
-        for p, g in zip(params, torch.autograd.grad(loss, params, allow_unused=True)):
+        for p, g in zip(params, average(torch.autograd.grad(loss, params, allow_unused=True))):
             p.grad = g
         self.optimizers[group].step()
         self.optimizers[group].zero_grad(set_to_none=True)
