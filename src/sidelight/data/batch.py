@@ -12,6 +12,7 @@ from torch import Tensor
 from sidelight.data.by_modality import index_rows, map_values, select_keys
 from sidelight.data.lengths import compute_median_length, has_long_rows
 from sidelight.data.pixels import standardize_images
+from sidelight.data.shard import Shard
 from sidelight.data.stored_rows import StoredRows
 from sidelight.recordings.label_maps import LabelMaps
 from sidelight.recordings.lazy import LazyRows
@@ -43,6 +44,8 @@ class Batch:
             `index_select` pads these to the longest chosen row, not to the longest of all rows.
         valid: (B,) bool, False for padding rows, which no loss may count; None: every row is real. Only stacked
             training pads, because the batches of its models differ in size.
+        shard: the rows whose `inputs`, `pixels` and `files` this process holds, where several processes train together
+            and each holds a part of the batch; everything else is of all B rows. None: all rows are here.
     """
 
     inputs: dict[str, Tensor]
@@ -57,22 +60,33 @@ class Batch:
     stored: dict[str, StoredRows] = field(default_factory=dict)
     least_steps: dict[str, int] = field(default_factory=dict)
     valid: Tensor | None = None
+    shard: Shard | None = None
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
 
-    def index_select(self, rows: Tensor) -> Batch:
-        """The given rows, in the given order; `index` still points at where they came from."""
+    def index_select(self, rows: Tensor, shard: Shard | None = None) -> Batch:
+        """The given rows, in the given order; `index` still points at where they came from.
+
+        Args:
+            rows: (B',) int64, the positions of the rows.
+            shard: of the chosen rows, those whose inputs are taken; None for all. A batch that is divided stays so.
+        """
         lengths = index_rows(self.lengths, rows)
+        held = rows  # the rows whose inputs are taken
+        if self.shard is not None:
+            held, shard = self.shard.positions(rows).to(rows.device), self.shard.index_select(rows)
+        elif shard is not None:
+            held = shard.own(rows)
         inputs = {}
         for m, x in self.inputs.items():
             if m in self.least_steps and len(rows):
                 # Without this cut a single very long row would make every batch as long as itself.
                 steps = max(self.least_steps[m], int(lengths[m].max()))
-                inputs[m] = x[rows, :steps]
+                inputs[m] = x[held, :steps]
             else:
-                inputs[m] = x[rows]
-        stored = index_rows(self.stored, rows)
+                inputs[m] = x[held]
+        stored = index_rows(self.stored, held)
         for m in stored:
             if m in self.least_steps and len(rows):
                 stored[m] = stored[m].cut(max(self.least_steps[m], int(lengths[m].max())))
@@ -84,12 +98,13 @@ class Batch:
             present=index_rows(self.present, rows),
             index=self.index[rows],
             lengths=lengths,
-            pixels={m: (mean[rows], scale[rows]) for m, (mean, scale) in self.pixels.items()},
-            files=index_rows(self.files, rows),
+            pixels={m: (mean[held], scale[held]) for m, (mean, scale) in self.pixels.items()},
+            files=index_rows(self.files, held),
             maps=None if self.maps is None else self.maps[rows],
             stored=stored,
             least_steps=self.least_steps,
             valid=None if self.valid is None else self.valid[rows],
+            shard=shard,
         )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -131,18 +146,33 @@ class Batch:
             maps=None,
         )
 
+    def _held(self, tensors: Mapping[str, Tensor], m: str) -> Tensor | None:
+        """A modality's entry of `lengths` or `present`, for the rows whose inputs this process holds."""
+        x = tensors.get(m)
+        return x if x is None or self.shard is None else self.shard.own(x)
+
+    def whole_inputs(self, modality: str) -> Tensor:
+        """(B, …), the inputs of all rows, for losses that read them: those of other processes are fetched."""
+        x = self.inputs[modality]
+        return x if self.shard is None else self.shard.gather(x)
+
+    def own_crops(self, crops: Sequence[CropParams] | None) -> Sequence[CropParams] | None:
+        """The crops of the rows whose files this process holds."""
+        return crops if crops is None or self.shard is None else [crops[i] for i in self.shard.mine.tolist()]
+
     def decode(self, crops: Sequence[CropParams] | None = None) -> Batch:
         """Decode files and gather stored rows; images keep their stored dtype.
 
         Args:
             crops: as in `materialize`.
         """
-        gathered = {m: x.read(self.lengths.get(m), self.present.get(m)) for m, x in self.stored.items()}
+        gathered = {m: x.read(self._held(self.lengths, m), self._held(self.present, m)) for m, x in self.stored.items()}
         batch = replace(self, inputs=self.inputs | gathered, stored={}) if gathered else self
         if not self.files and self.maps is None:
             return batch
         target = None if self.maps is None else self.maps.read(crops)
-        return batch.with_decoded(map_values(lambda rows: rows.read(crops), self.files), target)
+        own_crops = self.own_crops(crops)
+        return batch.with_decoded(map_values(lambda rows: rows.read(own_crops), self.files), target)
 
     def materialize(self, crops: Sequence[CropParams] | None = None) -> Batch:
         """Decode files, gather stored rows, standardize images and convert class codes of pixels to int64.
@@ -161,7 +191,7 @@ class Batch:
         inputs = dict(self.inputs)
         for m, (mean, scale) in self.pixels.items():
             if m in inputs:
-                inputs[m] = standardize_images(inputs[m], mean, scale, self.present.get(m))
+                inputs[m] = standardize_images(inputs[m], mean, scale, self._held(self.present, m))
         target = self.target.long() if self.target.dim() == 3 else self.target
         return replace(self, inputs=inputs, target=target, pixels={})
 

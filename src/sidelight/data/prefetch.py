@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sidelight.data.batch import Batch
+from sidelight.data.shard import divide
 from sidelight.recordings.lazy import draw_crops
 from sidelight.utils.device import CPU
 from sidelight.utils.machine import usable_cores
@@ -33,6 +34,7 @@ def materialized_batches(
     """Yield `rows.index_select(part).materialize(…)` for each part, in order; threads decode files in advance.
 
     Batches for another device are copied there one batch ahead, in their stored dtype, and standardized there.
+    Where several processes train together, each gets its own part of the inputs (`Batch.shard`).
 
     Args:
         rows: all rows.
@@ -106,7 +108,7 @@ def _decoded_batches(
     has_files = bool(rows.files) or rows.maps is not None
     if not has_files or not threads:
         for i, part in enumerate(parts):
-            batch = rows.index_select(part)
+            batch = rows.index_select(part, divide(len(part), step + i))
             yield batch.decode(draw_crops(crops, step + i, batch.index))
         return
 
@@ -114,10 +116,11 @@ def _decoded_batches(
     pending: deque[Pending] = deque()
     try:
         for i, part in enumerate(parts):
-            batch = rows.index_select(part)
+            batch = rows.index_select(part, divide(len(part), step + i))
             drawn = draw_crops(crops, step + i, batch.index)
             maps = [] if batch.maps is None else batch.maps.submit(pool, drawn)
-            files = {m: x.submit(pool, drawn) for m, x in batch.files.items()}
+            own = batch.own_crops(drawn)
+            files = {m: x.submit(pool, own) for m, x in batch.files.items()}
             pending.append((batch, files, maps))
             if len(pending) > AHEAD:
                 yield _collect(*pending.popleft())

@@ -63,7 +63,7 @@ class SampleTranslation(Method):
 
 def _absolute_difference(translated: Tensor, batch: Batch, m: str) -> Tensor:
     """Mean absolute difference over the valid time steps of the rows that have the modality."""
-    real = batch.inputs[m]
+    real = batch.whole_inputs(m)
     # A batch may be padded to the longest of its own rows, the translation to the longest of all rows.
     translated = translated[:, : real.shape[1]]
     difference = (translated - real).abs()

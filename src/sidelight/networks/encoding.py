@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -10,13 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from sidelight.data.batch import Batch
+from sidelight.data.shard import Shard
 from sidelight.errors import ConfigError
+from sidelight.networks.batch_statistics import shared_statistics
 
 
 def encode(
     encoders: nn.ModuleDict, batch: Batch, missing: Mapping[str, Sequence[int]] | None = None
 ) -> dict[str, Tensor]:
     """The tokens (B, T, D) of every modality; rows that lack the modality have zeros.
+
+    Where several processes share a batch, each encodes its own rows, and all get the features of all rows, with
+    gradients: everything that follows is the same in every process.
 
     Args:
         encoders: modality -> module (B, …) -> (B, D) or (B, T, D), or a map (B, D, h, w).
@@ -37,7 +43,9 @@ def encode(
                 continue
             raise ConfigError(f"the network reads {list(encoders)}, but {m!r} is not among the inputs")
         x, length, present = batch.inputs[m], batch.lengths.get(m), batch.present.get(m)
-        if present is not None and encoder.training and getattr(encoder, "batch_statistics", False):
+        if batch.shard is not None:
+            f = batch.shard.gather(encode_own(encoder, x, length, present, batch.shard))
+        elif present is not None and encoder.training and getattr(encoder, "batch_statistics", False):
             f = encode_present(encoder, x, length, present)
         else:
             f = encoder(x) if length is None else encoder(x, length)
@@ -57,7 +65,8 @@ def zero_missing_rows(batch: Batch, modalities: Sequence[str]) -> Batch:
     inputs = dict(batch.inputs)
     for m in modalities:
         if m in inputs and m in batch.present:
-            absent = ~batch.present[m].view(-1, *[1] * (inputs[m].dim() - 1))
+            present = batch.present[m] if batch.shard is None else batch.shard.own(batch.present[m])
+            absent = ~present.view(-1, *[1] * (inputs[m].dim() - 1))
             inputs[m] = inputs[m].masked_fill(absent, 0)
     return replace(batch, inputs=inputs)
 
@@ -81,3 +90,39 @@ def encode_present(encoder: Any, x: Tensor, length: Tensor | None, present: Tens
         return one.new_zeros(len(x), *one.shape[1:])
     f: Tensor = encoder(x[rows]) if length is None else encoder(x[rows], length[rows])
     return f.new_zeros(len(x), *f.shape[1:]).index_copy(0, rows, f)
+
+
+def encode_own(encoder: Any, x: Tensor, length: Tensor | None, present: Tensor | None, shard: Shard) -> Tensor:
+    """Features of the rows of this process; batch normalisation takes its statistics over those of all processes.
+
+    Args:
+        encoder: the modality's encoder.
+        x: inputs (b, …) of the rows of this process.
+        length: (B,) valid steps of all rows, or None.
+        present: (B,) bool, of all rows, or None.
+        shard: which rows are whose.
+
+    Returns:
+        (b, D), (b, T, D) or (b, D, h, w).
+    """
+    length = None if length is None else shard.own(length)
+    rows, everywhere = None, len(shard.owner)
+    if present is not None and encoder.training and getattr(encoder, "batch_statistics", False):
+        rows, everywhere = shard.own(present).nonzero()[:, 0], int(present.sum())
+    read = x if rows is None else x[rows]
+    steps = length if rows is None or length is None else length[rows]
+    held = len(read) > 0
+    if not held:
+        # Every process has to take part in the others' statistics, and to know the shape: a row that counts nowhere.
+        read = x.new_zeros(1, *x.shape[1:])
+        steps = None if length is None else length.new_full((1,), x.shape[1])
+    with ExitStack() as stack:
+        if encoder.training:
+            stack.enter_context(shard.randomness.drawn(x.device))
+            if everywhere > 1:  # a row alone is normalised by the running statistics
+                stack.enter_context(shared_statistics(encoder, held))
+        if everywhere == 0:
+            stack.enter_context(torch.no_grad())
+        f: Tensor = encoder(read) if steps is None else encoder(read, steps)
+    f = f if held else f[:0]
+    return f if rows is None else f.new_zeros(len(x), *f.shape[1:]).index_copy(0, rows, f)

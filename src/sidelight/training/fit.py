@@ -13,11 +13,12 @@ from torch import Tensor
 
 from sidelight.config import AugmentConfig, BalanceConfig, TrainingConfig
 from sidelight.data.batch import Batch
-from sidelight.errors import RunError, SidelightWarning
+from sidelight.errors import ConfigError, RunError, SidelightWarning
 from sidelight.methods.base import Method
 from sidelight.training.checkpoint import load_checkpoint, save_checkpoint
 from sidelight.training.loop import History, TrainingLoop
 from sidelight.utils.device import choose_device, describe_device, to_cpu
+from sidelight.utils.distributed import copy_from_first, get_world, is_first
 
 
 class Callback(Protocol):
@@ -79,11 +80,14 @@ def fit(
 
     Raises:
         DataError: a file cannot be decoded; names its row.
+        ConfigError: there are more processes than rows in a batch.
         RunError: a term became NaN or infinite (named with its epoch), or there is no row to learn from.
         CheckpointError: the checkpoint is damaged or belongs to another job.
     """
+    _check_world(settings)
     device = choose_device(settings.device)
     method.to(device)  # before the optimizers, which hold the parameters
+    copy_from_first([*method.parameters(), *method.buffers()])
     loop = TrainingLoop(method, settings, len(train), seed, balance or BalanceConfig(), augment, threads, device)
     rows = train.labelled.nonzero()[:, 0] if method.learns_from == "labelled" else torch.arange(len(train))
     if len(rows) == 0:
@@ -105,7 +109,7 @@ def fit(
         loop.history.seconds = seconds_before + time.perf_counter() - start
         if callback:
             callback(method, len(loop.history.epochs))
-        if checkpoint is not None and time.perf_counter() - last_saved >= checkpoint_seconds:
+        if checkpoint is not None and is_first() and time.perf_counter() - last_saved >= checkpoint_seconds:
             watch = callback.state_dict() if callback else {}
             save_checkpoint(checkpoint, to_cpu(loop.state_dict() | {"watch": watch}), identity)
             last_saved = time.perf_counter()
@@ -113,6 +117,20 @@ def fit(
     method.load_state_dict(loop.best)
     method.eval()
     return loop.history
+
+
+def _check_world(settings: TrainingConfig) -> None:
+    """Check that every process gets a row of a batch.
+
+    Raises:
+        ConfigError: there are more processes than rows in a batch.
+    """
+    size = get_world().size
+    if size > settings.batch_size:
+        raise ConfigError(
+            f"{size} processes cannot share batches of training.batch_size={settings.batch_size} rows: start at most "
+            f"{settings.batch_size} (torchrun --nproc-per-node), or raise training.batch_size."
+        )
 
 
 def _resume(loop: TrainingLoop, callback: Callback | None, checkpoint: Path, identity: str) -> None:

@@ -24,6 +24,7 @@ from sidelight.training.optimizers import (
 )
 from sidelight.training.random_state import get_random_states, seed_everything, set_random_states
 from sidelight.utils.device import describe_device
+from sidelight.utils.distributed import average, from_first
 from sidelight.video.crop import CropSampler
 
 ADVICE = (
@@ -165,7 +166,7 @@ class TrainingLoop:
 
         means = _compute_means(values, number)
         _check_weights(self.method, number)
-        score = float(self.method.score(select))
+        score = from_first(float(self.method.score(select)))  # so that all processes choose the same epoch
         if not math.isfinite(score):
             raise RunError(f"the score on the select rows is {score} in epoch {number}; it cannot choose an epoch")
 
@@ -187,7 +188,7 @@ class TrainingLoop:
         loss = self.weighting.combine(terms, state)
         params = self.groups[group]
         # autograd.grad, not backward(): the terms of a student must not leave gradients in its critics.
-        for p, g in zip(params, torch.autograd.grad(loss, params, allow_unused=True)):
+        for p, g in zip(params, average(torch.autograd.grad(loss, params, allow_unused=True))):
             p.grad = g
         self.optimizers[group].step()
         self.optimizers[group].zero_grad(set_to_none=True)

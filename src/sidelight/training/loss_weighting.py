@@ -14,6 +14,7 @@ from torch.nn import Parameter
 from sidelight.config import BalanceConfig
 from sidelight.errors import ConfigError
 from sidelight.methods.base import Method, TrainState
+from sidelight.utils.distributed import average
 
 TASK = "task"
 """The name of the task loss among the terms."""
@@ -150,7 +151,7 @@ class GradNorm(LossWeighting):
         """|∇_W value|."""
         if not value.requires_grad:
             return 0.0
-        grads = torch.autograd.grad(value, self.shared, retain_graph=True, allow_unused=True)
+        grads = average(torch.autograd.grad(value, self.shared, retain_graph=True, allow_unused=True))
         return math.sqrt(sum(float(g.square().sum()) for g in grads if g is not None))
 
     def _update_factors(self, norms: Mapping[str, float], progress: Mapping[str, float]) -> None:

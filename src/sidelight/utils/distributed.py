@@ -1,0 +1,259 @@
+"""Several processes that train one network together: who they are, and the few collectives that they need.
+
+Every collective of sidelight is here: each one makes its tensors contiguous first, because gloo is silently wrong with
+others. A process that runs alone is process 0 of 1, for which every function here does nothing.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd import Function
+
+from sidelight.errors import RunError, SidelightError
+
+TIMEOUT = datetime.timedelta(minutes=30)
+"""How long a process waits for the others: process 0 alone writes jobs and reports."""
+VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What torchrun tells each process."""
+
+
+class World(NamedTuple):
+    """The number of a process, from 0, and how many there are."""
+
+    rank: int = 0
+    size: int = 1
+
+
+_world = World()
+_store: Any = None  # what all processes can read and write (a torch.distributed Store)
+
+
+def get_world() -> World:
+    """The number of this process and how many train together; (0, 1) for a process alone."""
+    return _world
+
+
+def is_first() -> bool:
+    """Whether this process writes files and shows progress."""
+    return _world.rank == 0
+
+
+def local_rank() -> int:
+    """The number of this process on its machine, from 0."""
+    return int(os.environ.get("LOCAL_RANK", _world.rank)) if _world.size > 1 else 0
+
+
+def is_launched() -> bool:
+    """Whether torchrun (or another launcher of its kind) started this process beside others."""
+    return all(os.environ.get(name) for name in VARIABLES) and int(os.environ["WORLD_SIZE"]) > 1
+
+
+@contextmanager
+def joined(timeout: datetime.timedelta = TIMEOUT) -> Iterator[World]:
+    """Join the other processes of torchrun for the length of the block; nothing for a process alone.
+
+    Where one process fails, it alone raises; the others end with exit code 2, and print nothing.
+
+    Args:
+        timeout: how long to wait for the others.
+
+    Raises:
+        RunError: the other processes cannot be reached, or one of them died.
+    """
+    global _world, _store
+    if _world.size > 1 or not is_launched():
+        yield _world
+        return
+    world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    # gloo for tensors on the CPU, so that numbers and decisions need no GPU.
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+    try:
+        dist.init_process_group(backend, timeout=timeout)
+        _store = dist.distributed_c10d._get_default_store()  # type: ignore[attr-defined]
+    except (RuntimeError, ValueError) as error:
+        raise RunError(
+            f"process {world.rank} of {world.size} cannot reach the others at {os.environ['MASTER_ADDR']}:"
+            f"{os.environ['MASTER_PORT']}: {error}. Start them with torchrun, all at once."
+        ) from error
+    _world = world
+    try:
+        yield world
+        barrier()
+    except BaseException as error:
+        if _claim_failure(error):
+            raise
+        raise SystemExit(2) from error
+    finally:
+        _world, _store = World(), None
+        dist.destroy_process_group()
+
+
+def _claim_failure(error: BaseException) -> bool:
+    """Whether this process is the first that fails, and so has to say why; later failures follow from it."""
+    assert _store is not None
+    try:
+        mine = f"{_world.rank} {type(error).__name__}"
+        return bool(_store.compare_set("sidelight failed", "", mine).decode() == mine)
+    except RuntimeError:  # the process that keeps the store is gone
+        return True
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside the block this process computes as if there were no others."""
+    global _world
+    before, _world = _world, World()
+    try:
+        yield
+    finally:
+        _world = before
+
+
+def _collective(run: Callable[..., Any], *tensors: Any, **options: Any) -> None:
+    """Run a collective; RunError where another process is gone."""
+    try:
+        run(*tensors, **options)
+    except (RuntimeError, ValueError) as error:
+        raise RunError(
+            f"process {_world.rank} of {_world.size} lost the others: {error}. One of them ended (out of memory, "
+            "killed) or waited too long. Finished jobs are kept: continue with --resume."
+        ) from error
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    share(torch.zeros(1))
+
+
+def share(x: Tensor) -> list[Tensor]:
+    """The tensors of all processes, in their order; they have the same shape and dtype in all of them."""
+    if _world.size == 1:
+        return [x]
+    x = x.detach().contiguous()
+    found = [torch.empty_like(x) for _ in range(_world.size)]
+    _collective(dist.all_gather, found, x)
+    return found
+
+
+def share_rows(x: Tensor, counts: Sequence[int]) -> Tensor:
+    """The rows of all processes one after the other, with a gradient.
+
+    Every process has to compute the same loss from them. The gradient needs no communication then: that of the rows of
+    a process is its part of the whole, times the number of processes, because `average` divides by that number.
+
+    Args:
+        x: (counts[rank], …), the rows of this process.
+        counts: the number of rows of each process.
+
+    Returns:
+        (Σ counts, …).
+    """
+    if _world.size == 1:
+        return x
+    out: Tensor = _ShareRows.apply(x, tuple(counts))  # type: ignore[no-untyped-call]
+    return out
+
+
+class _ShareRows(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, counts: tuple[int, ...]) -> Tensor:
+        ctx.counts = counts
+        most = max(counts)  # gloo refuses unequal sizes
+        if len(x) < most:
+            x = torch.cat([x, x.new_zeros(most - len(x), *x.shape[1:])])
+        return torch.cat([part[:count] for part, count in zip(share(x), counts)])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        start = sum(ctx.counts[: _world.rank])
+        return grad[start : start + ctx.counts[_world.rank]] * len(ctx.counts), None
+
+
+def total(x: Tensor) -> Tensor:
+    """The sum over all processes, without gradient."""
+    if _world.size == 1:
+        return x
+    x = x.detach().clone(memory_format=torch.contiguous_format)
+    _collective(dist.all_reduce, x)
+    return x
+
+
+def average(grads: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The means over all processes; a None is None in all of them. One collective for each dtype.
+
+    Args:
+        grads: gradients of the same parameters in every process.
+    """
+    means = list(grads)
+    if _world.size == 1:
+        return means
+    for dtype in dict.fromkeys(g.dtype for g in grads if g is not None):
+        where = [i for i, g in enumerate(grads) if g is not None and g.dtype == dtype]
+        some = [g for g in grads if g is not None and g.dtype == dtype]
+        flat = torch.cat([g.detach().reshape(-1) for g in some])
+        _collective(dist.all_reduce, flat)
+        flat /= _world.size
+        for i, g, part in zip(where, some, torch.split(flat, [g.numel() for g in some])):
+            means[i] = part.view(g.shape)
+    return means
+
+
+@torch.no_grad()
+def copy_from_first(tensors: Sequence[Tensor]) -> None:
+    """Give the tensors of every process the values of process 0, in place. One collective for each dtype."""
+    if _world.size == 1:
+        return
+    for dtype in dict.fromkeys(x.dtype for x in tensors):
+        some = [x for x in tensors if x.dtype == dtype]
+        flat = torch.cat([x.reshape(-1) for x in some])
+        _collective(dist.broadcast, flat, src=0)
+        for x, part in zip(some, torch.split(flat, [x.numel() for x in some])):
+            x.copy_(part.view(x.shape))
+
+
+def from_first(value: float) -> float:
+    """The number of process 0: decisions are the same in every process."""
+    if _world.size == 1:
+        return value
+    number = torch.tensor([value], dtype=torch.float64)
+    copy_from_first([number])
+    return float(number)
+
+
+def on_first(write: Callable[[], object]) -> None:
+    """Call a function in process 0 alone; every process returns when it is done."""
+    if is_first():
+        write()
+    if _world.size > 1:
+        barrier()
+
+
+def check_same(found: dict[str, str], error: type[SidelightError] = RunError) -> None:
+    """Check that every process has the same texts, such as digests of its data.
+
+    Args:
+        found: what is compared -> its text.
+        error: what is raised.
+
+    Raises:
+        SidelightError: names the first thing that differs, and the processes that differ from process 0.
+    """
+    import hashlib
+
+    for what, text in found.items():
+        digest = torch.frombuffer(bytearray(hashlib.sha256(text.encode()).digest()), dtype=torch.uint8)
+        every = share(digest)
+        others = [k for k, other in enumerate(every) if not torch.equal(other, every[0])]
+        if others:
+            raise error(
+                f"{what} of process {', '.join(map(str, others))} differs from that of process 0: all processes must "
+                "read the same files with the same settings."
+            )
