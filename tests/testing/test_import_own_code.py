@@ -8,6 +8,8 @@ import linecache
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -48,17 +50,25 @@ ENCODERS = {"phone": small}
 '''
 
 
+@contextmanager
+def forgotten_after() -> Iterator[None]:
+    """What is imported and registered inside is gone afterwards, as it is for the next command."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path])
+        patch.setattr(sys, "dont_write_bytecode", True)
+        before, modules = dict(METHODS), set(sys.modules)
+        yield
+        METHODS.clear()
+        METHODS.update(before)
+        for name in set(sys.modules) - modules:
+            if name.startswith(("own_", "pack_")):
+                del sys.modules[name]
+
+
 @pytest.fixture(autouse=True)
-def nothing_stays(monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    before, modules = dict(METHODS), set(sys.modules)
-    yield
-    METHODS.clear()
-    METHODS.update(before)
-    for name in set(sys.modules) - modules:
-        if name.startswith(("own_", "pack_")):
-            del sys.modules[name]
+def nothing_stays():
+    with forgotten_after():
+        yield
 
 
 def written(folder: Path, name: str, code: str) -> str:
@@ -101,15 +111,15 @@ def sidelight(*words: object, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory) -> Path:
-    """A run of an own method with an own encoder, in two worker processes."""
+    """A run of an own method with an own encoder."""
     folder = tmp_path_factory.mktemp("own")
-    written(folder, "own_file.py", METHOD)
-    done = sidelight("run", data, *ASKED, "--import", "own_file.py", "--jobs", "2", "--output", "run", folder=folder)
-    assert done.returncode == 0, done.stderr
+    own = written(folder, "own_file.py", METHOD)
+    with forgotten_after():
+        assert main(["run", str(data), *ASKED, "--import", own, "--jobs", "1", "--output", str(folder / "run")]) == 0
     return folder / "run"
 
 
-def test_a_run_with_workers_has_the_method_and_the_encoder(run):
+def check_run(run: Path) -> None:
     jobs = [path.parent.name for path in run.glob("jobs/huber-*/job.json")]
     assert len(jobs) == 4
     told = json.loads((run / "environment.json").read_text())
@@ -117,6 +127,18 @@ def test_a_run_with_workers_has_the_method_and_the_encoder(run):
     assert told["imports"] == {"own_file.py": hashlib.sha256(source.read_bytes()).hexdigest()}
     assert told["encoders"] == {"phone": "own_file.small"}
     assert list(told["methods"]) == ["huber"]
+
+
+def test_a_run_has_the_method_and_the_encoder(run):
+    check_run(run)
+
+
+@pytest.mark.slow  # three processes; `test_a_pool_of_processes_leaves_the_same_bits` has an own method in workers too
+def test_a_run_with_workers_has_the_method_and_the_encoder(data, tmp_path):
+    written(tmp_path, "own_file.py", METHOD)
+    done = sidelight("run", data, *ASKED, "--import", "own_file.py", "--jobs", "2", "--output", "run", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    check_run(tmp_path / "run")
 
 
 def test_resume_needs_it_and_refuses_changed_code(run, data, tmp_path, capsys):
