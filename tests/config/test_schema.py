@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from sidelight.config import Config, NetworkConfig, TransportConfig, difference, dump_config, load_config
-from sidelight.config.io import flatten, settings
+from sidelight.config.io import _construct, _convert, _is_typed, flatten, settings
 from sidelight.config.paths import BUILT_IN, anchor_paths
 from sidelight.data import DATASETS
 from sidelight.errors import ConfigError, DataError, RunError
@@ -322,3 +323,27 @@ def test_importing_the_settings_is_cheap():
     heavy = "('torch', 'pandas', 'numpy', 'jsonargparse')"
     code = f"import sys, sidelight.config; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+VALUES = [
+    0, 1, -3, 2.0, 0.5, 1e-12, True, False, None, "", "auto", "none", "no", "yes", "mean", "5", "0.5", "a,b", "null",
+    [], [1], [0.5], [1, 0.5], ["kl"], ["5"], [True], [None],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", settings(Config))
+def test_values_of_their_type_are_what_the_parser_would_make_of_them(name):
+    """`build` asks the parser only where something has to be converted."""
+    setting = settings(Config)[name]
+    words = [
+        word
+        for kind in (setting.type, *get_args(setting.type))
+        if get_origin(kind) is Literal
+        for word in get_args(kind)
+    ]
+    for value in [*VALUES, *words, setting.default]:
+        if setting.is_mapping or not _is_typed(setting, value):
+            continue
+        taken, converted = _construct(Config, {name: value}), _convert(Config, {name: value}, {name: value})
+        assert repr(taken) == repr(converted), value
+    assert setting.is_mapping or _is_typed(setting, setting.default)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import PurePath
-from types import NoneType
+from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from sidelight.config.renamed import NULL, current_names
@@ -139,27 +139,72 @@ def build(schema: type[T], flat: Mapping[str, Any]) -> T:
     Raises:
         ConfigError: a name or value that the schema does not allow.
     """
-    import jsonargparse
-
     known = settings(cast(type, schema))
     flat = {name: NULL[name] if name in NULL and value in (None, "null") else value for name, value in flat.items()}
     for name, value in flat.items():
         if name in known:
             _check_value(known[name], value)
     values = {name: _prepare(known[name], value) for name, value in flat.items() if name in known}
-    # jsonargparse converts and checks the types; its errors are rewritten in the words of the other errors.
-    parser = _parser(cast(type, schema))
+    if all(_is_typed(known[name], value) for name, value in values.items()):  # as a stored run's are
+        made = _construct(schema, values)
+    else:
+        made = _convert(schema, values, flat)
+    for name, value in flat.items():
+        if name not in known:
+            _put(made, find(cast(type, schema), name), value)
+    return made
+
+
+def _is_typed(setting: Setting, value: Any) -> bool:
+    """Whether a value is of its type already, so that the parser, which takes 15 ms, would return it as it is."""
+    if type(value) is type(setting.default) and value == setting.default:
+        return True
+    if setting.is_list:
+        return type(value) is list and all(_is_of(get_args(setting.type)[0], item) for item in value)
+    return _is_of(setting.type, value)
+
+
+def _is_of(kind: Any, value: Any) -> bool:
+    """Whether a value is of a type of one value, in which no other type could read it."""
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    if isinstance(value, str):  # "5" is a number where text or a number may stand
+        words = [word for other in kinds if get_origin(other) is Literal for word in get_args(other)]
+        return kinds == (str,) or (bool not in kinds and value in words)
+    return type(value) in kinds and not {int, float} <= {*kinds}  # whichever comes first decides what 1 becomes
+
+
+def _construct(schema: type[T], values: Mapping[str, Any]) -> T:
+    """Build a schema from values of the right types by dotted name."""
+    types = get_type_hints(schema)
+    made: dict[str, Any] = {}
+    for leaf in fields(cast(Any, schema)):
+        if is_dataclass(types[leaf.name]):
+            inside = {k.partition(".")[2]: v for k, v in values.items() if k.startswith(f"{leaf.name}.")}
+            made[leaf.name] = _construct(cast(type, types[leaf.name]), inside)
+        elif leaf.name in values:
+            value = values[leaf.name]
+            made[leaf.name] = [*value] if isinstance(value, list) else value
+    return schema(**made)
+
+
+def _convert(schema: type[T], values: Mapping[str, Any], flat: Mapping[str, Any]) -> T:
+    """Build a schema from values that jsonargparse converts; its errors are rewritten in the words of the others.
+
+    Args:
+        schema: the dataclass of the settings.
+        values: prepared values by dotted name.
+        flat: the same as they were given, for errors.
+    """
+    import jsonargparse
+
+    known, parser = settings(cast(type, schema)), _parser(cast(type, schema))
     try:
-        made = schema(**vars(parser.instantiate(parser.parse_object(values))))
+        return schema(**vars(parser.instantiate(parser.parse_object(dict(values)))))
     except (jsonargparse.ArgumentError, TypeError, ValueError, OverflowError, RecursionError) as error:
         found = re.search(r'key "([\w.]+)"', str(error))
         if not found or found[1] not in values:
             raise ConfigError(" ".join(str(error).split())[:300]) from None
         raise _wrong(known[found[1]], flat[found[1]]) from None
-    for name, value in flat.items():
-        if name not in known:
-            _put(made, find(cast(type, schema), name), value)
-    return made
 
 
 @cache
