@@ -331,19 +331,22 @@ VALUES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", settings(Config))
+OF_EACH_TYPE = {str(setting.type): name for name, setting in settings(Config).items() if not setting.is_mapping}
+
+
+@pytest.mark.parametrize("name", OF_EACH_TYPE.values())
 def test_values_of_their_type_are_what_the_parser_would_make_of_them(name):
     """`build` asks the parser only where something has to be converted."""
     setting = settings(Config)[name]
-    words = [
-        word
-        for kind in (setting.type, *get_args(setting.type))
-        if get_origin(kind) is Literal
-        for word in get_args(kind)
-    ]
-    for value in [*VALUES, *words, setting.default]:
-        if setting.is_mapping or not _is_typed(setting, value):
-            continue
-        taken, converted = _construct(Config, {name: value}), _convert(Config, {name: value}, {name: value})
-        assert repr(taken) == repr(converted), value
-    assert setting.is_mapping or _is_typed(setting, setting.default)
+    words = get_args(setting.type) if get_origin(setting.type) is Literal else ()
+    for value in [*VALUES, *words]:
+        if _is_typed(setting, value):
+            taken, converted = _construct(Config, {name: value}), _convert(Config, {name: value}, {name: value})
+            assert repr(taken) == repr(converted), value
+
+
+def test_defaults_are_of_their_type_and_what_the_parser_would_make_of_them():
+    known = {name: setting for name, setting in settings(Config).items() if not setting.is_mapping}
+    defaults = {name: setting.default for name, setting in known.items()}
+    assert all(_is_typed(known[name], value) for name, value in defaults.items())
+    assert _construct(Config, defaults) == _convert(Config, defaults, defaults) == Config()
