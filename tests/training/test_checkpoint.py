@@ -16,7 +16,7 @@ import torch
 
 from helpers.support import AVAILABLE, make_network, make_rows, task_of
 from sidelight.config import TrainingConfig
-from sidelight.errors import RunError
+from sidelight.errors import RunError, SidelightWarning
 from sidelight.methods import Supervised
 from sidelight.training import fit
 from sidelight.training.checkpoint import FORMAT, load_checkpoint, save_checkpoint
@@ -276,3 +276,43 @@ def test_killed_at_random_moments_the_result_has_the_same_bits(tmp_path):
     assert len(whole[1]) == 30
     assert set(whole[3]) == {str(epoch) for epoch in range(31)}
     assert killed == whole
+
+
+class DrawsFromNumpy(Supervised):
+    """As an encoder with SpecAugment, it draws from numpy's global generator."""
+
+    def terms(self, batch, state):
+        terms = super().terms(batch, state)
+        return {"task": terms["task"] * float(np.random.normal(1, 0.3))}  # noqa: NPY002
+
+
+def test_numpys_random_state_goes_on_too(path):
+    network, again = fresh().network, fresh().network
+    expected = told(run(DrawsFromNumpy(network, task_of("classification"))))
+    np.random.seed(99)  # noqa: NPY002
+    with pytest.raises(Stop):
+        run(DrawsFromNumpy(fresh().network, task_of("classification")), checkpoint=path, callback=StopAt(4))
+    np.random.seed(5)  # noqa: NPY002
+    assert told(run(DrawsFromNumpy(again, task_of("classification")), checkpoint=path, callback=StopAt())) == expected
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on_without_what_it_lacks(path):
+    expected = told(run(fresh()))
+    with pytest.raises(Stop):
+        run(fresh(), checkpoint=path, callback=StopAt(4))
+    old = load_checkpoint(path, "")
+    for name in ("numpy_random", "device"):
+        del old[name]
+    save_checkpoint(path, old, "")
+    assert told(run(fresh(), checkpoint=path, callback=StopAt())) == expected
+
+
+def test_a_training_that_goes_on_on_another_device_says_so(path):
+    with pytest.raises(Stop):
+        run(fresh(), checkpoint=path, callback=StopAt(4))
+    old = load_checkpoint(path, "")
+    save_checkpoint(path, old | {"device": "cuda:0 (a GPU)", "device_random": {"cuda": torch.zeros(16)}}, "")
+    with pytest.warns(SidelightWarning, match=r"state was begun on cuda:0 \(a GPU\) and goes on on cpu"):
+        assert len(run(fresh(), checkpoint=path, callback=StopAt()).epochs) == 6
