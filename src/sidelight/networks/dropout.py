@@ -1,4 +1,4 @@
-"""Dropout that is cheap on a CPU."""
+"""Dropout that is cheap on every device."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ class Dropout(nn.Dropout):
     """`torch.nn.Dropout` by comparing uniform numbers with p.
 
     torch draws Bernoulli numbers for its mask, which on a CPU takes five times as long as uniform ones: a quarter of a
-    small network's step.
+    small network's step. On CUDA, torch has one kernel for all of it.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return input
-        if input.device.type != "cpu":
+        if input.is_cuda:
             return super().forward(input)
-        keep = torch.rand(input.shape, dtype=torch.float32) >= self.p
+        keep = torch.rand(input.shape, dtype=torch.float32, device=input.device) >= self.p
         return input * (keep * (1 / (1 - self.p)))
 
 
