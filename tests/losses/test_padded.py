@@ -11,6 +11,9 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from sidelight import losses
+from sidelight.methods.structural import PKDOT
+from sidelight.transport import LearnedWeights
+from sidelight.transport.padded_anchors import PADDED_ANCHORS
 
 pytestmark = pytest.mark.filterwarnings("error:There is a performance drop")  # vmap would call each model in turn
 
@@ -38,6 +41,31 @@ LOSSES: dict[str, Loss] = {
     "jensen_shannon": unlabelled("jensen_shannon"),
     "jeffreys": unlabelled("jeffreys"),
 }
+
+STRUCTURAL = {
+    "paper": {},
+    "released": {"preset": "released"},
+    "sidelight": {"preset": "sidelight"},
+    "fewer anchors": {"k": 3},
+    "shift": {"shift": True},
+    "released anchors": {"anchors": "released", "k": 3},
+    "farthest_point": {"anchors": "farthest_point", "k": 4},
+    "class_balanced": {"anchors": "class_balanced", "k": 4},
+    "row": {"alignment": "row", "identity": 0.5},
+    "index": {"alignment": "index", "k": 3},
+    "label": {"alignment": "label", "penalty": 0.5, "k": 3},
+    "identity": {"identity": 2.0},
+    "index, relative": {"preset": "sidelight", "alignment": "index"},
+}
+
+
+def structural(preset: str = "paper", **settings: object) -> Loss:
+    """Solved until only rounding is left: at a coarser tolerance, a stack is as exact as each alone, but not equal."""
+    loss = losses.StructuralTransport(preset, **{"k": 9, "tolerance": 1e-13, **settings})
+    return lambda s, t, y, valid=None: loss(s, t, labels=y, valid=valid)
+
+
+LOSSES |= {f"structural_transport {name}": structural(**settings) for name, settings in STRUCTURAL.items()}
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 ROWS = (9, 6, 2, 1, 0)
 """The real rows of each model of the stack."""
@@ -118,6 +146,57 @@ def test_that_check_bites_where_what_padding_holds_reaches_the_gradient():
 
     with pytest.raises(AssertionError):
         test_a_stack_of_padded_models_gives_what_each_gives_alone(masked_too_late, torch.nan, False)
+
+
+@pytest.mark.parametrize("anchors", PADDED_ANCHORS)
+@pytest.mark.parametrize("k", [1, 3, 9])
+def test_anchors_are_never_padding(anchors, k):
+    unit = torch.nn.functional.normalize(torch.randn(9, 4, generator=torch.Generator().manual_seed(1)), dim=1)
+    for valid in (*masks(), torch.tensor([False, True] * 4 + [False])):
+        n = int(valid.sum())
+        labels = (torch.arange(9) % 3).where(valid, -1)
+        index = PADDED_ANCHORS[anchors](unit * valid[:, None], valid, k, labels)
+        chosen = torch.atleast_2d(index[..., : min(n, k)])
+        assert valid[chosen].all()
+        assert all(len(set(row)) == min(n, k) for row in chosen.tolist())
+
+
+@pytest.mark.parametrize("preset", ["paper", "sidelight"])
+def test_a_model_that_diverged_leaves_the_others_alone(preset):
+    s, t, y = map(torch.stack, models(0.0))
+    s[1, 2, 0] = torch.nan
+    t[2, 0] = torch.inf
+    grads, values = vmap(grad_and_value(structural(preset)))(s, t, y, masks())
+    assert values.isfinite().tolist() == [True, False, False, True, True]
+    assert grads.flatten(1).isfinite().all(1).tolist() == [True, False, False, True, True]
+    value, grad = alone_on(structural(preset), *(parts[0] for parts in models()))
+    assert_close(values[0], value)
+    assert_close(grads[0], grad)
+
+
+@pytest.mark.parametrize("preset", ["paper", "sidelight"])
+def test_rows_whose_squares_overflow_still_have_directions(preset):
+    s, t, y = (parts[0] for parts in models())
+    loss, every = structural(preset), torch.ones(len(s), dtype=torch.bool)
+    grads, values = grad_and_value(loss)(s * 1e200, t * 1e-200, y, every)
+    alone, own = alone_on(loss, s * 1e200, t * 1e-200, y)
+    assert_close(values, alone)
+    assert_close(grads * 1e200, own * 1e200)
+
+
+def test_anchor_weights_need_batches_without_padding():
+    s, t, _ = (parts[0] for parts in models())
+    with pytest.raises(ValueError, match="without padding rows"):
+        losses.StructuralTransport(anchor_weights=LearnedWeights(5))(s, t, valid=masks()[0])
+
+
+@pytest.mark.parametrize("anchors", ["random", "k_medoids"])
+def test_anchors_that_depend_on_draws_or_rounding_need_batches_without_padding(anchors):
+    s, t, _ = (parts[0] for parts in models())
+    with pytest.raises(ValueError, match=f"'{anchors}' .* without padding rows: expected one of 'paper', "):
+        losses.StructuralTransport(anchors=anchors)(s, t, valid=masks()[0])
+    assert not PKDOT(anchors=anchors).stackable
+    assert PKDOT(anchors="farthest_point").stackable
 
 
 def alone_on(loss: Loss, s: Tensor, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

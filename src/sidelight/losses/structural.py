@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sidelight.losses.common import check_rows
 from sidelight.losses.cosine import Cosines, cosine_similarity_matrix, normalise_with_inverse, to_float
+from sidelight.losses.padded_structural import padded_structural_transport
 from sidelight.losses.structural_settings import (
     PRESETS,
     SETTINGS,
@@ -24,6 +26,7 @@ from sidelight.losses.structural_settings import (
 from sidelight.transport import checks, sinkhorn, sinkhorn_divergence
 from sidelight.transport.anchors import select_anchors_unchecked, select_paper_from_rows
 from sidelight.transport.costs import resolve_epsilon
+from sidelight.transport.padded_anchors import PADDED_ANCHORS
 from sidelight.transport.result import OnFailure
 
 SMALL = 1e-30  # stands for a weight of zero
@@ -47,6 +50,7 @@ def structural_transport(
     tolerance: float = 1e-3,
     max_iterations: int = 2000,
     on_failure: OnFailure = "warn",
+    valid: Tensor | None = None,
 ) -> Tensor:
     """Entropic transport between the rows of the student's and the teacher's anchored similarity matrices.
 
@@ -73,6 +77,9 @@ def structural_transport(
         tolerance: L1 error of the marginals that the plan must meet.
         max_iterations: the most iterations of the solver.
         on_failure: ``"warn"`` (once per process), ``"raise"`` or ``"ignore"`` where ``max_iterations`` did not suffice.
+        valid: (B,) bool, False for padding rows, which take no part; None: every row is real. With it the loss runs
+            under `torch.vmap`, where the transports of all models are solved together; it takes no anchor weights
+            and no ``"random"`` or ``"k_medoids"`` anchors, and is NaN where an embedding is not finite.
 
     Returns:
         A scalar with a gradient to the student.
@@ -86,6 +93,19 @@ def structural_transport(
         k=k, epsilon=epsilon, objective=objective, anchors=anchors, shift=shift, alignment=alignment, penalty=penalty,
         identity=identity, tolerance=tolerance, max_iterations=max_iterations, on_failure=on_failure,
     )  # fmt: skip
+    if valid is not None:
+        check_rows(student, teacher)
+        if anchor_weights is not None:
+            raise ValueError("anchor_weights read every anchor of a batch, so they need a batch without padding rows")
+        if anchors not in PADDED_ANCHORS:
+            known = ", ".join(map(repr, PADDED_ANCHORS))
+            raise ValueError(f"anchors={anchors!r} need a batch without padding rows: expected one of {known}")
+        with torch.autocast(student.device.type, enabled=False):
+            return padded_structural_transport(
+                student, teacher, valid, labels, k=k, epsilon=epsilon, objective=objective, anchors=anchors,
+                shift=shift, alignment=alignment, penalty=penalty, identity=identity, tolerance=tolerance,
+                max_iterations=max_iterations, on_failure=on_failure,
+            )  # fmt: skip
     check_embeddings(student, teacher)
     with torch.autocast(student.device.type, enabled=False):
         try:
@@ -152,6 +172,7 @@ class StructuralTransport(nn.Module):
         teacher: Tensor,
         labels: Tensor | None = None,
         generator: torch.Generator | None = None,
+        valid: Tensor | None = None,
     ) -> Tensor:
         """The loss of a batch.
 
@@ -160,12 +181,13 @@ class StructuralTransport(nn.Module):
             teacher: (B, D') embeddings of the teacher, without gradient.
             labels: (B,) class codes, -1 for none; only for ``"class_balanced"`` anchors and alignment by label.
             generator: source of random numbers for ``"random"`` anchors.
+            valid: (B,) bool, False for padding rows; None: every row is real.
 
         Returns:
             A scalar.
         """
         more: dict[str, Any] = {"labels": labels, "generator": generator, "anchor_weights": self.anchor_weights}
-        return structural_transport(student, teacher, **more, **self.settings)
+        return structural_transport(student, teacher, **more, valid=valid, **self.settings)
 
     def extra_repr(self) -> str:
         return f"{self.preset!r}, " + ", ".join(f"{name}={value!r}" for name, value in self.settings.items())

@@ -208,11 +208,28 @@ class Method(nn.Module):
         """
         rows = torch.arange(len(select), device=select.index.device)
         answers = predict_in_chunks(self.deployed_network(), select, rows, self.task.compact_answer)
-        return self.task.score(answers, select.truth, select.labelled)
+        return self.score_measured(answers, select)
+
+    def measure(self, select: Batch) -> Tensor:
+        """Compute what `score_measured` reads; a stack calls it for all models at once, in evaluation mode.
+
+        Args:
+            select: the select rows, in a stack with padding rows.
+
+        Returns:
+            The answers of the deployed network, with one row per sample, or a scalar.
+        """
+        return self.task.compact_answer(self.deployed_network()(select))
+
+    def score_measured(self, measured: Tensor, select: Batch) -> float:
+        """The `score` of what `measure` returned, without padding rows."""
+        return float(self.task.score(measured, select.truth, select.labelled))
 
 
 class Supervised(Method):
     """The task loss alone: trains teachers (on every modality) and baselines (on the available ones)."""
+
+    stackable = True
 
     def __init__(self, network: Network, task: Task):
         super().__init__(task)

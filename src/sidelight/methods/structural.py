@@ -16,6 +16,7 @@ from sidelight.methods.distillation import DistillationLoss
 from sidelight.methods.ranges import NON_NEGATIVE
 from sidelight.networks.network import Output
 from sidelight.tasks import Task
+from sidelight.transport.padded_anchors import PADDED_ANCHORS
 
 
 class PKDOT(DistillationLoss):
@@ -26,6 +27,7 @@ class PKDOT(DistillationLoss):
     """
 
     relational = True
+    stackable = True
     hallucinates = "t-net"
     section = "transport"
     paper = "Aslam et al. 2024, arXiv 2401.15489"
@@ -42,6 +44,7 @@ class PKDOT(DistillationLoss):
         self.validate_settings(weight=weight)
         self.transport = StructuralTransport(preset, **settings)
         self.weight = self.weights[preset] if weight is None else weight
+        self.stackable = self.transport.settings["anchors"] in PADDED_ANCHORS
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -72,7 +75,10 @@ class PKDOT(DistillationLoss):
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
         # Labels are read by `class_balanced` anchors and by `alignment=label` alone.
         groups = task.class_codes(batch.target)
-        labels = None if groups is None else groups.where(batch.labelled, -1)
+        labels = None if groups is None else groups.where(batch.counted, -1)
+        if batch.valid is not None:
+            padded: Tensor = self.transport(student.embedding, teacher.embedding, labels=labels, valid=batch.valid)
+            return padded
         try:
             value: Tensor = self.transport(student.embedding, teacher.embedding, labels=labels)
         except ValueError:

@@ -30,6 +30,9 @@ class CachedTensors(nn.Module):
     the method is built again.
     """
 
+    stacked: tuple[Mapping[str, Tensor], Tensor] | None = None
+    """In a stack: the tensors of all models, and the position of the first row of the model at hand."""
+
     def __init__(self, tensors: Mapping[str, Tensor]):
         super().__init__()
         self.names = tuple(tensors)
@@ -40,9 +43,14 @@ class CachedTensors(nn.Module):
     @property
     def all_rows(self) -> dict[str, Tensor]:
         """Name -> the tensor over all training rows."""
+        if self.stacked is not None:
+            raise RuntimeError("a stack reads the cached outputs of its batches, not of all rows")
         return {name: self.get_buffer(f"cached_{name}") for name in self.names}
 
     def forward(self, index: Tensor) -> dict[str, Tensor]:
+        if self.stacked is not None:
+            tensors, start = self.stacked
+            return {name: value[index + start] for name, value in tensors.items()}
         made = {}
         for name, value in self.all_rows.items():
             rows = value[index.to(value.device)]
@@ -164,6 +172,14 @@ class OnlineOutputs(TeacherOutputs):
         for network in self.networks:
             network._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def find_cached(method: nn.Module) -> list[CachedTensors]:
+    """The cached tensors that a method reads, those of its teachers included."""
+    modules = list(method.modules())
+    for teacher in getattr(method, "teachers", {}).values():
+        modules += teacher.outputs.modules()
+    return [module for module in dict.fromkeys(modules) if isinstance(module, CachedTensors)]
 
 
 def _output(joint: Mapping[str, Tensor], features: dict[str, Tensor]) -> Output:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sidelight.utils.stacking import draw_uniform, is_stacked
+
 
 class Dropout(nn.Dropout):
     """`torch.nn.Dropout` by comparing uniform numbers with p.
@@ -16,9 +18,9 @@ class Dropout(nn.Dropout):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return input
-        if input.is_cuda:
+        if input.is_cuda and not is_stacked():
             return super().forward(input)
-        keep = torch.rand(input.shape, dtype=torch.float32, device=input.device) >= self.p
+        keep = draw_uniform(input) >= self.p
         return input * (keep * (1 / (1 - self.p)))
 
 

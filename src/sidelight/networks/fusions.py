@@ -16,7 +16,7 @@ from sidelight.networks.attention import Attention, TransformerLayer, positional
 from sidelight.networks.cross_translation import TransformBlocks
 from sidelight.networks.dense import num_groups
 from sidelight.networks.dropout import ChannelDropout
-from sidelight.networks.tokens import num_channels, resample_tokens, to_map
+from sidelight.networks.tokens import mean_token, num_channels, resample_tokens, to_map
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -77,7 +77,7 @@ class Concat(Fusion):
         self.out = make_joint_layer(sum(self.dims), width)
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        fused: Tensor = self.out(torch.cat([features[m].mean(1) for m in self.slots], dim=1))
+        fused: Tensor = self.out(torch.cat([mean_token(features[m]) for m in self.slots], dim=1))
         return fused
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sidelight.errors import ConfigError
 from sidelight.networks.hallucination import TNet
+from sidelight.utils.stacking import draw_uniform
 
 
 class ImputedFeatures(NamedTuple):
@@ -79,7 +80,7 @@ class ModalityImputer(nn.Module):
         some = next(iter(features.values()))
         every = some.new_ones(len(some), dtype=torch.bool)
         there = torch.stack([present.get(m, every) for m in features], dim=1)
-        drawn = torch.rand(there.shape, dtype=torch.float32).to(there.device)
+        drawn = draw_uniform(there)
         # The present modality with the largest draw always stays, so that no row is left without any.
         last = drawn.masked_fill(~there, -1).argmax(1, keepdim=True)
         stays = (drawn >= self.drop).scatter(1, last, True)

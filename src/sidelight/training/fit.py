@@ -4,34 +4,19 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from sidelight.config import AugmentConfig, BalanceConfig, TrainingConfig
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError, RunError, SidelightWarning
 from sidelight.methods.base import Method
+from sidelight.training.job import Callback, TrainingJob
 from sidelight.training.checkpoint import load_checkpoint, save_checkpoint
 from sidelight.training.loop import History, TrainingLoop
 from sidelight.utils.device import choose_device, describe_device, to_cpu
 from sidelight.utils.distributed import copy_from_first, get_world, is_first
-
-
-class Callback(Protocol):
-    """Observes a training: called with the method and the number of finished epochs, before the first and after each.
-
-    Its state is part of the checkpoint.
-    """
-
-    def __call__(self, method: Method, epoch: int) -> None: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 def fit(
@@ -88,14 +73,12 @@ def fit(
     device = choose_device(settings.device)
     method.to(device)  # before the optimizers, which hold the parameters
     copy_from_first([*method.parameters(), *method.buffers()])
+    job = TrainingJob(identity, method, train, select, seed, teacher_fold, callback)
     loop = TrainingLoop(method, settings, len(train), seed, balance or BalanceConfig(), augment, threads, device)
-    rows = train.labelled.nonzero()[:, 0] if method.learns_from == "labelled" else torch.arange(len(train))
+    rows, train = job.rows_to_draw(), job.train_batch()
     if len(rows) == 0:
         raise RunError("no labelled training row to learn from")
     teacher_fold = teacher_fold if method.within_teacher_folds else None
-    if method.reads is not None:
-        # Inputs that are not read are not copied. `present` stays complete: losses ask which rows lack a modality.
-        train = replace(train.select_modalities(method.reads), present=train.present)
 
     start = time.perf_counter()
     if checkpoint is not None and checkpoint.exists():

@@ -41,13 +41,34 @@ class History:
         epochs: one record per epoch: `epoch`, `select` (the score), the mean of every term, and `seconds`.
         best_epoch: the epoch with the best score, from 1; 0 before the first.
         best_score: its score on the select rows.
-        seconds: the duration of the training.
+        seconds: the duration of the training; in a stack, the share of one model.
+        stacked: the number of models that were trained at once.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_score: float = -math.inf
     seconds: float = 0.0
+    stacked: int = 1
+
+    def add(self, epoch: int, score: float, means: Mapping[str, float], seconds: float) -> None:
+        """Add the record of an epoch; it is the best epoch if no earlier one had its score.
+
+        Raises:
+            RunError: the score is NaN or infinite.
+        """
+        if not math.isfinite(score):
+            raise RunError(f"the score on the select rows is {score} in epoch {epoch}; it cannot choose an epoch")
+        self.epochs.append({"epoch": float(epoch), "select": score, **means, "seconds": seconds})
+        # The first of equal scores stays, so that a plateau does not postpone the chosen epoch.
+        if score > self.best_score:
+            self.best_epoch, self.best_score = epoch, score
+
+
+def is_finished(history: History, settings: TrainingConfig) -> bool:
+    """Whether all epochs are done, or early stopping ends the training."""
+    done = len(history.epochs)
+    return done >= settings.epochs or done - history.best_epoch >= settings.patience
 
 
 def draw_batches(
@@ -128,13 +149,12 @@ class TrainingLoop:
                 self.schedulers[name] = scheduler
 
         self.history = History()
-        self.best = _copy(method.state_dict())
+        self.best = copy_state(method.state_dict())
         self.step = 0
 
     def is_finished(self) -> bool:
         """Whether all epochs are done, or early stopping ends the training."""
-        done = len(self.history.epochs)
-        return done >= self.settings.epochs or done - self.history.best_epoch >= self.settings.patience
+        return is_finished(self.history, self.settings)
 
     def train_epoch(self, train: Batch, rows: Tensor, teacher_fold: Tensor | None, select: Batch) -> None:
         """Train one epoch, and keep the weights if their score is the best.
@@ -164,18 +184,12 @@ class TrainingLoop:
             step_schedulers(self.schedulers)
             self.step += 1
 
-        means = _compute_means(values, number)
-        _check_weights(self.method, number)
+        means = compute_means({term: torch.stack(v) for term, v in values.items()}, number)
+        check_weights(self.method, number)
         score = from_first(float(self.method.score(select)))  # so that all processes choose the same epoch
-        if not math.isfinite(score):
-            raise RunError(f"the score on the select rows is {score} in epoch {number}; it cannot choose an epoch")
-
-        # The first of equal scores stays, so that a plateau does not postpone the chosen epoch.
-        record = {"epoch": float(number), "select": score, **means, "seconds": time.perf_counter() - start}
-        self.history.epochs.append(record)
-        if score > self.history.best_score:
-            self.history.best_epoch, self.history.best_score = number, score
-            self.best = _copy(self.method.state_dict())
+        self.history.add(number, score, means, time.perf_counter() - start)
+        if self.history.best_epoch == number:
+            self.best = copy_state(self.method.state_dict())
 
     def update(self, group: str, terms: Mapping[str, Tensor], state: TrainState) -> None:
         """Update one parameter group by the gradient of its weighted terms.
@@ -223,13 +237,12 @@ class TrainingLoop:
         self.history = History(**state["history"])
 
 
-def _compute_means(values: Mapping[str, list[Tensor]], epoch: int) -> dict[str, float]:
-    """The mean of every term over the epoch.
+def compute_means(series: Mapping[str, Tensor], epoch: int) -> dict[str, float]:
+    """The mean of every term over an epoch; `series` is term -> its values (steps,).
 
     Raises:
         RunError: a term became NaN or infinite. It names the first such term; the others follow a step later.
     """
-    series = {term: torch.stack(v) for term, v in values.items()}
     means = {term: float(v.mean()) for term, v in series.items()}
     if all(map(math.isfinite, means.values())):
         return means
@@ -248,12 +261,13 @@ def _compute_means(values: Mapping[str, list[Tensor]], epoch: int) -> dict[str, 
     raise RunError(f"the loss term {term!r} became {value} in epoch {epoch}. {ADVICE}")
 
 
-def _check_weights(method: Method, epoch: int) -> None:
+def check_weights(method: Method, epoch: int) -> None:
     """Check that the last step of an epoch left no NaN or infinity in a weight, which no term has shown yet."""
     for name, value in method.named_parameters():
         if not bool(value.isfinite().all()):
             raise RunError(f"the weight {name!r} became NaN or infinite in epoch {epoch}. {ADVICE}")
 
 
-def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def copy_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state that later steps do not change."""
     return {name: value.detach().clone() for name, value in state.items()}

@@ -1,0 +1,61 @@
+"""What one training needs: a method, its rows, and its seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from sidelight.data.batch import Batch
+from sidelight.methods.base import Method
+
+
+class Callback(Protocol):
+    """Observes a training: called with the method and the number of finished epochs, before the first and after each.
+
+    Its state is part of the checkpoint.
+    """
+
+    def __call__(self, method: Method, epoch: int) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass
+class TrainingJob:
+    """One training: `fit` explains the fields.
+
+    Attributes:
+        name: what checkpoints belong to, such as a job and stage.
+        method: the method; its networks are trained in place.
+        train: the training rows.
+        select: the rows whose score chooses the epoch.
+        seed: the seed of the order of rows and of dropout.
+        teacher_fold: (training rows,) int64, the cross-fitted teacher of each row; None without cross-fitting.
+        callback: called before the first epoch and after each.
+    """
+
+    name: str
+    method: Method
+    train: Batch
+    select: Batch
+    seed: int
+    teacher_fold: Tensor | None = None
+    callback: Callback | None = None
+
+    def rows_to_draw(self) -> Tensor:
+        """(N,) int64, the training rows that batches are drawn from."""
+        if self.method.learns_from == "labelled":
+            return self.train.labelled.nonzero()[:, 0]
+        return torch.arange(len(self.train))
+
+    def train_batch(self) -> Batch:
+        """The training rows without the inputs that the method does not read."""
+        if self.method.reads is None:
+            return self.train
+        # `present` stays complete: losses ask which rows lack a modality.
+        return replace(self.train.select_modalities(self.method.reads), present=self.train.present)
