@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
-from sidelight.config import Config
+from sidelight.config import Config, dump_config
 from sidelight.data import Dataset
 from sidelight.errors import ConfigError, RunError, unknown
 from sidelight.experiment.artifacts import is_stored
@@ -25,6 +26,7 @@ from sidelight.protocols.neighbours import warn_similar_neighbours
 from sidelight.protocols.strata import warn_single_class
 from sidelight.utils.atomic import write_atomic
 from sidelight.utils.device import choose_device, default_workers, describe_device
+from sidelight.utils.distributed import check_devices, check_same, from_first, get_world, is_first, joined, on_first
 from sidelight.utils.machine import usable_cores
 
 
@@ -44,6 +46,7 @@ def plan_jobs(config: Config, dataset: Dataset, specs: Mapping[str, MethodSpec])
     return plan(config, specs, len(folds), list(config.label_fraction))
 
 
+@joined()
 def execute(
     config: Config,
     dataset: Dataset,
@@ -63,8 +66,11 @@ def execute(
         encoders: modality -> the user's own encoder.
         imports: file or module of `--import` -> SHA-256 of its source.
 
+    Under torchrun every process calls it: all of them train each network together, and process 0 writes the folder.
+
     Raises:
-        RunError: the folder holds another run, or finished jobs of this one without `resume`.
+        RunError: the folder holds another run, or finished jobs of this one without `resume`; or the processes of
+            torchrun have different data or settings.
     """
     config = resolve(config, dataset)
     for m in encoders or {}:
@@ -75,17 +81,21 @@ def execute(
     jobs = plan_jobs(config, dataset, specs)
     now = describe_environment(dataset, encoders or {}, specs.values(), imports)
     make_models = partial(FoldModels, config, dataset, folder, dict(encoders or {}), made_with=select_digests(now))
-    with lock_run_folder(folder, config, specs.values(), dataset, now, resume):
+    check_same(settings=dump_config(config), data=now["data"]["sha256"], versions=json.dumps(now["versions"]))
+    device = choose_device(config.training.device)
+    check_devices(device)
+    with _locked(partial(lock_run_folder, folder, config, specs.values(), dataset, now, resume)):
         # The controls of the best method are counted before it is known, for the progress bar.
         expected = len(jobs) + len(
             plan_best_controls(config, specs, jobs, dict.fromkeys(config.label_fraction, UNDECIDED))
         )
-        with Progress(folder, expected, quiet) as progress:
-            progress.say(f"training on {describe_device(choose_device(config.training.device))}")
+        with Progress(folder, expected, quiet or not is_first()) as progress:
+            processes = f" in {get_world().size} processes" if get_world().size > 1 else ""
+            progress.say(f"training on {describe_device(device)}{processes}")
             _run_all(make_models, config, jobs, progress, encoders or {})
             study = Study(folder)
             # Only now is it known which method is best, and whose placebo has to run.
-            best = {label_fraction: study.best_method(label_fraction) for label_fraction in config.label_fraction}
+            best = dict(zip(config.label_fraction, from_first([study.best_method(f) for f in config.label_fraction])))
             extra = plan_best_controls(config, specs, jobs, best)
             progress.expect(len(jobs) + len(extra))
             progress.warn(explain_missing_self_distillation(config, specs, best))
@@ -96,8 +106,16 @@ def execute(
             raise RunError(
                 f"{lost} jobs of {folder} were damaged during the run; continue with --resume (resume=True)."
             )
-        study.finish()
+        on_first(study.finish)
         return study
+
+
+@contextmanager
+def _locked(lock: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """Hold the lock of the run folder in process 0; the others wait until it has checked the folder."""
+    with lock() if is_first() else nullcontext():
+        on_first(lambda: None)
+        yield
 
 
 def _run_all(
@@ -111,8 +129,9 @@ def _run_all(
     """Run `jobs`, or the `extra` jobs that follow them; the plan of the run lists both."""
     folder = Path(config.output)
     planned = [job.id for job in [*jobs, *(extra or [])]]
-    write_atomic(folder / "plan.json", json.dumps({"jobs": planned}, indent=0))
+    on_first(lambda: write_atomic(folder / "plan.json", json.dumps({"jobs": planned}, indent=0)))
     todo = [job for job in (extra or jobs) if not is_stored(folder, job)]
     progress.recount()
     workers = config.jobs or default_workers(choose_device(config.training.device), usable_cores())
+    workers = workers if get_world().size == 1 else 1  # the processes of torchrun share every job
     run_jobs(make_models, todo, workers, progress, encoders)

@@ -17,7 +17,7 @@ from sidelight.methods.base import Method
 from sidelight.training.checkpoint import load_checkpoint, save_checkpoint
 from sidelight.training.loop import History, TrainingLoop
 from sidelight.utils.device import choose_device, to_cpu
-from sidelight.utils.distributed import copy_from_first, get_world, is_first
+from sidelight.utils.distributed import copy_from_first, from_first, get_world, in_all, is_first
 
 
 class Callback(Protocol):
@@ -97,7 +97,7 @@ def fit(
         train = replace(train.select_modalities(method.reads), present=train.present)
 
     start = time.perf_counter()
-    if checkpoint is not None and checkpoint.exists():
+    if checkpoint is not None and from_first(checkpoint.exists()):
         _resume(loop, callback, checkpoint, identity)
     elif callback:
         callback(method, 0)
@@ -134,7 +134,7 @@ def _check_world(settings: TrainingConfig) -> None:
 
 def _resume(loop: TrainingLoop, callback: Callback | None, checkpoint: Path, identity: str) -> None:
     """Load the state of the loop and of the callback from a checkpoint."""
-    state = load_checkpoint(checkpoint, identity)
+    state = in_all(lambda: load_checkpoint(checkpoint, identity))
     try:
         loop.load_state_dict(state)
         if callback:
