@@ -19,6 +19,7 @@ from sidelight.config import Config, dump_config, load_config, read_experiment
 from sidelight.config.io import settings
 from sidelight.errors import ConfigError, DiskError, SidelightError, SidelightWarning, shown, unknown
 from sidelight.imports import import_own
+from sidelight.utils.machine import launched
 from sidelight.utils.names import check_modality
 
 if TYPE_CHECKING:
@@ -29,17 +30,30 @@ OF_DATA = ("target", "available", "privileged")
 
 
 def run_verb(args: argparse.Namespace) -> None:
+    if launched()[1] == 1:
+        _run(args)
+        return
+    from sidelight.utils.distributed import joined
+
+    with joined():  # before anything that can fail, so that one process alone says why
+        _run(args)
+
+
+def _run(args: argparse.Namespace) -> None:
     config = experiment_of(args)
     from sidelight import experiment
 
     if args.dry_run:
+        if launched()[0] > 0:
+            return
         config, jobs = experiment.plan(config)
         print(dump_config(config) + "".join(f"# {line}\n" for line in describe_plan(config, jobs).splitlines()), end="")
         return
     study = experiment.run(
         config, resume=args.resume, quiet=args.quiet, encoders=args.own.encoders, imports=args.own.files
     )
-    study.print()
+    if launched()[0] == 0:
+        study.print()
 
 
 def experiment_of(args: argparse.Namespace) -> Config:
@@ -295,6 +309,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
+            if launched()[0] > 0:  # process 0 of torchrun gives the same warnings
+                return
             if issubclass(category, SidelightWarning):
                 say("note", message, 33)
             else:
@@ -311,6 +327,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 build_parser().print_help()
             else:
                 args.own = import_own(getattr(args, "imports", []))  # the user's own Python, before anything else
+                rank, processes = launched()
+                if processes > 1 and args.verb != "run":
+                    if rank > 0:
+                        return 2
+                    raise ConfigError(
+                        f"{processes} processes cannot share `sidelight {args.verb}`: only `run` divides its work over "
+                        "the processes of torchrun. Start it without torchrun."
+                    )
                 return int(VERBS[args.verb](args) or 0)
         except (SidelightError, OSError) as error:
             return fail(error, argv)

@@ -24,6 +24,7 @@ from sidelight.networks.network import Network, predict_in_chunks
 from sidelight.results.job import changed_files, read_record, write_record
 from sidelight.training import History
 from sidelight.utils.atomic import write_folder_atomic
+from sidelight.utils.distributed import from_first, is_first
 from sidelight.utils.tensorfile import read_metadata, write_tensors
 
 DESCRIPTION = "model.json"
@@ -94,6 +95,11 @@ def store_job(folder: Path, job: Job, evaluation: Evaluation, history: History, 
 
 
 def is_stored(folder: Path, job: Job) -> bool:
+    """Whether a job is stored and its files are unchanged; process 0 decides for all. A damaged one is removed."""
+    return from_first(is_first() and _is_stored(folder, job))
+
+
+def _is_stored(folder: Path, job: Job) -> bool:
     """Whether a job is stored and its files are unchanged. A damaged job is removed with a warning.
 
     If the readable copy of the model's metadata is the only damaged file, it is written again.

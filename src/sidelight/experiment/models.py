@@ -31,6 +31,7 @@ from sidelight.methods.teacher_outputs import MAPS_IN_MEMORY, CachedOutputs, Onl
 from sidelight.networks.network import Network, Output, compute_outputs
 from sidelight.training import History, fit
 from sidelight.utils.device import choose_device
+from sidelight.utils.distributed import is_first, on_first
 
 
 class FoldModels:
@@ -273,7 +274,7 @@ class FoldModels:
         network = method.deployed_network()
         similarities.add(network, history.best_epoch)
         evaluation = evaluate(self.data, job, network, history, self.made_with)
-        store_job(self.folder, job, evaluation, history, similarities)
+        on_first(lambda: store_job(self.folder, job, evaluation, history, similarities))
 
     def _fit(
         self,
@@ -305,9 +306,10 @@ class FoldModels:
             history = train_stage()
         except CheckpointError as error:  # raised before the method is changed, so it can be trained from its start
             warnings.warn(f"{error} It was deleted, and the job is trained from its beginning.", SidelightWarning, 2)
-            checkpoint.unlink()
+            on_first(partial(checkpoint.unlink, missing_ok=True))
             history = train_stage()
-        checkpoint.unlink(missing_ok=True)
+        if is_first():
+            checkpoint.unlink(missing_ok=True)
         return history
 
 

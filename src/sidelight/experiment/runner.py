@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
-from sidelight.config import Config
+import torch
+
+from sidelight.config import Config, dump_config
 from sidelight.data import Dataset
 from sidelight.data.mapped import share_rows
 from sidelight.errors import ConfigError, RunError, unknown
@@ -27,6 +29,7 @@ from sidelight.protocols.neighbours import warn_similar_neighbours
 from sidelight.protocols.strata import warn_single_class
 from sidelight.utils.atomic import write_atomic
 from sidelight.utils.device import choose_device, default_workers, describe_device
+from sidelight.utils.distributed import check_devices, check_same, from_first, get_world, is_first, joined, on_first
 from sidelight.utils.machine import usable_cores
 
 
@@ -46,6 +49,7 @@ def plan_jobs(config: Config, dataset: Dataset, specs: Mapping[str, MethodSpec])
     return plan(config, specs, len(folds), list(config.label_fraction))
 
 
+@joined()
 def execute(
     config: Config,
     dataset: Dataset,
@@ -65,8 +69,11 @@ def execute(
         encoders: modality -> the user's own encoder.
         imports: file or module of `--import` -> SHA-256 of its source.
 
+    Under torchrun every process calls it: all of them train each network together, and process 0 writes the folder.
+
     Raises:
-        RunError: the folder holds another run, or finished jobs of this one without `resume`.
+        RunError: the folder holds another run, or finished jobs of this one without `resume`; or the processes of
+            torchrun have different data or settings.
     """
     config = resolve(config, dataset)
     for m in encoders or {}:
@@ -76,11 +83,12 @@ def execute(
     specs = parse_methods(config.methods)
     jobs = plan_jobs(config, dataset, specs)
     device = choose_device(config.training.device)
+    check_devices(device)
     now = describe_environment(dataset, encoders or {}, specs.values(), imports, device)
-    workers = config.jobs or default_workers(device, usable_cores())
+    check_same(settings=dump_config(config), data=now["data"]["sha256"], versions=json.dumps(now["versions"]))
     with (
-        lock_run_folder(folder, config, specs.values(), dataset, now, resume),
-        share_rows(dataset, folder) if workers > 1 else nullcontext(dataset) as rows,
+        _locked(partial(lock_run_folder, folder, config, specs.values(), dataset, now, resume)),
+        share_rows(dataset, folder) if _count_workers(config, device) > 1 else nullcontext(dataset) as rows,
     ):
         del dataset  # its arrays are freed here, unless the caller holds them too
         make_models = partial(FoldModels, config, rows, folder, dict(encoders or {}), made_with=select_digests(now))
@@ -88,12 +96,13 @@ def execute(
         expected = len(jobs) + len(
             plan_best_controls(config, specs, jobs, dict.fromkeys(config.label_fraction, UNDECIDED))
         )
-        with Progress(folder, expected, quiet) as progress:
-            progress.say(f"training on {describe_device(device)}")
+        with Progress(folder, expected, quiet or not is_first()) as progress:
+            processes = f" in {get_world().size} processes" if get_world().size > 1 else ""
+            progress.say(f"training on {describe_device(device)}{processes}")
             _run_all(make_models, config, jobs, progress, encoders or {})
             study = Study(folder)
             # Only now is it known which method is best, and whose placebo has to run.
-            best = {label_fraction: study.best_method(label_fraction) for label_fraction in config.label_fraction}
+            best = dict(zip(config.label_fraction, from_first([study.best_method(f) for f in config.label_fraction])))
             extra = plan_best_controls(config, specs, jobs, best)
             progress.expect(len(jobs) + len(extra))
             progress.warn(explain_missing_self_distillation(config, specs, best))
@@ -104,8 +113,18 @@ def execute(
             raise RunError(
                 f"{lost} jobs of {folder} were damaged during the run; continue with --resume (resume=True)."
             )
-        study.finish()
+        on_first(study.finish)
         return study
+
+
+@contextmanager
+def _locked(lock: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """Hold the lock of the run folder in process 0; the others wait until it has checked the folder."""
+    held = lock() if is_first() else nullcontext()
+    del lock  # it holds the rows, which a run moves to files
+    with held:
+        on_first(lambda: None)
+        yield
 
 
 def _run_all(
@@ -119,8 +138,13 @@ def _run_all(
     """Run `jobs`, or the `extra` jobs that follow them; the plan of the run lists both."""
     folder = Path(config.output)
     planned = [job.id for job in [*jobs, *(extra or [])]]
-    write_atomic(folder / "plan.json", json.dumps({"jobs": planned}, indent=0))
+    on_first(lambda: write_atomic(folder / "plan.json", json.dumps({"jobs": planned}, indent=0)))
     todo = [job for job in (extra or jobs) if not is_stored(folder, job)]
     progress.recount()
-    workers = config.jobs or default_workers(choose_device(config.training.device), usable_cores())
+    workers = _count_workers(config, choose_device(config.training.device))
     run_jobs(make_models, todo, workers, progress, encoders)
+
+
+def _count_workers(config: Config, device: torch.device) -> int:
+    """The number of worker processes of this process; the processes of torchrun share every job."""
+    return 1 if get_world().size > 1 else config.jobs or default_workers(device, usable_cores())

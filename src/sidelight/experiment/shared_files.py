@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from sidelight.errors import RunError, SidelightWarning
+from sidelight.utils.distributed import from_first, is_first, on_first
 from sidelight.utils.tensorfile import read_tensors, write_tensors
 
 
@@ -29,10 +30,21 @@ class SharedFiles:
 
     def write(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Store tensors under a name."""
-        write_tensors(self.path(name), tensors, {"name": name, "data": self.data})
+        on_first(lambda: write_tensors(self.path(name), tensors, {"name": name, "data": self.data}))
 
     def read(self, name: str) -> dict[str, Tensor] | None:
-        """Read the tensors of a name. None if there are none, or, with a warning, if they cannot be used."""
+        """Read the tensors of a name. None if there are none, or, with a warning, if they cannot be used.
+
+        Process 0 decides for all whether they can be used.
+        """
+        found = self._read(name) if is_first() else None
+        if not from_first(found is not None):
+            return None
+        if not is_first() and (found := self._read(name)) is None:
+            raise RunError(f"{self.path(name)} can be read by process 0 alone: all processes must see the run folder.")
+        return found
+
+    def _read(self, name: str) -> dict[str, Tensor] | None:
         file = self.path(name)
         if not file.exists():
             return None

@@ -12,11 +12,11 @@ from sidelight.config import AugmentConfig, BalanceConfig, TrainingConfig
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError, RunError, SidelightWarning
 from sidelight.methods.base import Method
-from sidelight.training.job import Callback, TrainingJob
 from sidelight.training.checkpoint import load_checkpoint, save_checkpoint
+from sidelight.training.job import Callback, TrainingJob
 from sidelight.training.loop import History, TrainingLoop
 from sidelight.utils.device import choose_device, describe_device, to_cpu
-from sidelight.utils.distributed import copy_from_first, get_world, is_first
+from sidelight.utils.distributed import copy_from_first, from_first, get_world, in_all, is_first
 
 
 def fit(
@@ -81,7 +81,7 @@ def fit(
     teacher_fold = teacher_fold if method.within_teacher_folds else None
 
     start = time.perf_counter()
-    if checkpoint is not None and checkpoint.exists():
+    if checkpoint is not None and from_first(checkpoint.exists()):
         _resume(loop, callback, checkpoint, identity)
     elif callback:
         callback(method, 0)
@@ -118,7 +118,7 @@ def _check_world(settings: TrainingConfig) -> None:
 
 def _resume(loop: TrainingLoop, callback: Callback | None, checkpoint: Path, identity: str) -> None:
     """Load the state of the loop and of the callback from a checkpoint."""
-    state, now = load_checkpoint(checkpoint, identity), describe_device(loop.device)
+    state, now = in_all(lambda: load_checkpoint(checkpoint, identity)), describe_device(loop.device)
     try:
         loop.load_state_dict(state)
         if callback:

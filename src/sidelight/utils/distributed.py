@@ -7,22 +7,25 @@ others. A process that runs alone is process 0 of 1, for which every function he
 from __future__ import annotations
 
 import datetime
+import hashlib
+import json
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function
 
-from sidelight.errors import RunError, SidelightError
+from sidelight.errors import ConfigError, RunError
+from sidelight.utils.machine import launched
 
+T = TypeVar("T")
 TIMEOUT = datetime.timedelta(minutes=30)
 """How long a process waits for the others: process 0 alone writes jobs and reports."""
-VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What torchrun tells each process."""
 
 
 class World(NamedTuple):
@@ -46,16 +49,6 @@ def is_first() -> bool:
     return _world.rank == 0
 
 
-def local_rank() -> int:
-    """The number of this process on its machine, from 0."""
-    return int(os.environ.get("LOCAL_RANK", _world.rank)) if _world.size > 1 else 0
-
-
-def is_launched() -> bool:
-    """Whether torchrun (or another launcher of its kind) started this process beside others."""
-    return all(os.environ.get(name) for name in VARIABLES) and int(os.environ["WORLD_SIZE"]) > 1
-
-
 @contextmanager
 def joined(timeout: datetime.timedelta = TIMEOUT) -> Iterator[World]:
     """Join the other processes of torchrun for the length of the block; nothing for a process alone.
@@ -69,12 +62,15 @@ def joined(timeout: datetime.timedelta = TIMEOUT) -> Iterator[World]:
         RunError: the other processes cannot be reached, or one of them died.
     """
     global _world, _store
-    if _world.size > 1 or not is_launched():
+    world = World(*launched())
+    if _world.size > 1 or world.size == 1:  # joined already, or alone
         yield _world
         return
-    world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
-    # gloo for tensors on the CPU, so that numbers and decisions need no GPU.
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+    backend = "gloo"
+    if torch.cuda.is_available() and dist.is_nccl_available():
+        backend = "cpu:gloo,cuda:nccl"  # gloo for tensors on the CPU, so that numbers and decisions need no GPU
+        here = int(os.environ.get("LOCAL_RANK", world.rank))
+        torch.cuda.set_device(min(here, torch.cuda.device_count() - 1))  # what "cuda" means in this process
     try:
         dist.init_process_group(backend, timeout=timeout)
         _store = dist.distributed_c10d._get_default_store()  # type: ignore[attr-defined]
@@ -219,13 +215,30 @@ def copy_from_first(tensors: Sequence[Tensor]) -> None:
             x.copy_(part.view(x.shape))
 
 
-def from_first(value: float) -> float:
-    """The number of process 0: decisions are the same in every process."""
+def from_first(value: T) -> T:
+    """The value of process 0, such as a decision: numbers, texts, None, and lists and dicts of them."""
     if _world.size == 1:
         return value
-    number = torch.tensor([value], dtype=torch.float64)
-    copy_from_first([number])
-    return float(number)
+    text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+    size = torch.tensor([len(text)])
+    copy_from_first([size])
+    text = text if is_first() else text.new_zeros(int(size))
+    copy_from_first([text])
+    return json.loads(text.numpy().tobytes())  # type: ignore[no-any-return]
+
+
+def in_all(function: Callable[[], T]) -> T:
+    """Call a function in every process; where it raises in one, it raises in all, so that none waits for the others."""
+    result, error = None, None
+    try:
+        result = function()
+    except Exception as raised:
+        error = raised
+    if _world.size == 1 or not float(total(torch.tensor(float(error is not None)))):
+        if error is not None:
+            raise error
+        return cast(T, result)
+    raise error or RunError(f"process {_world.rank} of {_world.size} succeeded where another one failed.")
 
 
 def on_first(write: Callable[[], object]) -> None:
@@ -236,24 +249,38 @@ def on_first(write: Callable[[], object]) -> None:
         barrier()
 
 
-def check_same(found: dict[str, str], error: type[SidelightError] = RunError) -> None:
+def check_same(**found: str) -> None:
     """Check that every process has the same texts, such as digests of its data.
 
     Args:
         found: what is compared -> its text.
-        error: what is raised.
 
     Raises:
-        SidelightError: names the first thing that differs, and the processes that differ from process 0.
+        RunError: names the first thing that differs, and the processes that differ from process 0.
     """
-    import hashlib
-
     for what, text in found.items():
-        digest = torch.frombuffer(bytearray(hashlib.sha256(text.encode()).digest()), dtype=torch.uint8)
-        every = share(digest)
-        others = [k for k, other in enumerate(every) if not torch.equal(other, every[0])]
-        if others:
-            raise error(
-                f"{what} of process {', '.join(map(str, others))} differs from that of process 0: all processes must "
-                "read the same files with the same settings."
+        every = share(torch.frombuffer(bytearray(hashlib.sha256(text.encode()).digest()), dtype=torch.uint8))
+        if others := [str(k) for k, digest in enumerate(every) if not torch.equal(digest, every[0])]:
+            raise RunError(
+                f"process {', '.join(others)} of {_world.size} has other {what} than process 0. All of them must read "
+                "the same files with the same settings."
+            )
+
+
+def check_devices(device: torch.device) -> None:
+    """Check that no two processes train on one GPU.
+
+    Raises:
+        ConfigError: two do; names them.
+    """
+    if _world.size == 1 or device.type == "cpu":
+        return
+    machine = int.from_bytes(hashlib.sha256(socket.gethostname().encode()).digest()[:6], "big")
+    every = [tuple(x.tolist()) for x in share(torch.tensor([machine, device.index or 0]))]
+    for rank, place in enumerate(every):
+        if every.index(place) < rank:
+            raise ConfigError(
+                f"processes {every.index(place)} and {rank} would both train on {device.type}:{place[1]}: set "
+                f"training.device={device.type}, which gives each its own, and start as many processes on a machine as "
+                "it has GPUs (torchrun --nproc-per-node)."
             )

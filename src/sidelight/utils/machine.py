@@ -15,6 +15,17 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""The variables through which torchrun tells each process who it is."""
+
+
+def launched() -> tuple[int, int]:
+    """The number of this process and how many torchrun (or a launcher like it) started; (0, 1) without one."""
+    if not all(os.environ.get(name) for name in LAUNCHED):
+        return 0, 1
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+
+
 @cache
 def memory() -> int:
     """Bytes of this machine's memory; `sys.maxsize` if the system does not tell."""
