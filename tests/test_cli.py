@@ -282,15 +282,17 @@ def test_report_calls_its_function(fake, capsys):
 
 def test_predict_prints_csv_or_writes_a_file(fake, capsys):
     said = pd.DataFrame({"id": ["a"], "prediction": ["walking"], "p.walking": [0.75]})
-    calls = fake("sidelight.export", load_student="the student", predict_file=said)
+    student = SimpleNamespace(to=lambda device: f"the student on {device}")
+    calls = fake("sidelight.export", load_student=student, predict_file=said)
     assert main(["predict", "runs/x", "rows.csv"]) == 0
     assert capsys.readouterr().out == "id,prediction,p.walking\na,walking,0.75\n"
-    words = ["--output", "out.csv", "--ignore-privileged", "--ids", "row", "--on-error", "skip"]
+    assert calls[-1][1] == ("the student on auto", "rows.csv", None)
+    words = ["--output", "out.csv", "--ignore-privileged", "--ids", "row", "--on-error", "skip", "--device", "cuda:1"]
     assert main(["predict", "runs/x", "rows.csv", *words]) == 0
     assert capsys.readouterr().out == "1 predictions: out.csv\n"
     assert calls[-2] == ("load_student", ("runs/x",), {"encoders": {}})
     settled = {"ignore_privileged": True, "group": None, "ids": "row", "on_error": "skip", "escape": False}
-    assert calls[-1] == ("predict_file", ("the student", "rows.csv", "out.csv"), settled)
+    assert calls[-1] == ("predict_file", ("the student on cuda:1", "rows.csv", "out.csv"), settled)
 
 
 @pytest.mark.parametrize(

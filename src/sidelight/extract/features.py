@@ -83,9 +83,9 @@ def extract(
         ConfigError: an encoder has no weights or does not fit, or the target is a class per pixel.
         DataError: a recording cannot be read, or `out` contains something else.
     """
+    where = choose_device(device, "device")
     out, data = check_place(out), load(source, **options)
     _check(data, out, encoders, dict(weights or {}), tokens)
-    where = choose_device(device, "device")
     out.mkdir(parents=True, exist_ok=True)
     nets = {
         m: _load_frozen(m, name, data.shape(m), (weights or {}).get(m), sum_channels) for m, name in encoders.items()
