@@ -35,6 +35,7 @@ from sidelight.recordings.recording_type import RecordingType
 from sidelight.recordings.registry import Frames, Image, Video
 from sidelight.tasks import make_task
 from sidelight.training.loop import TrainingLoop
+from sidelight.utils.device import CPU
 from sidelight.utils.machine import usable_cores
 from sidelight.video.crop import CropSampler
 
@@ -102,6 +103,7 @@ def measure(name: str, rounds: int) -> tuple[float, ...]:
             BalanceConfig(),
             None,
             None,
+            CPU,
         )
         memory = list(materialized_batches(batch, list(torch.arange(2 * size).split(size)), LOOKS))
         times = []
@@ -147,7 +149,7 @@ def main() -> None:
         "| what | step in memory | files / memory | rows/s of the step | decoded by 1 thread | by all | without threads |"
     )
     print("|---|---|---|---|---|---|---|")
-    for name in args.select_modalities:
+    for name in args.only:
         size = CASES[name][2]
         step, ratio, alone, one, every = measure(name, args.rounds)
         print(

@@ -34,6 +34,7 @@ from sidelight.losses.distribution import gaussian_mmd
 from sidelight.losses.relational import rkd
 from sidelight.methods import METHODS, MethodSpec, TrainState
 from sidelight.training.loop import TrainingLoop
+from sidelight.utils.device import CPU
 
 WIDTH, BATCH, CLASSES, ROWS = 512, 128, 10, 1600
 STORE = Path(__file__).parents[1] / "src" / "sidelight" / "methods" / "costs.json"
@@ -63,7 +64,7 @@ def steps_of(names: list[str], folder: Path, hallucinate: str = "auto") -> dict[
     for name in names:
         context = JobContext(models, Job(name, "", 1.0, 0, 0))
         method, _ = assemble(MethodSpec.parse(name), context)
-        loop = TrainingLoop(method, context.config.training, len(context.rows()), 0, BalanceConfig(), None, None)
+        loop = TrainingLoop(method, context.config.training, len(context.rows()), 0, BalanceConfig(), None, None, CPU)
         rows = context.rows()
         batch = (
             rows.index_select(torch.arange(BATCH))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from torch import Tensor
 
 from sidelight.data.modality_plan import ModalityPlan
 from sidelight.data.training_ranges import OutOfRange
+from sidelight.errors import SidelightWarning
 
 UNKNOWN = "not given"
 AXES = {
@@ -51,6 +55,27 @@ def doc_string(plan: ModalityPlan) -> str:
         f"Unit: {description['unit']}. Sampling rate: "
         f"{rate if isinstance(rate, str) else f'{rate:g} Hz'}. Training rows (0.1 % to 99.9 %): {ranges}"
     )
+
+
+def warn_far(
+    plans: Mapping[str, ModalityPlan],
+    inputs: Mapping[str, Tensor],
+    lengths: Mapping[str, Tensor],
+    present: Mapping[str, Tensor],
+) -> None:
+    """Warn of rows that are far outside the training rows' range.
+
+    Args:
+        plans: modality -> how its rows are prepared.
+        inputs: modality -> (N, …) raw rows on the CPU.
+        lengths: modality -> (N,) valid time steps.
+        present: modality -> (N,) bool.
+    """
+    for m, rows in inputs.items():
+        length, here = (None if t is None else t.numpy() for t in (lengths.get(m), present.get(m)))
+        ranges = plans[m].ranges
+        if ranges is not None and (found := ranges.find_out_of_range(rows.numpy(), length, here)):
+            warnings.warn(far_warning(m, plans[m], found), SidelightWarning, stacklevel=4)
 
 
 def far_warning(m: str, plan: ModalityPlan, found: Sequence[OutOfRange]) -> str:

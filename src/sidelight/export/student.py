@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ from torch import Tensor
 from sidelight.data.overflow import check_output, check_preprocessed
 from sidelight.data.pixels import compute_chunk_size
 from sidelight.data.preprocess import Preprocessor
-from sidelight.errors import ConfigError, SidelightWarning, listed, unknown
+from sidelight.errors import ConfigError, listed, unknown
 from sidelight.export.checks import check_inputs
 from sidelight.export.deployed import Deployed, drop_groups
 from sidelight.export.file import FORMAT, FORMAT_VERSION, to_json, versions, write_student
 from sidelight.export.graph import export_graph
-from sidelight.export.input_facts import describe_input, far_warning
+from sidelight.export.input_facts import describe_input, warn_far
 from sidelight.networks.build import describe
 from sidelight.networks.network import Network, Output
 from sidelight.tasks import Task, describe_task
@@ -81,12 +80,7 @@ class Student:
         self.device = CPU
 
     def to(self, device: str) -> Student:
-        """Predict on a device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" or "mps".
-
-        Files that are saved or exported do not depend on it.
-
-        Returns:
-            The same student.
+        """Predict on a device ("auto", "cpu", "cuda", …; see `training.device`); its files do not depend on it.
 
         Raises:
             ConfigError: there is no such device.
@@ -196,7 +190,7 @@ class Student:
             inputs, lengths, group, ids: as in `respond`.
         """
         x, n, here, names = self._read(inputs, lengths, group, ids)
-        self._warn_far(x, n, here)
+        warn_far(self.preprocessor.plans, x, n, here)
         ids = np.arange(len(next(iter(x.values())))) if ids is None else ids
         at_once = compute_chunk_size([a.shape[1:] for a in x.values()], CHUNK)
         chunks = torch.split(torch.arange(len(next(iter(x.values())))), at_once)
@@ -207,11 +201,11 @@ class Student:
             yield self.task.answer(Output(torch.zeros(0, self.task.outputs, *size), fused, {}))
             return
         if names is None:
-            parts = ([self._move(_take(t, i)) for t in (x, n, here)] for i in chunks)
+            parts = ([_take(t, i, self.device) for t in (x, n, here)] for i in chunks)
             batches = (deployed.prepare(inputs, lengths, present=present) for inputs, lengths, present in parts)
-        else:
-            # A new group's statistics need all its rows.
-            whole = deployed.prepare(self._move(x), self._move(n), names, self._move(here))
+        else:  # a new group's statistics need all its rows
+            inputs, lengths, present = (_take(t, slice(None), self.device) for t in (x, n, here))
+            whole = deployed.prepare(inputs, lengths, names, present)
             batches = (whole.index_select(i) for i in chunks)
         for i, batch in zip(chunks, batches):
             for m, read in batch.inputs.items():
@@ -219,17 +213,6 @@ class Student:
             answer = deployed.respond(batch).cpu()
             check_output(answer, ids, ", ".join(x), int(i[0]))
             yield answer
-
-    def _move(self, tensors: Tensors) -> Tensors:
-        return {m: a.to(self.device) for m, a in tensors.items()}
-
-    def _warn_far(self, x: Tensors, lengths: Tensors, present: Tensors) -> None:
-        """Warn of rows that are far outside the training rows' range."""
-        for m, rows in x.items():
-            plan = self.preprocessor.plans[m]
-            length, here = (None if t is None else t.numpy() for t in (lengths.get(m), present.get(m)))
-            if plan.ranges is not None and (found := plan.ranges.find_out_of_range(rows.numpy(), length, here)):
-                warnings.warn(far_warning(m, plan, found), SidelightWarning, stacklevel=4)
 
     def calibrate(
         self, inputs: Mapping[str, Any], group: Any, *, lengths: Mapping[str, Any] | None = None
@@ -247,7 +230,7 @@ class Student:
         x, n, here, names = self._read(inputs, lengths, group, None)
         if names is None:
             raise ConfigError("this student standardises by its train rows; it needs no calibration")
-        self.preprocessor.calibrate(self._move(x), self._move(n), self._move(here), names)
+        self.preprocessor.calibrate(*(_take(t, slice(None), self.device) for t in (x, n, here)), names)
         return tuple(self.preprocessor.groups)
 
     def _read(
@@ -308,13 +291,12 @@ class Student:
             if max_batch is not None:
                 raise ConfigError("max_batch is for .pt2 files; .safetensors takes any number of rows, so leave it out")
             return self.save(path)
-        deployed = Deployed(copy.deepcopy(self.network), copy.deepcopy(self.preprocessor), self.task).eval().to("cpu")
-        return export_graph(deployed, self.to_config(), path, group, max_batch)
+        return export_graph(copy.deepcopy(self.deployed).to("cpu"), self.to_config(), path, group, max_batch)
 
     def __repr__(self) -> str:
         method = f", method={self.meta['method']!r}" if "method" in self.meta else ""
         return f"Student({self.task.name}, reads={list(self.reads)}, labels={list(self.class_names)}{method})"
 
 
-def _take(tensors: Tensors, rows: Tensor) -> Tensors:
-    return {m: a[rows] for m, a in tensors.items()}
+def _take(tensors: Tensors, rows: Tensor | slice, device: torch.device) -> Tensors:
+    return {m: a[rows].to(device) for m, a in tensors.items()}

@@ -1,0 +1,169 @@
+"""A training step through sidelight's loop beside the same step in a plain PyTorch loop.
+
+    python benchmarks/training_step.py                   # on the CPU: R3D-18 on clips (B 8), ResNet-18 on spectrograms (B 128)
+    python benchmarks/training_step.py --device cuda     # on a GPU, with rows of full size
+
+Both train the same network (encoder, fusion, dropout, head) with the same initial weights, cross-entropy and fused AdamW, on the same
+rows in host memory. The plain loop is what one would write by hand: index the rows, copy them to the device from pinned memory
+without waiting, forward, backward, step. Ours is `materialized_batches`, `Method.steps` and `TrainingLoop.update`. Blocks of steps are
+taken by turns, in changing order, and the median of their ratios is what counts: 1.00 means that the loop costs nothing.
+
+On the CPU rows are small (clips 3 x 8 x 56 x 56, spectrograms 1 x 32 x 64), so that it ends in minutes; the larger a step, the smaller
+the share of a loop in it, so smaller rows are the harder test. `--full` takes clips of 3 x 16 x 112 x 112 and spectrograms of
+1 x 64 x 256.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sidelight.config import BalanceConfig, TrainingConfig, load_config
+from sidelight.data.batch import Batch
+from sidelight.data.prefetch import materialized_batches
+from sidelight.methods import Supervised, TrainState
+from sidelight.networks.build import build_network
+from sidelight.networks.network import Network
+from sidelight.tasks import make_task
+from sidelight.training.loop import TrainingLoop
+from sidelight.utils.device import choose_device, describe_device
+
+CASES = {
+    "R3D-18, clips": ("r3d18", 8, (3, 8, 56, 56), (3, 16, 112, 112)),
+    "ResNet-18, spectrograms": ("resnet18", 128, (1, 32, 64), (1, 64, 256)),
+}
+"""Name -> encoder, batch size, shape of a small row, and of one of full size."""
+CLASSES = tuple("abcdefghij")
+
+
+class Plain(nn.Module):
+    """The network's layers, called as a script would call them."""
+
+    def __init__(self, network: Network):
+        super().__init__()
+        self.encoder, self.fusion, self.head = network.encoders["x"], network.fusion.out, network.head
+        self.dropout = network.fusion.head_dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.dropout(self.fusion(self.encoder(x).flatten(1))))
+
+
+def plain_steps(network: Network, rows: Batch, size: int, device: torch.device) -> Callable[[int], None]:
+    """A function that takes so many steps of a plain loop."""
+    model = Plain(copy.deepcopy(network)).to(device).train()
+    settings = TrainingConfig()
+    rate, decay = settings.learning_rate, settings.weight_decay
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay, fused=device.type in ("cpu", "cuda"))
+
+    def fetch(index: Tensor) -> tuple[Tensor, Tensor]:
+        batch = rows.inputs["x"][index], rows.target[index]
+        if device.type == "cuda":
+            batch = tuple(t.pin_memory().to(device, non_blocking=True) for t in batch)
+        return tuple(t.to(device) for t in batch)
+
+    def take(steps: int) -> None:
+        for index in order_of(len(rows), size, steps):
+            x, target = fetch(index)
+            optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(model(x), target).backward()
+            optimizer.step()
+
+    return take
+
+
+def our_steps(network: Network, rows: Batch, size: int, device: torch.device) -> Callable[[int], None]:
+    """A function that takes so many steps of our loop."""
+    method = Supervised(copy.deepcopy(network), make_task("classification", CLASSES)).to(device)
+    settings = TrainingConfig(batch_size=size)
+    loop = TrainingLoop(method, settings, len(rows), 0, BalanceConfig(), None, None, device)
+
+    def take(steps: int) -> None:
+        method.train()
+        for batch in materialized_batches(rows, order_of(len(rows), size, steps), device=device):
+            state = TrainState(0, 1, loop.step)
+            for group, terms in method.steps(batch, state):
+                loop.update(group, terms, state)
+            loop.step += 1
+
+    return take
+
+
+def order_of(rows: int, size: int, steps: int) -> list[Tensor]:
+    each = rows // size
+    return [torch.randperm(rows)[:size] for _ in range(each * (1 + steps // each))][:steps]
+
+
+def seconds_a_step(take: Callable[[int], None], steps: int, device: torch.device) -> float:
+    synchronize(device)
+    start = time.perf_counter()
+    take(steps)
+    synchronize(device)
+    return (time.perf_counter() - start) / steps
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.get_device_module(device).synchronize()
+
+
+def measure(
+    name: str, steps: int, rounds: int, full: bool, device: torch.device
+) -> tuple[tuple[int, ...], list[float]]:
+    """The shape of a row; seconds of a step of the plain loop, of ours, and the median ratio with its quartiles."""
+    encoder, size, small, large = CASES[name]
+    shape = large if full else small
+    torch.manual_seed(0)
+    config = load_config({"data": "x", "network.encoder": encoder})
+    network = build_network({"x": shape}, ["x"], len(CLASSES), config.network)
+    n = 2 * size
+    rows = Batch(
+        {"x": torch.randn(n, *shape)}, torch.randint(len(CLASSES), (n,)), torch.ones(n, dtype=torch.bool), {},
+        torch.arange(n), {},
+    )  # fmt: skip
+    takers = [make(network, rows, size, device) for make in (plain_steps, our_steps)]
+    for take in takers:  # memory, kernels and optimizers are set up
+        take(2)
+    times = []
+    for i in range(rounds):
+        order = (0, 1) if i % 2 else (1, 0)
+        found = {k: seconds_a_step(takers[k], steps, device) for k in order}
+        times.append((found[0], found[1]))
+    ratios = [ours / plain for plain, ours in times]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return shape, [*(statistics.median(column) for column in zip(*times)), low, middle, high]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or mps")
+    parser.add_argument("--steps", type=int, default=0, help="in a block (default: 2 on the CPU, 20 elsewhere)")
+    parser.add_argument("--rounds", type=int, default=12, help="of one block each (at least 2)")
+    parser.add_argument("--full", action="store_true", help="rows of full size (always on a GPU)")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU; a worker of an experiment has one")
+    parser.add_argument("--only", nargs="*", default=list(CASES), choices=CASES)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device = choose_device(args.device, "--device")
+    full, steps = args.full or device.type != "cpu", args.steps or (2 if device.type == "cpu" else 20)
+    print(f"{describe_device(device)}, {args.threads} threads, torch {torch.__version__}\n")
+    print("| what | rows | plain | sidelight | sidelight / plain (quartiles) |")
+    print("|---|---|---|---|---|")
+    for name in args.only:
+        shape, (plain, ours, low, middle, high) = measure(name, steps, args.rounds, full, device)
+        rows = f"{CASES[name][1]} × {' × '.join(map(str, shape))}"
+        print(
+            f"| {name} | {rows} | {1000 * plain:.0f} ms | {1000 * ours:.0f} ms "
+            f"| **{middle:.3f}** ({low:.3f}–{high:.3f}) |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
