@@ -230,7 +230,8 @@ class Student:
         x, n, here, names = self._read(inputs, lengths, group, None)
         if names is None:
             raise ConfigError("this student standardises by its train rows; it needs no calibration")
-        self.preprocessor.calibrate(*(_take(t, slice(None), self.device) for t in (x, n, here)), names)
+        x, n, here = (_take(t, slice(None), self.device) for t in (x, n, here))
+        self.preprocessor.calibrate(x, n, here, names)
         return tuple(self.preprocessor.groups)
 
     def _read(
