@@ -1,4 +1,4 @@
-"""Whole runs on the pretend device end as those of the CPU do: studies, refits, predictions, features, resumed runs."""
+"""Whole runs on the pretend device, with dropout: every family of methods ends as on the CPU, and so do features."""
 
 from __future__ import annotations
 
@@ -11,21 +11,14 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch.utils._pytree import tree_leaves
 
 from helpers import recordings
-from helpers.pretend_device import PRETEND, sharing_the_cpu_stream
-from helpers.resumed import Killed, Killer, same, trained
+from helpers.pretend_device import sharing_the_cpu_stream
 from helpers.small import curves, make_data, study, table, tensors
-from helpers.support import make_network, make_rows, task_of
-from sidelight.config import TrainingConfig
 from sidelight.data import Dataset
 from sidelight.errors import SidelightWarning
-from sidelight.experiment.refit import refit
 from sidelight.experiment.study import Study
-from sidelight.export import load_student
 from sidelight.extract import extract
-from sidelight.methods import Supervised
 from sidelight.networks.backbones.backbone import make_net
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -78,20 +71,6 @@ def test_a_study(kind, tmp_path):
     assert json.loads((tmp_path / "pretend" / "environment.json").read_text())["machine"]["device"] == "pretend:0"
 
 
-def test_the_student_is_trained_again_on_every_row_and_predicts(tmp_path):
-    data = make_data(n=96, groups=8)
-    answers = []
-    for device in DEVICES:
-        folder = run(tmp_path / device, data, ["kl"], device).folder
-        with sharing_the_cpu_stream():
-            student = load_student(refit(folder, data, device=device))
-        assert {value.device.type for value in student.network.state_dict().values()} == {"cpu"}
-        rows = {m: data.inputs[m][:20] for m in student.reads}
-        answers += [student.predict_proba(rows), student.to(device).predict_proba(rows)]
-    for answer in answers[1:]:
-        np.testing.assert_allclose(answer, answers[0], rtol=1e-4, atol=1e-6)
-
-
 def test_features(tmp_path):
     folder = recordings.prepared(tmp_path / "images", n=12)
     torch.manual_seed(3)
@@ -107,27 +86,3 @@ def test_features(tmp_path):
         made.append({file.relative_to(out): load_file(file) for file in files})
     assert made[0]
     torch.testing.assert_close(made[1], made[0], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("resumed_on", ["pretend", "cpu"])
-def test_a_resumed_training(resumed_on, tmp_path):
-    """On the same device it is the training that was not killed, to the bit: its random state is stored too."""
-    rows, task = make_rows("classification", "both"), task_of("classification")
-
-    def train(device: str = "pretend", **more: Any) -> tuple[dict, list[dict]]:
-        settings = TrainingConfig(epochs=4, patience=4, batch_size=8, device=device)
-        return trained(Supervised(make_network(("phone", "pulse"), task), task), rows, (16, 8), settings, **more)
-
-    whole, checkpoint = train(), tmp_path / "state.pt"
-    with pytest.raises(Killed):
-        train(checkpoint=checkpoint, callback=Killer(2))
-    held = [x for x in tree_leaves(torch.load(checkpoint, weights_only=True)) if isinstance(x, torch.Tensor)]
-    assert {x.device.type for x in held} == {"cpu"}
-    if resumed_on == "pretend":
-        torch.rand(3, device=PRETEND)  # a process that does something else in between
-        assert same(train(checkpoint=checkpoint), whole)
-        return
-    with pytest.warns(SidelightWarning, match="pretend:0"):
-        state, epochs = train("cpu", checkpoint=checkpoint)
-    assert len(epochs) == 4
-    assert {value.device.type for value in state.values()} == {"cpu"}
