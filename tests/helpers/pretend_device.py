@@ -24,6 +24,8 @@ from torch import Tensor
 from torch.utils import backend_registration
 from torch.utils._mode_utils import no_dispatch
 
+from helpers import pretend_autocast
+
 if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
     pytest.skip(f"torch {torch.__version__} cannot register a device from Python; 2.10 can", allow_module_level=True)
 
@@ -263,4 +265,5 @@ LIBRARY.fallback(lambda func, *args, **kwargs: compute(func, args, kwargs), "Pri
 OPERATORS = torch.library.Library("aten", "IMPL")
 # `torch.tensor` copies past `__torch_dispatch__`, and there the fallback meets an internal assertion of torch.
 OPERATORS.impl("copy_", lambda *args: compute(torch.ops.aten.copy_.default, args, {}), "PrivateUse1")
-LIBRARY.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")  # a context of autocast changes nothing
+LIBRARY.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+pretend_autocast.register(OPERATORS, PRETEND.type, map_tensors)
