@@ -20,7 +20,6 @@ SETTINGS = {
     "methods": ["kl", "pkdot", "crd", "mse@crossfit"],
     "placebo": ["kl"],
     "folds": 2,
-    # Dropout draws other masks on an accelerator, with a faster kernel.
     "network": {"dropout": 0.0},
 }
 

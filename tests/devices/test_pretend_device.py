@@ -237,12 +237,25 @@ def test_the_device_can_draw_from_the_stream_of_the_cpu():
     assert all(torch.equal(a, b.cpu()) for a, b in zip(expected, drawn))
 
 
-def test_a_context_of_autocast_is_allowed():
-    x = X.float().to(PRETEND)
-    with torch.autocast("pretend", enabled=False):
-        assert (x @ x.T).dtype == torch.float32
-    with torch.autocast("pretend", dtype=torch.bfloat16), torch.autocast("pretend", enabled=False):
-        assert (x.T @ x).dtype == torch.float32
+def test_autocast_is_that_of_cuda():
+    """Products in the low precision, sensitive functions in float32, everything else as it comes; with gradients."""
+    x = X.float().to(PRETEND).requires_grad_()
+    linear = nn.Linear(4, 3).to(PRETEND)
+    with torch.autocast("pretend", dtype=torch.bfloat16):
+        product = linear(x)
+        assert product.dtype == (x @ x.T).dtype == torch.einsum("ij,kj->ik", x, x).dtype == torch.bfloat16
+        assert product.relu().dtype == torch.bfloat16
+        assert product.softmax(1).dtype == product.exp().dtype == product.sum().dtype == torch.float32
+        loss = F.cross_entropy(product, torch.arange(6, device=PRETEND) % 3)
+        assert loss.dtype == torch.float32
+        with torch.autocast("pretend", enabled=False):
+            assert (x @ x.T).dtype == torch.float32
+        assert (X.to(PRETEND) @ X.T.to(PRETEND)).dtype == torch.float64
+    assert (x @ x.T).dtype == torch.float32
+    loss.backward()
+    assert x.grad.dtype == linear.weight.grad.dtype == torch.float32
+    expected = F.cross_entropy(F.linear(x.cpu(), linear.weight.cpu(), linear.bias.cpu()), torch.arange(6) % 3)
+    assert loss.item() == pytest.approx(expected.item(), rel=0.02)
 
 
 def test_custom_and_second_gradients():

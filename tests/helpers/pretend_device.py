@@ -13,16 +13,18 @@ there is no `torch.Generator("pretend")` and no pinned memory (Python cannot reg
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
 from torch.utils import backend_registration
 from torch.utils._mode_utils import no_dispatch
-from torch.utils._pytree import tree_leaves, tree_map_only
+
+from helpers import pretend_autocast
 
 if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
     pytest.skip(f"torch {torch.__version__} cannot register a device from Python; 2.10 can", allow_module_level=True)
@@ -169,33 +171,58 @@ class PretendTensor(torch.Tensor):
         return self.host.clone().numpy()
 
 
+class Operator(NamedTuple):
+    """What the device must know of an operator."""
+
+    name: str
+    pointwise: bool
+    writes: bool
+    random: bool
+
+
+@functools.cache
+def look_up(func: Any) -> Operator:
+    """The facts of an operator, which torch looks up slowly."""
+    name, tags = func._schema.name, func.tags
+    pointwise, random = torch.Tag.pointwise in tags, torch.Tag.nondeterministic_seeded in tags
+    return Operator(name, pointwise, func._schema.is_mutable, random)
+
+
 def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The result of an operator of which an argument, or the result, is on the device."""
-    name = func._schema.name
-    if name in NOT_PRETENDED:
-        raise NotImplementedError(f"{name} cannot be pretended: {NOT_PRETENDED[name]}")
-    if name == "aten::copy_":
-        args[0].copy_(host_of(args[1])) if not is_pretend(args[0]) else args[0].host.copy_(host_of(args[1]))
+    operator = look_up(func)
+    if operator.name in NOT_PRETENDED:
+        raise NotImplementedError(f"{operator.name} cannot be pretended: {NOT_PRETENDED[operator.name]}")
+    if operator.name == "aten::copy_":
+        host_of(args[0]).copy_(host_of(args[1]))
         return args[0]
-    tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+    tensors: list[Tensor] = []
+
+    def unwrap(x: Tensor) -> Tensor:
+        tensors.append(x)
+        return host_of(x)
+
+    host_args = map_tensors(unwrap, args)
+    host_kwargs = {name: map_tensors(unwrap, value) for name, value in kwargs.items()}
+    check_devices(operator, args, kwargs, tensors)
     pretend = [x for x in tensors if is_pretend(x)]
-    check_devices(func, args, kwargs, tensors)
-    place = kwargs.get("device")
-    made_here = bool(pretend) if place is None else torch.device(place).type == PRETEND.type
-    kwargs = kwargs | {"device": CPU} if place is not None else kwargs
-    args, kwargs = tree_map_only(Tensor, host_of, (args, kwargs))
-    if torch.Tag.nondeterministic_seeded in func.tags:
-        with BACKEND.drawing():
-            result = func(*args, **kwargs)
-    else:
-        result = func(*args, **kwargs)
-    known = {id(x.host): x for x in pretend}
-    if func._schema.is_mutable:
+    made_here, place = bool(pretend), kwargs.get("device")
+    if place is not None:
+        made_here, host_kwargs["device"] = torch.device(place).type == PRETEND.type, CPU
+    with BACKEND.drawing() if operator.random else nullcontext():
+        result = func(*host_args, **host_kwargs)
+    if operator.writes:
         for x in pretend:
             follow_shape(x)
-    if not made_here:
-        return result
-    return tree_map_only(Tensor, lambda x: known[id(x)] if id(x) in known else PretendTensor(x), result)
+    known = {id(x.host): x for x in pretend}
+    return map_tensors(lambda x: known[id(x)] if id(x) in known else PretendTensor(x), result) if made_here else result
+
+
+def map_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:
+    """A nest of lists and tuples with a function applied to its tensors; torch's `tree_map` takes much longer."""
+    if isinstance(tree, Tensor):
+        return function(tree)
+    return type(tree)(map_tensors(function, x) for x in tree) if isinstance(tree, list | tuple) else tree
 
 
 def is_pretend(x: object) -> bool:
@@ -207,20 +234,19 @@ def host_of(x: Tensor) -> Tensor:
     return x.host if isinstance(x, PretendTensor) else x
 
 
-def check_devices(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Sequence[Tensor]) -> None:
+def check_devices(operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Sequence[Tensor]) -> None:
     """Raise what CUDA raises where an operator's tensors, or its generator, are on different devices."""
-    name = func._schema.name
     cpu = [x for x in tensors if not is_pretend(x)]
     if cpu and len(cpu) < len(tensors):
         first = args[0] if args else None
-        if name in READ_ON_ANY_DEVICE and is_pretend(first):  # self, indices, values
+        if operator.name in READ_ON_ANY_DEVICE and is_pretend(first):  # self, indices, values
             cpu = [x for x in args[2:3] if not is_pretend(x)]
-        numbers = torch.Tag.pointwise in func.tags or name in TAKE_A_NUMBER
-        written = func._schema.is_mutable and isinstance(first, Tensor) and not is_pretend(first)
+        numbers = operator.pointwise or operator.name in TAKE_A_NUMBER
+        written = operator.writes and isinstance(first, Tensor) and not is_pretend(first)
         if written or any(x.dim() > 0 or not numbers for x in cpu):
             raise RuntimeError(
                 f"Expected all tensors to be on the same device, but found at least two devices, {PRETEND} and cpu! "
-                f"({name}: {', '.join(f'{tuple(x.shape)} on {x.device}' for x in tensors)})"
+                f"({operator.name}: {', '.join(f'{tuple(x.shape)} on {x.device}' for x in tensors)})"
             )
     generator = kwargs.get("generator")
     if generator is not None:
@@ -239,4 +265,5 @@ LIBRARY.fallback(lambda func, *args, **kwargs: compute(func, args, kwargs), "Pri
 OPERATORS = torch.library.Library("aten", "IMPL")
 # `torch.tensor` copies past `__torch_dispatch__`, and there the fallback meets an internal assertion of torch.
 OPERATORS.impl("copy_", lambda *args: compute(torch.ops.aten.copy_.default, args, {}), "PrivateUse1")
-LIBRARY.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")  # a context of autocast changes nothing
+LIBRARY.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+pretend_autocast.register(OPERATORS, PRETEND.type, map_tensors)
