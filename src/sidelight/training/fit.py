@@ -12,8 +12,8 @@ from sidelight.config import AugmentConfig, BalanceConfig, TrainingConfig
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError, RunError, SidelightWarning
 from sidelight.methods.base import Method
-from sidelight.training.job import Callback, TrainingJob
 from sidelight.training.checkpoint import load_checkpoint, save_checkpoint
+from sidelight.training.job import Callback, TrainingJob
 from sidelight.training.loop import History, TrainingLoop
 from sidelight.utils.device import choose_device, describe_device, to_cpu
 from sidelight.utils.distributed import copy_from_first, get_world, is_first

@@ -14,6 +14,7 @@ from sidelight.methods.teacher_outputs import CachedTensors, find_cached
 from sidelight.training.stacked_rows import StackedBatch
 from sidelight.utils.stacking import Streams, stacked
 
+
 class StackedModels:
     """The weights of M methods of one structure, stacked along a leading dimension.
 
