@@ -21,6 +21,7 @@ from sidelight.experiment.plan import derive_seed
 from sidelight.protocols import WHOLE, build_whole_fold, hide_labels, split
 from sidelight.protocols.blocks import cut_blocks, sort_by_time
 from sidelight.tasks import Task, resolve_task
+from sidelight.utils.machine import release_memory
 
 PREPARED_AT_ONCE = 64 * 2**20
 """Bytes of rows that each process preprocesses once and holds. Of more rows, processes share those of the data set, and
@@ -85,6 +86,8 @@ class FoldData:
     @cached_property
     def _prepared(self) -> Batch:
         batch = self.dataset.batch(self.preprocessor, self.modalities, deferred=self.large)
+        if self.large:
+            release_memory()  # of the folds and statistics
         # A modality without an entry in `present` is present in every row.
         return replace(batch, present={m: there for m, there in batch.present.items() if not there.all()})
 

@@ -31,6 +31,7 @@ from sidelight.methods.teacher_outputs import MAPS_IN_MEMORY, CachedOutputs, Onl
 from sidelight.networks.network import EVERYTHING, Network, Output, OutputParts, compute_outputs
 from sidelight.training import History, fit
 from sidelight.utils.device import choose_device
+from sidelight.utils.machine import release_memory
 
 
 class FoldModels:
@@ -275,12 +276,16 @@ class FoldModels:
         train, select = self.rows(job), self.rows(job, "select")
         similarities = Similarities(select.index_select(torch.as_tensor(self.data.choose_probe_rows())))
         history = self._fit(method, train, select, job.id, teacher_fold, similarities)
+        del train, select
 
         # Test rows are read here for the first time, when the network is chosen.
         network = method.deployed_network()
         similarities.add(network, history.best_epoch)
         evaluation = evaluate(self.data, job, network, history, self.made_with)
         store_job(self.folder, job, evaluation, history, similarities)
+        del evaluation
+        if self.data.large:
+            release_memory()
 
     def _fit(
         self,
@@ -315,6 +320,8 @@ class FoldModels:
             checkpoint.unlink()
             history = train_stage()
         checkpoint.unlink(missing_ok=True)
+        if self.data.large:
+            release_memory()  # of batches, before test rows are read
         return history
 
 
