@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,8 +15,27 @@ CHUNK = 4096
 """Signals whose window statistics are computed at a time."""
 
 
-def compute_features(dataset: Dataset, m: str) -> NDArray:
-    """(N, D) float: vectors unchanged, window statistics of signals, means over a coarse grid of images.
+class FeatureRows:
+    """The features of a modality (`compute_features`), computed for the rows that are asked for.
+
+    Args:
+        values: (N, D) vectors, window statistics or means of images.
+        varies: (D,) bool, false for columns that a run reads as constant.
+        present: (N,) bool.
+    """
+
+    def __init__(self, values: NDArray, varies: NDArray, present: NDArray):
+        self.values, self.varies, self.present = values, varies, present
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: Any) -> NDArray:
+        return np.where(self.present[rows][:, None], self.values[rows] * self.varies, np.float32(np.nan))
+
+
+def compute_features(dataset: Dataset, m: str) -> FeatureRows:
+    """(N, D) float32: vectors unchanged, window statistics of signals, means over a coarse grid of images.
 
     Missing values and absent rows are NaN. Columns that a run reads as constant (`scaling.is_constant`) are 0.
     """
@@ -23,15 +44,16 @@ def compute_features(dataset: Dataset, m: str) -> NDArray:
     from sidelight.data.scaling import compute_scaling, compute_statistics_rms
     from sidelight.data.standardize import build_mask
     from sidelight.data.statistics import STANDARD, window_statistics
+    from sidelight.data.stored_rows import StoredRows
 
     x, size, present = dataset.inputs[m], None, torch.from_numpy(dataset.present[m])
     if x.ndim == 3:
-        signal = torch.from_numpy(np.nan_to_num(x))
+        signal = StoredRows(torch.from_numpy(x), torch.arange(len(x)), fill=torch.zeros(x.shape[2]))
         length = torch.from_numpy(dataset.lengths[m]) if m in dataset.lengths else None
         chunks = []
         for i in range(0, len(x), CHUNK):
             valid = None if length is None else length[i : i + CHUNK]
-            chunks.append(window_statistics(signal[i : i + CHUNK], valid))
+            chunks.append(window_statistics(signal[i : i + CHUNK].read(), valid))
         f = torch.cat(chunks)
         size = compute_statistics_rms(signal, build_mask(signal, length, present), f, STANDARD)
     elif x.ndim >= 4:
@@ -40,7 +62,7 @@ def compute_features(dataset: Dataset, m: str) -> NDArray:
     else:
         f = torch.from_numpy(x)
     varies = compute_scaling(f, build_mask(f, None, present), size)[1] != 0
-    return np.where(dataset.present[m][:, None], (f * varies).numpy(), np.float32(np.nan))
+    return FeatureRows(f.numpy(), varies.numpy(), dataset.present[m])
 
 
 def _average_grid(image: NDArray) -> NDArray:

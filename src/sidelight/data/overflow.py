@@ -10,6 +10,9 @@ from sidelight.data.rows import iterate_slices, name_row
 from sidelight.data.stored_rows import StoredRows
 from sidelight.errors import DataError
 
+AT_ONCE = 2**18
+"""Values that are preprocessed at a time to be checked."""
+
 
 def describe_overflow(what: str, raw: Tensor, where: str, rows: int = 1) -> str:
     """The sentence of an error about values that overflow: their size, and what helps.
@@ -55,7 +58,7 @@ def check_stored(
         ids: (N,) ids.
     """
     bad = []
-    for some in iterate_slices(rows):
+    for some in iterate_slices(rows, AT_ONCE):
         read = rows[some].read(None if length is None else length[some], present[some])
         bad.append(~read.isfinite().flatten(1).all(1))
     _check_rows(what, torch.cat(bad), raw, ids, 0)

@@ -171,12 +171,13 @@ class Preprocessor(PreprocessorState):
             Modality -> the rows to read, window statistics computed already; and the scaling of images and files.
         """
         stored, pixels = {}, {}
+        numbers = torch.arange(max((len(x) for x in inputs.values()), default=0))  # one for all modalities
         for m, x in [*inputs.items(), *files.items()]:
             if not isinstance(x, Tensor) or x.dim() >= 4:
                 pixels[m] = self.pixels(m, x, present[m], group)
             if not isinstance(x, Tensor):
                 continue
-            rows = StoredRows(x, torch.arange(len(x)))
+            rows = StoredRows(x, numbers)
             if x.dim() < 4:
                 f = self._extract(m, rows, lengths.get(m))
                 assert isinstance(f, StoredRows)

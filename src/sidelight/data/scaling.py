@@ -14,12 +14,10 @@ from torch import Tensor
 from sidelight.data.pixels import compute_chunk_size
 from sidelight.data.standardize import build_mask
 from sidelight.data.statistics import BINS
-from sidelight.data.stored_rows import Values, gather, iterate_parts
+from sidelight.data.stored_rows import StoredRows, Values, gather, iterate_parts
 
 RESOLUTION = 2 * torch.finfo(torch.float32).eps
 """Spread, as a share of the values' size, that float32 rounding alone explains (about 2.4e-7)."""
-VALUES = 2**22
-"""Values whose float64 copy is in memory at a time while columns are summed: 32 MiB."""
 SAMPLE = 256
 """Train rows, evenly spaced, that are decoded to fit the scaling of a modality whose rows are files."""
 
@@ -65,17 +63,18 @@ def compute_scaling(f: Values, keep: Tensor | None, size: Tensor | None = None) 
     return mean.to(f.dtype), _invert_std(std, magnitude).to(f.dtype)
 
 
-def find_varying_columns(x: NDArray, length: NDArray | None = None) -> NDArray:
+def find_varying_columns(x: NDArray, length: NDArray | None, present: NDArray) -> NDArray:
     """(C,) bool: the columns of vectors or signals, or channels of images, that are not constant to a network.
 
     Args:
         x: (N, D), (N, T, C), (N, C, H, W) or (N, C, T, H, W).
         length: (N,) valid time steps of signals.
+        present: (N,) bool.
     """
-    rows = torch.from_numpy(x)
+    rows = StoredRows(torch.from_numpy(x), torch.from_numpy(np.flatnonzero(present)))
     if x.ndim >= 4:
         return np.asarray(compute_pixel_scaling(rows, None)[1] != 0)
-    keep = build_mask(rows, None if length is None else torch.from_numpy(length), None)
+    keep = build_mask(rows, None if length is None else torch.from_numpy(length[present]), None)
     return np.asarray(compute_scaling(rows, keep)[1] != 0)
 
 
@@ -104,7 +103,7 @@ def compute_statistics_rms(x: Values, keep: Tensor | None, f: Tensor, parts: Seq
         channel_rms = torch.cat([channel_rms, norm[None]])
     rms = channel_rms[:, None].repeat(1, f.shape[1] // len(channel_rms))
     if "spectrum" in parts:
-        total = _add_up(part.double().nan_to_num(0, 0, 0).sum(0) for _, part in iterate_parts(f, VALUES))
+        total = _add_up(part.double().nan_to_num(0, 0, 0).sum(0) for _, part in iterate_parts(f))
         level = (total / len(f)).view_as(rms)[:, -BINS:]
         rms[:, -BINS:] *= (-level).exp()
     return rms.flatten()
@@ -139,7 +138,7 @@ def _mean_and_std(f: Values, keep: Tensor | None) -> tuple[Tensor, Tensor]:
     over = tuple(range(f.dim() - 1))
 
     def iterate_valid() -> Iterator[tuple[Tensor, Tensor]]:
-        for rows, part in iterate_parts(f, VALUES):
+        for rows, part in iterate_parts(f):
             invalid = torch.isnan(part) if keep is None else torch.isnan(part) | ~keep[rows]
             yield part.to(torch.float64, copy=True), invalid
 

@@ -56,12 +56,13 @@ def assemble(spec: MethodSpec, context: JobContext) -> tuple[Method, Tensor | No
 def _distillation(spec: MethodSpec, context: JobContext) -> tuple[Method, Tensor | None]:
     """Build a sum of losses between the student and its teacher, or its teachers (`teacher.sets`)."""
     self_distillation = context.job.control == "self"
-    teacher = context.teacher(spec.crossfit)
+    reads = spec.reads
+    teacher = context.teacher(spec.crossfit, reads)
     teachers: Teacher | Mapping[str, Teacher] = teacher
     # A baseline has no privileged modalities to be divided into sets.
     sets = {} if self_distillation else parse_teacher_sets(context.config)
     if sets:
-        teachers = {name: context.teacher_on(members) for name, members in sets.items()}
+        teachers = {name: context.teacher_on(members, reads) for name, members in sets.items()}
     start = context.models.control_network(context.teacher_job())
     student = context.student(start, "" if self_distillation else spec.hallucinates(context.config))
     losses = spec.losses(context.config, context.task)

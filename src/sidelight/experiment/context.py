@@ -16,7 +16,7 @@ from sidelight.methods import Method, Teacher
 from sidelight.methods.context import FusionChoice
 from sidelight.methods.teacher_outputs import TeacherOutputs
 from sidelight.networks.hallucination import freeze
-from sidelight.networks.network import Network, Output
+from sidelight.networks.network import EVERYTHING, Network, Output, OutputParts
 from sidelight.tasks import Task
 
 
@@ -79,10 +79,10 @@ class JobContext:
             return replace(self.job, method="baseline", control="")
         return replace(self.job, method="teacher")
 
-    def teacher(self, crossfit: bool = False) -> Teacher:
-        """The teacher of the job, or its cross-fitted siblings."""
-        return self.models.teacher(self.teacher_job(), crossfit)
+    def teacher(self, crossfit: bool = False, reads: OutputParts = EVERYTHING) -> Teacher:
+        """The teacher of the job, or its cross-fitted siblings; of large data, with the outputs that are read."""
+        return self.models.teacher(self.teacher_job(), crossfit, reads)
 
-    def teacher_on(self, members: Sequence[str]) -> Teacher:
+    def teacher_on(self, members: Sequence[str], reads: OutputParts = EVERYTHING) -> Teacher:
         """A teacher that reads the available modalities and some privileged ones."""
-        return self.models.teacher_on(self.job, members)
+        return self.models.teacher_on(self.job, members, reads)

@@ -170,7 +170,15 @@ def build_predictions(dataset: Dataset, rows: NDArray, outputs: Tensor, task: Ta
     else:
         frame |= {f"target.{name}": t for name, t in zip(names, target.reshape(len(rows), -1).T)}
         frame |= {f"prediction.{name}": p for name, p in zip(names, decided.T)}
-    return pd.DataFrame(frame)
+    return pd.DataFrame({name: _compact(values) for name, values in frame.items()})
+
+
+def _compact(values: NDArray) -> NDArray | pd.Categorical:
+    """A column with its words as categories if they repeat: their text is then in memory once, not once a row."""
+    if values.dtype.kind != "U":
+        return values
+    words, codes = np.unique(values, return_inverse=True)
+    return pd.Categorical.from_codes(codes, pd.Index(words)) if len(words) < len(values) else values
 
 
 def compute_metrics(task: Task, outputs: Tensor, batch: Batch) -> dict[str, float]:

@@ -21,6 +21,7 @@ from sidelight.experiment.plan import derive_seed
 from sidelight.protocols import WHOLE, build_whole_fold, hide_labels, split
 from sidelight.protocols.blocks import cut_blocks, sort_by_time
 from sidelight.tasks import Task, resolve_task
+from sidelight.utils.machine import release_memory
 
 PREPARED_AT_ONCE = 64 * 2**20
 """Bytes of rows that each process preprocesses once and holds. Of more rows, processes share those of the data set, and
@@ -57,6 +58,12 @@ class FoldData:
         self.available, self.privileged = list(config.available), list(config.privileged)
         self.modalities = [*self.available, *self.privileged]
 
+    @property
+    def large(self) -> bool:
+        """Whether the rows take more than `PREPARED_AT_ONCE` bytes, so that each process holds as little as it can."""
+        arrays = [self.dataset.inputs[m] for m in self.modalities if m not in self.dataset.lazy]
+        return bool(sum(x.nbytes for x in arrays) > PREPARED_AT_ONCE)
+
     @cached_property
     def preprocessor(self) -> Preprocessor:
         """Fitted on the fold's train rows; its effect on a modality does not depend on the others."""
@@ -78,9 +85,9 @@ class FoldData:
 
     @cached_property
     def _prepared(self) -> Batch:
-        arrays = [self.dataset.inputs[m] for m in self.modalities if m not in self.dataset.lazy]
-        large = sum(x.nbytes for x in arrays) > PREPARED_AT_ONCE
-        batch = self.dataset.batch(self.preprocessor, self.modalities, deferred=large)
+        batch = self.dataset.batch(self.preprocessor, self.modalities, deferred=self.large)
+        if self.large:
+            release_memory()  # of the folds and statistics
         # A modality without an entry in `present` is present in every row.
         return replace(batch, present={m: there for m, there in batch.present.items() if not there.all()})
 

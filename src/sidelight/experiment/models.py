@@ -28,10 +28,11 @@ from sidelight.experiment.student_builder import StudentBuilder
 from sidelight.export import load_student
 from sidelight.methods import Hallucination, Method, Supervised, Teacher, parse_methods
 from sidelight.methods.teacher_outputs import MAPS_IN_MEMORY, CachedOutputs, OnlineOutputs, TeacherOutputs
-from sidelight.networks.network import Network, Output, compute_outputs
+from sidelight.networks.network import EVERYTHING, Network, Output, OutputParts, compute_outputs
 from sidelight.training import History, fit
 from sidelight.utils.device import choose_device
 from sidelight.utils.distributed import is_first, on_first
+from sidelight.utils.machine import release_memory
 
 
 class FoldModels:
@@ -71,7 +72,7 @@ class FoldModels:
         self._made_with = made_with
         self._supervised: dict[Job, Network] = {}
         self._tnets: dict[Job, dict[str, nn.Module]] = {}
-        self._teachers: dict[tuple[Job, bool], Teacher] = {}
+        self._teachers: dict[tuple[Job, bool, OutputParts], Teacher] = {}
 
     @cached_property
     def made_with(self) -> Mapping[str, Any]:
@@ -189,12 +190,14 @@ class FoldModels:
 
     # teachers' outputs --------------------------------------------------------------------------------------------
 
-    def outputs(self, job: Job, network: Network, part: str = "train") -> Output:
+    def outputs(self, job: Job, network: Network, part: str = "train", reads: OutputParts = EVERYTHING) -> Output:
         """Compute the outputs of a network on every "train" or "select" row, in evaluation mode."""
         rows = self.rows(job, part)
-        return compute_outputs(network, rows, rows.index)
+        return compute_outputs(network, rows, rows.index, parts=reads if self.data.large else EVERYTHING)
 
-    def teacher_outputs(self, job: Job, network: Network, part: str = "train") -> TeacherOutputs:
+    def teacher_outputs(
+        self, job: Job, network: Network, part: str = "train", reads: OutputParts = EVERYTHING
+    ) -> TeacherOutputs:
         """The outputs of a network on every row of a part: cached, or computed at every step if caching is impossible.
 
         Vectors are cached, and maps of up to `MAPS_IN_MEMORY` bytes. Larger maps are not cached. Neither are maps with
@@ -204,6 +207,7 @@ class FoldModels:
             job: the job whose rows are read.
             network: the trained network.
             part: "train" or "select".
+            reads: the parts of the outputs that are read. The others are kept too unless the data are large.
         """
         if self.data.dataset.size:
             # Only a segmentation has maps. One row gives the size of all.
@@ -211,16 +215,19 @@ class FoldModels:
             sample = compute_outputs(network, rows, rows.index[:1])
             if self.config.augment.moves or sample.nbytes * len(rows) > MAPS_IN_MEMORY:
                 return OnlineOutputs([network], sample)
-        return CachedOutputs(self.outputs(job, network, part))
+        return CachedOutputs(self.outputs(job, network, part, reads))
 
-    def teacher(self, job: Job, crossfit: bool = False) -> Teacher:
+    def teacher(self, job: Job, crossfit: bool = False, reads: OutputParts = EVERYTHING) -> Teacher:
         """The network of a `baseline` or `teacher` job as a teacher, or its cross-fitted siblings."""
-        if (job, crossfit) not in self._teachers:
-            own = self.teacher_outputs(job, self.control_network(job))
-            self._teachers[job, crossfit] = self._crossfit(job).teacher(own) if crossfit else Teacher(own)
-        return self._teachers[job, crossfit]
+        # What is small, or stored for every method, is computed once with all parts.
+        reads = reads if self.data.large and not crossfit else EVERYTHING
+        key = job, crossfit, reads
+        if key not in self._teachers:
+            own = self.teacher_outputs(job, self.control_network(job), reads=reads)
+            self._teachers[key] = self._crossfit(job).teacher(own) if crossfit else Teacher(own)
+        return self._teachers[key]
 
-    def teacher_on(self, job: Job, members: Sequence[str]) -> Teacher:
+    def teacher_on(self, job: Job, members: Sequence[str], reads: OutputParts = EVERYTHING) -> Teacher:
         """A teacher that reads the available modalities and some privileged ones.
 
         It teaches the rows that have at least one of these privileged modalities.
@@ -228,10 +235,11 @@ class FoldModels:
         Args:
             job: the job whose rows the teacher is trained on.
             members: the privileged modalities that it reads.
+            reads: the parts of its outputs that are read.
         """
         present = ~find_rows_without(self.rows(job), members)
         network = self.trained_network(job, [*self.data.available, *members])
-        return Teacher(self.teacher_outputs(job, network), mask=None if present.all() else present)
+        return Teacher(self.teacher_outputs(job, network, reads=reads), mask=None if present.all() else present)
 
     def _crossfit(self, job: Job) -> CrossFit:
         folds = self.config.teacher.crossfit or 5
@@ -269,12 +277,16 @@ class FoldModels:
         train, select = self.rows(job), self.rows(job, "select")
         similarities = Similarities(select.index_select(torch.as_tensor(self.data.choose_probe_rows())))
         history = self._fit(method, train, select, job.id, teacher_fold, similarities)
+        del train, select
 
         # Test rows are read here for the first time, when the network is chosen.
         network = method.deployed_network()
         similarities.add(network, history.best_epoch)
         evaluation = evaluate(self.data, job, network, history, self.made_with)
         on_first(lambda: store_job(self.folder, job, evaluation, history, similarities))
+        del evaluation
+        if self.data.large:
+            release_memory()
 
     def _fit(
         self,
@@ -310,6 +322,8 @@ class FoldModels:
             history = train_stage()
         if is_first():
             checkpoint.unlink(missing_ok=True)
+        if self.data.large:
+            release_memory()  # of batches, before test rows are read
         return history
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
-from sidelight.data.rows import is_lazy
+from sidelight.data.rows import is_lazy, iterate_slices
 from sidelight.inspection.leakage import find_leaks
 from sidelight.inspection.strength import Strength, choose_protocol, compute_strengths
 from sidelight.protocols.neighbours import describe_blocks_option, find_similar_neighbours, is_sorted_by_class
@@ -110,14 +110,15 @@ def inspect(dataset: Dataset, strength: bool = True, folds: int = 5, seed: int =
                 "drawn at random"
             ]
     found, remarks = compute_strengths(decoded, folds, seed) if strength else ((), [])
+    modalities = tuple(
+        _describe_modality(decoded if m in dataset.lazy else dataset, m, dataset) for m in dataset.modalities
+    )
     return Inspection(
         name=dataset.name,
         rows=len(dataset),
         unlabelled=int((~labelled).sum()),
         task=dataset.task,
-        modalities=tuple(
-            _describe_modality(decoded if m in dataset.lazy else dataset, m, dataset) for m in dataset.modalities
-        ),
+        modalities=modalities,
         groups={} if dataset.group is None else _count_values(dataset.group),
         split={} if dataset.split is None else _count_values(dataset.split),
         classes=classes,
@@ -126,7 +127,7 @@ def inspect(dataset: Dataset, strength: bool = True, folds: int = 5, seed: int =
         chance=chance,
         strengths=found,
         remarks=(
-            *_collect_remarks(dataset, classes, decoded),
+            *_collect_remarks(dataset, classes, modalities),
             *find_leaks(dataset, decoded, found),
             *sampled,
             *remarks,
@@ -158,33 +159,35 @@ def _describe_modality(dataset: Dataset, m: str, whole: Dataset) -> ModalityInfo
     from sidelight.data.scaling import find_varying_columns
 
     x, present = dataset.inputs[m], dataset.present[m]
-    rows = x[present]
-    # The channel axis last, so that all types share the following lines.
-    channels = np.moveaxis(rows, 1, -1) if rows.ndim >= 4 else rows
-    flat = channels.reshape(-1, channels.shape[-1])
+    # Lowest and highest values of some rows at a time: a copy of all present rows may not fit into memory.
+    low, high, nan = np.nan, np.nan, 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # nothing but NaN
+        for some in iterate_slices(x):
+            rows = x[some][present[some]]
+            if len(rows):
+                low, high = float(np.fmin(low, np.nanmin(rows))), float(np.fmax(high, np.nanmax(rows)))
+                nan += int(np.isnan(rows).sum()) if rows.dtype.kind == "f" else 0
     length = dataset.lengths.get(m)
     lengths = None
     if length is not None:
         known = length[present]
         lengths = (int(known.min()), int(np.median(known)), int(known.max()))
     role = next((k for k in ("available", "privileged") if m in dataset.default_modalities.get(k, [])), "")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a column of nothing but NaN
-        low, high = np.nanmin(flat, 0), np.nanmax(flat, 0)
-        return ModalityInfo(
-            name=m,
-            role=role,
-            shape=dataset.shape(m),
-            missing=int((~whole.present[m]).sum()),
-            nan=int(np.isnan(rows).sum()) if rows.dtype.kind == "f" else 0,
-            lengths=lengths,
-            minimum=float(np.nanmin(low)),
-            maximum=float(np.nanmax(high)),
-            constant=int((~find_varying_columns(rows, None if length is None else length[present])).sum()),
-        )
+    return ModalityInfo(
+        name=m,
+        role=role,
+        shape=dataset.shape(m),
+        missing=int((~whole.present[m]).sum()),
+        nan=nan,
+        lengths=lengths,
+        minimum=low,
+        maximum=high,
+        constant=int((~find_varying_columns(x, length, present)).sum()),
+    )
 
 
-def _collect_remarks(dataset: Dataset, classes: dict[str, int], decoded: Dataset) -> list[str]:
+def _collect_remarks(dataset: Dataset, classes: dict[str, int], modalities: tuple[ModalityInfo, ...]) -> list[str]:
     from sidelight.protocols import describe_straddling_group
 
     out = []
@@ -192,7 +195,7 @@ def _collect_remarks(dataset: Dataset, classes: dict[str, int], decoded: Dataset
         out.append(
             "no groups: if several rows come from one person or session, name their column, or scores will be too good"
         )
-    elif len(set(dataset.group.tolist())) == len(dataset):
+    elif len(np.unique(dataset.group)) == len(dataset):
         out.append("every row is its own group")
     if straddles := describe_straddling_group(dataset):
         out.append(straddles)
@@ -205,8 +208,7 @@ def _collect_remarks(dataset: Dataset, classes: dict[str, int], decoded: Dataset
     ignored = 1 - float(dataset.class_counts().sum()) / pixels if dataset.size else 0.0
     if ignored:
         out.append(f"{ignored:.1%} of the labelled rows' pixels are ignored")
-    for m in dataset.modalities:
-        info = _describe_modality(decoded if m in dataset.lazy else dataset, m, dataset)
+    for m, info in zip(dataset.modalities, modalities):
         if info.constant:
             what = f"{info.shape[0]} channels" if len(info.shape) >= 3 else f"{info.shape[-1]} columns"
             out.append(f"{m}: {info.constant} of {what} are constant and will be ignored")

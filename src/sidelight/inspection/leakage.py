@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
-from sidelight.data.rows import read_into_memory
+from sidelight.data.rows import iterate_slices, read_into_memory
 from sidelight.inspection.strength import Strength
 
 PERFECT = 0.9995
@@ -69,7 +69,7 @@ def _check_groups(dataset: Dataset) -> list[str]:
     # With a single row in most groups, constancy within groups means nothing.
     if len(group) < 2 * len(names):
         return []
-    constant, distinct = _find_constant_columns(target[:, None].astype(np.float64), of_row)
+    constant, distinct = _find_constant_columns(target[:, None], np.arange(len(target)), of_row)
     if not constant[0]:
         return []
     if distinct[0]:
@@ -85,36 +85,37 @@ def _check_groups(dataset: Dataset) -> list[str]:
 def _check_modality(dataset: Dataset, m: str) -> list[str]:
     """Columns of a modality, or whole signals and images, with one value per class or per group."""
     out = []
-    usable = dataset.present[m] & dataset.labelled
-    x = read_into_memory(dataset.inputs[m][usable])
-    target = read_into_memory(dataset.target[usable])
-    if dataset.task == "classification" and len(x):
-        classes = np.unique(target, return_inverse=True)[1]
-        out += _describe_leaks(dataset, m, x, classes, "class", "it may be the target itself, or be made from it")
+    x = read_into_memory(dataset.inputs[m])
+    usable = np.flatnonzero(dataset.present[m] & dataset.labelled)
+    if dataset.task == "classification" and len(usable):
+        classes = np.unique(dataset.target[usable], return_inverse=True)[1]
+        why = "it may be the target itself, or be made from it"
+        out += _describe_leaks(dataset, m, x, usable, classes, "class", why)
     if dataset.task == "regression" and x.ndim == 2:
         for k, name in enumerate(dataset.class_names):
-            hit = _find_same_order(x, target[:, k])
+            hit = _find_same_order(x, usable, dataset.target[usable, k])
             if hit.any():
                 columns = _name_columns(dataset, m, hit)
                 out.append(f"{m}: {columns} in the very order of target {name!r}: it may be the target itself")
     if dataset.group is not None:
-        present = dataset.present[m]
+        present = np.flatnonzero(dataset.present[m])
         groups = np.unique(dataset.group[present], return_inverse=True)[1]
         why = "a network may learn whose row it is instead of what it shows"
-        out += _describe_leaks(dataset, m, read_into_memory(dataset.inputs[m][present]), groups, "group", why)
+        out += _describe_leaks(dataset, m, x, present, groups, "group", why)
     return out
 
 
-def _describe_leaks(dataset: Dataset, m: str, x: NDArray, codes: NDArray, what: str, why: str) -> list[str]:
-    if len(x) < 2 * (codes.max(initial=0) + 1) or not codes.any():
+def _describe_leaks(
+    dataset: Dataset, m: str, x: NDArray, rows: NDArray, codes: NDArray, what: str, why: str
+) -> list[str]:
+    """Sentences about the `rows` (n,) of x (N, …), whose class or group has the number in `codes` (n,)."""
+    if len(rows) < 2 * (codes.max(initial=0) + 1) or not codes.any():
         return []
     if x.ndim > 2:
-        # Every signal or image is compared with the first of its class or group.
-        first = x[np.unique(codes, return_index=True)[1]]
-        if not (x == first[codes]).reshape(len(x), -1).all() or (first == first[:1]).all():
-            return []
-        return [f"{m}: all rows of a {what} are the same: {why}"]
-    constant, distinct = _find_constant_columns(x.astype(np.float64), codes)
+        same, first = _find_same_columns(x, rows, codes)
+        varies = bool((x[first] != x[first[:1]]).any())
+        return [f"{m}: all rows of a {what} are the same: {why}"] if same.all() and varies else []
+    constant, distinct = _find_constant_columns(x, rows, codes)
     out = []
     for hit, how in ((constant & distinct, f"one-to-one with the {what}"), (constant & ~distinct, "")):
         if hit.any():
@@ -123,29 +124,60 @@ def _describe_leaks(dataset: Dataset, m: str, x: NDArray, codes: NDArray, what: 
     return out
 
 
-def _find_constant_columns(x: NDArray, codes: NDArray) -> tuple[NDArray, NDArray]:
-    """(D,) bool: columns that vary but have one value in all rows of a code; and columns that differ for all codes."""
-    # Sorted by code, so that one pass gives minimum and maximum within every code.
-    order = np.argsort(codes, kind="stable")
-    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
-    low, high = np.minimum.reduceat(x[order], starts), np.maximum.reduceat(x[order], starts)
-    constant = (low == high).all(0) & (low.max(0) > low.min(0))
-    distinct = np.asarray((np.diff(np.sort(low, 0), axis=0) > 0).all(0))
+def _find_constant_columns(x: NDArray, rows: NDArray, codes: NDArray) -> tuple[NDArray, NDArray]:
+    """(D,) bool: columns that vary but have one value in all rows of a code; and those that also differ for all codes.
+
+    Args:
+        x: (N, D).
+        rows: (n,) the rows that count.
+        codes: (n,) their codes.
+    """
+    same, first = _find_same_columns(x, rows, codes)
+    constant, distinct = np.zeros((2, len(same)), bool)
+    for k in np.flatnonzero(same):
+        values = np.unique(x[first, k])
+        constant[k], distinct[k] = len(values) > 1, len(values) == len(first)
     return constant, distinct
 
 
-def _find_same_order(x: NDArray, y: NDArray) -> NDArray:
-    """(D,) bool: columns in the order of the target (or the reverse), with equal ties, or a linear function of it."""
+def _find_same_columns(x: NDArray, rows: NDArray, codes: NDArray) -> tuple[NDArray, NDArray]:
+    """(D,) bool, the columns with one value in all rows of a code, and the first row of each code.
+
+    Of signals and images every value of a row is a column. Arguments are those of `_find_constant_columns`.
+    """
+    first = rows[np.unique(codes, return_index=True)[1]]
+    same = np.ones(int(np.prod(x.shape[1:])), bool)
+    for some in iterate_slices(x):
+        at = rows[some]
+        # Most columns differ soon, and are not looked at again.
+        if len(at) and same.any():
+            own, other = (x[i].reshape(len(at), -1)[:, same] for i in (at, first[codes[some]]))
+            same[same] = (own == other).all(0)
+    return same, first
+
+
+def _find_same_order(x: NDArray, rows: NDArray, y: NDArray) -> NDArray:
+    """(D,) bool: columns in the order of the target (or the reverse), with equal ties, or a linear function of it.
+
+    Args:
+        x: (N, D).
+        rows: (n,) the rows that count.
+        y: (n,) their target.
+    """
     known = np.isfinite(y)
-    x, y = x[known].astype(np.float64), y[known].astype(np.float64)
+    rows, y = rows[known], y[known].astype(np.float64)
+    found = np.zeros(x.shape[1], bool)
     if len(y) < 10 or not np.ptp(y):
-        return np.zeros(x.shape[1], bool)
+        return found
     order = np.argsort(y, kind="stable")
-    steps, rises = np.sign(np.diff(x[order], axis=0)), np.sign(np.diff(y[order]))[:, None]
-    with np.errstate(all="ignore"):
-        z = (x - x.mean(0)) / x.std(0)
-        line = np.abs((z * ((y - y.mean()) / y.std())[:, None]).mean(0)) > 1 - 1e-9
-    return np.asarray((steps == rises).all(0) | (steps == -rises).all(0) | line)
+    rises, standard = np.sign(np.diff(y[order])), (y - y.mean()) / y.std()
+    for k in range(x.shape[1]):
+        column = x[rows, k].astype(np.float64)
+        steps = np.sign(np.diff(column[order]))
+        with np.errstate(all="ignore"):
+            line = np.abs(((column - column.mean()) / column.std() * standard).mean()) > 1 - 1e-9
+        found[k] = (steps == rises).all() or (steps == -rises).all() or line
+    return found
 
 
 def _name_columns(dataset: Dataset, m: str, hit: NDArray) -> str:

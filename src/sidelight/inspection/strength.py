@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
-from sidelight.data.features import compute_features
+from sidelight.data.features import FeatureRows, compute_features
 from sidelight.errors import SidelightError
 from sidelight.protocols import split
 
@@ -18,8 +19,14 @@ ROWS = 5000
 """The most train rows of a linear model."""
 PIXELS = 100
 """Pixels of each row that are scored, where the target has a class per pixel."""
+AT_ONCE = 2**20
+"""Values of samples that are predicted at a time."""
 AROUND = (9, 33)
 """Sides of the squares around a pixel, in pixels, over which its features are averaged."""
+
+
+Features = NDArray | FeatureRows
+"""(n, D) features of samples, by number."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +61,13 @@ def compute_strengths(dataset: Dataset, folds: int, seed: int) -> tuple[tuple[St
         subsets.append(tuple(blocks))
     strengths = []
     for names in subsets:
-        x = np.concatenate([blocks[m] for m in names], 1)
+        chosen = [blocks[m] for m in names]
         scores = []
         for fold in parts:
             # No epoch is chosen here, so select rows train too.
             train = np.flatnonzero(np.isin(row, np.union1d(fold.train, fold.select)))
             test = np.flatnonzero(np.isin(row, fold.test))
-            scores.append(_score(dataset, target, x, train[dataset.labelled[row[train]]], test, seed))
+            scores.append(_score(dataset, target, chosen, train[dataset.labelled[row[train]]], test, seed))
         strengths.append(Strength(names, float(np.mean(scores)), float(np.std(scores))))
     return tuple(strengths), []
 
@@ -72,7 +79,7 @@ def choose_protocol(dataset: Dataset) -> Literal["group-kfold", "blocks", "rando
     return "random" if dataset.time is None else "blocks"
 
 
-def _build_features(dataset: Dataset, seed: int) -> tuple[NDArray, NDArray, dict[str, NDArray]]:
+def _build_features(dataset: Dataset, seed: int) -> tuple[NDArray, NDArray, dict[str, Features]]:
     """The samples of a linear model: rows, or some pixels of every row where the target has a class per pixel.
 
     Returns:
@@ -85,13 +92,13 @@ def _build_features(dataset: Dataset, seed: int) -> tuple[NDArray, NDArray, dict
     at = np.random.default_rng(seed).integers(pixels, size=(len(dataset), many))
     row = np.repeat(np.arange(len(dataset)), many)
     target = np.take_along_axis(dataset.target.reshape(len(dataset), -1), at, 1).reshape(-1)
-    blocks = {}
+    blocks: dict[str, NDArray] = {}
     for m in dataset.modalities:
         if dataset.inputs[m].ndim == 4:
             blocks[m] = _compute_pixel_features(dataset.inputs[m], at)
         else:
             # Every pixel of a row has the row's features.
-            blocks[m] = compute_features(dataset, m)[row]
+            blocks[m] = compute_features(dataset, m)[:][row]
     known = target >= 0
     return row[known], target[known], {m: x[known] for m, x in blocks.items()}
 
@@ -109,7 +116,9 @@ def _compute_pixel_features(x: NDArray, at: NDArray) -> NDArray:
     return torch.cat(out).numpy()
 
 
-def _score(dataset: Dataset, target: NDArray, x: NDArray, train: NDArray, test: NDArray, seed: int) -> float:
+def _score(
+    dataset: Dataset, target: NDArray, blocks: Sequence[Features], train: NDArray, test: NDArray, seed: int
+) -> float:
     """Accuracy, mean IoU, or mean CCC over the targets; train and test are numbers of samples."""
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression, Ridge
@@ -122,11 +131,19 @@ def _score(dataset: Dataset, target: NDArray, x: NDArray, train: NDArray, test: 
     if len(train) > ROWS:
         train = np.random.default_rng(seed).choice(train, ROWS, replace=False)
     prepare = (SimpleImputer(keep_empty_features=True), StandardScaler())
+
+    def read(samples: NDArray) -> NDArray:
+        return np.concatenate([block[samples] for block in blocks], 1)
+
+    def predict(model: Any, samples: NDArray) -> NDArray:
+        size = max(1, AT_ONCE // read(samples[:1]).shape[1])
+        return np.concatenate([model.predict(read(samples[i : i + size])) for i in range(0, len(samples), size)])
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a linear model that has not fully converged is good enough here
         if dataset.task != "regression":
             model = make_pipeline(*prepare, LogisticRegression(C=0.1, max_iter=100, random_state=seed))
-            predicted = model.fit(x[train], target[train]).predict(x[test])
+            predicted = predict(model.fit(read(train), target[train]), test)
             if dataset.size:
                 return miou(predicted, target[test], len(dataset.class_names))
             return float(np.mean(predicted == target[test]))
@@ -136,6 +153,6 @@ def _score(dataset: Dataset, target: NDArray, x: NDArray, train: NDArray, test: 
             y = target[:, k]
             rows, scored = train[np.isfinite(y[train])], test[np.isfinite(y[test])]
             if len(rows) > 1 and len(scored) > 1:
-                model = make_pipeline(*prepare, Ridge(alpha=10.0)).fit(x[rows], y[rows])
-                values.append(ccc(model.predict(x[scored]), y[scored]))
+                model = make_pipeline(*prepare, Ridge(alpha=10.0)).fit(read(rows), y[rows])
+                values.append(ccc(predict(model, scored), y[scored]))
         return float(np.mean(values)) if values else float("nan")

@@ -77,6 +77,8 @@ class DistillationLoss(MethodInfo, nn.Module):
     """Whether it compares rows with one another, so that the rows of a batch must share one teacher."""
     reads_features: ClassVar[bool] = False
     """Whether it reads the teacher's features of each modality, not only its prediction and fused embedding."""
+    reads_embedding: ClassVar[bool] = True
+    """Whether it reads the teacher's fused embedding. If no loss of a job does, that of large data is not kept."""
     compares_privileged: ClassVar[bool] = False
     """Whether it reads the teacher's features of privileged modalities, so that a baseline cannot be the teacher."""
     reaches: ClassVar[StudentPart] = "fusion"

@@ -27,6 +27,7 @@ class KL(DistillationLoss):
     alternative = "it compares class probabilities; use 'mse', which matches the predicted values"
     stackable = True
     paper = "Hinton et al. 2015"
+    reads_embedding = False
     ranges = {"temperature": POSITIVE, "weight": NON_NEGATIVE}
 
     def __init__(self, temperature: float = 4.0, weight: float = 1.0):

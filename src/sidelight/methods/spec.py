@@ -14,6 +14,7 @@ from sidelight.methods.multi_stage import MultiStageMethod
 from sidelight.methods.ranges import check_ranges
 from sidelight.methods.registry import CONTROLS, METHODS
 from sidelight.methods.teacher_sets import parse_teacher_sets
+from sidelight.networks.network import OutputParts
 from sidelight.tasks import Task
 
 OWN = "A method of your own has to be registered first: --import FILE, or METHODS[...] = ... in Python."
@@ -93,6 +94,15 @@ class MethodSpec:
             losses[name] = method.from_config(config, **read_options(name, config))
             losses[name].check(task, name)
         return losses
+
+    @property
+    def reads(self) -> OutputParts:
+        """The parts of the teacher's outputs that the losses read."""
+        losses = [METHODS[name] for name in self.terms]
+        return OutputParts(
+            features=any(issubclass(loss, DistillationLoss) and loss.reads_features for loss in losses),
+            embedding=any(issubclass(loss, DistillationLoss) and loss.reads_embedding for loss in losses),
+        )
 
     def hallucinates(self, config: Config) -> str:
         """What fills the student's privileged slots: "" (it has none), "t-net" or "encoder"."""

@@ -22,6 +22,22 @@ from sidelight.utils.names import check_modality
 
 
 @dataclass(frozen=True)
+class OutputParts:
+    """The parts of a network's outputs that are kept beside its predictions.
+
+    Attributes:
+        features: the features of every slot.
+        embedding: the fused embedding.
+    """
+
+    features: bool = True
+    embedding: bool = True
+
+
+EVERYTHING = OutputParts()
+
+
+@dataclass(frozen=True)
 class Output:
     """The outputs of a network for a batch.
 
@@ -70,6 +86,27 @@ class Output:
 
         features = {m: zeroed(f) for m, f in self.features.items()}
         return replace(self, prediction=zeroed(self.prediction), fused=zeroed(self.fused), features=features)
+
+    def keep(self, parts: OutputParts | None) -> Output:
+        """The outputs without the parts that are not kept: `fused` is then (B, 0), and there are no features."""
+        parts = parts or EVERYTHING
+        fused = self.fused if parts.embedding else self.fused[:, :0]
+        return Output(self.prediction, fused, self.features if parts.features else {})
+
+    def new_empty(self, rows: int) -> Output:
+        """Outputs of so many rows on the CPU, of the same shapes and types, with undefined values."""
+
+        def make(x: Tensor) -> Tensor:
+            return torch.empty(rows, *x.shape[1:], dtype=x.dtype)
+
+        return Output(make(self.prediction), make(self.fused), {m: make(f) for m, f in self.features.items()})
+
+    def copy_rows(self, other: Output, start: int) -> None:
+        """Overwrite the rows from `start` on by those of `other`."""
+        rows = slice(start, start + len(other.prediction))
+        self.prediction[rows], self.fused[rows] = other.prediction, other.fused
+        for m, f in other.features.items():
+            self.features[m][rows] = f
 
 
 class EncodedBatch(NamedTuple):
@@ -174,7 +211,9 @@ def apply_head_dropout(fusion: nn.Module, fused: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def compute_outputs(network: Network, batch: Batch, rows: Tensor, chunk: int | None = None) -> Output:
+def compute_outputs(
+    network: Network, batch: Batch, rows: Tensor, chunk: int | None = None, parts: OutputParts | None = None
+) -> Output:
     """The network's outputs for many rows, in evaluation mode; the network's mode is restored.
 
     Args:
@@ -182,11 +221,20 @@ def compute_outputs(network: Network, batch: Batch, rows: Tensor, chunk: int | N
         batch: the data.
         rows: (N,) indices of the rows to compute.
         chunk: rows per forward pass; by default as many as fit in a fixed budget of memory.
+        parts: the parts of the outputs to keep; by default all.
 
     Returns:
         The outputs for these rows, in their order, on the CPU.
     """
-    return concat_outputs([part.to(CPU) for part in _predict_chunks(network, batch, rows, chunk)])
+    made, start = None, 0
+    for part in _predict_chunks(network, batch, rows, chunk):
+        part = part.keep(parts)
+        made = part.new_empty(len(rows)) if made is None else made
+        # Copied into place: chunks that are joined at the end would be in memory twice.
+        made.copy_rows(part, start)
+        start += len(part.prediction)
+    assert made is not None  # even no rows are a chunk
+    return made
 
 
 def concat_outputs(parts: Sequence[Output]) -> Output:

@@ -193,4 +193,4 @@ def _read_features(dataset: Dataset, m: str, rows: NDArray) -> NDArray:
         time=None,
         ids=alone.ids[rows],
     )
-    return compute_features(some, m).astype(np.float64)
+    return compute_features(some, m)[:].astype(np.float64)

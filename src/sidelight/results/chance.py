@@ -76,7 +76,8 @@ def describe_test(
         return {"counts": pixels}
     if "target" not in predictions:
         return {}
-    names = predictions["target"].astype(str)
+    names = predictions["target"]
+    names = names if isinstance(names.dtype, pd.CategoricalDtype) else names.astype(str)
     return {"counts": {name: int((names == name).sum()) for name in class_names}}
 
 
