@@ -40,6 +40,9 @@ LOSSES: dict[str, Loss] = {
     "gaussian_mmd": unlabelled("gaussian_mmd"),
     "jensen_shannon": unlabelled("jensen_shannon"),
     "jeffreys": unlabelled("jeffreys"),
+    "info_nce": unlabelled("info_nce"),
+    "class_nce": lambda s, t, y, valid=None: losses.class_nce(s, t, y, valid=valid),
+    "gmc": lambda s, t, y, valid=None: losses.gmc([s, s[:, [1, 0, 2, 4, 3]]], t, valid=valid),
 }
 
 STRUCTURAL = {

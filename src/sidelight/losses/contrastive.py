@@ -14,11 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sidelight.losses.common import check_labels, check_rows, full_precision, normalise_rows
+from sidelight.losses.common import (
+    at_least_one,
+    check_labels,
+    check_rows,
+    full_precision,
+    mean_over_rows,
+    normalise_rows,
+    zero_padding,
+)
 
 
 @full_precision
-def info_nce(student: Tensor, teacher: Tensor, temperature: float = 0.1) -> Tensor:
+def info_nce(student: Tensor, teacher: Tensor, temperature: float = 0.1, valid: Tensor | None = None) -> Tensor:
     """InfoNCE between a student's row and the teacher's row of the same sample; the rest of the batch is negative.
 
     −mean_i log [exp(cos(s_i, t_i) / τ) / Σ_j exp(cos(s_i, t_j) / τ)]. Needs no labels: rows of one class are negatives
@@ -28,18 +36,27 @@ def info_nce(student: Tensor, teacher: Tensor, temperature: float = 0.1) -> Tens
         student: (B, D).
         teacher: (B, D), without gradient.
         temperature: τ, above 0.
+        valid: (B,) bool, False for padding rows, which do not count; None: every row is real.
 
     Returns:
         A scalar, 0 for fewer than two rows.
     """
     check_rows(student, teacher, same_width=True)
-    scores = normalise_rows(student) @ normalise_rows(teacher.detach()).T / temperature
-    return -F.log_softmax(scores, dim=1).diagonal().sum() / max(1, len(scores))
+    student, teacher = zero_padding(student, valid), zero_padding(teacher.detach(), valid)
+    scores = normalise_rows(student) @ normalise_rows(teacher).T / temperature
+    if valid is not None:
+        scores = scores.where(valid, -math.inf)
+    return -mean_over_rows(F.log_softmax(scores, dim=1).diagonal(), valid)
 
 
 @full_precision
 def class_nce(
-    student: Tensor, teacher: Tensor, labels: Tensor, temperature: float = 0.1, detach: bool = True
+    student: Tensor,
+    teacher: Tensor,
+    labels: Tensor,
+    temperature: float = 0.1,
+    detach: bool = True,
+    valid: Tensor | None = None,
 ) -> Tensor:
     """Contrast over classes (CCL): a student's row against the teacher's rows of its class and of the others.
 
@@ -55,15 +72,34 @@ def class_nce(
         labels: (B,) class codes; rows of −1 take no part.
         temperature: τ, above 0.
         detach: whether the teacher gets no gradient; False for a teacher that learns along.
+        valid: (B,) bool, False for padding rows, which do not count; None: every row is real.
 
     Returns:
         A scalar, 0 for no labelled row.
     """
     check_rows(student, teacher, same_width=True)
-    log_h, log_not, same = class_contrast(student, teacher.detach() if detach else teacher, labels, temperature)
+    teacher = teacher.detach() if detach else teacher
+    if valid is not None:
+        return _padded_class_nce(student, teacher, labels, temperature, valid)
+    log_h, log_not, same = class_contrast(student, teacher, labels, temperature)
     positive = (log_h * same).sum(1) / same.sum(1).clamp(min=1)
     negative = (log_not * ~same).sum(1) / (~same).sum(1).clamp(min=1)
     return -(positive + negative).sum() / max(1, len(same))
+
+
+def _padded_class_nce(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float, valid: Tensor) -> Tensor:
+    """:func:`class_nce` with padding rows, without a branch on a value, so that it runs under `torch.vmap`."""
+    known = valid & (labels >= 0)
+    scores = normalise_rows(zero_padding(student, known)) @ normalise_rows(zero_padding(teacher, known)).T / temperature
+    scores = scores.where(known, -math.inf)
+    pairs = known[:, None] & known
+    same = (labels[:, None] == labels) & pairs
+    different = pairs & ~same
+    # With a single row, no other is left: its complement is empty, and the rows beside it are replaced by anything.
+    complement = log_softmax_complement(scores.where(known | (known.sum() > 1), 0.0))
+    positive = F.log_softmax(scores, dim=1).where(same, 0.0).sum(1) / at_least_one(same.sum(1))
+    negative = complement.where(different, 0.0).sum(1) / at_least_one(different.sum(1))
+    return -mean_over_rows(positive + negative, known)
 
 
 def class_contrast(anchor: Tensor, other: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,7 +132,8 @@ def log_softmax_complement(scores: Tensor) -> Tensor:
     """
     if scores.shape[-1] < 2:
         return scores * 0
-    largest = F.one_hot(scores.detach().argmax(-1), scores.shape[-1]).bool()
+    place = torch.arange(scores.shape[-1], device=scores.device)
+    largest = scores.detach().argmax(-1, keepdim=True) == place
     others = scores.masked_fill(largest, -math.inf).logsumexp(-1, keepdim=True)
     all_of_them = scores.logsumexp(-1, keepdim=True)
     h = torch.exp(scores - all_of_them).masked_fill(largest, 0.0)
@@ -104,16 +141,21 @@ def log_softmax_complement(scores: Tensor) -> Tensor:
 
 
 @full_precision
-def _nt_xent(x: Tensor, joint: Tensor, temperature: float) -> Tensor:
+def _nt_xent(x: Tensor, joint: Tensor, temperature: float, valid: Tensor | None) -> Tensor:
     """NT-Xent between one modality (B, D) and the joint representation (B, D)."""
-    z = torch.cat([normalise_rows(x), normalise_rows(joint)])
+    z = torch.cat([normalise_rows(zero_padding(x, valid)), normalise_rows(zero_padding(joint, valid))])
     n = len(x)
-    scores = (z @ z.T / temperature).fill_diagonal_(-math.inf)
     own = torch.arange(2 * n, device=z.device).roll(n)  # the row of the same sample on the other side
+    if valid is not None:
+        both = torch.cat([valid, valid])
+        itself = own == own[:, None]
+        scores = (z @ z.T / temperature).where(both & ~itself, -math.inf)
+        return -mean_over_rows(F.log_softmax(scores, dim=1).gather(1, own[:, None])[:, 0], both)
+    scores = (z @ z.T / temperature).fill_diagonal_(-math.inf)
     return F.cross_entropy(scores, own, reduction="sum") / max(1, 2 * n)
 
 
-def gmc(modalities: Sequence[Tensor], joint: Tensor, temperature: float = 0.3) -> Tensor:
+def gmc(modalities: Sequence[Tensor], joint: Tensor, temperature: float = 0.3, valid: Tensor | None = None) -> Tensor:
     """Geometric multimodal contrast: each modality's representation against the joint one (NT-Xent, summed over them).
 
     Σ_m mean over the 2B rows z of (x^m, joint) of −log [exp(cos(z, z⁺) / τ) / Σ_{z' ≠ z} exp(cos(z, z') / τ)], z⁺ the
@@ -124,13 +166,14 @@ def gmc(modalities: Sequence[Tensor], joint: Tensor, temperature: float = 0.3) -
         modalities: (B, D) for each modality, with gradient.
         joint: (B, D), with gradient.
         temperature: τ, above 0.
+        valid: (B,) bool, False for padding rows, which do not count; None: every row is real.
 
     Returns:
         A scalar, 0 for fewer than two rows.
     """
     for x in modalities:
         check_rows(x, joint, same_width=True)
-    return torch.stack([_nt_xent(x, joint, temperature) for x in modalities]).sum()
+    return torch.stack([_nt_xent(x, joint, temperature, valid) for x in modalities]).sum()
 
 
 @full_precision

@@ -29,6 +29,7 @@ class NCE(DistillationLoss):
     """
 
     relational = True
+    stackable = True
     paper = "van den Oord et al. 2018, arXiv 1807.03748"
     ranges = {"temperature": POSITIVE, "weight": NON_NEGATIVE}
 
@@ -38,7 +39,7 @@ class NCE(DistillationLoss):
         self.temperature, self.weight = temperature, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
-        return info_nce(student.embedding, teacher.embedding, self.temperature)
+        return info_nce(student.embedding, teacher.embedding, self.temperature, batch.valid)
 
 
 class CRCD(DistillationLoss):
@@ -186,6 +187,7 @@ class CCL(DistillationLoss):
     tasks = ("classification",)
     alternative = "it contrasts classes; use 'nce', which contrasts rows"
     relational = True
+    stackable = True
     paper = "Chen et al., CVPR 2021"
     ranges = {"temperature": POSITIVE, "weight": NON_NEGATIVE}
     auxiliary = ("composed",)
@@ -203,11 +205,11 @@ class CCL(DistillationLoss):
         s, t = student.embedding, teacher.embedding.detach()
         composed = t + self.compose(torch.cat([t, s.detach()], 1))
         outputs = self.classify(composed)
-        labels = batch.target.where(batch.labelled, -1)
+        labels = batch.target.where(batch.counted, -1)
         return {
-            "composed": task.loss(outputs, batch.target, batch.labelled),
-            "nce": class_nce(s, composed, labels, self.temperature),
-            "jsd": jensen_shannon(student.prediction, outputs),
+            "composed": task.loss(outputs, batch.target, batch.counted),
+            "nce": class_nce(s, composed, labels, self.temperature, valid=batch.valid),
+            "jsd": jensen_shannon(student.prediction, outputs, valid=batch.valid),
         }
 
 
@@ -225,6 +227,7 @@ class GMC(DistillationLoss):
 
     relational = True
     reads_features = True
+    stackable = True
     paper = "Poklukar et al., ICML 2022"
     ranges = {"temperature": POSITIVE, "width": POSITIVE_INT, "weight": NON_NEGATIVE}
 
@@ -246,4 +249,4 @@ class GMC(DistillationLoss):
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
         vectors = [*map(student.vector, self.slots), student.embedding]
         mapped = [layer(x) for layer, x in zip(self.maps, vectors)]
-        return gmc(mapped, self.joint(teacher.embedding.detach()), self.temperature)
+        return gmc(mapped, self.joint(teacher.embedding.detach()), self.temperature, batch.valid)

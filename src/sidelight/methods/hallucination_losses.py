@@ -15,7 +15,7 @@ from torch import Tensor
 from sidelight.config import Config
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError
-from sidelight.losses.pointwise import soft_label_kl
+from sidelight.losses.pointwise import soft_label_kl, squared_error
 from sidelight.losses.relational import dask, similarity_preserving
 from sidelight.methods.distillation import DistillationLoss, Teacher
 from sidelight.methods.hints import squared_distance
@@ -53,14 +53,16 @@ class HallucinationLoss(DistillationLoss):
                 "reads: give the student hallucinators of privileged modalities."
             )
 
-    def pairs(self, student: Output, teacher: Output, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (hallucinated, real) feature vectors of each modality, over the rows that have the modality."""
+    def pairs(self, student: Output, teacher: Output, batch: Batch) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Yield (hallucinated, real) feature vectors of each modality, over the rows that have the modality.
+
+        The third is None, or in a batch with padding rows (which keeps its shape) a mask (B,) of the rows that count.
+        """
         for m in self.slots:
-            made, real = student.vector(m), teacher.vector(m)
-            present = batch.present.get(m)
-            if present is not None:
-                made, real = made[present], real[present]
-            yield made, real
+            made, real, rows = student.vector(m), teacher.vector(m), batch.rows_with(m)
+            if batch.valid is None and rows is not None:
+                made, real, rows = made[rows], real[rows], None
+            yield made, real, rows
 
 
 class MERS(HallucinationLoss):
@@ -75,6 +77,7 @@ class MERS(HallucinationLoss):
         temperature: T of the soft labels.
     """
 
+    stackable = True
     paper = "Garcia et al., ECCV 2018"
     ranges = {"temperature": POSITIVE, "weight": NON_NEGATIVE}
 
@@ -86,11 +89,11 @@ class MERS(HallucinationLoss):
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> dict[str, Tensor]:
         hints = []
         for m in self.slots:
-            hints.append(squared_distance(student.vector(m), teacher.vector(m), batch.present.get(m)))
+            hints.append(squared_distance(student.vector(m), teacher.vector(m), batch.rows_with(m)))
         if isinstance(task, Regression):
-            labels = task.match(student.prediction, teacher.prediction)
+            labels = squared_error(student.prediction, teacher.prediction, batch.valid)
         else:
-            labels = soft_label_kl(student.prediction, teacher.prediction, self.temperature)
+            labels = soft_label_kl(student.prediction, teacher.prediction, self.temperature, batch.valid)
         return {"hint": torch.stack(hints).mean(), "labels": labels}
 
 
@@ -103,6 +106,7 @@ class CMKD(HallucinationLoss):
     """
 
     relational = True
+    stackable = True
     paper = "as compared with in Wei et al. 2023, arXiv 2309.08204"
     ranges = {"weight": NON_NEGATIVE}
 
@@ -112,7 +116,7 @@ class CMKD(HallucinationLoss):
         self.weight = weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
-        losses = [similarity_preserving(made, real) for made, real in self.pairs(student, teacher, batch)]
+        losses = [similarity_preserving(*pair) for pair in self.pairs(student, teacher, batch)]
         return torch.stack(losses).mean()
 
 
@@ -131,6 +135,7 @@ class DASK(HallucinationLoss):
     """
 
     relational = True
+    stackable = True
     paper = "Ni et al., ICASSP 2022"
     ranges = {"distance": NON_NEGATIVE, "angle": NON_NEGATIVE, "point": NON_NEGATIVE, "weight": NON_NEGATIVE}
 
@@ -141,6 +146,6 @@ class DASK(HallucinationLoss):
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
         losses = []
-        for made, real in self.pairs(student, teacher, batch):
-            losses.append(dask(made, real, self.distance, self.angle, self.point))
+        for made, real, rows in self.pairs(student, teacher, batch):
+            losses.append(dask(made, real, self.distance, self.angle, self.point, rows))
         return torch.stack(losses).mean()

@@ -41,6 +41,7 @@ class FitNet(DistillationLoss):
     it.
     """
 
+    stackable = True
     reads_features = True
     reaches: ClassVar[StudentPart] = "encoders"
     paper = "Romero et al., ICLR 2015"
@@ -74,7 +75,7 @@ class FitNet(DistillationLoss):
         read = self.regressor_input(student)
         losses = []
         for m, regressor in self.regressors.items():
-            losses.append(squared_distance(regressor(read), teacher.vector(m), batch.present.get(m)))
+            losses.append(squared_distance(regressor(read), teacher.vector(m), batch.rows_with(m)))
         return torch.stack(losses).mean()
 
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from sidelight.data.batch import Batch
+from sidelight.losses.common import mean_over_rows, zero_padding
 from sidelight.losses.distribution import gaussian_mmd
+from sidelight.losses.pointwise import squared_error
 from sidelight.methods.base import Method, TrainState
 from sidelight.methods.teacher_outputs import TeacherOutputs
 from sidelight.networks.tokens import pool
@@ -31,6 +33,7 @@ class Hallucination(Method):
     """
 
     learns_from = "all"
+    stackable = True
 
     def __init__(
         self,
@@ -68,13 +71,29 @@ class Hallucination(Method):
         distances = {}
         for m, tnet in self.tnets.items():
             target = features[m].detach()
-            distances[f"hallucinate {m}"] = _distance(tnet(available), target, batch.present.get(m), self.loss)
+            made, rows = tnet(available), batch.rows_with(m)
+            if batch.valid is None:
+                distances[f"hallucinate {m}"] = _distance(made, target, rows, self.loss)
+            else:
+                distances[f"hallucinate {m}"] = _padded_distance(made, target, rows, self.loss)
         return distances
 
 
 def _count_present(batch: Batch, m: str) -> int:
     """The number of rows that have the modality."""
     return int(batch.present[m].sum()) if m in batch.present else len(batch)
+
+
+def _padded_distance(made: Tensor, real: Tensor, rows: Tensor | None, loss: str) -> Tensor:
+    """`_distance` of a batch with padding rows, which keeps its shape: `rows` (B,) says which rows count."""
+    assert rows is not None
+    if loss == "mse":
+        return squared_error(made, real, rows)
+    if loss == "mmd":
+        return gaussian_mmd(pool(made), pool(real), valid=rows)
+    made, real = zero_padding(made, rows), zero_padding(real, rows)
+    cosine = nn.functional.cosine_similarity(made, real, dim=1 if made.dim() == 4 else -1)
+    return mean_over_rows((1 - cosine).flatten(1).mean(1), rows)
 
 
 def _distance(made: Tensor, real: Tensor, present: Tensor | None, loss: str) -> Tensor:

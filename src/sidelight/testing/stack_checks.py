@@ -16,8 +16,11 @@ from sidelight.methods.base import Method, TrainState
 from sidelight.testing.driving import named
 from sidelight.testing.subject import Subject, require
 
-TOLERANCE = 1e-10
-"""The largest difference, relative to the size of the number, between models in a stack and alone."""
+TOLERANCE = 1e-7
+"""The largest difference, relative to the size of the number, between models in a stack and alone.
+
+It leaves room for rounding where a loss divides by the distance of rows that are almost equal.
+"""
 SIZES = (1.0, 0.6, 0.2)
 """The rows of the three models, as shares of the largest batch."""
 
