@@ -35,11 +35,12 @@ def read(content: Content) -> None:
             f"{content.path}: its .json says SamplingFrequency {rate!r}, StartTime {start!r}, Columns {columns!r}; "
             "BIDS demands a rate in Hz, a start in seconds and the names of the columns"
         )
+    rate, start = float(settings["SamplingFrequency"]), float(settings["StartTime"])
     values = _read_table(content.path, [str(c) for c in columns])
     for c, name in enumerate(columns):
         about = settings.get(name)
         unit = str(about.get("Units", "")) if isinstance(about, dict) else ""
-        content.add(str(name), values[:, c], rate=float(rate), unit=unit, start=float(start))
+        content.add(str(name), values[:, c], rate=rate, unit=unit, start=start)
         if str(name).lower() in TRIGGERS:
             high = values[:, c] > 0
             for i in np.flatnonzero(np.diff(high.astype(np.int8), prepend=0) == 1):

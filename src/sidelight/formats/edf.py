@@ -49,27 +49,25 @@ def read(content: Content) -> None:
     path = content.path
     layout, is_bdf = _read_layout(path)
     with warnings.catch_warnings():
-        # Of truncated files, which are refused below; and of signals without calibration, which are of no use either.
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # of truncated files, which were refused
         file = (edfio.read_bdf if is_bdf else edfio.read_edf)(path, header_encoding="latin-1")
-        first, onsets = _record_onsets(path, layout)
-        content.origin = _origin(file, first)
-        for event in file.annotations:
-            if event.text and event.text != PADDING:
-                content.add_event(event.onset, event.duration or 0.0, event.text)
-        end = _end_of_recording(file, layout)
-        padded = []
-        for signal in file.signals:
-            name, rate = signal.label.strip(), float(signal.sampling_frequency)
-            if not content.events_only:
-                padded += _count_padding(signal, end)
-            times = None
-            size = signal.samples_per_data_record
-            if onsets is not None:
-                times = (onsets[:, None] + np.arange(size) * (layout.seconds / size)).reshape(-1)
-            values = _Values(signal, None if end is None else round(end * rate))
-            unit = signal.physical_dimension
-            content.add(name, values, rate=rate, unit=unit, times=values.cut(times))
+    first, onsets = _record_onsets(path, layout)
+    content.origin = _origin(file, first)
+    for event in file.annotations:
+        if event.text and event.text != PADDING:
+            content.add_event(event.onset, event.duration or 0.0, event.text)
+    end = _end_of_recording(file, layout)
+    padded = []
+    for signal in file.signals:
+        name, rate = signal.label.strip(), float(signal.sampling_frequency)
+        if not content.events_only:
+            padded += _count_padding(signal, end)
+        times = None
+        size = signal.samples_per_data_record
+        if onsets is not None:
+            times = (onsets[:, None] + np.arange(size) * (layout.seconds / size)).reshape(-1)
+        values = _Values(signal, None if end is None else round(end * rate))
+        content.add(name, values, rate=rate, unit=signal.physical_dimension, times=values.cut(times))
     if padded and not content.events_only:
         content.warn(
             f"the last data record ends in {', '.join(padded)} at the physical minimum: probably padding, since EDF "

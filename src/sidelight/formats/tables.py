@@ -141,7 +141,6 @@ def parse_table(path: Path, lines: list[str], names: list[str], first: int, sepa
             header=None,
             skipinitialspace=True,
             low_memory=False,
-            float_precision="high",
             skip_blank_lines=False,
         )
     except (pd.errors.ParserError, ValueError) as error:

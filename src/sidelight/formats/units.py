@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sidelight.errors import ConfigError
 from sidelight.signals.recording import parse_unit
 
@@ -57,7 +59,7 @@ KNOWN = {spelling: unit for unit, spellings in SPELLINGS.items() for spelling in
 
 def translate(written: str) -> str | None:
     """The unit as `Recording` writes it, "1" for none; None for a unit that it does not know."""
-    text = written.strip().strip("[]()").strip()
+    text = re.sub(r"^[\[(](.*)[\])]$", r"\1", written.strip()).strip()
     if (found := KNOWN.get(text.lower())) is not None:
         return found
     try:

@@ -10,6 +10,7 @@ import logging
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sidelight.errors import DataError
 from sidelight.formats.content import Content
@@ -66,16 +67,16 @@ def _read_stream(content: Content, stream: dict[str, Any]) -> None:
                     content.add_event(float(t), 0.0, label)
         return
     values = np.asarray(stream["time_series"])
-    rate, start, stamps = nominal, 0.0, times
+    rate, start = nominal, 0.0
+    stamps: NDArray[np.float64] | None = times
     if nominal > 0 and len(times) > 1:
-        stamps, rate, gaps = remove_jitter(times)
+        even, rate, gaps = remove_jitter(times)
         if abs(rate / nominal - 1) > TOLERANCE:
             content.warn(
                 f"stream {name!r} has {rate:.6g} samples a second, but declares {nominal:g} Hz; its times are kept"
             )
-        start = float(stamps[0])
-        if not gaps and np.ptp(np.diff(stamps)) < 1e-6:
-            stamps = None  # evenly sampled
+        start = float(even[0])
+        stamps = None if not gaps and np.ptp(np.diff(even)) < 1e-6 else even  # without gaps the rate says it all
     channels, units = _channels(info, values.shape[1])
     content.add_channels(name, values, channels, units, rate=rate, start=start, times=stamps)
 

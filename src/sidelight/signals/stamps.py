@@ -9,12 +9,13 @@ SHORTEST = 8
 """Fewest samples between two gaps to which a line is fitted."""
 
 
-def find_gaps(times: NDArray, least: float = 1.0) -> NDArray[np.int64]:
+def find_gaps(times: NDArray, least: float = 1.0, steps: float = 2.0) -> NDArray[np.int64]:
     """Find where a recording was interrupted.
 
     Args:
         times: (T,) time stamps in seconds; the samples of a packet may share one.
-        least: shortest gap in seconds; a gap is also longer than twice the usual step from one stamp to the next.
+        least: shortest gap in seconds.
+        steps: shortest gap in usual steps from one stamp to the next.
 
     Returns:
         Number of the first sample after each gap, or after each jump back by as much.
@@ -23,7 +24,7 @@ def find_gaps(times: NDArray, least: float = 1.0) -> NDArray[np.int64]:
     moved = np.abs(step[step != 0])
     if not len(moved):
         return np.zeros(0, np.int64)
-    return np.flatnonzero(np.abs(step) > max(least, 2 * float(np.median(moved)))) + 1
+    return np.flatnonzero(np.abs(step) > max(least, steps * float(np.median(moved)))) + 1
 
 
 def remove_jitter(times: NDArray, least: float = 1.0) -> tuple[NDArray[np.float64], float, int]:
@@ -57,8 +58,8 @@ def remove_jitter(times: NDArray, least: float = 1.0) -> tuple[NDArray[np.float6
 
 
 def usual_rate(times: NDArray) -> float:
-    """Samples per second outside of gaps of more than two usual steps; 0 where no two times differ."""
+    """Samples per second outside of gaps of more than one and a half usual steps; 0 where no two times differ."""
     t = np.asarray(times, np.float64)
-    gaps = find_gaps(t, 0.0)
+    gaps = find_gaps(t, 0.0, 1.5)
     seconds = float(t[-1] - t[0] - (t[gaps] - t[gaps - 1]).sum()) if len(t) else 0.0
     return (len(t) - 1 - len(gaps)) / seconds if seconds > 0 else 0.0
