@@ -102,7 +102,7 @@ def test_bdf_and_latin_1_units(tmp_path):
 
 def test_two_signals_of_one_name_and_an_unknown_unit(tmp_path):
     path = write(tmp_path / "a.edf", signal(np.ones(8), 4), signal(np.zeros(8) + 2, 4, unit="bananas"))
-    with pytest.warns(SidelightWarning, match="'eda.2' is in 'bananas'"):
+    with pytest.warns(SidelightWarning, match="'eda.2' in 'bananas'"):
         found = read_recordings(path)
     assert [found[n].values[0, 0] for n in ("eda", "eda.2")] == pytest.approx([1, 2], abs=1e-3)
     assert read_recordings(path, units={"eda.2": "uS"})["eda.2"].unit == "uS"

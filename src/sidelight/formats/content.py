@@ -48,6 +48,7 @@ class Content:
         self._events: list[tuple[float, float, str]] = []
         self._gaps: list[str] = []
         self._empty: list[str] = []
+        self._strange: list[str] = []
 
     def add(
         self,
@@ -126,7 +127,9 @@ class Content:
         self._events.append((onset, duration, label))
 
     def warn(self, text: str) -> None:
-        """Warn of something in the file that a careful user would want to know."""
+        """Warn of something in the recordings that a careful user would want to know."""
+        if self.events_only:
+            return
         warnings.warn(f"{self.path}: {text}", SidelightWarning, stacklevel=4)
 
     def events(self) -> Events:
@@ -141,6 +144,11 @@ class Content:
                 raise ConfigError(f"{self.path}: {unknown('recording', asked, self.found)}")
         if self._gaps:
             self.warn(f"samples that were not measured are left out, and times keep the gaps: {listed(self._gaps, 10)}")
+        if self._strange:
+            self.warn(
+                "units that are not known; the values are kept as they are, without a unit: "
+                f"{listed(self._strange, 10)} (units={{name: unit}} names them)"
+            )
         if self._empty:
             self.warn(f"recordings without a single sample are left out: {listed(self._empty, 10)}")
 
@@ -157,8 +165,5 @@ class Content:
             return self.units[name]
         unit = translate(written)
         if unit is None:
-            self.warn(
-                f"{name!r} is in {written!r}, a unit that is not known: its values are kept as they are, without unit "
-                f"(units={{{name!r}: …}} names one)"
-            )
+            self._strange.append(f"{name!r} in {written!r}")
         return unit or "1"

@@ -68,7 +68,7 @@ def read(content: Content) -> None:
             times = (onsets[:, None] + np.arange(size) * (layout.seconds / size)).reshape(-1)
         values = _Values(signal, None if end is None else round(end * rate))
         content.add(name, values, rate=rate, unit=signal.physical_dimension, times=values.cut(times))
-    if padded and not content.events_only:
+    if padded:
         content.warn(
             f"the last data record ends in {', '.join(padded)} at the physical minimum: probably padding, since EDF "
             "stores whole records and no length; an annotation 'Recording ends' at the end cuts it off"

@@ -57,7 +57,7 @@ def read(content: Content) -> None:
             raw = table.numbers(f"{address}/{label}")
             values, unit = _convert(raw, sensor, depth, about)
             name = sensor if sensor not in ("RAW", "CUSTOM", "") else str(label)
-            if unit == "counts" and not content.events_only:
+            if unit == "counts":
                 content.warn(f"{name!r} stays in counts of {depth} bits: no formula of this sensor and device is known")
             content.add(name if len(devices) == 1 else f"{address}.{name}", values, rate=rate, unit=unit, times=times)
 
@@ -96,8 +96,7 @@ def _times(content: Content, numbers: NDArray, about: dict[str, Any], rate: floa
     lost = int((steps - 1).sum())
     if not lost:
         return None
-    if not content.events_only:
-        content.warn(f"{lost} samples were lost on the way, by the sequence numbers; times keep the gaps")
+    content.warn(f"{lost} samples were lost on the way, by the sequence numbers; times keep the gaps")
     return np.concatenate([[0.0], np.cumsum(steps)]) / rate
 
 

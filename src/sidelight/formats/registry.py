@@ -7,7 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sidelight.errors import ConfigError, DataError, SidelightError, listed, unknown
-from sidelight.formats import bids, e4, edf, face, opensignals, opensmile, wearables, xdf
+from sidelight.formats import (
+    bids,
+    e4,
+    edf,
+    eeg,
+    embrace,
+    face,
+    matlab,
+    motion,
+    nwb,
+    opensignals,
+    opensmile,
+    physionet,
+    wearables,
+    xdf,
+)
 from sidelight.formats.content import Content
 from sidelight.signals.events import Events
 from sidelight.signals.recording import Recording
@@ -46,6 +61,13 @@ FORMATS: dict[str, Format] = {
         Format("edf", ".edf, .bdf", _ends(".edf", ".bdf", ".rec"), edf.read),
         Format("xdf", ".xdf, .xdfz, .xdf.gz (Lab Streaming Layer)", _ends(".xdf", ".xdfz", ".xdf.gz"), xdf.read),
         Format("bids", "*_physio.tsv.gz, *_stim.tsv.gz, *_events.tsv (BIDS)", bids.matches, bids.read),
+        Format("eeg", f"{', '.join(eeg.SUFFIXES)} (MNE-Python)", eeg.matches, eeg.read),
+        Format("wfdb", ".hea with .dat (PhysioNet)", physionet.matches, physionet.read),
+        Format("matlab", ".mat", _ends(".mat"), matlab.read, takes_rate=True),
+        Format("embrace", ".avro (Empatica EmbracePlus)", _ends(".avro"), embrace.read),
+        Format("c3d", ".c3d (motion capture)", _ends(".c3d"), motion.read_c3d),
+        Format("fit", ".fit (Garmin)", _ends(".fit"), motion.read_fit),
+        Format("nwb", ".nwb", _ends(".nwb"), nwb.read),
         Format("openface", ".csv of OpenFace", face.matches_openface, face.read_openface),
         Format("pyfeat", ".csv of py-feat", face.matches_pyfeat, face.read_pyfeat, takes_rate=True),
         Format("opensmile", ".csv and .arff of openSMILE", opensmile.matches, opensmile.read),
