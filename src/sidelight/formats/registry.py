@@ -9,6 +9,7 @@ from pathlib import Path
 from sidelight.errors import ConfigError, DataError, SidelightError, listed, unknown
 from sidelight.formats import (
     bids,
+    biopac,
     e4,
     edf,
     eeg,
@@ -63,6 +64,7 @@ FORMATS: dict[str, Format] = {
         Format("bids", "*_physio.tsv.gz, *_stim.tsv.gz, *_events.tsv (BIDS)", bids.matches, bids.read),
         Format("eeg", f"{', '.join(eeg.SUFFIXES)} (MNE-Python)", eeg.matches, eeg.read),
         Format("wfdb", ".hea with .dat (PhysioNet)", physionet.matches, physionet.read),
+        Format("acq", ".acq (BIOPAC AcqKnowledge)", _ends(".acq"), biopac.read),
         Format("matlab", ".mat", _ends(".mat"), matlab.read, takes_rate=True),
         Format("embrace", ".avro (Empatica EmbracePlus)", _ends(".avro"), embrace.read),
         Format("c3d", ".c3d (motion capture)", _ends(".c3d"), motion.read_c3d),

@@ -6,7 +6,6 @@ Its removal of jitter is left out: by default it takes a pause of up to 500 samp
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from sidelight.errors import DataError
 from sidelight.formats.content import Content
+from sidelight.formats.logged import logged_errors
 from sidelight.signals.stamps import remove_jitter
 from sidelight.utils.extras import optional
 
@@ -23,31 +23,12 @@ TOLERANCE = 0.05
 """Largest difference of the measured rate from the one that the device declares, as a share of it."""
 
 
-class _Faults(logging.Handler):
-    """Collects what pyxdf logs as errors: damage that it skips."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(record.getMessage())
-
-
 def read(content: Content) -> None:
     pyxdf = optional("pyxdf", "recordings", "reading XDF files")
-    logger, faults = logging.getLogger("pyxdf"), _Faults()
-    own = logging.getLogger("pyxdf.pyxdf")
-    propagates = own.propagate, logger.propagate
-    own.propagate, logger.propagate = True, False
-    logger.addHandler(faults)
-    try:
+    with logged_errors("pyxdf") as faults:
         streams, _ = pyxdf.load_xdf(str(content.path), dejitter_timestamps=False)
-    finally:
-        logger.removeHandler(faults)
-        own.propagate, logger.propagate = propagates
-    if faults.texts:
-        raise DataError(f"{content.path} is truncated or damaged: {faults.texts[0]}")
+    if faults:
+        raise DataError(f"{content.path} is truncated or damaged: {faults[0]}")
     for stream in streams:
         _read_stream(content, stream)
 
