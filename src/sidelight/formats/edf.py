@@ -138,7 +138,7 @@ def _record_onsets(path: Path, layout: Layout) -> tuple[float, NDArray[np.float6
 def _origin(file: Any, first: float) -> datetime | None:
     """Local time of the first record; None where the header has no valid date (e.g. an anonymous file)."""
     try:
-        return file.startdatetime if abs(first) < 1 else None
+        return datetime.combine(file.startdate, file.starttime) if abs(first) < 1 else None
     except (ValueError, TypeError, AttributeError):
         return None
 

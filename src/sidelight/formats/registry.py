@@ -27,7 +27,7 @@ from sidelight.formats import (
 from sidelight.formats.content import Content
 from sidelight.signals.events import Events
 from sidelight.signals.recording import Recording
-from sidelight.utils.files import check_file, check_place, describe_content, unreadable
+from sidelight.utils.files import check_file, check_place, describe_content
 
 
 @dataclass(frozen=True)
@@ -160,9 +160,11 @@ def _read(path: str | Path, name: str, content: Content) -> Content:
         raise ConfigError(f"{path}: files of format {found.name!r} state their own sampling rates; leave rate out")
     try:
         found.read(content)
-    except SidelightError:
+    except (SidelightError, ImportError):
         raise
     except Exception as error:  # whatever a library raises for a file that it cannot read
-        raise DataError(unreadable(Path(path), error)) from error
+        why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+        content_of = describe_content(Path(path), Path(path).suffix, of_text=True) if not found.folder else ""
+        raise DataError(f"cannot read {path}: {content_of or f'truncated or no such file ({why})'}") from error
     content.finish()
     return content
