@@ -50,6 +50,12 @@ def test_counts_become_units_by_the_sensors_formula_or_stay_counts(tmp_path):
     assert found["EDA"].times is None
 
 
+@pytest.mark.filterwarnings("ignore:.*stays in counts")
+def test_the_first_bitalino_has_other_sensors(tmp_path):
+    eda = read_recordings(write(tmp_path / "a.txt", ABOUT | {"device": "bitalino"}))["EDA"]
+    assert (eda.unit, eda.values[0, 0]) == ("counts", 512)
+
+
 def test_biosignalsplux_and_converted_files(tmp_path):
     about = ABOUT | {"device": "biosignalsplux", "sensor": ["EDA", "ECG", "EMG"], "resolution": [16, 16, 16]}
     found = read_recordings(write(tmp_path / "a.txt", about))

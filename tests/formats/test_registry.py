@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from sidelight.errors import ConfigError, DataError, SidelightWarning
+import sidelight.formats
+from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning
 from sidelight.formats import FORMATS, read_events, read_recordings
 from sidelight.formats.content import Content
 from sidelight.formats.registry import find_format
@@ -104,3 +109,24 @@ def test_the_first_lines_tell_text_formats_apart(tmp_path):
     (tmp_path / "b.txt").write_text("# some other text\n")
     with pytest.raises(DataError, match="no format"):
         find_format(tmp_path / "b.txt")
+
+
+def test_a_library_that_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyxdf", None)
+    (tmp_path / "a.xdf").write_bytes(b"XDF:")
+    with pytest.raises(RunError, match=r'reading XDF files needs pyxdf.*pip install ".\[recordings\]"'):
+        read_recordings(tmp_path / "a.xdf")
+
+
+def test_formats_load_no_library_before_it_is_needed():
+    for path in Path(sidelight.formats.__file__).parent.glob("*.py"):
+        for node in ast.parse(path.read_text("utf-8")).body:  # what a module imports at once, not in its functions
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            strange = {n.split(".")[0] for n in names} - {"numpy", "sidelight"} - sys.stdlib_module_names
+            assert not strange, f"{path.name} imports {strange}"
+
+
+def test_every_format_is_in_the_documentation():
+    page = (Path(__file__).parents[2] / "docs" / "recordings.md").read_text("utf-8")
+    assert [name for name in FORMATS if f"`{name}`" not in page] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -80,11 +81,13 @@ def _numbers(path: Path, lines: list[str], first: int, columns: int) -> NDArray[
     """(T, C) numbers; raises DataError that names the first line that does not hold C of them."""
     while lines and not lines[-1].strip():
         lines = lines[:-1]
+    import pandas as pd
+
     try:
-        x = np.array([line.split(",") for line in lines], np.float64)
-        if x.shape == (len(lines), columns):
-            return x
-    except ValueError:
+        x = pd.read_csv(io.StringIO("\n".join(lines)), header=None, dtype=np.float64, skip_blank_lines=False).to_numpy()
+        if x.shape == (len(lines), columns) and np.isfinite(x).all():
+            return np.ascontiguousarray(x)
+    except ValueError:  # pandas' errors of parsers are such
         pass
     for number, line in enumerate(lines, first):
         cells = line.split(",")

@@ -14,15 +14,15 @@ from sidelight.errors import DataError
 from sidelight.formats.content import Content
 from sidelight.formats.tables import parse_table, read_head, read_lines
 
-SUPPLY = {"bitalino": 3.3, "biosignalsplux": 3.0}
+SUPPLY = {"bitalino_rev": 3.3, "biosignalsplux": 3.0}
 """Device -> voltage that the largest count stands for."""
 GAINS = {
-    "bitalino": {"ECG": (1100, 1e3, "mV"), "EMG": (1009, 1e3, "mV"), "EEG": (40000, 1e6, "uV")},
+    "bitalino_rev": {"ECG": (1100, 1e3, "mV"), "EMG": (1009, 1e3, "mV"), "EEG": (40000, 1e6, "uV")},
     "biosignalsplux": {"ECG": (1000, 1e3, "mV"), "EMG": (1000, 1e3, "mV"), "EEG": (42000, 1e6, "uV")},
 }
 """Device -> sensor -> (gain, units per volt, unit); the transfer function is (n / 2^bits − 1/2) · supply / gain."""
-EDA = {"bitalino": 0.132, "biosignalsplux": 0.12}
-"""Device -> volts per µS: EDA = n / 2^bits · supply / that."""
+EDA = {"bitalino_rev": 0.132, "biosignalsplux": 0.12}
+"""Device -> volts per µS: EDA = n / 2^bits · supply / that (BITalino: 0 to 25 µS, by the manual of 2020)."""
 CONVERTED = {"ECG": "mV", "EMG": "mV", "EEG": "uV", "EDA": "uS"}
 
 
@@ -41,7 +41,7 @@ def read(content: Content) -> None:
         raise DataError(f"{content.path} is truncated: its header has no end ('# EndOfHeader')")
     devices = _read_header(content.path, lines[:first])
     columns = [f"{address}/{column}" for address, about in devices.items() for column in about["column"]]
-    table = parse_table(content.path, [line.rstrip("\t ") for line in lines], columns, first, "\t")
+    table = parse_table(content.path, lines, columns, first, "\t")
     for address, about in devices.items():
         rate = float(about["sampling rate"])
         content.origin = _start(about)
@@ -104,7 +104,8 @@ def _convert(raw: NDArray, sensor: str, bits: int, about: dict[str, Any]) -> tup
     """(values, unit) by the manufacturer's formula; counts where none is known."""
     if about.get("convertedValues") in (1, True):
         return raw, CONVERTED.get(sensor, "")
-    device = "bitalino" if "bitalino" in str(about.get("device", "")).lower() else str(about.get("device", "")).lower()
+    # The first BITalino ("bitalino") has other sensors than the (r)evolution.
+    device = str(about.get("device", "")).lower()
     if bits and device in SUPPLY:
         share, supply = raw / 2**bits, SUPPLY[device]
         if sensor == "EDA":
