@@ -26,8 +26,10 @@ class TestRecording:
         assert r.metadata() == {"rate": 4, "unit": "mV", "start": 0.0, "channels": []}
         with pytest.raises(ConfigError, match="'ecg' is in mV, which cannot be converted to uS"):
             r.to("uS")
-        with pytest.raises(ConfigError, match=r"unknown unit 'kOhm'.*1000 / conductance"):
-            Recording([1.0], 4, "kOhm")
+        with pytest.raises(ConfigError, match=r"in kΩ, which cannot be converted to uS; conductance in uS is 1000 /"):
+            Recording([1.0], 4, "kΩ").to("uS")
+        with pytest.raises(ConfigError, match=r"unknown unit 'foo'"):
+            Recording([1.0], 4, "foo")
 
     @pytest.mark.parametrize(
         ("values", "rate", "says"),

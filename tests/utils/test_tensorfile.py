@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 from torch import nn
 
+import sidelight
 from sidelight.errors import RunError
 from sidelight.networks.backbones.weights import load_weights
 from sidelight.utils.tensorfile import CHECKSUM, read_arrays, read_metadata, read_tensors, write_tensors
@@ -143,3 +147,21 @@ def test_numbers_that_are_no_features_are_named(tmp_path):
     write_tensors(tmp_path / "x.safetensors", {"x": torch.ones(2, dtype=torch.complex64)})
     with pytest.raises(RunError, match="'x' holds C64; expected integers or floating point"):
         read_arrays(tmp_path / "x.safetensors")
+
+
+def test_arrays_of_tables_are_written_as_they_look(tmp_path):
+    """A table keeps its columns together, so `to_numpy` is not C-contiguous: safetensors' NumPy writer scrambles it."""
+    table = pd.DataFrame({"a": np.arange(4.0), "b": -np.arange(4.0)})
+    x = table.to_numpy(copy=True)
+    assert not x.flags.c_contiguous
+    write_tensors(tmp_path / "x.safetensors", {"x": torch.from_numpy(x), "f": torch.from_numpy(np.asfortranarray(x))})
+    for values in read_arrays(tmp_path / "x.safetensors").values():
+        np.testing.assert_array_equal(values, table)
+
+
+def test_nothing_else_writes_safetensors():
+    source = Path(sidelight.__file__).parent
+    writers = [
+        p for p in source.rglob("*.py") if re.search(r"safetensors\.\w+ import|safetensors import save", p.read_text())
+    ]
+    assert [p.name for p in writers] == ["tensorfile.py"]

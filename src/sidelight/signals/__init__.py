@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sidelight.signals.audio import read_audio
 from sidelight.signals.csv import read_csv
+from sidelight.signals.events import Events
 from sidelight.signals.recording import Recording, check_times
 from sidelight.signals.resample import resample
 from sidelight.signals.spectrogram import PRESETS, Spectrogram, get_preset
@@ -11,6 +12,7 @@ from sidelight.signals.windows import LabelTrack, Windows, cut, label_windows
 
 __all__ = [
     "PRESETS",
+    "Events",
     "LabelTrack",
     "Recording",
     "Spectrogram",

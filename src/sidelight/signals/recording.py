@@ -1,4 +1,4 @@
-"""A signal with its sampling rate, unit and start, and checks of signals and timestamps."""
+"""A signal with its sampling rate or time stamps, unit and start, and checks of signals and timestamps."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from numbers import Real
 from typing import Any
 
@@ -15,25 +16,51 @@ from numpy.typing import ArrayLike, NDArray
 from sidelight.errors import ConfigError, DataError, SidelightError, unknown
 from sidelight.signals.resample import resample
 
-PREFIXES = {"": 1.0, "k": 1e3, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-BASES = ("V", "S", "g", "m/s2", "Hz", "degC", "1")
+PREFIXES = {"": 1.0, "M": 1e6, "k": 1e3, "h": 1e2, "c": 1e-2, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+WHOLE = (
+    "counts",
+    "bpm",
+    "degC",
+    "mmHg",
+    "cmH2O",
+    "m/s",
+    "m/s2",
+    "km/h",
+    "rpm",
+    "deg",
+    "deg/s",
+    "rad",
+    "rad/s",
+    "L/min",
+    "%",
+    "1",
+)
+"""Units that take no prefix."""
+BASES = ("V", "S", "g", "Hz", "A", "T", "m", "s", "Pa", "N", "Ohm", "W", "K", "lx", "dB", "L", *WHOLE)
 
 
 @dataclass(frozen=True, eq=False)
 class Recording:
     """A signal of one or more channels that were sampled together.
 
+    Sample i was measured at start + i / rate, or at times[i] where the samples have time stamps.
+
     Args:
         values: (T, C) floating point, finite; (T,) is taken as one channel.
-        rate: sampling rate in Hz.
+        rate: sampling rate in Hz. With time stamps it is the usual rate, or 0 if samples come at no fixed rate.
         unit: physical unit of the values: "uS", "mV", "m/s2", …; "1" where there is none.
-        start: time of the first sample in seconds, on the clock that the session's recordings share.
+        start: time of the first sample in seconds, on the clock that the session's recordings share; with time stamps
+            it is the first of them.
         channels: their names; may be left empty.
         modality: what it measures ("eda", …).
         source: the file that it comes from.
+        times: (T,) time of each sample in seconds, on the same clock, for samples that are not evenly spaced: gaps,
+            drifting clocks, packets whose samples have one time stamp, events. They never fall.
+        origin: the moment at which the clock reads 0, where the file says it; without a time zone if the file has none.
 
     Raises:
-        DataError: the signal is empty or not finite; names source, modality, sample and value.
+        DataError: the signal is empty or not finite, or time stamps are missing, not finite or fall; names source,
+            modality, sample and value.
     """
 
     values: NDArray
@@ -43,6 +70,8 @@ class Recording:
     channels: tuple[str, ...] = ()
     modality: str = "signal"
     source: str = ""
+    times: NDArray | None = None
+    origin: datetime | None = None
 
     def __post_init__(self) -> None:
         x = np.asarray(self.values)
@@ -55,8 +84,13 @@ class Recording:
         object.__setattr__(self, "values", x)  # the dataclass is frozen
         if not x.size:
             raise DataError(f"{self.name} is empty: shape {x.shape}")
+        if self.times is not None:
+            times = _check_stamps(self.times, len(x), self.name)
+            object.__setattr__(self, "times", times)
+            object.__setattr__(self, "start", float(times[0]))
         numbers = all(isinstance(v, int | float | np.number) for v in (self.rate, self.start))
-        if not (numbers and 0 < self.rate < math.inf and math.isfinite(self.start)):
+        least = self.rate > 0 or (self.rate == 0 and self.times is not None) if numbers else False
+        if not (numbers and least and self.rate < math.inf and math.isfinite(self.start)):
             raise DataError(f"{self.name}: sampling rate {self.rate} Hz, start {self.start} s; expected a rate above 0")
         if self.channels and len(self.channels) != x.shape[1]:
             raise DataError(f"{self.name} has {x.shape[1]} channels, but {len(self.channels)} names: {self.channels}")
@@ -65,7 +99,7 @@ class Recording:
         if not good.all():
             t, c = (int(v) for v in np.argwhere(~good)[0])
             raise DataError(
-                f"{self.name}: {self.channel(c)} is {x[t, c]} at sample {t} ({self.start + t / self.rate:g} s), and "
+                f"{self.name}: {self.channel(c)} is {x[t, c]} at sample {t} ({self.time(t):g} s), and "
                 f"{int((~good).sum())} values in all are not finite; interpolate them or leave the recording out"
             )
 
@@ -76,33 +110,81 @@ class Recording:
 
     @property
     def seconds(self) -> float:
-        """Duration in seconds."""
-        return len(self.values) / self.rate
+        """Duration in seconds, gaps included."""
+        return len(self.values) / self.rate if self.times is None else self.end - self.start
 
     @property
     def end(self) -> float:
-        """Time in seconds at which the sample after the last would come."""
-        return self.start + self.seconds
+        """Time in seconds at which the sample after the last would come; the last time stamp if there is no rate."""
+        if self.times is None:
+            return self.start + self.seconds
+        return float(self.times[-1]) + (1 / self.rate if self.rate else 0.0)
+
+    def time(self, sample: int) -> float:
+        """Time of a sample in seconds."""
+        return self.start + sample / self.rate if self.times is None else float(self.times[sample])
 
     def channel(self, c: int) -> str:
         """Name of a channel for errors."""
         return repr(self.channels[c]) if self.channels else f"channel {c}"
 
     def resample(self, rate: float) -> Recording:
-        """Resample to another sampling rate in Hz."""
+        """Resample to another sampling rate in Hz; raises DataError if its time stamps have gaps."""
         check_rate(rate, f"{self.name}: resampled")
-        return replace(self, values=resample(self.values, self.rate, rate), rate=rate)
+        even = self.evenly_sampled()
+        return replace(even, values=resample(even.values, even.rate, rate), rate=rate)
+
+    def evenly_sampled(self, largest_gap: float = 1.5) -> Recording:
+        """Replace time stamps by the constant rate that they show.
+
+        Args:
+            largest_gap: largest step from one time stamp to the next, in sample periods; every time stamp must also be
+                within one period of the constant rate.
+
+        Raises:
+            DataError: the samples are not evenly spaced; names the sample at which the first gap ends.
+        """
+        if self.times is None:
+            return self
+        rate = check_times(self.times, None, self.name, largest_gap=largest_gap)
+        off = np.abs(self.times - self.start - np.arange(len(self.times)) / rate) * rate
+        if off[worst := int(off.argmax())] > 1:
+            raise DataError(
+                f"{self.name}: sample {worst} comes {off[worst] / rate:.6g} s from where {rate:.6g} Hz puts it: its "
+                "time stamps show no constant rate; align it by its times"
+            )
+        return replace(self, times=None, rate=rate)
 
     def to(self, unit: str) -> Recording:
         """Convert to another unit of the same quantity; raises ConfigError for another quantity."""
         (have, base), (want, other) = parse_unit(self.unit), parse_unit(unit)
         if base != other:
-            raise ConfigError(f"{self.name} is in {self.unit}, which cannot be converted to {unit}")
+            hint = "; conductance in uS is 1000 / resistance in kOhm" if {base, other} == {"Ohm", "S"} else ""
+            raise ConfigError(f"{self.name} is in {self.unit}, which cannot be converted to {unit}{hint}")
         return self if have == want else replace(self, values=self.values * (have / want), unit=unit)
 
     def metadata(self) -> dict[str, Any]:
         """Rate, unit, start and channels, JSON-able."""
         return {"rate": self.rate, "unit": self.unit, "start": self.start, "channels": list(self.channels)}
+
+
+def _check_stamps(times: ArrayLike, count: int, name: str) -> NDArray[np.float64]:
+    """Time stamps as (T,) float64; raises DataError unless there is one a sample, all finite and never falling."""
+    t = np.asarray(times)
+    if t.dtype.kind not in "fiu" or t.shape != (count,):
+        raise DataError(
+            f"{name}: times are {t.dtype} of shape {t.shape}; expected a time in seconds for each of {count}"
+        )
+    t = t.astype(np.float64)
+    for i in np.flatnonzero(~np.isfinite(t))[:1]:
+        raise DataError(f"{name}: the time of sample {i} is {t[i]}; every sample needs one")
+    falls = np.flatnonzero(np.diff(t) < 0)
+    for i in falls[:1]:
+        raise DataError(
+            f"{name}: sample {i + 1} at {t[i + 1]:.6f} s follows one at {t[i]:.6f} s ({len(falls)} times fall): sort "
+            "the samples, or cut the recording where its clock jumps"
+        )
+    return t
 
 
 def check_rate(rate: object, name: str, error: type[SidelightError] = ConfigError) -> None:
@@ -119,14 +201,13 @@ def check_rate(rate: object, name: str, error: type[SidelightError] = ConfigErro
 
 def parse_unit(unit: str) -> tuple[float, str]:
     """Split a unit into factor and base unit: "mV" is (1e-3, "V"); raises ConfigError for an unknown unit."""
-    # Files write micro as either of two Unicode characters, or as u.
-    written = re.sub("[µμ]", "u", unit).replace("²", "2")
+    # Files write micro as either of two Unicode characters, or as u; ohm likewise.
+    written = re.sub("[ΩΩ]", "Ohm", re.sub("[µμ]", "u", unit).replace("²", "2"))
     if written in BASES:
         return 1.0, written
-    if written[:1] in PREFIXES and written[1:] in BASES[:-1]:  # "m1" is not a unit
+    if written[:1] in PREFIXES and written[1:] in BASES and written[1:] not in WHOLE:
         return PREFIXES[written[0]], written[1:]
-    hint = " Skin resistance in kOhm is 1000 / conductance in uS." if "ohm" in written.lower() or "Ω" in unit else ""
-    raise ConfigError(unknown("unit", unit, ("uS", "mV", "uV", "g", "m/s2", "Hz", "degC", "1")) + hint)
+    raise ConfigError(unknown("unit", unit, ("uS", "mV", "uV", "g", "m/s2", "Hz", "degC", "kOhm", *WHOLE)))
 
 
 def check_part(where: str, start: float, seconds: float | None) -> None:

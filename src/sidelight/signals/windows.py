@@ -119,9 +119,11 @@ def cut(
         The windows.
 
     Raises:
-        DataError: the recordings overlap by less than one window.
+        DataError: the recordings overlap by less than one window, or the time stamps of one show gaps or no constant
+            rate.
         ConfigError: a length or hop of less than one sample, an unknown rule, or a rule that does not fit the labels.
     """
+    recordings = {m: r.evenly_sampled() for m, r in recordings.items()}
     start, end = find_overlap(recordings)
     slowest = min(r.rate for r in recordings.values())
     least = (1 - SLACK) / slowest
