@@ -283,7 +283,7 @@ class FoldModels:
         network = method.deployed_network()
         similarities.add(network, history.best_epoch)
         evaluation = evaluate(self.data, job, network, history, self.made_with)
-        on_first(lambda: store_job(self.folder, job, evaluation, history, similarities))
+        on_first(partial(store_job, self.folder, job, evaluation, history, similarities))
         del evaluation
         if self.data.large:
             release_memory()
