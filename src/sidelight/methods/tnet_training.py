@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sidelight.data.batch import Batch
+from sidelight.losses.common import at_least_one
 from sidelight.losses.distribution import gaussian_mmd
 from sidelight.methods.base import Method, TrainState
 from sidelight.methods.teacher_outputs import TeacherOutputs
@@ -31,6 +32,7 @@ class Hallucination(Method):
     """
 
     learns_from = "all"
+    stackable = True
 
     def __init__(
         self,
@@ -63,12 +65,21 @@ class Hallucination(Method):
         self.train()
         return -total
 
+    def measure(self, select: Batch) -> Tensor:
+        # A stack has cached outputs, which need no chunks.
+        return torch.stack(list(self._distances(self.select_outputs(select).features, select).values())).sum()
+
+    def score_measured(self, measured: Tensor, select: Batch) -> float:
+        return -float(measured)
+
     def _distances(self, features: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         available = {m: f for m, f in features.items() if m not in self.tnets}
         distances = {}
         for m, tnet in self.tnets.items():
             target = features[m].detach()
-            distances[f"hallucinate {m}"] = _distance(tnet(available), target, batch.present.get(m), self.loss)
+            made, rows = tnet(available), batch.rows_with(m)
+            distance = _distance if batch.valid is None else _padded_distance
+            distances[f"hallucinate {m}"] = distance(made, target, rows, self.loss)
         return distances
 
 
@@ -88,3 +99,15 @@ def _distance(made: Tensor, real: Tensor, present: Tensor | None, loss: str) -> 
     if loss == "cosine":
         return (1 - nn.functional.cosine_similarity(made, real, dim=1 if made.dim() == 4 else -1)).mean()
     return gaussian_mmd(pool(made), pool(real))
+
+
+def _padded_distance(made: Tensor, real: Tensor, present: Tensor | None, loss: str) -> Tensor:
+    """`_distance` without a branch on values, for stacks."""
+    assert present is not None  # it marks padding rows
+    if loss == "mmd":
+        return gaussian_mmd(pool(made), pool(real), valid=present)
+    if loss == "mse":
+        each = (made - real).square().flatten(1).mean(1)
+    else:
+        each = (1 - nn.functional.cosine_similarity(made, real, dim=1 if made.dim() == 4 else -1)).flatten(1).mean(1)
+    return (each * present).sum() / at_least_one(present.sum())
