@@ -100,7 +100,7 @@ def execute(
         with Progress(folder, expected, quiet or not is_first()) as progress:
             processes = f" in {get_world().size} processes" if get_world().size > 1 else ""
             progress.say(f"training on {describe_device(device)}{processes}")
-            parts = _divide(config, jobs, workers, rows, encoders or {}, progress)
+            parts = _divide(config, jobs, _count_workers(config, device), rows, encoders or {}, progress)
             _run_all(make_models, config, jobs, progress, encoders or {}, parts)
             study = Study(folder)
             # Only now is it known which method is best, and whose placebo has to run.
