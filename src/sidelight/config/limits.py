@@ -67,6 +67,7 @@ LIMITS: dict[str, Limit] = {
     **whole("network.width", 1, 8192),
     **whole("network.tokens", 1, 4096),
     "network.dropout": ("at least 0 and below 1", lambda v: 0 <= v < 1),
+    **whole("training.stack", 0, 4096, "0 (as many as pay), 1 (each model alone) or more, at most 4096"),
     **whole("training.epochs", 1, 1_000_000),
     **whole("training.patience", 1, 1_000_000),
     **whole("training.batch_size", 2, 1_000_000),

@@ -73,11 +73,11 @@ def dump_config(config: Config) -> str:
 
 FREE = (
     "output", "jobs", "checkpoint_seconds", "methods", "placebo", "self_distillation", "seeds", "label_fraction",
-    "training.device",
+    "training.device", "training.stack",
 )  # fmt: skip
 """Settings with other values of which a run may be resumed: they change which jobs run, and how, but no job's result.
 
-Devices round differently, so a run that is resumed on another device says so.
+Devices round differently, so a run that is resumed on another device says so. So do stacks of other sizes.
 """
 
 

@@ -77,6 +77,8 @@ def evaluate(data: FoldData, job: Job, network: Network, history: History, made_
         "higher_is_better": {name: metric.higher_is_better for name, metric in task.metrics().items()},
     }
 
+    if history.stacked > 1:
+        facts["stacked"] = history.stacked
     # Only a student for any subset can be tested on single modalities.
     if alone := evaluate_single_modalities(network, test, task):
         facts["subsets"] = alone

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from sidelight.methods import Hallucination, Method, Supervised, Teacher, parse_
 from sidelight.methods.teacher_outputs import MAPS_IN_MEMORY, CachedOutputs, OnlineOutputs, TeacherOutputs
 from sidelight.networks.network import EVERYTHING, Network, Output, OutputParts, compute_outputs
 from sidelight.training import History, fit
+from sidelight.training.job import TrainingJob
 from sidelight.utils.device import choose_device
 from sidelight.utils.distributed import is_first, on_first
 from sidelight.utils.machine import release_memory
@@ -70,6 +71,7 @@ class FoldModels:
         )
         self.order_seed = derive_seed(seed, fold, "order and dropout")
         self._made_with = made_with
+        self.train: Callable[[TrainingJob], History] = self.train_alone
         self._supervised: dict[Job, Network] = {}
         self._tnets: dict[Job, dict[str, nn.Module]] = {}
         self._teachers: dict[tuple[Job, bool, OutputParts], Teacher] = {}
@@ -298,20 +300,24 @@ class FoldModels:
         similarities: Similarities | None = None,
     ) -> History:
         """Train one stage. A killed run continues from the checkpoint of that `name`."""
-        checkpoint = self.folder / "checkpoints" / f"{name}.pt"
+        return self.train(TrainingJob(name, method, train, select, self.order_seed, teacher_fold, similarities))
+
+    def train_alone(self, job: TrainingJob) -> History:
+        """Train one stage by itself, from its checkpoint if there is one."""
+        checkpoint = self.folder / "checkpoints" / f"{job.name}.pt"
         train_stage = partial(
             fit,
-            method,
-            train,
-            select,
+            job.method,
+            job.train,
+            job.select,
             self.config.training,
-            seed=self.order_seed,
+            seed=job.seed,
             balance=self.config.balance,
-            teacher_fold=teacher_fold,
+            teacher_fold=job.teacher_fold,
             checkpoint=checkpoint,
             checkpoint_seconds=self.config.checkpoint_seconds,
-            identity=name,
-            callback=similarities,
+            identity=job.name,
+            callback=job.callback,
             augment=self.config.augment,
         )
         try:

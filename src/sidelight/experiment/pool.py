@@ -1,4 +1,4 @@
-"""Runs jobs in worker processes of one thread; a worker runs the jobs of one fold and seed, which share models."""
+"""Runs jobs in worker processes of one thread: those of one fold and seed, which share models, or of several folds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from itertools import groupby
 from multiprocessing import get_context
 from types import ModuleType
 from typing import Any
@@ -26,6 +25,7 @@ from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
 from sidelight.experiment.progress import Progress
 from sidelight.experiment.provenance import Encoders
+from sidelight.experiment.stacks import run_stacked
 from sidelight.methods import METHODS
 from sidelight.training.compute import compute_on
 
@@ -33,8 +33,15 @@ MakeModels = Callable[[int, int], FoldModels]
 """(fold, seed) -> models. It is sent to the workers, so it must be picklable."""
 
 
-def run_jobs(make_models: MakeModels, jobs: list[Job], workers: int, progress: Progress, encoders: Encoders) -> None:
-    """Run jobs, those of one fold and seed together; in this process if one worker is enough.
+def run_jobs(
+    make_models: MakeModels,
+    jobs: list[Job],
+    workers: int,
+    progress: Progress,
+    encoders: Encoders,
+    parts: Sequence[Sequence[tuple[int, int]]] = (),
+) -> None:
+    """Run jobs, those of one fold and seed in one process; in this process if one worker is enough.
 
     Args:
         make_models: builds the models of a fold and seed.
@@ -42,11 +49,17 @@ def run_jobs(make_models: MakeModels, jobs: list[Job], workers: int, progress: P
         workers: the largest number of processes.
         progress: is updated when jobs are finished.
         encoders: the user's own encoders in `make_models`.
+        parts: the (seed, fold) of jobs that are trained together; those that are not named are trained one by one.
 
     Raises:
         RunError: a worker died. An error of a job is raised after the other workers have been terminated.
     """
-    folds = [list(group) for _, group in groupby(jobs, key=lambda job: (job.seed, job.fold))]
+    part_of = {fold: number for number, part in enumerate(parts) for fold in part}
+    by_part: dict[object, list[Job]] = {}
+    for job in jobs:
+        where = (job.seed, job.fold)
+        by_part.setdefault(part_of.get(where, where), []).append(job)
+    folds = list(by_part.values())
     workers = min(workers, len(folds))
     if workers <= 1:
         for fold in folds:
@@ -125,10 +138,13 @@ def _terminate(pool: ProcessPoolExecutor) -> None:
 
 
 def _run_fold(make_models: MakeModels, jobs: list[Job], on_finished: Callable[[], None] = lambda: None) -> None:
-    """Run the jobs of one fold and seed."""
+    """Run the jobs of one fold and seed one by one, or those of several together."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so that the results are the same here and in a pool
     try:
+        if len({(job.fold, job.seed) for job in jobs}) > 1:
+            run_stacked(make_models, jobs, on_finished)
+            return
         models = make_models(jobs[0].fold, jobs[0].seed)
         with compute_on(models.device, models.config.training):
             for job in jobs:
@@ -158,7 +174,7 @@ def _exit_with_parent(parent: int) -> None:
 
 
 def _run_in_worker(jobs: list[Job]) -> list[str]:
-    """Run the jobs of one fold and seed in a worker; returns the warnings for the parent to show."""
+    """Run jobs that belong together in a worker; returns the warnings for the parent to show."""
     assert _make_models is not None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")

@@ -22,6 +22,7 @@ from sidelight.experiment.progress import Progress
 from sidelight.experiment.provenance import Encoders, describe_environment, select_digests
 from sidelight.experiment.resolve import resolve
 from sidelight.experiment.run_folder import lock_run_folder
+from sidelight.experiment.stacks import Fold, divide_folds, explain_separate
 from sidelight.experiment.study import Study
 from sidelight.methods import MethodSpec, parse_methods
 from sidelight.protocols import split
@@ -99,7 +100,8 @@ def execute(
         with Progress(folder, expected, quiet or not is_first()) as progress:
             processes = f" in {get_world().size} processes" if get_world().size > 1 else ""
             progress.say(f"training on {describe_device(device)}{processes}")
-            _run_all(make_models, config, jobs, progress, encoders or {})
+            parts = _divide(config, jobs, _count_workers(config, device), rows, encoders or {}, progress)
+            _run_all(make_models, config, jobs, progress, encoders or {}, parts)
             study = Study(folder)
             # Only now is it known which method is best, and whose placebo has to run.
             best = dict(zip(config.label_fraction, from_first([study.best_method(f) for f in config.label_fraction])))
@@ -107,7 +109,7 @@ def execute(
             progress.expect(len(jobs) + len(extra))
             progress.warn(explain_missing_self_distillation(config, specs, best))
             if extra:
-                _run_all(make_models, config, jobs, progress, encoders or {}, extra)
+                _run_all(make_models, config, jobs, progress, encoders or {}, parts, extra)
         study = Study(folder)
         if lost := len({job.id for job in [*jobs, *extra]}) - len(study.results):
             raise RunError(
@@ -133,6 +135,7 @@ def _run_all(
     jobs: list[Job],
     progress: Progress,
     encoders: Encoders,
+    parts: list[list[Fold]],
     extra: list[Job] | None = None,
 ) -> None:
     """Run `jobs`, or the `extra` jobs that follow them; the plan of the run lists both."""
@@ -142,9 +145,27 @@ def _run_all(
     todo = [job for job in (extra or jobs) if not is_stored(folder, job)]
     progress.recount()
     workers = _count_workers(config, choose_device(config.training.device))
-    run_jobs(make_models, todo, workers, progress, encoders)
+    run_jobs(make_models, todo, workers, progress, encoders, parts)
 
 
 def _count_workers(config: Config, device: torch.device) -> int:
     """The number of worker processes of this process; the processes of torchrun share every job."""
     return 1 if get_world().size > 1 else config.jobs or default_workers(device, usable_cores())
+
+
+def _divide(
+    config: Config, jobs: list[Job], workers: int, dataset: Dataset, encoders: Encoders, progress: Progress
+) -> list[list[Fold]]:
+    """Divide folds into parts whose jobs are trained together, and say so; [] if every job is trained by itself."""
+    size = sum(rows.nbytes for m, rows in dataset.inputs.items() if m in (*config.available, *config.privileged))
+    if why := explain_separate(config, size, bool(encoders)):
+        if config.training.stack != 1:
+            progress.say(f"each network is trained by itself: {why}")
+        return []
+    # Of the whole plan, so that a resumed run divides them alike.
+    parts = divide_folds(((job.seed, job.fold) for job in jobs), config, workers, size)
+    largest = max(map(len, parts))
+    if largest == 1:
+        return []
+    progress.say(f"up to {largest} folds and seeds are trained as one model (training.stack=1: one by one)")
+    return parts

@@ -238,7 +238,7 @@ class Supervised(Method):
 
     def terms(self, batch: Batch, state: TrainState) -> dict[str, Tensor]:
         outputs: Output = self.network(batch)
-        return {"task": self.task.loss(outputs.prediction, batch.target, batch.labelled)} | outputs.losses
+        return {"task": self.task.loss(outputs.prediction, batch.target, batch.counted)} | outputs.losses
 
     def deployed_network(self) -> Network:
         return self.network

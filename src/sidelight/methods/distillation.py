@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -47,13 +48,15 @@ class Teacher:
 
         It is on the CPU, as the masks are.
         """
-        if self.teacher_fold is None and self.mask is None:
-            return None
-        index = index.cpu()
-        mask = None if self.teacher_fold is None else self.teacher_fold[index] >= 0
-        if self.mask is not None:
-            mask = self.mask[index] if mask is None else mask & self.mask[index]
-        return mask
+        return None if self.taught is None else self.taught[index.cpu()]
+
+    @cached_property
+    def taught(self) -> Tensor | None:
+        """(N,) bool, the rows that the teacher teaches; None if it teaches all of them."""
+        taught = self.mask
+        if self.teacher_fold is not None:
+            taught = self.teacher_fold >= 0 if taught is None else taught & (self.teacher_fold >= 0)
+        return None if taught is None or bool(taught.all()) else taught
 
     def without_features(self) -> Teacher:
         """The same teacher without cached per-modality features, which most losses do not read."""

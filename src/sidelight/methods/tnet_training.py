@@ -66,6 +66,13 @@ class Hallucination(Method):
         self.train()
         return -total
 
+    def measure(self, select: Batch) -> Tensor:
+        # A stack has cached outputs, which need no chunks.
+        return torch.stack(list(self._distances(self.select_outputs(select).features, select).values())).sum()
+
+    def score_measured(self, measured: Tensor, select: Batch) -> float:
+        return -float(measured)
+
     def _distances(self, features: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         available = {m: f for m, f in features.items() if m not in self.tnets}
         distances = {}

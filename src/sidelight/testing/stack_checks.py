@@ -13,6 +13,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from sidelight.data.batch import Batch
 from sidelight.losses.structural import StructuralTransport
 from sidelight.methods.base import Method, TrainState
+from sidelight.methods.stacking import explain_unstackable
 from sidelight.testing.driving import named
 from sidelight.testing.subject import Subject, require
 
@@ -34,8 +35,8 @@ def check_stacked_models_do_not_mix(subject: Subject) -> str | None:
     real rows, enlarged, and claim to be labelled and complete: only `Batch.valid` says what they are.
     """
     method = _without_randomness(subject.fresh(torch.float64))
-    if not method.stackable:
-        return "not stackable"
+    if why := explain_unstackable(method):
+        return f"not stackable: {why}"
     batches = _draw_batches(subject.used(method).to(torch.float64))
     parameters = [_perturbed(method, seed) for seed in range(len(batches))]
     alone = [_terms_alone(method, own, batch) for own, batch in zip(parameters, batches)]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from sidelight.data.batch import Batch
 from sidelight.methods.base import Method
+
+if TYPE_CHECKING:
+    from sidelight.training.loop import History
 
 
 class Callback(Protocol):
@@ -59,3 +62,10 @@ class TrainingJob:
             return self.train
         # `present` stays complete: losses ask which rows lack a modality.
         return replace(self.train.select_modalities(self.method.reads), present=self.train.present)
+
+
+class Trained(NamedTuple):
+    """A finished training: its record, and the state of torch's random numbers after it."""
+
+    history: History
+    random: Tensor

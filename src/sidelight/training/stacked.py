@@ -19,7 +19,7 @@ from torch import Tensor
 from sidelight.config import BalanceConfig, TrainingConfig
 from sidelight.errors import RunError
 from sidelight.methods.base import TrainState
-from sidelight.training.job import TrainingJob
+from sidelight.training.job import Trained, TrainingJob
 from sidelight.training.loop import History, check_weights, compute_means, copy_state, draw_batches, is_finished
 from sidelight.training.loss_weighting import build_loss_weighting
 from sidelight.training.optimizers import (
@@ -29,7 +29,7 @@ from sidelight.training.optimizers import (
     step_schedulers,
 )
 from sidelight.training.stacked_models import StackedModels
-from sidelight.training.stacked_rows import StackedRows
+from sidelight.training.stacked_rows import StackedBatch, StackedRows
 from sidelight.utils.stacking import Streams
 
 ROWS_AT_ONCE = 1 << 14
@@ -166,9 +166,7 @@ class StackedLoop:
             self.models.template.train()
         self.streams.generators = [member.dropout for member in members]
         if self.streams.shapes is None:
-            with torch.no_grad():
-                self.models.call("terms", batch, self.streams, state)
-            self.streams.shapes = self.streams.asked
+            self._ask_shapes(batch, state)
         terms: dict[str, Tensor] = self.models.call("terms", batch, self.streams, state)
         # The sum over models: no model's terms depend on the weights of another.
         loss = self.weighting.combine(terms, state)
@@ -184,6 +182,15 @@ class StackedLoop:
         self.terms = list(terms)
         for member, values in zip(members, torch.stack(list(terms.values()), 1).detach()):
             member.values.append(values)
+
+    @torch.no_grad()
+    def _ask_shapes(self, batch: StackedBatch, state: TrainState) -> None:
+        """Run the terms once to learn which random numbers a step draws; counters of steps are set back."""
+        before = {name: value.clone() for name, value in self.models.buffers.items()}
+        self.models.call("terms", batch, self.streams, state)
+        self.streams.shapes = self.streams.asked
+        for name, value in before.items():
+            self.models.buffers[name].copy_(value)
 
     @torch.no_grad()
     def _measure(self, places: list[int]) -> list[Tensor]:
@@ -209,16 +216,18 @@ class StackedLoop:
         if member.job.callback:
             member.job.callback(method, number)
 
-    def finish(self) -> list[History]:
-        """Leave every method with the weights of its best epoch."""
+    def finish(self) -> list[Trained]:
+        """Leave every method with the weights of its best epoch; returns the record of each training."""
         for member in self.members:
             member.job.method.load_state_dict(member.best)
             member.job.method.eval()
-        return [replace(member.history, stacked=len(self.members)) for member in self.members]
+        size = len(self.members)
+        return [Trained(replace(m.history, stacked=size), m.dropout.get_state()) for m in self.members]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on."""
         return {
+            "names": [member.job.name for member in self.members],
             "active": list(self.models.members),
             "parameters": {name: x.detach() for name, x in self.models.parameters.items()},
             "buffers": self.models.buffers,

@@ -71,9 +71,8 @@ class StackedRows:
             name: {m: take(x) for m, x in value.items()} if name in BY_MODALITY else take(value)
             for name, value in self.fields.items()
         }
-        if min(sizes) < largest:
-            valid = torch.arange(largest) < torch.tensor(sizes)[:, None]
-            fields |= {"valid": valid, "labelled": fields["labelled"] & valid}
+        # Also where no row is padding: losses read it as the sign of a stack.
+        fields["valid"] = torch.arange(largest) < torch.tensor(sizes)[:, None]
         return StackedBatch(fields, sizes)
 
 

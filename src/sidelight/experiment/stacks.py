@@ -1,0 +1,197 @@
+"""Which jobs of a run are trained together, and their training in stacks."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sidelight.config import Config
+from sidelight.config.encoder_names import SIMPLE
+from sidelight.errors import CheckpointError, SidelightWarning
+from sidelight.experiment.assemble import run_job
+from sidelight.experiment.models import FoldModels
+from sidelight.experiment.plan import Job
+from sidelight.experiment.together import Together
+from sidelight.training.checkpoint import load_checkpoint
+from sidelight.training.compute import compute_on
+from sidelight.training.fit_stacked import fit_stacked, group_jobs, load_trained
+from sidelight.training.job import Trained, TrainingJob
+from sidelight.utils.device import choose_device
+from sidelight.utils.distributed import get_world
+
+FOLDS_AT_ONCE = 8
+"""The most folds (of any seed) whose jobs are trained together by default: their rows are held at the same time."""
+MODELS_AT_ONCE = 16
+"""The most models of a stack by default: a step of more waits for memory."""
+LEAST = 4
+"""The fewest models that are stacked by default: fewer are trained sooner one after the other."""
+BYTES_AT_ONCE = 2**28
+"""The largest size of the rows of all folds that are trained together by default."""
+Fold = tuple[int, int]
+"""(seed, fold)"""
+Waiting = tuple[FoldModels, TrainingJob]
+
+
+def explain_separate(config: Config, row_bytes: int, own_encoders: bool) -> str:
+    """Why the jobs of a run cannot be trained together, as the end of a sentence; "" if they can.
+
+    Args:
+        config: the experiment's settings, with every default filled in.
+        row_bytes: the size of all rows.
+        own_encoders: whether the user has encoders of their own.
+    """
+    if config.training.stack == 1:
+        return "training.stack=1"
+    if choose_device(config.training.device).type != "cpu" or get_world().size > 1:
+        return "stacks are trained by one process on a CPU"
+    if own_encoders:
+        return "your own encoders may not run for several models at once"
+    named = [*config.network.encoders.values(), config.network.encoder]
+    if large := [name for name in named if name not in SIMPLE]:
+        return f"a network such as {large[0]} hardly waits for Python"
+    if config.training.stack == 0 and row_bytes * 2 > BYTES_AT_ONCE:
+        return "every fold holds its own preprocessed rows, which are too many here (training.stack=4 insists)"
+    return ""
+
+
+def divide_folds(folds: Iterable[Fold], config: Config, workers: int, row_bytes: int) -> list[list[Fold]]:
+    """Divide the folds of all seeds into parts, the jobs of each of which are trained together by one worker.
+
+    Args:
+        folds: the (seed, fold) of every job of the run.
+        config: the experiment's settings.
+        workers: the number of processes.
+        row_bytes: the size of all rows.
+    """
+    ordered = sorted(set(folds))
+    most = config.training.stack or min(FOLDS_AT_ONCE, max(1, BYTES_AT_ONCE // max(row_bytes, 1)))
+    parts = math.ceil(len(ordered) / most)
+    if not config.training.stack:
+        parts = min(len(ordered), math.ceil(max(parts, workers) / workers) * workers)
+    return [[ordered[i] for i in part.tolist()] for part in torch.arange(len(ordered)).tensor_split(parts)]
+
+
+def run_stacked(
+    make_models: Callable[[int, int], FoldModels], jobs: Sequence[Job], on_finished: Callable[[], None]
+) -> None:
+    """Run the jobs of several folds together.
+
+    Jobs of one method and control form a round: they differ in fold, seed and label fraction, so they train networks of
+    the same structure, and no two of them need the same teacher at the same time.
+
+    Args:
+        make_models: (fold, seed) -> the models of a fold.
+        jobs: the jobs, in an order in which teachers come before their students.
+        on_finished: called after each job.
+    """
+    models: dict[Fold, FoldModels] = {}
+    for job in jobs:
+        if (job.seed, job.fold) not in models:
+            models[job.seed, job.fold] = make_models(job.fold, job.seed)
+    stacks = Stacks(next(iter(models.values())))
+    together = Together(stacks.train)
+    for own in models.values():
+        own.train = partial(_wait, together, own)
+
+    def run(job: Job) -> None:
+        run_job(models[job.seed, job.fold], job)
+        on_finished()
+
+    rounds: dict[tuple[str, str], list[Job]] = {}
+    for job in jobs:
+        rounds.setdefault((job.method, job.control), []).append(job)
+    with compute_on(stacks.device, stacks.config.training):
+        for members in rounds.values():
+            members.sort(key=lambda job: (job.label_fraction, job.seed, job.fold))
+            together.run([partial(run, job) for job in members])
+            stacks.forget()
+
+
+def _wait(together: Together[Waiting, Trained], models: FoldModels, job: TrainingJob) -> Any:
+    """Train a job of some models when all others wait too; torch's random numbers go on as if it were alone."""
+    trained = together.ask((models, job))
+    torch.set_rng_state(trained.random)
+    return trained.history
+
+
+class Stacks:
+    """Trains what waits at the same time: in stacks where that is possible and pays, else one after the other.
+
+    Args:
+        models: any models of the run, for its folder and settings.
+    """
+
+    def __init__(self, models: FoldModels):
+        self.config, self.folder, self.device = models.config, models.folder / "checkpoints", models.device
+        self.most = self.config.training.stack or MODELS_AT_ONCE
+        self.least = 2 if self.config.training.stack else LEAST
+        self.finished: list[Path] = []
+
+    def forget(self) -> None:
+        """Delete the checkpoints of stacks whose models are stored."""
+        for path in self.finished:
+            path.unlink(missing_ok=True)
+        self.finished.clear()
+
+    def train(self, waiting: Sequence[Waiting]) -> list[Trained]:
+        """Train all that waits; returns the record of each."""
+        self.forget()  # whoever waits again has stored what it trained before
+        trained = self._resume([job for _, job in waiting])
+        left = [i for i, (_, job) in enumerate(waiting) if job.name not in trained]
+        settings, balance = self.config.training, self.config.balance
+        for stack in group_jobs([waiting[i][1] for i in left], settings, balance, self.most):
+            chosen = [waiting[left[i]] for i in stack]
+            if len(chosen) < self.least:
+                for models, job in chosen:
+                    history = models.train_alone(job)
+                    trained[job.name] = Trained(history, torch.get_rng_state())
+            else:
+                jobs = [job for _, job in chosen]
+                trained |= zip((job.name for job in jobs), self._fit(jobs))
+        return [trained[job.name] for _, job in waiting]
+
+    def _fit(self, jobs: Sequence[TrainingJob]) -> list[Trained]:
+        """Train a stack, from its checkpoint if there is one."""
+        identity = _name_stack(job.name for job in jobs)
+        path = self.folder / f"{identity}.pt"
+        self.finished.append(path)
+        seconds = self.config.checkpoint_seconds
+        return fit_stacked(jobs, self.config.training, self.config.balance, path, seconds, identity)
+
+    def _resume(self, jobs: Sequence[TrainingJob]) -> dict[str, Trained]:
+        """Finish the stacks that a killed run began and whose models wait now; returns the records by name."""
+        waiting = {job.name: job for job in jobs}
+        trained: dict[str, Trained] = {}
+        for path in sorted(self.folder.glob("stack-*.pt")):
+            try:
+                state: Mapping[str, Any] = load_checkpoint(path, path.stem)
+            except CheckpointError as error:
+                warnings.warn(f"{error} It was deleted.", SidelightWarning, stacklevel=2)
+                path.unlink()
+                continue
+            found = [waiting[name] for name in state["names"] if name in waiting and name not in trained]
+            if not found:
+                continue
+            if not state["active"]:
+                self.finished.append(path)
+                for job in found:
+                    result = load_trained(job, state)
+                    assert result is not None
+                    trained[job.name] = result
+            elif len(found) == len(state["names"]):
+                trained |= zip(state["names"], self._fit(found))
+            else:
+                path.unlink()  # the run was divided otherwise
+        return trained
+
+
+def _name_stack(names: Iterable[str]) -> str:
+    """The name of the checkpoint of a stack, from the names of its trainings in their order."""
+    return f"stack-{hashlib.sha256('/'.join(names).encode()).hexdigest()[:16]}"
