@@ -8,9 +8,12 @@ import torch
 from torch import nn
 
 from helpers.pretend_device import PRETEND
+from helpers.small import make_data
 from helpers.support import AVAILABLE, make_network, make_rows, task_of
 from sidelight.config import TrainingConfig
+from sidelight.data.batch import Batch
 from sidelight.data.prefetch import materialized_batches
+from sidelight.data.preprocess import Preprocessor
 from sidelight.errors import SidelightWarning
 from sidelight.methods import Supervised, teacher_outputs
 from sidelight.methods.teacher_outputs import CachedTensors
@@ -102,6 +105,22 @@ def test_batches_come_to_the_device_one_ahead_and_equal_those_of_the_cpu():
         for m, x in here.inputs.items():
             assert there.inputs[m].device == PRETEND
             assert torch.equal(there.inputs[m].cpu(), x)
+
+
+def test_images_travel_in_their_stored_type_and_are_standardized_on_the_device(monkeypatch):
+    data = make_data("segmentation", n=24, groups=8)
+    rows = data.batch(Preprocessor.fit(data, np.arange(24), ["phone", "watch"]), ["phone", "watch"])
+    assert rows.inputs["phone"].dtype == torch.uint8
+    copied = []
+    move = Batch.to
+    monkeypatch.setattr(Batch, "to", lambda self, *where: copied.append(self) or move(self, *where))
+    parts = list(torch.split(torch.arange(24), 10))
+    made = {d: list(materialized_batches(rows, parts, device=torch.device(d))) for d in ("cpu", "pretend")}
+    assert [batch.inputs["phone"].dtype for batch in copied] == [torch.uint8] * 3
+    for here, there in zip(made["cpu"], made["pretend"]):
+        assert there.target.device == there.inputs["phone"].device == PRETEND
+        for m, x in here.inputs.items():
+            torch.testing.assert_close(there.inputs[m].cpu(), x, rtol=0, atol=0)
 
 
 def test_outputs_are_computed_on_the_device_and_kept_on_the_cpu():

@@ -27,6 +27,7 @@ from sidelight.export import graph as graph_module
 from sidelight.networks.build import build_network, feature_shape
 from sidelight.networks.fusions import FUSIONS
 from sidelight.networks.hallucination import freeze, make_hallucinators
+from sidelight.networks.network import Network
 from sidelight.tasks import make_task
 
 pytestmark = pytest.mark.filterwarnings("ignore::sidelight.errors.SidelightWarning")
@@ -430,6 +431,17 @@ def test_predicts_arrays_and_files_per_row(tmp_path):
         np.save(tmp_path / f"{i}.npy", inputs["phone_acc"][i, : lengths[i]])
     table(tmp_path / "metadata.csv", student, phone_acc_file_name=[f"{i}.npy" for i in range(N)])
     np.testing.assert_allclose(predict_file(student, tmp_path).iloc[:, 1:], expected, atol=1e-6)
+
+
+def test_a_device_without_memory_left_says_what_helps(tmp_path, monkeypatch):
+    def full(self, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    student = make_student(encoder="cnn")
+    np.savez(tmp_path / "rows.npz", **rows(student))
+    monkeypatch.setattr(Network, "forward", full)
+    with pytest.raises(RunError, match=r"cpu ran out of memory\. Predict on the CPU \(--device cpu.*fewer rows"):
+        predict_file(student, tmp_path / "rows.npz")
 
 
 def named_student(tmp_path: Path, **how) -> Student:

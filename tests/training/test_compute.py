@@ -26,7 +26,7 @@ from sidelight.utils.device import CPU
 )
 def test_out_of_memory_names_the_batch_size_and_what_helps(error):
     with (
-        pytest.raises(RunError, match=r"cpu ran out of memory with training.batch_size=77: lower training.batch_size"),
+        pytest.raises(RunError, match=r"cpu ran out of memory. training.batch_size is 77: lower it, or build"),
         compute_on(CPU, TrainingConfig(batch_size=77)),
     ):
         raise error
@@ -56,7 +56,7 @@ def test_a_job_that_runs_out_of_memory_ends_the_run_with_that_sentence(tmp_path,
 
     data = make_data(n=96, groups=8)
     monkeypatch.setattr(Supervised, "terms", terms)
-    with pytest.raises(RunError, match=r"ran out of memory with training.batch_size=32"):
+    with pytest.raises(RunError, match=r"ran out of memory\. training.batch_size is 32"):
         pool._run_fold(lambda fold, seed: fold_models(tmp_path, data, fold, seed), plan(data)[:1])
 
 

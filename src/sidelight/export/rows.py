@@ -22,6 +22,7 @@ from sidelight.export.source import find_columns, refuse_privileged
 from sidelight.export.student import Student
 from sidelight.results.formulas import escape_formulas
 from sidelight.utils.atomic import write_atomic
+from sidelight.utils.device import explain_out_of_memory
 from sidelight.utils.keywords import known_keywords
 
 if TYPE_CHECKING:
@@ -139,10 +140,12 @@ def _answers(student: Student, rows: Rows) -> Iterator[Tensor]:
     at_once = len(rows)
     if files and student.preprocessor.standardize == "train":  # a new group's statistics need all its rows
         at_once = compute_chunk_size([x.shape[1:] for x in rows.inputs.values()])
+    mend = "Predict on the CPU (--device cpu; in Python: student.to('cpu')), or give fewer rows at a time."
     for i in range(0, len(rows), at_once):
-        part = rows.index_select(slice(i, i + at_once))
-        part.inputs |= {m: part.inputs[m].read(threads=None).numpy() for m in files}
-        yield from student.answers(*_as_given(student, part), part.group, part.ids)
+        with explain_out_of_memory(student.device, mend):
+            part = rows.index_select(slice(i, i + at_once))
+            part.inputs |= {m: part.inputs[m].read(threads=None).numpy() for m in files}
+            yield from student.answers(*_as_given(student, part), part.group, part.ids)
 
 
 def _as_given(student: Student, rows: Rows) -> tuple[dict[str, NDArray], dict[str, NDArray]]:

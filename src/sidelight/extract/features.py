@@ -30,7 +30,7 @@ from sidelight.networks.backbones.backbone import make_net
 from sidelight.networks.backbones.hf import WEIGHTS
 from sidelight.networks.backbones.weights import load_weights
 from sidelight.utils.atomic import write_atomic
-from sidelight.utils.device import choose_device
+from sidelight.utils.device import choose_device, explain_out_of_memory
 from sidelight.utils.files import check_place
 from sidelight.utils.names import check_modality
 from sidelight.utils.tensorfile import write_tensors
@@ -183,10 +183,11 @@ def _make_compute(data: Dataset, m: str, net: Any, tokens: int, device: torch.de
         net.to(device)
         whole = torch.arange(rows.start, rows.stop)
         found = whole[present[whole]]
-        parts = [
-            _features(net, part, m, tokens)
-            for part in materialized_batches(batch, torch.split(found, at_once), device=device)
-        ]
+        with explain_out_of_memory(device, "Extract on the CPU (device=cpu), or from smaller or shorter rows."):
+            parts = [
+                _features(net, part, m, tokens)
+                for part in materialized_batches(batch, torch.split(found, at_once), device=device)
+            ]
         if not parts:  # only the network knows the width
             parts = [net.pool(net.forward_maps(torch.zeros(1, *data.shape(m), device=device)), tokens).cpu()[:0]]
         known = torch.cat(parts)

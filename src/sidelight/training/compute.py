@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
 from sidelight.config import TrainingConfig
-from sidelight.errors import RunError, SidelightError
-from sidelight.utils.device import describe_device
-
-OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
+from sidelight.errors import RunError
+from sidelight.utils.device import explain_out_of_memory
 
 
 @contextmanager
@@ -27,31 +24,22 @@ def compute_on(device: torch.device, settings: TrainingConfig) -> Iterator[None]
     Raises:
         RunError: the device ran out of memory, or has no repeatable version of an operation.
     """
-    with _repeatable(settings.deterministic):
+    mend = (
+        f"training.batch_size is {settings.batch_size}: lower it, or build a smaller network (network.encoder, "
+        "network.width). Several worker processes share the memory: jobs=1 starts one."
+    )
+    # Kernels of Triton run on the current device.
+    current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    with current, _repeatable(settings.deterministic), explain_out_of_memory(device, mend):
         try:
             yield
-        except SidelightError:  # some are RuntimeErrors too
-            raise
-        except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                raise RunError(
-                    f"{describe_device(device)} ran out of memory with training.batch_size={settings.batch_size}: "
-                    f"lower training.batch_size, or build a smaller network (network.encoder, network.width). Several "
-                    "worker processes share the memory: jobs=1 starts one."
-                ) from error
-            if "does not have a deterministic implementation" in str(error):
-                raise RunError(
-                    f"training.deterministic=true: {str(error).partition(',')[0]} on {device}. Set "
-                    "training.deterministic=false, or use another encoder or method."
-                ) from error
-            raise
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device, or the machine, has no memory left."""
-    # Apple's GPUs and CPUs raise a plain RuntimeError.
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or (isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None)
+        except RuntimeError as error:
+            if "does not have a deterministic implementation" not in str(error):
+                raise
+            raise RunError(
+                f"training.deterministic=true: {str(error).partition(',')[0]} on {device}. Set "
+                "training.deterministic=false, or use another encoder or method."
+            ) from error
 
 
 @contextmanager

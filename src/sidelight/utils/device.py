@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sidelight.errors import ConfigError, shown
+from sidelight.errors import ConfigError, RunError, SidelightError, shown
 from sidelight.utils.machine import memory
 
 CPU = torch.device("cpu")
@@ -116,6 +118,29 @@ def fits(nbytes: int, device: torch.device) -> bool:
     if device.type == "mps":
         return nbytes <= SHARE * (torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     return True
+
+
+OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
+
+
+@contextmanager
+def explain_out_of_memory(device: torch.device, mend: str) -> Iterator[None]:
+    """Raise a RunError with `mend` if the device, or the machine, has no memory left.
+
+    Args:
+        device: where the networks are.
+        mend: sentences that say what helps.
+    """
+    try:
+        yield
+    except SidelightError:  # some are RuntimeErrors too
+        raise
+    except (RuntimeError, MemoryError) as error:
+        # Apple's GPUs and CPUs raise a plain RuntimeError.
+        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not known and OUT_OF_MEMORY.search(str(error)) is None:
+            raise
+        raise RunError(f"{describe_device(device)} ran out of memory. {mend}") from error
 
 
 def to_cpu(value: Any) -> Any:
