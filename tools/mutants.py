@@ -111,6 +111,24 @@ FAULTS = (
         "isinstance(part, TNet) and int(part.trained_steps) < 0",
         ("networks/test_build", "methods/test_registry"),
     ),
+    Fault(
+        "devices: a spectrogram's weights stay on the CPU",
+        "return weights.to(like)",
+        "return weights.to(like.dtype)",
+        ("devices/test_rows_and_tasks",),
+    ),
+    Fault(
+        "devices: the positions of time steps stay on the CPU",
+        "time = torch.arange(steps, dtype=x.dtype, device=x.device).unsqueeze(1)",
+        "time = torch.arange(steps, dtype=x.dtype).unsqueeze(1)",
+        ("devices/test_networks",),
+    ),
+    Fault(
+        "devices: a memory bank does not move with its method",
+        'self.register_buffer("bank", F.normalize(bank, dim=2))',
+        "self.bank = F.normalize(bank, dim=2)",
+        ("devices/test_methods",),
+    ),
 )  # fmt: skip
 
 

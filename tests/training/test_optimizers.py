@@ -11,12 +11,13 @@ from torch import nn, optim
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
 from helpers.support import AVAILABLE, make_network, make_rows, task_of
-from sidelight.config import TrainingConfig, load_config
+from sidelight.config import BalanceConfig, TrainingConfig, load_config
 from sidelight.config.encoder_names import PARTS
 from sidelight.errors import ConfigError
-from sidelight.methods import Method, Step, Supervised
+from sidelight.methods import Method, Step, Supervised, TrainState
 from sidelight.networks.network import Network
 from sidelight.training import fit
+from sidelight.training.loop import TrainingLoop
 from sidelight.training.optimizers import build_optimizer, map_parameters_to_parts
 
 ROWS = make_rows("classification", "both")
@@ -222,3 +223,31 @@ def test_rates_of_parts_are_numbers_however_they_are_written(tmp_path):
     config = load_config(file, ["training.learning_rates.head=0.1"])
     assert config.training.learning_rates == {"encoders": 1e-3, "fusion": 1.0, "head": 0.1}
     assert set(config.training.learning_rates) <= set(PARTS)
+
+
+class Filter(Method):
+    """A convolution of channels-last rows, whose weight gets a gradient of other strides."""
+
+    def __init__(self):
+        super().__init__(task_of("classification"))
+        torch.manual_seed(0)
+        self.layer = nn.Conv2d(8, 4, 3, bias=False).double()
+        self.rows = torch.randn(2, 8, 6, 6, dtype=torch.float64).to(memory_format=torch.channels_last)
+
+    def terms(self, batch, state):
+        return {"task": self.layer(self.rows).square().mean()}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_gradient_of_other_strides_meets_its_own_weight(name):
+    method, alone = Filter(), Filter()
+    (gradient,) = torch.autograd.grad(alone.terms(None, None)["task"], alone.layer.weight)
+    assert gradient.stride() != alone.layer.weight.stride()
+    loop = TrainingLoop(method, settings(optimizer=name), 8, 1, BalanceConfig(), None, None, torch.device("cpu"))
+    plain = build_optimizer([alone.layer.weight], settings(optimizer=name), {})
+    plain.param_groups[0]["fused"] = False
+    for _ in range(2):
+        loop.update("main", method.terms(None, None), TrainState())
+        (alone.layer.weight.grad,) = torch.autograd.grad(alone.terms(None, None)["task"], alone.layer.weight)
+        plain.step()
+    torch.testing.assert_close(method.layer.weight, alone.layer.weight, rtol=1e-12, atol=1e-12)

@@ -203,7 +203,8 @@ class TrainingLoop:
         params = self.groups[group]
         # autograd.grad, not backward(): the terms of a student must not leave gradients in its critics.
         for p, g in zip(params, average(torch.autograd.grad(loss, params, allow_unused=True))):
-            p.grad = g
+            # torch's fused optimizers on the CPU read a gradient as if it had the strides of its weight.
+            p.grad = g if g is None or g.stride() == p.stride() else torch.empty_like(p).copy_(g)
         self.optimizers[group].step()
         self.optimizers[group].zero_grad(set_to_none=True)
 
