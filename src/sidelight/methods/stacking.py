@@ -7,6 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sidelight.methods.base import Method
 from sidelight.methods.teacher_outputs import OnlineOutputs
+from sidelight.networks.modality_imputer import ModalityImputer
 
 
 def explain_unstackable(method: Method) -> str:
@@ -18,6 +19,8 @@ def explain_unstackable(method: Method) -> str:
             return "torch cannot run recurrent encoders of several models at once"
         if isinstance(module, _BatchNorm) or getattr(module, "batch_statistics", False):
             return "batch normalisation would count padding rows"
+        if isinstance(module, ModalityImputer):
+            return "its student completes missing modalities, with losses that would count padding rows"
         if isinstance(module, OnlineOutputs):
             return "its teacher is run at every step"
     return ""

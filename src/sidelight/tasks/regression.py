@@ -16,6 +16,7 @@ from sidelight import metrics
 from sidelight.data.scaling import is_constant
 from sidelight.metrics import Metric
 from sidelight.tasks.base import Task
+from sidelight.utils.stacking import is_stacked
 
 
 class Regression(Task):
@@ -27,6 +28,7 @@ class Regression(Task):
 
     name, primary = "regression", "ccc"
     kind, answers = "regression", "values"
+    stackable = True
 
     def __init__(self, class_names: tuple[str, ...], mean: Sequence[float] = (), scale: Sequence[float] = ()):
         self.class_names, self.outputs = tuple(class_names), len(class_names)
@@ -51,6 +53,8 @@ class Regression(Task):
 
     def loss(self, prediction: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
         target = (target - self._mean.to(target)) / self._scale.to(target)
+        if is_stacked():
+            return _masked_loss(prediction, target, labelled)
         # Without missing values all targets share one pass; one row has no concordance.
         if torch.isfinite(target[labelled]).all():
             used = labelled if int(labelled.sum()) > 1 else labelled & False
@@ -91,3 +95,25 @@ class Regression(Task):
             return metrics.REGRESSION
         each = {f"ccc_{name}": Metric(partial(metrics.column_ccc, column=k)) for k, name in enumerate(self.class_names)}
         return metrics.REGRESSION | each
+
+
+def _masked_loss(prediction: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
+    """`Regression.loss` in units of the spread, without a branch on values, for stacks."""
+    used = labelled[:, None] & torch.isfinite(target)
+    n = used.sum(0)
+    rows = n.clamp(min=1)
+
+    def mean(x: Tensor) -> Tensor:
+        return x.where(used, 0).sum(0) / rows
+
+    # As in `metrics.concordance`, but counted from the mean: the first row of a column may be no row that counts.
+    p, t = prediction.where(used, 0), target.where(used, 0)
+    centre_p, centre_t = mean(p.detach()), mean(t)
+    cp, ct = p - centre_p, t - centre_t
+    cp, ct = cp - (shift := mean(cp)), ct - mean(ct)
+    apart = shift + centre_p - centre_t
+    denominator = mean(cp.square()) + mean(ct.square()) + apart.square()
+    safe = denominator > torch.finfo(denominator.dtype).tiny
+    each = 1 - 2 * mean(cp * ct) / denominator.where(safe, 1) * safe
+    scored = n > 1  # one row has no concordance
+    return each.where(scored, 0).sum() / scored.sum().clamp(min=1)

@@ -16,6 +16,7 @@ from sidelight.methods.base import Method, TrainState
 from sidelight.methods.stacking import explain_unstackable
 from sidelight.testing.driving import named
 from sidelight.testing.subject import Subject, require
+from sidelight.utils.stacking import Streams, stacked
 
 TOLERANCE = 1e-7
 """The largest difference, relative to the size of the number, between models in a stack and alone.
@@ -123,7 +124,8 @@ def _terms_stacked(method: Method, parameters: list[Tensors], batches: list[Batc
         return _evaluate(method, parameters, replace(like, **tensors))
 
     each = vmap(grad_and_value(of_one, has_aux=True), randomness="different")
-    gradients, (_, terms) = each(_stack(parameters), tensors)
+    with stacked(Streams()):
+        gradients, (_, terms) = each(_stack(parameters), tensors)
     return terms, gradients
 
 
