@@ -24,7 +24,7 @@ def _select_paper(unit: Tensor, valid: Tensor, k: int, labels: Tensor | None) ->
 
 def _select_released(unit: Tensor, valid: Tensor, k: int, labels: Tensor | None) -> Tensor:
     similarity = (unit @ unit.T).where(valid, INFINITY)
-    return similarity.topk(k, dim=1, largest=False, sorted=True).indices
+    return similarity.argsort(dim=1, stable=True)[:, :k]
 
 
 def _select_farthest_point(unit: Tensor, valid: Tensor, k: int, labels: Tensor | None) -> Tensor:
