@@ -229,10 +229,9 @@ class Method(nn.Module):
 class Supervised(Method):
     """The task loss alone: trains teachers (on every modality) and baselines (on the available ones)."""
 
-    stackable = True
-
     def __init__(self, network: Network, task: Task):
         super().__init__(task)
+        self.stackable = task.stackable
         self.network = network
         self.reads = network.reads
 
