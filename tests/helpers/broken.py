@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from helpers.support import AVAILABLE, PRIVILEGED, task_of
 from sidelight.data.batch import Batch
+from sidelight.losses.common import mean_over_rows
 from sidelight.methods import Method, Step, TrainState
 from sidelight.networks.hallucination import TNet, freeze
 from sidelight.networks.modality_imputer import ModalityImputer
@@ -371,16 +372,29 @@ class IndexesByHiddenTargets(Sound):
 
 
 class Stackable(Sound):
-    """A method that says that its terms can be trained stacked; alone it is sound."""
+    """A sound method that can be trained stacked: the student learns the task and a fixed teacher's fused vectors."""
 
     stackable = True
+    steps, groups = Method.steps, Method.groups
+
+    def __init__(self, dtype: torch.dtype):
+        super().__init__(dtype)
+        self.critic.requires_grad_(False)
+        self.frozen = nn.Identity()
 
     def terms(self, batch: Batch, state: TrainState) -> dict[str, Tensor]:
-        return self.main(replace(batch, labelled=batch.counted), self.student(batch))
+        made = self.student(batch)
+        per_row = (made.fused - self.said[batch.index]).square().mean(1)
+        task = self.task.loss(made.prediction, batch.target, batch.counted)
+        return {"task": task, "please": 0.1 * self.mean(per_row, batch)}
+
+    def mean(self, per_row: Tensor, batch: Batch) -> Tensor:
+        return mean_over_rows(per_row, batch.valid)
 
 
 class CountsPadding(Stackable):
-    """Its task loss counts real rows alone, but its other term is a mean over padding rows too."""
+    def mean(self, per_row: Tensor, batch: Batch) -> Tensor:
+        return per_row.mean()
 
 
 class BranchesOnValues(Stackable):

@@ -158,7 +158,7 @@ def test_anchors_are_never_padding(anchors, k):
     for valid in (*masks(), torch.tensor([False, True] * 4 + [False])):
         n = int(valid.sum())
         labels = (torch.arange(9) % 3).where(valid, -1)
-        index = PADDED_ANCHORS[anchors](unit * valid[:, None], valid, k, labels)
+        index = PADDED_ANCHORS[anchors](k, unit * valid[:, None], valid, labels)
         chosen = torch.atleast_2d(index[..., : min(n, k)])
         assert valid[chosen].all()
         assert all(len(set(row)) == min(n, k) for row in chosen.tolist())
@@ -185,6 +185,15 @@ def test_rows_whose_squares_overflow_still_have_directions(preset):
     alone, own = alone_on(loss, s * 1e200, t * 1e-200, y)
     assert_close(values, alone)
     assert_close(grads * 1e200, own * 1e200)
+
+
+def test_labels_may_be_left_out_where_they_are_not_read():
+    s, t, _ = (parts[0] for parts in models())
+    loss = losses.StructuralTransport(k=3)
+    assert_close(loss(s, t, valid=masks()[0]), loss(s, t, torch.arange(9), valid=masks()[0]))
+    for settings in ({"anchors": "class_balanced"}, {"alignment": "label"}):
+        with pytest.raises(ValueError, match="needs labels"):
+            losses.StructuralTransport(**settings)(s, t, valid=masks()[0])
 
 
 def test_anchor_weights_need_batches_without_padding():

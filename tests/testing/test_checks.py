@@ -161,8 +161,14 @@ CASES = [
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_the_sound_method_passes(check):
-    check(subject())
+@pytest.mark.parametrize("method", [broken.Sound, broken.Stackable])
+def test_the_sound_method_passes(method, check):
+    check(subject(method))
+
+
+def test_the_sound_method_that_says_so_is_checked_in_a_stack():
+    assert testing.check_stacked_models_do_not_mix(subject()).startswith("not stackable")
+    assert testing.check_stacked_models_do_not_mix(subject(broken.Stackable)) is None
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.method.__name__)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sidelight.losses.common import check_rows
 from sidelight.losses.cosine import Cosines, cosine_similarity_matrix, normalise_with_inverse, to_float
-from sidelight.losses.padded_structural import padded_structural_transport
+from sidelight.losses.padded_structural import PaddedTransport
 from sidelight.losses.structural_settings import (
     PRESETS,
     SETTINGS,
@@ -100,12 +100,14 @@ def structural_transport(
         if anchors not in PADDED_ANCHORS:
             known = ", ".join(map(repr, PADDED_ANCHORS))
             raise ValueError(f"anchors={anchors!r} need a batch without padding rows: expected one of {known}")
+        if labels is None and anchors == "class_balanced":
+            raise ValueError("anchors='class_balanced' needs labels")
+        if labels is None and alignment == "label":
+            raise ValueError("alignment='label' needs labels")
         with torch.autocast(student.device.type, enabled=False):
-            return padded_structural_transport(
-                student, teacher, valid, labels, k=k, epsilon=epsilon, objective=objective, anchors=anchors,
-                shift=shift, alignment=alignment, penalty=penalty, identity=identity, tolerance=tolerance,
-                max_iterations=max_iterations, on_failure=on_failure,
-            )  # fmt: skip
+            solver = {"tolerance": tolerance, "max_iterations": max_iterations, "on_failure": on_failure}
+            padded = PaddedTransport(k, epsilon, objective, anchors, shift, alignment, penalty, identity, solver)
+            return padded(student, teacher.detach(), valid, labels)
     check_embeddings(student, teacher)
     with torch.autocast(student.device.type, enabled=False):
         try:

@@ -13,21 +13,21 @@ from torch import Tensor
 
 INFINITY = float("inf")
 
-Selector = Callable[[Tensor, Tensor, int, Tensor | None], Tensor]
-"""A function of rows of norm 1 (B, D), zero where they are padding, the mask ``valid`` (B,), ``k`` and ``labels`` (B,),
--1 for padding rows too, that returns indices (k,) or (B, k)."""
+Selector = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""A function of ``k``, rows of norm 1 (B, D), zero where they are padding, the mask ``valid`` (B,) and ``labels`` (B,),
+-1 for rows without a label and for padding, that returns indices (k,) or (B, k)."""
 
 
-def _select_paper(unit: Tensor, valid: Tensor, k: int, labels: Tensor | None) -> Tensor:
+def _select_paper(k: int, unit: Tensor, valid: Tensor, labels: Tensor) -> Tensor:
     return _sum_similarity(unit, valid).topk(k, largest=False).indices
 
 
-def _select_released(unit: Tensor, valid: Tensor, k: int, labels: Tensor | None) -> Tensor:
+def _select_released(k: int, unit: Tensor, valid: Tensor, labels: Tensor) -> Tensor:
     similarity = (unit @ unit.T).where(valid, INFINITY)
     return similarity.argsort(dim=1, stable=True)[:, :k]
 
 
-def _select_farthest_point(unit: Tensor, valid: Tensor, k: int, labels: Tensor | None) -> Tensor:
+def _select_farthest_point(k: int, unit: Tensor, valid: Tensor, labels: Tensor) -> Tensor:
     row = torch.arange(len(unit), device=unit.device)
     chosen = [_sum_similarity(unit, valid).argmin()]
     nearest = torch.where(valid, -INFINITY, INFINITY)
@@ -38,9 +38,7 @@ def _select_farthest_point(unit: Tensor, valid: Tensor, k: int, labels: Tensor |
     return torch.stack(chosen)
 
 
-def _select_class_balanced(unit: Tensor, valid: Tensor, k: int, labels: Tensor | None) -> Tensor:
-    if labels is None:
-        raise ValueError("anchors='class_balanced' needs labels")
+def _select_class_balanced(k: int, unit: Tensor, valid: Tensor, labels: Tensor) -> Tensor:
     order = _sum_similarity(unit, valid).argsort()  # padding rows last
     classes = labels[order]
     turn = (classes[:, None] == classes).tril(-1).sum(1)
