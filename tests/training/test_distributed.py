@@ -8,7 +8,7 @@ from helpers.processes import launch
 from sidelight.methods import METHODS
 from sidelight.testing.subjects import tasks_of
 
-NETWORKS = ("collectives", "random", "normalised", "dropped", "sequences", "online")
+NETWORKS = ("collectives", "refusals", "random", "normalised", "dropped", "sequences", "online")
 BALANCED = ("fitnet:classification:gradnorm", "pkdot:classification:gradnorm", "kl:classification:target-ratio")
 ALL = tuple(f"{method}:classification" for method in ("teacher", *METHODS, "kl+pkdot@crossfit"))
 
@@ -39,3 +39,17 @@ def test_two_processes_train_as_one_on_every_task(task):
             f"{method}:{task}" for method in ("teacher", *METHODS) if method == "teacher" or task in tasks_of(method)
         ),
     )
+
+
+@pytest.mark.parametrize("kind", ["last", pytest.param("first", marks=pytest.mark.slow)])
+def test_one_process_says_why_all_end(kind):
+    ended = launch(2, "-m", "helpers.failing", kind, limit=100)
+    assert [code for code, _ in ended] == [2, 2]
+    assert [output for _, output in ended if output] == ["RunError: this one says why.\n"]
+
+
+def test_a_killed_process_ends_the_others():
+    (code, output), (killed, _) = launch(2, "-m", "helpers.failing", "killed", limit=100)
+    assert (code, killed) == (2, -9)
+    assert "process 0 of 2 lost the others" in output
+    assert "continue with --resume" in output
