@@ -260,7 +260,7 @@ def check_refusals(rank: int, size: int) -> None:
     """Each is a sentence, in every process."""
     with pytest.raises(RunError, match=f"^process {size - 1} of {size} has other data than process 0. All of them"):
         check_same(settings="the same", data="others" if rank == size - 1 else "these")
-    with pytest.raises(ConfigError, match="^processes 0 and 1 would both train on cuda:1: set training.device=cuda"):
+    with pytest.raises(ConfigError, match="processes 0 and 1 would both train on cuda:1: set "):
         check_devices(torch.device("cuda", 1))
     check_devices(torch.device("cuda", rank))
     with pytest.raises(ConfigError, match=f"^{size} processes cannot share batches of training.batch_size=1 rows"):
@@ -271,7 +271,7 @@ def check_refusals(rank: int, size: int) -> None:
             raise ConfigError("here")
         return "done"
 
-    with pytest.raises(ConfigError if rank == size - 1 else RunError, match="here|another one failed"):
+    with pytest.raises(ConfigError if rank == size - 1 else RunError, match=r"here|another one failed"):
         in_all(fail_in_last)
     assert in_all(lambda: "done") == "done"
 
