@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import sidelight
@@ -27,7 +28,9 @@ def launch(count: int, *command: str, limit: float = 120.0, port: int = 0) -> li
     """
     started = [start(rank, count, *command, port=port or (port := free_port())) for rank in range(count)]
     try:
-        return [(process.wait(limit), process.communicate()[0]) for process in started]
+        ends = time.monotonic() + limit
+        outputs = [process.communicate(timeout=max(ends - time.monotonic(), 0.1))[0] for process in started]
+        return [(process.returncode, output) for process, output in zip(started, outputs)]
     finally:
         for process in started:
             process.kill()

@@ -69,7 +69,7 @@ def fit(
         RunError: a term became NaN or infinite (named with its epoch), or there is no row to learn from.
         CheckpointError: the checkpoint is damaged or belongs to another job.
     """
-    _check_world(settings)
+    check_world(settings)
     device = choose_device(settings.device)
     method.to(device)  # before the optimizers, which hold the parameters
     copy_from_first([*method.parameters(), *method.buffers()])
@@ -102,7 +102,7 @@ def fit(
     return loop.history
 
 
-def _check_world(settings: TrainingConfig) -> None:
+def check_world(settings: TrainingConfig) -> None:
     """Check that every process gets a row of a batch.
 
     Raises:
