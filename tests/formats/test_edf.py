@@ -128,3 +128,13 @@ def test_a_file_that_was_never_closed_is_read_whole(tmp_path, two_rates):
     raw = two_rates.read_bytes()
     (tmp_path / "open.edf").write_bytes(raw[:236] + b"-1      " + raw[244:])
     assert len(read_recordings(tmp_path / "open.edf")["eda"].values) == 40
+
+
+def test_a_file_of_annotations_alone_has_events_and_no_recording(tmp_path):
+    """As sleep laboratories distribute hypnograms."""
+    notes = [edfio.EdfAnnotation(30.0 * i, 30.0, f"Sleep stage {i}") for i in range(40)]
+    edfio.Edf([], annotations=notes).write(tmp_path / "hypnogram.edf")
+    events = read_events(tmp_path / "hypnogram.edf")
+    assert (len(events), events.onset[-1], events.duration[-1], events.label[-1]) == (40, 1170, 30, "Sleep stage 39")
+    with pytest.raises(DataError, match=r"holds no recording; read_events reads its events"):
+        read_recordings(tmp_path / "hypnogram.edf")

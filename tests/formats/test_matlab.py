@@ -96,6 +96,19 @@ def test_a_rate_that_nothing_states_must_be_named(tmp_path):
     assert read_recordings(tmp_path / "a.mat", rate=50)["x"].rate == 50
 
 
+def test_rates_of_single_signals_and_numbers_that_are_no_rates(tmp_path):
+    signals = {"eda": np.arange(5.0), "ecg": np.arange(9.0)}
+    savemat(tmp_path / "a.mat", signals | {"fs_eda": 4.0, "ecg_srate": 250.0, "cutoff_freq": 0.5, "diffs": 3.0})
+    assert {n: r.rate for n, r in read_recordings(tmp_path / "a.mat").items()} == {"eda": 4, "ecg": 250}
+    savemat(tmp_path / "b.mat", signals | {"cutoff_freq": 0.5, "diffs": 3.0})
+    with pytest.raises(ConfigError, match=r"nothing beside 'eda' says its sampling rate"):
+        read_recordings(tmp_path / "b.mat")
+    savemat(tmp_path / "c.mat", signals | {"fs": 4.0, "srate": 5.0})
+    with pytest.raises(DataError, match=r"c.mat: the numbers beside 'eda' name several sampling rates"):
+        read_recordings(tmp_path / "c.mat")
+    assert read_recordings(tmp_path / "c.mat", rate=5)["eda"].rate == 5
+
+
 def test_broken_files_are_named(tmp_path):
     savemat(tmp_path / "a.mat", {"x": np.arange(500.0)})
     raw = (tmp_path / "a.mat").read_bytes()

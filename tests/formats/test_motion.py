@@ -66,6 +66,20 @@ def test_broken_c3d_files_are_named(tmp_path):
         read_recordings(path)
 
 
+def test_damage_that_ends_the_process_in_ezc3d_is_an_error(tmp_path):
+    raw = write_c3d(tmp_path / "a.c3d", "nan").read_bytes()
+    at = raw.index(b"OFFSET")
+    for damaged, says in (
+        (raw[:at] + b"#" + raw[at + 1 :], "it has no parameter ANALOG:OFFSET"),
+        (raw[: at + 6] + b"\xff\x7f" + raw[at + 8 :], "cannot read"),
+        (raw[:514] + b"\xff" + raw[515:], "its parameters are not there"),
+        (raw[:2] + b"\x09" + raw[3:], "its header and its parameters contradict each other"),
+    ):
+        (tmp_path / "b.c3d").write_bytes(damaged)
+        with pytest.raises(DataError, match=f"b.c3d.*{says}" if says != "cannot read" else "cannot read .*b.c3d"):
+            read_recordings(tmp_path / "b.c3d")
+
+
 CRC = (
     0x0000, 0xCC01, 0xD801, 0x1400, 0xF001, 0x3C00, 0x2800, 0xE401,
     0xA001, 0x6C00, 0x7800, 0xB401, 0x5000, 0x9C01, 0x8801, 0x4400,

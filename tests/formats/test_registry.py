@@ -100,7 +100,7 @@ def test_a_pickle_is_refused_by_every_format(tmp_path, name):
     """No reader loads Python objects, whatever a file is called."""
     path = tmp_path / "trap"
     path.write_bytes(b"\x80\x04\x95\x1e\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93\x94.")
-    with pytest.raises(DataError):
+    with pytest.raises((DataError, RunError)):  # RunError: its library is not installed
         read_recordings(path, format=name, rate=1 if FORMATS[name].takes_rate else None)
 
 

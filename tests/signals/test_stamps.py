@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sidelight.errors import DataError
-from sidelight.signals import Recording, cut
+from sidelight.signals import Recording, bio, cut
 from sidelight.signals.stamps import find_gaps, remove_jitter, usual_rate
 
 
@@ -51,9 +51,11 @@ class TestRecordingWithTimes:
         windows = cut({"a": even}, 2, 2)
         assert windows.metadata["a"]["rate"] == pytest.approx(9.9)  # measured, not declared
         assert even.resample(20).rate == 20
-        gap = Recording(np.arange(100.0), 10, times=np.r_[np.arange(50), 80 + np.arange(50)] / 10)
+        gap = Recording(np.arange(100.0), 10, "uS", times=np.r_[np.arange(50), 80 + np.arange(50)] / 10)
         with pytest.raises(DataError, match=r"row 50: 3.1 s after the row before"):
             cut({"a": gap}, 2, 2)
+        with pytest.raises(DataError, match=r"row 50: 3.1 s after the row before"):
+            bio.clean(gap, "eda")
         slow = np.r_[np.arange(50) * 0.1, 5 + np.arange(50) * 0.13]  # the clock changes its pace
         with pytest.raises(DataError, match=r"time stamps show no constant rate; align it by its times"):
             Recording(np.arange(100.0), 10, times=slow).evenly_sampled()

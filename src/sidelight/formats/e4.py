@@ -27,7 +27,7 @@ def read(content: Content) -> None:
     folder = content.path
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; an E4 recording is a folder with ACC.csv, BVP.csv, EDA.csv, …")
-    for name, unit in SENSORS.items():
+    for name, unit in SENSORS.items() if not content.events_only else ():
         if (path := folder / f"{name}.csv").is_file() and path.stat().st_size:
             start, rate, values = _read_sensor(path, 3 if name == "ACC" else 1)
             values = values / STEPS_PER_G if name == "ACC" else values

@@ -14,8 +14,12 @@ from sidelight.formats.content import Content
 from sidelight.utils.extras import optional
 from sidelight.utils.files import check_file
 
-RATES = re.compile(r"(fs|srate|sr|sfreq|fsample|freq|frequency|sampl\w*(rate|freq\w*|hz))$", re.I)
-"""Names of variables that hold the sampling rate of what stands beside them."""
+RATE = r"(fs|sr|s_?rate|s_?freq|fsample|samp(le|les|ling)?_?(rate|freq|frequency))"
+"""Names of variables that hold a sampling rate, of all that stands beside them."""
+SEVERAL = -1.0
+"""In place of a rate where variables contradict one another."""
+Signals = dict[str, tuple[NDArray, float | None]]
+"""Name -> (array, sampling rate in Hz)."""
 
 
 def load_mat(path: str | Path) -> dict[str, Any]:
@@ -78,13 +82,17 @@ def _from_hdf5(h5py: Any, file: Any, x: Any) -> Any:
 
 def read(content: Content) -> None:
     found = load_mat(content.path)
-    arrays: dict[str, tuple[NDArray, float | None]] = {}
-    _collect(found, "", None, arrays)
-    for name, (x, rate) in arrays.items():
-        rate = content.rate or rate
+    signals: Signals = {}
+    _collect(found, "", None, signals)
+    for name, (x, rate) in signals.items():
         if content.names is not None and name not in content.names:
             content.found.append(name)
             continue
+        rate = content.rate or rate
+        if rate == SEVERAL:
+            raise DataError(
+                f"{content.path}: the numbers beside {name!r} name several sampling rates; name the right one (rate=…)"
+            )
         if rate is None:
             raise ConfigError(
                 f"{content.path}: nothing beside {name!r} says its sampling rate (a variable fs, srate, …); name it "
@@ -92,21 +100,26 @@ def read(content: Content) -> None:
             )
         # The longer axis is time; MATLAB users store signals as rows and as columns.
         content.add(name, x.T if x.shape[0] < x.shape[1] else x, rate=rate)
-    if not arrays:
+    if not signals:
         raise DataError(f"{content.path} holds no signal; its variables are {sorted(found)}")
 
 
-def _collect(
-    node: dict[str, Any], prefix: str, rate: float | None, out: dict[str, tuple[NDArray, float | None]]
-) -> None:
+def _collect(node: dict[str, Any], prefix: str, rate: float | None, out: Signals) -> None:
     """Collect the signals of a struct: real arrays of two or more samples, with the rate that holds for them."""
-    for name, x in node.items():
-        if RATES.search(name) and isinstance(x, np.ndarray) and x.size == 1 and x.dtype.kind in "fiu":
-            rate = float(x.reshape(-1)[0])
+    numbers = {n: float(x.reshape(-1)[0]) for n, x in node.items() if _is_real(x) and x.size == 1}
+    common = {x for n, x in numbers.items() if re.fullmatch(RATE, n, re.I)}
+    if common:
+        rate = common.pop() if len(common) == 1 else SEVERAL
     for name, x in node.items():
         if isinstance(x, dict):
             _collect(x, f"{prefix}{name}.", rate, out)
         elif isinstance(x, list):
             _collect({f"{name}{i + 1}": one for i, one in enumerate(x)}, prefix, rate, out)
-        elif isinstance(x, np.ndarray) and x.ndim == 2 and x.dtype.kind in "fiub" and max(x.shape) > 1 and min(x.shape):
-            out[prefix + name] = (x, rate)
+        elif _is_real(x) and x.ndim == 2 and max(x.shape) > 1 and min(x.shape):
+            # A rate that is named after the signal, such as fs_eda or eda_fs, holds for it alone.
+            own = rf"{RATE}_?{re.escape(name)}|{re.escape(name)}_?{RATE}"
+            out[prefix + name] = x, next((v for n, v in numbers.items() if re.fullmatch(own, n, re.I)), rate)
+
+
+def _is_real(x: Any) -> bool:
+    return isinstance(x, np.ndarray) and x.dtype.kind in "fiub"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from sidelight.errors import DataError
+from sidelight.formats.c3d_check import check_c3d
 from sidelight.formats.content import UNIX, Content
 from sidelight.utils.extras import optional
 
@@ -20,6 +20,7 @@ NUMBERED = ("", *range(2, 20))
 
 def read_c3d(content: Content) -> None:
     ezc3d = optional("ezc3d", "recordings", "reading C3D files")
+    check_c3d(content.path)
     try:
         file = ezc3d.c3d(str(content.path))
     except (OSError, RuntimeError, ValueError, IndexError) as error:
@@ -28,7 +29,6 @@ def read_c3d(content: Content) -> None:
     rate = float(_values(about, "POINT", "RATE", [0])[0])
     points, first = file["data"]["points"], int(file["header"]["points"]["first_frame"])
     start = first / rate if rate else 0.0
-    _check_frames(content, points.shape[2])
     unit = str(_values(about, "POINT", "UNITS", [""])[0])
     residuals = file["data"]["meta_points"]["residuals"]
     for p, name in enumerate(_names(about, "POINT", points.shape[1])):
@@ -46,15 +46,6 @@ def read_c3d(content: Content) -> None:
     for e in range(times.shape[1] if times.ndim == 2 else 0):
         words = [str(x[e]) for x in (contexts, labels) if e < len(x)]
         content.add_event(60 * times[0, e] + times[1, e], 0.0, " ".join(words).strip() or "event")  # minutes, seconds
-
-
-def _check_frames(content: Content, found: int) -> None:
-    """Raise DataError if frames are missing at the end, which ezc3d leaves out without a word."""
-    with content.path.open("rb") as file:
-        first, last = struct.unpack("<HH", file.read(10)[6:])
-    # Numbers of frames above 65534 do not fit the header, and those of files from big-endian machines are reversed.
-    if first <= last < 65535 and found < last - first + 1:
-        raise DataError(f"{content.path} is truncated: {found} of {last - first + 1} frames are there")
 
 
 def _values(about: Any, group: str, name: str, default: Any) -> Any:

@@ -160,7 +160,7 @@ def _read(path: str | Path, name: str, content: Content) -> Content:
         raise ConfigError(f"{path}: files of format {found.name!r} state their own sampling rates; leave rate out")
     try:
         found.read(content)
-    except (SidelightError, ImportError):
+    except (SidelightError, ImportError, NameError, MemoryError):
         raise
     except Exception as error:  # whatever a library raises for a file that it cannot read
         why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"

@@ -45,10 +45,10 @@ def clean(recording: Recording, kind: str) -> Recording:
 
     Raises:
         ConfigError: an unknown kind, or a unit of another quantity.
-        DataError: the recording is too short, or sampled below `CLEANED_FROM`.
+        DataError: the recording is too short, sampled below `CLEANED_FROM`, or its times show no constant rate.
         RunError: neurokit2 is not installed.
     """
-    recording = _convert_unit(recording, kind)
+    recording = _convert_unit(recording.evenly_sampled(), kind)
     check_rate(recording.name, recording.rate, kind, CLEANED_FROM)
     if kind == "eda" and recording.rate <= UNFILTERED:
         warnings.warn(
