@@ -8,7 +8,7 @@ from helpers.processes import launch
 from sidelight.methods import METHODS
 from sidelight.testing.subjects import tasks_of
 
-NETWORKS = ("collectives", "refusals", "random", "normalised", "dropped", "sequences", "online")
+NETWORKS = ("collectives", "refusals", "random", "normalised", "dropped", "sequences", "online", "dropped in pieces")
 BALANCED = ("fitnet:classification:gradnorm", "pkdot:classification:gradnorm", "kl:classification:target-ratio")
 ALL = tuple(f"{method}:classification" for method in ("teacher", *METHODS, "kl+pkdot@crossfit"))
 

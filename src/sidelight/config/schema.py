@@ -47,6 +47,8 @@ class TrainingConfig:
         epochs: largest number of passes over the training rows.
         patience: stop after this many epochs without a better score on the select rows.
         batch_size: rows per optimiser step.
+        accumulate: number of pieces in which the encoders read a batch, one after the other, so that only one piece's
+            activations are in memory. Losses still see the whole batch, and the result is the same. 1: all at once.
         learning_rate: step size of the optimiser; a schedule starts from it or peaks at it.
         weight_decay: weight decay, decoupled in "adamw" and added to the gradient in "adam" and "sgd".
         learning_rates: learning rates of single parts of the network (encoders, fusion, head, hallucinators), e.g.
@@ -66,6 +68,7 @@ class TrainingConfig:
     epochs: int = 50
     patience: int = 10
     batch_size: int = 128
+    accumulate: int = 1
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
     learning_rates: dict[str, float] = field(default_factory=dict)

@@ -46,6 +46,7 @@ class Batch:
             training pads, because the batches of its models differ in size.
         shard: the rows whose `inputs`, `pixels` and `files` this process holds, where several processes train together
             and each holds a part of the batch; everything else is of all B rows. None: all rows are here.
+        pieces: the number of pieces in which encoders read the batch in training (`training.accumulate`).
     """
 
     inputs: dict[str, Tensor]
@@ -61,6 +62,7 @@ class Batch:
     least_steps: dict[str, int] = field(default_factory=dict)
     valid: Tensor | None = None
     shard: Shard | None = None
+    pieces: int = 1
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
@@ -105,6 +107,7 @@ class Batch:
             least_steps=self.least_steps,
             valid=None if self.valid is None else self.valid[rows],
             shard=shard,
+            pieces=self.pieces,
         )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:

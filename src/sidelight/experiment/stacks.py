@@ -51,6 +51,8 @@ def explain_separate(config: Config, row_bytes: int, own_encoders: bool) -> str:
         return "training.stack=1"
     if choose_device(config.training.device).type != "cpu" or get_world().size > 1:
         return "stacks are trained by one process on a CPU"
+    if config.training.accumulate > 1:
+        return f"training.accumulate={config.training.accumulate} is for encoders that are too large for it"
     if own_encoders:
         return "your own encoders may not run for several models at once"
     named = [*config.network.encoders.values(), config.network.encoder]

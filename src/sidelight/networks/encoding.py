@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from sidelight.data.batch import Batch
 from sidelight.data.shard import Shard
@@ -44,11 +46,11 @@ def encode(
             raise ConfigError(f"the network reads {list(encoders)}, but {m!r} is not among the inputs")
         x, length, present = batch.inputs[m], batch.lengths.get(m), batch.present.get(m)
         if batch.shard is not None:
-            f = batch.shard.gather(encode_own(encoder, x, length, present, batch.shard))
+            f = batch.shard.gather(encode_own(encoder, x, length, present, batch.shard, batch.pieces))
         elif present is not None and encoder.training and getattr(encoder, "batch_statistics", False):
-            f = encode_present(encoder, x, length, present)
+            f = encode_present(encoder, x, length, present, batch.pieces)
         else:
-            f = encoder(x) if length is None else encoder(x, length)
+            f = run_encoder(encoder, x, length, batch.pieces)
         f = f.unsqueeze(1) if f.dim() == 2 else f
         features[m] = f if present is None else f * present.view(-1, *[1] * (f.dim() - 1))
     if not features:
@@ -71,7 +73,35 @@ def zero_missing_rows(batch: Batch, modalities: Sequence[str]) -> Batch:
     return replace(batch, inputs=inputs)
 
 
-def encode_present(encoder: Any, x: Tensor, length: Tensor | None, present: Tensor) -> Tensor:
+def run_encoder(encoder: Any, x: Tensor, length: Tensor | None, pieces: int) -> Tensor:
+    """The features of rows; in training in pieces, of which one has its activations in memory.
+
+    The forward pass of a piece keeps its features alone. The backward pass runs the piece once more, with the random
+    numbers that it drew, and takes its gradient. So losses see the whole batch, and gradients are those of the batch.
+
+    Args:
+        encoder: the modality's encoder.
+        x: inputs (B, …).
+        length: (B,) valid steps of each row, or None.
+        pieces: how many.
+
+    Raises:
+        ConfigError: the encoder takes statistics over the batch, which pieces do not have.
+    """
+    given = (x,) if length is None else (x, length)
+    if pieces == 1 or not encoder.training or not torch.is_grad_enabled():
+        return encoder(*given)  # type: ignore[no-any-return]
+    if any(isinstance(m, _BatchNorm) and m.training for m in encoder.modules()):
+        raise ConfigError(
+            f"training.accumulate={pieces}: batch normalisation in an encoder takes its statistics over a whole batch, "
+            "which pieces of it do not have. Set training.accumulate=1 and a smaller training.batch_size, or divide "
+            "the batch over several processes (torchrun)."
+        )
+    parts = zip(*(values.tensor_split(min(pieces, len(x))) for values in given))
+    return torch.cat([checkpoint(encoder, *part, use_reentrant=False) for part in parts])
+
+
+def encode_present(encoder: Any, x: Tensor, length: Tensor | None, present: Tensor, pieces: int = 1) -> Tensor:
     """Features of the rows that have the modality, zeros elsewhere: absent rows stay out of a batch's statistics.
 
     Args:
@@ -79,6 +109,7 @@ def encode_present(encoder: Any, x: Tensor, length: Tensor | None, present: Tens
         x: inputs (B, …).
         length: (B,) valid steps of each row, or None.
         present: (B,) bool.
+        pieces: as in `run_encoder`.
 
     Returns:
         (B, D), (B, T, D) or (B, D, h, w).
@@ -88,11 +119,13 @@ def encode_present(encoder: Any, x: Tensor, length: Tensor | None, present: Tens
         with torch.no_grad():
             one: Tensor = encoder(x[:1])
         return one.new_zeros(len(x), *one.shape[1:])
-    f: Tensor = encoder(x[rows]) if length is None else encoder(x[rows], length[rows])
+    f = run_encoder(encoder, x[rows], None if length is None else length[rows], pieces)
     return f.new_zeros(len(x), *f.shape[1:]).index_copy(0, rows, f)
 
 
-def encode_own(encoder: Any, x: Tensor, length: Tensor | None, present: Tensor | None, shard: Shard) -> Tensor:
+def encode_own(
+    encoder: Any, x: Tensor, length: Tensor | None, present: Tensor | None, shard: Shard, pieces: int = 1
+) -> Tensor:
     """Features of the rows of this process; batch normalisation takes its statistics over those of all processes.
 
     Args:
@@ -101,6 +134,7 @@ def encode_own(encoder: Any, x: Tensor, length: Tensor | None, present: Tensor |
         length: (B,) valid steps of all rows, or None.
         present: (B,) bool, of all rows, or None.
         shard: which rows are whose.
+        pieces: as in `run_encoder`.
 
     Returns:
         (b, D), (b, T, D) or (b, D, h, w).
@@ -123,6 +157,6 @@ def encode_own(encoder: Any, x: Tensor, length: Tensor | None, present: Tensor |
                 stack.enter_context(shared_statistics(encoder, held))
         if everywhere == 0:
             stack.enter_context(torch.no_grad())
-        f: Tensor = encoder(read) if steps is None else encoder(read, steps)
+        f = run_encoder(encoder, read, steps, pieces)
     f = f if held else f[:0]
     return f if rows is None else f.new_zeros(len(x), *f.shape[1:]).index_copy(0, rows, f)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -175,6 +175,7 @@ class TrainingLoop:
         size = self.settings.batch_size
         order = draw_batches(rows, teacher_fold, size, self.generator, math.ceil(len(train) / size))
         for batch in materialized_batches(train, order, self.crops, self.step, self.threads, self.device):
+            batch = replace(batch, pieces=self.settings.accumulate)
             state = TrainState(number - 1, self.settings.epochs, self.step)
             for group, terms in self.method.steps(batch, state):
                 self.update(group, terms, state)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar, cast
@@ -26,6 +27,9 @@ from sidelight.utils.machine import launched
 T = TypeVar("T")
 TIMEOUT = datetime.timedelta(minutes=30)
 """How long a process waits for the others: process 0 alone writes jobs and reports."""
+
+PATIENCE = 5.0
+"""Seconds that process 0 waits for the others at its end."""
 
 
 class World(NamedTuple):
@@ -88,8 +92,20 @@ def joined(timeout: datetime.timedelta = TIMEOUT) -> Iterator[World]:
             raise
         raise SystemExit(2) from error
     finally:
-        _world, _store = World(), None
+        _world, store, _store = World(), _store, None
         dist.destroy_process_group()
+        _leave(store, world)
+
+
+def _leave(store: Any, world: World) -> None:
+    """Say that this process is done; process 0, which may keep the store, waits for the others for a few seconds."""
+    try:
+        store.add("sidelight done", 1)
+        ends = time.monotonic() + PATIENCE
+        while world.rank == 0 and store.add("sidelight done", 0) < world.size and time.monotonic() < ends:
+            time.sleep(0.02)
+    except RuntimeError:  # the process that keeps the store is gone
+        pass
 
 
 def _claim_failure(error: BaseException) -> bool:
