@@ -229,11 +229,10 @@ class Method(nn.Module):
 class Supervised(Method):
     """The task loss alone: trains teachers (on every modality) and baselines (on the available ones)."""
 
-    stackable = True
-
     def __init__(self, network: Network, task: Task):
         super().__init__(task)
         self.network = network
+        self.stackable = task.stackable
         self.reads = network.reads
 
     def terms(self, batch: Batch, state: TrainState) -> dict[str, Tensor]:

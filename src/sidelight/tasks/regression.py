@@ -16,6 +16,7 @@ from sidelight import metrics
 from sidelight.data.scaling import is_constant
 from sidelight.metrics import Metric
 from sidelight.tasks.base import Task
+from sidelight.utils.stacking import is_stacked
 
 
 class Regression(Task):
@@ -27,6 +28,7 @@ class Regression(Task):
 
     name, primary = "regression", "ccc"
     kind, answers = "regression", "values"
+    stackable = True
 
     def __init__(self, class_names: tuple[str, ...], mean: Sequence[float] = (), scale: Sequence[float] = ()):
         self.class_names, self.outputs = tuple(class_names), len(class_names)
@@ -51,6 +53,8 @@ class Regression(Task):
 
     def loss(self, prediction: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
         target = (target - self._mean.to(target)) / self._scale.to(target)
+        if is_stacked():
+            return self._masked_loss(prediction, target, labelled)
         # Without missing values all targets share one pass; one row has no concordance.
         if torch.isfinite(target[labelled]).all():
             used = labelled if int(labelled.sum()) > 1 else labelled & False
@@ -62,6 +66,23 @@ class Regression(Task):
             if int(used.sum()) > 1:
                 columns.append(1 - metrics.concordance(prediction[used, k : k + 1], target[used, k : k + 1])[0])
         return torch.stack(columns).mean() if columns else prediction.sum() * 0
+
+    def _masked_loss(self, prediction: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
+        """`loss` without a branch on values: every row is computed, and counts where it has a target."""
+        used = labelled[:, None] & target.isfinite()
+        count, target = used.sum(0), target.where(used, 0.0)
+        first = used.int().argmax(0, keepdim=True)  # values are counted from it, as in `metrics.concordance`
+        first_p, first_t = prediction.detach().gather(0, first), target.gather(0, first)
+        n = count.clamp(min=1)
+        p, t = (prediction - first_p) * used, (target - first_t) * used
+        mean_p, mean_t = p.sum(0) / n, t.sum(0) / n
+        cp, ct = (p - mean_p) * used, (t - mean_t) * used
+        apart = mean_p - mean_t + (first_p - first_t)[0]
+        denominator = (cp.square().sum(0) + ct.square().sum(0)) / n + apart.square()
+        safe = denominator > torch.finfo(denominator.dtype).tiny
+        agreement = 2 * (cp * ct).sum(0) / n / denominator.where(safe, 1.0) * safe
+        scored = count > 1  # one row has no concordance
+        return ((1 - agreement) * scored).sum() / scored.sum().clamp(min=1)
 
     def match(self, student: Tensor, teacher: Tensor) -> Tensor:
         return F.mse_loss(student, teacher.detach())
