@@ -49,7 +49,7 @@ def test_a_stacked_run_has_the_results_of_separate_training(stacked: Path, tmp_p
     alone, together = records(tmp_path / "run"), records(stacked)
     assert alone.keys() == together.keys()
     assert len(alone) == 64
-    assert {record["stacked"] for record in together.values()} == {8}
+    assert {record["stacked"] for record in together.values()} == {4, 8}
     assert not any("stacked" in record for record in alone.values())
     for name, record in alone.items():
         other = together[name]
@@ -96,7 +96,8 @@ def test_a_run_killed_while_it_stores_is_resumed_with_the_same_bits(
     teachers = {f"teacher-l{labels}-f{fold}-s0" for labels in ("0.5", "1") for fold in range(4)}
     assert len(teachers & before) == 3  # the other five were trained, but not stored
     assert not teachers & set(trained)
-    assert differing(outcome(tmp_path / "run"), outcome(stacked)) == []
+    left, whole = outcome(tmp_path / "run"), outcome(stacked)
+    assert differing(left, whole) == []
 
 
 def test_a_run_killed_while_it_trains_is_resumed_with_the_same_bits(
@@ -117,7 +118,8 @@ def test_a_run_killed_while_it_trains_is_resumed_with_the_same_bits(
     assert list((tmp_path / "run" / "checkpoints").glob("stack-*.pt"))
     monkeypatch.setattr(StackedLoop, "take_step", take)
     run(tmp_path / "run", 8, checkpoint_seconds=0)
-    assert differing(outcome(tmp_path / "run"), outcome(stacked)) == []
+    left, whole = outcome(tmp_path / "run"), outcome(stacked)
+    assert differing(left, whole) == []
 
 
 def test_folds_are_divided_over_workers(tmp_path: Path) -> None:

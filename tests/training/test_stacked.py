@@ -43,7 +43,7 @@ class Watch:
 def make_jobs(tmp_path: Path, kind: str, task: str = "classification", **changes: Any) -> list[TrainingJob]:
     """The training of one kind in four folds of different sizes, in float64, so that rounding stays rounding."""
     data = make_data(task, n=150, groups=15)
-    settings = {"folds": 3, "seeds": 2, "training": {"epochs": 6, "patience": 2}, "methods": ["kl"]} | changes
+    settings = {"folds": 3, "seeds": 2, "training": {"epochs": 6, "patience": 2}, "methods": ["mse"]} | changes
     jobs = []
     for fold, seed in FOLDS:
         models = fold_models(tmp_path / f"{fold}{seed}", data, fold, seed, **settings)
@@ -76,7 +76,7 @@ def train_alone(jobs: list[TrainingJob], settings: Any) -> list[History]:
 
 
 def config_of(tmp_path: Path, **changes: Any) -> Any:
-    settings = {"folds": 3, "seeds": 2, "training": {"epochs": 6, "patience": 2}, "methods": ["kl"]} | changes
+    settings = {"folds": 3, "seeds": 2, "training": {"epochs": 6, "patience": 2}, "methods": ["mse"]} | changes
     return fold_models(tmp_path / "settings", make_data(n=150, groups=15), **settings).config
 
 
@@ -103,6 +103,16 @@ def test_stacked_models_are_those_trained_alone(tmp_path: Path, kind: str) -> No
                 assert epoch[name] == pytest.approx(same_epoch[name], abs=1e-8), name
     same(alone, together)
     assert len({len(history.epochs) for history in expected}) > 1 or kind != "teacher"  # some stop before others
+
+
+@pytest.mark.parametrize("kind", ["teacher", "mse", "cosine"])
+def test_regressions_are_stacked(tmp_path: Path, kind: str) -> None:
+    """Every fold has its own units of the targets, and some targets are missing."""
+    config = config_of(tmp_path)
+    alone, together = (make_jobs(tmp_path / name, kind, "regression") for name in "ab")
+    train_alone(alone, config.training)
+    fit_stacked(together, config.training, config.balance)
+    same(alone, together)
 
 
 @pytest.mark.parametrize(

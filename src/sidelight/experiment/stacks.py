@@ -110,7 +110,8 @@ def run_stacked(
     for job in jobs:
         rounds.setdefault((job.method, job.control), []).append(job)
     with compute_on(stacks.device, stacks.config.training):
-        for members in rounds.values():
+        # A resumed run may miss the teachers of some folds, and the students of all.
+        for members in sorted(rounds.values(), key=lambda members: members[0].spec is not None):
             members.sort(key=lambda job: (job.label_fraction, job.seed, job.fold))
             together.run([partial(run, job) for job in members])
             stacks.forget()

@@ -233,6 +233,7 @@ class Supervised(Method):
         super().__init__(task)
         self.stackable = task.stackable
         self.network = network
+        self.stackable = task.stackable
         self.reads = network.reads
 
     def terms(self, batch: Batch, state: TrainState) -> dict[str, Tensor]:

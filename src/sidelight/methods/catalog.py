@@ -55,6 +55,7 @@ class MethodSummary:
         tasks: the tasks that it supports.
         stages: the networks that are trained, in order.
         online: whether teacher and student are trained together.
+        stackable: whether several of its students can be trained as one model (`training.stack`).
         slot: what fills the privileged slots of the student; "" for none.
         cost: the time of a training step relative to `kl` (benchmarks/methods.py); None if it was not measured.
         settings: argument -> default, set by `options.<name>.<argument>`.
@@ -69,6 +70,7 @@ class MethodSummary:
     tasks: tuple[str, ...]
     stages: tuple[str, ...]
     online: bool
+    stackable: bool
     slot: str
     cost: float | None
     settings: dict[str, object]
@@ -79,6 +81,7 @@ class MethodSummary:
     def about(self) -> list[str]:
         """Lines that describe the method in short."""
         cost = "not measured" if self.cost is None else f"{self.cost:.1f} × a step of kl"
+        cost += "; trained in stacks" if self.stackable else ""
         lines = [
             f"{self.paper}; {'online' if self.online else 'offline'}: {' → '.join(self.stages)}; {cost}",
             f"tasks: {', '.join(self.tasks)}",
@@ -109,6 +112,7 @@ def summarize_method(name: str) -> MethodSummary:
         tuple(task for task, kind in TASKS.items() if method.supports_task(kind)),
         stages,
         method.online,
+        method.stackable,
         SLOTS[method.hallucinates],
         costs().get(name),
         arguments,
@@ -167,13 +171,14 @@ def write_documentation(page: Path) -> None:
 
 def _lines() -> Iterator[str]:
     every = [summarize_method(name) for name in METHODS]
-    yield "| name | what | paper | stages | privileged slots of the student | step, × kl |"
-    yield "|---|---|---|---|---|---|"
+    yield "| name | what | paper | stages | privileged slots of the student | step, × kl | in stacks |"
+    yield "|---|---|---|---|---|---|---|"
     for one in every:
         kind = "online: " if one.online else ""
         cost = "" if one.cost is None else f"{one.cost:.1f}"
-        stages = " → ".join(one.stages)
-        yield f"| `{one.name}` | {one.summary} | {one.paper} | {kind}{stages} | {one.slot or 'none'} | {cost} |"
+        stages, stacks = " → ".join(one.stages), "yes" if one.stackable else "–"
+        about = f"{one.summary} | {one.paper} | {kind}{stages} | {one.slot or 'none'}"
+        yield f"| `{one.name}` | {about} | {cost} | {stacks} |"
     yield ""
     yield "The tasks that each method supports. On another task a run stops with an error that names an alternative:"
     yield ""

@@ -54,7 +54,7 @@ class Regression(Task):
     def loss(self, prediction: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
         target = (target - self._mean.to(target)) / self._scale.to(target)
         if is_stacked():
-            return _masked_loss(prediction, target, labelled)
+            return self._masked_loss(prediction, target, labelled)
         # Without missing values all targets share one pass; one row has no concordance.
         if torch.isfinite(target[labelled]).all():
             used = labelled if int(labelled.sum()) > 1 else labelled & False
@@ -66,6 +66,23 @@ class Regression(Task):
             if int(used.sum()) > 1:
                 columns.append(1 - metrics.concordance(prediction[used, k : k + 1], target[used, k : k + 1])[0])
         return torch.stack(columns).mean() if columns else prediction.sum() * 0
+
+    def _masked_loss(self, prediction: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
+        """`loss` without a branch on values: every row is computed, and counts where it has a target."""
+        used = labelled[:, None] & target.isfinite()
+        count, target = used.sum(0), target.where(used, 0.0)
+        first = used.int().argmax(0, keepdim=True)  # values are counted from it, as in `metrics.concordance`
+        first_p, first_t = prediction.detach().gather(0, first), target.gather(0, first)
+        n = count.clamp(min=1)
+        p, t = (prediction - first_p) * used, (target - first_t) * used
+        mean_p, mean_t = p.sum(0) / n, t.sum(0) / n
+        cp, ct = (p - mean_p) * used, (t - mean_t) * used
+        apart = mean_p - mean_t + (first_p - first_t)[0]
+        denominator = (cp.square().sum(0) + ct.square().sum(0)) / n + apart.square()
+        safe = denominator > torch.finfo(denominator.dtype).tiny
+        agreement = 2 * (cp * ct).sum(0) / n / denominator.where(safe, 1.0) * safe
+        scored = count > 1  # one row has no concordance
+        return ((1 - agreement) * scored).sum() / scored.sum().clamp(min=1)
 
     def match(self, student: Tensor, teacher: Tensor) -> Tensor:
         return F.mse_loss(student, teacher.detach())
@@ -95,25 +112,3 @@ class Regression(Task):
             return metrics.REGRESSION
         each = {f"ccc_{name}": Metric(partial(metrics.column_ccc, column=k)) for k, name in enumerate(self.class_names)}
         return metrics.REGRESSION | each
-
-
-def _masked_loss(prediction: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
-    """`Regression.loss` in units of the spread, without a branch on values, for stacks."""
-    used = labelled[:, None] & torch.isfinite(target)
-    n = used.sum(0)
-    rows = n.clamp(min=1)
-
-    def mean(x: Tensor) -> Tensor:
-        return x.where(used, 0).sum(0) / rows
-
-    # As in `metrics.concordance`, but counted from the mean: the first row of a column may be no row that counts.
-    p, t = prediction.where(used, 0), target.where(used, 0)
-    centre_p, centre_t = mean(p.detach()), mean(t)
-    cp, ct = p - centre_p, t - centre_t
-    cp, ct = cp - (shift := mean(cp)), ct - mean(ct)
-    apart = shift + centre_p - centre_t
-    denominator = mean(cp.square()) + mean(ct.square()) + apart.square()
-    safe = denominator > torch.finfo(denominator.dtype).tiny
-    each = 1 - 2 * mean(cp * ct) / denominator.where(safe, 1) * safe
-    scored = n > 1  # one row has no concordance
-    return each.where(scored, 0).sum() / scored.sum().clamp(min=1)

@@ -72,8 +72,9 @@ def structure_of(job: TrainingJob, settings: TrainingConfig, balance: BalanceCon
 
 def _settings_of(owner: object) -> list[tuple[str, Any]]:
     """The class of an object, and its attributes that are plain values; the units of a task are tensors too."""
-    plain = [(name, value) for name, value in vars(owner).items() if isinstance(value, bool | int | float | str)]
-    return [("class", type(owner)), *plain]
+    plain = {name: value for name, value in vars(owner).items() if isinstance(value, bool | int | float | str)}
+    plain.pop("training", None)  # the mode of a module, which the stack sets
+    return [("class", type(owner)), *plain.items()]
 
 
 def group_jobs(
