@@ -25,7 +25,7 @@ from sidelight.methods import Supervised, TrainState
 from sidelight.networks.build import build_network
 from sidelight.tasks import make_task
 from sidelight.training.loop import TrainingLoop
-from sidelight.utils.distributed import alone, barrier, is_first, joined
+from sidelight.utils.distributed import alone, barrier, is_first, joined, share
 
 CLASSES = tuple("abcdefghij")
 
@@ -115,10 +115,10 @@ def main() -> None:
         print(f"faster by {single / together:.2f} (best blocks), {statistics.median(ratios):.2f} (median of pairs)")
         print("pairs:", " ".join(f"{ratio:.2f}" for ratio in ratios))
         width = config.network.width
-        share = 2 * (world.size - 1) / world.size
+        ring = 2 * (world.size - 1) / world.size
         print(
             f"a process receives {args.batch * width * 4 * (world.size - 1) / world.size / 1e6:.3f} MB of features and "
-            f"sends {share * sum(p.nbytes for p in trained) / 1e6:.1f} MB of gradients a step"
+            f"sends {ring * sum(p.nbytes for p in trained) / 1e6:.1f} MB of gradients a step"
         )
 
 
