@@ -25,7 +25,7 @@ from sidelight.methods import Supervised, TrainState
 from sidelight.networks.build import build_network
 from sidelight.tasks import make_task
 from sidelight.training.loop import TrainingLoop
-from sidelight.utils.distributed import alone, barrier, is_first, joined
+from sidelight.utils.distributed import alone, barrier, is_first, joined, share
 
 CLASSES = tuple("abcdefghij")
 
@@ -55,8 +55,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", default="resnet18")
     parser.add_argument("--batch", type=int, default=128, help="rows of a batch, over all processes")
-    parser.add_argument("--shape", type=int, nargs="+", default=[1, 32, 64], help="of a row")
-    parser.add_argument("--steps", type=int, default=2, help="of a block")
+    parser.add_argument("--shape", type=int, nargs="+", default=[1, 64, 256], help="of a row")
+    parser.add_argument("--steps", type=int, default=1, help="of a block")
     parser.add_argument("--rounds", type=int, default=6, help="of one block of each kind")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -106,19 +106,11 @@ def main() -> None:
                 f"{' '.join(f'{ratio:.2f}' for ratio in ratios)})"
             )
         trained = [p for p in network.parameters() if p.requires_grad]
-        print(
-            f"{world.size} processes, batch {args.batch} × {args.shape}, {os.cpu_count()} cores, load {os.getloadavg()}"
-        )
-        print(
-            f"one process {1000 * single:.0f} ms a step, {world.size} processes {1000 * together:.0f} ms (best blocks)"
-        )
-        print(f"faster by {single / together:.2f} (best blocks), {statistics.median(ratios):.2f} (median of pairs)")
-        print("pairs:", " ".join(f"{ratio:.2f}" for ratio in ratios))
         width = config.network.width
-        share = 2 * (world.size - 1) / world.size
+        ring = 2 * (world.size - 1) / world.size
         print(
             f"a process receives {args.batch * width * 4 * (world.size - 1) / world.size / 1e6:.3f} MB of features and "
-            f"sends {share * sum(p.nbytes for p in trained) / 1e6:.1f} MB of gradients a step"
+            f"sends {ring * sum(p.nbytes for p in trained) / 1e6:.1f} MB of gradients a step"
         )
 
 
