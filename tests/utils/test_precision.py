@@ -94,7 +94,7 @@ def test_transport_and_similarities_refuse_the_rounding(loss):
         torch.set_float32_matmul_precision(precision)
         s = x.clone().requires_grad_()
         value = loss(s, y)
-        results.append((float(value), torch.autograd.grad(value, s)[0]))
+        results.append((value.item(), torch.autograd.grad(value, s)[0]))
     (value, gradient), (same, other) = results
     assert same == pytest.approx(value, rel=1e-6)
     if loss is not similarity_preserving:  # the gradient of a plain product is torch's, with torch's rounding
