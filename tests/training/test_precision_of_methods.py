@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import statistics
 from collections import Counter
 from collections.abc import Iterator
 
@@ -11,10 +13,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers.support import hallucination_subject, supervised_subject
+from sidelight.config import TrainingConfig
 from sidelight.methods import METHODS, Distillation, DistillationLoss, Method, TrainState
 from sidelight.tasks import TASKS
 from sidelight.testing import Subject, make_subject
 from sidelight.testing.subjects import tasks_of
+from sidelight.training import fit
 from sidelight.training.precision import Precision
 from sidelight.utils.device import CPU
 
@@ -121,3 +125,47 @@ def test_terms_of_half_precision_outputs_are_those_of_the_same_outputs_in_float3
     one, two = found
     assert {value.dtype for value in one.values()} == {torch.float32}
     assert {k: v.item() for k, v in one.items()} == {k: v.item() for k, v in two.items()}
+
+
+FLOOR = 0.02
+"""A difference of task losses that is no difference: rows, classes and an untrained network are of the size of 1."""
+
+
+def final_losses(name: str, task: str, steps: int, seeds: int, kind: str) -> list[float]:
+    """The task loss of several trainings over the last tenth of their epochs; seeds change the order and the masks."""
+    subject = make_subject(name, task)
+    per_epoch = -(-len(subject.rows) // 16)
+    epochs = steps // per_epoch
+    settings = TrainingConfig(epochs, epochs, 16, 1e-3, device="cpu", precision=kind)
+    select = subject.rows.index_select(subject.rows.labelled.nonzero()[:8, 0])
+    found = []
+    for seed in range(seeds):
+        history = fit(subject.fresh(), subject.rows, select, settings, seed=seed, teacher_fold=subject.teacher_fold)
+        assert len(history.epochs) == epochs
+        last = history.epochs[-max(epochs // 10, 1) :]
+        found.append(statistics.mean(epoch["task"] for epoch in last))
+    return found
+
+
+def assert_within_noise(name: str, task: str, steps: int, seeds: int) -> None:
+    """The mean over seeds in bfloat16 differs from that in float32 by at most 5 standard errors, or the floor."""
+    exact, half = (final_losses(name, task, steps, seeds, kind) for kind in ("32", "bf16"))
+    difference = statistics.mean(half) - statistics.mean(exact)
+    error = math.sqrt((statistics.variance(exact) + statistics.variance(half)) / seeds)
+    print(
+        f"| {name} | {task} | {statistics.mean(exact):.4f} ± {statistics.stdev(exact):.4f} "
+        f"| {statistics.mean(half):.4f} ± {statistics.stdev(half):.4f} | {difference:+.4f} |"
+    )
+    assert abs(difference) <= max(5 * error, FLOOR)
+
+
+@pytest.mark.parametrize("name", ["kl", "pkdot-sidelight"])
+def test_a_hundred_steps_in_bfloat16_end_within_the_noise_of_float32(name):
+    assert_within_noise(name, "classification", 100, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_a_thousand_steps_in_bfloat16_end_within_the_noise_of_float32(name):
+    """`-s` prints the table of docs/training.md."""
+    assert_within_noise(name, tasks_of(name)[0], 1000, 3)
