@@ -45,6 +45,7 @@ WORDS = {
     "training.weight_decay": "wd decay l2 l2_reg regularization weightdecay",
     "training.optimizer": "optim optimiser opt solver",
     "training.schedule": "scheduler lr_scheduler lr_schedule lr_policy lr_decay",
+    "training.precision": "amp fp16 bf16 float16 bfloat16 half mixed_precision autocast dtype",
     "training.momentum": "beta beta1 nesterov",
     "augment.crop": "random_crop resized_crop cropping",
     "augment.flip": "hflip horizontal_flip mirror random_flip",
@@ -101,7 +102,6 @@ ABSENT = {
     "dry_run dryrun plan": "to see only the plan, use the flag --dry-run",
     "metric metrics score scoring": "every metric of the task is reported, and the first one chooses the epoch",
     "test_size test_split test_ratio test_fraction": "each fold has its own test rows: folds=5 tests on a fifth",
-    "amp fp16 bf16 half precision mixed_precision": "networks train in float32, so that results repeat to the bit",
     "download": "sidelight downloads nothing; data and weights are local files",
 }
 """Words for settings that do not exist -> what to do instead."""

@@ -342,6 +342,8 @@ def _prepare(setting: Setting, value: Any) -> Any:
         return str(value)
     if isinstance(value, bool) and get_origin(setting.type) is Literal:  # YAML 1.1 reads yes and no as booleans
         return "yes" if value else "no"
+    if isinstance(value, int) and str(value) in get_args(setting.type):  # YAML reads 32 as a number
+        return str(value)
     if setting.is_list and isinstance(value, str):
         text = re.sub(r"^\[(.*)\]$", r"\1", value.strip())
         return [part.strip().strip("'\"") for part in text.split(",") if part.strip()]

@@ -63,6 +63,9 @@ class TrainingConfig:
             else "cpu"), "cpu", "cuda", "cuda:1" or "mps".
         deterministic: allow only operations that repeat to the bit on the same GPU, which are slower; without it, sums
             on a GPU may differ in their last bits from run to run. On the CPU every run repeats either way.
+        precision: numbers that networks are trained with: "32" (float32), "bf16" (bfloat16 products, which GPUs and
+            some CPUs compute faster) or "16" (float16 with scaling, for CUDA GPUs without bfloat16). Losses, weights
+            and every prediction stay in float32.
     """
 
     epochs: int = 50
@@ -78,6 +81,7 @@ class TrainingConfig:
     stack: int = 0
     device: str = "auto"
     deterministic: bool = False
+    precision: Literal["32", "bf16", "16"] = "32"
 
 
 @dataclass

@@ -1,36 +1,10 @@
-"""Shared by the losses over rows: precision, checks of shapes, padding rows, rows of norm 1, squared distances."""
+"""Shared by the losses over rows: checks of shapes, padding rows, rows of norm 1, squared distances."""
 
 from __future__ import annotations
-
-import functools
-from collections.abc import Callable
-from typing import Any, ParamSpec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-P = ParamSpec("P")
-
-
-def full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """Decorate a loss: it runs in at least float32, outside autocast, since half precision loses small differences."""
-
-    @functools.wraps(loss)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
-        tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
-        if not tensors:
-            return loss(*args, **kwargs)
-        with torch.autocast(tensors[0].device.type, enabled=False):
-            call: Callable[..., Tensor] = loss
-            return call(*map(_to_float32, args), **{name: _to_float32(x) for name, x in kwargs.items()})
-
-    return wrapped
-
-
-def _to_float32(x: Any) -> Any:
-    """Half precision as float32; everything else as it is."""
-    return x.float() if isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def check_rows(student: Tensor, teacher: Tensor, *, same_width: bool = False) -> None:

@@ -18,11 +18,11 @@ from sidelight.losses.common import (
     at_least_one,
     check_labels,
     check_rows,
-    full_precision,
     mean_over_rows,
     normalise_rows,
     zero_padding,
 )
+from sidelight.utils.precision import full_precision
 
 
 @full_precision
@@ -140,7 +140,6 @@ def log_softmax_complement(scores: Tensor) -> Tensor:
     return torch.where(largest, others - all_of_them, torch.log1p(-h))
 
 
-@full_precision
 def _nt_xent(x: Tensor, joint: Tensor, temperature: float, valid: Tensor | None) -> Tensor:
     """NT-Xent between one modality (B, D) and the joint representation (B, D)."""
     z = torch.cat([normalise_rows(zero_padding(x, valid)), normalise_rows(zero_padding(joint, valid))])
@@ -155,6 +154,7 @@ def _nt_xent(x: Tensor, joint: Tensor, temperature: float, valid: Tensor | None)
     return F.cross_entropy(scores, own, reduction="sum") / max(1, 2 * n)
 
 
+@full_precision
 def gmc(modalities: Sequence[Tensor], joint: Tensor, temperature: float = 0.3, valid: Tensor | None = None) -> Tensor:
     """Geometric multimodal contrast: each modality's representation against the joint one (NT-Xent, summed over them).
 
@@ -223,6 +223,7 @@ def crd(
 
 
 @torch.no_grad()
+@full_precision
 def crd_log_normaliser(
     anchor: Tensor,
     positive: Tensor,

@@ -10,6 +10,7 @@ from torch.autograd import Function
 
 from sidelight.transport import checks
 from sidelight.transport.double_backward import refuse_double_backward
+from sidelight.utils.precision import in_full_precision
 
 
 def cosine_similarity_matrix(z: Tensor) -> Tensor:
@@ -18,7 +19,7 @@ def cosine_similarity_matrix(z: Tensor) -> Tensor:
     ``S_ij = <z_i, z_j> / (|z_i| |z_j|)``; ``z`` (B, D) gives (B, B), in at least float32. PKDOT eq. 1-4.
     Raises ValueError where ``z`` holds NaN or infinity.
     """
-    with torch.autocast(z.device.type, enabled=False):
+    with in_full_precision(z.device):
         result: Tensor = Cosines.apply(to_float(z), None)  # type: ignore[no-untyped-call]
         return result
 

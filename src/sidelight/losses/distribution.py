@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from sidelight.losses.common import at_least_one, check_rows, count_rows, full_precision, mean_row, sum_kl, zero_padding
+from sidelight.losses.common import at_least_one, check_rows, count_rows, mean_row, sum_kl, zero_padding
 from sidelight.losses.pointwise import soft_label_kl
 from sidelight.transport.double_backward import refuse_double_backward
+from sidelight.utils.precision import full_precision
 
 
 @full_precision
@@ -162,6 +163,7 @@ def joint_adaptation(
     return gaussian_mmd(student, teacher), soft_label_kl(student_logits, teacher_logits, temperature=1.0)
 
 
+@full_precision
 def cross_translation(hallucinated: Sequence[Tensor], ordinary: Sequence[Tensor]) -> Tensor:
     """OS-MD's L_CTN: Σ_b MSE(T_b(φ_s), T_b(φ_o)) over the transform blocks T_b.
 

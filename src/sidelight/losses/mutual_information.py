@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sidelight.losses.common import check_labels, check_rows, full_precision, normalise_rows
+from sidelight.losses.common import check_labels, check_rows, normalise_rows
 from sidelight.losses.contrastive import class_contrast
+from sidelight.utils.precision import full_precision
 
 
 @full_precision
@@ -132,6 +133,7 @@ def class_partners(labels: Tensor, generator: torch.Generator | None = None) -> 
 
 
 @torch.no_grad()
+@full_precision
 def alignment(anchor: Tensor, other: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Sums and numbers of Φ(M_i, S_i) and of Φ(M_v, S_j), j another row of v's class, Φ the cosine (for eq. 14).
 
@@ -154,6 +156,7 @@ def alignment(anchor: Tensor, other: Tensor, labels: Tensor) -> tuple[Tensor, Te
     return sums, torch.stack([same.new_tensor(len(cosine), dtype=torch.float64), same.sum().double()])
 
 
+@full_precision
 def adapted_weights(smooth: Tensor, average: Tensor, beta: float = 0.9) -> tuple[Tensor, Tensor]:
     """One epoch's step of the discriminators' weights: λ̃ ← β λ̃ + (1 − β) (1 − average), λ = softmax(λ̃).
 

@@ -6,8 +6,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sidelight.losses.common import at_least_one, count_rows, mean_over_rows, sum_kl, zero_padding
+from sidelight.utils.precision import full_precision
 
 
+@full_precision
 def soft_label_kl(student: Tensor, teacher: Tensor, temperature: float = 4.0, valid: Tensor | None = None) -> Tensor:
     """Kullback-Leibler divergence of softened predictions.
 
@@ -30,6 +32,7 @@ def soft_label_kl(student: Tensor, teacher: Tensor, temperature: float = 4.0, va
     return sum_kl(log_p, log_q, valid) / at_least_one(positions) * temperature**2
 
 
+@full_precision
 def squared_error(student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
     """Mean squared error over rows and dimensions, as in feature distillation (FitNets, Romero et al. 2015, eq. 3).
 
@@ -46,6 +49,7 @@ def squared_error(student: Tensor, teacher: Tensor, valid: Tensor | None = None)
     return F.mse_loss(student, teacher, reduction="sum") / at_least_one(numbers)
 
 
+@full_precision
 def cosine_distance(
     student: Tensor, teacher: Tensor, weight: Tensor | None = None, valid: Tensor | None = None
 ) -> Tensor:

@@ -14,13 +14,13 @@ from sidelight.losses.common import (
     at_least_one,
     check_rows,
     count_rows,
-    full_precision,
     normalise_rows,
     pairwise_squared_distances,
     zero_padding,
 )
 from sidelight.losses.pointwise import squared_error
 from sidelight.transport.double_backward import refuse_double_backward
+from sidelight.utils.precision import full_precision
 
 
 @full_precision

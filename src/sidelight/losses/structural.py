@@ -28,6 +28,7 @@ from sidelight.transport.anchors import select_anchors_unchecked, select_paper_f
 from sidelight.transport.costs import resolve_epsilon
 from sidelight.transport.padded_anchors import PADDED_ANCHORS
 from sidelight.transport.result import OnFailure
+from sidelight.utils.precision import in_full_precision
 
 SMALL = 1e-30  # stands for a weight of zero
 
@@ -109,7 +110,7 @@ def structural_transport(
             padded = PaddedTransport(k, epsilon, objective, anchors, shift, alignment, penalty, identity, solver)
             return padded(student, teacher.detach(), valid, labels)
     check_embeddings(student, teacher)
-    with torch.autocast(student.device.type, enabled=False):
+    with in_full_precision(student.device):
         try:
             s, t, index = _compare_with_anchors(student, teacher.detach(), k, anchors, shift, labels, generator)
         except ValueError:  # the norms revealed it; a check in advance would take another pass over each

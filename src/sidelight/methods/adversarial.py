@@ -18,6 +18,7 @@ from sidelight.methods.ranges import POSITIVE_INT
 from sidelight.networks.network import Network
 from sidelight.networks.tokens import pool
 from sidelight.tasks import Task
+from sidelight.utils.precision import to_float32
 
 
 class AdversarialHallucination(Method):
@@ -74,7 +75,7 @@ class AdversarialHallucination(Method):
 
     def _cross_entropy(self, m: str, features: Tensor, classes: Tensor, present: Tensor | None) -> Tensor:
         """Mean cross-entropy of the critic of a modality over the rows that have the modality."""
-        per_row = F.cross_entropy(self.critics[m](features), classes, reduction="none")
+        per_row = F.cross_entropy(to_float32(self.critics[m](features)), classes, reduction="none")
         if present is None:
             return per_row.mean()
         return (per_row * present).sum() / present.sum().clamp(min=1)

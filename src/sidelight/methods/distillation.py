@@ -18,6 +18,7 @@ from sidelight.methods.teacher_outputs import TeacherOutputs
 from sidelight.networks.hallucination import HallucinationNetwork
 from sidelight.networks.network import Network, Output
 from sidelight.tasks import Task
+from sidelight.utils.precision import in_full_precision
 
 StudentPart = Literal["fusion", "encoders", "hallucinators"]
 """A part of the student that losses share: where GradNorm compares their gradients."""
@@ -270,10 +271,12 @@ class Distillation(Method):
         return {name: value.where(enough, 0.0) for name, value in losses.items()}
 
     def _evaluate(self, names: list[str], student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
-        """The losses of these names, and the parts of those that return several."""
-        losses = {}
-        for name in names:
-            value = self.parts[name](student, teacher, batch, self.task)
+        """The losses of these names, in full precision, and the parts of those that return several."""
+        losses: dict[str, Tensor] = {}
+        with in_full_precision(student.prediction.device):
+            student, teacher = student.to_float32(), teacher.to_float32()
+            values = {name: self.parts[name](student, teacher, batch, self.task) for name in names}
+        for name, value in values.items():
             if isinstance(value, Tensor):
                 losses[name] = value
                 continue

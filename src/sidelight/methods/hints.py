@@ -12,8 +12,10 @@ from sidelight.methods.distillation import DistillationLoss, StudentPart, Teache
 from sidelight.methods.ranges import NON_NEGATIVE
 from sidelight.networks.network import Network, Output
 from sidelight.tasks import Task
+from sidelight.utils.precision import full_precision
 
 
+@full_precision
 def squared_distance(made: Tensor, real: Tensor, present: Tensor | None) -> Tensor:
     """Compute the mean squared error over the rows that have the modality.
 

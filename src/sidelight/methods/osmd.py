@@ -29,6 +29,7 @@ from sidelight.networks.hallucination import TNet
 from sidelight.networks.network import Network, apply_head_dropout
 from sidelight.networks.tokens import pool
 from sidelight.tasks import Regression, Task
+from sidelight.utils.precision import full_precision
 
 JDN = Literal["joint", "none", "feature", "relation"]
 CTN = Literal["cross", "none", "autoencoder"]
@@ -186,7 +187,7 @@ class OSMD(MultiStageMethod):
         else:
             fused = network.fusion(features)
         if self.decoders:
-            errors = [nn.functional.mse_loss(decode(features), features[o]) for o, decode in self.decoders.items()]
+            errors = [_squared_difference(decode(features), features[o]) for o, decode in self.decoders.items()]
             losses["ctn"] = torch.stack(errors).mean()
         prediction = network.forward_head(fused)
         return {"task": self.task.loss(prediction, batch.target, batch.labelled)} | losses
@@ -196,3 +197,9 @@ class OSMD(MultiStageMethod):
 
     def deployed_network(self) -> Network:
         return self.student
+
+
+@full_precision
+def _squared_difference(made: Tensor, real: Tensor) -> Tensor:
+    """Mean squared difference, with a gradient to both."""
+    return nn.functional.mse_loss(made, real)

@@ -15,6 +15,7 @@ from sidelight.methods.base import Method, TrainState
 from sidelight.methods.teacher_outputs import TeacherOutputs
 from sidelight.networks.tokens import pool
 from sidelight.tasks import Task
+from sidelight.utils.precision import full_precision
 
 
 class Hallucination(Method):
@@ -91,6 +92,7 @@ def _count_present(batch: Batch, m: str) -> int:
     return int(batch.present[m].sum()) if m in batch.present else len(batch)
 
 
+@full_precision
 def _padded_distance(made: Tensor, real: Tensor, rows: Tensor | None, loss: str) -> Tensor:
     """`_distance` of a batch with padding rows, which keeps its shape: `rows` (B,) says which rows count."""
     assert rows is not None
@@ -103,6 +105,7 @@ def _padded_distance(made: Tensor, real: Tensor, rows: Tensor | None, loss: str)
     return mean_over_rows((1 - cosine).flatten(1).mean(1), rows)
 
 
+@full_precision
 def _distance(made: Tensor, real: Tensor, present: Tensor | None, loss: str) -> Tensor:
     """Distance between hallucinated and real features over the rows that have the modality."""
     if present is not None:

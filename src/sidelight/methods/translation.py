@@ -18,6 +18,7 @@ from sidelight.methods.ranges import NON_NEGATIVE
 from sidelight.networks.network import Network
 from sidelight.networks.translation import TranslationNetwork
 from sidelight.tasks import Task
+from sidelight.utils.precision import full_precision
 
 
 class SampleTranslation(Method):
@@ -61,6 +62,7 @@ class SampleTranslation(Method):
         return self.student
 
 
+@full_precision
 def _absolute_difference(translated: Tensor, batch: Batch, m: str) -> Tensor:
     """Mean absolute difference over the valid time steps of the rows that have the modality."""
     real = batch.whole_inputs(m)

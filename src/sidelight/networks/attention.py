@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sidelight.networks.tokens import countable
+
 
 class Attention(nn.Module):
     """Multi-head attention, softmax(Q Kᵀ/√d) V, from queries (B, T, D) over tokens (B, S, D) -> (B, T, D).
@@ -62,7 +64,8 @@ class TransformerLayer(nn.Module):
 def positional_encoding(x: Tensor) -> Tensor:
     """Sines and cosines (T, D) that mark the order of tokens x (B, T, D) (Vaswani et al., 2017); any T, no weights."""
     steps, width = x.shape[1], x.shape[2]
-    time = torch.arange(steps, dtype=x.dtype, device=x.device).unsqueeze(1)
-    half = torch.arange((width + 1) // 2, dtype=x.dtype, device=x.device)
+    kind = countable(x)
+    time = torch.arange(steps, dtype=kind, device=x.device).unsqueeze(1)
+    half = torch.arange((width + 1) // 2, dtype=kind, device=x.device)
     angle = time * torch.exp(half * (-math.log(10000.0) * 2 / width))
-    return torch.cat([angle.sin(), angle.cos()], dim=1)[:, :width]
+    return torch.cat([angle.sin(), angle.cos()], dim=1)[:, :width].to(x.dtype)

@@ -21,7 +21,7 @@ class Dropout(nn.Dropout):
         if input.is_cuda and not is_stacked():
             return super().forward(input)
         keep = draw_uniform(input) >= self.p
-        return input * (keep * (1 / (1 - self.p)))
+        return (input * (keep * (1 / (1 - self.p)))).to(input.dtype)
 
 
 class ChannelDropout(Dropout):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from sidelight.config.encoder_names import BACKBONES, PYRAMIDS, check_encoder, encoders_for
 from sidelight.errors import ConfigError
-from sidelight.networks.tokens import compute_stretch_weights, resample_tokens
+from sidelight.networks.tokens import compute_stretch_weights, countable, resample_tokens
 
 
 class MLPEncoder(nn.Module):
@@ -98,8 +98,8 @@ class SignalEncoder(nn.Module):
         for block, stride in zip(self.blocks, self.strides):
             length = torch.div(length + stride - 1, stride, rounding_mode="floor")
             x = zero_padding(block(x), length)
-        weights = compute_stretch_weights(x.shape[2], self.tokens, length.to(x.dtype))
-        return torch.matmul(weights, x.transpose(1, 2))
+        weights = compute_stretch_weights(x.shape[2], self.tokens, length.to(countable(x)))
+        return torch.matmul(weights.to(x.dtype), x.transpose(1, 2))
 
 
 def zero_padding(x: Tensor, length: Tensor) -> Tensor:

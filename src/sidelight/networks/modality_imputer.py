@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sidelight.errors import ConfigError
 from sidelight.networks.hallucination import TNet
+from sidelight.utils.precision import to_float32
 from sidelight.utils.stacking import draw_uniform
 
 
@@ -99,7 +100,7 @@ class ModalityImputer(nn.Module):
             # Rows that have m and show something to predict it from.
             rows = torch.stack([visible[o] for o in features if o != m]).any(0)
             rows = rows & present[m] if m in present else rows
-            each = (imputed[m] - f.detach()).square().flatten(1).mean(1)
+            each = (to_float32(imputed[m]) - to_float32(f.detach())).square().flatten(1).mean(1)
             apart.append((each * rows).sum() / rows.sum().clamp(min=1))
         return {"complete": torch.stack(apart).mean()}
 

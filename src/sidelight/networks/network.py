@@ -19,6 +19,7 @@ from sidelight.networks.modality_imputer import ModalityImputer
 from sidelight.networks.tokens import pool
 from sidelight.utils.device import CPU
 from sidelight.utils.names import check_modality
+from sidelight.utils.precision import to_float32, without_autocast
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,15 @@ class Output:
         features = {m: f.to(device) for m, f in self.features.items()}
         losses = {name: value.to(device) for name, value in self.losses.items()}
         return Output(self.prediction.to(device), self.fused.to(device), features, losses)
+
+    def to_float32(self) -> Output:
+        """The same outputs in at least float32: what a network computes under autocast has half precision."""
+        return replace(
+            self,
+            prediction=to_float32(self.prediction),
+            fused=to_float32(self.fused),
+            features=to_float32(self.features),
+        )
 
     def index_select(self, rows: Tensor) -> Output:
         """The given rows of every tensor."""
@@ -214,7 +224,7 @@ def apply_head_dropout(fusion: nn.Module, fused: Tensor) -> Tensor:
 def compute_outputs(
     network: Network, batch: Batch, rows: Tensor, chunk: int | None = None, parts: OutputParts | None = None
 ) -> Output:
-    """The network's outputs for many rows, in evaluation mode; the network's mode is restored.
+    """The network's outputs for many rows, in evaluation mode and without autocast; the mode is restored.
 
     Args:
         network: the network.
@@ -248,7 +258,7 @@ def concat_outputs(parts: Sequence[Output]) -> Output:
 
 @torch.no_grad()
 def predict_in_chunks(network: Network, batch: Batch, rows: Tensor, what: Callable[[Output], Tensor]) -> Tensor:
-    """A tensor from the network's outputs for many rows; only one chunk of the outputs is in memory at a time.
+    """A tensor from `compute_outputs` of many rows; only one chunk of the outputs is in memory at a time.
 
     Args:
         network: the network.
@@ -272,7 +282,9 @@ def _predict_chunks(network: Network, batch: Batch, rows: Tensor, chunk: int | N
     files, stored = select_keys(batch.files, network.reads), select_keys(batch.stored, network.reads)
     batch = replace(batch, files=files, stored=stored, maps=None)
     for part in materialized_batches(batch, torch.split(rows, chunk), device=network.device):
-        yield network(part)
+        with without_autocast(network.device):
+            outputs = network(part)
+        yield outputs
     network.train(training)
 
 

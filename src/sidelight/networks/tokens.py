@@ -31,6 +31,11 @@ def compute_stretch_weights(steps: int, tokens: int, length: Tensor) -> Tensor:
     return overlap.clamp(min=0) * (tokens / length.clamp(min=1)).view(-1, 1, 1)
 
 
+def countable(x: Tensor) -> torch.dtype:
+    """The type of x, but at least float32: half precision cannot count to 300."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
 def resample_tokens(x: Tensor, tokens: int) -> Tensor:
     """(B, T, D) -> (B, tokens, D) by averages over equal stretches; `x` itself where T already is `tokens`."""
     steps = x.shape[1]
@@ -40,7 +45,8 @@ def resample_tokens(x: Tensor, tokens: int) -> Tensor:
         return x.expand(-1, tokens, -1)
     if steps % tokens == 0:  # whole steps in each stretch: no weights needed
         return x.reshape(x.shape[0], tokens, steps // tokens, x.shape[2]).mean(2)
-    return torch.matmul(compute_stretch_weights(steps, tokens, x.new_full((1,), steps)), x)
+    weights = compute_stretch_weights(steps, tokens, x.new_full((1,), steps, dtype=countable(x)))
+    return torch.matmul(weights.to(x.dtype), x)
 
 
 def num_channels(shape: Sequence[int]) -> int:

@@ -11,6 +11,7 @@ from sidelight import metrics
 from sidelight.losses.pointwise import soft_label_kl
 from sidelight.metrics import Metric
 from sidelight.tasks.base import Task
+from sidelight.utils.precision import full_precision
 
 
 class Classification(Task):
@@ -23,6 +24,7 @@ class Classification(Task):
     def __init__(self, class_names: tuple[str, ...], temperature: float = 4.0):
         self.class_names, self.outputs, self.temperature = tuple(class_names), len(class_names), temperature
 
+    @full_precision
     def loss(self, prediction: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
         # Unlabelled rows get class 0 for the moment: their code may be no class, and their loss is dropped below.
         losses = F.cross_entropy(prediction, target.where(labelled, 0), reduction="none")
@@ -34,6 +36,7 @@ class Classification(Task):
     def class_codes(self, target: Tensor) -> Tensor:
         return target
 
+    @full_precision
     def teacher_confidence(self, teacher: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
         """The probability of the true class where it is known, else of the teacher's own choice.
 

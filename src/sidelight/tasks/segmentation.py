@@ -15,6 +15,7 @@ from sidelight import metrics
 from sidelight.losses.pointwise import soft_label_kl
 from sidelight.metrics import Metric
 from sidelight.tasks.base import Task
+from sidelight.utils.precision import full_precision
 
 if TYPE_CHECKING:
     from sidelight.networks.network import Output
@@ -34,6 +35,7 @@ class Segmentation(Task):
     def __init__(self, class_names: tuple[str, ...], temperature: float = 4.0):
         self.class_names, self.outputs, self.temperature = tuple(class_names), len(class_names), temperature
 
+    @full_precision
     def loss(self, prediction: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
         known = self._known(target, labelled)  # −1 where a pixel does not count
         total = F.cross_entropy(prediction, known, ignore_index=-1, reduction="sum")
@@ -45,6 +47,7 @@ class Segmentation(Task):
     def class_codes(self, target: Tensor) -> None:
         return None
 
+    @full_precision
     def teacher_confidence(self, teacher: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
         """The mean probability of the true classes of a row's pixels; without any, of the teacher's own choices.
 

@@ -15,6 +15,7 @@ from sidelight.methods.base import Method
 from sidelight.training.checkpoint import load_checkpoint, save_checkpoint
 from sidelight.training.job import Callback, TrainingJob
 from sidelight.training.loop import History, TrainingLoop
+from sidelight.training.precision import check_precision
 from sidelight.utils.device import choose_device, describe_device, to_cpu
 from sidelight.utils.distributed import copy_from_first, from_first, get_world, in_all, is_first
 
@@ -65,12 +66,13 @@ def fit(
 
     Raises:
         DataError: a file cannot be decoded; names its row.
-        ConfigError: there are more processes than rows in a batch.
+        ConfigError: there are more processes than rows in a batch, or the device does not have the precision.
         RunError: a term became NaN or infinite (named with its epoch), or there is no row to learn from.
         CheckpointError: the checkpoint is damaged or belongs to another job.
     """
     check_world(settings)
     device = choose_device(settings.device)
+    check_precision(settings.precision, device)
     method.to(device)  # before the optimizers, which hold the parameters
     copy_from_first([*method.parameters(), *method.buffers()])
     job = TrainingJob(identity, method, train, select, seed, teacher_fold, callback)

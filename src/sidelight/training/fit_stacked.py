@@ -36,6 +36,8 @@ def find_obstacle(job: TrainingJob, settings: TrainingConfig, balance: BalanceCo
     parameters = list(method.parameters())
     if why := explain_unstackable(method):
         return why
+    if settings.precision != "32":
+        return f"training.precision={settings.precision} is for large networks"
     if kind != "fixed":
         return f"balance.kind={kind} weighs the losses by their values"
     if any(teacher.taught is not None for teacher in getattr(method, "teachers", {}).values()):

@@ -22,9 +22,10 @@ from sidelight.training.optimizers import (
     map_parameters_to_parts,
     step_schedulers,
 )
+from sidelight.training.precision import Precision
 from sidelight.training.random_state import get_random_states, seed_everything, set_random_states
 from sidelight.utils.device import describe_device
-from sidelight.utils.distributed import average, from_first
+from sidelight.utils.distributed import from_first
 from sidelight.video.crop import CropSampler
 
 ADVICE = (
@@ -131,7 +132,8 @@ class TrainingLoop:
         device: torch.device,
     ):
         self.method, self.settings, self.threads, self.device = method, settings, threads, device
-        self.weighting = build_loss_weighting(method, balance)
+        self.precision = Precision(settings.precision, device)
+        self.weighting = build_loss_weighting(method, balance, self.precision)
         self.crops = CropSampler(seed, augment.crop, augment.flip, augment.time) if augment else None
 
         # Dropout and the order of rows have separate streams, so that one does not depend on the other.
@@ -177,7 +179,7 @@ class TrainingLoop:
         for batch in materialized_batches(train, order, self.crops, self.step, self.threads, self.device):
             batch = replace(batch, pieces=self.settings.accumulate)
             state = TrainState(number - 1, self.settings.epochs, self.step)
-            for group, terms in self.method.steps(batch, state):
+            for group, terms in self.precision.steps(self.method, batch, state):
                 self.update(group, terms, state)
                 for term, value in terms.items():
                     values.setdefault(term, []).append(value.detach())
@@ -185,7 +187,8 @@ class TrainingLoop:
             step_schedulers(self.schedulers)
             self.step += 1
 
-        means = compute_means({term: torch.stack(v) for term, v in values.items()}, number)
+        means = compute_means({term: torch.stack(v) for term, v in values.items()}, number, self.precision.advice)
+        self.precision.check(number)
         check_weights(self.method, number)
         score = from_first(float(self.method.score(select)))  # so that all processes choose the same epoch
         self.history.add(number, score, means, time.perf_counter() - start)
@@ -201,13 +204,7 @@ class TrainingLoop:
             state: the position in training, on which warm-up depends.
         """
         loss = self.weighting.combine(terms, state)
-        params = self.groups[group]
-        # autograd.grad, not backward(): the terms of a student must not leave gradients in its critics.
-        for p, g in zip(params, average(torch.autograd.grad(loss, params, allow_unused=True))):
-            # torch's fused optimizers on the CPU read a gradient as if it had the strides of its weight.
-            p.grad = g if g is None or g.stride() == p.stride() else torch.empty_like(p).copy_(g)
-        self.optimizers[group].step()
-        self.optimizers[group].zero_grad(set_to_none=True)
+        self.precision.update(loss, self.groups[group], self.optimizers[group])
 
     def state_dict(self) -> dict[str, object]:
         """Everything that the rest of the training depends on. Checkpoints hold it, so its keys stay as they are."""
@@ -221,6 +218,7 @@ class TrainingLoop:
             "order": self.generator.get_state(),
             "step": self.step,
             "balance": self.weighting.state_dict(),
+            "precision": self.precision.state_dict(),
             "history": dict(vars(self.history)),
         }
 
@@ -236,11 +234,12 @@ class TrainingLoop:
         self.generator.set_state(state["order"])
         self.step = state["step"]
         self.weighting.load_state_dict(state["balance"])
+        self.precision.load_state_dict(state.get("precision", {}))  # earlier versions stored none
         self.history = History(**state["history"])
 
 
-def compute_means(series: Mapping[str, Tensor], epoch: int) -> dict[str, float]:
-    """The mean of every term over an epoch; `series` is term -> its values (steps,).
+def compute_means(series: Mapping[str, Tensor], epoch: int, advice: str = "") -> dict[str, float]:
+    """The mean of every term over an epoch; `series` is term -> its values (steps,), `advice` the error's first.
 
     Raises:
         RunError: a term became NaN or infinite. It names the first such term; the others follow a step later.
@@ -260,7 +259,7 @@ def compute_means(series: Mapping[str, Tensor], epoch: int) -> dict[str, float]:
     else:  # every value is finite, but their sum is not
         term = next(name for name, mean in means.items() if not math.isfinite(mean))
         value = means[term]
-    raise RunError(f"the loss term {term!r} became {value} in epoch {epoch}. {ADVICE}")
+    raise RunError(f"the loss term {term!r} became {value} in epoch {epoch}. {advice}{ADVICE}")
 
 
 def check_weights(method: Method, epoch: int) -> None:

@@ -14,7 +14,7 @@ from torch.nn import Parameter
 from sidelight.config import BalanceConfig
 from sidelight.errors import ConfigError
 from sidelight.methods.base import Method, TrainState
-from sidelight.utils.distributed import average
+from sidelight.training.precision import Precision
 
 TASK = "task"
 """The name of the task loss among the terms."""
@@ -98,23 +98,29 @@ class GradNorm(LossWeighting):
 
     G_i = |∇_W w_i L_i| on the shared parameters W, r_i = (L_i / L_i(0)) / mean_j (L_j / L_j(0)). The factors w descend
     Σ_i |G_i − mean_j G_j · r_i^α| (by Adam, the target without gradient) and are scaled to sum to the number of terms.
-    A term that is 0 in the batch, or does not depend on W, keeps its factor and is left out of the means.
+    A term that is 0 in the batch, does not depend on W, or has an infinite gradient, keeps its factor and is left out
+    of the means.
 
     Args:
         weights: term -> constant weight.
         config: the settings `balance.*`.
         find_shared: returns W (`Method.shared_parameters`). It is called at the first step with a task term: stages
             without one (of a T-Net, of a critic) have constant weights and need no W.
+        precision: how gradients are taken; by default in float32.
     """
 
     RATE = 0.025
     """The learning rate of the factors."""
 
     def __init__(
-        self, weights: Mapping[str, float], config: BalanceConfig, find_shared: Callable[[], Sequence[Parameter]]
+        self,
+        weights: Mapping[str, float],
+        config: BalanceConfig,
+        find_shared: Callable[[], Sequence[Parameter]],
+        precision: Precision | None = None,
     ):
         super().__init__(weights, config)
-        self.find_shared = find_shared
+        self.find_shared, self.precision = find_shared, precision or Precision()
         self.first_losses: dict[str, float] = {}
         self.current_factors: dict[str, float] = {}
         self.moments: dict[str, tuple[float, float]] = {}
@@ -138,7 +144,7 @@ class GradNorm(LossWeighting):
             norms[name] = self._gradient_norm(weighted)
             losses[name] = abs(float(weighted.detach()))
 
-        used = [name for name in terms if norms[name] > 0 and losses[name] > 0]
+        used = [name for name in terms if 0 < norms[name] < math.inf and losses[name] > 0]
         for name in used:
             self.first_losses.setdefault(name, losses[name])
             self.current_factors.setdefault(name, 1.0)
@@ -151,7 +157,7 @@ class GradNorm(LossWeighting):
         """|∇_W value|."""
         if not value.requires_grad:
             return 0.0
-        grads = average(torch.autograd.grad(value, self.shared, retain_graph=True, allow_unused=True))
+        grads = self.precision.gradients(value, self.shared, retain_graph=True)
         return math.sqrt(sum(float(g.square().sum()) for g in grads if g is not None))
 
     def _update_factors(self, norms: Mapping[str, float], progress: Mapping[str, float]) -> None:
@@ -183,12 +189,18 @@ class GradNorm(LossWeighting):
         self.moments = {name: (m, v) for name, (m, v) in state["moments"].items()}
 
 
-def build_loss_weighting(method: Method, config: BalanceConfig) -> LossWeighting:
-    """Build the loss weighting of the settings; kind "method" is the default of the method."""
+def build_loss_weighting(method: Method, config: BalanceConfig, precision: Precision | None = None) -> LossWeighting:
+    """Build the loss weighting of the settings; kind "method" is the default of the method.
+
+    Args:
+        method: the method whose terms are weighed.
+        config: the settings `balance.*`.
+        precision: how gradients are taken; by default in float32.
+    """
     if config.kind == "method":
         config = BalanceConfig(method.balance, config.warmup, config.ratio, config.alpha)
     if config.kind == "target-ratio":
         return TargetRatio(method.weights, config)
     if config.kind == "gradnorm":
-        return GradNorm(method.weights, config, method.shared_parameters)
+        return GradNorm(method.weights, config, method.shared_parameters, precision)
     return LossWeighting(method.weights, config)

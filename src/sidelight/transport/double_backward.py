@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from sidelight.utils.precision import find_device, in_full_precision
+
 Backward = Callable[..., tuple[Any, ...]]
 
 
@@ -41,7 +43,7 @@ def refuse_double_backward(sentence: str) -> Callable[[Backward], Backward]:
     def decorate(backward: Backward) -> Backward:
         @wraps(backward)
         def computed(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-            with torch.no_grad():
+            with torch.no_grad(), in_full_precision(find_device(*grads)):
                 found = backward(ctx, *grads)
             known = [z for z in found if z is not None]
             if not known or not torch.is_grad_enabled():  # without create_graph no second derivative can follow

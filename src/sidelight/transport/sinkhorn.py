@@ -12,7 +12,8 @@ from sidelight.transport.gradients import attach_gradients, merge_gradients, to_
 from sidelight.transport.problem import Path
 from sidelight.transport.result import Divergence, OnFailure, Transport, gather_results, report_failure
 from sidelight.transport.self_terms import SelfTermInput, build_self_term, reuse_self_term
-from sidelight.transport.solver import Potentials, Solver, disable_autocast, read_clouds, to_float
+from sidelight.transport.solver import Potentials, Solver, read_clouds, to_float
+from sidelight.utils.precision import find_device, in_full_precision
 
 MAX_ITERATIONS = 5000
 Triple = tuple[Tensor, Tensor, Tensor]
@@ -68,7 +69,7 @@ def sinkhorn(
         ConvergenceError: The tolerance was not met, and ``on_failure`` is ``"raise"``.
     """
     checks.require_settings(tolerance, max_iterations, path=path, on_failure=on_failure)
-    with disable_autocast(), np.errstate(all="ignore"):  # what overflows is found and mended
+    with in_full_precision(find_device(x, y, cost)), np.errstate(all="ignore"):  # what overflows is found and mended
         clouds = read_clouds(x, y, cost)
         matrix = to_float(cost) if isinstance(cost, Tensor) else cost
         solve = Solver(epsilon, tolerance, max_iterations, second_order, path)
@@ -137,7 +138,7 @@ def sinkhorn_divergence(
     else:
         costs = cost, cost, cost
     offsets = checks.require_triple("offset", offset) if isinstance(offset, tuple | list) else (offset, offset, offset)
-    with disable_autocast(), np.errstate(all="ignore"):  # what overflows is found and mended
+    with in_full_precision(find_device(x, y, *costs)), np.errstate(all="ignore"):  # what overflows is found and mended
         first, second = read_clouds(x, y, costs[0])
         solve = Solver(epsilon, tolerance, max_iterations, second_order, path, attach=False)
         problems, shape = solve.build_problems(first, second, costs[0], a, b, offsets[0])

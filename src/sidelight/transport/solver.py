@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -139,11 +138,3 @@ def read_clouds(x: Tensor | None, y: Tensor | None, cost: Cost) -> tuple[Tensor 
 
 def to_float(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
-
-
-def disable_autocast() -> AbstractContextManager[None]:
-    """Autocast off: exponentials of costs over epsilon need float32."""
-    for device in ("cpu", "cuda"):
-        if torch.is_autocast_enabled(device):
-            return torch.autocast(device, enabled=False)  # type: ignore[no-untyped-call]
-    return nullcontext()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sidelight.errors import ConfigError, DataError, SidelightError
 from sidelight.networks.backbones.base import BackboneNet, Returns
-from sidelight.networks.tokens import compute_stretch_weights
+from sidelight.networks.tokens import compute_stretch_weights, countable
 from sidelight.utils.extras import install
 from sidelight.utils.files import check_file, read_json
 
@@ -92,8 +92,8 @@ class HFNet(BackboneNet, nn.Module):
             length = self.model._get_feat_extract_output_lengths(length)  # type: ignore[operator]
         if length is None:
             return super().pool(maps, tokens)
-        weights = compute_stretch_weights(maps.shape[2], tokens, length.to(maps.dtype))
-        return torch.matmul(weights, maps.transpose(1, 2))
+        weights = compute_stretch_weights(maps.shape[2], tokens, length.to(countable(maps)))
+        return torch.matmul(weights.to(maps.dtype), maps.transpose(1, 2))
 
     def unused_parameters(self, returns: Returns) -> list[nn.Parameter]:
         return [p for name, p in self.model.named_parameters() if name == "masked_spec_embed"]
