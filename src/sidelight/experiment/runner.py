@@ -157,7 +157,8 @@ def _divide(
     config: Config, jobs: list[Job], workers: int, dataset: Dataset, encoders: Encoders, progress: Progress
 ) -> list[list[Fold]]:
     """Divide folds into parts whose jobs are trained together, and say so; [] if every job is trained by itself."""
-    size = sum(rows.nbytes for m, rows in dataset.inputs.items() if m in (*config.available, *config.privileged))
+    named = (*config.available, *config.privileged)
+    size = sum(rows.nbytes for m, rows in dataset.inputs.items() if m in named and m not in dataset.lazy)
     if why := explain_separate(config, size, bool(encoders)):
         if config.training.stack != 1:
             progress.say(f"each network is trained by itself: {why}")
