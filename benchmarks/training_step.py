@@ -20,7 +20,8 @@ import argparse
 import copy
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +43,8 @@ CASES = {
 }
 """Name -> encoder, batch size, shape of a small row, and of one of full size."""
 CLASSES = tuple("abcdefghij")
+Fetch = Callable[..., Iterable[Batch]]
+"""Like `materialized_batches`."""
 
 
 class Plain(nn.Module):
@@ -79,17 +82,20 @@ def plain_steps(network: Network, rows: Batch, size: int, device: torch.device) 
     return take
 
 
-def our_steps(network: Network, rows: Batch, size: int, device: torch.device) -> Callable[[int], None]:
-    """A function that takes so many steps of our loop."""
+def our_steps(
+    network: Network, rows: Batch, size: int, device: torch.device, fetch: Fetch = materialized_batches, **settings: Any
+) -> Callable[[int], None]:
+    """A function that takes so many steps of our loop; `fetch` gives its batches, `settings` are those of training."""
     method = Supervised(copy.deepcopy(network), make_task("classification", CLASSES)).to(device)
-    settings = TrainingConfig(batch_size=size)
-    loop = TrainingLoop(method, settings, len(rows), 0, BalanceConfig(), None, None, device)
+    config = TrainingConfig(batch_size=size, **settings)
+    loop = TrainingLoop(method, config, len(rows), 0, BalanceConfig(), None, None, device)
+    precision = getattr(loop, "precision", None)
 
     def take(steps: int) -> None:
         method.train()
-        for batch in materialized_batches(rows, order_of(len(rows), size, steps), device=device):
+        for batch in fetch(rows, order_of(len(rows), size, steps), device=device):
             state = TrainState(0, 1, loop.step)
-            for group, terms in method.steps(batch, state):
+            for group, terms in precision.steps(method, batch, state) if precision else method.steps(batch, state):
                 loop.update(group, terms, state)
             loop.step += 1
 
@@ -122,6 +128,14 @@ def measure(
     """The shape of a row; seconds of a step of the plain loop, of ours, and the median ratio with its quartiles."""
     encoder, size, small, large = CASES[name]
     shape = large if full else small
+    network, rows = build(encoder, size, shape)
+    times = take_turns([make(network, rows, size, device) for make in (plain_steps, our_steps)], steps, rounds, device)
+    low, middle, high = statistics.quantiles([ours / plain for plain, ours in times], n=4)
+    return shape, [*(statistics.median(column) for column in zip(*times)), low, middle, high]
+
+
+def build(encoder: str, size: int, shape: tuple[int, ...]) -> tuple[Network, Batch]:
+    """A network, and random rows of two batches."""
     torch.manual_seed(0)
     config = load_config({"data": "x", "network.encoder": encoder})
     network = build_network({"x": shape}, ["x"], len(CLASSES), config.network)
@@ -130,17 +144,21 @@ def measure(
         {"x": torch.randn(n, *shape)}, torch.randint(len(CLASSES), (n,)), torch.ones(n, dtype=torch.bool), {},
         torch.arange(n), {},
     )  # fmt: skip
-    takers = [make(network, rows, size, device) for make in (plain_steps, our_steps)]
+    return network, rows
+
+
+def take_turns(
+    takers: Sequence[Callable[[int], None]], steps: int, rounds: int, device: torch.device
+) -> list[tuple[float, ...]]:
+    """Seconds of a step of each loop, one tuple per round; loops take turns in changing order."""
     for take in takers:  # memory, kernels and optimizers are set up
         take(2)
     times = []
     for i in range(rounds):
-        order = (0, 1) if i % 2 else (1, 0)
+        order = range(len(takers)) if i % 2 else reversed(range(len(takers)))
         found = {k: seconds_a_step(takers[k], steps, device) for k in order}
-        times.append((found[0], found[1]))
-    ratios = [ours / plain for plain, ours in times]
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    return shape, [*(statistics.median(column) for column in zip(*times)), low, middle, high]
+        times.append(tuple(found[k] for k in range(len(takers))))
+    return times
 
 
 def main() -> None:

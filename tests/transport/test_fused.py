@@ -11,12 +11,12 @@ import pytest
 CHECK = """
 import torch
 from sidelight.transport import fused, online, sinkhorn
-from sidelight.transport.points import Points
+from sidelight.transport.points import PointCost
 
 generator = torch.Generator().manual_seed(0)
 x, y = torch.rand(70, 5, generator=generator), torch.rand(150, 5, generator=generator) + 0.1
 a, b = torch.rand(70, generator=generator), torch.full((150,), 1 / 150)
-points = Points(x, y, 0.5)
+points = PointCost(x, y, 0.5)
 plain, kernels = (kind(points, a / a.sum(), b, 0.05) for kind in (online.Blocks, fused.FusedBlocks))
 g = 0.1 * torch.rand(150, generator=generator)
 f = plain.soft_minimum(g)
@@ -28,7 +28,7 @@ close(kernels.matmul(f, g, y), plain.matmul(f, g, y))
 close(kernels.matmul_transposed(f, g, x), plain.matmul_transposed(f, g, x))
 
 expected = sinkhorn(x.requires_grad_(), y, epsilon=0.05, tolerance=1e-4)
-online.blocks_of = fused.FusedBlocks
+online.build_blocks = fused.FusedBlocks
 result = sinkhorn(x, y, epsilon=0.05, tolerance=1e-4, path="online")
 assert result.converged
 close(result.objective, expected.objective)
