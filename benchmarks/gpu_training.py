@@ -20,6 +20,7 @@ import sidelight as sl
 from gpu_table import Clock, Row, compare, seconds_of, synchronize
 from sidelight.config import TrainingConfig
 from sidelight.data.batch import Batch
+from sidelight.experiment.study import Study
 from sidelight.methods import Method, Supervised
 from sidelight.networks.network import Network
 from sidelight.tasks import make_task
@@ -122,6 +123,18 @@ def study(device: torch.device, tiny: bool, clock: Clock) -> Iterator[Row]:
     yield Row("study", "median of them", "difference of the tables", float(gap.stack().median()), beside="cpu")
 
 
+@contextmanager
+def without_page() -> Iterator[None]:
+    """Studies leave no report.html: it is not what is measured, and drawing it needs matplotlib."""
+    before = Study.report
+    Study.report = lambda self, path=None: self.folder / "report.html"
+    try:
+        yield
+    finally:
+        Study.report = before
+
+
+@without_page()
 def run_study(folder: Path, device: torch.device, tiny: bool) -> Any:
     """The table of results of a study, sorted by job."""
     epochs = 1 if tiny else 5

@@ -191,10 +191,10 @@ def times(device: torch.device, tiny: bool, clock: Clock) -> Iterator[Row]:
         if clock.left() <= 0:
             yield Row("transport", f"{size} points and more", "time", note="no time left", status="left out")
             return
-        yield from times_of_size(size, device, Clock(clock.left() / (len(sizes) - i)), missing)
+        yield from times_of_size(size, device, Clock(clock.left() / (len(sizes) - i)), missing, 2 if tiny else 50)
 
 
-def times_of_size(size: int, device: torch.device, clock: Clock, missing: set[str]) -> Iterator[Row]:
+def times_of_size(size: int, device: torch.device, clock: Clock, missing: set[str], most: int) -> Iterator[Row]:
     x, y = clouds(size, DIMENSIONS, device)
     ready: dict[str, Solver] = {}
     for name, make in SOLVERS.items():
@@ -221,7 +221,7 @@ def times_of_size(size: int, device: torch.device, clock: Clock, missing: set[st
     if not ready:
         return
     once = sum(seconds_of(solver.step, device) for solver in ready.values())
-    rounds = range(clock.rounds(once, 2, 50))
+    rounds = range(clock.rounds(once, 2, most))
     taken = [tuple(seconds_of(solver.step, device) for solver in ready.values()) for _ in rounds]
     first = next(iter(ready))
     for k, (name, solver) in enumerate(ready.items()):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sidelight import __version__
 from sidelight.data import Dataset
 from sidelight.data.rows import is_lazy, iterate_slices
 from sidelight.experiment import code_digest
@@ -107,9 +108,10 @@ def describe_environment(
     data: dict[str, Any] = {"name": dataset.name, "rows": len(dataset)}
     if dataset.skipped:
         data["skipped"] = len(dataset.skipped)
-    packages = ("sidelight", "torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors")
+    packages = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors")
+    versions = {"python": platform.python_version(), "sidelight": __version__}
     return {
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "versions": versions | {name: version(name) for name in packages},
         "machine": {
             "system": platform.platform(terse=True),
             "processor": platform.machine(),

@@ -8,7 +8,6 @@ import os
 import platform
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sidelight import __version__
 from sidelight.errors import ConfigError, RunError
 from sidelight.utils.atomic import write_atomic
 from sidelight.utils.files import check_file, exists, parse_json
@@ -29,7 +29,7 @@ MEND = "Copy it again, or export the student again from its run folder."
 @cache
 def versions() -> dict[str, str]:
     """Versions of the programs that write the file."""
-    return {"sidelight": version("sidelight"), "torch": torch.__version__, "python": platform.python_version()}
+    return {"sidelight": __version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
 def to_json(value: Any) -> Any:
