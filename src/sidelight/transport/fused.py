@@ -21,7 +21,6 @@ except ImportError:  # CPU builds of torch come without it
     triton = None
 
 WIDEST = 128  # dimensions up to which a tile of points fits the registers
-ROWS, COLUMNS = 64, 64
 
 
 def usable(points: PointCost) -> bool:
@@ -45,9 +44,11 @@ class FusedBlocks(Blocks):
         side = (g - self.points.yy) / self.epsilon + self.b.log()
         out = torch.empty_like(self.a)
         n, m, d = len(self.x), len(self.y), self.x.shape[1]
-        _soft_maximum[(triton.cdiv(n, ROWS),)](
-            self.x, self.y, side, out, n, m, d, 2.0 * self.points.scale / self.epsilon, _padded(d), ROWS, COLUMNS
-        )
+        side_length = tile(_padded(d))
+        _soft_maximum[(triton.cdiv(n, side_length),)](
+            self.x, self.y, side, out, n, m, d, 2.0 * self.points.scale / self.epsilon,
+            _padded(d), side_length, side_length,
+        )  # fmt: skip
         result: Tensor = self.points.xx - self.epsilon * out
         return result
 
@@ -83,11 +84,17 @@ class FusedBlocks(Blocks):
         n, m, d, width = len(rows), len(columns), rows.shape[1], z.shape[1]
         out = z.new_empty(n, width)
         factor = 2.0 * self.points.scale / self.epsilon
-        _exponential_product[(triton.cdiv(n, ROWS),)](
+        side_length = tile(max(_padded(d), _padded(width)))
+        _exponential_product[(triton.cdiv(n, side_length),)](
             rows, columns, left, right, z.contiguous(), out, n, m, d, width, factor,
-            _padded(d), _padded(width), ROWS, COLUMNS,
+            _padded(d), _padded(width), side_length, side_length,
         )  # fmt: skip
         return out
+
+
+def tile(width: int) -> int:
+    """Rows, and columns, of a block: as many as fit the shared memory of GPUs since Ampere, 99 KiB at least."""
+    return 64 if width <= 64 else 32
 
 
 def _padded(size: int) -> int:
