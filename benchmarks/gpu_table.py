@@ -142,7 +142,7 @@ def write_csv(rows: Sequence[Row], file: TextIO) -> None:
 def compare(times: Sequence[tuple[float, ...]], one: int, other: int) -> tuple[float, float, float]:
     """The median of the ratios of two loops over the rounds, and its quartiles."""
     ratios = [row[one] / row[other] for row in times]
-    low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
     return middle, low, high
 
 
