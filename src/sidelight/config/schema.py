@@ -58,7 +58,7 @@ class TrainingConfig:
         schedule: learning rate over all epochs: "constant", "cosine" (falls to 0) or "onecycle" (rises for 30 % of the
             steps, then falls to almost 0).
         stack: largest number of models that are trained as one (docs/stacking.md): jobs of one method that differ in
-            fold, seed or label fraction. 0: as many as pay; 1: each alone. Results are equal but for rounding.
+            fold, seed or label fraction. 1: each alone; 0: as many as pay. Results are equal but for rounding.
         device: where networks are trained and tested: "auto" (a CUDA GPU if there is one, else "mps" on Apple silicon,
             else "cpu"), "cpu", "cuda", "cuda:1" or "mps".
         deterministic: allow only operations that repeat to the bit on the same GPU, which are slower; without it, sums
@@ -78,7 +78,7 @@ class TrainingConfig:
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     momentum: float = 0.9
     schedule: Literal["constant", "cosine", "onecycle"] = "constant"
-    stack: int = 0
+    stack: int = 1
     device: str = "auto"
     deterministic: bool = False
     precision: Literal["32", "bf16", "16"] = "32"

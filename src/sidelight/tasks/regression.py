@@ -16,6 +16,7 @@ from sidelight import metrics
 from sidelight.data.scaling import is_constant
 from sidelight.metrics import Metric
 from sidelight.tasks.base import Task
+from sidelight.utils.precision import full_precision
 from sidelight.utils.stacking import is_stacked
 
 
@@ -51,6 +52,7 @@ class Regression(Task):
     def to_target_units(self, prediction: Tensor) -> Tensor:
         return prediction * self._scale.to(prediction) + self._mean.to(prediction)
 
+    @full_precision
     def loss(self, prediction: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
         target = (target - self._mean.to(target)) / self._scale.to(target)
         if is_stacked():
@@ -84,6 +86,7 @@ class Regression(Task):
         scored = count > 1  # one row has no concordance
         return ((1 - agreement) * scored).sum() / scored.sum().clamp(min=1)
 
+    @full_precision
     def match(self, student: Tensor, teacher: Tensor) -> Tensor:
         return F.mse_loss(student, teacher.detach())
 
