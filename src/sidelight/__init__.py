@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sidelight.utils.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from sidelight.config import Config
     from sidelight.data import Dataset, load
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from sidelight.export import Student, load_student
     from sidelight.inspection import inspect
 
-__version__ = "0.1.0"
 _WHERE = {
     "Config": "config",
     "Dataset": "data",

@@ -64,6 +64,7 @@ def test_ordinary_names_pass(name):
 
 def test_every_public_attribute_of_torchs_container_is_kept():
     public = {word for word in dir(nn.ModuleDict()) if not word.startswith("_")}
+    public -= {"pretend"}  # a device that other tests of this process may have registered
     assert public <= names.RESERVED
     assert "smart_apply" in names.RESERVED  # which transformers adds once it has built a network
 

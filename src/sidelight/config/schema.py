@@ -71,7 +71,6 @@ class TrainingConfig:
     epochs: int = 50
     patience: int = 10
     batch_size: int = 128
-    accumulate: int = 1
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
     learning_rates: dict[str, float] = field(default_factory=dict)
@@ -79,6 +78,7 @@ class TrainingConfig:
     momentum: float = 0.9
     schedule: Literal["constant", "cosine", "onecycle"] = "constant"
     stack: int = 1
+    accumulate: int = 1
     device: str = "auto"
     deterministic: bool = False
     precision: Literal["32", "bf16", "16"] = "32"

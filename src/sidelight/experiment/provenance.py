@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from sidelight import __version__
 from sidelight.data import Dataset
 from sidelight.data.rows import is_lazy, iterate_slices
 from sidelight.experiment import code_digest
 from sidelight.methods import MethodSpec
 from sidelight.utils.device import CPU, describe_device
 from sidelight.utils.machine import usable_cores
+from sidelight.utils.version import __version__
 
 Encoders = Mapping[str, Callable[[tuple[int, ...]], nn.Module]]
 """Modality -> a function from the shape of one row to the user's own encoder with fresh weights."""

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sidelight import __version__
 from sidelight.errors import ConfigError, RunError
 from sidelight.utils.atomic import write_atomic
 from sidelight.utils.files import check_file, exists, parse_json
 from sidelight.utils.tensorfile import read_metadata, read_tensors, write_tensors
+from sidelight.utils.version import __version__
 
 KEY = "sidelight"
 FORMAT, FORMAT_VERSION = "sidelight-student", 1

@@ -135,6 +135,9 @@ def check_terms_leave_the_batch_alone(subject: Subject) -> None:
             continue
         if isinstance(old, Tensor):
             old, new = {"": old}, {"": new}
+        if not isinstance(old, dict):
+            require(old == new, f"the method changed the batch's {f.name}")
+            continue
         require(old.keys() == new.keys(), f"the method changed the modalities of the batch's {f.name}")
         for m, x in old.items():
             same = torch.equal(x.nan_to_num(nan=-777), new[m].nan_to_num(nan=-777))
