@@ -124,7 +124,7 @@ def test_a_run_killed_while_it_trains_is_resumed_with_the_same_bits(
 
 def test_folds_are_divided_over_workers(tmp_path: Path) -> None:
     folds = [(seed, fold) for seed in range(3) for fold in range(5)]
-    config = load_config({"data": "phone-watch"})
+    config = load_config({"data": "phone-watch", "training": {"stack": 0}})
     assert [len(part) for part in divide_folds(folds, config, 2, 1000)] == [8, 7]
     assert [len(part) for part in divide_folds(folds[:5], config, 2, 1000)] == [3, 2]
     assert [len(part) for part in divide_folds(folds, config, 40, 1000)] == [1] * 15
