@@ -83,7 +83,7 @@ FAULTS = (
     ),
     Fault(
         "checkpoint: the state of the random numbers is not put back",
-        'torch.set_rng_state(state["random"])',
+        'torch.set_rng_state(states["random"])',
         "torch.get_rng_state()",
         ("training/test_checkpoint",),
     ),
@@ -119,8 +119,8 @@ FAULTS = (
     ),
     Fault(
         "devices: the positions of time steps stay on the CPU",
-        "time = torch.arange(steps, dtype=x.dtype, device=x.device).unsqueeze(1)",
-        "time = torch.arange(steps, dtype=x.dtype).unsqueeze(1)",
+        "time = torch.arange(steps, dtype=kind, device=x.device).unsqueeze(1)",
+        "time = torch.arange(steps, dtype=kind).unsqueeze(1)",
         ("devices/test_networks",),
     ),
     Fault(
