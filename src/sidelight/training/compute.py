@@ -25,8 +25,9 @@ def compute_on(device: torch.device, settings: TrainingConfig) -> Iterator[None]
         RunError: the device ran out of memory, or has no repeatable version of an operation.
     """
     mend = (
-        f"training.batch_size is {settings.batch_size}: lower it, or build a smaller network (network.encoder, "
-        "network.width). Several worker processes share the memory: jobs=1 starts one."
+        f"training.batch_size is {settings.batch_size}: lower it, or keep it and set training.accumulate=4 (encoders "
+        "read a batch in pieces) or training.precision=bf16. A smaller network (network.encoder, network.width) helps "
+        "too, and jobs=1: several worker processes share the memory."
     )
     # Kernels of Triton run on the current device.
     current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()

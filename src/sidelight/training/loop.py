@@ -176,8 +176,8 @@ class TrainingLoop:
         values: dict[str, list[Tensor]] = {}
         size = self.settings.batch_size
         order = draw_batches(rows, teacher_fold, size, self.generator, math.ceil(len(train) / size))
+        train = replace(train, pieces=self.settings.accumulate)  # every batch of it is read in as many
         for batch in materialized_batches(train, order, self.crops, self.step, self.threads, self.device):
-            batch = replace(batch, pieces=self.settings.accumulate)
             state = TrainState(number - 1, self.settings.epochs, self.step)
             for group, terms in self.precision.steps(self.method, batch, state):
                 self.update(group, terms, state)
