@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import html
 import os
 import sys
@@ -15,6 +16,10 @@ os.environ["NO_COLOR"] = "1"
 # Scripts that tests start as processes import `helpers` too.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
 
+# Processes that tests start, and the next run, read what was compiled once.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
@@ -27,6 +32,8 @@ DRAWS: list = []
 
 def pytest_collection_finish() -> None:
     """Studies leave no report.html: drawing it takes longer than training networks as small as those of the tests."""
+    gc.collect()
+    gc.freeze()  # what was imported and collected stays, and need not be looked through again and again
     studies = sys.modules.get("sidelight.experiment.study")
     if studies is not None:
         DRAWS.append(studies.Study.report)

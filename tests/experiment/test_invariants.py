@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
+from helpers.slow import mostly_slow
 from helpers.small import (
     BASE,
     changed_rows,
@@ -84,7 +85,7 @@ def official(tmp_path_factory):
 # test rows ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("task", OFFICIAL)
+@pytest.mark.parametrize("task", mostly_slow(OFFICIAL, ["classification", "regression"]))
 def test_test_rows_change_nothing_that_is_learnt(task, official, tmp_path):
     folder, made = official(task)
     jobs = REGRESSION if task == "regression" else JOBS
@@ -218,7 +219,7 @@ def test_hidden_labels_cannot_be_read(task):
     assert equal(made.rows("test", 0.3).target, made.rows("test", 1.0).target)
 
 
-@pytest.mark.parametrize("task", ["classification", "regression", "segmentation"])
+@pytest.mark.parametrize("task", mostly_slow(OFFICIAL, ["classification", "regression"]))
 def test_hidden_targets_change_no_result(task, official, tmp_path):
     """Neither what stands at unlabelled rows, nor what the label budget hides."""
     data = make_data(task)

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
+from helpers.slow import mostly_slow
 from helpers.small import FILES, differing, make_data, outcome, study, table
 
 SETTINGS: dict[str, Any] = {
@@ -149,7 +150,7 @@ def check(folder: Path, whole: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "kills"),
     [
-        ("writes", 3),
+        pytest.param("writes", 3, marks=pytest.mark.slow),  # a killed pool, a killed training and a full disk remain
         *(pytest.param(how, n, marks=pytest.mark.slow) for how in ("writes", "moments") for n in (20, 30, 40)),
     ],
 )
@@ -244,7 +245,7 @@ if __name__ == "__main__":
     main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
 
 
-@pytest.mark.parametrize("method", ["dask", "osmd", "mtnet", "admd"])
+@pytest.mark.parametrize("method", mostly_slow(["dask", "osmd", "mtnet", "admd"], ["dask", "mtnet"]))
 def test_what_a_student_trains_of_a_network_that_was_read_back_is_what_it_was(method, tmp_path):
     """Hallucination encoders are copies of the teacher's or baseline's, which a resumed run reads from its folder."""
     data, settings = make_data(n=96, groups=8), {"methods": [method], "protocol": "official"}

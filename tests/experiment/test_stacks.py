@@ -100,6 +100,7 @@ def test_a_run_killed_while_it_stores_is_resumed_with_the_same_bits(
     assert differing(left, whole) == []
 
 
+@pytest.mark.slow  # test_stacked.py stops such a loop in the middle of an epoch
 def test_a_run_killed_while_it_trains_is_resumed_with_the_same_bits(
     stacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

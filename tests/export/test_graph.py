@@ -36,12 +36,7 @@ def graph(student: Student) -> tuple[set[str], set[torch.dtype]]:
     [
         ("auto", "concat"),
         pytest.param("cnn", "concat", marks=pytest.mark.slow),  # the others have the same encoders
-        ("cnn", "multimodal-transformer"),
-        *(
-            pytest.param("cnn", fusion, marks=pytest.mark.slow)
-            for fusion in FUSIONS
-            if fusion not in ("concat", "multimodal-transformer")
-        ),
+        *(pytest.param("cnn", fusion, marks=pytest.mark.slow) for fusion in FUSIONS if fusion != "concat"),
     ],
 )
 def test_graphs_hold_neither_sort_nor_float64(encoder, fusion):
@@ -93,7 +88,7 @@ def test_waves_made_while_tracing_are_real(tmp_path):
     torch.testing.assert_close(program.module()(x), window_statistics(x, None, ["spectrum"], window=77))
 
 
-@pytest.mark.parametrize("max_batch", [1, 16])
+@pytest.mark.parametrize("max_batch", [pytest.param(1, marks=pytest.mark.slow), 16])
 def test_a_bound_of_the_rows(max_batch, tmp_path):
     student = make_student(variable=True)
     path = student.export(tmp_path / "student.pt2", max_batch=max_batch)

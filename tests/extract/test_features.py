@@ -234,6 +234,7 @@ def test_a_killed_extraction_goes_on_where_it_was(tmp_path):
     assert not list(tmp_path.glob(".x-*"))
 
 
+@pytest.mark.slow  # the next test has two, one of which dies
 def test_two_processes_share_the_work(tmp_path):
     both = [start(tmp_path, 0.05) for _ in range(2)]
     assert [work.wait(timeout=200) for work in both] == [0, 0]

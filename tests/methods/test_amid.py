@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from helpers.slow import mostly_slow
 from helpers.support import AT_ONCE, AVAILABLE, PRIVILEGED, SHAPES, build_standalone, standalone_parts, task_of
 from sidelight.config import TrainingConfig, load_config
 from sidelight.errors import ConfigError, SidelightWarning
@@ -18,7 +19,13 @@ from sidelight.methods import MethodSpec, TrainState
 from sidelight.methods.amid import AMID
 from sidelight.methods.discriminators import Discriminators
 from sidelight.networks.network import compute_outputs
-from sidelight.testing import CHECKS, Subject
+from sidelight.testing import (
+    CHECKS,
+    Subject,
+    check_nothing_frozen_untrained,
+    check_steps_move_their_group_only,
+    check_terms_are_finite_scalars,
+)
 from sidelight.training import fit
 
 CLASSES = torch.tensor([0, 0, 0, 1, 2, 2])
@@ -126,7 +133,13 @@ def switched(name: str) -> AMID:
     return amid("both", **(AT_ONCE["amid"] | SWITCHES[name]))
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+OF_A_SWITCH = (check_steps_move_their_group_only, check_nothing_frozen_untrained, check_terms_are_finite_scalars)
+"""What a switch changes: which parts are trained, and the terms. `test_registry.py` has all checks of the defaults."""
+
+
+@pytest.mark.parametrize(
+    "check", mostly_slow(CHECKS, OF_A_SWITCH), ids=lambda check: check.__name__.removeprefix("check_")
+)
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_every_switch_keeps_the_contract(switch, check):
     built = switched(switch)

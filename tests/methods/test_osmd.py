@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from helpers.slow import mostly_slow
 from helpers.small import fold_models, make_data
 from helpers.support import AVAILABLE, PRIVILEGED, build_standalone, standalone_parts, task_of
 from sidelight.config import BalanceConfig, TrainingConfig
@@ -28,7 +29,13 @@ from sidelight.networks.build import describe, feature_shape, make_head, rebuild
 from sidelight.networks.cross_translation import TransformBlocks
 from sidelight.networks.fusions import CrossTranslation, MapCrossTranslation, make_fusion
 from sidelight.networks.network import Network, Output, compute_outputs
-from sidelight.testing import CHECKS, Subject
+from sidelight.testing import (
+    CHECKS,
+    Subject,
+    check_nothing_frozen_untrained,
+    check_steps_move_their_group_only,
+    check_terms_are_finite_scalars,
+)
 from sidelight.training import fit
 from sidelight.training.loss_weighting import build_loss_weighting
 
@@ -282,7 +289,13 @@ def ablated(name: str) -> OSMD:
     return osmd("both", **ABLATIONS[name])
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+OF_AN_ABLATION = (check_steps_move_their_group_only, check_nothing_frozen_untrained, check_terms_are_finite_scalars)
+"""What an ablation changes: which parts are trained, and the terms. `test_registry.py` has all checks of the whole."""
+
+
+@pytest.mark.parametrize(
+    "check", mostly_slow(CHECKS, OF_AN_ABLATION), ids=lambda check: check.__name__.removeprefix("check_")
+)
 @pytest.mark.parametrize("ablation", ABLATIONS)
 def test_every_ablation_keeps_the_contract(ablation, check):
     built = ablated(ablation)

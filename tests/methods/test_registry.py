@@ -118,13 +118,14 @@ KEPT_IN = ("classification", "regression", "segmentation")
 """A label, values, and a class per pixel; retrieval and anti-spoofing read rows and labels as classification does."""
 
 
-REPRESENTED = ("pkdot", "pkdot+kl", "crcd", "osmd")
+REPRESENTED = ("pkdot+kl", "crcd", "osmd")
 """The methods that the default run has on the other tasks too: without and with logits, with classes, of own stages."""
 
 
-ON_EVERY_TARGET = (*SUMS, "pkdot", "crcd", "osmd", "mse", "mers", "fitnet")
-"""The methods that the default run has on values and on maps as well as on classes: at least one of each family. The
-others read vectors there too, and are run on them with `-m slow`."""
+ON_EVERY_TARGET = (*SUMS, "crcd", "osmd", "mers", "fitnet")
+"""The methods that the default run has on values and on maps as well as on classes, on every kind of rows, with another
+student and with cross-fitted teachers: one of each family. Of the others it has their first task with every fault of
+the rows at once, and `-m slow` has the rest."""
 
 
 def taught_in(check: Callable[[Subject], None], method: str) -> tuple[str, ...]:
@@ -145,14 +146,18 @@ TRAIN = (check_learns, check_resume_is_exact)
 def quick(name: str, check: Callable[[Subject], None]) -> bool:
     """Whether the default run has it; the rest is run with `-m slow`.
 
-    Each method meets each kind of target, rows, student and teacher once: classes with complete rows, and with partly
-    labelled ones and another student; values (classes, for a method that knows no values) with privileged gaps and a
-    cross-fitted teacher; a class per pixel with every fault. On the other tasks, which read rows and labels as
+    Each method meets rows with every fault, of which some lack labels and some a privileged modality. Those
+    of `ON_EVERY_TARGET` meet each kind of target, rows, student and teacher once: classes with complete rows, and with
+    partly labelled ones and another student; values (classes, for a method that knows no values) with privileged gaps
+    and a cross-fitted teacher; a class per pixel with every fault. On the other tasks, which read rows and labels as
     classification does, there are `REPRESENTED` and the controls.
 
     The checks that train have one of these subjects on each task of `taught_in`.
     """
     make, *given = SUBJECTS[name]
+    if make in TAUGHT and given[0] not in (*ON_EVERY_TARGET, *REPRESENTED):
+        own = make is standalone_subject or (given[3] == MethodSpec.parse(given[0]).hallucinates(Config()))
+        return given[1] == taught_in(check, given[0])[0] and given[2] == "both" and own
     if check in TRAIN and make in TAUGHT:
         method, task, kind = given[:3]
         if task not in taught_in(check, method):

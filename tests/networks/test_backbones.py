@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from helpers.slow import mostly_slow
 from helpers.support import make_rows, task_of
 from sidelight.config import NetworkConfig
 from sidelight.config.encoder_names import BACKBONES, row_dimensions
@@ -43,7 +44,8 @@ ROWS = {
     ("monai:densenet121", (64, 2)): 1024,
     ("monai:seresnet50", (40, 2)): 2048,
 }
-SMALL = [("resnet18", (40, 2)), ("resnet18", (1, 33, 40)), ("r3d18", (3, 4, 16, 16))]
+SMALL = [("resnet18", (40, 2)), *mostly_slow([("resnet18", (1, 33, 40)), ("r3d18", (3, 4, 16, 16))], [])]
+"""Signals in the default run; images and clips have the same layers with more dimensions."""
 
 
 def count(module: nn.Module) -> int:
@@ -173,7 +175,7 @@ def test_resnet_is_monais(channels):
         pytest.param("resnet101", (1, 33, 40), marks=pytest.mark.slow),  # as resnet10, with more layers
         ("resnet10", (2, 8, 16, 16)),
         ("densenet169", (64, 2)),
-        ("seresnext50", (2, 32, 32)),
+        pytest.param("seresnext50", (2, 32, 32), marks=pytest.mark.slow),  # as densenet169, for images
         pytest.param("seresnet50", (1, 8, 16, 16), marks=pytest.mark.slow),  # as seresnext50, without groups
     ],
 )
@@ -247,7 +249,11 @@ def test_same_padding_gives_every_stride_a_step(n, kernel, stride):
     assert 0 <= padded.shape[2] - n - 2 * before <= 1  # the odd zero stands at the end
 
 
-@pytest.mark.parametrize(("kind", "shape"), ROWS)
+LARGE = ("cnn14", "resnet50", "r2plus1d18", "monai:seresnet50")
+"""Whose names and counts are checked above without memory for them, and whose wrapper is that of the others."""
+
+
+@pytest.mark.parametrize(("kind", "shape"), mostly_slow(ROWS, lambda case: case[0] not in LARGE))
 def test_vector_tokens_and_map(kind, shape):
     torch.manual_seed(0)
     encoder = Backbone(kind, shape, 16, tokens=2, returns="tokens").eval()

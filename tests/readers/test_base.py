@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from helpers.slow import mostly_slow
 from sidelight import readers
 from sidelight.cli import main
 from sidelight.data.sources.prepared import DatasetInfo, read_prepared
@@ -180,7 +181,11 @@ NEEDED = {"mmsa": {"unsafe_pickle": "yes"}}
 """Options without which a reader does not read its own copy."""
 
 
-@pytest.mark.parametrize("name", list(readers.READERS))
+ELSEWHERE = ("biovid", "recola", "affwild2", "activitynet")
+"""Their copies take longest, and `test_affective.py` and `test_vision.py` prepare and read them too."""
+
+
+@pytest.mark.parametrize("name", mostly_slow(readers.READERS, lambda name: name not in ELSEWHERE))
 def test_every_reader_makes_a_copy_that_it_reads(name, tmp_path):
     made = make_reader(name, NEEDED.get(name))
     with extras():

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 import sidelight as sl
 from helpers import recordings
 from helpers.resumed import Killed, Killer, same, trained
+from helpers.slow import mostly_slow
 from sidelight.config import AugmentConfig, TrainingConfig, load_config
 from sidelight.data.batch import Batch
 from sidelight.data.prefetch import materialized_batches
@@ -167,7 +168,7 @@ def test_training_does_not_depend_on_threads_and_is_resumed_to_the_bit(rooms, tm
     assert same(whole, train(rooms, checkpoint=tmp_path / "state.pt"))
 
 
-@pytest.mark.parametrize("method", [pytest.param("kl", marks=pytest.mark.slow), "pkdot", "osmd"])
+@pytest.mark.parametrize("method", mostly_slow(["kl", "pkdot", "osmd"], ["osmd"]))
 def test_a_teacher_of_maps_sees_the_view_of_its_student(rooms, tmp_path, method):
     settings = {"methods": [method], "folds": 2, "quiet": True, "jobs": 1, "seeds": 1, "placebo": ["none"]}
     asked: list[Batch] = []

@@ -163,7 +163,9 @@ class TestPage:
 
     def test_needs_no_torch(self, run):
         code = (
-            "import sys; from sidelight.report import write_report; write_report(sys.argv[1]);"
+            "import sys; from matplotlib.figure import Figure; from sidelight.report import write_report;"
+            "Figure.savefig = lambda self, file, **_: file.write('<svg viewBox=\"0 0 1 1\"></svg>');"
+            "write_report(sys.argv[1]);"
             "sys.exit('torch' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
         )
         assert subprocess.run([sys.executable, "-c", code, str(run)], check=False).returncode == 0
@@ -219,8 +221,13 @@ class TestOtherRuns:
     @pytest.mark.parametrize(
         ("protocol", "folds", "says"),
         [
-            ("official", 1, "one official test set"),
-            ("leave-one-group-out", 4, "differences are averaged over seeds, and n counts folds"),
+            pytest.param("official", 1, "one official test set", marks=pytest.mark.slow),
+            pytest.param(
+                "leave-one-group-out",
+                4,
+                "differences are averaged over seeds, and n counts folds",
+                marks=pytest.mark.slow,  # test_comparison.py has the three notes
+            ),
             ("group-kfold", 4, "so 8 pairs are not 8 independent experiments"),
         ],
     )

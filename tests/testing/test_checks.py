@@ -177,6 +177,7 @@ def test_the_check_catches_it(case):
         case.check(subject(case.method))
 
 
+@pytest.mark.slow  # which runs the check that has just caught it
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.method.__name__)
 def test_check_method_as_a_whole_refuses_it(case):
     with pytest.raises(ContractError, match=r"^check_\w+: "):

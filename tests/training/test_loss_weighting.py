@@ -136,8 +136,16 @@ def test_a_method_says_how_it_is_weighed_unless_the_settings_do():
     assert type(build_loss_weighting(method, BalanceConfig("gradnorm"))) is GradNorm
 
 
-@pytest.mark.parametrize("kind", ["target-ratio", "gradnorm"])
-@pytest.mark.parametrize(("task", "methods"), [("classification", list(METHODS)), ("segmentation", ["pkdot", "osmd"])])
+@pytest.mark.parametrize(
+    ("kind", "task", "methods"),
+    [
+        ("gradnorm", "classification", list(METHODS)),
+        ("target-ratio", "classification", ["kl", "pkdot", "osmd"]),
+        pytest.param("target-ratio", "classification", list(METHODS), marks=pytest.mark.slow),
+        pytest.param("gradnorm", "segmentation", ["pkdot", "osmd"], marks=pytest.mark.slow),
+        pytest.param("target-ratio", "segmentation", ["pkdot", "osmd"], marks=pytest.mark.slow),
+    ],
+)
 def test_every_method_is_trained_with_every_balance_through_all_of_its_stages(kind, task, methods, tmp_path):
     made = fold_models(
         tmp_path, make_data(task, n=64, groups=8), methods=methods, balance={"kind": kind}, training={"epochs": 1},

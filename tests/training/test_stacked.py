@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from helpers.slow import mostly_slow
 from helpers.small import fold_models, make_data
 from sidelight.experiment.assemble import assemble
 from sidelight.experiment.context import JobContext
@@ -87,7 +88,7 @@ def same(alone: list[TrainingJob], stacked: list[TrainingJob], tolerance: float 
         assert a.callback.seen == pytest.approx(b.callback.seen, abs=1e-6), a.name  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", mostly_slow(KINDS, ["teacher", "t-nets", "pkdot+kl"]))
 def test_stacked_models_are_those_trained_alone(tmp_path: Path, kind: str) -> None:
     """Folds of different sizes and label fractions, with dropout and early stopping: weights, epochs and terms."""
     config = config_of(tmp_path)
@@ -105,7 +106,7 @@ def test_stacked_models_are_those_trained_alone(tmp_path: Path, kind: str) -> No
     assert len({len(history.epochs) for history in expected}) > 1 or kind != "teacher"  # some stop before others
 
 
-@pytest.mark.parametrize("kind", ["teacher", "mse", "cosine"])
+@pytest.mark.parametrize("kind", mostly_slow(["teacher", "mse", "cosine"], ["mse"]))
 def test_regressions_are_stacked(tmp_path: Path, kind: str) -> None:
     """Every fold has its own units of the targets, and some targets are missing."""
     config = config_of(tmp_path)
