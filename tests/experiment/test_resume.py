@@ -150,7 +150,7 @@ def check(folder: Path, whole: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "kills"),
     [
-        pytest.param("writes", 3, marks=pytest.mark.slow),  # a killed pool, a killed training and a full disk remain
+        pytest.param("writes", 3, marks=pytest.mark.slow),  # a killed training, stack and writer remain
         *(pytest.param(how, n, marks=pytest.mark.slow) for how in ("writes", "moments") for n in (20, 30, 40)),
     ],
 )
@@ -194,7 +194,8 @@ def wait_for_jobs(folder: Path, count: int, pool: subprocess.Popen) -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("kills", [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [1, 4])
 def test_a_killed_pool_leaves_no_worker_and_is_resumed_to_the_bit(kills, whole, tmp_path, drawn):
     folder, rng = tmp_path / "run", random.Random(kills)
     for kill in range(kills):

@@ -211,14 +211,17 @@ def test_seeds_and_folds_have_their_own_initial_weights_and_order(tmp_path, data
     assert len({weights for weights, _ in drawn}) == len({order for _, order in drawn}) == 4
 
 
-def test_a_run_that_grew_is_the_run_done_at_once(whole, two_seeds, data, tmp_path):
-    """More methods, controls, label budgets; then seeds."""
+@pytest.mark.slow  # jobs that do not depend on one another, above, and on what is there, below
+def test_a_run_of_more_methods_controls_and_budgets_is_the_run_done_at_once(whole, data, tmp_path):
     small = METHODS | {"methods": ["kl"], "placebo": ["none"], "self_distillation": ["none"], "label_fraction": [1.0]}
     run = study(tmp_path / "run", data, **small).folder
     assert len(table(run)) == 2 * 3
     study(run, data, resume=True, **METHODS)
     assert differing(outcome(run), outcome(whole)) == []
     assert table(run).equals(table(whole))
+
+
+def test_a_run_of_more_seeds_is_the_run_done_at_once(two_seeds, data, tmp_path):
     for n in (1, 2):
         study(tmp_path / "two", data, resume=True, seeds=n, **FEW)
     assert differing(outcome(tmp_path / "two"), outcome(two_seeds)) == []

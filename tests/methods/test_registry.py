@@ -128,6 +128,10 @@ student and with cross-fitted teachers: one of each family. Of the others it has
 the rows at once, and `-m slow` has the rest."""
 
 
+ON_MAPS = ("pkdot+kl", "osmd", "fitnet")
+"""Those that it has on maps, which take longest: a row of vectors for each map, regions, and whole maps compared."""
+
+
 def taught_in(check: Callable[[Subject], None], method: str) -> tuple[str, ...]:
     """The tasks on which the default run has a check that trains a method; with `-m slow` there are all.
 
@@ -136,7 +140,7 @@ def taught_in(check: Callable[[Subject], None], method: str) -> tuple[str, ...]:
     meant = [task for task in TASKS if supports_task(method, task)]
     if method not in (SUMS if check is check_resume_is_exact else ON_EVERY_TARGET):
         return tuple(meant[:1])
-    return tuple(task for task in meant if task in KEPT_IN)
+    return tuple(task for task in meant if task in KEPT_IN and (task != "segmentation" or method in ON_MAPS))
 
 
 TRAIN = (check_learns, check_resume_is_exact)
@@ -170,7 +174,7 @@ def quick(name: str, check: Callable[[Subject], None]) -> bool:
         return False
     if make is distillation_subject:
         method, task, kind, student, crossfit = given
-        if task == "segmentation" and method not in ON_EVERY_TARGET:
+        if task == "segmentation" and method not in ON_MAPS:
             return False
         if kind in KINDS[1:3] and student == MethodSpec.parse(method).hallucinates(Config()) and not crossfit:
             return False

@@ -41,7 +41,7 @@ STACKED = [
     for task in ("classification", "regression", "segmentation")
     if task in tasks_of(name)
 ]
-ON_EVERY_TASK = ("pkdot+kl", "mse")
+ON_EVERY_TASK = ("pkdot+kl", "mse+rkd")
 
 
 @pytest.mark.parametrize(
