@@ -9,9 +9,7 @@ from sidelight.methods import METHODS
 from sidelight.testing.subjects import tasks_of
 
 NETWORKS = ("collectives", "refusals", "random", "normalised", "dropped", "sequences", "online", "dropped in pieces")
-FAMILIES = tuple(
-    f"{method}:classification" for method in ("teacher", "fitnet", "osmd", "kl+pkdot@crossfit")
-)
+FAMILIES = tuple(f"{method}:classification" for method in ("teacher", "fitnet", "osmd", "kl+pkdot@crossfit"))
 """Learnt maps, stages of its own, cross-fitted transport."""
 BALANCED = ("fitnet:classification:gradnorm", "pkdot:classification:gradnorm", "kl:classification:target-ratio")
 ALL = tuple(f"{method}:classification" for method in ("teacher", *METHODS, "kl+pkdot@crossfit"))
