@@ -18,6 +18,7 @@ from sidelight.utils.version import __version__ as __version__
 if TYPE_CHECKING:
     from sidelight.config import Config
     from sidelight.data import Dataset, load
+    from sidelight.data.builtin.synthetic import synthetic
     from sidelight.experiment import Study, compare, run
     from sidelight.experiment.refit import refit
     from sidelight.export import Student, load_student
@@ -34,8 +35,21 @@ _WHERE = {
     "load_student": "export",
     "refit": "experiment.refit",
     "run": "experiment",
+    "synthetic": "data.builtin.synthetic",
 }
-__all__ = ["Config", "Dataset", "Student", "Study", "compare", "inspect", "load", "load_student", "refit", "run"]
+__all__ = [
+    "Config",
+    "Dataset",
+    "Student",
+    "Study",
+    "compare",
+    "inspect",
+    "load",
+    "load_student",
+    "refit",
+    "run",
+    "synthetic",
+]
 
 
 def __getattr__(name: str) -> Any:

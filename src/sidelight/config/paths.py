@@ -12,7 +12,17 @@ from sidelight.config.schema import NetworkConfig
 
 LOCAL = "hf:"
 """Prefix of an encoder that is a local folder."""
-BUILT_IN = ("phone-watch",)
+BUILT_IN = (
+    "phone-watch",
+    "synthetic-sub-clusters",
+    "synthetic-few-labels",
+    "synthetic-many-classes",
+    "synthetic-noisy-labels",
+    "synthetic-few-rows",
+    "synthetic-closed-gap",
+    "synthetic-uninformative",
+    "synthetic-missing-privileged",
+)
 """Data sets that come with the package (`sidelight.data.builtin`); their names are not paths."""
 
 

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from sidelight.data.builtin.base import Builtin
 from sidelight.data.builtin.phone_watch import PHONE_WATCH
+from sidelight.data.builtin.synthetic import SYNTHETIC
 
-DATASETS: dict[str, Builtin] = {"phone-watch": PHONE_WATCH}
+DATASETS: dict[str, Builtin] = {"phone-watch": PHONE_WATCH, **SYNTHETIC}
