@@ -220,8 +220,11 @@ class Config:
         seeds: number of repetitions; each draws new folds, labels and initial weights.
         seed: first seed.
         select: share of a fold's non-test groups that choose the best epoch.
-        label_fraction: shares of the training groups that keep their labels, each in (0, 1], e.g. 0.2 1.0; empty: the
-            data set's own, else 1.
+        label_fraction: shares of the labelled non-test groups that keep their labels, each in (0, 1], e.g. 0.2 1.0;
+            empty: the data set's own, else 1.
+        select_labels: what chooses epochs at a label fraction below 1, inside the labels that it leaves: "auto" (a part
+            of them where they are many, else "inner"), "inner" (cross-validation in 3 inner folds, then all of them
+            train: 4 trainings for 1), "part", or "extra": all labels of the select groups, beside the fraction.
         methods: methods to compare, e.g. kl, pkdot, pkdot+kl, pkdot@crossfit. `sidelight methods` lists them.
         placebo: methods that also run with a placebo: names, "best", "all", or null (none of them; also "none").
         self_distillation: methods that also run with a baseline as their teacher: names, "best", "all", or null (none
@@ -274,6 +277,7 @@ class Config:
     output: str = ""
     jobs: int = 0
     checkpoint_seconds: float = 30.0
+    select_labels: Literal["auto", "inner", "part", "extra"] = "auto"
 
 
 CLASS_TASKS = ("retrieval", "anti-spoofing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,21 +20,27 @@ from sidelight.data.batch import Batch
 from sidelight.errors import CheckpointError, RunError, SidelightWarning
 from sidelight.experiment.artifacts import Similarities, is_stored, store_job
 from sidelight.experiment.crossfit import CrossFit
-from sidelight.experiment.evaluate import evaluate
+from sidelight.experiment.evaluate import Answers, answer_select, evaluate
 from sidelight.experiment.fold import FoldData
 from sidelight.experiment.plan import Job, derive_seed
 from sidelight.experiment.provenance import Encoders, describe_environment, select_digests
 from sidelight.experiment.shared_files import SharedFiles
 from sidelight.experiment.student_builder import StudentBuilder
 from sidelight.export import load_student
-from sidelight.methods import Hallucination, Method, Supervised, Teacher, parse_methods
+from sidelight.methods import CONTROLS, Hallucination, Method, Supervised, Teacher, parse_methods
 from sidelight.methods.teacher_outputs import MAPS_IN_MEMORY, CachedOutputs, OnlineOutputs, TeacherOutputs
 from sidelight.networks.network import EVERYTHING, Network, Output, OutputParts, compute_outputs
+from sidelight.tasks import Task
 from sidelight.training import History, fit
 from sidelight.training.job import TrainingJob
+from sidelight.training.pace import average_scores
 from sidelight.utils.device import choose_device
 from sidelight.utils.distributed import is_first, on_first
 from sidelight.utils.machine import release_memory
+
+
+class LostScoresError(RunError):
+    """The scores of an inner training are missing or damaged."""
 
 
 class FoldModels:
@@ -50,6 +57,8 @@ class FoldModels:
         fold: the number of the fold.
         seed: the seed of the split and of everything random.
         made_with: the digests of data and code that every job stores; by default they are computed here.
+        held_out: the rows of an inner fold of this fold, and its number; the networks choose epochs for those of the
+            whole fold.
     """
 
     def __init__(
@@ -62,16 +71,19 @@ class FoldModels:
         seed: int,
         *,
         made_with: Mapping[str, Any] | None = None,
+        held_out: tuple[FoldData, int] | None = None,
     ):
         self.config, self.folder, self.encoders = config, folder, encoders
         self.device = choose_device(config.training.device)
-        self.data = FoldData(config, dataset, fold, seed)
+        self.data = held_out[0] if held_out else FoldData(config, dataset, fold, seed)
+        self.suffix = f"-inner{held_out[1]}" if held_out else ""
         self.builder = StudentBuilder(
             config, self.data, encoders, derive_seed(seed, fold, "initial weights"), self.device
         )
         self.order_seed = derive_seed(seed, fold, "order and dropout")
         self._made_with = made_with
-        self.train: Callable[[TrainingJob], History] = self.train_alone
+        self.train: Callable[[FoldModels, TrainingJob], History] = FoldModels.train_alone
+        self._inner: dict[float, list[FoldModels]] = {}
         self._supervised: dict[Job, Network] = {}
         self._tnets: dict[Job, dict[str, nn.Module]] = {}
         self._teachers: dict[tuple[Job, bool, OutputParts], Teacher] = {}
@@ -90,11 +102,67 @@ class FoldModels:
         return SharedFiles(self.folder, self.made_with["data"])
 
     def rows(self, job: Job, part: str = "train") -> Batch:
-        """The "train" or "select" rows as a job may see them.
+        """The "train" or "select" rows as a job may see them."""
+        return self.data.rows(part, job.label_fraction, job.control)
 
-        Hidden labels are those of train rows alone: select rows choose the epoch with all their labels.
+    # inner folds --------------------------------------------------------------------------------------------------
+
+    def inner(self, label_fraction: float) -> list[FoldModels]:
+        """The models of the inner folds, which choose the epochs at a label fraction; [] if select rows choose them.
+
+        Everything that is trained for a job is trained once in each inner fold, teachers too, so that no label of a row
+        that is held out reaches a network that is scored on it. It is stored in a run folder of its own.
         """
-        return self.data.rows(part, job.label_fraction if part == "train" else 1.0, job.control)
+        if label_fraction not in self._inner:
+            number, seed, made = self.data.number, self.data.seed, []
+            for i in range(self.data.budget(label_fraction).inner_folds):
+                folder = self.folder / "inner" / f"l{label_fraction:g}-f{number}-s{seed}-{i}"
+                held_out = self.data.hold_out(label_fraction, i), i
+                models = FoldModels(
+                    self.config, self.data.dataset, folder, self.encoders, number, seed,
+                    made_with=self.made_with, held_out=held_out,
+                )  # fmt: skip
+                models.train = self.train
+                made.append(models)
+            self._inner[label_fraction] = made
+        return self._inner[label_fraction]
+
+    def _average_scores(self, job: Job, name: str) -> list[float]:
+        """The mean score of each epoch of a stage over the inner folds; [] if select rows choose the epoch.
+
+        Raises:
+            LostScoresError: the scores of an inner fold are missing or damaged.
+        """
+        scores, rows = [], []
+        for models in self.inner(job.label_fraction):
+            stored = models.shared_files.read(f"{name}-scores")
+            if stored is None:
+                raise LostScoresError(f"{models.folder} has no scores of {name}.")
+            scores.append(stored["select"].tolist())
+            rows.append(len(models.data.budget(job.label_fraction).select))
+        return average_scores(scores, rows, self.config.training.patience) if scores else []
+
+    def _answers(self, job: Job) -> list[Answers]:
+        """The answers of a job's inner networks on the rows that they held out, if the task is calibrated on them."""
+        if type(self.data.fit_task(job.label_fraction)).calibrate is Task.calibrate:
+            return []
+        answers = []
+        for models in self.inner(job.label_fraction):
+            own = models.builder.own_encoders(self._reads(job))
+            stored = load_student(models.folder / "jobs" / job.id / "model.safetensors", encoders=own)
+            answers.append(answer_select(models.data, job, stored.network.to(self.device).eval()))
+        return answers
+
+    def forget_inner_folds(self, label_fraction: float) -> None:
+        """Delete everything that the inner folds of a label fraction have trained."""
+        for models in self._inner.pop(label_fraction, []):
+            shutil.rmtree(models.folder, ignore_errors=True)
+
+    def _forget_inner(self, job: Job) -> None:
+        """Delete the inner networks of a stored job that no other job needs; their scores stay."""
+        for models in self.inner(job.label_fraction):
+            if job.method not in CONTROLS:
+                shutil.rmtree(models.folder / "jobs" / job.id, ignore_errors=True)
 
     # networks -----------------------------------------------------------------------------------------------------
 
@@ -106,6 +174,8 @@ class FoldModels:
             if is_stored(self.folder, job):
                 self._load(network, job)
             else:
+                for models in self.inner(job.label_fraction):
+                    models.control_network(job)
                 self.train_and_store(Supervised(network, self.data.fit_task(job.label_fraction)), job)
             self._supervised[job] = network
         return self._supervised[job]
@@ -151,7 +221,8 @@ class FoldModels:
             if not labelled.any():
                 raise RunError(f"fold {self.data.fold.name}: no labelled {part} row has any of {list(reads)}.")
             rows[part] = replace(batch, labelled=labelled)
-        self._fit(Supervised(network, self.data.fit_task(job.label_fraction)), rows["train"], rows["select"], name)
+        method = Supervised(network, self.data.fit_task(job.label_fraction))
+        self._fit(job, method, rows["train"], rows["select"], name)
 
     def tnets(self, job: Job) -> dict[str, nn.Module]:
         """T-Nets trained on the features of the fold's teacher, stored in `shared/`; callers must not change them."""
@@ -254,7 +325,8 @@ class FoldModels:
     def _fit_sibling(self, job: Job, network: Network, labelled: Tensor, name: str) -> None:
         """Train a sibling of the teacher on some of the labelled rows."""
         rows = replace(self.rows(job), labelled=labelled)
-        self._fit(Supervised(network, self.data.fit_task(job.label_fraction)), rows, self.rows(job, "select"), name)
+        method = Supervised(network, self.data.fit_task(job.label_fraction))
+        self._fit(job, method, rows, self.rows(job, "select"), name)
 
     # training and storing -----------------------------------------------------------------------------------------
 
@@ -266,7 +338,7 @@ class FoldModels:
             method: the method of the stage; its networks are trained in place.
             stage: the name of the stage, from which the checkpoint is named.
         """
-        self._fit(method, self.rows(job), self.rows(job, "select"), f"{job.id}-{stage}")
+        self._fit(job, method, self.rows(job), self.rows(job, "select"), f"{job.id}-{stage}")
 
     def train_and_store(self, method: Method, job: Job, teacher_fold: Tensor | None = None) -> None:
         """Train the last stage of a job, test its network, and store the job.
@@ -277,21 +349,23 @@ class FoldModels:
             teacher_fold: (train rows,) int64, the cross-fitted teacher of each train row; None without cross-fitting.
         """
         train, select = self.rows(job), self.rows(job, "select")
-        similarities = Similarities(select.index_select(torch.as_tensor(self.data.choose_probe_rows())))
-        history = self._fit(method, train, select, job.id, teacher_fold, similarities)
+        similarities = Similarities(select.index_select(torch.as_tensor(self.data.choose_probe_rows(job.label_fraction))))
+        history = self._fit(job, method, train, select, job.id, teacher_fold, similarities)
         del train, select
 
         # Test rows are read here for the first time, when the network is chosen.
         network = method.deployed_network()
         similarities.add(network, history.best_epoch)
-        evaluation = evaluate(self.data, job, network, history, self.made_with)
+        evaluation = evaluate(self.data, job, network, history, self.made_with, self._answers(job))
         on_first(partial(store_job, self.folder, job, evaluation, history, similarities))
+        on_first(partial(self._forget_inner, job))
         del evaluation
         if self.data.large:
             release_memory()
 
     def _fit(
         self,
+        job: Job,
         method: Method,
         train: Batch,
         select: Batch,
@@ -299,8 +373,22 @@ class FoldModels:
         teacher_fold: Tensor | None = None,
         similarities: Similarities | None = None,
     ) -> History:
-        """Train one stage. A killed run continues from the checkpoint of that `name`."""
-        return self.train(TrainingJob(name, method, train, select, self.order_seed, teacher_fold, similarities))
+        """Train one stage. A killed run continues from the checkpoint of that `name`.
+
+        The models of an inner fold store the scores of the stage, and those of the whole fold read them.
+        """
+        scores, epoch_rows = self._average_scores(job, name), self.data.rows_per_epoch(job.label_fraction)
+        history = self.train(
+            self,
+            TrainingJob(
+                f"{name}{self.suffix}", method, train, select, self.order_seed, teacher_fold, similarities,
+                epoch_rows=epoch_rows, scores=scores,
+            ),
+        )  # fmt: skip
+        if self.suffix:
+            select_scores = torch.tensor([epoch["select"] for epoch in history.epochs], dtype=torch.float64)
+            self.shared_files.write(f"{name}-scores", {"select": select_scores})
+        return history
 
     def train_alone(self, job: TrainingJob) -> History:
         """Train one stage by itself, from its checkpoint if there is one."""
@@ -319,6 +407,8 @@ class FoldModels:
             identity=job.name,
             callback=job.callback,
             augment=self.config.augment,
+            epoch_rows=job.epoch_rows,
+            scores=job.scores,
         )
         try:
             history = train_stage()
