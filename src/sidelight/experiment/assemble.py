@@ -11,7 +11,8 @@ from torch import Tensor
 from sidelight.errors import SidelightWarning
 from sidelight.experiment.artifacts import is_stored
 from sidelight.experiment.context import JobContext
-from sidelight.experiment.models import FoldModels, LostScoresError
+from sidelight.experiment.inner_folds import LostScoresError
+from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
 from sidelight.methods import (
     METHODS,
@@ -34,7 +35,7 @@ def run_job(models: FoldModels, job: Job) -> None:
         _run_job(models, job)
     except LostScoresError as error:
         warnings.warn(f"{error} The inner folds are trained again.", SidelightWarning, stacklevel=2)
-        on_first(partial(models.forget_inner_folds, job.label_fraction))
+        on_first(partial(models.inner.forget, job.label_fraction))
         _run_job(models, job)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,27 +19,22 @@ from sidelight.data.batch import Batch
 from sidelight.errors import CheckpointError, RunError, SidelightWarning
 from sidelight.experiment.artifacts import Similarities, is_stored, store_job
 from sidelight.experiment.crossfit import CrossFit
-from sidelight.experiment.evaluate import Answers, answer_select, evaluate
+from sidelight.experiment.evaluate import evaluate
 from sidelight.experiment.fold import FoldData
+from sidelight.experiment.inner_folds import InnerFolds, store_scores
 from sidelight.experiment.plan import Job, derive_seed
 from sidelight.experiment.provenance import Encoders, describe_environment, select_digests
 from sidelight.experiment.shared_files import SharedFiles
 from sidelight.experiment.student_builder import StudentBuilder
 from sidelight.export import load_student
-from sidelight.methods import CONTROLS, Hallucination, Method, Supervised, Teacher, parse_methods
+from sidelight.methods import Hallucination, Method, Supervised, Teacher, parse_methods
 from sidelight.methods.teacher_outputs import MAPS_IN_MEMORY, CachedOutputs, OnlineOutputs, TeacherOutputs
 from sidelight.networks.network import EVERYTHING, Network, Output, OutputParts, compute_outputs
-from sidelight.tasks import Task
 from sidelight.training import History, fit
 from sidelight.training.job import TrainingJob
-from sidelight.training.pace import average_scores
 from sidelight.utils.device import choose_device
 from sidelight.utils.distributed import is_first, on_first
 from sidelight.utils.machine import release_memory
-
-
-class LostScoresError(RunError):
-    """The scores of an inner training are missing or damaged."""
 
 
 class FoldModels:
@@ -83,7 +77,7 @@ class FoldModels:
         self.order_seed = derive_seed(seed, fold, "order and dropout")
         self._made_with = made_with
         self.train: Callable[[FoldModels, TrainingJob], History] = FoldModels.train_alone
-        self._inner: dict[float, list[FoldModels]] = {}
+        self.inner = InnerFolds(self.data, folder, self._make_inner)
         self._supervised: dict[Job, Network] = {}
         self._tnets: dict[Job, dict[str, nn.Module]] = {}
         self._teachers: dict[tuple[Job, bool, OutputParts], Teacher] = {}
@@ -105,71 +99,21 @@ class FoldModels:
         """The "train" or "select" rows as a job may see them."""
         return self.data.rows(part, job.label_fraction, job.control)
 
-    # inner folds --------------------------------------------------------------------------------------------------
-
-    def inner(self, label_fraction: float) -> list[FoldModels]:
-        """The models of the inner folds, which choose the epochs at a label fraction; [] if select rows choose them.
-
-        Everything that is trained for a job is trained once in each inner fold, teachers too, so that no label of a row
-        that is held out reaches a network that is scored on it. It is stored in a run folder of its own.
-        """
-        if label_fraction not in self._inner:
-            number, seed, made = self.data.number, self.data.seed, []
-            for i in range(self.data.budget(label_fraction).inner_folds):
-                folder = self.folder / "inner" / f"l{label_fraction:g}-f{number}-s{seed}-{i}"
-                held_out = self.data.hold_out(label_fraction, i), i
-                models = FoldModels(
-                    self.config, self.data.dataset, folder, self.encoders, number, seed,
-                    made_with=self.made_with, held_out=held_out,
-                )  # fmt: skip
-                models.train = self.train
-                made.append(models)
-            self._inner[label_fraction] = made
-        return self._inner[label_fraction]
-
-    def _average_scores(self, job: Job, name: str) -> list[float]:
-        """The mean score of each epoch of a stage over the inner folds; [] if select rows choose the epoch.
-
-        Raises:
-            LostScoresError: the scores of an inner fold are missing or damaged.
-        """
-        scores, rows = [], []
-        for models in self.inner(job.label_fraction):
-            stored = models.shared_files.read(f"{name}-scores")
-            if stored is None:
-                raise LostScoresError(f"{models.folder} has no scores of {name}.")
-            scores.append(stored["select"].tolist())
-            rows.append(len(models.data.budget(job.label_fraction).select))
-        return average_scores(scores, rows, self.config.training.patience) if scores else []
-
-    def _answers(self, job: Job) -> list[Answers]:
-        """The answers of a job's inner networks on the rows that they held out, if the task is calibrated on them."""
-        if type(self.data.fit_task(job.label_fraction)).calibrate is Task.calibrate:
-            return []
-        answers = []
-        for models in self.inner(job.label_fraction):
-            own = models.builder.own_encoders(self._reads(job))
-            stored = load_student(models.folder / "jobs" / job.id / "model.safetensors", encoders=own)
-            answers.append(answer_select(models.data, job, stored.network.to(self.device).eval()))
-        return answers
-
-    def forget_inner_folds(self, label_fraction: float) -> None:
-        """Delete everything that the inner folds of a label fraction have trained."""
-        for models in self._inner.pop(label_fraction, []):
-            shutil.rmtree(models.folder, ignore_errors=True)
-
-    def _forget_inner(self, job: Job) -> None:
-        """Delete the inner networks of a stored job that no other job needs; their scores stay."""
-        for models in self.inner(job.label_fraction):
-            if job.method not in CONTROLS:
-                shutil.rmtree(models.folder / "jobs" / job.id, ignore_errors=True)
+    def _make_inner(self, folder: Path, data: FoldData, number: int) -> FoldModels:
+        """The models of an inner fold."""
+        inner = FoldModels(
+            self.config, data.dataset, folder, self.encoders, data.number, data.seed,
+            made_with=self.made_with, held_out=(data, number),
+        )  # fmt: skip
+        inner.train = self.train
+        return inner
 
     # networks -----------------------------------------------------------------------------------------------------
 
     def control_network(self, job: Job) -> Network:
         """The network of a `baseline` or `teacher` job, trained here or loaded; callers must not change it."""
         if job not in self._supervised:
-            network = self.builder.network(self._reads(job))
+            network = self.builder.network(self.reads(job))
             # A job may run alone (resumed, or in another worker), so its teacher may be stored or missing.
             if is_stored(self.folder, job):
                 self._load(network, job)
@@ -180,14 +124,14 @@ class FoldModels:
             self._supervised[job] = network
         return self._supervised[job]
 
-    def _reads(self, job: Job) -> list[str]:
+    def reads(self, job: Job) -> list[str]:
         """The modalities that the network of a `baseline` or `teacher` job reads."""
         return self.data.modalities if job.method == "teacher" else self.data.available
 
     def _load(self, network: Network, job: Job) -> None:
         """Load the stored weights of a job into a fresh network, which is not frozen as a loaded student is."""
         stored = self.folder / "jobs" / job.id / "model.safetensors"
-        student = load_student(stored, encoders=self.builder.own_encoders(self._reads(job)))
+        student = load_student(stored, encoders=self.builder.own_encoders(self.reads(job)))
         try:
             network.load_state_dict(student.network.state_dict())
         except RuntimeError as error:
@@ -317,7 +261,7 @@ class FoldModels:
     def _crossfit(self, job: Job) -> CrossFit:
         folds = self.config.teacher.crossfit or 5
         teacher_fold = torch.as_tensor(self.data.assign_teacher_folds(job.label_fraction, folds))
-        network = partial(self.builder.network, self._reads(job))
+        network = partial(self.builder.network, self.reads(job))
         return CrossFit(
             job.id, self.rows(job), teacher_fold, self.shared_files, network, partial(self._fit_sibling, job)
         )
@@ -349,16 +293,18 @@ class FoldModels:
             teacher_fold: (train rows,) int64, the cross-fitted teacher of each train row; None without cross-fitting.
         """
         train, select = self.rows(job), self.rows(job, "select")
-        similarities = Similarities(select.index_select(torch.as_tensor(self.data.choose_probe_rows(job.label_fraction))))
+        similarities = Similarities(
+            select.index_select(torch.as_tensor(self.data.choose_probe_rows(job.label_fraction)))
+        )
         history = self._fit(job, method, train, select, job.id, teacher_fold, similarities)
         del train, select
 
         # Test rows are read here for the first time, when the network is chosen.
         network = method.deployed_network()
         similarities.add(network, history.best_epoch)
-        evaluation = evaluate(self.data, job, network, history, self.made_with, self._answers(job))
+        evaluation = evaluate(self.data, job, network, history, self.made_with, self.inner.answers(job))
         on_first(partial(store_job, self.folder, job, evaluation, history, similarities))
-        on_first(partial(self._forget_inner, job))
+        on_first(partial(self.inner.forget_networks, job))
         del evaluation
         if self.data.large:
             release_memory()
@@ -377,7 +323,7 @@ class FoldModels:
 
         The models of an inner fold store the scores of the stage, and those of the whole fold read them.
         """
-        scores, epoch_rows = self._average_scores(job, name), self.data.rows_per_epoch(job.label_fraction)
+        scores, epoch_rows = self.inner.average_scores(job, name), self.data.rows_per_epoch(job.label_fraction)
         history = self.train(
             self,
             TrainingJob(
@@ -386,8 +332,7 @@ class FoldModels:
             ),
         )  # fmt: skip
         if self.suffix:
-            select_scores = torch.tensor([epoch["select"] for epoch in history.epochs], dtype=torch.float64)
-            self.shared_files.write(f"{name}-scores", {"select": select_scores})
+            store_scores(self, name, history)
         return history
 
     def train_alone(self, job: TrainingJob) -> History:

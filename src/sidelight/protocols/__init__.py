@@ -10,9 +10,9 @@ from sidelight.protocols.split import build_whole_fold, describe_straddling_grou
 __all__ = [
     "DESCRIBED",
     "FOLDS",
+    "INNER_FOLDS",
     "PROTOCOLS",
     "WHOLE",
-    "INNER_FOLDS",
     "Fold",
     "LabelBudget",
     "Protocol",
