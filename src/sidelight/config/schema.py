@@ -44,9 +44,11 @@ class TrainingConfig:
     """The optimisation budget, the same for teacher, baseline and student.
 
     Args:
-        epochs: largest number of passes over the training rows.
+        epochs: largest number of epochs. An epoch is a pass over the training rows, or several where one has fewer than
+            `least_steps` steps.
         patience: stop after this many epochs without a better score on the select rows.
-        batch_size: rows per optimiser step.
+        batch_size: largest number of rows per optimiser step. Where a pass has fewer than `least_steps` steps, batches
+            are smaller, but not below 16 rows.
         accumulate: number of pieces in which the encoders read a batch, one after the other, so that only one piece's
             activations are in memory. Losses still see the whole batch, and the result is the same. 1: all at once.
         learning_rate: step size of the optimiser; a schedule starts from it or peaks at it.
@@ -66,6 +68,8 @@ class TrainingConfig:
         precision: numbers that networks are trained with: "32" (float32), "bf16" (bfloat16 products, which GPUs and
             some CPUs compute faster) or "16" (float16 with scaling, for CUDA GPUs without bfloat16). Losses, weights
             and every prediction stay in float32.
+        least_steps: fewest optimiser steps of an epoch, so that few rows are trained as long as many: epochs, patience
+            and warm-up then count steps. 1: an epoch is one pass in batches of `batch_size`.
     """
 
     epochs: int = 50
@@ -82,6 +86,7 @@ class TrainingConfig:
     device: str = "auto"
     deterministic: bool = False
     precision: Literal["32", "bf16", "16"] = "32"
+    least_steps: int = 10
 
 
 @dataclass

@@ -18,6 +18,7 @@ from sidelight.data.batch import Batch
 from sidelight.data.overflow import check_output
 from sidelight.data.rows import read_into_memory
 from sidelight.data.target_values import compute_row_values
+from sidelight.experiment.coverage import compute_lacks, score_seen
 from sidelight.experiment.fold import FoldData
 from sidelight.experiment.plan import Job
 from sidelight.export import Student
@@ -94,6 +95,7 @@ def evaluate(
         "n_labelled": int(budget.kept[budget.train].sum()),
         "n_select": len(budget.select) if budget.inner is None else 0,
         "select_labels": budget.way,
+        "lacks": compute_lacks(data, job.label_fraction),
         "n_test": len(test),
         "primary": task.primary,
         "task": task.name,
@@ -102,6 +104,8 @@ def evaluate(
         "higher_is_better": {name: metric.higher_is_better for name, metric in task.metrics().items()},
     }
 
+    if seen := score_seen(data, task, on_test, test):
+        facts["seen"] = seen
     if history.stacked > 1:
         facts["stacked"] = history.stacked
     # Only a student for any subset can be tested on single modalities.

@@ -15,7 +15,7 @@ from sidelight.errors import DataError
 from sidelight.protocols.blocks import cut_blocks, find_near, sort_by_time
 from sidelight.protocols.fold import Fold
 from sidelight.protocols.labels import keep_labels, warn_lost_classes
-from sidelight.protocols.strata import DRAWS, compute_imbalance, compute_strata, count_strata
+from sidelight.protocols.strata import DRAWS, compute_cells, compute_imbalance, compute_strata, count_strata
 
 INNER_FOLDS = 3
 """Inner folds in which epochs are chosen where labels are few: as many trainings beside that of the network itself."""
@@ -165,7 +165,9 @@ def draw_inner_folds(dataset: Dataset, rows: NDArray, folds: int, protocol: str,
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a class with fewer rows than folds
             try:
-                parts = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(rows, strata[rows]))
+                parts = list(
+                    StratifiedKFold(folds, shuffle=True, random_state=seed).split(rows, compute_cells(dataset)[rows])
+                )
             except ValueError:  # no class has as many rows as folds
                 parts = list(KFold(folds, shuffle=True, random_state=seed).split(rows))
         for i, (_, test) in enumerate(parts):
@@ -175,9 +177,10 @@ def draw_inner_folds(dataset: Dataset, rows: NDArray, folds: int, protocol: str,
     if len(names) < folds:
         return inner
     counts = count_strata(unit, strata[rows], len(names))
+    cells = count_strata(unit, compute_cells(dataset)[rows], len(names))
     seeds = np.random.default_rng([seed, 4]).integers(2**31, size=DRAWS)
     draws = [[t for _, t in KFold(folds, shuffle=True, random_state=int(s)).split(names)] for s in seeds]
-    best = min(draws, key=lambda tests: compute_imbalance(counts, tests))
+    best = min(draws, key=lambda tests: compute_imbalance(counts, tests, cells))
     for i, test in enumerate(best):
         inner[np.isin(dataset.group, names[test])] = i
     return inner

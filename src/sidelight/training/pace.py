@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sidelight.config import TrainingConfig
+from sidelight.utils.distributed import get_world
 
 
 class Pace(NamedTuple):
@@ -21,14 +22,23 @@ class Pace(NamedTuple):
     steps: int
 
 
+SMALLEST_BATCH = 16
+"""Batches of few rows are not made smaller: the losses that compare rows need some to compare."""
+
+
 def set_pace(settings: TrainingConfig, rows: int) -> Pace:
-    """Set the size of an epoch.
+    """Set the size of an epoch: a pass over the rows, or at least `settings.least_steps` steps.
+
+    Of few rows, batches become smaller, down to `SMALLEST_BATCH`; if a pass still has too few steps, an epoch takes
+    several. So epochs, patience, schedules and warm-ups, which count epochs, count steps too.
 
     Args:
         settings: the optimisation budget.
         rows: the number of training rows, labelled or not.
     """
-    return Pace(settings.batch_size, math.ceil(rows / settings.batch_size))
+    floor = max(SMALLEST_BATCH, get_world().size)  # every process gets a row of a batch
+    size = min(settings.batch_size, max(floor, math.ceil(rows / settings.least_steps)))
+    return Pace(size, max(settings.least_steps, math.ceil(rows / size)))
 
 
 def average_scores(scores: Sequence[Sequence[float]], rows: Sequence[int], patience: int) -> list[float]:
