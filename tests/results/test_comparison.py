@@ -66,6 +66,7 @@ class TestStore:
         assert list(results.columns) == [
             *("method", "control", "labels", "fold", "seed", "select"),
             *("accuracy", "unweighted_accuracy", "macro_f1", "seconds", "n_train", "n_test"),
+            *("select_labels", "best_epoch", "ended", "lacks_train", "lacks_select", "lacks_test"),
         ]
         assert results.attrs["primary"] == "accuracy"
         stored = pd.read_csv(run / "results.csv", keep_default_na=False)

@@ -97,7 +97,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def read_facts(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The `FACTS` of a record; None for those that an earlier version did not store.
+    """The `FACTS` of a record; None or "" for those that an earlier version did not store.
 
     Earlier versions kept all labels of select rows.
     """
@@ -107,7 +107,7 @@ def read_facts(record: Mapping[str, Any]) -> dict[str, Any]:
     facts = {
         "select_labels": record.get("select_labels", "extra" if few else "part"),
         "best_epoch": record.get("best_epoch"),
-        "ended": record.get("ended"),
+        "ended": record.get("ended", ""),
     }
     return facts | {f"lacks_{part}": lacks.get(part, {}).get("any") for part in ("train", "select", "test")}
 

@@ -64,7 +64,8 @@ def _labels_beside(b: Budget) -> Remark:
 
 def _ends(b: Budget, epochs: int | None) -> list[Remark]:
     """Networks whose best epoch is the last one allowed, or their first."""
-    ended = {name: frame["ended"].dropna() for name, frame in _compared(b).items() if "ended" in frame}
+    ended = {name: frame["ended"] for name, frame in _compared(b).items() if "ended" in frame}
+    ended = {name: values[values.isin(("cap", "first", "inside"))] for name, values in ended.items()}
     count = sum(map(len, ended.values()))
     out = []
     for how in ("cap", "first"):
