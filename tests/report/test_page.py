@@ -208,7 +208,10 @@ class TestOtherRuns:
         for file in run.glob("jobs/*/job.json"):
             record = json.loads(file.read_text())
             file.write_text(json.dumps({k: v for k, v in record.items() if k != "n_labelled"}))
-        assert "Labels kept of 20 % of the training groups; epochs were chosen by cross-validation inside the kept labels" in text(page(run))
+        assert (
+            "Labels kept of 20 % of the training groups; epochs were chosen by cross-validation inside the kept labels"
+            in text(page(run))
+        )
 
     def test_regression(self, tmp_path, texts_of_figures):
         markup = page(make_run(tmp_path / "run", task="regression", **SMALL))

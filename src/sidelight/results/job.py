@@ -97,7 +97,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def read_facts(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The `FACTS` of a record; None or "" for those that an earlier version did not store.
+    """The `FACTS` of a record; NaN or "" for those that an earlier version did not store.
 
     Earlier versions kept all labels of select rows.
     """
@@ -106,10 +106,10 @@ def read_facts(record: Mapping[str, Any]) -> dict[str, Any]:
     few = record["job"]["labels"] < 1
     facts = {
         "select_labels": record.get("select_labels", "extra" if few else "part"),
-        "best_epoch": record.get("best_epoch"),
+        "best_epoch": record.get("best_epoch", math.nan),
         "ended": record.get("ended", ""),
     }
-    return facts | {f"lacks_{part}": lacks.get(part, {}).get("any") for part in ("train", "select", "test")}
+    return facts | {f"lacks_{part}": lacks.get(part, {}).get("any", math.nan) for part in ("train", "select", "test")}
 
 
 def read_seen(record: Mapping[str, Any]) -> dict[str, float]:
