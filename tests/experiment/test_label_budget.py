@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from helpers.small import fold_models, make_data, outcome, study
 from sidelight.data import Dataset
@@ -155,3 +156,19 @@ def test_stacks_choose_epochs_inside_the_labels_too(tmp_path: Path) -> None:
     stacked = study(tmp_path / "stack", make_data(), **changes, training={"stack": 4})
     assert record(tmp_path / "stack", "kl-l0.5-f0-s0")["stacked"] > 1
     assert np.allclose(alone.results["select"], stacked.results["select"], atol=0.05)
+
+
+def test_a_threshold_is_chosen_on_what_the_inner_networks_held_out(tmp_path: Path) -> None:
+    """The refit has no select rows: the pooled answers of the inner networks on the rows that each held out."""
+    data = make_data()
+    data = replace(data, target=(data.target > 0).astype(int), class_names=("attack", "live"))
+    models = fold_models(
+        tmp_path, data, **(FEW | {"methods": ["kl"], "select_labels": "inner", "task": "anti-spoofing", "live": "live"})
+    )
+    job = Job("baseline", "", 0.5, 0, 0)
+    run_job(models, job)
+    answers = models.inner.answers(job)
+    assert sum(len(a.answer) for a in answers) == models.data.budget(0.5).kept[models.data.budget(0.5).train].sum()
+    pooled = models.data.fit_task(0.5).calibrate(*map(torch.cat, zip(*answers)))
+    description = json.loads((tmp_path / "jobs" / job.id / "model.json").read_text())
+    assert description["task"]["threshold"] == pooled.get_params()["threshold"]
