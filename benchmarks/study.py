@@ -37,6 +37,7 @@ def settings(epochs: int, seeds: int) -> dict:
         "data": "phone-watch",
         "methods": METHODS,
         "label_fraction": [0.2],
+        "select_labels": "extra",  # one training each, as `script` does
         "placebo": ["kl"],
         "seeds": seeds,
         "training": {"epochs": epochs, "patience": epochs},

@@ -89,8 +89,8 @@ FAULTS = (
     ),
     Fault(
         "choice of the epoch: by test rows",
-        "where = getattr(self.fold, part)",
-        'where = getattr(self.fold, "test" if part == "select" else part)',
+        'where = self.fold.test if part == "test" else getattr(budget, part)',
+        'where = self.fold.test if part != "train" else budget.train',
         ("experiment/test_invariants",),
     ),
     Fault(

@@ -105,6 +105,8 @@ def describe_plan(config: Config, jobs: Sequence[Job]) -> str:
     for labels in sorted({labels for labels, _ in counts}):
         kinds = ", ".join(f"{name} {n}" for (share, name), n in counts.items() if share == labels)
         lines.append(f"  labels of {labels:.0%} of the training groups: {kinds}")
+    if config.select_labels in ("auto", "inner") and any(job.label_fraction < 1 for job in jobs):
+        lines.append("  where labels are few, epochs are chosen in 3 inner folds: 4 trainings in place of one")
     for control, chosen in (("placebo", config.placebo), ("self-distillation", config.self_distillation)):
         if "best" in chosen:
             lines.append(f"  and the {control} of the method that is best on the select rows")

@@ -25,6 +25,7 @@ WORDS = {
     "seed": "random_state random_seed rng manual_seed",
     "select": "validation val valid dev val_size val_split validation_split validation_fraction val_fraction val_ratio",
     "label_fraction": "label_share label_ratio labelled labeled labels_fraction label_budget few_shot",
+    "select_labels": "inner_cv nested_cv inner_cross_validation validation_labels select_budget",
     "methods": "method loss losses distillation kd algorithms terms",
     "placebo": "placebos control controls permuted shuffle shuffled sanity_check",
     "self_distillation": "self born_again selfdistillation",

@@ -52,7 +52,9 @@ def fresh() -> Supervised:
 
 
 def run(method, device="pretend", **more):
-    return fit(method, ROWS, ROWS, TrainingConfig(6, 6, 8, device=device), seed=2, checkpoint_seconds=0, **more)
+    return fit(
+        method, ROWS, ROWS, TrainingConfig(6, 6, 8, device=device, least_steps=1), seed=2, checkpoint_seconds=0, **more
+    )
 
 
 def told(history):

@@ -92,7 +92,10 @@ def test_a_run_leaves_what_the_design_says(whole):
     assert not list((whole / "checkpoints").iterdir())
     results = pd.read_csv(whole / "results.csv", keep_default_na=False)
     assert list(results.columns[:6]) == ["method", "control", "labels", "fold", "seed", "select"]
-    assert list(results.columns[-3:]) == ["seconds", "n_train", "n_test"]
+    at = results.columns.get_loc("seconds")
+    facts = ["select_labels", "best_epoch", "ended", "lacks_train", "lacks_select", "lacks_test"]
+    assert list(results.columns[at : at + 9]) == ["seconds", "n_train", "n_test", *facts]
+    assert all(c.startswith("seen.") for c in results.columns[at + 9 :])
     kinds = {("baseline", ""), ("teacher", ""), ("teacher", "placebo"), ("kl", "self")}
     kinds |= {(m, c) for m in METHODS["methods"] for c in ("", "placebo")}
     assert len(results) == len(kinds) * 2 * 2

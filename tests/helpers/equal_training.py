@@ -178,7 +178,7 @@ def subject_of(name: str) -> tuple[Subject, BalanceConfig]:
 # how ------------------------------------------------------------------------------------------------------------------
 
 
-SETTINGS = TrainingConfig(epochs=2, patience=2, batch_size=7, learning_rate=0.01)
+SETTINGS = TrainingConfig(epochs=2, patience=2, batch_size=7, learning_rate=0.01, least_steps=1)
 
 
 def train(method: Method, subject: Subject, balance: BalanceConfig, settings: TrainingConfig = SETTINGS) -> Record:
@@ -310,7 +310,9 @@ def check_random_encoders(rank: int, size: int) -> None:
         torch.ones(2 * size, dtype=torch.bool), {}, torch.arange(2 * size), {},
     )  # fmt: skip
     method.get_submodule("network.encoders.phone.0").requires_grad_(False).weight.data.fill_(1)  # type: ignore[union-attr]
-    loop = TrainingLoop(method, TrainingConfig(epochs=9), 2 * size, 3, BalanceConfig(), None, 0, torch.device("cpu"))
+    loop = TrainingLoop(
+        method, TrainingConfig(epochs=9, least_steps=1), 2 * size, 3, BalanceConfig(), None, 0, torch.device("cpu")
+    )
     for _ in range(2):
         loop.train_epoch(equal, torch.arange(2 * size), None, equal)
     steps = [mask for mask in seen if mask.any()]  # without those of evaluations

@@ -81,6 +81,7 @@ def _job(folder: Path, job: tuple, task: str, labels: list[str], folds: int, ski
         "n_test": len(frame),
         "best_epoch": epochs - 15,
         "stopped_epoch": epochs,
+        "select_labels": "inner" if share < 1 else "part",
         "primary": primary,
         "task": task,
         "labels": labels,

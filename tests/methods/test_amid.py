@@ -165,7 +165,7 @@ def test_warm_up_is_classification_and_divergence_alone_and_leaves_the_discrimin
     batch, before = rows(), copy.deepcopy(method.discriminators.state_dict())
     for epoch in (0, 1):
         assert {g: list(t) for g, t in terms_of(method, batch, epoch).items()} == {"main": ["task", "teacher", "jsd"]}
-    fit(method, batch, batch, TrainingConfig(epochs=2, batch_size=8), seed=0)
+    fit(method, batch, batch, TrainingConfig(epochs=2, batch_size=8, least_steps=1), seed=0)
     assert all(torch.equal(value, before[name]) for name, value in method.discriminators.state_dict().items())
     assert "adversarial" in terms_of(method, batch, 2)["main"]
 
@@ -193,7 +193,7 @@ def test_the_auxiliary_is_pretrained_on_the_privileged_modalities_and_fixed():
     """What it says is kept, so that a step neither runs it nor reads what is privileged."""
     method, parts, batch = amid(), standalone_parts("amid", "classification", "complete"), rows()
     said = compute_outputs(parts.trained_network(PRIVILEGED), batch, batch.index)
-    fit(method, batch, batch, TrainingConfig(epochs=2, batch_size=8), seed=0)
+    fit(method, batch, batch, TrainingConfig(epochs=2, batch_size=8, least_steps=1), seed=0)
     kept = method.auxiliary(batch.index)
     assert torch.equal(kept.pop("embedding"), said.embedding)
     assert {m: torch.equal(x, said.vector(m)) for m, x in kept.items()} == dict.fromkeys(PRIVILEGED, True)
@@ -208,7 +208,7 @@ def test_an_auxiliary_that_is_not_fixed_starts_there_and_is_trained_on():
     assert begun
     assert all(torch.equal(start[name], value) for name, value in begun.items())
     assert method.reads is None
-    fit(method, rows(), rows(), TrainingConfig(epochs=2, batch_size=8), seed=0)
+    fit(method, rows(), rows(), TrainingConfig(epochs=2, batch_size=8, least_steps=1), seed=0)
     assert any(not torch.equal(begun[name], value) for name, value in method.auxiliary.state_dict().items())
 
 
@@ -223,7 +223,7 @@ def test_a_kept_auxiliary_says_what_the_network_says():
 def test_a_fixed_teacher_is_the_folds_own():
     method, parts, batch = amid(fixed_teacher=True), standalone_parts("amid", "classification", "complete"), rows()
     said = compute_outputs(parts.trained_network([*AVAILABLE, *PRIVILEGED]), batch, batch.index)
-    fit(method, batch, batch, TrainingConfig(epochs=2, batch_size=8), seed=0)
+    fit(method, batch, batch, TrainingConfig(epochs=2, batch_size=8, least_steps=1), seed=0)
     kept = method.teacher(batch.index)
     assert torch.equal(kept["embedding"], said.embedding)
     assert torch.equal(kept["prediction"], said.prediction)
@@ -266,7 +266,9 @@ def test_rows_without_a_label_take_part_in_what_needs_none():
 @pytest.mark.filterwarnings("ignore:options.amid.warmup:sidelight.errors.SidelightWarning")
 def test_it_learns_and_the_teacher_and_the_discriminators_with_it():
     method, batch = amid(warmup=25), rows()
-    history = fit(method, batch, batch, TrainingConfig(epochs=50, patience=50, learning_rate=0.01), seed=0)
+    history = fit(
+        method, batch, batch, TrainingConfig(epochs=50, patience=50, learning_rate=0.01, least_steps=1), seed=0
+    )
     first, begun, last = history.epochs[0], history.epochs[25], history.epochs[-1]
     assert all(last[name] < 0.9 * first[name] for name in ("task", "teacher"))
     assert last["discriminate"] < 0.8 * begun["discriminate"]

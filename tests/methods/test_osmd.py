@@ -262,7 +262,7 @@ def test_what_the_privileged_branch_said_is_fixed_and_no_part_of_the_state():
     parts = standalone_parts("osmd", "classification", "complete")
     said = compute_outputs(parts.trained_network(PRIVILEGED), batch, batch.index)
     assert method.reads == AVAILABLE
-    fit(method, batch, batch, TrainingConfig(epochs=2, batch_size=16), seed=0)
+    fit(method, batch, batch, TrainingConfig(epochs=2, batch_size=16, least_steps=1), seed=0)
     assert torch.equal(method.adaptation.outputs(batch).prediction, said.prediction)
     for m in PRIVILEGED:
         assert torch.equal(method.adaptation.outputs(batch).features[m], said.features[m])
@@ -390,7 +390,7 @@ def test_rows_without_a_label_take_part_in_what_needs_none():
 
 def test_it_learns():
     method, batch = osmd(), rows()
-    settings = TrainingConfig(epochs=60, patience=60, learning_rate=0.003, batch_size=16)
+    settings = TrainingConfig(epochs=60, patience=60, learning_rate=0.003, batch_size=16, least_steps=1)
     history = fit(method, batch, batch, settings, seed=0)
     first, last = history.epochs[0], history.epochs[-1]
     assert all(last[name] < first[name] for name in ("task", "jdn", "ctn"))
@@ -399,7 +399,7 @@ def test_it_learns():
 
 def test_true_gradnorm_is_at_hand():
     method, batch = osmd("both"), rows("both")
-    settings = TrainingConfig(epochs=2, patience=2, batch_size=16)
+    settings = TrainingConfig(epochs=2, patience=2, batch_size=16, least_steps=1)
     history = fit(method, batch, batch, settings, seed=0, balance=BalanceConfig(kind="gradnorm"))
     assert len(history.epochs) == 2
 
@@ -473,7 +473,7 @@ def built_of_several(task, available, privileged, folder):
     parts = JobContext(place, Job("osmd", "", 1.0, 0, 0))
     method = OSMD.build(parts, positions=32)
     batch = parts.rows()
-    settings = TrainingConfig(epochs=2, patience=2, batch_size=16)
+    settings = TrainingConfig(epochs=2, patience=2, batch_size=16, least_steps=1)
     history = fit(method, batch, parts.rows("select"), settings, seed=0)
     assert all(math.isfinite(history.epochs[-1][name]) for name in ("task", "jdn", "ctn"))
     exported = method.deployed_network()

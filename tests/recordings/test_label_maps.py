@@ -150,7 +150,7 @@ def train(data, augment=AugmentConfig(crop=0.3, flip=True), checkpoint=None, cal
     config = load_config({"data": "x", "network.width": 8}).network
     reads = ["rgb", "depth"]
     network = build_network({m: data.shape(m) for m in reads}, reads, len(data.class_names), config, size=data.size)
-    settings = TrainingConfig(epochs=2, patience=2, batch_size=3, learning_rate=0.01)
+    settings = TrainingConfig(epochs=2, patience=2, batch_size=3, learning_rate=0.01, least_steps=1)
     whole = data.batch(Preprocessor.fit(data, np.arange(N), reads))
     method = Supervised(network, make_task("segmentation", data.class_names))
     return trained(

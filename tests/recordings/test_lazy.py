@@ -32,7 +32,7 @@ from sidelight.tasks import make_task
 from sidelight.video.augment import STATISTICS
 from sidelight.video.crop import CENTER_CROP, CropSampler
 
-SETTINGS = TrainingConfig(epochs=3, patience=3, batch_size=8, learning_rate=0.01)
+SETTINGS = TrainingConfig(epochs=3, patience=3, batch_size=8, learning_rate=0.01, least_steps=1)
 AUGMENT = AugmentConfig(crop=0.5, flip=True)
 
 

@@ -75,7 +75,7 @@ class TestPage:
             "phone_gyro, watch_acc, watch_gyro",
             "group-kfold, 3 folds × 1 seed",
             "In training only",
-            "of 20 % of the training groups: 78 of 390 train rows (median over folds and seeds); select rows keep",
+            "of 20 % of the training groups: 78 of 390 train rows (median over folds and seeds); epochs were chosen",
         ):
             assert part in said
         assert "versions.torch 2.13.0" in said
@@ -210,7 +210,10 @@ class TestOtherRuns:
         for file in run.glob("jobs/*/job.json"):
             record = json.loads(file.read_text())
             file.write_text(json.dumps({k: v for k, v in record.items() if k != "n_labelled"}))
-        assert "Labels kept of 20 % of the training groups; select rows keep theirs" in text(page(run))
+        assert (
+            "Labels kept of 20 % of the training groups; epochs were chosen by cross-validation inside the kept labels"
+            in text(page(run))
+        )
 
     def test_regression(self, tmp_path, texts_of_figures):
         markup = page(make_run(tmp_path / "run", task="regression", **SMALL))

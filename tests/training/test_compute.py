@@ -28,13 +28,13 @@ def test_out_of_memory_names_the_batch_size_and_what_helps(error):
     helps = r"training.batch_size is 77: lower it, .* training.accumulate=4 .* training.precision=bf16"
     with (
         pytest.raises(RunError, match=f"cpu ran out of memory. {helps}"),
-        compute_on(CPU, TrainingConfig(batch_size=77)),
+        compute_on(CPU, TrainingConfig(batch_size=77, least_steps=1)),
     ):
         raise error
 
 
 def test_a_real_allocation_that_fails_is_out_of_memory():
-    with pytest.raises(RunError, match="ran out of memory"), compute_on(CPU, TrainingConfig()):
+    with pytest.raises(RunError, match="ran out of memory"), compute_on(CPU, TrainingConfig(least_steps=1)):
         torch.empty(2**58)
 
 
@@ -44,7 +44,7 @@ def test_other_errors_stay_as_they_are():
         RunError("told: out of memory"),
         KeyError(),
     ):
-        with pytest.raises(type(error)) as caught, compute_on(CPU, TrainingConfig()):
+        with pytest.raises(type(error)) as caught, compute_on(CPU, TrainingConfig(least_steps=1)):
             raise error
         assert caught.value is error
 
@@ -63,18 +63,18 @@ def test_a_job_that_runs_out_of_memory_ends_the_run_with_that_sentence(tmp_path,
 
 def test_only_repeatable_operations_are_allowed_where_that_is_asked_for(monkeypatch):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    with compute_on(CPU, TrainingConfig(deterministic=True)):
+    with compute_on(CPU, TrainingConfig(deterministic=True, least_steps=1)):
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.backends.cudnn.benchmark
     assert not torch.are_deterministic_algorithms_enabled()
-    with compute_on(CPU, TrainingConfig()):
+    with compute_on(CPU, TrainingConfig(least_steps=1)):
         assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_an_operation_without_a_repeatable_version_is_named():
     with (
         pytest.raises(RunError, match=r"training.deterministic=true: .*median.* on cpu. Set training.deterministic="),
-        compute_on(CPU, TrainingConfig(deterministic=True)),
+        compute_on(CPU, TrainingConfig(deterministic=True, least_steps=1)),
     ):
         raise RuntimeError(
             "median CUDA with indices output does not have a deterministic implementation, but you set "

@@ -113,7 +113,7 @@ ROWS = make_rows("classification")
 
 
 def run(method: Method, epochs: int = 5, patience: int = 99, rows: Batch = ROWS, **more):
-    return fit(method, rows, rows, TrainingConfig(epochs, patience, 8, 0.1, 0.0), seed=0, **more)
+    return fit(method, rows, rows, TrainingConfig(epochs, patience, 8, 0.1, 0.0, least_steps=1), seed=0, **more)
 
 
 # epochs -------------------------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_terms_are_weighed_and_recorded_unweighed():
 def test_fit_is_the_same_twice_and_another_with_another_seed():
     def trained(seed):
         method = Supervised(make_network(AVAILABLE, task_of("classification")), task_of("classification"))
-        fit(method, ROWS, ROWS, TrainingConfig(3, 3, 8), seed=seed)
+        fit(method, ROWS, ROWS, TrainingConfig(3, 3, 8, least_steps=1), seed=seed)
         return torch.cat([p.flatten() for p in method.parameters()])
 
     assert torch.equal(trained(1), trained(1))
@@ -241,7 +241,7 @@ def test_no_labelled_row_is_an_error_for_who_needs_one():
     with pytest.raises(RunError, match="no labelled training row"):
         run(method, rows=nobody)
     with pytest.raises(RunError, match="choosing epochs needs labelled `select` rows"):
-        fit(method, ROWS, nobody, TrainingConfig(2), seed=0)
+        fit(method, ROWS, nobody, TrainingConfig(2, least_steps=1), seed=0)
 
 
 # NaN ----------------------------------------------------------------------------------------------------------------
@@ -302,7 +302,7 @@ class Duel(Method):
 
 def test_the_gradient_of_one_group_does_not_leak_into_another():
     method = Duel()
-    fit(method, ROWS, ROWS, TrainingConfig(1, 1, 24, 0.1, 0.0), seed=0)
+    fit(method, ROWS, ROWS, TrainingConfig(1, 1, 24, 0.1, 0.0, least_steps=1), seed=0)
     (m0, c0), (m1, c1), (m2, c2) = method.between
     assert (m0, c0) == (3.0, 2.0)
     assert m1 == m0  # the critic's step moves the critic alone,
@@ -316,7 +316,7 @@ def test_the_gradient_of_one_group_does_not_leak_into_another():
 def test_each_group_steps_as_if_it_were_alone():
     """Each group has its own optimiser: a duel is that of two Adams with a gradient each."""
     method = Duel()
-    fit(method, ROWS, ROWS, TrainingConfig(1, 1, 2, 0.05, 0.01), seed=0)
+    fit(method, ROWS, ROWS, TrainingConfig(1, 1, 2, 0.05, 0.01, least_steps=1), seed=0)
     maker, critic = nn.Parameter(torch.tensor(3.0)), nn.Parameter(torch.tensor(2.0))
     adams = [torch.optim.AdamW([p], lr=0.05, weight_decay=0.01) for p in (critic, maker)]
     for _ in range(12):

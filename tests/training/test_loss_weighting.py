@@ -96,7 +96,7 @@ def test_gradnorm_leaves_out_what_does_not_reach_the_shared_weights():
 @pytest.mark.parametrize("kind", ["fixed", "target-ratio", "gradnorm"])
 def test_the_loop_weighs_and_resumes_to_the_bit(kind, tmp_path):
     subject = distillation_subject("pkdot+kl", "classification", "both", tnet=True)
-    config, settings = BalanceConfig(kind, warmup=2), TrainingConfig(epochs=6, patience=6, batch_size=8)
+    config, settings = BalanceConfig(kind, warmup=2), TrainingConfig(epochs=6, patience=6, batch_size=8, least_steps=1)
 
     def trained(**more):
         method = subject.fresh()

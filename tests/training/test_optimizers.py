@@ -28,7 +28,7 @@ STEPS = EPOCHS * -(-len(ROWS) // SIZE)
 
 
 def settings(**more) -> TrainingConfig:
-    return TrainingConfig(**{"epochs": EPOCHS, "patience": EPOCHS, "batch_size": SIZE} | more)
+    return TrainingConfig(**{"epochs": EPOCHS, "patience": EPOCHS, "batch_size": SIZE} | more, least_steps=1)
 
 
 class Bowl(Method):
@@ -149,7 +149,7 @@ def test_a_resumed_run_has_the_same_bits(tmp_path, optimizer, schedule, stop):
 def test_the_defaults_make_the_optimiser_that_there_always_was():
     method = fresh()
     params = list(method.parameters())
-    made = build_optimizer(params, TrainingConfig(), {})
+    made = build_optimizer(params, TrainingConfig(least_steps=1), {})
     assert type(made) is optim.AdamW
     assert [group["params"] for group in made.param_groups] == [params]
     assert made.defaults == optim.AdamW(params, lr=3e-3, weight_decay=1e-4, fused=True).defaults

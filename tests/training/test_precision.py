@@ -23,7 +23,7 @@ from sidelight.utils import device as devices
 from sidelight.utils.device import CPU
 
 ROWS = make_rows("classification", "both")
-SETTINGS = TrainingConfig(3, 3, 8, device="cpu")
+SETTINGS = TrainingConfig(3, 3, 8, device="cpu", least_steps=1)
 pytestmark = pytest.mark.filterwarnings("ignore:k=.* anchors:UserWarning")
 
 
@@ -128,7 +128,7 @@ class Overflow(Method):
 
 
 def test_a_step_that_overflows_is_left_out_and_the_scale_is_halved():
-    method, settings = Overflow(), TrainingConfig(1, 1, 8, 0.5, 0.0, optimizer="sgd", momentum=0.0)
+    method, settings = Overflow(), TrainingConfig(1, 1, 8, 0.5, 0.0, optimizer="sgd", momentum=0.0, least_steps=1)
     made = Precision("16", CPU)
     optimizers = {name: torch.optim.SGD(p, 0.5) for name, p in method.groups().items()}
     scales = []
@@ -171,7 +171,9 @@ def test_killed_and_resumed_is_uninterrupted(kind, balance, tmp_path, float16_on
 
 
 def test_the_scale_is_in_the_checkpoint(tmp_path, float16_on_the_cpu):
-    settings = TrainingConfig(4, 4, 8, 0.5, 0.0, optimizer="sgd", momentum=0.0, precision="16", device="cpu")
+    settings = TrainingConfig(
+        4, 4, 8, 0.5, 0.0, optimizer="sgd", momentum=0.0, precision="16", device="cpu", least_steps=1
+    )
     whole = trained(Overflow(), ROWS, (len(ROWS) - 8, 8), settings)
     with pytest.raises(Killed):
         trained(Overflow(), ROWS, (len(ROWS) - 8, 8), settings, checkpoint=tmp_path / "c", callback=Killer(2))
@@ -217,7 +219,7 @@ def test_gradients_that_overflow_at_every_scale_are_an_error(float16_on_the_cpu)
     method = Overflow(3e38, tuple(range(2, 99)))
     method.weights = {"x": 1e3}
     with pytest.raises(RunError, match=r"overflow float16 in epoch \d+ at every scale.*training.precision=bf16"):
-        fit(method, ROWS, ROWS, TrainingConfig(9, 9, 4, precision="16", device="cpu"), seed=1)
+        fit(method, ROWS, ROWS, TrainingConfig(9, 9, 4, precision="16", device="cpu", least_steps=1), seed=1)
 
 
 def test_what_a_device_cannot_is_refused_with_the_mend(monkeypatch):

@@ -137,7 +137,7 @@ def final_losses(name: str, task: str, steps: int, seeds: int, kind: str) -> lis
     subject = make_subject(name, task)
     per_epoch = -(-len(subject.rows) // 16)
     epochs = steps // per_epoch
-    settings = TrainingConfig(epochs, epochs, 16, 1e-3, device="cpu", precision=kind)
+    settings = TrainingConfig(epochs, epochs, 16, 1e-3, device="cpu", precision=kind, least_steps=1)
     select = subject.rows.index_select(subject.rows.labelled.nonzero()[:8, 0])
     found = []
     for seed in range(seeds):

@@ -72,6 +72,7 @@ LIMITS: dict[str, Limit] = {
     **whole("training.patience", 1, 1_000_000),
     **whole("training.batch_size", 2, 1_000_000),
     **whole("training.accumulate", 1, 1_000_000),
+    **whole("training.least_steps", 1, 1_000_000),
     "training.learning_rate": ("a number above 0", positive),
     **number("training.weight_decay"),
     "training.momentum": ("at least 0 and below 1", lambda v: 0 <= v < 1),

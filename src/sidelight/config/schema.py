@@ -44,9 +44,11 @@ class TrainingConfig:
     """The optimisation budget, the same for teacher, baseline and student.
 
     Args:
-        epochs: largest number of passes over the training rows.
+        epochs: largest number of epochs. An epoch is a pass over the training rows, or several where one has fewer than
+            `least_steps` steps.
         patience: stop after this many epochs without a better score on the select rows.
-        batch_size: rows per optimiser step.
+        batch_size: largest number of rows per optimiser step. Where a pass has fewer than `least_steps` steps, batches
+            are smaller, but not below 16 rows.
         accumulate: number of pieces in which the encoders read a batch, one after the other, so that only one piece's
             activations are in memory. Losses still see the whole batch, and the result is the same. 1: all at once.
         learning_rate: step size of the optimiser; a schedule starts from it or peaks at it.
@@ -66,6 +68,8 @@ class TrainingConfig:
         precision: numbers that networks are trained with: "32" (float32), "bf16" (bfloat16 products, which GPUs and
             some CPUs compute faster) or "16" (float16 with scaling, for CUDA GPUs without bfloat16). Losses, weights
             and every prediction stay in float32.
+        least_steps: fewest optimiser steps of an epoch, so that few rows are trained as long as many: epochs, patience
+            and warm-up then count steps. 1: an epoch is one pass in batches of `batch_size`.
     """
 
     epochs: int = 50
@@ -82,6 +86,7 @@ class TrainingConfig:
     device: str = "auto"
     deterministic: bool = False
     precision: Literal["32", "bf16", "16"] = "32"
+    least_steps: int = 10
 
 
 @dataclass
@@ -220,8 +225,11 @@ class Config:
         seeds: number of repetitions; each draws new folds, labels and initial weights.
         seed: first seed.
         select: share of a fold's non-test groups that choose the best epoch.
-        label_fraction: shares of the training groups that keep their labels, each in (0, 1], e.g. 0.2 1.0; empty: the
-            data set's own, else 1.
+        label_fraction: shares of the labelled non-test groups that keep their labels, each in (0, 1], e.g. 0.2 1.0;
+            empty: the data set's own, else 1.
+        select_labels: what chooses epochs at a label fraction below 1, inside the labels that it leaves: "auto" (a part
+            of them where they are many, else "inner"), "inner" (cross-validation in 3 inner folds, then all of them
+            train: 4 trainings for 1), "part", or "extra": all labels of the select groups, beside the fraction.
         methods: methods to compare, e.g. kl, pkdot, pkdot+kl, pkdot@crossfit. `sidelight methods` lists them.
         placebo: methods that also run with a placebo: names, "best", "all", or null (none of them; also "none").
         self_distillation: methods that also run with a baseline as their teacher: names, "best", "all", or null (none
@@ -274,6 +282,7 @@ class Config:
     output: str = ""
     jobs: int = 0
     checkpoint_seconds: float = 30.0
+    select_labels: Literal["auto", "inner", "part", "extra"] = "auto"
 
 
 CLASS_TASKS = ("retrieval", "anti-spoofing")

@@ -89,9 +89,22 @@ def store_job(folder: Path, job: Job, evaluation: Evaluation, history: History, 
             "select": history.best_score,
             "best_epoch": history.best_epoch,
             "stopped_epoch": len(history.epochs),
+            "ended": describe_end(history, evaluation.facts["config"]["training"]["epochs"]),
             **evaluation.facts,
         }
         write_record(place, record)
+
+
+def describe_end(history: History, epochs: int) -> str:
+    """Where the chosen epoch of a training lies: "cap", if it is the last one allowed, "first" or "inside".
+
+    Args:
+        history: the record of the training.
+        epochs: the largest number of epochs.
+    """
+    if history.best_epoch >= epochs:
+        return "cap"
+    return "first" if history.best_epoch == 1 else "inside"
 
 
 def is_stored(folder: Path, job: Job) -> bool:

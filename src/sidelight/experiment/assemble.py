@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from functools import partial
 
 from torch import Tensor
 
+from sidelight.errors import SidelightWarning
 from sidelight.experiment.artifacts import is_stored
 from sidelight.experiment.context import JobContext
+from sidelight.experiment.inner_folds import LostScoresError
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
 from sidelight.methods import (
@@ -20,15 +24,27 @@ from sidelight.methods import (
     read_options,
 )
 from sidelight.methods.teacher_sets import parse_teacher_sets
+from sidelight.utils.distributed import on_first
 
 
 def run_job(models: FoldModels, job: Job) -> None:
-    """Train, test and store one job, unless it is stored already."""
+    """Train, test and store one job, unless it is stored already; its inner folds, which choose epochs, come first."""
     if is_stored(models.folder, job):
         return
+    try:
+        _run_job(models, job)
+    except LostScoresError as error:
+        warnings.warn(f"{error} The inner folds are trained again.", SidelightWarning, stacklevel=2)
+        on_first(partial(models.inner.forget, job.label_fraction))
+        _run_job(models, job)
+
+
+def _run_job(models: FoldModels, job: Job) -> None:
     if job.spec is None:
         models.control_network(job)
         return
+    for inner in models.inner(job.label_fraction):
+        run_job(inner, job)
     method, teacher_fold = assemble(job.spec, JobContext(models, job))
     models.train_and_store(method, job, teacher_fold)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from sidelight.data.batch import Batch
 from sidelight.data.overflow import check_output
 from sidelight.data.rows import read_into_memory
 from sidelight.data.target_values import compute_row_values
+from sidelight.experiment.coverage import compute_lacks, score_seen
 from sidelight.experiment.fold import FoldData
 from sidelight.experiment.plan import Job
 from sidelight.export import Student
@@ -28,6 +29,14 @@ from sidelight.tasks import Task
 from sidelight.tasks.base import select_labelled
 from sidelight.training import History
 from sidelight.utils.device import describe_device
+
+
+class Answers(NamedTuple):
+    """(B, …) compact answers of a network, their targets, and (B,) bool, whether the targets are known."""
+
+    answer: Tensor
+    target: Tensor
+    labelled: Tensor
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,14 @@ class Evaluation:
     examples: dict[str, Tensor]
 
 
-def evaluate(data: FoldData, job: Job, network: Network, history: History, made_with: Mapping[str, Any]) -> Evaluation:
+def evaluate(
+    data: FoldData,
+    job: Job,
+    network: Network,
+    history: History,
+    made_with: Mapping[str, Any],
+    inner: Sequence[Answers] = (),
+) -> Evaluation:
     """Calibrate a trained network on the select rows, and test it on the test rows.
 
     Args:
@@ -56,19 +72,30 @@ def evaluate(data: FoldData, job: Job, network: Network, history: History, made_
         network: its trained network.
         history: how it was trained.
         made_with: the digests of data and code of the whole run.
+        inner: the answers of the inner trainings on the rows that each held out, which calibrate in place of select
+            rows.
 
     Raises:
         DataError: an output is not finite; names the row.
     """
-    config, dataset, fold = data.config, data.dataset, data.fold
-    task, test = calibrate_task(data, job, network), data.rows("test")
+    config, dataset, fold, budget = data.config, data.dataset, data.fold, data.budget(job.label_fraction)
+    test = data.rows("test")
+    if budget.inner is None:
+        task = calibrate_task(data, job, network)
+    else:
+        task = data.fit_task(job.label_fraction)
+        if inner:
+            task = task.calibrate(*map(torch.cat, zip(*inner)))
     on_test = predict_in_chunks(network, test, test.index, _check_finite(task, data, fold.test))
     facts: dict[str, Any] = {
         "metrics": compute_metrics(task, on_test, test),
         "seconds": history.seconds,
         "device": describe_device(network.device),
-        "n_train": len(fold.train),
-        "n_labelled": int(data.rows("train", job.label_fraction).labelled.sum()),
+        "n_train": len(budget.train),
+        "n_labelled": int(budget.kept[budget.train].sum()),
+        "n_select": len(budget.select) if budget.inner is None else 0,
+        "select_labels": budget.way,
+        "lacks": compute_lacks(data, job.label_fraction),
         "n_test": len(test),
         "primary": task.primary,
         "task": task.name,
@@ -77,6 +104,8 @@ def evaluate(data: FoldData, job: Job, network: Network, history: History, made_
         "higher_is_better": {name: metric.higher_is_better for name, metric in task.metrics().items()},
     }
 
+    if seen := score_seen(data, task, on_test, test):
+        facts["seen"] = seen
     if history.stacked > 1:
         facts["stacked"] = history.stacked
     # Only a student for any subset can be tested on single modalities.
@@ -100,9 +129,21 @@ def calibrate_task(data: FoldData, job: Job, network: Network) -> Task:
         job: the job.
         network: its trained network.
     """
-    task, select = data.fit_task(job.label_fraction), data.rows("select", control=job.control)
-    on_select = predict_in_chunks(network, select, select.index, _check_finite(task, data, data.fold.select))
-    return task.calibrate(on_select, select.target, select.labelled)
+    return data.fit_task(job.label_fraction).calibrate(*answer_select(data, job, network))
+
+
+def answer_select(data: FoldData, job: Job, network: Network) -> Answers:
+    """The answers of a network on the select rows, for the calibration of the task.
+
+    Args:
+        data: the rows of the fold.
+        job: the job.
+        network: its trained network.
+    """
+    task, select = data.fit_task(job.label_fraction), data.rows("select", job.label_fraction, job.control)
+    rows = data.budget(job.label_fraction).select
+    on_select = predict_in_chunks(network, select, select.index, _check_finite(task, data, rows))
+    return Answers(on_select, select.target, select.labelled)
 
 
 def _check_finite(task: Task, data: FoldData, rows: NDArray) -> Callable[[Output], Tensor]:

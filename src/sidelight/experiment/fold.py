@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +19,7 @@ from sidelight.data.preprocess import Preprocessor
 from sidelight.data.target_values import compute_row_values
 from sidelight.errors import RunError
 from sidelight.experiment.plan import derive_seed
-from sidelight.protocols import WHOLE, build_whole_fold, hide_labels, split
+from sidelight.protocols import WHOLE, LabelBudget, build_whole_fold, hold_out, share_labels, split
 from sidelight.protocols.blocks import cut_blocks, sort_by_time
 from sidelight.tasks import Task, resolve_task
 from sidelight.utils.machine import release_memory
@@ -48,15 +49,64 @@ class FoldData:
         else:
             self.fold = split(dataset, config.protocol, config.folds, config.select, seed, config.gap)[fold]
         self._task, self._tasks = resolve_task(config, dataset), dict[float, Task]()
+        self._budgets = dict[float, LabelBudget]()
+        self._outer: FoldData | None = None
 
         # Training takes hours, so rows without a score are an error before it, not after.
-        for part in ("select", "test"):
-            rows = getattr(self.fold, part)
-            scored = rows[dataset.labelled[rows]]
-            if why := self._task.explain_unmeasurable(dataset.target[scored]):
-                raise RunError(f"{self.fold.name}, {part} rows: {why}")
+        if fold != WHOLE:
+            self._check_scored("test", self.fold.test)
+        for label_fraction in config.label_fraction if fold != WHOLE else []:
+            self.budget(label_fraction)
         self.available, self.privileged = list(config.available), list(config.privileged)
         self.modalities = [*self.available, *self.privileged]
+
+    def _check_scored(self, part: str, rows: NDArray) -> None:
+        """Check that labelled rows have a score."""
+        scored = rows[self.dataset.labelled[rows]]
+        if why := self._task.explain_unmeasurable(self.dataset.target[scored]):
+            raise RunError(f"{self.fold.name}, {part} rows: {why}")
+
+    def budget(self, label_fraction: float) -> LabelBudget:
+        """The rows that train and choose epochs at a label fraction, and the labels that they keep.
+
+        Raises:
+            RunError: the select rows cannot be scored.
+            DataError: there are too few labels to choose epochs.
+        """
+        if label_fraction not in self._budgets:
+            target = self.dataset.target
+            budget = share_labels(
+                self.dataset,
+                self.fold,
+                label_fraction,
+                self.seed,
+                protocol=self.config.protocol,
+                select_labels=self.config.select_labels,
+                measurable=lambda rows: not self._task.explain_unmeasurable(target[rows]),
+            )
+            if budget.inner is None:
+                self._check_scored("select", budget.select)
+            self._budgets[label_fraction] = budget
+            if self.number == WHOLE:  # nothing is left to test, and labels beside the budget are not read
+                self.fold = replace(self.fold, test=budget.select)
+        return self._budgets[label_fraction]
+
+    def hold_out(self, label_fraction: float, part: int) -> FoldData:
+        """The rows of one inner fold, which chooses epochs and is not trained on; nothing is left to test.
+
+        Its rows are preprocessed as those of the whole fold are.
+        """
+        self._prepared  # noqa: B018  prepared once, for all inner folds
+        budget = self.budget(label_fraction)
+        budget = hold_out(self.dataset, budget, part, self.config.protocol, self.config.gap)
+        inner = copy.copy(self)
+        inner._outer, inner._tasks, inner._budgets = self, {}, {label_fraction: budget}
+        inner.fold = replace(self.fold, name=f"{self.fold.name}, inner fold {part + 1}", test=budget.select)
+        return inner
+
+    def rows_per_epoch(self, label_fraction: float) -> int:
+        """The number of rows that gives the steps of an epoch: inner folds count those of the whole fold."""
+        return len((self._outer or self).budget(label_fraction).train)
 
     @property
     def large(self) -> bool:
@@ -96,14 +146,15 @@ class FoldData:
 
         Args:
             part: "train", "select" or "test".
-            label_fraction: the share of the train groups that keep their labels.
+            label_fraction: the share of the labelled groups that keep their labels.
             control: with "placebo" the privileged modalities of train rows are permuted among train rows, and those of
                 select rows among select rows; test rows are never permuted.
         """
-        where = getattr(self.fold, part)
+        budget = self.budget(label_fraction)
+        where = self.fold.test if part == "test" else getattr(budget, part)
         batch = replace(self._prepared.index_select(torch.as_tensor(where)), index=torch.arange(len(where)))
         if part == "train":
-            labelled = torch.as_tensor(hide_labels(self.dataset, self.fold.train, label_fraction, self.seed)[where])
+            labelled = torch.as_tensor(budget.kept[where])
             # The value is hidden too, so that no loss can read the target of an unlabelled row.
             hidden = torch.nan if batch.target.is_floating_point() else -1
             known = labelled.view(-1, *[1] * (batch.target.dim() - 1))
@@ -129,14 +180,14 @@ class FoldData:
         row is a group; rows in time are divided into contiguous blocks, unlabelled rows too.
 
         Args:
-            label_fraction: the share of the train groups that keep their labels.
+            label_fraction: the share of the labelled groups that keep their labels.
             folds: the number of cross-fitted teachers.
 
         Returns:
             (train rows,) int64.
         """
-        train = self.fold.train
-        labelled = hide_labels(self.dataset, train, label_fraction, self.seed)[train]
+        train = self.budget(label_fraction).train
+        labelled = self.budget(label_fraction).kept[train]
         in_time = self.config.protocol == "blocks" or self.dataset.time is not None
         if self.dataset.group is None and in_time and labelled.sum() > 1:
             known = np.zeros(len(self.dataset), bool)
@@ -153,13 +204,15 @@ class FoldData:
         teacher_fold: NDArray = np.array([fold_of.get(g, folds) for g in group])
         return teacher_fold
 
-    def choose_probe_rows(self, size: int = 60) -> NDArray:
+    def choose_probe_rows(self, label_fraction: float = 1.0, size: int = 60) -> NDArray:
         """Choose at most `size` labelled select rows, balanced over classes, for the similarity matrices of the report.
+
+        With inner cross-validation they are rows that train: no others have a label that may be read.
 
         Returns:
             Their positions among the select rows, ordered by class (or by `row_values`).
         """
-        select = self.fold.select
+        select = self.budget(label_fraction).select
         first = compute_row_values(self.dataset.target[select])
         rows = np.flatnonzero(self.dataset.labelled[select] & np.isfinite(first))
         target = first[rows]

@@ -21,6 +21,7 @@ from sidelight.experiment.artifacts import Similarities, is_stored, store_job
 from sidelight.experiment.crossfit import CrossFit
 from sidelight.experiment.evaluate import evaluate
 from sidelight.experiment.fold import FoldData
+from sidelight.experiment.inner_folds import InnerFolds, store_scores
 from sidelight.experiment.plan import Job, derive_seed
 from sidelight.experiment.provenance import Encoders, describe_environment, select_digests
 from sidelight.experiment.shared_files import SharedFiles
@@ -50,6 +51,8 @@ class FoldModels:
         fold: the number of the fold.
         seed: the seed of the split and of everything random.
         made_with: the digests of data and code that every job stores; by default they are computed here.
+        held_out: the rows of an inner fold of this fold, and its number; the networks choose epochs for those of the
+            whole fold.
     """
 
     def __init__(
@@ -62,16 +65,19 @@ class FoldModels:
         seed: int,
         *,
         made_with: Mapping[str, Any] | None = None,
+        held_out: tuple[FoldData, int] | None = None,
     ):
         self.config, self.folder, self.encoders = config, folder, encoders
         self.device = choose_device(config.training.device)
-        self.data = FoldData(config, dataset, fold, seed)
+        self.data = held_out[0] if held_out else FoldData(config, dataset, fold, seed)
+        self.suffix = f"-inner{held_out[1]}" if held_out else ""
         self.builder = StudentBuilder(
             config, self.data, encoders, derive_seed(seed, fold, "initial weights"), self.device
         )
         self.order_seed = derive_seed(seed, fold, "order and dropout")
         self._made_with = made_with
-        self.train: Callable[[TrainingJob], History] = self.train_alone
+        self.train: Callable[[FoldModels, TrainingJob], History] = FoldModels.train_alone
+        self.inner = InnerFolds(self.data, folder, self._make_inner)
         self._supervised: dict[Job, Network] = {}
         self._tnets: dict[Job, dict[str, nn.Module]] = {}
         self._teachers: dict[tuple[Job, bool, OutputParts], Teacher] = {}
@@ -90,34 +96,42 @@ class FoldModels:
         return SharedFiles(self.folder, self.made_with["data"])
 
     def rows(self, job: Job, part: str = "train") -> Batch:
-        """The "train" or "select" rows as a job may see them.
+        """The "train" or "select" rows as a job may see them."""
+        return self.data.rows(part, job.label_fraction, job.control)
 
-        Hidden labels are those of train rows alone: select rows choose the epoch with all their labels.
-        """
-        return self.data.rows(part, job.label_fraction if part == "train" else 1.0, job.control)
+    def _make_inner(self, folder: Path, data: FoldData, number: int) -> FoldModels:
+        """The models of an inner fold."""
+        inner = FoldModels(
+            self.config, data.dataset, folder, self.encoders, data.number, data.seed,
+            made_with=self.made_with, held_out=(data, number),
+        )  # fmt: skip
+        inner.train = self.train
+        return inner
 
     # networks -----------------------------------------------------------------------------------------------------
 
     def control_network(self, job: Job) -> Network:
         """The network of a `baseline` or `teacher` job, trained here or loaded; callers must not change it."""
         if job not in self._supervised:
-            network = self.builder.network(self._reads(job))
+            network = self.builder.network(self.reads(job))
             # A job may run alone (resumed, or in another worker), so its teacher may be stored or missing.
             if is_stored(self.folder, job):
                 self._load(network, job)
             else:
+                for models in self.inner(job.label_fraction):
+                    models.control_network(job)
                 self.train_and_store(Supervised(network, self.data.fit_task(job.label_fraction)), job)
             self._supervised[job] = network
         return self._supervised[job]
 
-    def _reads(self, job: Job) -> list[str]:
+    def reads(self, job: Job) -> list[str]:
         """The modalities that the network of a `baseline` or `teacher` job reads."""
         return self.data.modalities if job.method == "teacher" else self.data.available
 
     def _load(self, network: Network, job: Job) -> None:
         """Load the stored weights of a job into a fresh network, which is not frozen as a loaded student is."""
         stored = self.folder / "jobs" / job.id / "model.safetensors"
-        student = load_student(stored, encoders=self.builder.own_encoders(self._reads(job)))
+        student = load_student(stored, encoders=self.builder.own_encoders(self.reads(job)))
         try:
             network.load_state_dict(student.network.state_dict())
         except RuntimeError as error:
@@ -151,7 +165,8 @@ class FoldModels:
             if not labelled.any():
                 raise RunError(f"fold {self.data.fold.name}: no labelled {part} row has any of {list(reads)}.")
             rows[part] = replace(batch, labelled=labelled)
-        self._fit(Supervised(network, self.data.fit_task(job.label_fraction)), rows["train"], rows["select"], name)
+        method = Supervised(network, self.data.fit_task(job.label_fraction))
+        self._fit(job, method, rows["train"], rows["select"], name)
 
     def tnets(self, job: Job) -> dict[str, nn.Module]:
         """T-Nets trained on the features of the fold's teacher, stored in `shared/`; callers must not change them."""
@@ -246,7 +261,7 @@ class FoldModels:
     def _crossfit(self, job: Job) -> CrossFit:
         folds = self.config.teacher.crossfit or 5
         teacher_fold = torch.as_tensor(self.data.assign_teacher_folds(job.label_fraction, folds))
-        network = partial(self.builder.network, self._reads(job))
+        network = partial(self.builder.network, self.reads(job))
         return CrossFit(
             job.id, self.rows(job), teacher_fold, self.shared_files, network, partial(self._fit_sibling, job)
         )
@@ -254,7 +269,8 @@ class FoldModels:
     def _fit_sibling(self, job: Job, network: Network, labelled: Tensor, name: str) -> None:
         """Train a sibling of the teacher on some of the labelled rows."""
         rows = replace(self.rows(job), labelled=labelled)
-        self._fit(Supervised(network, self.data.fit_task(job.label_fraction)), rows, self.rows(job, "select"), name)
+        method = Supervised(network, self.data.fit_task(job.label_fraction))
+        self._fit(job, method, rows, self.rows(job, "select"), name)
 
     # training and storing -----------------------------------------------------------------------------------------
 
@@ -266,7 +282,7 @@ class FoldModels:
             method: the method of the stage; its networks are trained in place.
             stage: the name of the stage, from which the checkpoint is named.
         """
-        self._fit(method, self.rows(job), self.rows(job, "select"), f"{job.id}-{stage}")
+        self._fit(job, method, self.rows(job), self.rows(job, "select"), f"{job.id}-{stage}")
 
     def train_and_store(self, method: Method, job: Job, teacher_fold: Tensor | None = None) -> None:
         """Train the last stage of a job, test its network, and store the job.
@@ -277,21 +293,25 @@ class FoldModels:
             teacher_fold: (train rows,) int64, the cross-fitted teacher of each train row; None without cross-fitting.
         """
         train, select = self.rows(job), self.rows(job, "select")
-        similarities = Similarities(select.index_select(torch.as_tensor(self.data.choose_probe_rows())))
-        history = self._fit(method, train, select, job.id, teacher_fold, similarities)
+        similarities = Similarities(
+            select.index_select(torch.as_tensor(self.data.choose_probe_rows(job.label_fraction)))
+        )
+        history = self._fit(job, method, train, select, job.id, teacher_fold, similarities)
         del train, select
 
         # Test rows are read here for the first time, when the network is chosen.
         network = method.deployed_network()
         similarities.add(network, history.best_epoch)
-        evaluation = evaluate(self.data, job, network, history, self.made_with)
+        evaluation = evaluate(self.data, job, network, history, self.made_with, self.inner.answers(job))
         on_first(partial(store_job, self.folder, job, evaluation, history, similarities))
+        on_first(partial(self.inner.forget_networks, job))
         del evaluation
         if self.data.large:
             release_memory()
 
     def _fit(
         self,
+        job: Job,
         method: Method,
         train: Batch,
         select: Batch,
@@ -299,8 +319,21 @@ class FoldModels:
         teacher_fold: Tensor | None = None,
         similarities: Similarities | None = None,
     ) -> History:
-        """Train one stage. A killed run continues from the checkpoint of that `name`."""
-        return self.train(TrainingJob(name, method, train, select, self.order_seed, teacher_fold, similarities))
+        """Train one stage. A killed run continues from the checkpoint of that `name`.
+
+        The models of an inner fold store the scores of the stage, and those of the whole fold read them.
+        """
+        scores, epoch_rows = self.inner.average_scores(job, name), self.data.rows_per_epoch(job.label_fraction)
+        history = self.train(
+            self,
+            TrainingJob(
+                f"{name}{self.suffix}", method, train, select, self.order_seed, teacher_fold, similarities,
+                epoch_rows=epoch_rows, scores=scores,
+            ),
+        )  # fmt: skip
+        if self.suffix:
+            store_scores(self, name, history)
+        return history
 
     def train_alone(self, job: TrainingJob) -> History:
         """Train one stage by itself, from its checkpoint if there is one."""
@@ -319,6 +352,8 @@ class FoldModels:
             identity=job.name,
             callback=job.callback,
             augment=self.config.augment,
+            epoch_rows=job.epoch_rows,
+            scores=job.scores,
         )
         try:
             history = train_stage()

@@ -38,7 +38,8 @@ def refit(run: str | Path, data: Dataset | None = None, *, encoders: Encoders | 
     """Train the best method of a run, and its teacher, once more on the rows of all folds.
 
     The method is the best on the select rows at the largest label_fraction of the comparison; the refit uses the same
-    label_fraction. A share `select` of the groups still chooses the epoch. There are no test rows: `meta` of the
+    label_fraction. The epoch is chosen as in the folds: on a
+    share `select` of the groups, or by inner cross-validation (`select_labels`). There are no test rows: `meta` of the
     student holds the figures of the cross-validation, marked as such. An interrupted refit continues where it stopped.
 
     Args:
@@ -120,5 +121,5 @@ def _refit_metadata(study: Study, job: Job, meta: dict[str, Any], record: dict[s
         **remaining,
         "refit": NO_TEST,
         "cross_validated": {"networks": len(rows), "protocol": study.config.protocol, **measured},
-        "rows": {"train": record["n_train"], "labelled": record["n_labelled"], "select": record["n_test"]},
+        "rows": {"train": record["n_train"], "labelled": record["n_labelled"], "select": record["n_select"]},
     }

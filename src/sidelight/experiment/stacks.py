@@ -100,7 +100,7 @@ def run_stacked(
     stacks = Stacks(next(iter(models.values())))
     together = Together(stacks.train)
     for own in models.values():
-        own.train = partial(_wait, together, own)
+        own.train = partial(_wait, together)
 
     def run(job: Job) -> None:
         run_job(models[job.seed, job.fold], job)

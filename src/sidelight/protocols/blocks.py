@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
 from sidelight.errors import DataError
-from sidelight.protocols.strata import DRAWS, compute_imbalance, compute_strata, count_strata
+from sidelight.protocols.strata import DRAWS, compute_cells, compute_imbalance, compute_strata, count_strata
 
 
 @dataclass(frozen=True)
@@ -190,11 +190,13 @@ def draw_run(dataset: Dataset, order: Order, among: NDArray, share: float, seed:
             f"{dataset.name}: only {len(candidates)} row with a label is left beside test; train and select need one "
             "each"
         )
-    counts = count_strata(np.arange(len(candidates)), compute_strata(dataset)[candidates], len(candidates))
+    each, n = np.arange(len(candidates)), len(candidates)
+    counts = count_strata(each, compute_strata(dataset)[candidates], n)
+    cells = count_strata(each, compute_cells(dataset)[candidates], n)
     starts = np.random.default_rng([seed, 3]).random(DRAWS)
     draws = [select_run(order, among, share, float(start)) for start in starts]
 
     def measure(run: NDArray) -> tuple[int, int, float]:
-        return compute_imbalance(counts, [np.flatnonzero((run & ~barred)[candidates])])
+        return compute_imbalance(counts, [np.flatnonzero((run & ~barred)[candidates])], cells)
 
     return min(draws, key=measure)

@@ -31,13 +31,20 @@ def hide_labels(dataset: Dataset, rows: NDArray, share: float, seed: int = 0) ->
     Raises:
         ConfigError: `share` is not in (0, 1].
     """
+    kept = keep_labels(dataset, rows, share, seed)
+    warn_lost_classes(dataset, rows, kept, share)
+    return kept
+
+
+def keep_labels(dataset: Dataset, rows: NDArray, share: float, seed: int = 0) -> NDArray:
+    """`hide_labels` without its warning."""
     if not 0 < share <= 1:
         raise ConfigError(f"label_fraction must be in (0, 1], got {share}")
     kept = dataset.labelled.copy()
-    if share == 1:
-        return kept
     rows = np.asarray(rows)
     rows = rows[dataset.labelled[rows]]
+    if share == 1 or len(rows) == 0:
+        return kept
     # Another stream than that of the folds, so that the two draws are independent.
     strata, rng = compute_strata(dataset, rows), np.random.default_rng([seed, 1])
     kept[rows] = False
@@ -49,13 +56,24 @@ def hide_labels(dataset: Dataset, rows: NDArray, share: float, seed: int = 0) ->
         counts = count_strata(unit, strata[rows], len(names))
         chosen = covering_order(counts, rng)[: max(1, round(share * len(names)))]
         kept[rows[np.isin(unit, chosen)]] = True
-    if dataset.task != "regression":
-        lost = dataset.classes(rows) - dataset.classes(rows[kept[rows]])
-        if lost:
-            lost_names = ", ".join(dataset.class_names[c] for c in sorted(lost))
-            warnings.warn(
-                f"with a share of {share:g} of the labels, no labelled train row is of class {lost_names}",
-                SidelightWarning,
-                stacklevel=2,
-            )
     return kept
+
+
+def warn_lost_classes(dataset: Dataset, rows: NDArray, kept: NDArray, share: float) -> None:
+    """Warn if none of the labels that are kept is of a class that labelled rows have.
+
+    Args:
+        dataset: the data.
+        rows: row numbers that train.
+        kept: (N,) bool, the rows that keep their label.
+        share: the share of the labels that is kept, for the warning.
+    """
+    rows = np.asarray(rows)
+    rows = rows[dataset.labelled[rows]]
+    if dataset.task != "regression" and (lost := dataset.classes(rows) - dataset.classes(rows[kept[rows]])):
+        lost_names = ", ".join(dataset.class_names[c] for c in sorted(lost))
+        warnings.warn(
+            f"with a share of {share:g} of the labels, no labelled train row is of class {lost_names}",
+            SidelightWarning,
+            stacklevel=3,
+        )

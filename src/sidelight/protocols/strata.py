@@ -59,20 +59,38 @@ def count_strata(unit: NDArray, strata: NDArray, n_units: int) -> NDArray:
     return counts
 
 
-def compute_imbalance(counts: NDArray, parts: Iterable[NDArray]) -> tuple[int, int, float]:
-    """(classes missing outside a part, classes missing in a part, distance of the class shares); lower is better.
+def compute_cells(dataset: Dataset) -> NDArray:
+    """(N,) int: `compute_strata`, divided into rows that have every modality and rows that lack one.
 
-    counts: (units, classes). parts: the units of each part.
+    Where every row has every modality, or none has, these are the strata themselves.
     """
-    total = counts.sum(0)
-    real = total > 0
+    strata = compute_strata(dataset)
+    complete = np.ones(len(dataset), bool)
+    for present in dataset.present.values():
+        complete &= present
+    return strata if complete.all() or not complete.any() else 2 * strata + ~complete
+
+
+def compute_imbalance(
+    counts: NDArray, parts: Iterable[NDArray], cells: NDArray | None = None
+) -> tuple[int, int, float]:
+    """(classes missing outside a part, classes missing in a part, distance of the shares); lower is better.
+
+    Args:
+        counts: (units, classes).
+        parts: the units of each part.
+        cells: (units, cells), of which the shares are compared; by default those of the classes.
+    """
+    total, cells = counts.sum(0), counts if cells is None else cells
+    real, shares = total > 0, cells.sum(0) / cells.sum()
     outside = inside = 0
     distance = 0.0
     for part in parts:
         inner = counts[part].sum(0)
         outside += int((inner[real] == total[real]).sum())
         inside += int((inner[real] == 0).sum())
-        distance += float(np.abs(inner / max(inner.sum(), 1) - total / total.sum()).sum())
+        within = cells[part].sum(0)
+        distance += float(np.abs(within / max(within.sum(), 1) - shares).sum())
     return outside, inside, distance
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sidelight.data.dataset import Dataset
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.protocols.fold import Fold
-from sidelight.protocols.strata import DRAWS, compute_imbalance, compute_strata, count_strata
+from sidelight.protocols.strata import DRAWS, compute_cells, compute_imbalance, compute_strata, count_strata
 
 
 def build_units(dataset: Dataset, protocol: str) -> NDArray:
@@ -94,18 +94,21 @@ def k_fold(dataset: Dataset, units: NDArray, protocol: str, folds: int, seed: in
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # classes rarer than folds: checked per fold below
             try:
-                parts = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(labelled, strata[labelled]))
+                cells = compute_cells(dataset)[labelled]
+                parts = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(labelled, cells))
             except ValueError:  # no class has as many rows as folds
                 parts = list(KFold(folds, shuffle=True, random_state=seed).split(labelled))
         return [(f"fold-{i + 1}", labelled[test]) for i, (_, test) in enumerate(parts)]
     # StratifiedGroupKFold would give the same folds for most seeds (see `split`).
-    counts = count_strata(units[dataset.labelled], strata[dataset.labelled], int(units.max()) + 1)[labelled]
+    known, n = dataset.labelled, int(units.max()) + 1
+    counts = count_strata(units[known], strata[known], n)[labelled]
+    cells = count_strata(units[known], compute_cells(dataset)[known], n)[labelled]
     seeds = np.random.default_rng([seed, 2]).integers(2**31, size=DRAWS)
     draws = []
     for s in seeds:
         splitter = KFold(folds, shuffle=True, random_state=int(s))
         draws.append([test for _, test in splitter.split(labelled)])
-    best = min(draws, key=lambda tests: compute_imbalance(counts, tests))
+    best = min(draws, key=lambda tests: compute_imbalance(counts, tests, cells))
     return [(f"fold-{i + 1}", labelled[test]) for i, test in enumerate(best)]
 
 
@@ -177,7 +180,9 @@ def draw_select_units(dataset: Dataset, units: NDArray, candidates: NDArray, sha
     size = min(max(1, round(share * len(candidates))), len(candidates) - 1)
     # Balance is measured in labelled rows: a unit with many rows counts more than a small one.
     strata, labelled = compute_strata(dataset), dataset.labelled & (units >= 0)
-    counts = count_strata(units[labelled], strata[labelled], int(units.max()) + 1)[candidates]
+    n = int(units.max()) + 1
+    counts = count_strata(units[labelled], strata[labelled], n)[candidates]
+    cells = count_strata(units[labelled], compute_cells(dataset)[labelled], n)[candidates]
     draws = ShuffleSplit(DRAWS, test_size=size, random_state=seed).split(candidates)
-    best = min((chosen for _, chosen in draws), key=lambda chosen: compute_imbalance(counts, [chosen]))
+    best = min((chosen for _, chosen in draws), key=lambda chosen: compute_imbalance(counts, [chosen], cells))
     return np.asarray(candidates[best])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sidelight.report.stored import Stored
 from sidelight.results import budgets
 from sidelight.results.budget import BLOCKS, COUNTED
+from sidelight.results.training_remarks import WAYS
 
 SKIPPED_SHOWN = 5
 
@@ -88,4 +89,5 @@ def _labels_kept(stored: Stored) -> str:
             sizes.append(f"{size[0]} of {size[1]}")
     if sizes:
         text += f": {', '.join(sizes)} train rows (median over folds and seeds)"
-    return text + "; select rows keep theirs and choose epochs"
+    ways = set(stored.results.loc[stored.results["labels"] < 1, "select_labels"].dropna())
+    return text + "".join(f"; {WAYS[way]}" for way in WAYS if way in ways)

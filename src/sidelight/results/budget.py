@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from sidelight.errors import RunError, unknown
 from sidelight.results.chance import Pair, TestSet
+from sidelight.results.job import SEEN
 from sidelight.results.statistics import Interval, nadeau_bengio
-from sidelight.results.store import COSTS, KEYS
+from sidelight.results.store import COSTS, FACTS, KEYS
 from sidelight.results.units import sign
 from sidelight.utils.keywords import renamed_keywords
 
@@ -28,7 +29,8 @@ COUNTED = {OFFICIAL: "seeds", LEAVE_ONE_OUT: "folds", BLOCKS: "folds"}
 
 def metric_columns(results: pd.DataFrame) -> list[str]:
     """The columns of `results` that are metrics."""
-    return [str(c) for c in results.columns if c not in KEYS and c not in COSTS]
+    others = {*KEYS, *COSTS, *FACTS}
+    return [str(c) for c in results.columns if c not in others and not str(c).startswith(SEEN)]
 
 
 def primary_metric(results: pd.DataFrame) -> str:

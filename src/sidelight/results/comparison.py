@@ -24,8 +24,10 @@ from sidelight.results.budget import (
     set_sizes,
 )
 from sidelight.results.chance import chance_levels
+from sidelight.results.coverage import find_coverage_remarks, keep_seen
 from sidelight.results.remarks import Remark, find_remarks
 from sidelight.results.statistics import UNDEFINED, Interval, Probabilities, correlated_t, gap_closed
+from sidelight.results.training_remarks import describe_ways, find_training_remarks
 from sidelight.utils.keywords import renamed_keywords
 
 ROPE = 0.01
@@ -53,7 +55,8 @@ class Row:
         mean, sd: mean and standard deviation of the metric, as stored (not signed).
         difference: difference to the baseline; positive is better.
         p: probabilities of being worse than, equal to and better than the baseline.
-        gap: share of the teacher's lead over the baseline that the row closes.
+        gap: share of the teacher's lead over the baseline that the row closes, over the test rows that have a
+            privileged modality.
         effect: privileged effect: the method minus its placebo.
         select: mean score on the select rows.
         seconds: median training time in seconds.
@@ -90,7 +93,7 @@ class Comparison:
         budget: the jobs that were compared.
         rows: name -> row, in the order of the table.
         protocol: how the folds were made.
-        note: what limits the intervals under this protocol.
+        note: what limits the intervals under this protocol, and how epochs were chosen where labels were hidden.
         sign: +1, or −1 if a lower metric is better.
         task: the task's name.
         chance: mean of the metric for answers that read no input, on the same test rows; NaN if unknown.
@@ -150,11 +153,15 @@ def compare(
         budget=jobs,
         rows=rows,
         protocol=jobs.protocol,
-        note=NOTES.get(jobs.protocol, ""),
+        note="; ".join(text for text in (NOTES.get(jobs.protocol, ""), describe_ways(jobs)) if text),
         sign=jobs.sign,
         task=jobs.task,
         chance=float(chance_levels(jobs.tests, jobs.metric).mean()),
-        remarks=find_remarks(jobs, lead, level, jobs.metric == primary_metric(results)),
+        remarks=(
+            *find_remarks(jobs, lead, level, jobs.metric == primary_metric(results)),
+            *find_training_remarks(jobs, results.attrs.get("epochs")),
+            *find_coverage_remarks(jobs),
+        ),
     )
 
 
@@ -218,7 +225,7 @@ def _compare_row(jobs: Budget, name: str, best: bool, rope: float, level: float)
         difference = jobs.difference(name, BASELINE, level, pairs)
         p = correlated_t(paired_difference(pairs, name, BASELINE), *set_sizes(pairs), rope=rope)
         if method != TEACHER and TEACHER in jobs.rows:
-            three = jobs.pairs(name, BASELINE, TEACHER)
+            three = keep_seen(jobs).pairs(name, BASELINE, TEACHER)
             gap = gap_closed(three[name], three[BASELINE], three[TEACHER], *set_sizes(three), level=level)
     if not control and f"{name}~placebo" in jobs.rows:
         effect = jobs.difference(name, f"{name}~placebo", level)

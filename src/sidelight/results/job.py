@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ RECORD = "job.json"
 SEAL = "this"
 """Key of a record's own checksum."""
 COSTS = ["seconds", "n_train", "n_test"]
+FACTS = ["select_labels", "best_epoch", "ended", "lacks_train", "lacks_select", "lacks_test"]
+"""Columns of `results.csv` that are no scores; records of earlier versions lack them."""
+SEEN = "seen."
+"""Before the name of a metric: its value over the test rows that have a privileged modality."""
 NEEDED = ("model.safetensors", "predictions.csv", "curves.csv", "similarity.safetensors")
 """Files that every job stores beside its record; records of earlier versions do not list them."""
 
@@ -89,6 +94,31 @@ def read_record(folder: Path) -> dict[str, Any]:
     if name != folder.name:
         raise RunError(f"{file} belongs to the job {name!r}, not to {folder.name!r}: its folder was renamed or copied.")
     return record
+
+
+def read_facts(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The `FACTS` of a record; NaN or "" for those that an earlier version did not store.
+
+    Earlier versions kept all labels of select rows.
+    """
+    lacks = record.get("lacks") if isinstance(record.get("lacks"), dict) else {}
+    assert isinstance(lacks, dict)
+    few = record["job"]["labels"] < 1
+    facts = {
+        "select_labels": record.get("select_labels", "extra" if few else "part"),
+        "best_epoch": record.get("best_epoch", math.nan),
+        "ended": record.get("ended", ""),
+    }
+    return facts | {f"lacks_{part}": lacks.get(part, {}).get("any", math.nan) for part in ("train", "select", "test")}
+
+
+def read_seen(record: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a record over the test rows that have a privileged modality, by column; {} if all have one."""
+    seen = record.get("seen")
+    metrics = seen.get("metrics") if isinstance(seen, dict) else None
+    if not isinstance(metrics, dict):
+        return {}
+    return {f"{SEEN}{name}": math.nan if v is None else float(v) for name, v in metrics.items()}
 
 
 def changed_files(folder: Path, record: Mapping[str, Any]) -> list[str]:

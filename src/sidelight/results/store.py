@@ -13,7 +13,8 @@ import yaml
 from sidelight.errors import RunError, SidelightWarning
 from sidelight.results.chance import load_tests
 from sidelight.results.job import COSTS as COSTS
-from sidelight.results.job import RECORD, job_id, read_record
+from sidelight.results.job import FACTS as FACTS
+from sidelight.results.job import RECORD, SEEN, job_id, read_facts, read_record, read_seen
 from sidelight.utils.atomic import write_atomic
 
 KEYS = ["method", "control", "labels", "fold", "seed", "select"]
@@ -31,8 +32,9 @@ def read_plan(run: str | Path) -> list[str]:
 def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
     """One row per finished job: `method, control, labels, fold, seed, select, <metrics>, seconds, n_train, n_test`.
 
-    Jobs that the plan does not name (from an earlier plan with more methods or seeds) are left out. So are jobs whose
-    file is damaged or belongs to another job, with a warning that names them.
+    The columns `FACTS` follow. Where test rows lack every privileged modality, columns `seen.<metric>` hold the metrics
+    over the others. Jobs that the plan does not name (from an earlier plan with more methods or seeds) are left out. So
+    are jobs whose file is damaged or belongs to another job, with a warning that names them.
 
     Args:
         run: the run folder.
@@ -120,8 +122,13 @@ def _read_protocol(run: Path, records: list[dict[str, Any]]) -> tuple[dict[str, 
 
 def _build_frame(records: list[dict[str, Any]]) -> pd.DataFrame:
     metrics = list(dict.fromkeys(name for r in records for name in r["metrics"]))
-    rows = [{**r["job"], **r["metrics"], **{k: r[k] for k in ("select", *COSTS)}} for r in records]
-    results = pd.DataFrame(rows, columns=[*KEYS, *metrics, *COSTS])
+    rows = []
+    for r in records:
+        # A test set whose rows all have a privileged modality is seen as it is.
+        seen_of = read_seen(r) or {f"{SEEN}{name}": value for name, value in r["metrics"].items()}
+        rows.append({**r["job"], **r["metrics"], **{k: r[k] for k in ("select", *COSTS)}, **read_facts(r), **seen_of})
+    seen = [f"{SEEN}{metric}" for metric in metrics if any(read_seen(r) for r in records)]
+    results = pd.DataFrame(rows, columns=[*KEYS, *metrics, *COSTS, *FACTS, *seen])
     if records:
         made = records[0].get("made_with")
         results.attrs = {"data_sha256": made.get("data")} if isinstance(made, dict) else {}
@@ -134,4 +141,8 @@ def _build_frame(records: list[dict[str, Any]]) -> pd.DataFrame:
             if isinstance(stored, dict):
                 directions |= {str(metric): bool(higher) for metric, higher in stored.items()}
         results.attrs["higher_is_better"] = directions
+        settings = records[0].get("config")
+        training = settings.get("training") if isinstance(settings, dict) else None
+        if isinstance(training, dict) and isinstance(epochs := training.get("epochs"), int):
+            results.attrs["epochs"] = epochs
     return results

@@ -203,7 +203,7 @@ def job_context(name: str, task: str, kind: str, control: str = "") -> JobContex
         "placebo": ["none"],
         "jobs": 1,
         "network": {"width": 8, "dropout": 0.2},
-        "training": {"epochs": 3, "patience": 3, "batch_size": 32, "learning_rate": 0.01},
+        "training": {"epochs": 3, "patience": 3, "batch_size": 32, "learning_rate": 0.01, "least_steps": 1},
         "transport": {"k": 8},
     }
     models = FoldModels(resolve(load_config(settings), data), data, folder, {}, 0, 0)

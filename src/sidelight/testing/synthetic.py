@@ -103,7 +103,7 @@ def trained_teacher(task: str, kind: str, seed: int = 0) -> Network:
     """A teacher on every modality that has learnt the rows."""
     method = Supervised(make_network(SHAPES, task_of(task), seed=seed), task_of(task))
     rows = make_rows(task, kind)
-    fit(method, rows, rows, TrainingConfig(epochs=40, patience=40, learning_rate=0.01), seed=seed)
+    fit(method, rows, rows, TrainingConfig(epochs=40, patience=40, learning_rate=0.01, least_steps=1), seed=seed)
     return method.network
 
 
@@ -114,7 +114,9 @@ def trained_tnets(task: str, kind: str) -> dict[str, nn.Module]:
     torch.manual_seed(0)
     tnets = make_hallucinators(feature_shape(network), AVAILABLE, PRIVILEGED)
     cached = CachedOutputs(compute_outputs(network, rows, rows.index))
-    fit(Hallucination(tnets, cached, cached, task_of(task)), rows, rows, TrainingConfig(epochs=3), seed=0)
+    fit(
+        Hallucination(tnets, cached, cached, task_of(task)), rows, rows, TrainingConfig(epochs=3, least_steps=1), seed=0
+    )
     return tnets
 
 

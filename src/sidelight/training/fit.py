@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -35,6 +36,8 @@ def fit(
     callback: Callback | None = None,
     augment: AugmentConfig | None = None,
     threads: int | None = None,
+    epoch_rows: int = 0,
+    scores: Sequence[float] = (),
 ) -> History:
     """Train a method, and leave it with the weights of the epoch that has the best score on `select`.
 
@@ -60,6 +63,9 @@ def fit(
             the seed, the step and the row alone.
         threads: the threads that decode files ahead of the step; by default as many as there are cores. The result does
             not depend on it.
+        epoch_rows: the number of rows that gives the steps of an epoch; by default that of `train`.
+        scores: the score of each epoch, if inner trainings have measured it: training ends after the first of the best
+            scores, and `select` is not read.
 
     Returns:
         The record of the training.
@@ -76,7 +82,9 @@ def fit(
     method.to(device)  # before the optimizers, which hold the parameters
     copy_from_first([*method.parameters(), *method.buffers()])
     job = TrainingJob(identity, method, train, select, seed, teacher_fold, callback)
-    loop = TrainingLoop(method, settings, len(train), seed, balance or BalanceConfig(), augment, threads, device)
+    loop = TrainingLoop(
+        method, settings, epoch_rows or len(train), seed, balance or BalanceConfig(), augment, threads, device, scores
+    )
     rows, train = job.rows_to_draw(), job.train_batch()
     if len(rows) == 0:
         raise RunError("no labelled training row to learn from")

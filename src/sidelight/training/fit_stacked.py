@@ -17,6 +17,7 @@ from sidelight.methods.teacher_outputs import find_cached
 from sidelight.training.checkpoint import load_checkpoint, save_checkpoint
 from sidelight.training.job import Trained, TrainingJob
 from sidelight.training.loop import History
+from sidelight.training.pace import set_pace
 from sidelight.training.stacked import StackedLoop
 
 LARGEST_NETWORK = 2_000_000
@@ -65,7 +66,7 @@ def structure_of(job: TrainingJob, settings: TrainingConfig, balance: BalanceCon
     rows = [(m, x.shape[1:], x.dtype) for m, x in batch.inputs.items()]
     # Schedules and warm-ups count steps and epochs, of which folds of different sizes have different numbers.
     counted = settings.schedule != "constant" or balance.warmup
-    steps = -(-len(job.train) // settings.batch_size) if counted else 0
+    steps = set_pace(settings, job.rows_per_epoch).steps if counted else 0
     return (
         type(method), method.reads, weights, buffers, outputs, numbers, method.weights, rows, sorted(batch.lengths),
         batch.target.shape[1:], batch.target.dtype, job.teacher_fold is None, steps,

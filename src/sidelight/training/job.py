@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -40,6 +41,9 @@ class TrainingJob:
         seed: the seed of the order of rows and of dropout.
         teacher_fold: (training rows,) int64, the cross-fitted teacher of each row; None without cross-fitting.
         callback: called before the first epoch and after each.
+        epoch_rows: the number of rows that gives the steps of an epoch; 0: that of `train`.
+        scores: the score of each epoch, if inner trainings have chosen it: training ends after the first of the best
+            scores, and `select` is not read.
     """
 
     name: str
@@ -49,6 +53,13 @@ class TrainingJob:
     seed: int
     teacher_fold: Tensor | None = None
     callback: Callback | None = None
+    epoch_rows: int = 0
+    scores: Sequence[float] = ()
+
+    @property
+    def rows_per_epoch(self) -> int:
+        """The number of rows that gives the steps of an epoch."""
+        return self.epoch_rows or len(self.train)
 
     def rows_to_draw(self) -> Tensor:
         """(N,) int64, the training rows that batches are drawn from."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -22,6 +22,7 @@ from sidelight.training.optimizers import (
     map_parameters_to_parts,
     step_schedulers,
 )
+from sidelight.training.pace import count_epochs, set_pace
 from sidelight.training.precision import Precision
 from sidelight.training.random_state import get_random_states, seed_everything, set_random_states
 from sidelight.utils.device import describe_device
@@ -66,9 +67,11 @@ class History:
             self.best_epoch, self.best_score = epoch, score
 
 
-def is_finished(history: History, settings: TrainingConfig) -> bool:
-    """Whether all epochs are done, or early stopping ends the training."""
+def is_finished(history: History, settings: TrainingConfig, scores: Sequence[float] = ()) -> bool:
+    """Whether all epochs are done, or early stopping ends the training; with known scores, whether the best is done."""
     done = len(history.epochs)
+    if scores:
+        return done >= count_epochs(scores)
     return done >= settings.epochs or done - history.best_epoch >= settings.patience
 
 
@@ -112,12 +115,13 @@ class TrainingLoop:
     Args:
         method: the method; its networks are trained in place.
         settings: the optimisation budget.
-        rows: the number of training rows.
+        rows: the number of rows that gives the steps of an epoch.
         seed: the seed of the order of rows and of dropout.
         balance: the settings of the loss weighting.
         augment: how the views of rows that are files are drawn; the centre view by default.
         threads: the threads that decode files ahead of the step; by default as many as there are cores.
         device: where the method is.
+        scores: the score of each epoch, if inner trainings have measured it.
     """
 
     def __init__(
@@ -130,8 +134,10 @@ class TrainingLoop:
         augment: AugmentConfig | None,
         threads: int | None,
         device: torch.device,
+        scores: Sequence[float] = (),
     ):
         self.method, self.settings, self.threads, self.device = method, settings, threads, device
+        self.pace, self.scores = set_pace(settings, rows), scores
         self.precision = Precision(settings.precision, device)
         self.weighting = build_loss_weighting(method, balance, self.precision)
         self.crops = CropSampler(seed, augment.crop, augment.flip, augment.time) if augment else None
@@ -142,7 +148,7 @@ class TrainingLoop:
 
         self.groups = {name: params for name, params in method.groups().items() if params}
         parts = map_parameters_to_parts(method) if settings.learning_rates else {}
-        steps = settings.epochs * math.ceil(rows / settings.batch_size)
+        steps = settings.epochs * self.pace.steps
         self.optimizers, self.schedulers = {}, {}
         for name, params in self.groups.items():
             self.optimizers[name] = build_optimizer(params, settings, parts)
@@ -156,7 +162,7 @@ class TrainingLoop:
 
     def is_finished(self) -> bool:
         """Whether all epochs are done, or early stopping ends the training."""
-        return is_finished(self.history, self.settings)
+        return is_finished(self.history, self.settings, self.scores)
 
     def train_epoch(self, train: Batch, rows: Tensor, teacher_fold: Tensor | None, select: Batch) -> None:
         """Train one epoch, and keep the weights if their score is the best.
@@ -174,8 +180,7 @@ class TrainingLoop:
         start = time.perf_counter()
         self.method.train()
         values: dict[str, list[Tensor]] = {}
-        size = self.settings.batch_size
-        order = draw_batches(rows, teacher_fold, size, self.generator, math.ceil(len(train) / size))
+        order = draw_batches(rows, teacher_fold, self.pace.batch_size, self.generator, self.pace.steps)
         train = replace(train, pieces=self.settings.accumulate)  # every batch of it is read in as many
         for batch in materialized_batches(train, order, self.crops, self.step, self.threads, self.device):
             state = TrainState(number - 1, self.settings.epochs, self.step)
@@ -190,7 +195,8 @@ class TrainingLoop:
         means = compute_means({term: torch.stack(v) for term, v in values.items()}, number, self.precision.advice)
         self.precision.check(number)
         check_weights(self.method, number)
-        score = from_first(float(self.method.score(select)))  # so that all processes choose the same epoch
+        # From the first, so that all processes choose the same epoch.
+        score = self.scores[number - 1] if self.scores else from_first(float(self.method.score(select)))
         self.history.add(number, score, means, time.perf_counter() - start)
         if self.history.best_epoch == number:
             self.best = copy_state(self.method.state_dict())

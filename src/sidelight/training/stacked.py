@@ -7,7 +7,6 @@ that is finished leaves the stack at once.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +27,7 @@ from sidelight.training.optimizers import (
     map_parameters_to_parts,
     step_schedulers,
 )
+from sidelight.training.pace import set_pace
 from sidelight.training.stacked_models import StackedModels
 from sidelight.training.stacked_rows import StackedBatch, StackedRows
 from sidelight.utils.stacking import Streams
@@ -116,7 +116,7 @@ class StackedLoop:
         parameters: Any = [self.models.parameters[name] for name in self.trained]
         part_of: Any = {self.models.parameters[names[p]]: part for p, part in parts.items()}
         self.optimizer = build_optimizer(parameters, settings, part_of)
-        steps = settings.epochs * math.ceil(len(jobs[0].train) / settings.batch_size)
+        steps = settings.epochs * set_pace(settings, jobs[0].rows_per_epoch).steps
         scheduler = build_scheduler(self.optimizer, settings, steps)
         self.schedulers = {} if scheduler is None else {"main": scheduler}
         self.streams = Streams()
@@ -139,22 +139,25 @@ class StackedLoop:
         start = time.perf_counter()
         for member in self.active:
             if not member.batches:
-                size = self.settings.batch_size
-                count = math.ceil(len(member.job.train) / size)
+                size, count = set_pace(self.settings, member.job.rows_per_epoch)
                 folds = member.job.teacher_fold if member.job.method.within_teacher_folds else None
                 member.batches = draw_batches(member.rows, folds, size, member.order, count)
         self._update()
 
         done = [place for place, member in enumerate(self.active) if len(member.values) == len(member.batches)]
-        measured = self._measure(done) if done else []
+        scored = [place for place in done if not self.active[place].job.scores]
+        measured = dict(zip(scored, self._measure(scored))) if scored else {}
         share = (time.perf_counter() - start) / len(self.active)
         for member in self.active:
             member.seconds += share
-        for place, answers in zip(done, measured):
-            self._end_epoch(self.active[place], answers)
-        finished = [i for i in self.models.members if is_finished(self.members[i].history, self.settings)]
+        for place in done:
+            self._end_epoch(self.active[place], measured.get(place))
+        finished = [i for i in self.models.members if self._is_finished(self.members[i])]
         if finished:
             self.models.remove(finished, [self.optimizer])
+
+    def _is_finished(self, member: Member) -> bool:
+        return is_finished(member.history, self.settings, member.job.scores)
 
     def _update(self) -> None:
         """Take the gradients of all models, and update them."""
@@ -202,12 +205,18 @@ class StackedLoop:
         measured: Tensor = self.models.call("measure", batch, Streams(), places=places)
         return [x[:n] if x.dim() else x for x, n in zip(measured, counts)]
 
-    def _end_epoch(self, member: Member, answers: Tensor) -> None:
-        """Score a model at the end of its epoch, and keep its weights if the score is the best."""
+    def _end_epoch(self, member: Member, answers: Tensor | None) -> None:
+        """Score a model at the end of its epoch, and keep its weights if the score is the best.
+
+        Args:
+            member: the model.
+            answers: what it answers on its select rows; None if inner trainings have measured its scores.
+        """
         number, method = len(member.history.epochs) + 1, member.job.method
         means = compute_means(dict(zip(self.terms, torch.stack(member.values).unbind(1))), number)
         check_weights(method, number)
-        score = method.score_measured(answers, member.job.select)
+        known = member.job.scores
+        score = known[number - 1] if answers is None else method.score_measured(answers, member.job.select)
         member.history.add(number, score, means, member.seconds)
         if member.history.best_epoch == number:
             member.best = copy_state(method.state_dict())
