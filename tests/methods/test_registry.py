@@ -331,6 +331,7 @@ MAY_BE_0 = [
     "mi_student",
     "mi_auxiliary",
     "adversarial",
+    "centroid",
 ]
 
 

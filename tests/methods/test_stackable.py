@@ -24,6 +24,8 @@ ALONE = {
     "amid": "its discriminators step before the student",
     "osmd": "it draws the positions that it compares at random",
     "mtnet": "a method of several stages",
+    "mt-pkdot": "it chooses a teacher for each batch by its values",
+    "mt-pkdot-released": "it chooses a teacher for each batch by its values",
 }
 """Methods that are trained one by one, and why."""
 STACKABLE = [name for name in METHODS if name not in ALONE]

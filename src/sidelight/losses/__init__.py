@@ -1,5 +1,6 @@
 """Losses: pure functions of tensors, usable in any training loop."""
 
+from sidelight.losses.centroid import centroid_distance
 from sidelight.losses.contrastive import class_nce, crcd, crd, crd_log_normaliser, gmc, info_nce
 from sidelight.losses.cosine import cosine_similarity_matrix
 from sidelight.losses.distribution import (
@@ -28,6 +29,7 @@ __all__ = [
     "adapted_weights",
     "adversarial",
     "alignment",
+    "centroid_distance",
     "class_nce",
     "class_partners",
     "cosine_distance",

@@ -144,6 +144,9 @@ class Method(nn.Module):
 
     weights: dict[str, float]
     """Term name -> default weight; terms without an entry have weight 1."""
+    logged: dict[str, Tensor]
+    """Name -> scalar of the last batch that trains nothing, such as the share of rows that a choice kept; `terms` or
+    `steps` sets it, and the record of the training holds its mean over each epoch."""
     learns_from: ClassVar[str] = "labelled"
     """The training rows that batches are drawn from: "labelled" or "all"."""
     reads: tuple[str, ...] | None = None
@@ -160,6 +163,7 @@ class Method(nn.Module):
         super().__init__()
         self.task = task
         self.weights = {}
+        self.logged = {}
 
     def terms(self, batch: Batch, state: TrainState) -> dict[str, Tensor]:
         """Compute the unweighted losses of one batch.

@@ -8,6 +8,7 @@ from sidelight.methods.contrastive import CCL, CRCD, CRD, GMC, NCE
 from sidelight.methods.distillation import DistillationLoss
 from sidelight.methods.hallucination_losses import CMKD, DASK, MERS
 from sidelight.methods.hints import Autoencoder, FitNet
+from sidelight.methods.mt_pkdot import MTPKDOT, MTPKDOTReleased
 from sidelight.methods.multi_stage import MultiStageMethod
 from sidelight.methods.osmd import OSMD
 from sidelight.methods.pointwise import KL, MSE, Cosine
@@ -40,6 +41,8 @@ METHODS: dict[str, type[DistillationLoss] | type[MultiStageMethod]] = {
     "pkdot": PKDOT,
     "pkdot-released": PKDOTReleased,
     "pkdot-sidelight": PKDOTSidelight,
+    "mt-pkdot": MTPKDOT,
+    "mt-pkdot-released": MTPKDOTReleased,
 }
 CONTROLS = ("baseline", "teacher")
 """The controls of every comparison. They are added to each run, so `methods` does not name them."""

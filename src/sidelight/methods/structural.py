@@ -79,15 +79,29 @@ class PKDOT(DistillationLoss):
         if batch.valid is not None:
             padded: Tensor = self.transport(student.embedding, teacher.embedding, labels=labels, valid=batch.valid)
             return padded
-        try:
-            value: Tensor = self.transport(student.embedding, teacher.embedding, labels=labels)
-        except ValueError:
-            both = student.embedding.sum() + teacher.embedding.sum()
-            if bool(both.isfinite()):
-                raise
-            # The transport raises on NaN and infinity. The training loop has the better error: it names term and epoch.
-            return both * torch.nan
-        return value
+        return compare_structure(self.transport, student.embedding, teacher.embedding, labels)
+
+
+def compare_structure(
+    transport: StructuralTransport, student: Tensor, teacher: Tensor, labels: Tensor | None = None
+) -> Tensor:
+    """The structural loss of a batch; NaN where an embedding is not finite.
+
+    Args:
+        transport: the loss.
+        student: (B, D) embeddings of the student.
+        teacher: (B, D') embeddings of the teacher.
+        labels: (B,) class codes, -1 for none.
+    """
+    try:
+        value: Tensor = transport(student, teacher, labels=labels)
+    except ValueError:
+        both = student.sum() + teacher.sum()
+        if bool(both.isfinite()):
+            raise
+        # The transport raises on NaN and infinity. The training loop has the better error: it names term and epoch.
+        return both * torch.nan
+    return value
 
 
 class PKDOTReleased(PKDOT):

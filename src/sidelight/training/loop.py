@@ -40,7 +40,8 @@ class History:
     """The record of a training run.
 
     Attributes:
-        epochs: one record per epoch: `epoch`, `select` (the score), the mean of every term, and `seconds`.
+        epochs: one record per epoch: `epoch`, `select` (the score), the mean of every term and of what the method
+            logs beside them, and `seconds`.
         best_epoch: the epoch with the best score, from 1; 0 before the first.
         best_score: its score on the select rows.
         seconds: the duration of the training; in a stack, the share of one model.
@@ -188,6 +189,8 @@ class TrainingLoop:
                 self.update(group, terms, state)
                 for term, value in terms.items():
                     values.setdefault(term, []).append(value.detach())
+            for name, value in self.method.logged.items():
+                values.setdefault(name, []).append(value.detach())
             # Schedules count batches, not steps of a group: all groups share one schedule.
             step_schedulers(self.schedulers)
             self.step += 1
