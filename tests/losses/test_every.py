@@ -41,12 +41,13 @@ OWN: dict[str, Loss] = {
     "crd": from_bank,
     "joint_adaptation": adaptation,
     "cross_translation": lambda s, t, y: losses.cross_translation([s], [t.detach()]),
+    "nontarget_kl": lambda s, t, y: losses.nontarget_kl(s, t, y.clamp(max=4), losses.kendall_tau(s, t) > -2),
 }
 """Losses that are called otherwise than with the rows of student and teacher."""
 OTHERS = {
     "StructuralTransport", "structural_transport", "cosine_similarity_matrix",  # test_structural.py, and below
     "critic", "adversarial", "discrimination", "class_partners", "alignment", "adapted_weights",
-    "crd_log_normaliser", "sampled_positions",
+    "crd_log_normaliser", "sampled_positions", "kendall_tau",
 }  # fmt: skip
 """Parts of losses, and those that have tests of their own."""
 LOSSES: dict[str, Loss] = {name: OWN.get(name) or unlabelled(name) for name in losses.__all__ if name not in OTHERS}

@@ -332,6 +332,8 @@ MAY_BE_0 = [
     "mi_auxiliary",
     "adversarial",
     "centroid",
+    "threshold",
+    "proxy",
 ]
 
 

@@ -22,6 +22,7 @@ from sidelight.losses.mutual_information import (
 )
 from sidelight.losses.pointwise import cosine_distance, soft_label_kl, squared_error
 from sidelight.losses.relational import dask, pkt, rkd, rkd_angle, rkd_distance, similarity_preserving
+from sidelight.losses.selective import kendall_tau, nontarget_kl
 from sidelight.losses.structural import StructuralTransport, structural_transport
 
 __all__ = [
@@ -47,7 +48,9 @@ __all__ = [
     "jeffreys",
     "jensen_shannon",
     "joint_adaptation",
+    "kendall_tau",
     "mutual_information",
+    "nontarget_kl",
     "pkt",
     "rkd",
     "rkd_angle",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sidelight.methods.adversarial import ADMD
 from sidelight.methods.amid import AMID
+from sidelight.methods.c2kd import C2KD
 from sidelight.methods.contrastive import CCL, CRCD, CRD, GMC, NCE
 from sidelight.methods.distillation import DistillationLoss
 from sidelight.methods.hallucination_losses import CMKD, DASK, MERS
@@ -38,6 +39,7 @@ METHODS: dict[str, type[DistillationLoss] | type[MultiStageMethod]] = {
     "mtnet": MTNet,
     "amid": AMID,
     "osmd": OSMD,
+    "c2kd": C2KD,
     "pkdot": PKDOT,
     "pkdot-released": PKDOTReleased,
     "pkdot-sidelight": PKDOTSidelight,
