@@ -205,9 +205,20 @@ def test_what_a_t_net_reads_in_the_student_is_what_it_was_trained_on():
         ("osmd", {}, {"task", "jdn"}),  # whose second half is a divergence of predictions
         ("mtnet", {}, {"task"}),
         ("mt-pkdot", {}, {"task"}),
+        ("mst", {}, {"task", "distil", "balance", "gate"}),  # the gate reads the student's prediction
         ("c2kd", {}, {"task", "teacher", "student proxy", "teacher proxy"}),
     ],
-    ids=["amid", "amid, learning auxiliary", "osmd, features", "osmd, relations", "osmd", "mtnet", "mt-pkdot", "c2kd"],
+    ids=[
+        "amid",
+        "amid, learning auxiliary",
+        "osmd, features",
+        "osmd, relations",
+        "osmd",
+        "mtnet",
+        "mt-pkdot",
+        "mst",
+        "c2kd",
+    ],
 )
 def test_of_methods_of_their_own_stages_only_terms_on_predictions_meet_dropout(method, options, dropped):
     made = still(build_standalone(method, "classification", "complete", **options))

@@ -334,6 +334,8 @@ MAY_BE_0 = [
     "centroid",
     "threshold",
     "proxy",
+    "balance",
+    "mask_width",
 ]
 
 

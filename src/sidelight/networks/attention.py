@@ -16,11 +16,15 @@ class Attention(nn.Module):
 
     Vaswani et al., Attention is all you need, 2017. Queries, keys and values have no bias: a bias of the keys cancels
     in the softmax and could never learn.
+
+    Args:
+        width: D.
+        heads: a divisor of D; by default the largest of 4, 2 and 1 that is one.
     """
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, heads: int | None = None):
         super().__init__()
-        self.heads = next(h for h in (4, 2, 1) if width % h == 0)
+        self.heads = heads or next(h for h in (4, 2, 1) if width % h == 0)
         self.query = nn.Linear(width, width, bias=False)
         self.key_value = nn.Linear(width, 2 * width, bias=False)
         self.out = nn.Linear(width, width)
