@@ -128,10 +128,11 @@ class Routing(Method):
 
     def _gate_loss(self, logits: Tensor, teachers: list[Tensor], batch: Batch, taught: Tensor) -> Tensor:
         """Cross-entropy of the gate against the specialist with the lowest label loss of each row or pixel."""
-        losses, known = zip(*(label_losses(t, batch.target, batch.labelled, self.task) for t in teachers))
-        each = torch.stack(losses, dim=1).masked_fill(~taught, torch.inf)
+        said = [label_losses(t, batch.target, batch.labelled, self.task) for t in teachers]
+        each = torch.stack([losses for losses, _ in said], dim=1).masked_fill(~taught, torch.inf)
+        known = said[0][1]
         per_row = F.cross_entropy(logits.masked_fill(~taught, -1e9), each.argmin(1), reduction="none")
-        return (per_row * known[0]).sum() / known[0].sum().clamp(min=1)
+        return (per_row * known).sum() / known.sum().clamp(min=1)
 
     def _scales(self, epoch: int) -> tuple[float, float]:
         """What the weights of distillation and of balance have become: ½ after epochs 0, 30, …, 0.9 after 0, 10, …"""
@@ -236,8 +237,8 @@ class MST(MultiStageMethod):
             balance: w_lb, the weight of the load balance.
             spread: the measure of the load balance: "kl" or "cv".
             decay: whether w_kl and w_lb decay as released.
-            mask_width: the width of a mask's tokens, a multiple of 3; 0: ⌊channels / 6⌋ · 3 as released (67 million weights
-                for 512 channels).
+            mask_width: the width of a mask's tokens, a multiple of 3; 0: ⌊channels / 6⌋ · 3 as released (67 million
+                weights for 512 channels).
 
         Raises:
             ConfigError: a setting outside of its range.
