@@ -72,7 +72,7 @@ def every_case() -> Iterator[Case]:
                 maps = task == "segmentation"
                 for fusion in MAP_FUSIONS if maps else FUSIONS:
                     for encoder in MAP_ENCODERS if maps else ENCODERS:
-                        yield Case(method, task, fusion, encoder)
+                        yield Case(method, task, fusion, encoder, method if method == "mmanet" else "")
 
 
 CASES = list(every_case())
@@ -101,6 +101,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "privileged": ["pulse"],
         "student": {"drop": 0.4},
     },
+    "mmanet": {**METHODS["mmanet"].check_study, "options": {"mmanet": {"begin": 0}}},
     "several teachers": {"teacher": {"sets": ["each"]}},
     "t-nets": {"student": {"hallucinate": "t-net"}},
     "hallucination networks": {"student": {"hallucinate": "encoder"}},

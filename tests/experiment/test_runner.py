@@ -812,6 +812,7 @@ def test_a_method_is_taught_by_a_baseline_or_says_before_any_training_why_it_can
     reason = "stages of its own" if MethodSpec.parse(name).multi_stage else ""
     reason = "compares privileged" if name in ("autoencoder", "mers", "cmkd", "dask", "cmkd+mse") else reason
     settings = {"methods": ["kl", name] if name != "kl" else ["kl"], "training": {"epochs": 1}}
+    settings |= REGISTRY[name.partition("+")[0]].check_study
     jobs = plan(data, **settings, self_distillation=["all"])
     assert {job.method for job in jobs if job.control == "self"} == {"kl"} | ({name} if not reason else set())
     best = load_config(merged(BASE, settings | {"placebo": ["none"], "self_distillation": ["best"]}))

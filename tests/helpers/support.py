@@ -66,7 +66,7 @@ AT_ONCE = {"amid": dict(AMID.check_settings)}
 
 def standalone_parts(method: str, task: str, kind: str) -> JobContext:
     """The real `JobContext` of a job on the rows of `make_rows`."""
-    return job_context(METHODS[method].__name__, task, kind)
+    return job_context(METHODS[method], task, kind)
 
 
 def build_standalone(method: str, task: str, kind: str, **options: Any) -> Method:

@@ -128,6 +128,7 @@ def test_co_training_is_three_task_losses_and_six_divergences():
 def test_the_masks_alone_are_trained_towards_the_student():
     method, batch, context = built(), rows(), parts()
     specialists = copy.deepcopy(method.specialists)
+    specialists.remembered = None
     for teacher in specialists.teachers:  # thawed: another training of the masks
         for p in teacher.mask.parameters():
             p.requires_grad_(True)

@@ -336,6 +336,8 @@ MAY_BE_0 = [
     "proxy",
     "balance",
     "mask_width",
+    "begin",
+    "regularise",
 ]
 
 

@@ -24,6 +24,7 @@ ALONE = {
     "amid": "its discriminators step before the student",
     "osmd": "it draws the positions that it compares at random",
     "c2kd": "it keeps rows by their values, and its proxies normalise over the batch",
+    "mmanet": "it looks for weak rows by their values",
     "mst": "it routes rows by their values",
     "mtnet": "a method of several stages",
     "mt-pkdot": "it chooses a teacher for each batch by its values",

@@ -77,6 +77,9 @@ class MethodInfo:
     """Setting -> its range. The constructor (or `build`) calls `validate_settings`."""
     check_settings: ClassVar[Mapping[str, Any]] = {}
     """The settings with which `check_method` builds it, if the defaults leave a part untrained for some steps."""
+    check_study: ClassVar[Mapping[str, Any]] = {}
+    """The settings of the study in which `check_method` builds a method of several stages, if it does not suit one with
+    a single available modality and two privileged ones (`phone`; `watch`, `pulse`)."""
     section: ClassVar[str] = ""
     """The section of the configuration that holds the settings of the method, if not `options.<name>`."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from sidelight.data.batch import Batch
 from sidelight.methods.base import Method, TrainState
-from sidelight.methods.teacher_outputs import TeacherOutputs, rows_where, select_rows
+from sidelight.methods.teacher_outputs import CachedOutputs, CachedTensors, TeacherOutputs, rows_where, select_rows
 from sidelight.networks.attention import Attention
 from sidelight.networks.build import feature_shape
 from sidelight.networks.network import Network, Output, predict_in_chunks
@@ -22,6 +23,8 @@ from sidelight.utils.precision import full_precision, in_full_precision, to_floa
 Layer = Literal["features", "embedding"]
 LAYERS: tuple[Layer, ...] = ("features", "embedding")
 """The layers of a teacher that have a mask: what its fusion reads, and what its head reads."""
+CHUNK = 256
+"""Rows whose masks are computed at a time: attention over channels takes memory."""
 HEADS = 3
 """The heads of a mask's self-attention."""
 
@@ -196,6 +199,21 @@ class Specialists(nn.Module):
                 self.teachers.append(SpecialisedTeacher(network, layer, width))
                 self.names.append(f"{name} {layer}")
                 self.of.append(name)
+        self.remembered: CachedTensors | None = None
+
+    @torch.no_grad()
+    def remember(self, rows: Batch) -> None:
+        """Compute the predictions for all training rows once, of networks whose outputs are cached and no maps."""
+        joint = self.outputs["joint"]
+        if not isinstance(joint, CachedOutputs) or joint.sample.fused.dim() > 2:
+            return
+        device = next(self.teachers.parameters()).device
+        said: list[list[Tensor]] = [[] for _ in self.names]
+        read = replace(rows.select_modalities(()), present={})
+        for index in torch.split(torch.arange(len(rows)), CHUNK):
+            for parts, prediction in zip(said, self(read.index_select(index).to(device)), strict=True):
+                parts.append(prediction)
+        self.remembered = CachedTensors({name: torch.cat(parts) for name, parts in zip(self.names, said, strict=True)})
 
     def forward(self, batch: Batch, outputs: Mapping[str, nn.Module] | None = None) -> list[Tensor]:
         """The prediction of every specialist for the rows of a batch.
@@ -204,6 +222,8 @@ class Specialists(nn.Module):
             batch: the rows.
             outputs: the outputs of the networks; by default those on the training rows.
         """
+        if outputs is None and self.remembered is not None:
+            return list(self.remembered(batch.index).values())
         said = {name: out(batch).to_float32() for name, out in (outputs or self.outputs).items()}
         return [teacher(said[name]) for teacher, name in zip(self.teachers, self.of, strict=True)]
 

@@ -84,7 +84,7 @@ class Routing(Method):
     ):
         super().__init__(task)
         self.student, self.specialists = student, specialists
-        specialists.teachers = freeze(specialists.teachers)
+        freeze(specialists.teachers)
         inputs = int(student.fusion.out_dim) if isinstance(task, Regression) else task.outputs  # type: ignore[arg-type]
         self.gate = nn.Sequential(nn.Linear(inputs, 2 * inputs), nn.Linear(2 * inputs, NUM_TEACHERS))
         self.kind, self.k, self.temperature, self.spread, self.decay = gate, k, temperature, spread, decay
@@ -263,6 +263,8 @@ class MST(MultiStageMethod):
         specialists = Specialists(networks, outputs, mask_width)
         masks = MaskTraining(specialists, context.teacher_outputs(student), of_select, task, temperature)
         context.fit(masks, "masks")
+        freeze(specialists.teachers)
+        specialists.remember(context.rows())
         context.seed()
         method = Routing(
             student, specialists, task, gate=gate, k=k, temperature=temperature, spread=spread, decay=decay

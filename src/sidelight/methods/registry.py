@@ -9,6 +9,7 @@ from sidelight.methods.contrastive import CCL, CRCD, CRD, GMC, NCE
 from sidelight.methods.distillation import DistillationLoss
 from sidelight.methods.hallucination_losses import CMKD, DASK, MERS
 from sidelight.methods.hints import Autoencoder, FitNet
+from sidelight.methods.mmanet import MMANet
 from sidelight.methods.mst import MST
 from sidelight.methods.mt_pkdot import MTPKDOT, MTPKDOTReleased
 from sidelight.methods.multi_stage import MultiStageMethod
@@ -42,6 +43,7 @@ METHODS: dict[str, type[DistillationLoss] | type[MultiStageMethod]] = {
     "osmd": OSMD,
     "c2kd": C2KD,
     "mst": MST,
+    "mmanet": MMANet,
     "pkdot": PKDOT,
     "pkdot-released": PKDOTReleased,
     "pkdot-sidelight": PKDOTSidelight,

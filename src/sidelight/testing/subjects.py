@@ -152,14 +152,16 @@ def _multi_stage_subject(method: MethodClass, task: str, kind: str, settings: di
     """
     assert issubclass(method, MultiStageMethod)
     method.check_task(task_of(task), method.__name__)
-    built = functools.cache(lambda control: method.build(job_context(method.__name__, task, kind, control), **settings))
+    built = functools.cache(lambda control: method.build(job_context(method, task, kind, control), **settings))
 
     def factory(dtype: torch.dtype, control: str = "") -> Method:
         return copy.deepcopy(built(control)).to(dtype)
 
-    rows = job_context(method.__name__, task, kind).rows().materialize()
+    context = job_context(method, task, kind)
+    rows = context.rows().materialize()
     built("")
-    return Subject(factory, rows, AVAILABLE, PRIVILEGED, other=functools.partial(factory, control="placebo"))
+    reads = tuple(context.available), tuple(context.privileged)
+    return Subject(factory, rows, *reads, other=functools.partial(factory, control="placebo"))
 
 
 @functools.cache
@@ -169,15 +171,18 @@ def _folder() -> Path:
     return folder
 
 
-@functools.cache
-def job_context(name: str, task: str, kind: str, control: str = "") -> JobContext:
+def job_context(method: MethodClass, task: str, kind: str, control: str = "") -> JobContext:
     """The context of a job on synthetic rows, whose earlier stages take three epochs.
 
     Args:
-        name: of the job's files.
+        method: the class of the method, which may ask for another study (`MethodInfo.check_study`).
         control: "placebo" permutes the privileged rows.
     """
-    rows = make_rows(task, kind, n=72)
+    return _job_context(method, task, kind, control)
+
+
+def _make_job_context(method: MethodClass, task: str, kind: str, control: str) -> JobContext:
+    rows, name = make_rows(task, kind, n=72), method.__name__
     data = Dataset(
         name="synthetic",
         inputs={m: x.numpy() for m, x in rows.inputs.items()},
@@ -205,6 +210,11 @@ def job_context(name: str, task: str, kind: str, control: str = "") -> JobContex
         "network": {"width": 8, "dropout": 0.2},
         "training": {"epochs": 3, "patience": 3, "batch_size": 32, "learning_rate": 0.01, "least_steps": 1},
         "transport": {"k": 8},
+        **method.check_study,
     }
     models = FoldModels(resolve(load_config(settings), data), data, folder, {}, 0, 0)
     return JobContext(models, Job(name, control, 1.0, 0, 0))
+
+
+_job_context: Callable[[Any, str, str, str], JobContext] = functools.cache(_make_job_context)
+"""The contexts that were made: the earlier stages of a method are trained once in a process."""
