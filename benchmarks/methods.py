@@ -154,7 +154,9 @@ def against_released(batch: int, rounds: int = 15) -> dict[str, tuple[float, flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--methods", nargs="*", default=[name for name, method in METHODS.items() if not method.check_study])
+    parser.add_argument(
+        "--methods", nargs="*", default=[name for name, method in METHODS.items() if not method.check_study]
+    )
     parser.add_argument("--store", action="store_true", help="write src/sidelight/methods/costs.json")
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -191,7 +191,8 @@ def test_gradnorm_compares_every_term_that_teaches_the_student(name, slots):
     reached = {name: lengths(v, student) for terms in steps if "task" in terms for name, v in terms.items()}
     assert compared["task"] > 0
     assert len(compared) > 1 or name == "admd"  # whose last stage is the task loss alone
-    assert [name for name, size in reached.items() if size and not compared[name]] == []
+    # `complete` trains the modules of a student that completes its modalities, which no other term reaches.
+    assert [name for name, size in reached.items() if size and not compared[name] and name != "complete"] == []
 
 
 @pytest.mark.parametrize(
