@@ -151,3 +151,13 @@ def test_unequal_masses_and_empty_batches_are_named():
         sinkhorn(x, y, a=a, b=torch.ones(COUNT, 15).double())
     with pytest.raises(ValueError, match="without problems"):
         sinkhorn(x[:0], y[:0])
+
+
+def test_sharp_problems_on_a_cpu_are_solved_as_alone(monkeypatch):
+    x, y = (torch.randn(3, 40, 4, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    monkeypatch.setattr(batched, "sweep_until", lambda *given: pytest.fail("the others wait for the slowest"))
+    together = sinkhorn(x, y, epsilon=0.02)
+    alone = [sinkhorn(*pair, epsilon=0.02) for pair in zip(x, y)]
+    assert together.iterations == max(one.iterations for one in alone)
+    torch.testing.assert_close(together.plan, torch.stack([one.plan for one in alone]), rtol=1e-4, atol=1e-9)
+    torch.testing.assert_close(together.objective, torch.stack([one.objective for one in alone]))

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sidelight.data.by_modality import index_rows, map_values, select_keys
+from sidelight.data.by_modality import index_rows, map_values, select_keys, take_rows
 from sidelight.data.lengths import compute_median_length, has_long_rows
 from sidelight.data.pixels import standardize_images
 from sidelight.data.shard import Shard
@@ -87,7 +87,7 @@ class Batch:
                 steps = max(self.least_steps[m], int(lengths[m].max()))
                 inputs[m] = x[held, :steps]
             else:
-                inputs[m] = x[held]
+                inputs[m] = take_rows(x, held)
         stored = index_rows(self.stored, held)
         for m in stored:
             if m in self.least_steps and len(rows):
@@ -95,10 +95,10 @@ class Batch:
 
         return Batch(
             inputs=inputs,
-            target=self.target[rows],
-            labelled=self.labelled[rows],
+            target=take_rows(self.target, rows),
+            labelled=take_rows(self.labelled, rows),
             present=index_rows(self.present, rows),
-            index=self.index[rows],
+            index=take_rows(self.index, rows),
             lengths=lengths,
             pixels={m: (mean[held], scale[held]) for m, (mean, scale) in self.pixels.items()},
             files=index_rows(self.files, held),

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
+import torch
+from torch import Tensor
+
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -21,4 +24,9 @@ def map_values(function: Callable[[T], U], values: Mapping[str, T]) -> dict[str,
 
 def index_rows(arrays: Mapping[str, Any], rows: Any) -> dict[str, Any]:
     """Modality -> the chosen rows of an array, a tensor or `LazyRows`."""
-    return {m: array[rows] for m, array in arrays.items()}
+    return {m: take_rows(x, rows) if isinstance(x, Tensor) else x[rows] for m, x in arrays.items()}
+
+
+def take_rows(x: Tensor, rows: Tensor) -> Tensor:
+    """`x[rows]` of row numbers (B,); on a CPU torch's `index_select` takes less than half the time."""
+    return x.index_select(0, rows) if rows.dtype == torch.int64 else x[rows]

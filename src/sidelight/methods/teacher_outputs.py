@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sidelight.data.batch import Batch
+from sidelight.data.by_modality import take_rows
 from sidelight.data.pixels import compute_chunk_size
 from sidelight.data.prefetch import materialized_batches
 from sidelight.errors import ConfigError
@@ -53,7 +54,7 @@ class CachedTensors(nn.Module):
             return {name: value[index + start] for name, value in tensors.items()}
         made = {}
         for name, value in self.all_rows.items():
-            rows = value[index.to(value.device)]
+            rows = take_rows(value, index.to(value.device))
             if rows.device != self.device and self.device.type == "cuda":
                 rows = rows.pin_memory()  # so that the copy does not wait for the step before
             made[name] = rows.to(self.device, non_blocking=True)

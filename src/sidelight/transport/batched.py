@@ -1,12 +1,15 @@
 """Many small problems of one shape at once: the relaxed sweeps of :mod:`dense` over a batch, one call for all of them.
 
-Each problem has its own relaxation and stops on its own. Problems that need Newton steps are left to :mod:`dense`.
+Each problem has its own relaxation and stops on its own. Problems that need Newton steps are left to :mod:`dense`. So
+are, on a CPU, sharp problems that are not tiny: the others would wait for the slowest, which crawls without such steps.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from sidelight.transport import dense
@@ -18,6 +21,7 @@ from sidelight.transport.solution import DenseSolution
 PATIENCE = 300.0  # remaining sweeps above which a problem is solved alone, which then costs less
 WINDOW = 16  # sweeps over which progress is measured: relaxed sweeps may raise the error for a few
 SMALLEST = 1e-30  # stands for an error of zero where a later one is divided by it
+LEAST = 1 << 10  # elements of a problem from which a CPU solves sharp problems faster in turn
 LARGEST = 1 << 16  # elements of a problem above which the price of a call no longer matters
 
 
@@ -60,6 +64,8 @@ def solve(
         The solutions, as one :class:`DenseSolution` with a leading dimension.
     """
     stack, way = initialise(BatchedScaling, cost, a, b, epsilon, largest, potentials, max_iterations)
+    if len(way) > 1 and not isinstance(a, Tensor) and math.prod(cost.shape[1:]) >= LEAST:
+        return solve_each(cost, a, b, epsilon, tolerance, max_iterations, potentials)
     used, later = 0, len(way)
     for stage in way:
         later -= 1  # every later stage takes a sweep
@@ -76,6 +82,38 @@ def solve(
     if stack.clamped and is_double(stack.a) and stack.precision_lost():
         error, short = error + math.inf, short | True  # each will tell for itself
     return fallback(stack.solution(error, used, tolerance), short, cost, a, b, epsilon, max_iterations - used)
+
+
+def solve_each(
+    cost: GroundCost,
+    a: Array,
+    b: Array,
+    epsilon: float,
+    tolerance: float,
+    max_iterations: int,
+    potentials: tuple[Tensor, Tensor] | None,
+) -> DenseSolution:
+    """:func:`solve` by :func:`dense.solve` of one problem after the other, whose solutions are those of separate calls.
+
+    The arguments are those of :func:`solve`.
+    """
+    count = cost.shape[0]
+    a, b = expand_batch(a, count), expand_batch(b, count)
+    each = []
+    for i in range(count):
+        part, start = cost.select_problem(i), None if potentials is None else (potentials[0][i], potentials[1][i])
+        each.append(dense.solve(part, a[i], b[i], epsilon, tolerance, max_iterations, part.upper_bound(), start))
+
+    def stack(name: str) -> Any:
+        parts = zip(*(getattr(one, name) for one in each))
+        return tuple(np.stack(part, dtype=a.dtype, casting="same_kind") for part in parts)
+
+    error = np.array([one.error for one in each])
+    most = max(one.iterations for one in each)
+    factors, marginals, sides = stack("factors"), stack("marginals"), stack("sides")
+    solution = DenseSolution(factors, marginals, (a, b), sides, epsilon, error, most, tolerance)
+    solution.value, solution.gap = (np.array([getattr(s, name) for s in each], a.dtype) for name in ("value", "gap"))
+    return solution
 
 
 def sweep_until(stack: BatchedScaling, tolerance: float, limit: int) -> tuple[Array, Array, int]:
