@@ -4,6 +4,7 @@
     python benchmarks/stacked.py --reference ../sidelight-before # or a folder with an earlier build
     python benchmarks/stacked.py --study methods                 # 5 folds x 5 seeds x 10 methods on phone-watch
     python benchmarks/stacked.py --reference . --set training.stack=1   # this build, one by one
+    python benchmarks/stacked.py --own training.stack=1                 # an earlier build, and this one one by one
 
 Both run `sidelight run` in processes of one thread each, as many as `--jobs`. The machine may be busy with other work, so
 they take turns, and processor time is printed beside the time that passed. The table of both studies is compared: means
@@ -73,13 +74,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the reference alone")
+    parser.add_argument("--own", nargs="*", default=["training.stack=0"], metavar="NAME=VALUE", help="of this build")
     options, more = parser.parse_known_args()
     arguments = [*STUDIES[options.study], "--jobs", str(options.jobs), *more]
     with tempfile.TemporaryDirectory() as place:
         reference = check_out(options.reference, Path(place))
         took: dict[str, list[tuple[float, float]]] = {"reference": [], "stacked": []}
         for i in range(options.rounds):
-            for name, source, own in (("reference", reference, options.set), ("stacked", HERE / "src", [])):
+            for name, source, own in (("reference", reference, options.set), ("stacked", HERE / "src", options.own)):
                 output = Path(place) / f"{name}-{i}"
                 took[name].append(run(source, [*arguments, *own], output))
                 print(f"{name}: {took[name][-1][0]:.1f} s, processors {took[name][-1][1]:.1f} s", flush=True)

@@ -15,6 +15,7 @@ from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.methods import MethodSpec, check_options, parse_methods
 from sidelight.protocols import resolve_protocol
 from sidelight.tasks import resolve_task
+from sidelight.training.compiling import check_compile
 from sidelight.training.precision import check_precision
 from sidelight.utils.device import choose_device
 
@@ -25,7 +26,9 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     Raises:
         ConfigError, DataError: the settings are incompatible with each other or with the data.
     """
-    check_precision(config.training.precision, choose_device(config.training.device))
+    device = choose_device(config.training.device)
+    check_precision(config.training.precision, device)
+    check_compile(config.training, device)
     available, privileged = dataset.resolve(config.available, config.privileged)
     if config.student.drop:
         _check_subsets(config, dataset, available)

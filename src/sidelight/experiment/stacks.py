@@ -53,6 +53,8 @@ def explain_separate(config: Config, row_bytes: int, own_encoders: bool) -> str:
         return "stacks are trained by one process on a CPU"
     if config.training.accumulate > 1:
         return f"training.accumulate={config.training.accumulate} is for encoders that are too large for it"
+    if config.training.compile:
+        return "training.compile=true compiles the encoders of one network"
     if own_encoders:
         return "your own encoders may not run for several models at once"
     named = [*config.network.encoders.values(), config.network.encoder]

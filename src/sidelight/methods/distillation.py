@@ -263,8 +263,9 @@ class Distillation(Method):
         valid = batch.valid
         assert valid is not None
         taught = valid if mask is None else valid & mask.to(valid.device)
-        outputs = teacher(batch).zero_padding(taught)
-        losses = self._evaluate(names, student.zero_padding(taught), outputs, replace(batch, valid=taught))
+        features = any(getattr(self.parts[name], "reads_features", True) for name in names)
+        outputs = teacher(batch).zero_padding(taught, features)
+        losses = self._evaluate(names, student.zero_padding(taught, features), outputs, replace(batch, valid=taught))
         if mask is None:
             return losses
         enough = (taught.sum() >= 2) | (taught == valid).all()  # as in `_teacher_terms`

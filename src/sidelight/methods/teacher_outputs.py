@@ -31,8 +31,8 @@ class CachedTensors(nn.Module):
     the method is built again.
     """
 
-    stacked: tuple[Mapping[str, Tensor], Tensor] | None = None
-    """In a stack: the tensors of all models, and the position of the first row of the model at hand."""
+    stacked: Callable[[Tensor], dict[str, Tensor]] | None = None
+    """In a stack: the rows of the model at hand, given the `Batch.index` of its batch."""
 
     def __init__(self, tensors: Mapping[str, Tensor]):
         super().__init__()
@@ -50,8 +50,7 @@ class CachedTensors(nn.Module):
 
     def forward(self, index: Tensor) -> dict[str, Tensor]:
         if self.stacked is not None:
-            tensors, start = self.stacked
-            return {name: value[index + start] for name, value in tensors.items()}
+            return self.stacked(index)
         made = {}
         for name, value in self.all_rows.items():
             rows = take_rows(value, index.to(value.device))

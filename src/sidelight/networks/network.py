@@ -88,14 +88,19 @@ class Output:
         """The given rows of every tensor."""
         return Output(self.prediction[rows], self.fused[rows], {m: f[rows] for m, f in self.features.items()})
 
-    def zero_padding(self, valid: Tensor) -> Output:
-        """The same output with zeros in the padding rows (False in `valid`, (B,)), which get no gradient."""
+    def zero_padding(self, valid: Tensor, features: bool = True) -> Output:
+        """The same output with zeros in the padding rows, which get no gradient.
+
+        Args:
+            valid: (B,) bool, False for padding rows.
+            features: whether the features are read; otherwise they are left as they are.
+        """
 
         def zeroed(x: Tensor) -> Tensor:
             return x.where(valid.view(-1, *[1] * (x.ndim - 1)), 0.0)
 
-        features = {m: zeroed(f) for m, f in self.features.items()}
-        return replace(self, prediction=zeroed(self.prediction), fused=zeroed(self.fused), features=features)
+        kept = {m: zeroed(f) for m, f in self.features.items()} if features else self.features
+        return replace(self, prediction=zeroed(self.prediction), fused=zeroed(self.fused), features=kept)
 
     def keep(self, parts: OutputParts | None) -> Output:
         """The outputs without the parts that are not kept: `fused` is then (B, 0), and there are no features."""

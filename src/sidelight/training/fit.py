@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from torch import Tensor
@@ -14,6 +15,7 @@ from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError, RunError, SidelightWarning
 from sidelight.methods.base import Method
 from sidelight.training.checkpoint import load_checkpoint, save_checkpoint
+from sidelight.training.compiling import check_compile, compiled_encoders
 from sidelight.training.job import Callback, TrainingJob
 from sidelight.training.loop import History, TrainingLoop
 from sidelight.training.precision import check_precision
@@ -72,13 +74,15 @@ def fit(
 
     Raises:
         DataError: a file cannot be decoded; names its row.
-        ConfigError: there are more processes than rows in a batch, or the device does not have the precision.
+        ConfigError: there are more processes than rows in a batch, the device does not have the precision, or an
+            encoder cannot be compiled.
         RunError: a term became NaN or infinite (named with its epoch), or there is no row to learn from.
         CheckpointError: the checkpoint is damaged or belongs to another job.
     """
     check_world(settings)
     device = choose_device(settings.device)
     check_precision(settings.precision, device)
+    check_compile(settings, device)
     method.to(device)  # before the optimizers, which hold the parameters
     copy_from_first([*method.parameters(), *method.buffers()])
     job = TrainingJob(identity, method, train, select, seed, teacher_fold, callback)
@@ -97,15 +101,16 @@ def fit(
         callback(method, 0)
 
     last_saved, seconds_before = start, loop.history.seconds
-    while not loop.is_finished():
-        loop.train_epoch(train, rows, teacher_fold, select)
-        loop.history.seconds = seconds_before + time.perf_counter() - start
-        if callback:
-            callback(method, len(loop.history.epochs))
-        if checkpoint is not None and is_first() and time.perf_counter() - last_saved >= checkpoint_seconds:
-            watch = callback.state_dict() if callback else {}
-            save_checkpoint(checkpoint, to_cpu(loop.state_dict() | {"watch": watch}), identity)
-            last_saved = time.perf_counter()
+    with compiled_encoders(method) if settings.compile else nullcontext():
+        while not loop.is_finished():
+            loop.train_epoch(train, rows, teacher_fold, select)
+            loop.history.seconds = seconds_before + time.perf_counter() - start
+            if callback:
+                callback(method, len(loop.history.epochs))
+            if checkpoint is not None and is_first() and time.perf_counter() - last_saved >= checkpoint_seconds:
+                watch = callback.state_dict() if callback else {}
+                save_checkpoint(checkpoint, to_cpu(loop.state_dict() | {"watch": watch}), identity)
+                last_saved = time.perf_counter()
 
     method.load_state_dict(loop.best)
     method.eval()

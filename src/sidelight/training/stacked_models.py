@@ -14,6 +14,9 @@ from sidelight.methods.teacher_outputs import CachedTensors, find_cached
 from sidelight.training.stacked_rows import StackedBatch
 from sidelight.utils.stacking import Streams, stacked
 
+NARROW = 16
+"""Outputs of a layer from which on its weights are stored transposed."""
+
 
 class StackedModels:
     """The weights of M methods of one structure, stacked along a leading dimension.
@@ -30,9 +33,15 @@ class StackedModels:
         self.template = self.methods[0]
         cached = {id(value) for method in methods for part in find_cached(method) for value in part.buffers()}
         self.parameters: dict[str, Tensor] = {}
+        self.flipped: set[str] = set()
         for name, p in self.template.named_parameters():
             weights = _stack([method.get_parameter(name) for method in methods])
-            self.parameters[name] = _flip(weights).contiguous().requires_grad_(p.requires_grad)
+            # Matrices are stored transposed, because the gradients of a batched product come out so: torch's fused
+            # optimizers need gradients with the strides of the weights, and copying them takes a tenth of a step. Those
+            # of a few outputs are not: batched products with so narrow a second matrix are several times slower.
+            if weights.dim() == 3 and weights.shape[1] >= NARROW:
+                self.flipped.add(name)
+            self.parameters[name] = self._flip(name, weights).contiguous().requires_grad_(p.requires_grad)
         self.buffers: dict[str, Tensor] = {}
         for name, value in self.template.named_buffers():
             if id(value) not in cached:
@@ -46,9 +55,13 @@ class StackedModels:
         """Make the weights of every method views of the stacked ones."""
         for place, i in enumerate(self.members):
             for name, value in self.parameters.items():
-                self.methods[i].get_parameter(name).data = _flip(value.data)[place]
+                self.methods[i].get_parameter(name).data = self._flip(name, value.data)[place]
             for name, value in self.buffers.items():
                 self.methods[i].get_buffer(name).data = value[place]
+
+    def _flip(self, name: str, x: Tensor) -> Tensor:
+        """A stack of weights between the shape in which it is stored and that of its layers."""
+        return x.mT if name in self.flipped else x
 
     def call(
         self,
@@ -70,14 +83,15 @@ class StackedModels:
         Returns:
             What the function returns; its tensors have a leading dimension.
         """
-        weights = [_flip(value) for value in self.parameters.values()] + list(self.buffers.values())
+        weights = [self._flip(name, value) for name, value in self.parameters.items()] + list(self.buffers.values())
         members = self.members
         if places is not None and len(places) < len(members):
             chosen = torch.tensor(places)
             weights = [value.detach()[chosen] for value in weights]
             members = [members[place] for place in places]
         tasks = self._stack_task(members)
-        starts = [cached.starts[members] for cached in self.cached]
+        index, first = batch.fields["index"], torch.tensor(members)
+        rows = [cached.gather(function, index, first) for cached in self.cached]
 
         # `functional_call` would do this too, but takes as long as the forward pass of a small network.
         def run(
@@ -85,13 +99,13 @@ class StackedModels:
             fields: dict[str, Any],
             drawn: list[Tensor],
             tasks: dict[str, Tensor],
-            starts: list[Tensor],
+            rows: list[dict[str, Tensor]],
         ) -> Any:
             streams.drawn, streams.asked = drawn, []
             for (registered, name), value in zip(self.slots, weights):
                 registered[name] = value
-            for cached, start in zip(self.cached, starts):
-                cached.point(start)
+            for cached, own_rows in zip(self.cached, rows):
+                cached.point(function, own_rows)
             vars(self.template.task).update(tasks)
             return getattr(self.template, function)(Batch(**fields), *args)
 
@@ -99,7 +113,7 @@ class StackedModels:
         task, settings = self.template.task, vars(self.template.task).copy()
         try:
             with stacked(streams):
-                return torch.vmap(run)(weights, batch.fields, streams.draw(batch.sizes), tasks, starts)
+                return torch.vmap(run)(weights, batch.fields, streams.draw(batch.sizes), tasks, rows)
         finally:
             for (registered, name), value in zip(self.slots, own):
                 registered[name] = value
@@ -146,9 +160,15 @@ class StackedModels:
 class CachedRows:
     """The cached outputs of every model's teacher, one after the other.
 
+    The rows of a step are gathered before `torch.vmap`, where that takes an eighth of the time, if the function has
+    read them in its first call.
+
     Args:
         parts: the cached tensors of each model.
     """
+
+    START = "start"
+    """Stands for the tensors in a first call, which is given the first row of the model."""
 
     def __init__(self, parts: Sequence[CachedTensors]):
         self.template = parts[0]
@@ -156,10 +176,38 @@ class CachedRows:
         counts = [len(next(iter(named.values()))) if named else 0 for named in rows]
         self.starts = torch.tensor([sum(counts[:i]) for i in range(len(counts))])
         self.tensors = {name: torch.cat([named[name] for named in rows]) for name in rows[0]}
+        self.read: dict[str, bool] = {}
 
-    def point(self, start: Tensor) -> None:
-        """Let the template read the rows of the model whose first row is at `start`."""
-        self.template.stacked = self.tensors, start
+    def gather(self, function: str, index: Tensor, models: Tensor) -> dict[str, Tensor]:
+        """The rows (M, B, …) that a function of these models reads; in its first call, which of them is not known.
+
+        Args:
+            function: the name of the function.
+            index: (M, B) int64, `Batch.index` of each model.
+            models: (M,) int64, their numbers.
+        """
+        starts = self.starts[models]
+        if function not in self.read:
+            return {self.START: starts}
+        if not self.read[function]:
+            return {}
+        flat = (index + starts[:, None]).flatten()
+        return {name: x.index_select(0, flat).view(*index.shape, *x.shape[1:]) for name, x in self.tensors.items()}
+
+    def point(self, function: str, rows: dict[str, Tensor]) -> None:
+        """Let the template read the rows of one model, as `gather` returned them."""
+        start = rows.get(self.START)
+        if start is None:
+            self.template.stacked = lambda index: rows
+            return
+        first_row = start
+        self.read[function] = False
+
+        def take(index: Tensor) -> dict[str, Tensor]:
+            self.read[function] = True
+            return {name: x[index + first_row] for name, x in self.tensors.items()}
+
+        self.template.stacked = take
 
     def release(self) -> None:
         """Let the template read its own rows again."""
@@ -171,15 +219,6 @@ def _find_slot(module: nn.Module, name: str) -> tuple[dict[str, Any], str]:
     path, _, key = name.rpartition(".")
     owner = module.get_submodule(path)
     return (owner._parameters if key in owner._parameters else owner._buffers), key
-
-
-def _flip(x: Tensor) -> Tensor:
-    """Matrices transposed, other tensors as they are.
-
-    Matrices of weights are stored transposed, because the gradients of a batched product come out so: torch's fused
-    optimizers need gradients with the strides of the weights, and copying them takes a tenth of a step.
-    """
-    return x.mT if x.dim() == 3 else x
 
 
 def _stack(tensors: Sequence[Tensor]) -> Tensor:
