@@ -2,6 +2,7 @@
 
     python benchmarks/training_step.py                   # on the CPU: R3D-18 on clips (B 8), ResNet-18 on spectrograms (B 128)
     python benchmarks/training_step.py --device cuda     # on a GPU, with rows of full size
+    python benchmarks/training_step.py --compile         # our loop with training.compile=true beside our loop without
 
 Both train the same network (encoder, fusion, dropout, head) with the same initial weights, cross-entropy and fused AdamW, on the same
 rows in host memory. The plain loop is what one would write by hand: index the rows, copy them to the device from pinned memory
@@ -21,6 +22,8 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,6 +37,7 @@ from sidelight.methods import Supervised, TrainState
 from sidelight.networks.build import build_network
 from sidelight.networks.network import Network
 from sidelight.tasks import make_task
+from sidelight.training.compiling import compiled_encoders
 from sidelight.training.loop import TrainingLoop
 from sidelight.utils.device import choose_device, describe_device
 
@@ -42,6 +46,8 @@ CASES = {
     "ResNet-18, spectrograms": ("resnet18", 128, (1, 32, 64), (1, 64, 256)),
 }
 """Name -> encoder, batch size, shape of a small row, and of one of full size."""
+MORE = {"CNN, signals": ("cnn", 128, (256, 3), (1024, 3))}
+"""Cases that are measured where they are named."""
 CLASSES = tuple("abcdefghij")
 Fetch = Callable[..., Iterable[Batch]]
 """Like `materialized_batches`."""
@@ -86,6 +92,7 @@ def our_steps(
     network: Network, rows: Batch, size: int, device: torch.device, fetch: Fetch = materialized_batches, **settings: Any
 ) -> Callable[[int], None]:
     """A function that takes so many steps of our loop; `fetch` gives its batches, `settings` are those of training."""
+    compiled = settings.pop("compile", False)  # earlier builds have no such setting
     method = Supervised(copy.deepcopy(network), make_task("classification", CLASSES)).to(device)
     config = TrainingConfig(batch_size=size, **settings)
     loop = TrainingLoop(method, config, len(rows), 0, BalanceConfig(), None, None, device)
@@ -93,11 +100,12 @@ def our_steps(
 
     def take(steps: int) -> None:
         method.train()
-        for batch in fetch(rows, order_of(len(rows), size, steps), device=device):
-            state = TrainState(0, 1, loop.step)
-            for group, terms in precision.steps(method, batch, state) if precision else method.steps(batch, state):
-                loop.update(group, terms, state)
-            loop.step += 1
+        with compiled_encoders(method) if compiled else nullcontext():
+            for batch in fetch(rows, order_of(len(rows), size, steps), device=device):
+                state = TrainState(0, 1, loop.step)
+                for group, terms in precision.steps(method, batch, state) if precision else method.steps(batch, state):
+                    loop.update(group, terms, state)
+                loop.step += 1
 
     return take
 
@@ -123,13 +131,14 @@ def synchronize(device: torch.device) -> None:
 
 
 def measure(
-    name: str, steps: int, rounds: int, full: bool, device: torch.device
+    name: str, steps: int, rounds: int, full: bool, device: torch.device, compiled: bool = False
 ) -> tuple[tuple[int, ...], list[float]]:
     """The shape of a row; seconds of a step of the plain loop, of ours, and the median ratio with its quartiles."""
-    encoder, size, small, large = CASES[name]
+    encoder, size, small, large = (CASES | MORE)[name]
     shape = large if full else small
     network, rows = build(encoder, size, shape)
-    times = take_turns([make(network, rows, size, device) for make in (plain_steps, our_steps)], steps, rounds, device)
+    makers = (our_steps, partial(our_steps, compile=True)) if compiled else (plain_steps, our_steps)
+    times = take_turns([make(network, rows, size, device) for make in makers], steps, rounds, device)
     low, middle, high = statistics.quantiles([ours / plain for plain, ours in times], n=4)
     return shape, [*(statistics.median(column) for column in zip(*times)), low, middle, high]
 
@@ -168,17 +177,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12, help="of one block each (at least 2)")
     parser.add_argument("--full", action="store_true", help="rows of full size (always on a GPU)")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU; a worker of an experiment has one")
-    parser.add_argument("--only", nargs="*", default=list(CASES), choices=CASES)
+    parser.add_argument("--only", nargs="*", default=list(CASES), choices=[*CASES, *MORE])
+    parser.add_argument("--compile", action="store_true", help="compare compiled encoders with encoders as they are")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = choose_device(args.device, "--device")
     full, steps = args.full or device.type != "cpu", args.steps or (2 if device.type == "cpu" else 20)
     print(f"{describe_device(device)}, {args.threads} threads, torch {torch.__version__}\n")
-    print("| what | rows | plain | sidelight | sidelight / plain (quartiles) |")
+    names = (
+        ("as it is", "compiled", "compiled / as it is") if args.compile else ("plain", "sidelight", "sidelight / plain")
+    )
+    print(f"| what | rows | {' | '.join(names)} (quartiles) |")
     print("|---|---|---|---|---|")
     for name in args.only:
-        shape, (plain, ours, low, middle, high) = measure(name, steps, args.rounds, full, device)
-        rows = f"{CASES[name][1]} × {' × '.join(map(str, shape))}"
+        shape, (plain, ours, low, middle, high) = measure(name, steps, args.rounds, full, device, args.compile)
+        rows = f"{(CASES | MORE)[name][1]} × {' × '.join(map(str, shape))}"
         print(
             f"| {name} | {rows} | {1000 * plain:.0f} ms | {1000 * ours:.0f} ms "
             f"| **{middle:.3f}** ({low:.3f}–{high:.3f}) |",
