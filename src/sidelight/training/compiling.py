@@ -18,6 +18,8 @@ from sidelight.methods.base import Method
 from sidelight.utils.distributed import get_world
 
 BACKEND = "inductor"
+MOST = 64
+"""Translations of one class of encoders in a process: shapes of modalities, sizes of batches, precisions."""
 COMPILERS = ("g++", "clang++", "c++", "cl")
 """C++ compilers that torch uses, unless the environment variable CXX names another."""
 
@@ -74,7 +76,9 @@ def compiled_encoders(method: Method) -> Iterator[None]:
     try:
         for encoder, name in found.values():
             vars(encoder)["forward"] = _compile(encoder, name)
-        yield
+        # Encoders of one class share the count of translations, also those of other jobs of a worker.
+        with torch._dynamo.config.patch(recompile_limit=MOST):
+            yield
     finally:
         for encoder, _ in found.values():
             vars(encoder).pop("forward", None)
@@ -93,9 +97,10 @@ def _find_encoders(method: Method) -> Iterator[tuple[str, nn.Module]]:
 def _compile(encoder: nn.Module, name: str) -> Callable[..., Any]:
     """The forward function of an encoder, compiled in training mode."""
     plain = encoder.forward
-    # Batches differ in size, and rows in length: one translation for all of them. With fullgraph an encoder that torch
-    # can translate in part is an error, not a network of the same speed.
-    compiled = torch.compile(plain, dynamic=True, fullgraph=True, backend=BACKEND)
+    # With fullgraph an encoder that torch can translate in part is an error, not a network of the same speed. A size
+    # that turns out to differ between batches is translated as a variable; torch fails at convolutions over clips where
+    # all sizes are variables (dynamic=True).
+    compiled = torch.compile(plain, fullgraph=True, backend=BACKEND)
 
     def forward(*inputs: Any, **named: Any) -> Any:
         if not encoder.training:
