@@ -17,7 +17,7 @@ from sidelight.training import compiling, fit
 from sidelight.training.compiling import compiled_encoders, explain_uncompilable
 from sidelight.utils.device import CPU
 
-SETTINGS = TrainingConfig(2, 2, 8, device="cpu", compile=True)
+SETTINGS = TrainingConfig(2, 2, 8, device="cpu", least_steps=1, compile=True)
 
 
 def supervised() -> Supervised:
