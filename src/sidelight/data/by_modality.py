@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -24,9 +24,11 @@ def map_values(function: Callable[[T], U], values: Mapping[str, T]) -> dict[str,
 
 def index_rows(arrays: Mapping[str, Any], rows: Any) -> dict[str, Any]:
     """Modality -> the chosen rows of an array, a tensor or `LazyRows`."""
-    return {m: take_rows(x, rows) if isinstance(x, Tensor) else x[rows] for m, x in arrays.items()}
+    return {m: take_rows(x, rows) if hasattr(x, "index_select") else x[rows] for m, x in arrays.items()}
 
 
 def take_rows(x: Tensor, rows: Tensor) -> Tensor:
     """`x[rows]` of row numbers (B,); on a CPU torch's `index_select` takes less than half the time."""
+    import torch  # loaded already: reading a data set needs no torch
+
     return x.index_select(0, rows) if rows.dtype == torch.int64 else x[rows]
