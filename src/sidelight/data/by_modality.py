@@ -24,7 +24,7 @@ def map_values(function: Callable[[T], U], values: Mapping[str, T]) -> dict[str,
 
 def index_rows(arrays: Mapping[str, Any], rows: Any) -> dict[str, Any]:
     """Modality -> the chosen rows of an array, a tensor or `LazyRows`."""
-    return {m: take_rows(x, rows) if hasattr(x, "index_select") else x[rows] for m, x in arrays.items()}
+    return {m: take_rows(x, rows) if hasattr(x, "requires_grad") else x[rows] for m, x in arrays.items()}
 
 
 def take_rows(x: Tensor, rows: Tensor) -> Tensor:
