@@ -7,13 +7,13 @@ import pickle
 import signal
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context, parent_process
+from multiprocessing.context import BaseContext
 from types import ModuleType
 from typing import Any
 
@@ -67,8 +67,7 @@ def run_jobs(
         return
     methods = {name: method for name, method in METHODS.items() if not method.__module__.startswith("sidelight.")}
     script = _defined_in_script("encoders", encoders) | _defined_in_script("methods", methods)
-    start = make_models, os.getpid(), methods
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, start) as pool:
+    with ProcessPoolExecutor(workers, _get_context(), _start_worker, (make_models, methods)) as pool:
         with _main_module(script):
             futures: set[Future[list[str]]] = {pool.submit(_run_in_worker, fold) for fold in folds}
         try:
@@ -88,6 +87,19 @@ def run_jobs(
                     "kept: continue with --resume and fewer workers (--jobs 1)."
                 ) from error
             raise
+
+
+def _get_context() -> BaseContext:
+    """How workers start: forked from a server that has imported sidelight once, where there are such servers.
+
+    Workers then start at once and share the memory of what was imported. The server imports nothing of the user's, and
+    has no threads.
+    """
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _defined_in_script(kind: str, own: Mapping[str, Any]) -> bool:
@@ -158,18 +170,19 @@ _make_models: MakeModels | None = None
 """In a worker: builds the models of a fold and seed."""
 
 
-def _start_worker(make_models: MakeModels, parent: int, methods: Mapping[str, Any]) -> None:
+def _start_worker(make_models: MakeModels, methods: Mapping[str, Any]) -> None:
     global _make_models
     _make_models = make_models
     METHODS.update(methods)  # the user's own, which only the parent has registered
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets the signal too, and terminates its workers
-    threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _exit_with_parent(parent: int) -> None:
-    """End this process soon after its parent was killed, so that it does not write into the folder of the next run."""
-    while os.getppid() == parent:
-        time.sleep(0.2)
+def _exit_with_parent() -> None:
+    """End this process as soon as its parent was killed, so that it does not write into the folder of the next run."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)
 
 
