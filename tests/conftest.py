@@ -34,6 +34,9 @@ def pytest_collection_finish() -> None:
     """Studies leave no report.html: drawing it takes longer than training networks as small as those of the tests."""
     gc.collect()
     gc.freeze()  # what was imported and collected stays, and need not be looked through again and again
+    gc.set_threshold(
+        100_000, 50, 50
+    )  # small networks are many objects: one tenth of the time went into looking for cycles
     studies = sys.modules.get("sidelight.experiment.study")
     if studies is not None:
         DRAWS.append(studies.Study.report)
