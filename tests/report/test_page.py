@@ -238,9 +238,9 @@ class TestOtherRuns:
         said = text(page(make_run(tmp_path / "run", protocol=protocol, folds=folds, seeds=2, methods=("pkdot+kl",))))
         assert says in said
         assert ("training sets of folds overlap" in said) == (protocol != "official")
-        assert ("not other test rows" in said) == (protocol == "official")
+        assert ("Its 20 groups are the sample" in said) == (protocol == "official")
         assert ("so 4 folds are not 4 independent" in said) == (protocol == "leave-one-group-out")
-        counted = {"official": "seeds", "leave-one-group-out": "folds"}.get(protocol, "pairs")
+        counted = {"official": "groups", "leave-one-group-out": "folds"}.get(protocol, "pairs")
         assert f"seconds {counted} baseline" in said
         asked = {"group-kfold": "group-kfold, 4 folds × 2 seeds"}.get(protocol, f"{protocol}, 2 seeds")
         assert f"Protocol {asked} Split by" in said

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
-from scipy import stats
 
 from helpers.synthetic_run import make_run
 from sidelight import metrics
@@ -359,21 +358,40 @@ class TestTable:
         assert tuple(row[["difference", "low", "high"]]) == pytest.approx(expected[:3])
         assert (row["n"], row["missing"]) == (3, 2 + 3)
 
-    def test_one_official_test_set_covers_what_seeds_draw(self):
+    def test_one_official_test_set_without_its_groups_has_no_verdict(self):
+        """Scores alone cannot tell how other test rows would come out, however certain they are over seeds."""
         results = frame(HELPS, folds=1, seeds=4)
         results.attrs["protocol"] = "official"
-        one = results[(results.control == "") & (results.labels == 0.2)].set_index("seed")
-        d = one[one.method == "kl"]["accuracy"] - one[one.method == "baseline"]["accuracy"]
-        rows = table(results)
-        expected = stats.t.interval(0.95, 3, d.mean(), stats.sem(d))
-        assert tuple(rows.loc["kl", ["low", "high"]]) == pytest.approx(expected)
-        assert "not other test rows" in rows.attrs["note"]
-        assert "4 seeds on one test set" in sentence(results)
-        assert "initial weights" in summary(results)["budgets"][0]["note"]
+        row = compare(results).rows["kl"]
+        assert (row.difference.half, row.n) == (math.inf, 4)
+        assert row.difference.mean == pytest.approx(0.13, abs=0.03)
+        assert verdict(row) == "unclear"
+        assert "no interval: 4 seeds of one test set, one test set, and no predictions" in sentence(results)
+        assert "there is no verdict without its groups" in table(results).attrs["note"]
+
+    def test_one_official_test_set_counts_its_groups(self, tmp_path):
+        results = load_results(make_run(tmp_path / "run", folds=1, seeds=4, protocol="official"))
+        c, few = compare(results), results[results.labels == 0.2]
+        row, wide = c.rows["pkdot+kl"], few.set_index(["method", "control", "seed"]).sort_index()
+        d = wide.loc["pkdot+kl", ""]["accuracy"] - wide.loc["baseline", ""]["accuracy"]
+        assert row.difference.mean == pytest.approx(d.mean())
+        assert (row.difference.n, c.rows["baseline"].n, c.counted) == (20, 20, "groups")
+        assert 0 < row.difference.low < row.difference.mean < row.difference.high
+        assert row.p.better > 0.9
+        assert 0 < row.gap.low < row.gap.mean < row.gap.high < 1
+        assert "20 groups × 4 seeds of one test set" in sentence(results)
+        assert "n counts its groups" in c.note
         out = io.StringIO()
         print_table(results, console=Console(file=out, width=100))
-        assert "not other test rows" in " ".join(out.getvalue().split())
+        assert "test groups (n) × seeds" in " ".join(out.getvalue().split())
         assert "Nadeau" not in out.getvalue()
+
+    def test_damaged_predictions_of_an_official_test_set_are_named(self, tmp_path):
+        run = make_run(tmp_path / "run", folds=1, seeds=2, protocol="official")
+        (run / "jobs" / "pkdot+kl-l0.2-f0-s1" / "predictions.csv").write_text("")
+        row = compare(load_results(run)).rows["pkdot+kl"]
+        assert row.difference.half == math.inf
+        assert "pkdot+kl-l0.2-f0-s1/predictions.csv cannot be read" in row.note
 
     def test_other_protocols_have_no_note(self):
         results = frame(HELPS)

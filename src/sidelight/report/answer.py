@@ -81,7 +81,7 @@ def build_section(results: pd.DataFrame, c: Comparison, alone: bool) -> Section:
         notes=_notes(c),
         remarks=[remark.text for remark in c.remarks],
         counted=c.counted,
-        dots={"pairs": "fold and seed", "folds": "fold, averaged over seeds", "seeds": "seed"}[c.counted],
+        dots={"pairs": "fold and seed", "folds": "fold, averaged over seeds"}.get(c.counted, "seed"),
         wide=comparisons.plot_forest(c, narrow=False),
         narrow=comparisons.plot_forest(c, narrow=True),
         others=[("", [metric_name(m) for m in others])] + [(r[0], r[1:]) for r in table] if others else [],

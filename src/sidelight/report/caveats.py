@@ -21,9 +21,14 @@ PAIRS = {
     "pairs": "A pair is one fold of one seed, trained with and without distillation. " + OVERLAP,
     "folds": "A fold's test rows are the same with every seed, so seeds repeat them: differences are averaged over "
     "seeds, and n counts folds. " + OVERLAP,
-    "seeds": "There is one official test set, which every seed repeats: intervals ({level:g} %, plain t over {n} "
-    "seeds) and probabilities cover initial weights and what else a seed draws, not other test rows. Even a certain "
-    "gain may hold for these test rows only.",
+    "groups": "There is one official test set, which every seed repeats. Its {n} groups are the sample: intervals "
+    "({level:g} %) add the spread over test groups and the spread over seeds, so a gain that holds for these seeds or "
+    "for these people alone is not called one. Both apply to people like these, not to other data.",
+    "blocks": "There is one official test set without groups, which every seed repeats. Its rows are cut into {n} "
+    "blocks of neighbours: intervals ({level:g} %) add the spread over blocks and over seeds. Rows of one person or "
+    "recording that lie far apart would make them too narrow.",
+    "seeds": "There is one official test set, which every seed repeats. Seeds cannot tell how other test rows would "
+    "come out, and the predictions say nothing about test groups: there is no interval and no verdict.",
 }
 EQUAL = (
     "“Equal” means that the true difference is at most {threshold}. The best method is chosen on the select rows; test "

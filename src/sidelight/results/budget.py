@@ -12,8 +12,17 @@ from numpy.typing import NDArray
 
 from sidelight.errors import RunError, unknown
 from sidelight.results.chance import Pair, TestSet
-from sidelight.results.job import SEEN
-from sidelight.results.statistics import Interval, nadeau_bengio
+from sidelight.results.crossed import crossed_gap, crossed_interval, crossed_t, pseudo_values
+from sidelight.results.group_scores import GroupScores
+from sidelight.results.job import SEEN, job_id
+from sidelight.results.statistics import (
+    UNDEFINED,
+    Interval,
+    Probabilities,
+    correlated_t,
+    gap_closed,
+    nadeau_bengio,
+)
 from sidelight.results.store import COSTS, FACTS, KEYS
 from sidelight.results.units import sign
 from sidelight.utils.keywords import renamed_keywords
@@ -24,7 +33,9 @@ PAIR = ["fold", "seed"]
 
 OFFICIAL, LEAVE_ONE_OUT, BLOCKS = "official", "leave-one-group-out", "blocks"
 COUNTED = {OFFICIAL: "seeds", LEAVE_ONE_OUT: "folds", BLOCKS: "folds"}
-"""Protocol -> what `n` counts; with other protocols, pairs of fold and seed."""
+"""Protocol -> what `n` counts; with other protocols, pairs of fold and seed. See also `Budget.counted`."""
+NO_PREDICTIONS = "one test set, and no predictions to tell its groups apart: no verdict"
+NO_PROBABILITIES = Probabilities(math.nan, math.nan, math.nan)
 
 
 def metric_columns(results: pd.DataFrame) -> list[str]:
@@ -59,11 +70,12 @@ class Budget:
         metric: the metric that is compared.
         rows: name of a row of the table (`kl`, `kl~placebo`) -> its jobs, indexed by (fold, seed).
         protocol: decides what counts as one difference. With "leave-one-group-out" and "blocks" it is a fold, averaged
-            over its seeds, which share its test rows. With "official" it is a seed, and intervals are not corrected for
-            overlapping training sets. Otherwise it is a pair of fold and seed.
+            over its seeds, which share its test rows. With "official" it is a test group, crossed with the seeds
+            (`sidelight.results.crossed`). Otherwise it is a pair of fold and seed.
         sign: +1, or −1 if a lower metric is better.
         task: the task's name.
         tests: (fold, seed) -> chance levels of the test rows.
+        groups: row of the table -> (fold, seed) -> metrics without each test group, with an official split.
     """
 
     label_fraction: float
@@ -73,6 +85,15 @@ class Budget:
     sign: int = 1
     task: str = "classification"
     tests: Mapping[Pair, TestSet] = field(default_factory=dict)
+    groups: Mapping[str, Mapping[Pair, GroupScores]] = field(default_factory=dict)
+
+    @property
+    def counted(self) -> str:
+        """What intervals count: "pairs" (of fold and seed), "folds", test "groups", "blocks" of test rows, "seeds"."""
+        if self.protocol != OFFICIAL:
+            return COUNTED.get(self.protocol, "pairs")
+        units = {scores.unit for of_row in self.groups.values() for scores in of_row.values() if not scores.reason}
+        return units.pop() if len(units) == 1 else "seeds"
 
     @property
     def methods(self) -> list[str]:
@@ -129,6 +150,11 @@ class Budget:
             return wide.dropna().groupby(level="fold").mean().reindex(folds)
         return wide
 
+    def count(self, name: str) -> int:
+        """How many of what `counted` names a row has."""
+        units = [len(scores.names) for scores in self.groups.get(name, {}).values() if not scores.reason]
+        return max(units) if units else int(self.pairs(name)[name].count())
+
     def missing(self, name: str, other: str) -> int:
         """Number of pairs of fold and seed in which one of two rows is missing."""
         return int(self._side_by_side(name, other).isna().any(axis=1).sum())
@@ -144,9 +170,73 @@ class Budget:
             level: confidence level of the interval, in (0, 1).
             pairs: `self.pairs(name, other)`, to save computing it again.
         """
-        pairs = self.pairs(name, other) if pairs is None else pairs
-        interval = nadeau_bengio(paired_difference(pairs, name, other), *set_sizes(pairs), level=level)
+        if self.protocol == OFFICIAL:
+            found = self.effects(name, other)
+            interval = found if isinstance(found, Interval) else crossed_interval(*found, level=level)
+        else:
+            pairs = self.pairs(name, other) if pairs is None else pairs
+            interval = nadeau_bengio(paired_difference(pairs, name, other), *set_sizes(pairs), level=level)
         return interval._replace(dropped=self.missing(name, other))
+
+    def probabilities(self, name: str, other: str, rope: float) -> Probabilities:
+        """Probabilities that `name` is worse than, practically equal to and better than `other`; NaN if unknown.
+
+        Args:
+            name, other: two rows.
+            rope: largest difference that counts as equal.
+        """
+        if self.protocol == OFFICIAL:
+            found = self.effects(name, other)
+            return NO_PROBABILITIES if isinstance(found, Interval) else crossed_t(*found, rope=rope)
+        pairs = self.pairs(name, other)
+        return correlated_t(paired_difference(pairs, name, other), *set_sizes(pairs), rope=rope)
+
+    def p_value(self, name: str, other: str) -> float:
+        """Two-sided p of no difference: twice the smaller tail beyond 0 of the t that gives the interval."""
+        p = self.probabilities(name, other, rope=0.0)
+        return 2 * min(p.worse, p.better)
+
+    def gap(self, name: str, level: float = LEVEL) -> Interval:
+        """The share of the teacher's lead over the baseline that a row closes, with Fieller's interval."""
+        if self.protocol == OFFICIAL:
+            gains, leads = self.effects(name, BASELINE), self.effects(TEACHER, BASELINE)
+            for found in (gains, leads):
+                if isinstance(found, Interval):
+                    return UNDEFINED._replace(n=found.n, note=found.note)
+            (gain, of_student), (lead, of_teacher) = gains, leads  # type: ignore[misc]
+            if of_student.shape != of_teacher.shape:
+                return UNDEFINED._replace(note="student and teacher have not finished the same seeds")
+            return crossed_gap(gain, lead, of_student, of_teacher, level)
+        three = self.pairs(name, BASELINE, TEACHER)
+        return gap_closed(three[name], three[BASELINE], three[TEACHER], *set_sizes(three), level=level)
+
+    def effects(self, name: str, other: str) -> tuple[float, NDArray] | Interval:
+        """The difference of two rows, and the (G, S) effects of the test groups, by seed, in an official split.
+
+        Returns:
+            Mean difference and effects (`pseudo_values`); or an interval without ends whose note says why there are
+            none.
+        """
+        pairs = self._side_by_side(name, other).dropna()
+        whole = (pairs[name] - pairs[other]).to_numpy(dtype=np.float64)
+        if not len(whole):
+            return UNDEFINED._replace(note="no pairs")
+        unknown = Interval(float(whole.mean()), -math.inf, math.inf, len(whole))
+        if len(whole) == 1:
+            return unknown._replace(note="one pair: no interval")
+        scores = [[self.groups.get(row, {}).get(pair) for pair in pairs.index] for row in (name, other)]
+        jobs = [job for row in scores for job in row if job is not None]
+        if len(jobs) < 2 * len(whole):
+            return unknown._replace(note=NO_PREDICTIONS)
+        if reason := next((job.reason for job in jobs if job.reason), ""):
+            return unknown._replace(note=f"one test set, no verdict: {reason}")
+        if len({job.names for job in jobs}) > 1 or any(self.metric not in job.without for job in jobs):
+            return unknown._replace(note="one test set, no verdict: this metric has no scores by test group")
+        ours, theirs = (np.stack([j.without[self.metric] for j in row if j is not None], axis=1) for row in scores)
+        effects = pseudo_values(whole, (ours - theirs) * self.sign)
+        if not np.isfinite(effects).all():
+            return unknown._replace(note="one test set, no verdict: the metric is undefined without one of its groups")
+        return float(whole.mean()), effects
 
     def against(self, name: str, scores: pd.Series, level: float = LEVEL) -> Interval:
         """Mean paired difference of a row to given scores, with its corrected interval; positive is better.
@@ -202,6 +292,7 @@ def get_budget(results: pd.DataFrame, label_fraction: float | None = None, metri
     here = clean[np.isclose(clean["labels"], share)]
     names = here["method"] + here["control"].map(lambda c: f"~{c}" if c else "")
     rows = {str(n): _by_pair(here[names == n]) for n in dict.fromkeys(names)}
+    stored = results.attrs.get("groups", {})
 
     full = clean[(clean["method"] == BASELINE) & (clean["control"] == "") & np.isclose(clean["labels"], 1)]
     if share < 1 and len(full):
@@ -215,7 +306,18 @@ def get_budget(results: pd.DataFrame, label_fraction: float | None = None, metri
         sign=sign(metric, attrs.get("higher_is_better", {})),
         task=str(attrs.get("task", "classification")),
         tests=attrs.get("tests", {}),
+        groups={name: _scores_of(frame, stored) for name, frame in rows.items()} if stored else {},
     )
+
+
+def _scores_of(frame: pd.DataFrame, stored: Mapping[str, GroupScores]) -> dict[Pair, GroupScores]:
+    """(fold, seed) -> the group scores of a row's jobs."""
+    found = {}
+    for pair, method, control, labels in zip(frame.index, frame["method"], frame["control"], frame["labels"]):
+        scores = stored.get(job_id(str(method), str(control), float(labels), *pair))
+        if scores is not None:
+            found[pair] = scores
+    return found
 
 
 def _by_pair(frame: pd.DataFrame) -> pd.DataFrame:

@@ -12,21 +12,19 @@ from sidelight.results.budget import (
     ALL_LABELS,
     BASELINE,
     BLOCKS,
-    COUNTED,
     LEAVE_ONE_OUT,
     LEVEL,
+    NO_PROBABILITIES,
     OFFICIAL,
     TEACHER,
     Budget,
     get_budget,
-    paired_difference,
     primary_metric,
-    set_sizes,
 )
 from sidelight.results.chance import chance_levels
 from sidelight.results.coverage import find_coverage_remarks, keep_seen
 from sidelight.results.remarks import Remark, find_remarks
-from sidelight.results.statistics import UNDEFINED, Interval, Probabilities, correlated_t, gap_closed
+from sidelight.results.statistics import UNDEFINED, Interval, Probabilities
 from sidelight.results.training_remarks import describe_ways, find_training_remarks
 from sidelight.utils.keywords import renamed_keywords
 
@@ -34,12 +32,15 @@ ROPE = 0.01
 """Region of practical equivalence: differences up to this size count as equal."""
 SAME_TEST = "a fold has the same test rows with every seed: seeds are averaged before the interval, n counts folds"
 NOTES = {
-    OFFICIAL: "one official test set: intervals cover what a seed draws (initial weights, order of batches; select "
-    "rows and kept labels where they are drawn), not other test rows",
+    "groups": "one official test set: n counts its groups, and intervals cover other test groups and other seeds",
+    "blocks": "one official test set without groups: n counts blocks of neighbouring test rows, and intervals cover "
+    "other blocks and other seeds; rows of one person or recording that lie far apart would make them too narrow",
+    "seeds": "one official test set: seeds cannot tell how other test rows would come out, so there is no verdict "
+    "without its groups",
     LEAVE_ONE_OUT: SAME_TEST,
     BLOCKS: SAME_TEST,
 }
-"""Protocol -> what limits the intervals under it."""
+"""Protocol, or what an official split counts -> what limits the intervals under it."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,8 @@ class Comparison:
 
     @property
     def counted(self) -> str:
-        """What a row's `n` counts: "pairs" (of fold and seed), "folds" or "seeds"."""
-        return COUNTED.get(self.protocol, "pairs")
+        """What a row's `n` counts: "pairs" (of fold and seed), "folds", "groups", "blocks" or "seeds"."""
+        return self.budget.counted
 
 
 @renamed_keywords(labels="label_fraction")
@@ -153,7 +154,7 @@ def compare(
         budget=jobs,
         rows=rows,
         protocol=jobs.protocol,
-        note="; ".join(text for text in (NOTES.get(jobs.protocol, ""), describe_ways(jobs)) if text),
+        note="; ".join(text for text in (_note(jobs), describe_ways(jobs)) if text),
         sign=jobs.sign,
         task=jobs.task,
         chance=float(chance_levels(jobs.tests, jobs.metric).mean()),
@@ -213,20 +214,22 @@ def flatten_row(row: Row) -> dict[str, Any]:
     return columns | {"select": row.select, "seconds": row.seconds, "note": row.note}
 
 
+def _note(jobs: Budget) -> str:
+    return NOTES.get(jobs.counted if jobs.protocol == OFFICIAL else jobs.protocol, "")
+
+
 def _compare_row(jobs: Budget, name: str, best: bool, rope: float, level: float) -> Row:
     """Compare one row of the table with the baseline, the teacher and its placebo."""
     method, _, control = name.partition("~")
     frame = jobs.rows[name]
     values = frame[jobs.metric].dropna()
     difference = gap = effect = UNDEFINED
-    p = Probabilities(math.nan, math.nan, math.nan)
+    p = NO_PROBABILITIES
     if name != BASELINE and BASELINE in jobs.rows:
-        pairs = jobs.pairs(name, BASELINE)
-        difference = jobs.difference(name, BASELINE, level, pairs)
-        p = correlated_t(paired_difference(pairs, name, BASELINE), *set_sizes(pairs), rope=rope)
+        difference = jobs.difference(name, BASELINE, level)
+        p = jobs.probabilities(name, BASELINE, rope)
         if method != TEACHER and TEACHER in jobs.rows:
-            three = keep_seen(jobs).pairs(name, BASELINE, TEACHER)
-            gap = gap_closed(three[name], three[BASELINE], three[TEACHER], *set_sizes(three), level=level)
+            gap = keep_seen(jobs).gap(name, level)
     if not control and f"{name}~placebo" in jobs.rows:
         effect = jobs.difference(name, f"{name}~placebo", level)
     roles = {BASELINE: "baseline", TEACHER: "teacher", ALL_LABELS: "reference"}
@@ -235,7 +238,7 @@ def _compare_row(jobs: Budget, name: str, best: bool, rope: float, level: float)
         method=BASELINE if name == ALL_LABELS else method,
         control=control,
         best=best,
-        n=int(jobs.pairs(name)[name].count()) if difference is UNDEFINED else difference.n,
+        n=jobs.count(name) if difference is UNDEFINED else difference.n,
         missing=difference.dropped,
         mean=jobs.mean(name, jobs.metric),
         sd=float(values.std(ddof=1)) if len(values) > 1 else math.nan,

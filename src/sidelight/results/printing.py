@@ -24,6 +24,13 @@ COLUMNS = ["mean", SD, "vs baseline\n", ODDS, GAP, EFFECT, SECONDS, "n"]
 DROPPED = [SD, SECONDS, GAP, ODDS, EFFECT]
 """Columns to leave out, in this order, until the others fit the terminal."""
 WIDTH = 100
+OVER = {
+    "pairs": "fold × seed (n pairs)",
+    "folds": "folds (n), seeds averaged",
+    "groups": "test groups (n) × seeds",
+    "blocks": "blocks of test rows (n) × seeds",
+    "seeds": "seeds (n)",
+}
 
 
 @renamed_keywords(labels="label_fraction")
@@ -124,8 +131,8 @@ def legend(c: Comparison, kept: Sequence[str] = COLUMNS) -> str:
         kept: the columns that are shown.
     """
     rows, u = list(c.rows.values()), unit(c.metric)
-    over = {"pairs": "fold × seed (n pairs)", "folds": "folds (n), seeds averaged", "seeds": "seeds (n)"}[c.counted]
-    by = "plain t" if c.protocol == OFFICIAL else "Nadeau–Bengio"
+    over = OVER[c.counted]
+    by = "crossed random effects" if c.protocol == OFFICIAL else "Nadeau–Bengio"
     text = f"vs baseline: paired over {over}, ± {100 * c.level:g} % interval ({by})."
     text += "" if c.sign > 0 else f" Lower is better; differences are positive where {metric_name(c.metric)} falls."
     if ODDS in kept:

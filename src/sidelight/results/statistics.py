@@ -62,7 +62,7 @@ def _ratio(n_train: NDArray, n_test: NDArray) -> float:
     return float(np.mean(n_test / n_train))
 
 
-def student_quantile(level: float, df: int) -> float:
+def student_quantile(level: float, df: float) -> float:
     """t with P(|T| ≤ t) = level for Student's T with `df` degrees of freedom."""
     return float(special.stdtrit(df, (1 + level) / 2))
 

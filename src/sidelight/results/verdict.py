@@ -86,7 +86,9 @@ def _write_findings(c: Comparison) -> str:
 def _write_difference(c: Comparison, row: Row, kind: str) -> str:
     """The main clause: the difference to the baseline."""
     u, name, d = unit(c.metric), metric_name(c.metric), row.difference
-    where = " on one test set" if c.protocol == OFFICIAL else ""
+    seeds = len(c.budget.rows[BASELINE])
+    where = "" if c.protocol != OFFICIAL else " of" if c.counted == "seeds" else f" × {seeds} seeds of"
+    where += " one test set" if where else ""
     interval = f"{100 * c.level:g} % interval {span(u, d)}, " if math.isfinite(d.half) else "no interval: "
     evidence = f"{interval}{d.n} {c.counted}{where}" + ("" if math.isfinite(d.half) else f", {d.note}")
     signed = name if c.sign > 0 else f"{name} (positive: lower)"
