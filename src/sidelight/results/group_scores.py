@@ -93,9 +93,7 @@ def cut_units(predictions: pd.DataFrame) -> tuple[str, NDArray, list[str], str]:
     n = len(predictions)
     if "group" in predictions:
         names, of_row = np.unique(predictions["group"].astype(str), return_inverse=True)
-        few = (
-            f"its test rows are of {len(names)} group{'s' * (len(names) != 1)}, and at least {LEAST_GROUPS} are needed"
-        )
+        few = f"its test rows are of too few groups: {len(names)}, and at least {LEAST_GROUPS} are needed"
         return "groups", of_row, names.tolist(), few if len(names) < LEAST_GROUPS else ""
     blocks = min(BLOCKS, n // ROWS_PER_BLOCK)
     few = f"it has no groups, and its {n} labelled test rows are too few for {LEAST_BLOCKS} blocks of {ROWS_PER_BLOCK}"
