@@ -125,6 +125,14 @@ def report_verb(args: argparse.Namespace) -> None:
     from sidelight.report import write_report
 
     print(write_report(args.run, args.output))
+    if args.between:
+        from sidelight.results import between, budgets, load_results, primary_metric
+        from sidelight.results.units import labels_phrase, unit
+
+        results = load_results(args.run)
+        for share in budgets(results):
+            difference = between(results, *args.between, label_fraction=share)
+            print(f"{labels_phrase(share)}: {difference.describe(unit(primary_metric(results)))}")
 
 
 def predict_verb(args: argparse.Namespace) -> None:

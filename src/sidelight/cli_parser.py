@@ -173,6 +173,12 @@ def build_parser() -> Parser:
 
     report = verb("report", "write the report of a run, finished or not")
     report.add_argument("run", metavar="RUN", help="run folder")
+    report.add_argument(
+        "--between",
+        nargs=2,
+        metavar=("A", "B"),
+        help="also print the paired difference of two rows of the table",
+    )
     report.add_argument("--output", metavar="FILE", help="HTML file (default: report.html in the run folder)")
 
     predict = verb("predict", "apply a student to new rows")

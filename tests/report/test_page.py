@@ -186,7 +186,7 @@ class TestOtherRuns:
         assert markup.count('class="answer') == 2
         said = text(markup)
         assert "of 20 %, 100 % of the training groups: 78 of 390, 390 of 390 train rows" in said
-        assert "With labels from 20 % of the training groups, pkdot+kl " in said
+        assert "With labels from 20 % of the training groups, the chosen method (pkdot+kl in " in said
         assert "With all labels, " in said
         (curve,) = re.findall(r'aria-label="Mean accuracy of every method over .*?</svg>', markup, flags=re.S)
         assert re.findall(r">(\d+ %)</text>", curve) == ["20 %", "100 %"]

@@ -11,11 +11,12 @@ from markupsafe import Markup
 from sidelight.report import comparisons
 from sidelight.report.caveats import VERDICTS
 from sidelight.report.style import PALETTE, role_colour
-from sidelight.results import Comparison, Interval, Row, metric_columns, verdict
+from sidelight.results import Comparison, Interval, Row, headline, metric_columns
+from sidelight.results.between import list_differences
 from sidelight.results.budget import BASELINE
 from sidelight.results.chance import DESCRIBED
 from sidelight.results.units import Unit, labels_phrase, metric_name, number, percent, unit
-from sidelight.results.verdict import span, write_sentence
+from sidelight.results.verdict import list_sentences, list_terms, span, write_sentence
 
 
 @dataclass
@@ -56,6 +57,9 @@ class Section:
     wide: Markup
     narrow: Markup
     others: list[tuple[str, list[str]]]
+    sentences: list[str]
+    terms: list[str]
+    differences: list[str]
 
 
 def build_section(results: pd.DataFrame, c: Comparison, alone: bool) -> Section:
@@ -67,7 +71,7 @@ def build_section(results: pd.DataFrame, c: Comparison, alone: bool) -> Section:
         alone: whether the run has no other label fraction.
     """
     u = unit(c.metric)
-    kind = verdict(c.rows[c.best]) if c.best is not None and BASELINE in c.rows else "unknown"
+    kind = headline(c)
     others = [m for m in metric_columns(results) if m != c.metric]
     table = [[name, *(unit(m).score(c.budget.mean(name, m)) for m in others)] for name in c.rows]
     return Section(
@@ -85,6 +89,9 @@ def build_section(results: pd.DataFrame, c: Comparison, alone: bool) -> Section:
         wide=comparisons.plot_forest(c, narrow=False),
         narrow=comparisons.plot_forest(c, narrow=True),
         others=[("", [metric_name(m) for m in others])] + [(r[0], r[1:]) for r in table] if others else [],
+        sentences=list_sentences(c),
+        terms=list_terms(c),
+        differences=[f"{d.describe(u)}." for d in list_differences(c.budget, c.rope, c.level)],
     )
 
 

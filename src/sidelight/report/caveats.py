@@ -35,8 +35,9 @@ EQUAL = (
     "rows are read once and choose nothing."
 )
 MANY = (
-    "{count} methods are compared with the baseline, each with its own interval. Of methods without an effect, "
-    "one in twenty looks as if it had one: trust the best on the select rows more than the one that leads here."
+    "{count} methods are compared with the baseline. The sentence tests what choosing among them gains: in each pair "
+    "the method that all other pairs choose, so that no method is tested where it was lucky. A method is bold if its "
+    "difference is not zero after Holm’s adjustment for {count} methods; the intervals are of each method alone."
 )
 NO_PLACEBO = (
     "No placebo has been run. A gain may then come from distillation itself (softer targets, regularisation, more rows "
@@ -70,7 +71,7 @@ def list_caveats(found: list[Comparison], unfinished: bool = False) -> list[str]
     fixed = {
         PAIRS[c.counted].format(n=n, level=100 * c.level, counted=c.counted): True,
         EQUAL.format(threshold=u.threshold(c.rope)): True,
-        MANY.format(count=len(methods)): len(methods) > 2,
+        MANY.format(count=len(methods)): len(methods) > 1,
         NO_PLACEBO: not placebos,
         PLACEBO + (f" Not run for: {', '.join(without)}." if without else ""): bool(placebos),
         UNFINISHED: unfinished,

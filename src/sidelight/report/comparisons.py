@@ -38,7 +38,7 @@ def plot_forest(c: Comparison, narrow: bool) -> Markup:
         axes.set_yticks([] if narrow else range(len(names)), [] if narrow else [row_label(n) for n in names])
         for tick, name in zip(axes.get_yticklabels(), names):
             tick.set_color(COLOUR["ink"] if c.rows[name].role == "method" else COLOUR["muted"])
-            tick.set_fontweight("bold" if c.rows[name].best else "normal")
+            tick.set_fontweight("bold" if c.rows[name].bold else "normal")
         axes.set_xlabel(f"difference to the baseline{', ' + u.noun if u.noun else ' in ' + metric_name(c.metric)}")
         hide_frame(axes, "x")
         texts = [f"{n} {plus_minus(u, c.rows[n].difference)}" for n in names]
@@ -56,7 +56,7 @@ def _plot_row(axes: Axes, c: Comparison, name: str, y: float, narrow: bool) -> N
     if math.isfinite(low) and math.isfinite(high):
         axes.plot([low, high], [y, y], color=colour, linewidth=2.2, zorder=4)
     axes.plot([mean], [y], "D", color=colour, markersize=6, markeredgecolor=COLOUR["panel"], zorder=5)
-    weight = "bold" if row.best else "normal"
+    weight = "bold" if row.bold else "normal"
     where, text = axes.get_yaxis_transform(), plus_minus(u, row.difference)
     if narrow:
         axes.text(0, y - 0.28, row_label(name), transform=where, va="center", fontsize=8.5, weight=weight)

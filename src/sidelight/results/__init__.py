@@ -1,5 +1,6 @@
 """Results: the finished jobs of a run, paired statistics over folds and seeds, and the answer as table and sentence."""
 
+from sidelight.results.between import Difference, between
 from sidelight.results.budget import LEVEL, Budget, budgets, get_budget, metric_columns, primary_metric
 from sidelight.results.chance import TestSet, describe_test
 from sidelight.results.comparison import ROPE, Comparison, Row, compare, table
@@ -8,18 +9,22 @@ from sidelight.results.printing import print_table
 from sidelight.results.remarks import Remark
 from sidelight.results.statistics import Interval, Probabilities, correlated_t, gap_closed, nadeau_bengio
 from sidelight.results.store import load_results, read_plan
-from sidelight.results.verdict import sentence, summary, verdict
+from sidelight.results.verdict import headline, sentence, summary, verdict
+from sidelight.results.winner import Winner
 
 __all__ = [
     "LEVEL",
     "ROPE",
     "Budget",
     "Comparison",
+    "Difference",
     "Interval",
     "Probabilities",
     "Remark",
     "Row",
     "TestSet",
+    "Winner",
+    "between",
     "budgets",
     "compare",
     "correlated_t",
@@ -27,6 +32,7 @@ __all__ = [
     "escape_formulas",
     "gap_closed",
     "get_budget",
+    "headline",
     "load_results",
     "metric_columns",
     "nadeau_bengio",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import pandas as pd
 
+from sidelight.results.between import ROPE as ROPE
+from sidelight.results.between import Difference, ablate
 from sidelight.results.budget import (
     ALL_LABELS,
     BASELINE,
@@ -24,12 +26,11 @@ from sidelight.results.budget import (
 from sidelight.results.chance import chance_levels
 from sidelight.results.coverage import find_coverage_remarks, keep_seen
 from sidelight.results.remarks import Remark, find_remarks
-from sidelight.results.statistics import UNDEFINED, Interval, Probabilities
+from sidelight.results.statistics import UNDEFINED, Interval, Probabilities, holm
 from sidelight.results.training_remarks import describe_ways, find_training_remarks
+from sidelight.results.winner import Winner, find_winner
 from sidelight.utils.keywords import renamed_keywords
 
-ROPE = 0.01
-"""Region of practical equivalence: differences up to this size count as equal."""
 SAME_TEST = "a fold has the same test rows with every seed: seeds are averaged before the interval, n counts folds"
 NOTES = {
     "groups": "one official test set: n counts its groups, and intervals cover other test groups and other seeds",
@@ -62,6 +63,9 @@ class Row:
         select: mean score on the select rows.
         seconds: median training time in seconds.
         note: what limits the row's numbers.
+        p_value: two-sided p of no difference to the baseline.
+        p_holm: `p_value` adjusted for the number of methods in the table (Holm); as it is for other rows.
+        survives: whether the difference is not zero at the level of the intervals, by `p_holm`.
     """
 
     role: str
@@ -79,6 +83,14 @@ class Row:
     select: float
     seconds: float
     note: str
+    p_value: float = math.nan
+    p_holm: float = math.nan
+    survives: bool = False
+
+    @property
+    def bold(self) -> bool:
+        """Whether the table prints a method in bold: it is better than the baseline, after Holm's adjustment."""
+        return self.role == "method" and self.survives and self.difference.low > 0
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,8 @@ class Comparison:
         task: the task's name.
         chance: mean of the metric for answers that read no input, on the same test rows; NaN if unknown.
         remarks: doubts about the comparison, e.g. a baseline at chance.
+        winner: what choosing among the methods gains; None if there is nothing to choose from.
+        terms: what each term of a sum adds, for sums whose rest was run too.
     """
 
     metric: str
@@ -114,6 +128,8 @@ class Comparison:
     task: str = "classification"
     chance: float = math.nan
     remarks: tuple[Remark, ...] = ()
+    winner: Winner | None = None
+    terms: tuple[Difference, ...] = ()
 
     @property
     def counted(self) -> str:
@@ -143,7 +159,7 @@ def compare(
     """
     jobs = get_budget(results, label_fraction, metric)
     best = jobs.best
-    rows = {name: _compare_row(jobs, name, name == best, rope, level) for name in jobs.order}
+    rows = _adjust({name: _compare_row(jobs, name, name == best, rope, level) for name in jobs.order}, level)
     lead = rows[TEACHER].difference if TEACHER in rows else UNDEFINED
     return Comparison(
         metric=jobs.metric,
@@ -163,6 +179,8 @@ def compare(
             *find_training_remarks(jobs, results.attrs.get("epochs")),
             *find_coverage_remarks(jobs),
         ),
+        winner=find_winner(jobs, rope, level),
+        terms=ablate(jobs, rope, level),
     )
 
 
@@ -193,7 +211,9 @@ def table(
         gap, gap_low, gap_high: share of the teacher's lead over the baseline that is closed; NaN unless that lead is
         larger than its interval;
         effect, effect_low, effect_high: the privileged effect, method − its placebo;
-        select: mean; seconds: median; note: what limits the row.
+        select: mean; seconds: median; note: what limits the row;
+        p_value, p_holm, survives: two-sided p of no difference, adjusted for the number of methods, and whether the
+        adjusted one is below 1 − `level`.
         `attrs` holds the other fields of `Comparison`: `note`, `chance`, `remarks` and so on.
     """
     c = compare(results, label_fraction, metric, rope, level)
@@ -211,7 +231,19 @@ def flatten_row(row: Row) -> dict[str, Any]:
     columns |= {"p_worse": row.p.worse, "p_equal": row.p.equal, "p_better": row.p.better}
     columns |= {"gap": g.mean, "gap_low": g.low, "gap_high": g.high}
     columns |= {"effect": e.mean, "effect_low": e.low, "effect_high": e.high}
-    return columns | {"select": row.select, "seconds": row.seconds, "note": row.note}
+    columns |= {"select": row.select, "seconds": row.seconds, "note": row.note}
+    return columns | {"p_value": row.p_value, "p_holm": row.p_holm, "survives": row.survives}
+
+
+def _adjust(rows: dict[str, Row], level: float) -> dict[str, Row]:
+    """Adjust the p-values of the methods for their number; controls and references are no candidates."""
+    methods = [name for name, row in rows.items() if row.role == "method"]
+    adjusted = dict(zip(methods, holm([rows[name].p_value for name in methods]).tolist()))
+    out = {}
+    for name, row in rows.items():
+        p = adjusted.get(name, row.p_value)
+        out[name] = replace(row, p_holm=p, survives=bool(p < 1 - level))
+    return out
 
 
 def _note(jobs: Budget) -> str:
@@ -249,4 +281,5 @@ def _compare_row(jobs: Budget, name: str, best: bool, rope: float, level: float)
         select=float(frame["select"].mean()),
         seconds=float(frame["seconds"].median()),
         note="; ".join(dict.fromkeys(i.note for i in (difference, gap, effect) if i.note)),
+        p_value=jobs.p_value(name, BASELINE) if difference is not UNDEFINED else math.nan,
     )

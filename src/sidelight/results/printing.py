@@ -16,7 +16,7 @@ from sidelight.results.chance import DESCRIBED
 from sidelight.results.comparison import ROPE, Comparison, Row, compare
 from sidelight.results.statistics import Interval
 from sidelight.results.units import Unit, labels_phrase, metric_name, percent, unit
-from sidelight.results.verdict import sentence, write_sentence
+from sidelight.results.verdict import list_terms, sentence, write_sentence
 from sidelight.utils.keywords import renamed_keywords
 
 SD, ODDS, GAP, EFFECT, SECONDS = "sd", "better/\nequal/worse", "gap\nclosed", "privileged\neffect", "s"
@@ -74,6 +74,8 @@ def print_table(
     console.print(out)
     console.print(Text(legend(c, kept), style="dim"))
     console.print(Text(write_sentence(c, alone=len(budgets(results)) == 1)))
+    for text in list_terms(c):
+        console.print(Text(f"+ {text}"))
     for remark in c.remarks:
         console.print(Text(f"! {remark.text}"))
 
@@ -84,7 +86,7 @@ def _build_table(c: Comparison, u: Unit, kept: list[str]) -> Table:
     for column in kept:
         out.add_column(Text(column.strip()), justify="right", no_wrap=True, vertical="bottom")
     for name, row in c.rows.items():
-        style = "bold" if row.best else "dim" if row.role in ("control", "reference") else ""
+        style = "bold" if row.bold else "dim" if row.role in ("control", "reference") else ""
         label, *cells = _cells(name, row, u)
         shown = [cell for cell, column in zip(cells, COLUMNS) if column in kept]
         out.add_row(*(Text(cell, style=style) for cell in (label, *shown)))
@@ -149,6 +151,9 @@ def legend(c: Comparison, kept: Sequence[str] = COLUMNS) -> str:
         text += " s: seconds of the network's own training; teachers and T-Nets are shared and not counted."
     if c.best is not None:
         text += " ●: best on the select rows."
+    methods = sum(r.role == "method" for r in rows)
+    if any(r.bold for r in rows):
+        text += f" Bold: above the baseline{f' after Holm over {methods} methods' if methods > 1 else ''}."
     if math.isfinite(c.chance):
         text += f" Chance: {u.score(c.chance)}, {DESCRIBED.get(c.task, 'an answer that reads no input')}."
     return text + (f" {c.note[0].upper()}{c.note[1:]}." if c.note else "")

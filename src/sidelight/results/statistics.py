@@ -164,6 +164,23 @@ def gap_closed(
     return Interval(gain / gap, (middle - root) / a, (middle + root) / a, n, dropped)
 
 
+def holm(p_values: ArrayLike) -> NDArray:
+    """Adjust p-values for their number, so that the chance of any false finding among them stays at the level.
+
+    Of m values in rising order, the k-th becomes max over j ≤ k of min(1, (m − j + 1) p_(j)).
+    Source: Holm (1979), "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6.
+
+    Args:
+        p_values: (n,) p-values; NaN ones are not counted and stay NaN.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    out, known = np.full(p.shape, math.nan), np.flatnonzero(np.isfinite(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    steps = np.minimum(1.0, p[order] * np.arange(len(order), 0, -1))
+    out[order] = np.maximum.accumulate(steps)
+    return out
+
+
 def _constant(d: NDArray) -> bool:
     """Whether the values are equal up to rounding (0.8 − 0.7 and 0.7 − 0.6 are not the same float)."""
     return bool(np.ptp(d) <= 1e-12 * max(1.0, float(np.abs(d).max())))

@@ -7,31 +7,45 @@ from typing import Any
 
 import pandas as pd
 
+from sidelight.results.between import SURE
 from sidelight.results.budget import BASELINE, LEVEL, OFFICIAL, budgets, metric_columns, primary_metric
 from sidelight.results.comparison import ROPE, Comparison, Row, compare, flatten_row
 from sidelight.results.remarks import brief_remarks
-from sidelight.results.statistics import Interval
+from sidelight.results.statistics import Interval, Probabilities
 from sidelight.results.units import Unit, labels_phrase, metric_name, percent, sign, unit
 from sidelight.utils.keywords import renamed_keywords
-
-SURE = 0.95
-"""Probability from which something is stated without giving its probability."""
 
 
 def verdict(row: Row) -> str:
     """Judge a row against the baseline.
 
     Returns:
-        "equal" if P(|difference| ≤ rope) ≥ 95 %; else "better" or "worse" if the interval excludes zero; else
-        "unclear", also if all differences are the same, which gives no interval. "unknown" with fewer than two pairs.
+        "equal" if P(|difference| ≤ rope) ≥ 95 %; else "better" or "worse" if the difference is not zero after Holm's
+        adjustment for the number of methods (for a single one: if its interval excludes zero); else "unclear", also if
+        there is no interval. "unknown" with fewer than two pairs.
     """
-    if row.difference.n < 2:
+    return _judge(row.difference, row.p, row.survives)
+
+
+def headline(c: Comparison) -> str:
+    """Judge the chosen method: by what choosing gains (`Winner`), if there is more than one method.
+
+    Returns:
+        As in `verdict`; "unknown" if no method or no baseline has finished.
+    """
+    if c.best is None or BASELINE not in c.rows:
         return "unknown"
-    if row.p.equal >= SURE:
+    return verdict(c.rows[c.best]) if c.winner is None else _judge(c.winner.difference, c.winner.p, True)
+
+
+def _judge(d: Interval, p: Probabilities, survives: bool) -> str:
+    if d.n < 2:
+        return "unknown"
+    if p.equal >= SURE:
         return "equal"
-    if row.difference.low > 0:
-        return "better"
-    return "worse" if row.difference.high < 0 else "unclear"
+    if not survives:
+        return "unclear"
+    return "better" if d.low > 0 else "worse" if d.high < 0 else "unclear"
 
 
 @renamed_keywords(labels="label_fraction")
@@ -72,7 +86,7 @@ def _write_findings(c: Comparison) -> str:
     if c.best is None or BASELINE not in c.rows:
         lacking = "baseline" if c.best is not None else "distillation method"
         return f"no {lacking} has finished yet, so nothing can be compared."
-    row, kind = c.rows[c.best], verdict(c.rows[c.best])
+    row, kind = c.rows[c.best], headline(c)
     if kind == "unknown":
         count = ["no pair", "only one pair"][min(row.n, 1)]
         return (
@@ -80,12 +94,23 @@ def _write_findings(c: Comparison) -> str:
             "finished, and a single difference may be chance."
         )
     doubts = brief_remarks(c.remarks)
-    return f"{_write_difference(c, row, kind)}{_write_controls(c, row, kind)}.{f' But {doubts}.' if doubts else ''}"
+    d, p = (row.difference, row.p) if c.winner is None else c.winner[:2]
+    found = f"{_write_difference(c, _write_subject(c), d, p, kind)}{_write_controls(c, row, kind, d.mean)}."
+    return f"{found} But {doubts}." if doubts else found
 
 
-def _write_difference(c: Comparison, row: Row, kind: str) -> str:
+def _write_subject(c: Comparison) -> str:
+    """The method, or how often each was chosen: "the chosen method (kl in 13 of 15, pkdot in 2)"."""
+    if c.winner is None or c.winner.unanimous:
+        return str(c.best)
+    first, *others = c.winner.chosen.items()
+    times = [f"{first[0]} in {first[1]} of {sum(c.winner.chosen.values())}", *(f"{m} in {n}" for m, n in others)]
+    return f"the chosen method ({', '.join(times[:3])}{', …' * (len(times) > 3)})"
+
+
+def _write_difference(c: Comparison, who: str, d: Interval, p: Probabilities, kind: str) -> str:
     """The main clause: the difference to the baseline."""
-    u, name, d = unit(c.metric), metric_name(c.metric), row.difference
+    u, name = unit(c.metric), metric_name(c.metric)
     seeds = len(c.budget.rows[BASELINE])
     where = "" if c.protocol != OFFICIAL else " of" if c.counted == "seeds" else f" × {seeds} seeds of"
     where += " one test set" if where else ""
@@ -94,45 +119,66 @@ def _write_difference(c: Comparison, row: Row, kind: str) -> str:
     signed = name if c.sign > 0 else f"{name} (positive: lower)"
     size, threshold = u.amount(abs(d.mean)), u.threshold(c.rope)
     if kind == "better":
-        doubt = "" if row.p.better >= SURE else f"; more than {threshold} with probability {percent(row.p.better)}"
+        doubt = "" if p.better >= SURE else f"; more than {threshold} with probability {percent(p.better)}"
         verb = "improves" if c.sign > 0 else "lowers"
-        return f"{c.best} {verb} {name} over the baseline by {size} ({evidence}{doubt})"
+        return f"{who} {verb} {name} over the baseline by {size} ({evidence}{doubt})"
     if kind == "worse":
-        return f"{c.best} does not help: its {name} is {size} worse than the baseline's ({evidence})"
+        return f"{who} does not help: its {name} is {size} worse than the baseline's ({evidence})"
     if kind == "equal":
-        within = f"within {threshold} with probability {percent(row.p.equal)}"
-        return (
-            f"{c.best} is practically equal to the baseline: {u.difference(d.mean)} in {signed}, {within} ({evidence})"
-        )
-    chance = f"; better by more than {threshold} with probability {percent(row.p.better)}"
+        within = f"within {threshold} with probability {percent(p.equal)}"
+        return f"{who} is practically equal to the baseline: {u.difference(d.mean)} in {signed}, {within} ({evidence})"
+    chance = f"; better by more than {threshold} with probability {percent(p.better)}"
     return (
-        f"{c.best} is not shown to help: its difference to the baseline in {signed} is "
-        f"{u.amount(d.mean, signed=True)} ({evidence}{chance if math.isfinite(row.p.better) else ''})"
+        f"{who} is not shown to help: its difference to the baseline in {signed} is "
+        f"{u.amount(d.mean, signed=True)} ({evidence}{chance if math.isfinite(p.better) else ''})"
     )
 
 
-def _write_controls(c: Comparison, row: Row, kind: str) -> str:
+def _write_controls(c: Comparison, row: Row, kind: str, gained: float) -> str:
     """The clauses on what the method gains without privileged information."""
     u, effect = unit(c.metric), row.effect
     placebo, alone = c.rows.get(f"{c.best}~placebo"), c.rows.get(f"{c.best}~self")
     shown = f"{u.difference(effect.mean)} ({span(u, effect) if math.isfinite(effect.half) else effect.note})"
+    its = "its placebo" if c.winner is None or c.winner.unanimous else f"the placebo of {c.best}"
     text = ""
     if placebo is None or placebo.difference.n == 0 or effect.n == 0:
         if kind == "better":
             text += "; no placebo has been run, so whether the privileged modalities are the reason is not known"
     elif kind == "better":
         gain = placebo.difference.mean
-        share = _write_share(gain / row.difference.mean)
-        text += (
-            f"; its placebo gains {u.difference(gain)}, so {share} of the gain is there without privileged information"
-        )
+        share = _write_share(gain / gained)
+        text += f"; {its} gains {u.difference(gain)}, so {share} of the gain is there without privileged information"
         text += "" if effect.low > 0 else f", and a privileged effect is not shown: {shown}"
     else:
-        text += f"; its difference to its placebo is {shown}"
+        whose = (
+            "its difference to its placebo" if its == "its placebo" else f"the difference of {c.best} to its placebo"
+        )
+        text += f"; {whose} is {shown}"
         text += ", a privileged effect" if effect.low > 0 else ", so a privileged effect is not shown either"
     if alone is not None and alone.difference.n > 0:
         text += f"; taught by a baseline instead it gains {u.difference(alone.difference.mean)}"
     return text
+
+
+def list_sentences(c: Comparison) -> list[str]:
+    """A sentence for each method: its difference to the baseline and to its placebo, and the verdict on it."""
+    u, words = unit(c.metric), {"better": "helps", "equal": "practically equal", "worse": "does not help"}
+    found = []
+    for name, row in c.rows.items():
+        if row.role != "method" or row.difference.n < 1:
+            continue
+        ends = f"({span(u, row.difference)})" if math.isfinite(row.difference.half) else f"({row.difference.note})"
+        text = f"{name}: {u.difference(row.difference.mean)} {ends}, {words.get(verdict(row), 'not shown to help')}"
+        if row.effect.n:
+            ends = span(u, row.effect) if math.isfinite(row.effect.half) else row.effect.note
+            text += f"; beyond its placebo {u.difference(row.effect.mean)} ({ends})"
+        found.append(f"{text}.")
+    return found
+
+
+def list_terms(c: Comparison) -> list[str]:
+    """What each term of a sum adds, in words; empty if no sum was run with its parts."""
+    return [f"{d.term} adds to {d.first}: {d.describe(unit(c.metric)).partition(': ')[2]}." for d in c.terms]
 
 
 def _write_share(share: float) -> str:
@@ -169,7 +215,7 @@ def summary(results: pd.DataFrame, rope: float = ROPE, level: float = LEVEL) -> 
             means = {metric: _plain(c.budget.mean(name, metric)) for metric in metrics}
             rows.append({key: _plain(value) for key, value in columns.items()} | {"metrics": means})
         text = write_sentence(c, alone=len(shares) == 1)
-        kind = verdict(c.rows[c.best]) if c.best is not None else "unknown"
+        kind = headline(c)
         out["budgets"].append(
             {"labels": share, "best": c.best, "verdict": kind, "sentence": text, "note": c.note}
             | {"chance": _plain(c.chance), "remarks": [r._asdict() for r in c.remarks], "rows": rows}
