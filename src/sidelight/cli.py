@@ -131,7 +131,7 @@ def report_verb(args: argparse.Namespace) -> None:
 
         results = load_results(args.run)
         for share in budgets(results):
-            difference = between(results, *args.between, label_fraction=share)
+            difference = between(results, args.between[0], args.between[1], share)
             print(f"{labels_phrase(share)}: {difference.describe(unit(primary_metric(results)))}")
 
 
