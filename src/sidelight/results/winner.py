@@ -8,7 +8,7 @@ So the method that is tested in a pair of fold and seed is the one with the high
 pairs. Its training in this pair has chosen nothing, and neither has the baseline's. This is the bias correction of
 BBC-CV (choose in the bag, test out of it), with each pair left out once in place of random bags, so it draws nothing.
 Source: Tsamardinos, Greasidou & Borboudakis (2018), "Bootstrapping the out-of-sample predictions for efficient and
-accurate cross-validation", Machine Learning 107. `benchmarks/verdicts.py` compares the ways to choose.
+accurate cross-validation", Machine Learning 107.
 """
 
 from __future__ import annotations
