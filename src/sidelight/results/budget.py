@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sidelight.errors import RunError, unknown
 from sidelight.results.chance import Pair, TestSet
-from sidelight.results.job import SEEN
+from sidelight.results.job import CHOSEN, SEEN
 from sidelight.results.statistics import Interval, nadeau_bengio
 from sidelight.results.store import COSTS, FACTS, KEYS
 from sidelight.results.units import sign
@@ -29,7 +29,7 @@ COUNTED = {OFFICIAL: "seeds", LEAVE_ONE_OUT: "folds", BLOCKS: "folds"}
 
 def metric_columns(results: pd.DataFrame) -> list[str]:
     """The columns of `results` that are metrics."""
-    others = {*KEYS, *COSTS, *FACTS}
+    others = {*KEYS, *COSTS, *FACTS, CHOSEN}
     return [str(c) for c in results.columns if c not in others and not str(c).startswith(SEEN)]
 
 
