@@ -99,7 +99,8 @@ def load_history(folder: Path, job: Job) -> History:
     """How the network of a stored job was trained."""
     place = folder / "jobs" / job.id
     record = read_record(place)
-    epochs = pd.read_csv(place / "curves.csv", dtype=str).astype(float).to_dict("records")
+    table = pd.read_csv(place / "curves.csv", dtype=str).astype(float)
+    epochs = [{str(name): float(value) for name, value in line.items()} for line in table.to_dict("records")]
     best_epoch, best_score = int(record["best_epoch"]), float(record["select"])
     return History(epochs, best_epoch, best_score, record["seconds"], record.get("stacked", 1))
 

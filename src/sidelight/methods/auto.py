@@ -21,8 +21,9 @@ class Auto(MultiStageMethod):
     baseline itself, to the bit, so that a teacher from which nothing can be learned costs nothing but chance. The
     placebo chooses among its own students. job.json holds the choice (`chosen`), and table and report tell it.
 
-    Three students are trained, one after the other, beside the baseline and the teacher that every study has. One
-    teacher on all modalities teaches (`teacher.crossfit` and `teacher.sets` do not apply).
+    Eq. 4 of Hinton et al. is the soft-label term (`kl` and `mse` say which). Three students are trained, one after the
+    other, beside the baseline and the teacher that every study has. One teacher on all modalities teaches
+    (`teacher.crossfit` and `teacher.sets` do not apply).
     """
 
     paper = "Hinton et al. 2015; the choice of the weight is ours"

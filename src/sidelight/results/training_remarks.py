@@ -31,10 +31,10 @@ def describe_choices(b: Budget) -> str:
     """The weight that `auto` chose in each fold and seed; "" without it."""
     texts = []
     for name, frame in b.rows.items():
-        weights = frame[CHOSEN].dropna() if CHOSEN in frame else ()
-        if len(weights):
-            listed = ", ".join(f"{weight:g}" for weight in weights.iloc[:MANY])
-            more = f", … (0 in {int((weights == 0).sum())} of {len(weights)})" if len(weights) > MANY else ""
+        weights = [float(w) for w in frame[CHOSEN].dropna()] if CHOSEN in frame else []
+        if weights:
+            listed = ", ".join(f"{weight:g}" for weight in weights[:MANY])
+            more = f", … (0 in {weights.count(0.0)} of {len(weights)})" if len(weights) > MANY else ""
             texts.append(f"weight of soft labels chosen by {name.replace('~', '’s ')}: {listed}{more}")
     return "; ".join(texts)
 
