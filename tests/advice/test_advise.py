@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 
 import sidelight as sl
+from sidelight.advice import pilot
 from sidelight.advice.models import Reference, estimate_label_noise, gaussian_information
 from sidelight.cli import main
 from sidelight.data.builtin.synthetic import synthetic
 from sidelight.errors import ConfigError, DataError
+
+
+@pytest.fixture(autouse=True)
+def _one_repeat(monkeypatch):
+    monkeypatch.setattr(pilot, "REPEATS", 1)
 
 
 def test_the_gap_that_cannot_be_closed_is_told():
@@ -22,6 +28,7 @@ def test_the_gap_that_cannot_be_closed_is_told():
     assert found.passes[0] < 0.5 * found.passes[1]
 
 
+@pytest.mark.slow
 def test_noise_of_a_sensor_gives_the_baseline_and_json_says_the_same(capsys):
     assert main(["advise", "synthetic-uninformative", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -30,6 +37,7 @@ def test_noise_of_a_sensor_gives_the_baseline_and_json_says_the_same(capsys):
     assert told == sl.advise(synthetic("uninformative")).to_dict()
 
 
+@pytest.mark.slow
 def test_test_rows_are_not_read():
     data = synthetic("uninformative")
     before = sl.advise(data)
