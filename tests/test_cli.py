@@ -19,7 +19,8 @@ from sidelight.config.io import settings
 from sidelight.errors import DataError, DiskError, RunError, SidelightWarning
 
 VERBS = [
-    "run", "inspect", "report", "predict", "export", "refit", "prepare", "extract", "methods", "datasets", "doctor"
+    "run", "inspect", "advise", "report", "predict", "export", "refit", "prepare", "extract", "methods", "datasets",
+    "doctor",
 ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ recordings
 data
 metrics protocols readers
 inspection networks report
-extract tasks
+advice extract tasks
 methods export
 training
 experiment imports

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sidelight.utils.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from sidelight.advice import advise
     from sidelight.config import Config
     from sidelight.data import Dataset, load
     from sidelight.data.builtin.synthetic import synthetic
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "Config": "config",
+    "advise": "advice",
     "Dataset": "data",
     "Student": "export",
     "Study": "experiment",
@@ -42,6 +44,7 @@ __all__ = [
     "Dataset",
     "Student",
     "Study",
+    "advise",
     "compare",
     "inspect",
     "load",

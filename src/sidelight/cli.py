@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import shutil
@@ -119,6 +120,16 @@ def inspect_verb(args: argparse.Namespace) -> None:
     from sidelight.inspection import inspect
 
     print(inspect(load_for(config)).to_text())
+
+
+def advise_verb(args: argparse.Namespace) -> None:
+    config = load_config({"data": source_of(args), **flags_of(args)})
+    from sidelight.advice import advise
+    from sidelight.data.load import load_for
+
+    share = config.label_fraction[0] if config.label_fraction else None
+    found = advise(load_for(config), config.available, config.privileged, label_fraction=share, seed=config.seed)
+    print(json.dumps(found.to_dict(), indent=1) if args.json else found.to_text(), end="")
 
 
 def report_verb(args: argparse.Namespace) -> None:
@@ -275,6 +286,7 @@ def doctor_verb(args: argparse.Namespace) -> int:
 VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "run": run_verb,
     "inspect": inspect_verb,
+    "advise": advise_verb,
     "report": report_verb,
     "predict": predict_verb,
     "export": export_verb,

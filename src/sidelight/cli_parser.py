@@ -45,6 +45,10 @@ The settings of a method, options.NAME.SETTING, are listed by `sidelight methods
   sidelight inspect phone-watch
   sidelight inspect data/manifest.csv --target pain --group subject
   sidelight inspect data/hours.csv --target co --time timestamp""",
+    "advise": """
+  sidelight advise phone-watch
+  sidelight advise data/manifest.csv --available video --privileged eda ecg --target pain --group subject
+  sidelight advise synthetic-few-labels --label-fraction 0.25 --json""",
     "report": """
   sidelight report runs/phone-watch             also while the run is going on
   sidelight report runs/phone-watch --output report.html""",
@@ -170,6 +174,17 @@ def build_parser() -> Parser:
     )
     look.add_argument("source", nargs="?", metavar="SOURCE", help="a data set: built-in name, .npz, manifest or folder")
     add_settings(look, ("target", "group", "split", "time", "task", "impute", "on_error"))
+
+    told = verb(
+        "advise",
+        "say whether a teacher is worth it, what to expect and what to try first, before any network is trained",
+        "sidelight advise SOURCE [--available MODALITY ...] [--privileged MODALITY ...] [--target COLUMN ...] "
+        "[--group COLUMN] [--label-fraction SHARE] [--json]",
+    )
+    told.add_argument("source", nargs="?", metavar="SOURCE", help="a data set: built-in name, .npz, manifest or folder")
+    told.add_argument("--json", action="store_true", help="print JSON")
+    asked = ("available", "privileged", "target", "group", "split", "time", "task", "label_fraction", "seed")
+    add_settings(told, (*asked, "impute", "on_error"))
 
     report = verb("report", "write the report of a run, finished or not")
     report.add_argument("run", metavar="RUN", help="run folder")

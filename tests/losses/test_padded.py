@@ -50,6 +50,7 @@ STRUCTURAL = {
     "paper": {},
     "released": {"preset": "released"},
     "sidelight": {"preset": "sidelight"},
+    "divergence, relative": {"preset": "sidelight", "alignment": None},
     "fewer anchors": {"k": 3},
     "shift": {"shift": True},
     "released anchors": {"anchors": "released", "k": 3},

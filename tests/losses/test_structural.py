@@ -10,8 +10,10 @@ from torch import Tensor
 
 import sidelight.transport.anchors as anchors_module
 from helpers.transport_clouds import references
+from sidelight.config import Config
 from sidelight.losses.cosine import cosine_similarity_matrix
 from sidelight.losses.structural import StructuralTransport, structural_transport
+from sidelight.methods.structural import PKDOTSidelight
 from sidelight.transport import ANCHORS, ConvergenceError, LearnedWeights, select_anchors, sinkhorn
 
 
@@ -270,8 +272,9 @@ def test_k_above_the_batch_is_reduced_and_said_once(monkeypatch):
 def test_learned_weights_stress_the_anchors_that_differ():
     student, teacher = embeddings(16, 4)
     module = LearnedWeights(teacher.shape[1])
-    loss = StructuralTransport("sidelight", k=6, anchor_weights=module, tolerance=1e-10, epsilon=0.05)
-    plain = StructuralTransport("sidelight", k=6, tolerance=1e-10, epsilon=0.05)
+    settings = {"k": 6, "alignment": None, "tolerance": 1e-10, "epsilon": 0.05}
+    loss = StructuralTransport("sidelight", anchor_weights=module, **settings)
+    plain = StructuralTransport("sidelight", **settings)
     value = loss(student, teacher)
     assert value.item() == pytest.approx(plain(student, teacher).item(), rel=1e-9)  # equal at the start
     value.backward()
@@ -289,7 +292,7 @@ def test_a_weight_that_underflows_leaves_the_gradients_finite():
         module.score += torch.linspace(-1, 1, len(module.score))
     unit = torch.nn.functional.normalize(teacher, dim=1)
     assert (module(unit[:6]) == 0).any()
-    loss = StructuralTransport("sidelight", k=6, anchor_weights=module)
+    loss = StructuralTransport("sidelight", k=6, alignment=None, anchor_weights=module)
     loss(student, teacher).backward()
     assert student.grad.isfinite().all()
     assert module.score.grad.isfinite().all()
@@ -319,6 +322,20 @@ def test_rows_whose_square_overflows_keep_their_direction():
     assert large.grad.isfinite().all()
 
 
+def test_the_preset_of_our_own_compares_row_by_row():
+    """λ is that of the method: the loss itself is mean_i |s_i − t_i|² / 2 at the anchors of the teacher."""
+    student, teacher = embeddings(16, 4)
+    cosines = [unit @ unit.T for unit in (torch.nn.functional.normalize(z, dim=1) for z in (student, teacher))]
+    anchors = cosines[1].mean(0).argsort()[:5]
+    by_hand = (cosines[0] - cosines[1])[:, anchors].square().sum(1).mean() / 2
+    loss = StructuralTransport("sidelight", k=5)
+    assert loss(student, teacher).item() == pytest.approx(by_hand.item(), rel=1e-9)
+    assert loss(teacher, teacher).item() == pytest.approx(0, abs=1e-12)
+    assert loss(teacher.roll(1, 0), teacher).item() > 0.1  # it sees who is who
+    made = PKDOTSidelight.from_config(Config())
+    assert (made.weight, made.hallucinates) == (10.0, "")
+
+
 def test_failure_is_said_as_asked():
     student, teacher = embeddings()
     few = {"k": 8, "epsilon": 1e-4, "tolerance": 1e-9, "max_iterations": 2}
@@ -326,7 +343,7 @@ def test_failure_is_said_as_asked():
         StructuralTransport("paper", on_failure="raise", **few)(student, teacher)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        StructuralTransport("sidelight", on_failure="ignore", **few)(student, teacher)
+        StructuralTransport("sidelight", alignment=None, on_failure="ignore", **few)(student, teacher)
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ class Config:
         select_labels: what chooses epochs at a label fraction below 1, inside the labels that it leaves: "auto" (a part
             of them where they are many, else "inner"), "inner" (cross-validation in 3 inner folds, then all of them
             train: 4 trainings for 1), "part", or "extra": all labels of the select groups, beside the fraction.
-        methods: methods to compare, e.g. kl, pkdot, pkdot+kl, pkdot@crossfit. `sidelight methods` lists them.
+        methods: methods to compare, e.g. auto, kl, pkdot+kl, pkdot@crossfit. `sidelight methods` lists them.
         placebo: methods that also run with a placebo: names, "best", "all", or null (none of them; also "none").
         self_distillation: methods that also run with a baseline as their teacher: names, "best", "all", or null (none
             of them; also "none"). Methods that need privileged features, or that train in stages, cannot.
@@ -268,7 +268,7 @@ class Config:
     seed: int = 0
     select: float = 0.25
     label_fraction: list[float] = field(default_factory=list)
-    methods: list[str] = field(default_factory=lambda: ["kl", "pkdot", "pkdot+kl"])
+    methods: list[str] = field(default_factory=lambda: ["auto", "kl", "pkdot", "pkdot+kl"])
     placebo: list[str] = field(default_factory=lambda: ["best"])
     self_distillation: list[str] = field(default_factory=lambda: ["none"])
     impute: Literal["no", "mean"] = "no"

@@ -240,7 +240,10 @@ class Dataset:
     def sample(self, count: int, seed: int = 0) -> Dataset:
         """`count` random rows, decoded and in their order, plus a row of every modality that these all lack."""
         drawn = np.random.default_rng(seed).permutation(len(self))[:count]
-        rows = np.union1d(drawn, [np.flatnonzero(present)[0] for present in self.present.values()])
+        return self.take(np.union1d(drawn, [np.flatnonzero(present)[0] for present in self.present.values()]))
+
+    def take(self, rows: NDArray) -> Dataset:
+        """The rows with these numbers, decoded."""
         return replace(
             self,
             inputs=map_values(read_into_memory, index_rows(self.inputs, rows)),

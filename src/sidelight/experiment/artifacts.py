@@ -95,6 +95,16 @@ def store_job(folder: Path, job: Job, evaluation: Evaluation, history: History, 
         write_record(place, record)
 
 
+def load_history(folder: Path, job: Job) -> History:
+    """How the network of a stored job was trained."""
+    place = folder / "jobs" / job.id
+    record = read_record(place)
+    table = pd.read_csv(place / "curves.csv", dtype=str).astype(float)
+    epochs = [{str(name): float(value) for name, value in line.items()} for line in table.to_dict("records")]
+    best_epoch, best_score = int(record["best_epoch"]), float(record["select"])
+    return History(epochs, best_epoch, best_score, record["seconds"], record.get("stacked", 1))
+
+
 def describe_end(history: History, epochs: int) -> str:
     """Where the chosen epoch of a training lies: "cap", if it is the last one allowed, "first" or "inside".
 

@@ -45,8 +45,9 @@ def _run_job(models: FoldModels, job: Job) -> None:
         return
     for inner in models.inner(job.label_fraction):
         run_job(inner, job)
-    method, teacher_fold = assemble(job.spec, JobContext(models, job))
-    models.train_and_store(method, job, teacher_fold)
+    context = JobContext(models, job)
+    method, teacher_fold = assemble(job.spec, context)
+    models.train_and_store(method, job, teacher_fold, context.histories.get(method))
 
 
 def assemble(spec: MethodSpec, context: JobContext) -> tuple[Method, Tensor | None]:

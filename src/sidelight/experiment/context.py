@@ -10,14 +10,16 @@ from torch import nn
 
 from sidelight.config import Config
 from sidelight.data.batch import Batch
+from sidelight.experiment.artifacts import load_history
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
-from sidelight.methods import Method, Teacher
+from sidelight.methods import Method, Supervised, Teacher
 from sidelight.methods.context import FusionChoice
 from sidelight.methods.teacher_outputs import TeacherOutputs
 from sidelight.networks.hallucination import freeze
 from sidelight.networks.network import EVERYTHING, Network, Output, OutputParts
 from sidelight.tasks import Task
+from sidelight.training import History
 
 
 class JobContext:
@@ -28,6 +30,7 @@ class JobContext:
         self.config: Config = models.config
         self.task: Task = models.data.fit_task(job.label_fraction)
         self.available, self.privileged = models.data.available, models.data.privileged
+        self.histories: dict[Method, History] = {}  # of the methods that were trained here
 
     # `TrainingContext` documents these.
 
@@ -68,8 +71,15 @@ class JobContext:
     def teacher_outputs(self, network: Network, part: str = "train") -> TeacherOutputs:
         return self.models.teacher_outputs(self.job, network, part)
 
-    def fit(self, method: Method, stage: str) -> None:
-        self.models.fit(self.job, method, stage)
+    def baseline(self) -> tuple[Method, float]:
+        method = Supervised(self.trained_network(self.available), self.task)
+        history = load_history(self.models.folder, replace(self.job, method="baseline", control=""))
+        self.histories[method] = history
+        return method, history.best_score
+
+    def fit(self, method: Method, stage: str) -> float:
+        self.histories[method] = self.models.fit(self.job, method, stage)
+        return self.histories[method].best_score
 
     # A sum of losses needs these too.
 

@@ -274,35 +274,41 @@ class FoldModels:
 
     # training and storing -----------------------------------------------------------------------------------------
 
-    def fit(self, job: Job, method: Method, stage: str) -> None:
-        """Train an earlier stage of a job on the rows of the job.
+    def fit(self, job: Job, method: Method, stage: str) -> History:
+        """Train an earlier stage of a job on the rows of the job, or a candidate for its last stage.
 
         Args:
             job: the job.
             method: the method of the stage; its networks are trained in place.
             stage: the name of the stage, from which the checkpoint is named.
         """
-        self._fit(job, method, self.rows(job), self.rows(job, "select"), f"{job.id}-{stage}")
+        return self._fit(job, method, self.rows(job), self.rows(job, "select"), f"{job.id}-{stage}")
 
-    def train_and_store(self, method: Method, job: Job, teacher_fold: Tensor | None = None) -> None:
+    def train_and_store(
+        self, method: Method, job: Job, teacher_fold: Tensor | None = None, history: History | None = None
+    ) -> None:
         """Train the last stage of a job, test its network, and store the job.
 
         Args:
             method: the method of the last stage.
             job: the job.
             teacher_fold: (train rows,) int64, the cross-fitted teacher of each train row; None without cross-fitting.
+            history: how it was trained, if it is trained already.
         """
         train, select = self.rows(job), self.rows(job, "select")
         similarities = Similarities(
             select.index_select(torch.as_tensor(self.data.choose_probe_rows(job.label_fraction)))
         )
-        history = self._fit(job, method, train, select, job.id, teacher_fold, similarities)
+        if history is None:
+            history = self._fit(job, method, train, select, job.id, teacher_fold, similarities)
         del train, select
 
         # Test rows are read here for the first time, when the network is chosen.
         network = method.deployed_network()
         similarities.add(network, history.best_epoch)
         evaluation = evaluate(self.data, job, network, history, self.made_with, self.inner.answers(job))
+        if method.chosen:
+            evaluation.facts["chosen"] = method.chosen
         on_first(partial(store_job, self.folder, job, evaluation, history, similarities))
         on_first(partial(self.inner.forget_networks, job))
         del evaluation

@@ -146,8 +146,8 @@ class StructuralTransport(nn.Module):
 
     Args:
         preset: ``"paper"``: plain entropic transport, epsilon 0.1, one set of 30 anchors per batch. ``"released"``:
-            divergence, epsilon 0.01, anchors per row, shifted matrices. ``"sidelight"``: divergence, shared anchors,
-            relative epsilon.
+            divergence, epsilon 0.01, anchors per row, shifted matrices. ``"sidelight"``: row i against row i,
+            without transport; with ``alignment=None`` divergence and relative epsilon. Shared anchors.
         anchor_weights: a module that learns the weights of the anchors, or None.
         overrides: settings of :func:`structural_transport` that replace those of the preset.
 

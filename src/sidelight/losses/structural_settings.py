@@ -15,9 +15,16 @@ Alignment = Literal["row", "index", "label"]
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"objective": "plain", "epsilon": 0.1, "k": 30, "anchors": "paper", "shift": False},
     "released": {"objective": "divergence", "epsilon": 0.01, "k": 30, "anchors": "released", "shift": True},
-    "sidelight": {"objective": "divergence", "epsilon": "relative:0.05", "k": 30, "anchors": "paper", "shift": False},
+    "sidelight": {
+        "objective": "divergence",
+        "epsilon": "relative:0.05",
+        "k": 30,
+        "anchors": "paper",
+        "shift": False,
+        "alignment": "row",
+    },
 }
-"""Name of a preset -> its settings."""
+"""Name of a preset -> its settings. Without its alignment, which solves no transport, "sidelight" is a divergence."""
 
 
 def _check_shift(value: Any) -> None:

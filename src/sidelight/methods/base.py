@@ -150,6 +150,8 @@ class Method(nn.Module):
     logged: dict[str, Tensor]
     """Name -> scalar of the last batch that trains nothing, such as the share of rows that a choice kept; `terms` or
     `steps` sets it, and the record of the training holds its mean over each epoch."""
+    chosen: dict[str, Any]
+    """What the method chose inside the fold, for job.json, such as {"weight": 4.0}; values that JSON can hold."""
     learns_from: ClassVar[str] = "labelled"
     """The training rows that batches are drawn from: "labelled" or "all"."""
     reads: tuple[str, ...] | None = None
@@ -167,6 +169,7 @@ class Method(nn.Module):
         self.task = task
         self.weights = {}
         self.logged = {}
+        self.chosen = {}
 
     def terms(self, batch: Batch, state: TrainState) -> dict[str, Tensor]:
         """Compute the unweighted losses of one batch.

@@ -94,10 +94,18 @@ class TrainingContext(Protocol):
     def teacher_outputs(self, network: Network, part: str = "train") -> TeacherOutputs:
         """The outputs of a network on every "train" or "select" row, cached where they fit in memory."""
 
-    def fit(self, method: Method, stage: str) -> None:
-        """Train an earlier stage on the rows of the job.
+    def baseline(self) -> tuple[Method, float]:
+        """The fold's baseline as a trained method, and its score (as of `fit`)."""
+
+    def fit(self, method: Method, stage: str) -> float:
+        """Train an earlier stage on the rows of the job, or a candidate for the last one.
+
+        A method that was trained here and that `build` returns is not trained again.
 
         Args:
             method: the method of the stage; its networks are trained in place.
             stage: the name of the stage, from which the checkpoint is named.
+
+        Returns:
+            The score of its best epoch on the select rows, or its mean over the inner folds; higher is better.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sidelight.methods.adversarial import ADMD
 from sidelight.methods.amid import AMID
+from sidelight.methods.auto import Auto
 from sidelight.methods.c2kd import C2KD
 from sidelight.methods.contrastive import CCL, CRCD, CRD, GMC, NCE
 from sidelight.methods.distillation import DistillationLoss
@@ -20,6 +21,7 @@ from sidelight.methods.structural import PKDOT, PKDOTReleased, PKDOTSidelight
 from sidelight.methods.translation import MTNet
 
 METHODS: dict[str, type[DistillationLoss] | type[MultiStageMethod]] = {
+    "auto": Auto,
     "kl": KL,
     "mse": MSE,
     "cosine": Cosine,

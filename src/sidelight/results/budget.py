@@ -14,7 +14,7 @@ from sidelight.errors import RunError, unknown
 from sidelight.results.chance import Pair, TestSet
 from sidelight.results.crossed import crossed_gap, crossed_interval, crossed_t, pseudo_values
 from sidelight.results.group_scores import GroupScores
-from sidelight.results.job import SEEN, job_id
+from sidelight.results.job import CHOSEN, SEEN, job_id
 from sidelight.results.statistics import (
     UNDEFINED,
     Interval,
@@ -40,7 +40,7 @@ NO_PROBABILITIES = Probabilities(math.nan, math.nan, math.nan)
 
 def metric_columns(results: pd.DataFrame) -> list[str]:
     """The columns of `results` that are metrics."""
-    others = {*KEYS, *COSTS, *FACTS}
+    others = {*KEYS, *COSTS, *FACTS, CHOSEN}
     return [str(c) for c in results.columns if c not in others and not str(c).startswith(SEEN)]
 
 

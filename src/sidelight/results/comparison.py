@@ -27,7 +27,7 @@ from sidelight.results.chance import chance_levels
 from sidelight.results.coverage import find_coverage_remarks, keep_seen
 from sidelight.results.remarks import Remark, find_remarks
 from sidelight.results.statistics import UNDEFINED, Interval, Probabilities, holm
-from sidelight.results.training_remarks import describe_ways, find_training_remarks
+from sidelight.results.training_remarks import describe_choices, describe_ways, find_training_remarks
 from sidelight.results.winner import Winner, find_winner
 from sidelight.utils.keywords import renamed_keywords
 
@@ -170,7 +170,7 @@ def compare(
         budget=jobs,
         rows=rows,
         protocol=jobs.protocol,
-        note="; ".join(text for text in (_note(jobs), describe_ways(jobs)) if text),
+        note="; ".join(text for text in (_note(jobs), describe_ways(jobs), describe_choices(jobs)) if text),
         sign=jobs.sign,
         task=jobs.task,
         chance=float(chance_levels(jobs.tests, jobs.metric).mean()),

@@ -17,6 +17,8 @@ SEAL = "this"
 COSTS = ["seconds", "n_train", "n_test"]
 FACTS = ["select_labels", "best_epoch", "ended", "lacks_train", "lacks_select", "lacks_test"]
 """Columns of `results.csv` that are no scores; records of earlier versions lack them."""
+CHOSEN = "chosen"
+"""The column of the weight that a method chose inside the fold, where one did."""
 SEEN = "seen."
 """Before the name of a metric: its value over the test rows that have a privileged modality."""
 NEEDED = ("model.safetensors", "predictions.csv", "curves.csv", "similarity.safetensors")
@@ -109,6 +111,8 @@ def read_facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "best_epoch": record.get("best_epoch", math.nan),
         "ended": record.get("ended", ""),
     }
+    if isinstance(chosen := record.get(CHOSEN), dict):
+        facts[CHOSEN] = chosen.get("weight", math.nan)
     return facts | {f"lacks_{part}": lacks.get(part, {}).get("any", math.nan) for part in ("train", "select", "test")}
 
 

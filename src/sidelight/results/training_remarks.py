@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from sidelight.results.budget import Budget
+from sidelight.results.job import CHOSEN
 from sidelight.results.remarks import Remark
 
 WAYS = {
@@ -13,6 +14,8 @@ WAYS = {
     "extra": "select rows kept all their labels and chose epochs (select_labels=extra)",
 }
 """`select_labels` of a job -> how its epochs were chosen."""
+MANY = 15
+"""Chosen weights that are listed."""
 OFTEN = 0.1
 """The least share of networks whose best epoch is their first for a remark: one of many is chance."""
 
@@ -22,6 +25,18 @@ def describe_ways(b: Budget) -> str:
     if b.label_fraction >= 1:
         return ""
     return "; ".join(WAYS[way] for way in WAYS if way in _ways(b))
+
+
+def describe_choices(b: Budget) -> str:
+    """The weight that `auto` chose in each fold and seed; "" without it."""
+    texts = []
+    for name, frame in b.rows.items():
+        weights = [float(w) for w in frame[CHOSEN].dropna()] if CHOSEN in frame else []
+        if weights:
+            listed = ", ".join(f"{weight:g}" for weight in weights[:MANY])
+            more = f", … (0 in {weights.count(0.0)} of {len(weights)})" if len(weights) > MANY else ""
+            texts.append(f"weight of soft labels chosen by {name.replace('~', '’s ')}: {listed}{more}")
+    return "; ".join(texts)
 
 
 def find_training_remarks(b: Budget, epochs: int | None) -> tuple[Remark, ...]:
