@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sidelight.data.dataset import Dataset
 from sidelight.data.rows import iterate_slices
 from sidelight.errors import DiskError
+from sidelight.utils.array_files import HEADER_LOCK
 
 LEAST = 2**16
 """Bytes from which on an array is put into a file; smaller ones are sent to each worker."""
@@ -35,7 +36,8 @@ class MappedArray(np.memmap):
     def open(cls, path: str) -> Self:
         """Map a file that `write_array` wrote."""
         # "c" (copy on write), because torch warns of arrays that cannot be written, and would crash where one is.
-        array = np.lib.format.open_memmap(path, mode="c").view(cls)
+        with HEADER_LOCK:
+            array = np.lib.format.open_memmap(path, mode="c").view(cls)
         array.path = path
         return array
 

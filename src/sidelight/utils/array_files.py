@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
 import zipfile
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,10 @@ from sidelight.utils.tensorfile import read_arrays
 
 MAGIC = b"\x93NUMPY"
 """First bytes of an .npy."""
+HEADER_LOCK = threading.Lock()
+"""Held while NumPy parses a header: it calls the parser of Python, which fails at random in several threads (3.11)."""
+CHUNK = 2**20
+"""Bytes that are read at a time, so that decompressing an array needs no second copy of it."""
 
 
 def load_npz(path: Path) -> dict[str, NDArray]:
@@ -34,9 +39,7 @@ def load_npz(path: Path) -> dict[str, NDArray]:
                     if file.read(len(MAGIC)) != MAGIC:
                         continue  # NumPy, too, skips other files in the archive
                 with archive.open(member) as file:
-                    check_header(file, member.file_size)
-                with archive.open(member) as file:
-                    arrays[key] = np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+                    arrays[key] = read_npy(file, member.file_size)
             return arrays
     except DataError:
         raise
@@ -54,26 +57,38 @@ def check_members(path: Path, archive: zipfile.ZipFile) -> None:
         )
 
 
-def check_header(file: IO[bytes], size: int) -> None:
-    """Raise ValueError if an .npy declares a shape that does not fit into its bytes.
-
-    NumPy allocates the whole declared array before it reads, so the header is checked first.
+def read_npy(file: IO[bytes], size: int) -> NDArray:
+    """Read an .npy; several threads may do so at once, which `np.load` does not allow in CPython 3.11.
 
     Args:
         file: the file, open at its start.
         size: its number of bytes.
+
+    Raises:
+        ValueError: it is no .npy, holds Python objects, or declares a shape that does not fit into its bytes.
     """
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
+    with HEADER_LOCK:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, columns_first, dtype = read(file)
     if dtype.hasobject:
-        return  # read_array refuses these with its own error
+        raise ValueError("Object arrays cannot be loaded when allow_pickle=False")
     if any(isinstance(n, bool) or n < 0 for n in shape):
         raise ValueError(f"its header declares the shape {shape}")
     declared = math.prod(shape) * dtype.itemsize
     there = size - file.tell()
-    if declared > there:
+    if declared > there:  # before anything of that size is allocated
         raise ValueError(f"its header declares the shape {shape}, {declared} bytes, but the file has {there}")
+    order: Literal["F", "C"] = "F" if columns_first else "C"
+    if not declared:
+        return np.empty(shape, dtype, order)
+    values = np.empty(declared, np.uint8)
+    for start in range(0, declared, CHUNK):
+        part = file.read(min(CHUNK, declared - start))
+        if len(part) < min(CHUNK, declared - start):
+            raise ValueError(f"it ends after {start + len(part)} of {declared} bytes")
+        values[start : start + len(part)] = np.frombuffer(part, np.uint8)
+    return values.view(dtype).reshape(shape, order=order)
 
 
 def load_array(path: Path, name: str) -> NDArray:
@@ -97,8 +112,7 @@ def load_arrays(path: Path) -> dict[str, NDArray]:
     try:
         if path.suffix == ".npy":
             with path.open("rb") as file:
-                check_header(file, path.stat().st_size)
-            return {"": np.load(path, allow_pickle=False)}
+                return {"": read_npy(file, path.stat().st_size)}
         if path.suffix == ".safetensors":
             return read_arrays(path)
     except DataError:
