@@ -153,7 +153,15 @@ def compare(
         budget=jobs,
         rows=rows,
         protocol=jobs.protocol,
-        note="; ".join(text for text in (NOTES.get(jobs.protocol, ""), describe_ways(jobs)) if text),
+        note="; ".join(
+            text
+            for text in (
+                NOTES.get(jobs.protocol, ""),
+                describe_ways(jobs),
+                str(results.attrs.get("metric_note", "")) if jobs.metric == primary_metric(results) else "",
+            )
+            if text
+        ),
         sign=jobs.sign,
         task=jobs.task,
         chance=float(chance_levels(jobs.tests, jobs.metric).mean()),
