@@ -75,6 +75,8 @@ class TrainingConfig:
             rounding, and dropout inside of an encoder.
         class_weights: weights of classes in the task loss: "none", or "balanced": a class counts as much as any other,
             however few of the fold's labelled train rows are of it.
+        batches: "shuffled", or "balanced": every batch holds as many labelled rows of each class as of any other; rows
+            of small classes repeat, and rows of large ones take turns.
     """
 
     epochs: int = 50
@@ -94,6 +96,7 @@ class TrainingConfig:
     least_steps: int = 10
     compile: bool = False
     class_weights: Literal["none", "balanced"] = "none"
+    batches: Literal["shuffled", "balanced"] = "shuffled"
 
 
 @dataclass

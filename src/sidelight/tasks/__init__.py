@@ -68,6 +68,11 @@ def resolve_task(config: Config, dataset: Dataset) -> Task:
     own = TASKS[name].settings if name in TASKS else ()
     task = make_task(name, dataset.class_names, **{setting: getattr(config, setting) for setting in own})
     task.primary, task.metric_note = choose_metric(config.metric, task, dataset)
+    if config.training.batches == "balanced" and not isinstance(task, Classification):
+        raise ConfigError(
+            f"training.batches=balanced needs rows that have a class, which those of a {task.name} do not. Set "
+            "training.batches=shuffled."
+        )
     if config.training.class_weights == "balanced":
         if not isinstance(task, Classification):
             raise ConfigError(

@@ -45,7 +45,8 @@ class Regression(Task):
             torch.tensor(spread, dtype=torch.float64), torch.tensor(mean, dtype=torch.float64).abs()
         ).tolist()
         fitted = Regression(self.class_names, mean, [1.0 if same else s for s, same in zip(spread, constant)])
-        fitted.primary = self.primary
+        if self.primary != fitted.primary:
+            fitted.primary = self.primary
         return fitted
 
     def get_params(self) -> dict[str, Any]:
