@@ -133,7 +133,7 @@ def draw_balanced(rows: Tensor, classes: Tensor, generator: torch.Generator) -> 
     Returns:
         Row numbers (N or fewer,), sorted by class.
     """
-    found = classes[rows].unique()
+    found = torch.unique(classes[rows])
     present = found[found >= 0]
     each = int((classes[rows] >= 0).sum()) // max(1, len(present))
     drawn = []
