@@ -332,3 +332,30 @@ def test_a_parameter_outside_every_group_stays():
     method.register_parameter("frozen", nn.Parameter(torch.ones(3), requires_grad=False))
     run(method, 2)
     assert method.frozen.tolist() == [1, 1, 1]
+
+
+# balanced batches ---------------------------------------------------------------------------------------------------
+
+
+def test_balanced_batches_hold_as_many_rows_of_each_class_and_every_unlabelled_row_once():
+    classes = torch.tensor([0] * 40 + [1] * 10 + [2] * 10 + [-1] * 12)
+    made = draw_batches(torch.arange(72), None, 24, torch.Generator().manual_seed(0), None, classes)
+    counts = [torch.bincount(classes[b] + 1, minlength=4).tolist() for b in made]
+    # 60 labelled rows of three classes: 20 of each, over three batches.
+    assert [sum(column) for column in zip(*counts)] == [12, 20, 20, 20]
+    assert all(c[0] == 4 and set(c[1:]) <= {6, 7} and sum(c) <= 24 for c in counts)
+    drawn_rows = torch.cat(made)
+    of_small = drawn_rows[classes[drawn_rows] == 1].bincount(minlength=50)[40:50]
+    assert of_small.tolist() == [2] * 10
+    assert len(drawn_rows[classes[drawn_rows] == 0].unique()) == 20
+
+
+def test_balanced_batches_keep_to_their_teacher_folds_and_are_those_of_the_seed():
+    classes, fold = torch.tensor([0] * 24 + [1] * 8), torch.arange(32) % 2
+    first, again, other = (
+        draw_batches(torch.arange(32), fold, 8, torch.Generator().manual_seed(s), 6, classes) for s in (1, 1, 2)
+    )
+    assert all(len(fold[b].unique()) == 1 and int(classes[b].sum()) == 4 for b in first)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert len(first) == 6
+    assert not torch.equal(torch.cat(first), torch.cat(other))

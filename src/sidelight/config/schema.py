@@ -73,6 +73,10 @@ class TrainingConfig:
         compile: translate encoders by torch.compile before they are trained (docs/training.md): about a minute for each
             structure, then faster steps where many small operations follow one another. Results are equal but for
             rounding, and dropout inside of an encoder.
+        class_weights: weights of classes in the task loss: "none", or "balanced": a class counts as much as any other,
+            however few of the fold's labelled train rows are of it.
+        batches: "shuffled", or "balanced": every batch holds as many labelled rows of each class as of any other; rows
+            of small classes repeat, and rows of large ones take turns.
     """
 
     epochs: int = 50
@@ -91,6 +95,8 @@ class TrainingConfig:
     precision: Literal["32", "bf16", "16"] = "32"
     least_steps: int = 10
     compile: bool = False
+    class_weights: Literal["none", "balanced"] = "none"
+    batches: Literal["shuffled", "balanced"] = "shuffled"
 
 
 @dataclass
@@ -249,6 +255,9 @@ class Config:
         output: run folder; empty: runs/<data name>.
         jobs: number of worker processes; 0 starts one per core, or one on a GPU, which all of them would share.
         checkpoint_seconds: seconds between two checkpoints of a running job.
+        metric: the metric that is compared, chooses epochs and heads table and report, e.g. accuracy, macro_f1,
+            balanced_accuracy or ccc. "auto": the task's own; for a classification accuracy, or macro_f1 if more than
+            60 % of the labelled rows are of one class.
     """
 
     data: str = "phone-watch"
@@ -287,6 +296,7 @@ class Config:
     jobs: int = 0
     checkpoint_seconds: float = 30.0
     select_labels: Literal["auto", "inner", "part", "extra"] = "auto"
+    metric: str = "auto"
 
 
 CLASS_TASKS = ("retrieval", "anti-spoofing")

@@ -104,6 +104,8 @@ def evaluate(
         "higher_is_better": {name: metric.higher_is_better for name, metric in task.metrics().items()},
     }
 
+    if task.metric_note:
+        facts["metric_note"] = task.metric_note
     if seen := score_seen(data, task, on_test, test):
         facts["seen"] = seen
     if history.stacked > 1:

@@ -161,6 +161,8 @@ def compare(
     best = jobs.best
     rows = _adjust({name: _compare_row(jobs, name, name == best, rope, level) for name in jobs.order}, level)
     lead = rows[TEACHER].difference if TEACHER in rows else UNDEFINED
+    why = str(results.attrs.get("metric_note", "")) if jobs.metric == primary_metric(results) else ""
+    notes = (_note(jobs), describe_ways(jobs), describe_choices(jobs), why)
     return Comparison(
         metric=jobs.metric,
         label_fraction=jobs.label_fraction,
@@ -170,7 +172,7 @@ def compare(
         budget=jobs,
         rows=rows,
         protocol=jobs.protocol,
-        note="; ".join(text for text in (_note(jobs), describe_ways(jobs), describe_choices(jobs)) if text),
+        note="; ".join(text for text in notes if text),
         sign=jobs.sign,
         task=jobs.task,
         chance=float(chance_levels(jobs.tests, jobs.metric).mean()),

@@ -136,7 +136,13 @@ def _build_frame(records: list[dict[str, Any]]) -> pd.DataFrame:
     if records:
         made = records[0].get("made_with")
         results.attrs = {"data_sha256": made.get("data")} if isinstance(made, dict) else {}
-        for attr, key in (("primary", "primary"), ("task", "task"), ("kind", "kind"), ("class_names", "labels")):
+        for attr, key in (
+            ("primary", "primary"),
+            ("task", "task"),
+            ("kind", "kind"),
+            ("class_names", "labels"),
+            ("metric_note", "metric_note"),
+        ):
             if key in records[0]:
                 results.attrs[attr] = records[0][key]
         directions: dict[str, bool] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,9 @@ class AntiSpoofing(Classification):
             why = "a prediction is not finite. Lower training.learning_rate, and check the inputs."
         if why:
             raise RunError(f"no threshold can be chosen on the select rows: {why}")
-        return AntiSpoofing(self.class_names, self.live, metrics.spoofing_threshold(score, codes == self._live))
+        chosen = copy.copy(self)
+        chosen.threshold = metrics.spoofing_threshold(score, codes == self._live)
+        return chosen
 
     def explain_unmeasurable(self, target: NDArray) -> str:
         found = np.unique(target)

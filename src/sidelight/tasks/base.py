@@ -43,7 +43,10 @@ class Task(ABC):
     """The experiment's settings that are its arguments, by their names in `Config`."""
     stackable: ClassVar[bool] = False
     """Whether `loss` and `teacher_confidence` run under `torch.vmap`: no branch depends on the value of a tensor."""
-    primary: ClassVar[str]
+    primary: str
+    """The metric that is compared and selects epochs: the class's own, unless the experiment names another."""
+    metric_note: str = ""
+    """Why `metric: auto` chose another metric than the class's own."""
     outputs: int
     class_names: tuple[str, ...]
 
@@ -131,7 +134,7 @@ class Task(ABC):
 
     @abstractmethod
     def metrics(self) -> dict[str, Metric]:
-        """Name -> metric, the primary one first."""
+        """Name -> metric."""
 
     def measure(self, read: NDArray, target: NDArray) -> dict[str, float]:
         """Every metric of labelled rows, as it is usually written (not signed); `read` is from `metric_input`."""

@@ -44,7 +44,10 @@ class Regression(Task):
         constant = is_constant(
             torch.tensor(spread, dtype=torch.float64), torch.tensor(mean, dtype=torch.float64).abs()
         ).tolist()
-        return Regression(self.class_names, mean, [1.0 if same else s for s, same in zip(spread, constant)])
+        fitted = Regression(self.class_names, mean, [1.0 if same else s for s, same in zip(spread, constant)])
+        if self.primary != fitted.primary:
+            fitted.primary = self.primary
+        return fitted
 
     def get_params(self) -> dict[str, Any]:
         return {"mean": self.mean, "scale": self.scale}

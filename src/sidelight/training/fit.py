@@ -90,6 +90,7 @@ def fit(
         method, settings, epoch_rows or len(train), seed, balance or BalanceConfig(), augment, threads, device, scores
     )
     rows, train = job.rows_to_draw(), job.train_batch()
+    classes = job.classes_to_draw(settings)
     if len(rows) == 0:
         raise RunError("no labelled training row to learn from")
     teacher_fold = teacher_fold if method.within_teacher_folds else None
@@ -103,7 +104,7 @@ def fit(
     last_saved, seconds_before = start, loop.history.seconds
     with compiled_encoders(method) if settings.compile else nullcontext():
         while not loop.is_finished():
-            loop.train_epoch(train, rows, teacher_fold, select)
+            loop.train_epoch(train, rows, teacher_fold, select, classes)
             loop.history.seconds = seconds_before + time.perf_counter() - start
             if callback:
                 callback(method, len(loop.history.epochs))

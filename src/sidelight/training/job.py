@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from sidelight.config import TrainingConfig
 from sidelight.data.batch import Batch
 from sidelight.methods.base import Method
 
@@ -66,6 +67,15 @@ class TrainingJob:
         if self.method.learns_from == "labelled":
             return self.train.labelled.nonzero()[:, 0]
         return torch.arange(len(self.train))
+
+    def classes_to_draw(self, settings: TrainingConfig) -> Tensor | None:
+        """(training rows,) int64, the class of each row or −1, by which batches are balanced; None if they are not.
+
+        Stages that do not learn the task (as a T-Net's) have no classes.
+        """
+        task = getattr(self.method, "task", None)
+        codes = None if task is None or settings.batches == "shuffled" else task.class_codes(self.train.target)
+        return None if codes is None else codes.where(self.train.labelled, -1)
 
     def train_batch(self) -> Batch:
         """The training rows without the inputs that the method does not read."""

@@ -77,7 +77,12 @@ def is_finished(history: History, settings: TrainingConfig, scores: Sequence[flo
 
 
 def draw_batches(
-    rows: Tensor, teacher_fold: Tensor | None, size: int, generator: torch.Generator, count: int | None = None
+    rows: Tensor,
+    teacher_fold: Tensor | None,
+    size: int,
+    generator: torch.Generator,
+    count: int | None = None,
+    classes: Tensor | None = None,
 ) -> list[Tensor]:
     """Draw the batches of an epoch: shuffled rows in batches of nearly equal size, each inside one teacher fold.
 
@@ -91,6 +96,8 @@ def draw_batches(
         size: the largest number of rows in a batch.
         generator: the source of randomness.
         count: the number of batches.
+        classes: (largest row + 1 or more,) int64, the class of each row, −1 where it has no label. Batches then hold
+            the classes in equal shares: of n labelled rows of C classes, n // C of each.
 
     Returns:
         Row numbers (B,) of each batch.
@@ -99,15 +106,43 @@ def draw_batches(
         passes = math.ceil(count / math.ceil(len(rows) / size))
         repeated: list[Tensor] = []
         for _ in range(passes):
-            repeated += draw_batches(rows, teacher_fold, size, generator)
+            repeated += draw_batches(rows, teacher_fold, size, generator, None, classes)
         return repeated[:count]
+    if teacher_fold is None and classes is not None:
+        number = math.ceil(len(rows) / size)
+        by_class = draw_balanced(rows, classes, generator)
+        # Every `number`-th row of those sorted by class: the counts of a class differ by 1 at most between batches.
+        return [by_class[i::number] for i in range(number) if i < len(by_class)]
     if teacher_fold is None:
         order = rows[torch.randperm(len(rows), generator=generator)]
         return list(order.tensor_split(math.ceil(len(rows) / size)))
     batches: list[Tensor] = []
     for k in torch.unique(teacher_fold[rows]).tolist():
-        batches += draw_batches(rows[teacher_fold[rows] == k], None, size, generator)
+        batches += draw_batches(rows[teacher_fold[rows] == k], None, size, generator, None, classes)
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def draw_balanced(rows: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw equally many labelled rows of every class, shuffled inside their class, and every unlabelled row once.
+
+    Args:
+        rows: (N,) int64, the row numbers to draw from.
+        classes: (largest row + 1 or more,) int64, the class of each row, −1 where it has no label.
+        generator: the source of randomness.
+
+    Returns:
+        Row numbers (N or fewer,), sorted by class.
+    """
+    found = torch.unique(classes[rows])
+    present = found[found >= 0]
+    each = int((classes[rows] >= 0).sum()) // max(1, len(present))
+    drawn = []
+    for c in found.tolist():
+        own = rows[classes[rows] == c]
+        wanted = each if c >= 0 else len(own)
+        passes = [own[torch.randperm(len(own), generator=generator)] for _ in range(math.ceil(wanted / len(own)))]
+        drawn.append(torch.cat(passes)[:wanted])
+    return torch.cat(drawn)
 
 
 class TrainingLoop:
@@ -165,7 +200,14 @@ class TrainingLoop:
         """Whether all epochs are done, or early stopping ends the training."""
         return is_finished(self.history, self.settings, self.scores)
 
-    def train_epoch(self, train: Batch, rows: Tensor, teacher_fold: Tensor | None, select: Batch) -> None:
+    def train_epoch(
+        self,
+        train: Batch,
+        rows: Tensor,
+        teacher_fold: Tensor | None,
+        select: Batch,
+        classes: Tensor | None = None,
+    ) -> None:
         """Train one epoch, and keep the weights if their score is the best.
 
         Args:
@@ -173,6 +215,7 @@ class TrainingLoop:
             rows: (N,) int64, the training rows that batches are drawn from.
             teacher_fold: (training rows,) int64, if each batch must lie in one teacher fold.
             select: the rows whose score chooses the epoch.
+            classes: (training rows,) int64, if batches hold classes in equal shares.
 
         Raises:
             RunError: a term, a weight or the score became NaN or infinite.
@@ -181,7 +224,8 @@ class TrainingLoop:
         start = time.perf_counter()
         self.method.train()
         values: dict[str, list[Tensor]] = {}
-        order = draw_batches(rows, teacher_fold, self.pace.batch_size, self.generator, self.pace.steps)
+        size, steps = self.pace.batch_size, self.pace.steps
+        order = draw_batches(rows, teacher_fold, size, self.generator, steps, classes)
         train = replace(train, pieces=self.settings.accumulate)  # every batch of it is read in as many
         for batch in materialized_batches(train, order, self.crops, self.step, self.threads, self.device):
             state = TrainState(number - 1, self.settings.epochs, self.step)

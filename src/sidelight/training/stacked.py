@@ -141,7 +141,8 @@ class StackedLoop:
             if not member.batches:
                 size, count = set_pace(self.settings, member.job.rows_per_epoch)
                 folds = member.job.teacher_fold if member.job.method.within_teacher_folds else None
-                member.batches = draw_batches(member.rows, folds, size, member.order, count)
+                classes = member.job.classes_to_draw(self.settings)
+                member.batches = draw_batches(member.rows, folds, size, member.order, count, classes)
         self._update()
 
         done = [place for place, member in enumerate(self.active) if len(member.values) == len(member.batches)]
