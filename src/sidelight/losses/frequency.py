@@ -72,4 +72,5 @@ def frequency_distance(
 
 
 def _scale(x: Tensor) -> Tensor:
-    return x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=LEAST_NORM)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return x / norm.clamp(min=LEAST_NORM)

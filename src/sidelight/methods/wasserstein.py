@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -26,8 +26,8 @@ class WKDL(DistillationLoss):
 
     There CKA pairs the rows of two classes in the order of loading, and on ImageNet it is near 0 for every pair, so
     that W is a multiple of the total variation: compare with `costs=uniform`. With two classes W is 0, and only the
-    first part is left. A row without a label has λ W over all classes (our choice). The released code lets λ fall to 0 as a
-    cosine over the training, which is not done here. Its settings on CIFAR: T = 8, λ = 600 or T = 6, λ = 200.
+    first part is left. A row without a label has λ W over all classes (our choice). The released code lets λ fall to 0
+    as a cosine over the training, which is not done here. Its settings on CIFAR: T = 8, λ = 600 or T = 6, λ = 200.
 
     Args:
         transport: λ, the weight of W.
@@ -63,7 +63,7 @@ class WKDL(DistillationLoss):
         weight: float = 1.0,
     ):
         super().__init__()
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "transport": transport,
             "temperature": temperature,
             "regularisation": regularisation,
