@@ -43,6 +43,15 @@ LOSSES: dict[str, Loss] = {
     "jeffreys": unlabelled("jeffreys"),
     "info_nce": unlabelled("info_nce"),
     "class_nce": lambda s, t, y, valid=None: losses.class_nce(s, t, y, valid=valid),
+    "soft_label_kl standardised": unlabelled("soft_label_kl", standardize=True),
+    "decoupled_kl": lambda s, t, y, valid=None: losses.decoupled_kl(s, t, y, valid=valid),
+    "dist": unlabelled("dist"),
+    "column_correlation": unlabelled("column_correlation"),
+    "gaussian_wasserstein": unlabelled("gaussian_wasserstein"),
+    "frequency_distance": unlabelled("frequency_distance", high=True),
+    "wasserstein_logits": lambda s, t, y, valid=None: losses.wasserstein_logits(
+        s, t, y, 0.6 * (1 - torch.eye(5).to(s)), valid=valid
+    ),
     "gmc": lambda s, t, y, valid=None: losses.gmc([s, s[:, [1, 0, 2, 4, 3]]], t, valid=valid),
 }
 

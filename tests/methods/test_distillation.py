@@ -34,9 +34,9 @@ from sidelight.training import fit
 TASK = task_of("classification")
 ROWS = make_rows("classification", n=96)
 TERMS = [name for name, method in METHODS.items() if issubclass(method, DistillationLoss)]
-OF_PREDICTIONS = ["kl", "mse"]
+OF_PREDICTIONS = ["kl", "mse", "dkd", "dist", "wkd-l"]
 """Terms that match predictions, which dropout precedes, as in any network."""
-PARTS_OF_PREDICTIONS = ("labels", "jsd")
+PARTS_OF_PREDICTIONS = ("labels", "jsd", "classes")
 """Of terms of several scalars, those that do."""
 
 

@@ -321,6 +321,11 @@ SETTINGS = [
     if isinstance(default, int | float) and not isinstance(default, bool)
 ]
 MAY_BE_0 = [
+    "alpha",
+    "inter",
+    "intra",
+    "transport",
+    "mean",
     "weight",
     "distance",
     "angle",

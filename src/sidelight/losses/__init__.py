@@ -11,6 +11,8 @@ from sidelight.losses.distribution import (
     joint_adaptation,
     sampled_positions,
 )
+from sidelight.losses.frequency import frequency_distance
+from sidelight.losses.logits import column_correlation, decoupled_kl, dist
 from sidelight.losses.mutual_information import (
     adapted_weights,
     adversarial,
@@ -24,6 +26,7 @@ from sidelight.losses.pointwise import cosine_distance, soft_label_kl, squared_e
 from sidelight.losses.relational import dask, pkt, rkd, rkd_angle, rkd_distance, similarity_preserving
 from sidelight.losses.selective import kendall_tau, nontarget_kl
 from sidelight.losses.structural import StructuralTransport, structural_transport
+from sidelight.losses.wasserstein import gaussian_wasserstein, wasserstein_logits
 
 __all__ = [
     "StructuralTransport",
@@ -33,6 +36,7 @@ __all__ = [
     "centroid_distance",
     "class_nce",
     "class_partners",
+    "column_correlation",
     "cosine_distance",
     "cosine_similarity_matrix",
     "crcd",
@@ -41,8 +45,12 @@ __all__ = [
     "critic",
     "cross_translation",
     "dask",
+    "decoupled_kl",
     "discrimination",
+    "dist",
+    "frequency_distance",
     "gaussian_mmd",
+    "gaussian_wasserstein",
     "gmc",
     "info_nce",
     "jeffreys",
@@ -60,4 +68,5 @@ __all__ = [
     "soft_label_kl",
     "squared_error",
     "structural_transport",
+    "wasserstein_logits",
 ]

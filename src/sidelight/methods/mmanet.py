@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sidelight.config import Config
 from sidelight.data.batch import Batch
 from sidelight.errors import ConfigError, SidelightWarning
-from sidelight.losses.common import normalise_rows
+from sidelight.losses.common import normalise_rows, zero_padding
 from sidelight.methods.base import Method, TrainState
 from sidelight.methods.context import TrainingContext
 from sidelight.methods.multi_stage import MultiStageMethod
@@ -34,7 +34,9 @@ NEEDS_SUBSETS = (
 
 
 @full_precision
-def margin_aware_similarity(student: Tensor, teacher: Tensor, logits: Tensor, weigh: Weigh = "rows") -> Tensor:
+def margin_aware_similarity(
+    student: Tensor, teacher: Tensor, logits: Tensor, weigh: Weigh = "rows", valid: Tensor | None = None
+) -> Tensor:
     """Σ_i w_i Σ_j (Ĝ_s − Ĝ_t)²_ij, w the entropy of the teacher's classes in a row over that of all rows.
 
     Ĝ is the Gram matrix of a batch with rows of norm 1. Rows near the teacher's margin have a large entropy. Source:
@@ -46,14 +48,17 @@ def margin_aware_similarity(student: Tensor, teacher: Tensor, logits: Tensor, we
         teacher: (B, D'), without gradient.
         logits: (B, C), the teacher's.
         weigh: what w weighs.
+        valid: (B,) bool, False for padding rows, which do not count; None: every row is real.
 
     Returns:
         A scalar.
     """
-    ours, theirs = (normalise_rows(x @ x.T) for x in (student, teacher.detach()))
-    log_p = logits.detach().log_softmax(1)
+    student, teacher = zero_padding(student, valid), zero_padding(teacher.detach(), valid)
+    ours, theirs = (normalise_rows(x @ x.T) for x in (student, teacher))
+    log_p = zero_padding(logits.detach(), valid).log_softmax(1)
     entropy = 1e-8 - (log_p.exp() * log_p).sum(1)  # a teacher that is sure of every row weighs all alike
-    weight = entropy / entropy.sum()
+    entropy = zero_padding(entropy, valid)
+    weight = entropy / entropy.sum().clamp(min=1e-12)
     apart = (ours - theirs).square()
     return (weight * apart.sum(1 if weigh == "rows" else 0)).sum()
 

@@ -9,6 +9,7 @@ from sidelight.errors import ConfigError
 from sidelight.losses.pointwise import cosine_distance, soft_label_kl, squared_error
 from sidelight.methods.distillation import DistillationLoss
 from sidelight.methods.ranges import NON_NEGATIVE, POSITIVE
+from sidelight.methods.soft_labels import check_standardized
 from sidelight.networks.network import Output
 from sidelight.tasks import Task
 
@@ -21,6 +22,8 @@ class KL(DistillationLoss):
 
     Args:
         temperature: T, which divides the logits of both sides; a higher T gives softer labels.
+        standardize: whether each row of logits is standardised first, (z − mean) / std, so that the student need not
+            match the teacher's scale (Sun et al., CVPR 2024, with T = 2 and a weight of 9). It needs three classes.
     """
 
     tasks = ("classification", "segmentation")
@@ -30,13 +33,18 @@ class KL(DistillationLoss):
     reads_embedding = False
     ranges = {"temperature": POSITIVE, "weight": NON_NEGATIVE}
 
-    def __init__(self, temperature: float = 4.0, weight: float = 1.0):
+    def __init__(self, temperature: float = 4.0, weight: float = 1.0, standardize: bool = False):
         super().__init__()
         self.validate_settings(temperature=temperature, weight=weight)
-        self.temperature, self.weight = temperature, weight
+        self.temperature, self.weight, self.standardize = temperature, weight, standardize
+
+    def check(self, task: Task, name: str) -> None:
+        super().check(task, name)
+        if self.standardize:
+            check_standardized(task, name)
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
-        return soft_label_kl(student.prediction, teacher.prediction, self.temperature, batch.valid)
+        return soft_label_kl(student.prediction, teacher.prediction, self.temperature, batch.valid, self.standardize)
 
 
 class MSE(DistillationLoss):

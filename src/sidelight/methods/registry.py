@@ -8,6 +8,7 @@ from sidelight.methods.auto import Auto
 from sidelight.methods.c2kd import C2KD
 from sidelight.methods.contrastive import CCL, CRCD, CRD, GMC, NCE
 from sidelight.methods.distillation import DistillationLoss
+from sidelight.methods.frequency import FDCMKD
 from sidelight.methods.hallucination_losses import CMKD, DASK, MERS
 from sidelight.methods.hints import Autoencoder, FitNet
 from sidelight.methods.mmanet import MMANet
@@ -16,20 +17,28 @@ from sidelight.methods.mt_pkdot import MTPKDOT, MTPKDOTReleased
 from sidelight.methods.multi_stage import MultiStageMethod
 from sidelight.methods.osmd import OSMD
 from sidelight.methods.pointwise import KL, MSE, Cosine
-from sidelight.methods.relational import MMD, PKT, RKD, SP
+from sidelight.methods.relational import MAD, MMD, PKT, RKD, SP
+from sidelight.methods.soft_labels import DIST, DKD
 from sidelight.methods.structural import PKDOT, PKDOTReleased, PKDOTSidelight
 from sidelight.methods.translation import MTNet
+from sidelight.methods.wasserstein import WKDF, WKDL
 
 METHODS: dict[str, type[DistillationLoss] | type[MultiStageMethod]] = {
     "auto": Auto,
     "kl": KL,
     "mse": MSE,
+    "dkd": DKD,
+    "dist": DIST,
+    "wkd-l": WKDL,
     "cosine": Cosine,
     "fitnet": FitNet,
     "rkd": RKD,
     "sp": SP,
     "pkt": PKT,
+    "mad": MAD,
     "mmd": MMD,
+    "wkd-f": WKDF,
+    "fdcmkd": FDCMKD,
     "nce": NCE,
     "crd": CRD,
     "crcd": CRCD,

@@ -9,9 +9,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from sidelight.data.batch import Batch
+from sidelight.errors import ConfigError
 from sidelight.losses.distribution import gaussian_mmd
 from sidelight.losses.relational import pkt, rkd, similarity_preserving
 from sidelight.methods.distillation import DistillationLoss
+from sidelight.methods.mmanet import Weigh, margin_aware_similarity
 from sidelight.methods.ranges import NON_NEGATIVE
 from sidelight.networks.network import Output
 from sidelight.tasks import Task
@@ -81,6 +83,37 @@ class PKT(DistillationLoss):
 
     def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
         return pkt(student.embedding, teacher.embedding, valid=batch.valid)
+
+
+class MAD(DistillationLoss):
+    """Margin-aware distillation: Gram matrices of the fused embedding; rows that the teacher is unsure of weigh more.
+
+    Σ_i w_i Σ_j (Ĝ_s − Ĝ_t)²_ij, w the entropy of the teacher's classes over its sum: the first term of `mmanet`, for a
+    student of all its modalities. The formula is that of the released code for segmentations, and the paper numbers no
+    equation that we could read; that for classes weighs the columns (`weigh=columns`).
+
+    Args:
+        weigh: whether the entropies weigh "rows" or "columns" of the difference.
+    """
+
+    tasks = ("classification",)
+    alternative = "it weighs rows by the entropy of their classes; use 'sp', which weighs all alike"
+    relational = True
+    stackable = True
+    paper = "Wei et al., CVPR 2023 (MMANet)"
+    ranges = {"weight": NON_NEGATIVE}
+
+    def __init__(self, weigh: Weigh = "rows", weight: float = 30.0):
+        super().__init__()
+        self.validate_settings(weight=weight)
+        if weigh not in ("rows", "columns"):
+            raise ConfigError(f"options.mad.weigh: expected 'rows' or 'columns', not {weigh!r}.")
+        self.weigh, self.weight = weigh, weight
+
+    def forward(self, student: Output, teacher: Output, batch: Batch, task: Task) -> Tensor:
+        return margin_aware_similarity(
+            student.embedding, teacher.embedding, teacher.prediction, self.weigh, batch.valid
+        )
 
 
 class MMD(DistillationLoss):
