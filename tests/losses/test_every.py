@@ -38,7 +38,9 @@ OWN: dict[str, Loss] = {
     "class_nce": losses.class_nce,
     "mutual_information": lambda s, t, y: losses.mutual_information(t.detach(), s, y),
     "decoupled_kl": losses.decoupled_kl,
-    "wasserstein_logits": lambda s, t, y: losses.wasserstein_logits(s, t, y, 0.6 * (1 - torch.eye(s.shape[1]).to(s))),
+    "wasserstein_logits": lambda s, t, y: losses.wasserstein_logits(
+        s, t, y, 0.6 * (1 - torch.eye(s.shape[1], device=s.device))
+    ),
     "gmc": lambda s, t, y: losses.gmc([s], t.detach()),
     "crd": from_bank,
     "joint_adaptation": adaptation,
