@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.helpers.small import make_data
 
+from helpers.small import make_data
 from sidelight.config import load_config
 from sidelight.errors import ConfigError
 from sidelight.tasks import Classification, resolve_task
