@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from helpers.support import distillation_subject, task_of
+from helpers.support import distillation_subject, make_network, make_rows, task_of
 from sidelight.config import load_config
 from sidelight.errors import ConfigError
-from sidelight.methods import MethodSpec, TrainState
+from sidelight.methods import CachedOutputs, MethodSpec, Teacher, TrainState
+from sidelight.methods.wasserstein import WKDF
+from sidelight.networks.network import Output
 from sidelight.tasks import make_task
 
 
@@ -37,21 +39,26 @@ def test_what_a_term_cannot_do_is_refused_before_training(name, options, task, s
 
 
 def test_a_cell_of_one_position_is_refused():
-    config = load_config({"options": {"wkd-f": {"over": "positions", "grid": 64}}})
-    with pytest.raises(ConfigError, match=r"wkd-f.grid=64: the fused maps have .* Take a smaller grid"):
-        distillation_subject("wkd-f", "segmentation", "both", config=config).fresh()
+    maps = Teacher(CachedOutputs(Output(torch.zeros(2, 3, 4, 4), torch.zeros(2, 8, 4, 3), {})))
+    rows, task = make_rows("segmentation", n=2), task_of("segmentation")
+    student = make_network(("phone",), task)
+    with pytest.raises(ConfigError, match="wkd-f.grid=4: the fused maps have 4×3 positions.* Take a smaller grid"):
+        WKDF("positions").prepare(student, maps, rows, task)
+    WKDF("positions", grid=2).prepare(student, maps, rows, task)
 
 
 @pytest.mark.parametrize(
     ("name", "options", "task"),
     [
-        ("kl", {"standardize": True}, "segmentation"),
+        ("kl", {"standardize": True}, "classification"),
+        pytest.param("kl", {"standardize": True}, "segmentation", marks=pytest.mark.slow),
         ("dkd", {"standardize": True}, "classification"),
         ("wkd-l", {"costs": "centroid"}, "classification"),
         ("wkd-l", {"costs": "uniform"}, "classification"),
-        ("wkd-f", {"over": "positions", "grid": 1}, "segmentation"),
+        pytest.param("wkd-f", {"over": "positions", "grid": 1}, "segmentation", marks=pytest.mark.slow),
         ("fdcmkd", {"split": "random"}, "classification"),
-        ("fdcmkd", {"reduction": "mean"}, "segmentation"),
+        ("fdcmkd", {"reduction": "mean"}, "classification"),
+        pytest.param("fdcmkd", {"reduction": "mean"}, "segmentation", marks=pytest.mark.slow),
         ("mad", {"weigh": "columns"}, "classification"),
     ],
 )

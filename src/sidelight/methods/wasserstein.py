@@ -31,10 +31,10 @@ class WKDL(DistillationLoss):
 
     Args:
         transport: λ, the weight of W.
-        temperature: T of W.
+        temperature: T, which divides the logits in W.
         costs: "cka", "centroid" (cosine of the classes' mean rows) or "uniform" (all classes equally far, a control).
-        sharpness: κ.
-        regularisation: η, of the entropy.
+        sharpness: κ, how fast costs grow with the distance of two classes.
+        regularisation: η, the weight of the entropy.
         iterations: Sinkhorn iterations.
     """
 
