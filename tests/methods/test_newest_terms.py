@@ -42,7 +42,7 @@ def test_a_cell_of_one_position_is_refused():
     maps = Teacher(CachedOutputs(Output(torch.zeros(2, 3, 4, 4), torch.zeros(2, 8, 4, 3), {})))
     rows, task = make_rows("segmentation", n=2), task_of("segmentation")
     student = make_network(("phone",), task)
-    with pytest.raises(ConfigError, match="wkd-f.grid=4: the fused maps have 4×3 positions.* Take a smaller grid"):
+    with pytest.raises(ConfigError, match=r"wkd-f.grid=4: the fused maps have 4×3 positions.* Take a smaller grid"):
         WKDF("positions").prepare(student, maps, rows, task)
     WKDF("positions", grid=2).prepare(student, maps, rows, task)
 
