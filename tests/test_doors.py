@@ -408,10 +408,10 @@ def test_words_of_other_libraries_are_understood_everywhere(tmp_path, word, sett
 
 
 def test_words_for_what_there_is_not_say_what_to_do_instead(capsys):
-    with pytest.raises(ConfigError, match="unknown setting 'metric': every metric of the task is reported"):
-        load_config(None, ["metric=f1"])
-    assert main(["run", "phone-watch", "--metric", "1"]) == 2
-    assert "unknown flag --metric" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="unknown setting 'download': sidelight downloads nothing"):
+        load_config(None, ["download=true"])
+    assert main(["run", "phone-watch", "--download", "1"]) == 2
+    assert "unknown flag --download" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("word", "meant"), [("label", "target"), ("subject", "group"), ("inputs", "modalities")])

@@ -101,7 +101,7 @@ ABSENT = {
     "resume restart continue": "to continue a stored run, use the flag --resume (in Python: resume=True)",
     "quiet verbose verbosity progress": "to show less, use the flag --quiet (in Python: quiet=True)",
     "dry_run dryrun plan": "to see only the plan, use the flag --dry-run",
-    "metric metrics score scoring": "every metric of the task is reported, and the first one chooses the epoch",
+    "metrics score scoring": "every metric of the task is reported; metric=… names the one that is compared",
     "test_size test_split test_ratio test_fraction": "each fold has its own test rows: folds=5 tests on a fifth",
     "download": "sidelight downloads nothing; data and weights are local files",
 }
