@@ -40,7 +40,7 @@ $(STAMP): requirements.lock requirements-torch.txt pyproject.toml
 	@touch $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/sidelight run phone-watch --resume $(DEMO)
+	$(BIN)/sidelight run phone-watch --resume --seeds 2 training.stack=0 $(DEMO)
 
 docs: $(STAMP)
 	@$(BIN)/python -m sidelight.methods.catalog docs/methods.md

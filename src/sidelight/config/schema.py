@@ -277,7 +277,7 @@ class Config:
     seed: int = 0
     select: float = 0.25
     label_fraction: list[float] = field(default_factory=list)
-    methods: list[str] = field(default_factory=lambda: ["auto", "kl", "pkdot", "pkdot+kl"])
+    methods: list[str] = field(default_factory=lambda: ["auto", "pkdot"])
     placebo: list[str] = field(default_factory=lambda: ["best"])
     self_distillation: list[str] = field(default_factory=lambda: ["none"])
     impute: Literal["no", "mean"] = "no"

@@ -70,7 +70,7 @@ def compare(
     data: Dataset | str | Path | Mapping[str, Any] | Any,
     available: Sequence[str] = (),
     privileged: Sequence[str] = (),
-    methods: Sequence[str] = ("auto", "kl", "pkdot", "pkdot+kl"),
+    methods: Sequence[str] = ("auto", "pkdot"),
     *,
     encoders: Encoders | None = None,
     resume: bool = False,
