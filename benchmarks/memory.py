@@ -20,9 +20,9 @@ import numpy as np
 
 MIB = 2**20
 PER_PROCESS = 350e6
+"""Bytes that each process may take beside the data: Python, torch, scikit-learn, pandas and a network."""
 PROCESSES = {"run": 3}
 """Processes that read rows: the parent, and two workers of a run."""
-"""Bytes that each process may take beside the data: Python, torch, scikit-learn, pandas and a network."""
 MOST = {"inspect": 1.6, "dry run": 1.5, "run": 1.5}
 """Copies of the data that a command may hold beside `PER_PROCESS`."""
 TRAINING = ["training.epochs=1", "training.batch_size=1024"]
