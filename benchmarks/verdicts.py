@@ -1,0 +1,173 @@
+"""How often a study without an effect says "better", and how often one with an effect does.
+
+python benchmarks/verdicts.py                 500 studies a case: minutes
+python benchmarks/verdicts.py --studies 100 --only official
+
+Studies are simulated as the scores that a run stores, and judged by the functions that judge a run (`results.compare`,
+`results.headline`, `results.verdict`). A method's score on the people of a test set is the mean over them of
+
+    ability(person) + effect + habit(method, person) + luck(method, fold, seed) + noise(rows)
+
+in accuracy. `luck` is that of one training and is shared by its select and its test people; `habit` is how a method suits a
+person, whatever is trained. The select people of a fold are others than its test people.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sidelight.results import compare, verdict
+from sidelight.results.group_scores import GroupScores
+from sidelight.results.job import job_id
+from sidelight.results.verdict import headline
+
+ROWS = 60
+"""Test rows of a person."""
+ABILITY, HABIT, LUCK = 0.08, 0.06, 0.02
+"""Standard deviations, in accuracy: of people, and of the difference of two methods on a person and in a training."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """A simulated study.
+
+    Args:
+        methods: number of methods beside the baseline.
+        effect: gain of every method, in accuracy.
+        official: one test set of `people` for all seeds, instead of folds.
+        placebo: whether each method has a placebo; its privileged effect is judged.
+        folds, seeds, people: sizes; people are divided over the folds.
+    """
+
+    methods: int = 1
+    effect: float = 0.0
+    official: bool = False
+    placebo: bool = False
+    folds: int = 5
+    seeds: int = 3
+    people: int = 20
+
+
+def simulate(design: Design, rng: np.random.Generator) -> pd.DataFrame:
+    """Draw the results of one study, as `load_results` returns them."""
+    names = ["baseline", *(f"m{k}" for k in range(design.methods))]
+    controls = [(name, "") for name in names]
+    if design.placebo:
+        controls += [(name, "placebo") for name in names[1:]]
+    ability = rng.normal(0.7, ABILITY, design.people)
+    habit = rng.normal(0, HABIT / np.sqrt(2), (len(controls), design.people))
+    folds = (
+        [np.arange(design.people)] if design.official else np.array_split(rng.permutation(design.people), design.folds)
+    )
+    select_ability = rng.normal(0.7, ABILITY, 5)
+    rows, groups = [], {}
+    for seed in range(design.seeds):
+        for fold, people in enumerate(folds):
+            others = np.setdiff1d(np.arange(design.people), people)
+            chosen_by = rng.choice(others, 5, replace=False) if len(others) else None
+            for k, (name, control) in enumerate(controls):
+                gain = design.effect * (name != "baseline" and not control)
+                luck = rng.normal(0, LUCK / np.sqrt(2))
+                of_people = _observe(ability[people] + habit[k, people] + gain + luck, rng)
+                seen = select_ability if chosen_by is None else ability[chosen_by] + habit[k, chosen_by]
+                select = float(_observe(seen + gain + luck, rng).mean())
+                job = {"method": name, "control": control, "labels": 1.0, "fold": fold, "seed": seed}
+                rows.append(
+                    job | {"select": select, "accuracy": float(of_people.mean()), "seconds": 1.0}
+                    | {"n_train": ROWS * max(len(others), 40), "n_test": ROWS * len(people)}
+                )  # fmt: skip
+                without = (of_people.sum() - of_people) / max(len(people) - 1, 1)
+                groups[job_id(**job)] = GroupScores(names=tuple(map(str, people)), without={"accuracy": without})
+    results = pd.DataFrame(rows)
+    results.attrs |= {"primary": "accuracy", "task": "classification", "protocol": "group-kfold"}
+    if design.official:
+        results.attrs |= {"protocol": "official", "groups": groups}
+    return results
+
+
+def _observe(accuracy: NDArray, rng: np.random.Generator) -> NDArray:
+    """The share of right answers among `ROWS` rows of people with these accuracies."""
+    return rng.binomial(ROWS, accuracy.clip(0, 1)) / ROWS
+
+
+def says_better(results: pd.DataFrame) -> bool:
+    """Whether the headline of the study is that the chosen method helps."""
+    return headline(compare(results)) == "better"
+
+
+def says_privileged(results: pd.DataFrame) -> bool:
+    """Whether the study shows a privileged effect of its first method: an interval above 0 of method − placebo."""
+    return bool(compare(results).rows["m0"].effect.low > 0)
+
+
+def says_row_better(results: pd.DataFrame) -> bool:
+    """Whether any row of the table is called better (after Holm)."""
+    c = compare(results)
+    return any(verdict(row) == "better" for name, row in c.rows.items() if name.startswith("m") and "~" not in name)
+
+
+def naive_over_seeds(results: pd.DataFrame) -> bool:
+    """What a plain t-test over the seeds of an official split would say, for comparison."""
+    from scipy.stats import ttest_1samp
+
+    scores = results.pivot_table(index="seed", columns="method", values="accuracy")
+    test = ttest_1samp(scores["m0"] - scores["baseline"], 0.0)
+    return bool(test.pvalue < 0.05 and test.statistic > 0)
+
+
+Judge = Callable[[pd.DataFrame], bool]
+
+
+def cases() -> dict[str, tuple[Design, Judge]]:
+    """Name -> a design and what is counted. Those without an effect come first."""
+    kfold, official = Design(), Design(official=True, seeds=5)
+    found: dict[str, tuple[Design, Judge]] = {
+        "k-fold, 1 method": (kfold, says_better),
+        "k-fold, headline of 8": (Design(methods=8), says_better),
+        "k-fold, headline of 24": (Design(methods=24), says_better),
+        "k-fold, any of 8 rows": (Design(methods=8), says_row_better),
+        "placebo, k-fold": (Design(placebo=True, effect=0.0), says_privileged),
+        "official, 5 seeds": (official, says_better),
+        "official, 10 seeds": (Design(official=True, seeds=10), says_better),
+        "official, 5 seeds, headline of 8": (Design(official=True, seeds=5, methods=8), says_better),
+        "official, 5 seeds, plain t over seeds": (official, naive_over_seeds),
+        "official, 10 seeds, plain t over seeds": (Design(official=True, seeds=10), naive_over_seeds),
+    }
+    for points in (2, 5, 10):
+        found[f"k-fold, an effect of {points} points"] = Design(effect=points / 100), says_better
+        found[f"official, 5 seeds, an effect of {points} points"] = (
+            Design(effect=points / 100, official=True, seeds=5), says_better
+        )  # fmt: skip
+    return found
+
+
+def rate(design: Design, judge: Judge, studies: int, seed: int = 0) -> float:
+    """The share of simulated studies of which `judge` says yes."""
+    return float(np.mean([judge(simulate(design, np.random.default_rng([seed, k]))) for k in range(studies)]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=500, help="simulated studies of a case")
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    args = parser.parse_args()
+    print('| case | says "better" | ± |\n|---|---|---|')
+    measure = partial(rate, studies=args.studies)
+    for name, (design, judge) in cases().items():
+        if args.only in name:
+            start = time.monotonic()
+            share = measure(design, judge)
+            error = 1.96 * np.sqrt(max(share * (1 - share), 1 / args.studies) / args.studies)
+            print(f"| {name} | {share:.1%} | {error:.1%} |", f"({time.monotonic() - start:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()
