@@ -46,7 +46,8 @@ class DKD(DistillationLoss):
         beta: β, the weight of the rest among themselves.
         temperature: T, which divides the logits of both sides.
         standardize: whether each row of logits is standardised first (Sun et al., CVPR 2024; they take T = 2 and
-            multiply α and β by 9). It needs three classes or more.
+            multiply α and β by 9). It needs three classes or more. At the weights above the term then drowns the task
+            loss of a short training; give it a smaller `weight`.
     """
 
     tasks = ("classification", "segmentation")
@@ -54,6 +55,8 @@ class DKD(DistillationLoss):
     stackable = True
     paper = "Zhao et al., CVPR 2022"
     reads_embedding = False
+    # With β = 8 and T² = 16 the task loss of a short training may rise before it falls; the released code warms up.
+    check_settings = {"beta": 2.0}
     ranges = {"alpha": NON_NEGATIVE, "beta": NON_NEGATIVE, "temperature": POSITIVE, "weight": NON_NEGATIVE}
 
     def __init__(

@@ -121,9 +121,10 @@ def distillation_subject(
     Args:
         tnet: True or "t-net" for frozen T-Nets, "encoder" for networks on the available modalities, "" for nothing.
         crossfit: whether two teachers share the rows.
-        config: the settings; by default the defaults.
+        config: the settings; by default the defaults, with a method's own for checks.
     """
-    spec, config = MethodSpec.parse(method), config or Config()
+    spec = MethodSpec.parse(method)
+    config = config or (_config(method, METHODS[method], {}) if method in METHODS else Config())
     slots = "t-net" if tnet is True else tnet or ""
     return _distillation_subject(lambda: spec.losses(config, task_of(task)), task, kind, slots, crossfit)
 
