@@ -359,3 +359,22 @@ def test_balanced_batches_keep_to_their_teacher_folds_and_are_those_of_the_seed(
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert len(first) == 6
     assert not torch.equal(torch.cat(first), torch.cat(other))
+
+
+def test_t_nets_read_no_labels_and_draw_every_row_alike():
+    """Balanced batches repeat labelled rows of rare classes, which says nothing to a loss without labels."""
+    from sidelight.methods.base import Supervised
+    from sidelight.methods.tnet_training import Hallucination
+    from sidelight.testing.synthetic import AVAILABLE, make_network, make_rows, task_of
+    from sidelight.training.job import TrainingJob
+
+    task, rows = task_of("classification"), make_rows("classification", "both")
+    settings = TrainingConfig(batches="balanced")
+    network = make_network(AVAILABLE, task)
+    supervised = TrainingJob("", Supervised(network, task), rows, rows, 0, None, None)
+    classes = supervised.classes_to_draw(settings)
+    assert classes is not None
+    assert ((classes >= 0) == rows.labelled).all()
+    assert not Hallucination.reads_labels
+    supervised.method.reads_labels = False
+    assert supervised.classes_to_draw(settings) is None

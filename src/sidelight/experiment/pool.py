@@ -92,8 +92,8 @@ def run_jobs(
 def _get_context() -> BaseContext:
     """How workers start: forked from a server that has imported sidelight once, where there are such servers.
 
-    Workers then start at once and share the memory of what was imported. The server imports nothing of the user's, and
-    has no threads.
+    Workers then start at once and share the memory of what was imported. The server imports nothing of the user's and
+    computes nothing, so that its one other thread is that of an allocator (pyarrow's jemalloc), which may be forked.
     """
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Literal
@@ -13,14 +12,13 @@ from torch.nn import Parameter
 
 from sidelight.config import Config
 from sidelight.data.batch import Batch
-from sidelight.errors import SidelightWarning
 from sidelight.losses.contrastive import class_nce
 from sidelight.losses.distribution import jeffreys, jensen_shannon
 from sidelight.losses.mutual_information import mutual_information
 from sidelight.methods.base import Method, Step, TrainState, trainable_parameters
 from sidelight.methods.context import TrainingContext
 from sidelight.methods.discriminators import SLOPE, Discriminators
-from sidelight.methods.multi_stage import MultiStageMethod
+from sidelight.methods.multi_stage import MultiStageMethod, warn_of_late_start
 from sidelight.methods.ranges import BELOW_ONE, NON_NEGATIVE, NON_NEGATIVE_INT, POSITIVE
 from sidelight.methods.teacher_outputs import CachedTensors, rows_where, select_rows
 from sidelight.networks.build import feature_shape
@@ -123,14 +121,8 @@ class AMID(MultiStageMethod):
 
     @classmethod
     def check_experiment(cls, name: str, config: Config, task: Task, shapes: Mapping[str, Sequence[int]]) -> None:
-        warmup, epochs = config.options.get(name, {}).get("warmup", WARMUP), config.training.epochs
-        if warmup >= epochs:
-            warnings.warn(
-                f"options.{name}.warmup={warmup} leaves none of {epochs} epochs to the bounds and the discriminators; "
-                "train longer or shorten it",
-                SidelightWarning,
-                stacklevel=2,
-            )
+        unused = "the bounds and the discriminators; train longer or shorten it"
+        warn_of_late_start(name, "warmup", WARMUP, config, unused)
 
     @classmethod
     def build(

@@ -152,6 +152,8 @@ class Method(nn.Module):
     `steps` sets it, and the record of the training holds its mean over each epoch."""
     chosen: dict[str, Any]
     """What the method chose inside the fold, for job.json, such as {"weight": 4.0}; values that JSON can hold."""
+    reads_labels: ClassVar[bool] = True
+    """Whether its losses read targets; without, `training.batches=balanced` draws its rows alike."""
     learns_from: ClassVar[str] = "labelled"
     """The training rows that batches are drawn from: "labelled" or "all"."""
     reads: tuple[str, ...] | None = None

@@ -18,7 +18,7 @@ from sidelight.losses.pointwise import soft_label_kl
 from sidelight.losses.selective import Nontarget, kendall_tau, nontarget_kl
 from sidelight.methods.base import Method, TrainState, trainable_parameters
 from sidelight.methods.context import TrainingContext
-from sidelight.methods.multi_stage import MultiStageMethod
+from sidelight.methods.multi_stage import MultiStageMethod, require_privileged_images
 from sidelight.methods.ranges import BELOW_ONE, NON_NEGATIVE
 from sidelight.methods.teacher_outputs import rows_where, select_rows
 from sidelight.networks.backbones.base import running_statistics
@@ -179,11 +179,7 @@ class C2KD(MultiStageMethod):
 
     @classmethod
     def check_experiment(cls, name: str, config: Config, task: Task, shapes: Mapping[str, Sequence[int]]) -> None:
-        if task.kind == "segmentation" and all(len(shapes[m]) != 3 for m in config.privileged):
-            raise ConfigError(
-                f"method {name!r} trains a teacher on the privileged modalities alone, and a segmentation needs "
-                f"images; {', '.join(config.privileged)} has none: use 'kl', or name privileged images."
-            )
+        require_privileged_images(name, config, task, shapes)
         _resolve_nontarget(task, config.options.get(name, {}).get("nontarget", "auto"))
 
     @classmethod

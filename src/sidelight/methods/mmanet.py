@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -12,11 +11,11 @@ from torch import Tensor, nn
 
 from sidelight.config import Config
 from sidelight.data.batch import Batch
-from sidelight.errors import ConfigError, SidelightWarning
+from sidelight.errors import ConfigError
 from sidelight.losses.common import normalise_rows, zero_padding
 from sidelight.methods.base import Method, TrainState
 from sidelight.methods.context import TrainingContext
-from sidelight.methods.multi_stage import MultiStageMethod
+from sidelight.methods.multi_stage import MultiStageMethod, warn_of_late_start
 from sidelight.methods.ranges import NON_NEGATIVE, NON_NEGATIVE_INT
 from sidelight.methods.teacher_outputs import TeacherOutputs
 from sidelight.networks.network import Network, Output, predict_in_chunks
@@ -180,14 +179,7 @@ class MMANet(MultiStageMethod):
     def check_experiment(cls, name: str, config: Config, task: Task, shapes: Mapping[str, Sequence[int]]) -> None:
         if not config.student.drop or len(config.available) < 2:
             raise ConfigError(NEEDS_SUBSETS)
-        begin, epochs = config.options.get(name, {}).get("begin", BEGIN), config.training.epochs
-        if begin >= epochs:
-            warnings.warn(
-                f"options.{name}.begin={begin} leaves none of {epochs} epochs to its two terms; train longer or start "
-                "them sooner",
-                SidelightWarning,
-                stacklevel=2,
-            )
+        warn_of_late_start(name, "begin", BEGIN, config, "its two terms; train longer or start them sooner")
 
     @classmethod
     def build(

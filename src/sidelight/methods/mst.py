@@ -12,11 +12,10 @@ from torch.nn import functional as F
 
 from sidelight.config import Config
 from sidelight.data.batch import Batch
-from sidelight.errors import ConfigError
 from sidelight.methods.base import Method, TrainState
 from sidelight.methods.context import TrainingContext
 from sidelight.methods.masked_teachers import CoTraining, MaskTraining, Specialists, distances, flatten_positions
-from sidelight.methods.multi_stage import MultiStageMethod
+from sidelight.methods.multi_stage import MultiStageMethod, require_privileged_images
 from sidelight.methods.ranges import NON_NEGATIVE, POSITIVE, Range
 from sidelight.methods.teacher_outputs import TeacherOutputs
 from sidelight.networks.hallucination import freeze
@@ -205,11 +204,7 @@ class MST(MultiStageMethod):
 
     @classmethod
     def check_experiment(cls, name: str, config: Config, task: Task, shapes: Mapping[str, Sequence[int]]) -> None:
-        if task.kind == "segmentation" and all(len(shapes[m]) != 3 for m in config.privileged):
-            raise ConfigError(
-                f"method {name!r} trains a teacher on the privileged modalities alone, and a segmentation needs "
-                f"images; {', '.join(config.privileged)} has none: use 'kl', or name privileged images."
-            )
+        require_privileged_images(name, config, task, shapes)
 
     @classmethod
     def build(

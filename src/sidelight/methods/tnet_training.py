@@ -34,6 +34,7 @@ class Hallucination(Method):
     """
 
     learns_from = "all"
+    reads_labels = False
     stackable = True
 
     def __init__(

@@ -71,10 +71,11 @@ class TrainingJob:
     def classes_to_draw(self, settings: TrainingConfig) -> Tensor | None:
         """(training rows,) int64, the class of each row or −1, by which batches are balanced; None if they are not.
 
-        Stages that do not learn the task (as a T-Net's) have no classes.
+        Stages whose losses read no labels (a T-Net's) draw every row alike.
         """
-        task = getattr(self.method, "task", None)
-        codes = None if task is None or settings.batches == "shuffled" else task.class_codes(self.train.target)
+        if settings.batches == "shuffled" or not self.method.reads_labels:
+            return None
+        codes = self.method.task.class_codes(self.train.target)
         return None if codes is None else codes.where(self.train.labelled, -1)
 
     def train_batch(self) -> Batch:
