@@ -19,10 +19,13 @@ import numpy as np
 import pytest
 import torch
 
+import sidelight as sl
+from sidelight.config import load_config
 from sidelight.data import Dataset, Preprocessor, mapped
 from sidelight.data.batch import Batch
 from sidelight.data.mapped import MappedArray, share_rows
 from sidelight.errors import DataError, DiskError
+from sidelight.experiment import runner
 from sidelight.experiment.provenance import compute_fingerprint
 from sidelight.utils.atomic import remove_leftovers
 
@@ -209,6 +212,41 @@ def test_the_arrays_of_a_data_set_are_freed_while_their_files_are_mapped(tmp_pat
     sharing.__exit__(None, None, None)
 
 
+def test_a_run_frees_the_arrays_of_its_caller_before_a_worker_starts(tmp_path, monkeypatch):
+    """Neither a decorator nor the lock of the folder may hold them: they would be in memory beside their files."""
+    gone: list[weakref.ref[Any]] = []
+    alive: list[bool] = []
+
+    def load() -> Dataset:
+        data = plain(2000)
+        gone.append(weakref.ref(data.inputs["x"]))
+        return replace(data, inputs=data.inputs | {"z": data.inputs["x"] + 1})
+
+    def stop(make_models: Any, *_: Any) -> None:
+        gc.collect()
+        alive.append(gone[0]() is not None)
+        assert isinstance(make_models.args[1].inputs["x"], MappedArray)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "run_jobs", stop)
+    settings = {"data": "(in memory)", "available": ["x"], "privileged": ["z"], "methods": ["kl"], "jobs": 2}
+    with pytest.raises(KeyboardInterrupt):
+        runner.execute(load_config(settings | {"output": str(tmp_path / "run"), "folds": 2}), load(), quiet=True)
+    assert alive == [False]
+
+
+def test_a_file_that_changes_after_it_was_read_changes_nothing(tmp_path):
+    """A map of the user's own file would show the change, and kill the process where the file became shorter."""
+    file = tmp_path / "rows.npz"
+    data = plain(3000)
+    np.savez(file, x=data.inputs["x"], target=data.target, group=data.group)
+    read = sl.load(file)
+    with share_rows(read, tmp_path) as shared:
+        file.write_bytes(b"cut")
+        for rows in (read, shared, pickle.loads(pickle.dumps(shared))):
+            assert np.array_equal(rows.inputs["x"], data.inputs["x"])
+
+
 MAPPED = """
 import json, pathlib, pickle, sys
 data = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())
@@ -269,3 +307,88 @@ def test_what_a_killed_run_leaves_is_removed_by_the_next(tmp_path):
     assert left.name.endswith(".tmp")
     remove_leftovers(tmp_path)  # what `lock_run_folder` calls
     assert list(tmp_path.iterdir()) == []
+
+
+# workers -------------------------------------------------------------------------------------------------------------
+
+WORKER = """
+import json, pathlib, pickle, sys, threading, time
+import torch._dynamo
+from sidelight.config import load_config
+from sidelight.experiment import fold, pool
+from sidelight.experiment.models import FoldModels
+from sidelight.experiment.plan import plan
+from sidelight.experiment.resolve import resolve
+from sidelight.methods import parse_methods
+
+fold.PREPARED_AT_ONCE = 2**20
+def private():
+    text = pathlib.Path("/proc/self/smaps_rollup").read_text()
+    return int(text.partition("Anonymous:")[2].split()[0]) * 1024
+
+rows, out = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes()), pathlib.Path(sys.argv[2])
+for place in ("jobs", "shared", "checkpoints"):
+    (out / place).mkdir(parents=True)
+settings = {"data": "x", "available": ["x"], "privileged": ["z"], "methods": ["kl"], "folds": 2, "output": str(out)}
+config = resolve(load_config(settings | {"training.epochs": 1, "training.batch_size": 4096}), rows)
+jobs = [job for job in plan(config, parse_methods(config.methods), 2, [1.0]) if (job.fold, job.seed) == (0, 0)]
+make = lambda fold, seed: FoldModels(
+    config, rows, out, {}, fold, seed, made_with={"data": "", "encoders": {}, "methods": {}}
+)
+before, peak, ended = private(), 0, threading.Event()
+def watch():
+    global peak
+    while not ended.wait(0.01):
+        peak = max(peak, private())
+watcher = threading.Thread(target=watch)
+watcher.start()
+try:
+    pool._run_fold(make, jobs)
+finally:
+    ended.set()
+    watcher.join()
+print(json.dumps((peak - before) / sum(x.nbytes for x in rows.inputs.values())))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="the system does not tell what is private")
+def test_a_worker_that_trains_and_tests_holds_no_copy_of_the_rows(tmp_path):
+    """All that a worker allocates, from the folds to the table of predictions, is less than the rows themselves."""
+    x = np.random.default_rng(0).standard_normal((2, 300_000, 64), dtype=np.float32)
+    ones, y = np.ones(x.shape[1], bool), np.arange(x.shape[1]) % 2
+    x[:, y == 1, 0] += 1
+    data = Dataset("plain", {"x": x[0], "z": x[1]}, y, ones, "classification", ("a", "b"), group=np.arange(len(y)) % 9)
+    with share_rows(data, tmp_path) as shared:
+        sent = tmp_path / "sent"
+        sent.write_bytes(pickle.dumps(shared))
+        out = subprocess.run(
+            [sys.executable, "-c", WORKER, str(sent), str(tmp_path / "run")],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+    assert out.returncode == 0, out.stderr
+    assert 0 < json.loads(out.stdout) < 0.8
+
+
+FIRST_STEP = """
+import importlib, sys
+import torch
+from sidelight.experiment import pool
+for name in pool.ON_FIRST_USE:
+    importlib.import_module(name)
+known = set(sys.modules)
+weight = torch.nn.Parameter(torch.ones(3))
+optimizer = torch.optim.AdamW([weight], fused=True)
+weight.grad = torch.ones(3)
+optimizer.step()
+print(len(set(sys.modules) - known))
+"""
+
+
+@pytest.mark.slow
+def test_the_server_of_the_workers_has_imported_what_a_first_step_imports():
+    out = subprocess.run([sys.executable, "-c", FIRST_STEP], capture_output=True, text=True, check=True)
+    assert int(out.stdout) < 20

@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -20,8 +22,8 @@ from helpers.small import differing, make_data, outcome, study, table
 from helpers.support import AVAILABLE, distillation_subject, make_network, make_rows, task_of
 from sidelight.config import TrainingConfig
 from sidelight.errors import RunError, SidelightWarning
-from sidelight.experiment import Study
-from sidelight.experiment.artifacts import is_stored
+from sidelight.experiment import Study, artifacts
+from sidelight.experiment.artifacts import is_stored, write_predictions
 from sidelight.experiment.plan import Job
 from sidelight.experiment.refit import refit
 from sidelight.extract.shards import Shards
@@ -506,3 +508,20 @@ def test_a_divergence_inside_of_the_transport_names_its_term(preset):
     rows = make_rows("classification")
     with pytest.raises(RunError, match=rf"the loss term '{preset}' became nan in epoch 1\. Lower"):
         fit(method, rows, rows, TrainingConfig(2, 2, 64, least_steps=1), seed=0)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 9])
+def test_a_table_of_predictions_has_the_bytes_of_one_that_is_written_at_once(rows, tmp_path, monkeypatch):
+    names, each = np.array(['a, "b"', "", "ä"]), np.arange(rows)
+    columns = {
+        "id": np.array([f"row {i}" for i in each], dtype=str),
+        "target": pd.Categorical.from_codes(each % 3, pd.Index(names)),
+        "prediction": names[each % 2],
+        "p.a": (each / 3).astype(np.float32),
+        "p.b": np.where(each % 4, 1e-9 * each, np.nan),
+        "rank": each * 10**6,
+    }
+    pd.DataFrame(columns).to_csv(tmp_path / "whole.csv", index=False, float_format="%.6g")
+    monkeypatch.setattr(artifacts, "LINES_AT_ONCE", 3)
+    write_predictions(tmp_path / "parts.csv", columns)
+    assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()

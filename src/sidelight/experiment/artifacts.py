@@ -15,7 +15,7 @@ from torch import Tensor
 from sidelight.data.batch import Batch
 from sidelight.data.target_values import compute_row_values
 from sidelight.errors import RunError, SidelightWarning
-from sidelight.experiment.evaluate import Evaluation
+from sidelight.experiment.evaluate import Columns, Evaluation
 from sidelight.experiment.plan import Job
 from sidelight.export.file import write_description
 from sidelight.losses.cosine import cosine_similarity_matrix
@@ -31,6 +31,8 @@ DESCRIPTION = "model.json"
 """A readable copy of the metadata of a model; no code reads it."""
 CHOSEN_EPOCHS = frozenset({0, 1, 2, 5, 10, 20, 40, 80, 160, 320})
 """The epochs whose similarity matrices are stored."""
+LINES_AT_ONCE = 2**15
+"""Lines of predictions.csv that are made at a time."""
 
 
 class Similarities:
@@ -75,7 +77,7 @@ def store_job(folder: Path, job: Job, evaluation: Evaluation, history: History, 
     # The folder appears under its name when it is complete: a killed run leaves no half job.
     with write_folder_atomic(folder / "jobs" / job.id) as place:
         evaluation.student.save(place / "model.safetensors")
-        evaluation.predictions.to_csv(place / "predictions.csv", index=False, float_format="%.6g")
+        write_predictions(place / "predictions.csv", evaluation.predictions)
         pd.DataFrame(history.epochs).to_csv(place / "curves.csv", index=False)
         # The report orders the matrices by class or target value.
         truth = similarities.probe.truth
@@ -93,6 +95,15 @@ def store_job(folder: Path, job: Job, evaluation: Evaluation, history: History, 
             **evaluation.facts,
         }
         write_record(place, record)
+
+
+def write_predictions(path: Path, columns: Columns) -> None:
+    """Write columns of one length as a table, some lines at a time: a table of all would take several times as much."""
+    rows = len(next(iter(columns.values())))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for start in range(0, max(rows, 1), LINES_AT_ONCE):
+            some = pd.DataFrame({name: x[start : start + LINES_AT_ONCE] for name, x in columns.items()})
+            some.to_csv(file, index=False, header=not start, float_format="%.6g")
 
 
 def load_history(folder: Path, job: Job) -> History:

@@ -30,6 +30,11 @@ from sidelight.tasks.base import select_labelled
 from sidelight.training import History
 from sidelight.utils.device import describe_device
 
+ROW_NAMES = ("id", "group")
+"""Columns of predictions.csv that say whose row it is. They become Python's texts a few rows at a time."""
+Columns = dict[str, NDArray | pd.Categorical]
+"""The columns of a table, by name and in order."""
+
 
 class Answers(NamedTuple):
     """(B, …) compact answers of a network, their targets, and (B,) bool, whether the targets are known."""
@@ -45,13 +50,13 @@ class Evaluation:
 
     Attributes:
         student: the network with its preprocessing, as it is stored.
-        predictions: one line per test row.
+        predictions: column -> one value per test row, as `build_predictions` returns them.
         facts: the entries of `job.json` beside the job's identity and its history.
         examples: in a segmentation, true and predicted maps of a few test rows.
     """
 
     student: Student
-    predictions: pd.DataFrame
+    predictions: Columns
     facts: dict[str, Any]
     examples: dict[str, Tensor]
 
@@ -118,9 +123,10 @@ def evaluate(
     facts["config"] = {name: value for name, value in asdict(config).items() if name not in FREE}
 
     student = Student(network, data.preprocessor, task, _metadata(data, job, network, facts["metrics"]))
-    frame = build_predictions(dataset, fold.test, on_test, task)
-    facts["test"] = describe_test(frame, task.name, task.class_names, task.get_params().get("mean"))
-    return Evaluation(student, frame, facts, pick_example_maps(dataset, fold.test, on_test, task))
+    columns = build_predictions(dataset, fold.test, on_test, task)
+    labels = pd.DataFrame({name: x for name, x in columns.items() if name not in ROW_NAMES})
+    facts["test"] = describe_test(labels, task.name, task.class_names, task.get_params().get("mean"))
+    return Evaluation(student, columns, facts, pick_example_maps(dataset, fold.test, on_test, task))
 
 
 def calibrate_task(data: FoldData, job: Job, network: Network) -> Task:
@@ -155,7 +161,8 @@ def _check_finite(task: Task, data: FoldData, rows: NDArray) -> Callable[[Output
     def check_and_reduce(output: Output) -> Tensor:
         nonlocal done
         answer = task.answer(output)
-        check_output(answer, data.dataset.ids[rows], ", ".join(data.modalities), done)
+        some = rows[done : done + len(answer)]
+        check_output(answer, data.dataset.ids[some], ", ".join(data.modalities))
         done += len(answer)
         return task.compact_answer(output)
 
@@ -180,8 +187,8 @@ def _metadata(data: FoldData, job: Job, network: Network, metrics: Mapping[str, 
     }
 
 
-def build_predictions(dataset: Dataset, rows: NDArray, outputs: Tensor, task: Task) -> pd.DataFrame:
-    """Build the table of predictions, with one line per row.
+def build_predictions(dataset: Dataset, rows: NDArray, outputs: Tensor, task: Task) -> Columns:
+    """Build the columns of the table of predictions, which has one line per row.
 
     Every task has the columns id, group, target and prediction. Classes add a probability for each class
     (`p.<class>`). In a retrieval, the prediction is the class of the nearest other row, and `rank` is the rank of the
@@ -215,7 +222,7 @@ def build_predictions(dataset: Dataset, rows: NDArray, outputs: Tensor, task: Ta
     else:
         frame |= {f"target.{name}": t for name, t in zip(names, target.reshape(len(rows), -1).T)}
         frame |= {f"prediction.{name}": p for name, p in zip(names, decided.T)}
-    return pd.DataFrame({name: _compact(values) for name, values in frame.items()})
+    return {name: values if name in ROW_NAMES else _compact(values) for name, values in frame.items()}
 
 
 def _compact(values: NDArray) -> NDArray | pd.Categorical:

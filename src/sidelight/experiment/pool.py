@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
@@ -29,6 +30,8 @@ from sidelight.experiment.stacks import run_stacked
 from sidelight.methods import METHODS
 from sidelight.training.compute import compute_on
 
+ON_FIRST_USE = ["torch._dynamo"]
+"""What the first step of an optimizer imports (65 MB, more than a second): the server does so once for all workers."""
 MakeModels = Callable[[int, int], FoldModels]
 """(fold, seed) -> models. It is sent to the workers, so it must be picklable."""
 
@@ -98,7 +101,7 @@ def _get_context() -> BaseContext:
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([__name__, *ON_FIRST_USE])
     return context
 
 
@@ -173,6 +176,7 @@ _make_models: MakeModels | None = None
 def _start_worker(make_models: MakeModels, methods: Mapping[str, Any]) -> None:
     global _make_models
     _make_models = make_models
+    gc.freeze()  # a collection would write to every object of the server, and so copy the pages that are shared
     METHODS.update(methods)  # the user's own, which only the parent has registered
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets the signal too, and terminates its workers
     threading.Thread(target=_exit_with_parent, daemon=True).start()

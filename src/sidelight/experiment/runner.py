@@ -31,7 +31,7 @@ from sidelight.protocols.strata import warn_single_class
 from sidelight.utils.atomic import write_atomic
 from sidelight.utils.device import choose_device, default_workers, describe_device
 from sidelight.utils.distributed import check_devices, check_same, from_first, get_world, is_first, joined, on_first
-from sidelight.utils.machine import usable_cores
+from sidelight.utils.machine import release_memory, usable_cores
 
 
 def plan_jobs(config: Config, dataset: Dataset, specs: Mapping[str, MethodSpec]) -> list[Job]:
@@ -50,7 +50,6 @@ def plan_jobs(config: Config, dataset: Dataset, specs: Mapping[str, MethodSpec])
     return plan(config, specs, len(folds), list(config.label_fraction))
 
 
-@joined()
 def execute(
     config: Config,
     dataset: Dataset,
@@ -76,6 +75,22 @@ def execute(
         RunError: the folder holds another run, or finished jobs of this one without `resume`; or the processes of
             torchrun have different data or settings.
     """
+    held = [dataset]
+    del dataset
+    return _execute(config, held, resume, quiet, encoders, imports)
+
+
+@joined()
+def _execute(
+    config: Config,
+    held: list[Dataset],
+    resume: bool,
+    quiet: bool,
+    encoders: Encoders | None,
+    imports: Mapping[str, str] | None,
+) -> Study:
+    """As `execute`. The data set comes in a list, because `joined` holds the arguments until the run ends."""
+    dataset = held.pop()
     config = resolve(config, dataset)
     for m in encoders or {}:
         if m not in dataset.inputs:
@@ -92,6 +107,7 @@ def execute(
         share_rows(dataset, folder) if _count_workers(config, device) > 1 else nullcontext(dataset) as rows,
     ):
         del dataset  # its arrays are freed here, unless the caller holds them too
+        release_memory()
         make_models = partial(FoldModels, config, rows, folder, dict(encoders or {}), made_with=select_digests(now))
         # The controls of the best method are counted before it is known, for the progress bar.
         expected = len(jobs) + len(
