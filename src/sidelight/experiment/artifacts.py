@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import warnings
 from pathlib import Path
@@ -21,6 +22,7 @@ from sidelight.export.file import write_description
 from sidelight.losses.cosine import cosine_similarity_matrix
 from sidelight.methods import Method
 from sidelight.networks.network import Network, predict_in_chunks
+from sidelight.results.budget import REFERENCES
 from sidelight.results.job import changed_files, read_record, write_record
 from sidelight.training import History
 from sidelight.utils.atomic import write_folder_atomic
@@ -95,6 +97,21 @@ def store_job(folder: Path, job: Job, evaluation: Evaluation, history: History, 
         write_record(place, record)
 
 
+def store_answers(folder: Path, job: Job, predictions: pd.DataFrame, facts: dict[str, Any]) -> None:
+    """Write the folder of a job that is no network: its answers on the test rows and `job.json`.
+
+    Args:
+        folder: the run folder.
+        job: the job.
+        predictions: one line per test row.
+        facts: the entries of `job.json` beside the job's identity.
+    """
+    with write_folder_atomic(folder / "jobs" / job.id) as place:
+        predictions.to_csv(place / "predictions.csv", index=False, float_format="%.6g")
+        # It has no select score: nothing is chosen among reference rows.
+        write_record(place, {"job": job.to_dict(), "select": math.nan, "best_epoch": 0, "ended": "", **facts})
+
+
 def load_history(folder: Path, job: Job) -> History:
     """How the network of a stored job was trained."""
     place = folder / "jobs" / job.id
@@ -136,7 +153,7 @@ def _is_stored(folder: Path, job: Job) -> bool:
         if changed == [DESCRIPTION]:
             write_description(model)
             changed = []
-        elif not changed:
+        elif not changed and (model.exists() or job.method not in REFERENCES):
             read_metadata(model)
         if not changed:
             return True

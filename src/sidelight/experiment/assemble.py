@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from torch import Tensor
 
 from sidelight.errors import SidelightWarning
-from sidelight.experiment.artifacts import is_stored
+from sidelight.experiment.artifacts import is_stored, store_answers
 from sidelight.experiment.context import JobContext
+from sidelight.experiment.evaluate import test_answers
 from sidelight.experiment.inner_folds import LostScoresError
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
+from sidelight.experiment.reference import fit_reference
 from sidelight.methods import (
+    CONTROLS,
     METHODS,
     Distillation,
     Method,
     MethodSpec,
     MultiStageMethod,
+    Supervised,
     Teacher,
     read_options,
 )
 from sidelight.methods.teacher_sets import parse_teacher_sets
+from sidelight.results.budget import WARM_START
 from sidelight.utils.distributed import on_first
 
 
@@ -40,14 +46,28 @@ def run_job(models: FoldModels, job: Job) -> None:
 
 
 def _run_job(models: FoldModels, job: Job) -> None:
-    if job.spec is None:
+    if job.method in CONTROLS:
         models.control_network(job)
+        return
+    if job.spec is None and job.method != WARM_START:
+        on_first(partial(_run_reference, models, job))
         return
     for inner in models.inner(job.label_fraction):
         run_job(inner, job)
     context = JobContext(models, job)
+    if job.spec is None:
+        start = models.control_network(replace(job, method="teacher"))
+        models.train_and_store(Supervised(context.student(start), context.task), job)
+        return
     method, teacher_fold = assemble(job.spec, context)
     models.train_and_store(method, job, teacher_fold, context.histories.get(method))
+
+
+def _run_reference(models: FoldModels, job: Job) -> None:
+    """Fit, test and store a reference row that is no network."""
+    answers, task, found = fit_reference(models.data, job)
+    frame, facts = test_answers(models.data, job, task, answers, models.data.rows("test"), models.made_with)
+    store_answers(models.folder, job, frame, facts | found)
 
 
 def assemble(spec: MethodSpec, context: JobContext) -> tuple[Method, Tensor | None]:

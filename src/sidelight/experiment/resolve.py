@@ -14,6 +14,7 @@ from sidelight.data.rows import is_lazy
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.methods import MethodSpec, check_options, parse_methods
 from sidelight.protocols import resolve_protocol
+from sidelight.results.budget import REFERENCES, WARM_START
 from sidelight.tasks import resolve_task
 from sidelight.training.compiling import check_compile
 from sidelight.training.precision import check_precision
@@ -66,6 +67,7 @@ def resolve(config: Config, dataset: Dataset) -> Config:
 
     # Every method is checked now, so that an error costs no training of its teacher.
     task = resolve_task(config, dataset)
+    config = replace(config, reference=_resolve_reference(config, task.name))
     check_options(config)
     shapes = {m: dataset.shape(m) for m in (*available, *privileged)}
     specs = parse_methods(config.methods)
@@ -84,6 +86,16 @@ def _check_self_distillation(config: Config, specs: Mapping[str, MethodSpec]) ->
     if "none" not in config.self_distillation and all(reasons.values()):
         listed = "; ".join(f"{name!r} {reason}" for name, reason in reasons.items())
         raise ConfigError(f"self_distillation: no method supports it: {listed}. Set self_distillation=none.")
+
+
+def _resolve_reference(config: Config, task_name: str) -> list[str]:
+    """The reference rows that the task and the settings allow; a retrieval ranks by an embedding, which models lack."""
+    names = [name for name in config.reference if task_name != "retrieval" or name in (WARM_START, "none")]
+    if WARM_START in names and config.student.init == "random":
+        raise ConfigError("reference: warm-start needs student.init=teacher: it starts from the teacher's weights.")
+    if taken := [name for name in config.methods if name in REFERENCES]:
+        raise ConfigError(f"methods: {taken[0]!r} is the name of a row of `reference`; register it by another name.")
+    return names or ["none"]
 
 
 def _check_views(config: Config, dataset: Dataset) -> None:

@@ -28,6 +28,8 @@ from sidelight.results.units import sign
 from sidelight.utils.keywords import renamed_keywords
 
 BASELINE, TEACHER, ALL_LABELS = "baseline", "teacher", "all labels"
+MAJORITY, LINEAR, BOOSTED, WARM_START = REFERENCES = ("majority", "linear", "boosted", "warm-start")
+"""Rows beside the methods (the setting `reference`), which are not compared for the best."""
 LEVEL = 0.95
 PAIR = ["fold", "seed"]
 
@@ -97,8 +99,9 @@ class Budget:
 
     @property
     def methods(self) -> list[str]:
-        """The compared methods, without baseline, teacher and controls; `kl@crossfit` follows `kl`."""
-        names = [n for n in self.rows if "~" not in n and n not in (BASELINE, TEACHER, ALL_LABELS)]
+        """The compared methods, without baseline, teacher, references and controls; `kl@crossfit` follows `kl`."""
+        others = (BASELINE, TEACHER, ALL_LABELS, *REFERENCES)
+        names = [n for n in self.rows if "~" not in n and n not in others]
         plain = list(dict.fromkeys(n.split("@")[0] for n in names))
         return sorted(names, key=lambda n: (plain.index(n.split("@")[0]), "@" in n, names.index(n)))
 
@@ -121,7 +124,7 @@ class Budget:
             if method not in self.rows and method != TEACHER:
                 heads.append(method)
         names = []
-        for head in dict.fromkeys([*heads, ALL_LABELS, TEACHER]):
+        for head in dict.fromkeys([*heads, *REFERENCES, ALL_LABELS, TEACHER]):
             names += [head, *(c for c in controls if c.split("~")[0] == head)]
         return [n for n in names if n in self.rows]
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sidelight.results.budget import BASELINE, LEVEL, OFFICIAL, budgets
+from sidelight.results.budget import BASELINE, LEVEL, OFFICIAL, REFERENCES, budgets
 from sidelight.results.chance import DESCRIBED
 from sidelight.results.comparison import ROPE, Comparison, Row, compare
 from sidelight.results.statistics import Interval
@@ -154,6 +154,8 @@ def legend(c: Comparison, kept: Sequence[str] = COLUMNS) -> str:
     methods = sum(r.role == "method" for r in rows)
     if any(r.bold for r in rows):
         text += f" Bold: above the baseline{f' after Holm over {methods} methods' if methods > 1 else ''}."
+    if shown := [name for name in REFERENCES if name in c.rows]:
+        text += f" {', '.join(shown)}: for reference, neither chosen nor counted by Holm."
     if math.isfinite(c.chance):
         text += f" Chance: {u.score(c.chance)}, {DESCRIBED.get(c.task, 'an answer that reads no input')}."
     return text + (f" {c.note[0].upper()}{c.note[1:]}." if c.note else "")
