@@ -5,6 +5,7 @@ from sidelight.results.budget import LEVEL, Budget, budgets, get_budget, metric_
 from sidelight.results.chance import TestSet, describe_test
 from sidelight.results.comparison import ROPE, Comparison, Row, compare, table
 from sidelight.results.formulas import escape_formulas
+from sidelight.results.other_metrics import MetricScore, compare_metrics
 from sidelight.results.printing import print_table
 from sidelight.results.remarks import Remark
 from sidelight.results.statistics import Interval, Probabilities, correlated_t, gap_closed, nadeau_bengio
@@ -19,6 +20,7 @@ __all__ = [
     "Comparison",
     "Difference",
     "Interval",
+    "MetricScore",
     "Probabilities",
     "Remark",
     "Row",
@@ -27,6 +29,7 @@ __all__ = [
     "between",
     "budgets",
     "compare",
+    "compare_metrics",
     "correlated_t",
     "describe_test",
     "escape_formulas",

@@ -10,6 +10,7 @@ import pandas as pd
 from sidelight.results.between import SURE
 from sidelight.results.budget import BASELINE, LEVEL, OFFICIAL, budgets, metric_columns, primary_metric
 from sidelight.results.comparison import ROPE, Comparison, Row, compare, flatten_row
+from sidelight.results.other_metrics import compare_metrics
 from sidelight.results.remarks import brief_remarks
 from sidelight.results.statistics import Interval, Probabilities
 from sidelight.results.units import Unit, labels_phrase, metric_name, percent, sign, unit
@@ -209,11 +210,18 @@ def summary(results: pd.DataFrame, rope: float = ROPE, level: float = LEVEL) -> 
     out |= {"metric": primary, "higher_is_better": sign(primary, results.attrs.get("higher_is_better", {})) > 0}
     for share in shares:
         c = compare(results, share, primary, rope, level)
+        scores = compare_metrics(results, c.budget, metrics, level)
         rows = []
         for name, row in c.rows.items():
             columns = {"name": name, **flatten_row(row)}
-            means = {metric: _plain(c.budget.mean(name, metric)) for metric in metrics}
-            rows.append({key: _plain(value) for key, value in columns.items()} | {"metrics": means})
+            means = {metric: _plain(scores[metric][name].mean) for metric in metrics}
+            ends = {
+                metric: dict(zip(("mean", "low", "high"), map(_plain, scores[metric][name].difference)))
+                for metric in metrics
+            }
+            rows.append(
+                {key: _plain(value) for key, value in columns.items()} | {"metrics": means, "differences": ends}
+            )
         text = write_sentence(c, alone=len(shares) == 1)
         kind = headline(c)
         out["budgets"].append(
