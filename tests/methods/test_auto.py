@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from helpers.small import fold_models, make_data, outcome
+from sidelight.errors import ConfigError
 from sidelight.experiment.assemble import run_job
 from sidelight.experiment.context import JobContext
 from sidelight.experiment.plan import Job
@@ -72,8 +73,20 @@ def test_equal_scores_leave_the_baseline_to_the_bit(tmp_path, monkeypatch):
     jobs = tmp_path / "jobs"
     for file in ("predictions.csv", "curves.csv"):
         assert (jobs / record_id() / file).read_bytes() == (jobs / "baseline-l1-f0-s0" / file).read_bytes()
-    record = train(tmp_path / "students", options={"auto": {"baseline": False}})
-    assert record["chosen"]["weight"] == 1
+
+
+@pytest.mark.parametrize("teacher", [{"crossfit": 2}, {"sets": ["each"]}])
+def test_the_teachers_of_the_settings_teach(tmp_path, whole, teacher):
+    record = train(tmp_path, teacher=teacher)
+    assert record["chosen"]["scores"]["0"] == whole[1]["chosen"]["scores"]["0"]
+    assert record["chosen"]["scores"] != whole[1]["chosen"]["scores"]
+    shared = " ".join(path.name for path in (tmp_path / "shared").iterdir())
+    assert ("crossfit" if "crossfit" in teacher else "branch-") in shared
+
+
+def test_teachers_of_sets_are_not_cross_fitted(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be cross-fitted"):
+        train(tmp_path, teacher={"crossfit": 2, "sets": ["each"]})
 
 
 def test_few_labels_choose_by_the_inner_folds(tmp_path):

@@ -262,6 +262,8 @@ class Config:
             the train mean), "linear" (regularised, on the same inputs and labels), "boosted" (small boosted trees),
             "warm-start" (a student that starts from the teacher's weights and learns from labels alone), or null (none
             of them; also "none"). docs/reading-a-report.md describes them.
+        ablation: also run every sum of methods, such as pkdot+kl, without each of its terms, and a placebo of each
+            (unless placebo=null), so that the report can tell what each term adds.
     """
 
     data: str = "phone-watch"
@@ -302,6 +304,7 @@ class Config:
     select_labels: Literal["auto", "inner", "part", "extra"] = "auto"
     metric: str = "auto"
     reference: list[str] = field(default_factory=lambda: ["majority", "linear"])
+    ablation: bool = False
 
 
 CLASS_TASKS = ("retrieval", "anti-spoofing")

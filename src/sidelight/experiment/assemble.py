@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -28,7 +27,6 @@ from sidelight.methods import (
     Teacher,
     read_options,
 )
-from sidelight.methods.teacher_sets import parse_teacher_sets
 from sidelight.results.budget import WARM_START
 from sidelight.utils.distributed import on_first
 
@@ -93,15 +91,10 @@ def assemble(spec: MethodSpec, context: JobContext) -> tuple[Method, Tensor | No
 def _distillation(spec: MethodSpec, context: JobContext) -> tuple[Method, Tensor | None]:
     """Build a sum of losses between the student and its teacher, or its teachers (`teacher.sets`)."""
     self_distillation = context.job.control == "self"
-    reads = spec.reads
-    teacher = context.teacher(spec.crossfit, reads)
-    teachers: Teacher | Mapping[str, Teacher] = teacher
-    # A baseline has no privileged modalities to be divided into sets.
-    sets = {} if self_distillation else parse_teacher_sets(context.config)
-    if sets:
-        teachers = {name: context.teacher_on(members, reads) for name, members in sets.items()}
+    teachers = context.teachers(spec.crossfit, spec.reads)
     start = context.models.control_network(context.teacher_job())
     student = context.student(start, "" if self_distillation else spec.hallucinates(context.config))
     losses = spec.losses(context.config, context.task)
     context.seed()  # for the regressors and projections that `Distillation` builds
-    return Distillation(student, teachers, context.task, losses, context.rows()), teacher.teacher_fold
+    method = Distillation(student, teachers, context.task, losses, context.rows())
+    return method, teachers.teacher_fold if isinstance(teachers, Teacher) else None

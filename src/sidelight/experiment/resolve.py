@@ -14,6 +14,7 @@ from sidelight.data.rows import is_lazy
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.methods import MethodSpec, check_options, parse_methods
 from sidelight.protocols import resolve_protocol
+from sidelight.results.between import split_terms
 from sidelight.results.budget import REFERENCES, WARM_START
 from sidelight.tasks import resolve_task
 from sidelight.training.compiling import check_compile
@@ -64,6 +65,9 @@ def resolve(config: Config, dataset: Dataset) -> Config:
             placebo=_add_crossfit(config.placebo),
             self_distillation=_add_crossfit(config.self_distillation),
         )
+
+    if config.ablation:
+        config = _add_parts(config)
 
     # Every method is checked now, so that an error costs no training of its teacher.
     task = resolve_task(config, dataset)
@@ -122,6 +126,31 @@ def _add_crossfit(names: Sequence[str]) -> list[str]:
         return f"{name}@crossfit"
 
     return list(dict.fromkeys(map(add, names)))
+
+
+def _add_parts(config: Config) -> Config:
+    """Add every sum without each of its terms to the methods, and all of them to the placebos.
+
+    Raises:
+        ConfigError: no method is a sum.
+    """
+    known = {split_terms(name): name for name in config.methods}
+    ablated: list[str] = []
+    for name in config.methods:
+        terms, how = split_terms(name)
+        ordered = name.partition("@")[0].split("+")
+        if len(terms) < 2:
+            continue
+        ablated.append(name)
+        for term in ordered:
+            rest = "+".join(other for other in ordered if other != term) + (f"@{how}" if how else "")
+            ablated.append(known.setdefault((terms - {term}, how), rest))
+    if not ablated:
+        raise ConfigError("ablation: no method is a sum such as pkdot+kl, so there is no term to leave out.")
+    placebo = config.placebo
+    if not {"all", "none"} & {*placebo}:
+        placebo = list(dict.fromkeys([*placebo, *ablated]))
+    return replace(config, methods=list(dict.fromkeys([*config.methods, *ablated])), placebo=placebo)
 
 
 def _check_available(config: Config, dataset: Dataset, available: Sequence[str]) -> None:

@@ -17,10 +17,15 @@ from sidelight.config import load_config
 from sidelight.errors import ConfigError, SidelightWarning
 from sidelight.experiment import Study, compare
 from sidelight.experiment.fold import FoldData
+from sidelight.experiment.plan import Job, plan
+from sidelight.experiment.reference import fit_reference
 from sidelight.experiment.resolve import resolve
 from sidelight.export import load_student
+from sidelight.methods import parse_methods
 from sidelight.results import between, headline
 from sidelight.results import compare as compare_rows
+from sidelight.results.between import list_differences
+from sidelight.results.verdict import list_sentences, write_sentence
 
 SETTINGS = {**BASE, "methods": ["kl"], "training": {**BASE["training"], "epochs": 1}}
 ROWS = ["majority", "linear", "boosted", "warm-start"]
@@ -89,12 +94,14 @@ def test_they_are_in_table_and_csv_and_chosen_by_nothing(study):
     assert list(table.loc[ROWS, "role"]) == ["reference"] * 4
     assert table.loc[ROWS, "low"].notna().all()
     assert not table.loc[ROWS, "best"].any()
-    assert table.loc["kl", "p_holm"] == table.loc["kl", "p_value"]  # the only method that is counted
+    assert [name for name in table.index if table.loc[name, "role"] == "method"] == ["kl"]  # what Holm counts
     stored = pd.read_csv(study.folder / "results.csv")
     assert sorted(stored["method"].value_counts()[ROWS]) == [2] * 4
     assert study.best_method(1.0) == "kl"
     assert between(study.results, "kl", "linear").interval.n == 2
-    assert len(study.config.methods) == 1
+    told = " ".join(list_sentences(compare_rows(study.results)))
+    assert all(f"{name}: " in told for name in ("kl", *ROWS))
+    assert [d.second for d in list_differences(compare_rows(study.results).budget)] == ["warm-start", "linear"]
 
 
 def test_a_lost_or_damaged_one_is_made_again_to_the_byte(study, data):
@@ -128,9 +135,6 @@ def test_every_task(task, tmp_path, data):
 
 
 def test_wide_rows_are_reduced_and_classes_weighed(data):
-    from sidelight.experiment.plan import Job
-    from sidelight.experiment.reference import fit_reference
-
     wide = {**data.inputs, "phone": np.repeat(data.inputs["phone"], 60, axis=1)}
     rows = replace(data, inputs=wide, target=np.where(data.target == 2, 2, 0))
     job = Job("linear", "", 1.0, 0, 0)
@@ -148,6 +152,18 @@ def test_what_cannot_be_is_refused(data):
     with pytest.raises(ConfigError, match="'none' cannot"):
         load_config({"reference": ["none", "linear"]})
     assert load_config({"reference": None}).reference == ["none"]
+
+
+def test_an_ablation_plans_what_is_missing_of_a_sum_and_placebos(data):
+    config = fold_data(data, methods=["pkdot+kl+mse@crossfit", "kl"], ablation=True, placebo=["best"]).config
+    parts = [f"{name}@crossfit" for name in ("kl+mse", "pkdot+mse", "pkdot+kl")]
+    assert config.methods == ["pkdot+kl+mse@crossfit", "kl", *parts]
+    assert config.placebo == ["best", "pkdot+kl+mse@crossfit", *parts]
+    config = fold_data(data, methods=["pkdot+kl", "kl"], ablation=True).config
+    assert (config.methods, config.placebo) == (["pkdot+kl", "kl", "pkdot"], ["none"])
+    assert {job.method for job in plan(config, parse_methods(config.methods), 2, [1.0])} >= {"kl", "pkdot"}
+    with pytest.raises(ConfigError, match="no method is a sum"):
+        fold_data(data, ablation=True)
 
 
 def make_results(scores: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -171,8 +187,6 @@ def test_networks_below_the_linear_model_are_said_to_be():
     assert "kl accuracy 64.6" in texts["methods_below_linear"]
     assert "mse" not in texts["methods_below_linear"]
     assert headline(c) == "better"
-    from sidelight.results.verdict import write_sentence
-
     assert "But the baseline is below a linear model on the same inputs" in write_sentence(c)
     fine = {"baseline": base + 0.1, "mse": base + 0.05 + noise["mse"], "linear": base + noise["linear"]}
     above = compare_rows(make_results(fine))
