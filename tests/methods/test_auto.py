@@ -63,8 +63,8 @@ def test_a_placebo_chooses_among_students_of_its_own(whole):
 def test_equal_scores_leave_the_baseline_to_the_bit(tmp_path, monkeypatch):
     fit = JobContext.fit
 
-    def no_better(self, method, stage):
-        fit(self, method, stage)
+    def no_better(self, method, stage, teacher_fold):
+        fit(self, method, stage, teacher_fold)
         return JobContext.baseline(self)[1]
 
     monkeypatch.setattr(JobContext, "fit", no_better)
@@ -76,12 +76,19 @@ def test_equal_scores_leave_the_baseline_to_the_bit(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("teacher", [{"crossfit": 2}, {"sets": ["each"]}])
-def test_the_teachers_of_the_settings_teach(tmp_path, whole, teacher):
-    record = train(tmp_path, teacher=teacher)
-    assert record["chosen"]["scores"]["0"] == whole[1]["chosen"]["scores"]["0"]
-    assert record["chosen"]["scores"] != whole[1]["chosen"]["scores"]
-    shared = " ".join(path.name for path in (tmp_path / "shared").iterdir())
-    assert ("crossfit" if "crossfit" in teacher else "branch-") in shared
+def test_the_teachers_of_the_settings_teach(tmp_path, teacher, monkeypatch):
+    fit, taught = JobContext.fit, []
+
+    def note(self, method, stage, teacher_fold=None):
+        taught.append((sorted(method.teachers), None if teacher_fold is None else sorted(set(teacher_fold.tolist()))))
+        return fit(self, method, stage, teacher_fold)
+
+    monkeypatch.setattr(JobContext, "fit", note)
+    assert "0" in train(tmp_path, teacher=teacher, training={"epochs": 1})["chosen"]["scores"]
+    siblings = [0, 1, 2]  # 2: the rows of groups without labels, which the fold's own teacher teaches
+    assert taught == 3 * [([""], siblings) if "crossfit" in teacher else (["pulse", "watch"], None)]
+    stored = " ".join(path.name for path in (tmp_path / "shared").iterdir())
+    assert ("crossfit" if "crossfit" in teacher else "branch-") in stored
 
 
 def test_teachers_of_sets_are_not_cross_fitted(tmp_path):
@@ -104,10 +111,10 @@ def test_few_labels_choose_by_the_inner_folds(tmp_path):
 def test_a_killed_choice_goes_on_with_the_same_bits(tmp_path, whole, monkeypatch):
     fit = JobContext.fit
 
-    def killed(self, method, stage):
+    def killed(self, method, stage, teacher_fold):
         if stage == "weight4":
             raise KeyboardInterrupt
-        return fit(self, method, stage)
+        return fit(self, method, stage, teacher_fold)
 
     with monkeypatch.context() as patch:
         patch.setattr(JobContext, "fit", killed)
