@@ -9,7 +9,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from sidelight.errors import RunError, unknown
-from sidelight.results.budget import LEVEL, LINEAR, WARM_START, Budget, get_budget
+from sidelight.results.budget import LEVEL, LINEAR, WARM_START, Budget
+from sidelight.results.selection import get_budget
 from sidelight.results.statistics import Interval, Probabilities
 from sidelight.results.units import Unit
 from sidelight.utils.keywords import renamed_keywords

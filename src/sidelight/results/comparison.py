@@ -22,13 +22,12 @@ from sidelight.results.budget import (
     TEACHER,
     WARM_START,
     Budget,
-    get_budget,
-    primary_metric,
 )
 from sidelight.results.chance import chance_levels
 from sidelight.results.coverage import find_coverage_remarks, keep_seen
 from sidelight.results.reference_remarks import find_reference_remarks
 from sidelight.results.remarks import Remark, find_remarks
+from sidelight.results.selection import get_budget, primary_metric
 from sidelight.results.statistics import UNDEFINED, Interval, Probabilities, holm
 from sidelight.results.training_remarks import describe_choices, describe_ways, find_training_remarks
 from sidelight.results.winner import Winner, find_winner

@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sidelight.results.budget import BASELINE, LEVEL, OFFICIAL, REFERENCES, budgets
+from sidelight.results.budget import BASELINE, LEVEL, OFFICIAL, REFERENCES
 from sidelight.results.chance import DESCRIBED
 from sidelight.results.comparison import ROPE, Comparison, Row, compare
+from sidelight.results.selection import budgets
 from sidelight.results.statistics import Interval
 from sidelight.results.units import Unit, labels_phrase, metric_name, percent, unit
 from sidelight.results.verdict import list_terms, sentence, write_sentence

@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 
 from sidelight.results.between import SURE
-from sidelight.results.budget import BASELINE, LEVEL, OFFICIAL, REFERENCES, budgets, metric_columns, primary_metric
+from sidelight.results.budget import BASELINE, LEVEL, OFFICIAL, REFERENCES
 from sidelight.results.comparison import ROPE, Comparison, Row, compare, flatten_row
 from sidelight.results.other_metrics import compare_metrics
 from sidelight.results.remarks import brief_remarks
+from sidelight.results.selection import budgets, metric_columns, primary_metric
 from sidelight.results.statistics import Interval, Probabilities
 from sidelight.results.units import Unit, labels_phrase, metric_name, percent, sign, unit
 from sidelight.utils.keywords import renamed_keywords
