@@ -15,7 +15,7 @@ synonyms
 errors
 utils
 config doctor results signals transport
-cli_parser formats losses video
+cli_parser formats losses reference_models video
 recordings
 data
 metrics protocols readers

@@ -9,10 +9,11 @@ import pytest
 
 import sidelight as sl
 from sidelight.advice import pilot
-from sidelight.advice.models import Reference, estimate_label_noise, gaussian_information
+from sidelight.advice.models import estimate_label_noise, gaussian_information
 from sidelight.cli import main
 from sidelight.data.builtin.synthetic import synthetic
 from sidelight.errors import ConfigError, DataError
+from sidelight.reference_models import Reference
 
 
 @pytest.fixture(autouse=True)

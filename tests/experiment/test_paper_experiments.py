@@ -66,7 +66,7 @@ def tiny_networks(experiment: Path) -> dict[str, object]:
     method = config.methods[0]
     small: dict[str, object] = {
         "network.width": 8, "network.tokens": 1, "training.epochs": 1, "training.batch_size": 8, "transport.k": 3,
-        "methods": method, "jobs": 1, "output": "run",
+        "methods": method, "reference": "none", "jobs": 1, "output": "run",
     }  # fmt: skip
     if config.protocol == "group-kfold":
         small["folds"] = 2

@@ -36,6 +36,7 @@ BASE: dict[str, Any] = {
     "folds": 2,
     "seeds": 1,
     "placebo": ["none"],
+    "reference": ["none"],
     "jobs": 1,
     # Inner cross-validation trains four times; tests/experiment/test_label_budget.py is about it.
     "select_labels": "extra",

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from helpers.small import fold_models, make_data, outcome
+from sidelight.errors import ConfigError
 from sidelight.experiment.assemble import run_job
 from sidelight.experiment.context import JobContext
 from sidelight.experiment.plan import Job
@@ -62,8 +63,8 @@ def test_a_placebo_chooses_among_students_of_its_own(whole):
 def test_equal_scores_leave_the_baseline_to_the_bit(tmp_path, monkeypatch):
     fit = JobContext.fit
 
-    def no_better(self, method, stage):
-        fit(self, method, stage)
+    def no_better(self, method, stage, teacher_fold):
+        fit(self, method, stage, teacher_fold)
         return JobContext.baseline(self)[1]
 
     monkeypatch.setattr(JobContext, "fit", no_better)
@@ -72,8 +73,27 @@ def test_equal_scores_leave_the_baseline_to_the_bit(tmp_path, monkeypatch):
     jobs = tmp_path / "jobs"
     for file in ("predictions.csv", "curves.csv"):
         assert (jobs / record_id() / file).read_bytes() == (jobs / "baseline-l1-f0-s0" / file).read_bytes()
-    record = train(tmp_path / "students", options={"auto": {"baseline": False}})
-    assert record["chosen"]["weight"] == 1
+
+
+@pytest.mark.parametrize("teacher", [{"crossfit": 2}, {"sets": ["each"]}])
+def test_the_teachers_of_the_settings_teach(tmp_path, teacher, monkeypatch):
+    fit, taught = JobContext.fit, []
+
+    def note(self, method, stage, teacher_fold=None):
+        taught.append((sorted(method.teachers), None if teacher_fold is None else sorted(set(teacher_fold.tolist()))))
+        return fit(self, method, stage, teacher_fold)
+
+    monkeypatch.setattr(JobContext, "fit", note)
+    assert "0" in train(tmp_path, teacher=teacher, training={"epochs": 1})["chosen"]["scores"]
+    siblings = [0, 1, 2]  # 2: the rows of groups without labels, which the fold's own teacher teaches
+    assert taught == 3 * [([""], siblings) if "crossfit" in teacher else (["pulse", "watch"], None)]
+    stored = " ".join(path.name for path in (tmp_path / "shared").iterdir())
+    assert ("crossfit" if "crossfit" in teacher else "branch-") in stored
+
+
+def test_teachers_of_sets_are_not_cross_fitted(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be cross-fitted"):
+        train(tmp_path, teacher={"crossfit": 2, "sets": ["each"]})
 
 
 def test_few_labels_choose_by_the_inner_folds(tmp_path):
@@ -91,10 +111,10 @@ def test_few_labels_choose_by_the_inner_folds(tmp_path):
 def test_a_killed_choice_goes_on_with_the_same_bits(tmp_path, whole, monkeypatch):
     fit = JobContext.fit
 
-    def killed(self, method, stage):
+    def killed(self, method, stage, teacher_fold):
         if stage == "weight4":
             raise KeyboardInterrupt
-        return fit(self, method, stage)
+        return fit(self, method, stage, teacher_fold)
 
     with monkeypatch.context() as patch:
         patch.setattr(JobContext, "fit", killed)

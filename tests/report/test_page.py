@@ -23,7 +23,8 @@ from sidelight.report.outcomes import score_groups, summarize_groups
 from sidelight.report.stored import Stored
 from sidelight.report.structure import correlate
 from sidelight.report.training import _line, average_curves
-from sidelight.results import load_results, sentence
+from sidelight.results import compare, load_results, sentence
+from sidelight.results.units import number
 
 SMALL = {"folds": 3, "seeds": 1, "methods": ("kl", "pkdot+kl")}
 
@@ -82,6 +83,13 @@ class TestPage:
         assert "methods: - kl - pkdot+kl" in said
         assert "In progress" not in said
         assert "without the teachers and T-Nets" in said
+
+    def test_other_metrics_have_differences_with_intervals(self, finished, markup):
+        said, results = text(markup), load_results(finished, rebuild=False)
+        for metric in ("unweighted_accuracy", "macro_f1"):
+            d = compare(results, metric=metric).rows["kl"].difference
+            points = [number(100 * value, "+.1f") for value in (d.mean, d.low, d.high)]
+            assert f"{points[0]}, {points[1]} to {points[2]}" in said
 
     def test_says_whose_rows_there_are_and_what_is_missing(self, run, undrawn):
         """Of data in memory the settings know neither target nor group."""

@@ -529,9 +529,14 @@ def test_every_metric_in_the_summary_is_what_a_comparison_of_it_says():
     results = frame({"baseline": 0.7, "kl": 0.72, "teacher": 0.8}).assign(mae=lambda r: 1 - r["accuracy"] / 3)
     results.loc[(results["method"] == "kl") & (results["fold"] == 0), "mae"] = np.nan  # a metric may be undefined
     results.attrs |= {"primary": "accuracy", "class_names": ["a", "b"]}
-    told = {row["name"]: row["metrics"] for row in summary(results)["budgets"][0]["rows"]}
+    written = summary(results)["budgets"][0]["rows"]
+    told = {row["name"]: row["metrics"] for row in written}
     for metric in ("accuracy", "mae"):
         rows = compare(results, metric=metric).rows
+        for row in written:
+            d, given = rows[row["name"]].difference, row["differences"][metric]
+            want = [x if math.isfinite(x) else None for x in d[:3]]
+            assert list(given.values()) == want
         assert {name: means[metric] for name, means in told.items()} == {n: row.mean for n, row in rows.items()}
     assert results.attrs["primary"] == "accuracy"  # the caller's are as they were
     assert all(not rows.attrs for rows in get_budget(results).rows.values())

@@ -11,6 +11,7 @@ from sidelight.errors import RunError
 from sidelight.results import between, compare, headline, nadeau_bengio, sentence, verdict
 from sidelight.results.between import list_differences
 from sidelight.results.statistics import holm
+from sidelight.results.verdict import list_terms
 from sidelight.results.winner import choose_without_own
 
 
@@ -88,5 +89,12 @@ def test_any_two_rows_and_what_terms_add():
     assert found["kl+pkdot", "pkdot"].second == "kl"
     assert found["kl+pkdot", "kl"].interval.mean == pytest.approx(0.1, abs=0.01)
     assert len(list_differences(compare(results).budget)) == 10
+    placebos = results[results["method"].isin(["kl+pkdot", "kl"])].assign(control="placebo")
+    placebos["accuracy"] = np.where(placebos["method"] == "kl", 0.7, 0.71) + rng.normal(0, 0.001, 20)
+    with_placebos = compare(pd.concat([results, placebos], ignore_index=True))
+    found = {(t.first, t.term): t.placebo for t in with_placebos.terms}
+    assert found["kl+pkdot", "pkdot"].mean == pytest.approx(0.01, abs=0.002)
+    assert found["kl+pkdot", "kl"] is None  # pkdot has no placebo
+    assert sum("; in their placebos +" in text for text in list_terms(with_placebos)) == 1
     with pytest.raises(RunError, match="row 'kd'"):
         between(results, "kd", "kl")

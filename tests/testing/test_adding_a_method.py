@@ -125,7 +125,7 @@ def test_the_help_of_run_lists_every_default():
 def test_auxiliary_and_check_settings_are_declared_where_they_are_needed_alone():
     auxiliary = [n for n, m in METHODS.items() if issubclass(m, DistillationLoss) and m.auxiliary]
     assert auxiliary == ["fdcmkd", "ccl"]
-    assert [n for n, m in METHODS.items() if m.check_settings] == ["auto", "dkd", "amid", "mmanet"]
+    assert [n for n, m in METHODS.items() if m.check_settings] == ["dkd", "amid", "mmanet"]
     assert [n for n, m in METHODS.items() if m.check_study] == ["mmanet"]
 
 

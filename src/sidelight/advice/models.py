@@ -1,94 +1,9 @@
-"""Reference models that learn from labels or from soft labels, and what their predictions tell."""
+"""What the predictions of reference models tell: scores, label noise, and information."""
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
-
-COLUMNS = 100
-"""More columns than twice as many are reduced to as many principal components."""
-CERTAIN = 1e-3
-"""The least probability of a soft label that is learned from."""
-
-
-class Reference:
-    """A linear model (logistic or ridge), or a small boosted one, of classes or values.
-
-    Args:
-        classes: the number of classes; 0 for values.
-        boosted: a boosted model of at most 60 trees a class, which learns from labels alone.
-    """
-
-    def __init__(self, classes: int, boosted: bool = False):
-        self.classes, self.boosted = classes, boosted
-
-    def fit(self, x: NDArray, target: NDArray) -> Reference:
-        """Fit the model.
-
-        Args:
-            x: (n, D) features, NaN where they are missing.
-            target: (n, C) probabilities (one-hot for labels), or (n, K) values.
-        """
-        from sklearn.decomposition import PCA
-        from sklearn.impute import SimpleImputer
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-
-        steps: list[Any] = [] if self.boosted else [SimpleImputer(keep_empty_features=True), StandardScaler()]
-        if x.shape[1] > 2 * COLUMNS:
-            steps = steps or [SimpleImputer(keep_empty_features=True)]
-            steps.append(PCA(min(COLUMNS, len(x)), random_state=0))
-        self.prepare = make_pipeline(*steps) if steps else None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a model that has not fully converged is good enough here
-            z = x if self.prepare is None else self.prepare.fit_transform(x)
-            self.models = self._fit_classes(z, target) if self.classes else self._fit_values(z, target)
-        return self
-
-    def _fit_classes(self, z: NDArray, target: NDArray) -> list[Any]:
-        from sklearn.ensemble import HistGradientBoostingClassifier
-        from sklearn.linear_model import LogisticRegression
-
-        # A row with soft labels is a row for each class, weighed by its probability: the loss is the cross-entropy.
-        row, label = np.nonzero(target > CERTAIN)
-        if len(np.unique(label)) < 2:
-            return [int(label[0])]
-        if self.boosted:
-            # Without weights: binning with them takes a hundred times as long.
-            model = HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=15, random_state=0)
-            return [model.fit(z, target.argmax(1))]
-        model = LogisticRegression(C=0.1, max_iter=100)
-        return [model.fit(z[row], label, sample_weight=target[row, label])]
-
-    def _fit_values(self, z: NDArray, target: NDArray) -> list[Any]:
-        from sklearn.ensemble import HistGradientBoostingRegressor
-        from sklearn.linear_model import Ridge
-
-        models = []
-        for y in target.T:
-            known = np.isfinite(y)
-            if self.boosted:
-                model = HistGradientBoostingRegressor(max_iter=60, max_leaf_nodes=15, random_state=0)
-            else:
-                model = Ridge(alpha=10.0)
-            models.append(model.fit(z[known], y[known]))
-        return models
-
-    def predict(self, x: NDArray) -> NDArray:
-        """(n, C) probabilities or (n, K) values."""
-        z = x if self.prepare is None else self.prepare.transform(x)
-        if not self.classes:
-            return np.stack([model.predict(z) for model in self.models], 1)
-        p = np.zeros((len(x), self.classes))
-        (model,) = self.models
-        if isinstance(model, int):
-            p[:, model] = 1
-        else:
-            p[:, model.classes_] = model.predict_proba(z)
-        return p
 
 
 def score(predicted: NDArray, target: NDArray, classes: int) -> float:

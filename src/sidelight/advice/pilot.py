@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.advice.models import Reference, score
+from sidelight.advice.models import score
 from sidelight.data.dataset import Dataset
 from sidelight.data.features import compute_features
 from sidelight.errors import DataError
 from sidelight.inspection.strength import choose_protocol
 from sidelight.protocols import split
 from sidelight.protocols.labels import keep_labels
+from sidelight.reference_models import Reference
 from sidelight.results.statistics import Interval, nadeau_bengio
 
 FOLDS, REPEATS = 5, 3

@@ -59,6 +59,8 @@ def check(config: Config) -> None:
                 raise ConfigError(unknown(f"method of {name}", item, [*words, *config.methods]))
             if item in ("all", "none") and len(chosen) > 1:
                 raise ConfigError(f"{name}: {item!r} cannot be combined with other names.")
+    if "none" in config.reference and len(config.reference) > 1:
+        raise ConfigError("reference: 'none' cannot be combined with other names.")
 
 
 def _check_repeats(name: str, values: list[Any]) -> None:

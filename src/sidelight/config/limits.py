@@ -54,12 +54,16 @@ def _epsilon(value: float | str) -> bool:
         return False
 
 
+REFERENCES = ("majority", "linear", "boosted", "warm-start")
+"""Rows beside the methods, which are not compared for the best."""
+
 LIMITS: dict[str, Limit] = {
     **number("gap"),
     **whole("folds", 2, 10_000),
     **whole("seeds", 1, 10_000),
     **whole("seed", 0, 2**31 - 1),
     "select": ("a share between 0 and 1", lambda v: 0 < v < 1),
+    "reference": (f"{', '.join(REFERENCES)}, or none", (*REFERENCES, "none").__contains__),
     "label_fraction": ("in (0, 1]", lambda v: 0 < v <= 1),
     **whole("ignore_index", -(2**31), 2**31 - 1),
     **whole("jobs", 0, 4096, "0 (one per core, or one on a GPU) or more, at most 4096"),

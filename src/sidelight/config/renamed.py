@@ -20,6 +20,7 @@ RENAMED: dict[str, str] = {"label_groups": "label_fraction"}
 NULL: dict[str, Any] = {
     "placebo": ["none"],
     "self_distillation": ["none"],
+    "reference": ["none"],
     "student.hallucinate": "no",
     "impute": "no",
 }

@@ -258,6 +258,12 @@ class Config:
         metric: the metric that is compared, chooses epochs and heads table and report, e.g. accuracy, macro_f1,
             balanced_accuracy or ccc. "auto": the task's own; for a classification accuracy, or macro_f1 if more than
             60 % of the labelled rows are of one class.
+        reference: rows beside the methods, which are not compared for the best: "majority" (the most common class, or
+            the train mean), "linear" (regularised, on the same inputs and labels), "boosted" (small boosted trees),
+            "warm-start" (a student that starts from the teacher's weights and learns from labels alone), or null (none
+            of them; also "none"). docs/reading-a-report.md describes them.
+        ablation: also run every sum of methods, such as pkdot+kl, without each of its terms, and a placebo of each
+            (unless placebo=null), so that the report can tell what each term adds.
     """
 
     data: str = "phone-watch"
@@ -297,6 +303,8 @@ class Config:
     checkpoint_seconds: float = 30.0
     select_labels: Literal["auto", "inner", "part", "extra"] = "auto"
     metric: str = "auto"
+    reference: list[str] = field(default_factory=lambda: ["majority", "linear"])
+    ablation: bool = False
 
 
 CLASS_TASKS = ("retrieval", "anti-spoofing")

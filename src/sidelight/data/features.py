@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 GRID = 4
 """Images are averaged over at most this many parts along each side."""
 CHUNK = 4096
 """Signals whose window statistics are computed at a time."""
+AROUND = (9, 33)
+"""Sides of the squares around a pixel, in pixels, over which its features are averaged."""
 
 
 class FeatureRows:
@@ -58,14 +63,14 @@ def compute_features(dataset: Dataset, m: str) -> FeatureRows:
         size = compute_statistics_rms(signal, build_mask(signal, length, present), f, STANDARD)
     elif x.ndim >= 4:
         # One image at a time: all of them in float32 may not fit into memory.
-        f = torch.from_numpy(np.stack([_average_grid(np.nan_to_num(row.astype(np.float32))) for row in x]))
+        f = torch.from_numpy(np.stack([average_grid(np.nan_to_num(row.astype(np.float32))) for row in x]))
     else:
         f = torch.from_numpy(x)
     varies = compute_scaling(f, build_mask(f, None, present), size)[1] != 0
     return FeatureRows(f.numpy(), varies.numpy(), dataset.present[m])
 
 
-def _average_grid(image: NDArray) -> NDArray:
+def average_grid(image: NDArray) -> NDArray:
     """Means of every channel over at most 4 × 4 parts, and its deviation; a clip is averaged over time first.
 
     image: (C, H, W) or (C, T, H, W).
@@ -78,3 +83,15 @@ def _average_grid(image: NDArray) -> NDArray:
             if part.size:
                 values.append(part.mean((1, 2)))
     return np.concatenate([*values, image.std((1, 2))])
+
+
+def compute_pixel_features(image: Tensor) -> Tensor:
+    """(3 C, H, W): the values of the pixels of an image (C, H, W), and their means over the squares of `AROUND`."""
+    import torch
+    from torch.nn import functional as F
+
+    pixels, means = image.float()[None], []
+    for n in AROUND:  # down, then across: the mean of a rectangle is that of its rows' means
+        down = F.avg_pool2d(pixels, (n, 1), 1, (n // 2, 0), count_include_pad=False)
+        means.append(F.avg_pool2d(down, (1, n), 1, (0, n // 2), count_include_pad=False))
+    return torch.cat([pixels, *means], 1)[0]

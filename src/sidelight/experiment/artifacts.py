@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import warnings
 from pathlib import Path
@@ -21,6 +22,7 @@ from sidelight.export.file import write_description
 from sidelight.losses.cosine import cosine_similarity_matrix
 from sidelight.methods import Method
 from sidelight.networks.network import Network, predict_in_chunks
+from sidelight.results.budget import REFERENCES
 from sidelight.results.job import changed_files, read_record, write_record
 from sidelight.training import History
 from sidelight.utils.atomic import write_folder_atomic
@@ -106,6 +108,21 @@ def write_predictions(path: Path, columns: Columns) -> None:
             some.to_csv(file, index=False, header=not start, float_format="%.6g")
 
 
+def store_answers(folder: Path, job: Job, predictions: Columns, facts: dict[str, Any]) -> None:
+    """Write the folder of a job that is no network: its answers on the test rows and `job.json`.
+
+    Args:
+        folder: the run folder.
+        job: the job.
+        predictions: the columns of its answers on the test rows.
+        facts: the entries of `job.json` beside the job's identity.
+    """
+    with write_folder_atomic(folder / "jobs" / job.id) as place:
+        write_predictions(place / "predictions.csv", predictions)
+        # It has no select score: nothing is chosen among reference rows.
+        write_record(place, {"job": job.to_dict(), "select": math.nan, "best_epoch": 0, "ended": "", **facts})
+
+
 def load_history(folder: Path, job: Job) -> History:
     """How the network of a stored job was trained."""
     place = folder / "jobs" / job.id
@@ -147,7 +164,7 @@ def _is_stored(folder: Path, job: Job) -> bool:
         if changed == [DESCRIPTION]:
             write_description(model)
             changed = []
-        elif not changed:
+        elif not changed and (model.exists() or job.method not in REFERENCES):
             read_metadata(model)
         if not changed:
             return True

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from torch import Tensor
 
 from sidelight.errors import SidelightWarning
-from sidelight.experiment.artifacts import is_stored
+from sidelight.experiment.artifacts import is_stored, store_answers
 from sidelight.experiment.context import JobContext
+from sidelight.experiment.evaluate import test_answers
 from sidelight.experiment.inner_folds import LostScoresError
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
+from sidelight.experiment.reference import fit_reference
 from sidelight.methods import (
+    CONTROLS,
     METHODS,
     Distillation,
     Method,
     MethodSpec,
     MultiStageMethod,
+    Supervised,
     Teacher,
     read_options,
 )
-from sidelight.methods.teacher_sets import parse_teacher_sets
+from sidelight.results.budget import WARM_START
 from sidelight.utils.distributed import on_first
 
 
@@ -40,14 +44,28 @@ def run_job(models: FoldModels, job: Job) -> None:
 
 
 def _run_job(models: FoldModels, job: Job) -> None:
-    if job.spec is None:
+    if job.method in CONTROLS:
         models.control_network(job)
+        return
+    if job.spec is None and job.method != WARM_START:
+        on_first(partial(_run_reference, models, job))
         return
     for inner in models.inner(job.label_fraction):
         run_job(inner, job)
     context = JobContext(models, job)
+    if job.spec is None:
+        start = models.control_network(replace(job, method="teacher"))
+        models.train_and_store(Supervised(context.student(start), context.task), job)
+        return
     method, teacher_fold = assemble(job.spec, context)
     models.train_and_store(method, job, teacher_fold, context.histories.get(method))
+
+
+def _run_reference(models: FoldModels, job: Job) -> None:
+    """Fit, test and store a reference row that is no network."""
+    answers, task, found = fit_reference(models.data, job)
+    columns, facts = test_answers(models.data, job, task, answers, models.data.rows("test"), models.made_with)
+    store_answers(models.folder, job, columns, facts | found)
 
 
 def assemble(spec: MethodSpec, context: JobContext) -> tuple[Method, Tensor | None]:
@@ -73,15 +91,10 @@ def assemble(spec: MethodSpec, context: JobContext) -> tuple[Method, Tensor | No
 def _distillation(spec: MethodSpec, context: JobContext) -> tuple[Method, Tensor | None]:
     """Build a sum of losses between the student and its teacher, or its teachers (`teacher.sets`)."""
     self_distillation = context.job.control == "self"
-    reads = spec.reads
-    teacher = context.teacher(spec.crossfit, reads)
-    teachers: Teacher | Mapping[str, Teacher] = teacher
-    # A baseline has no privileged modalities to be divided into sets.
-    sets = {} if self_distillation else parse_teacher_sets(context.config)
-    if sets:
-        teachers = {name: context.teacher_on(members, reads) for name, members in sets.items()}
+    teachers = context.teachers(spec.crossfit, spec.reads)
     start = context.models.control_network(context.teacher_job())
     student = context.student(start, "" if self_distillation else spec.hallucinates(context.config))
     losses = spec.losses(context.config, context.task)
     context.seed()  # for the regressors and projections that `Distillation` builds
-    return Distillation(student, teachers, context.task, losses, context.rows()), teacher.teacher_fold
+    method = Distillation(student, teachers, context.task, losses, context.rows())
+    return method, teachers.teacher_fold if isinstance(teachers, Teacher) else None

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from torch import nn
+from torch import Tensor, nn
 
 from sidelight.config import Config
 from sidelight.data.batch import Batch
@@ -16,6 +16,7 @@ from sidelight.experiment.plan import Job
 from sidelight.methods import Method, Supervised, Teacher
 from sidelight.methods.context import FusionChoice
 from sidelight.methods.teacher_outputs import TeacherOutputs
+from sidelight.methods.teacher_sets import parse_teacher_sets
 from sidelight.networks.hallucination import freeze
 from sidelight.networks.network import EVERYTHING, Network, Output, OutputParts
 from sidelight.tasks import Task
@@ -77,8 +78,15 @@ class JobContext:
         self.histories[method] = history
         return method, history.best_score
 
-    def fit(self, method: Method, stage: str) -> float:
-        self.histories[method] = self.models.fit(self.job, method, stage)
+    def teachers(self, crossfit: bool, reads: OutputParts) -> Teacher | dict[str, Teacher]:
+        # A baseline has no privileged modalities to be divided into sets.
+        sets = {} if self.job.control == "self" else parse_teacher_sets(self.config)
+        if sets:
+            return {name: self.teacher_on(members, reads) for name, members in sets.items()}
+        return self.teacher(crossfit, reads)
+
+    def fit(self, method: Method, stage: str, teacher_fold: Tensor | None = None) -> float:
+        self.histories[method] = self.models.fit(self.job, method, stage, teacher_fold)
         return self.histories[method].best_score
 
     # A sum of losses needs these too.

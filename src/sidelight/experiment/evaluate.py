@@ -83,7 +83,7 @@ def evaluate(
     Raises:
         DataError: an output is not finite; names the row.
     """
-    config, dataset, fold, budget = data.config, data.dataset, data.fold, data.budget(job.label_fraction)
+    dataset, fold, budget = data.dataset, data.fold, data.budget(job.label_fraction)
     test = data.rows("test")
     if budget.inner is None:
         task = calibrate_task(data, job, network)
@@ -92,10 +92,38 @@ def evaluate(
         if inner:
             task = task.calibrate(*map(torch.cat, zip(*inner)))
     on_test = predict_in_chunks(network, test, test.index, _check_finite(task, data, fold.test))
+    columns, facts = test_answers(data, job, task, on_test, test, made_with)
+    facts |= {"seconds": history.seconds, "device": describe_device(network.device)}
+    if history.stacked > 1:
+        facts["stacked"] = history.stacked
+    # Only a student for any subset can be tested on single modalities.
+    if alone := evaluate_single_modalities(network, test, task):
+        facts["subsets"] = alone
+    student = Student(network, data.preprocessor, task, _metadata(data, job, network, facts["metrics"]))
+    return Evaluation(student, columns, facts, pick_example_maps(dataset, fold.test, on_test, task))
+
+
+def test_answers(
+    data: FoldData, job: Job, task: Task, on_test: Tensor, test: Batch, made_with: Mapping[str, Any]
+) -> tuple[Columns, dict[str, Any]]:
+    """Score answers on the test rows.
+
+    Args:
+        data: the rows of the fold.
+        job: the job.
+        task: the calibrated task.
+        on_test: `Task.compact_answer` of the test rows.
+        test: the test rows.
+        made_with: the digests of data and code of the whole run.
+
+    Returns:
+        The columns of the table of predictions, and the entries of `job.json` that do not depend on what gave the answers.
+    """
+    budget = data.budget(job.label_fraction)
+    columns = build_predictions(data.dataset, data.fold.test, on_test, task)
+    labels = pd.DataFrame({name: x for name, x in columns.items() if name not in ROW_NAMES})
     facts: dict[str, Any] = {
         "metrics": compute_metrics(task, on_test, test),
-        "seconds": history.seconds,
-        "device": describe_device(network.device),
         "n_train": len(budget.train),
         "n_labelled": int(budget.kept[budget.train].sum()),
         "n_select": len(budget.select) if budget.inner is None else 0,
@@ -107,26 +135,16 @@ def evaluate(
         "kind": task.kind,
         "labels": list(task.class_names),
         "higher_is_better": {name: metric.higher_is_better for name, metric in task.metrics().items()},
+        "test": describe_test(labels, task.name, task.class_names, task.get_params().get("mean")),
+        "made_with": _made_with(job, made_with),
+        # Settings that do not change a result (`FREE`) may differ when the run is resumed.
+        "config": {name: value for name, value in asdict(data.config).items() if name not in FREE},
     }
-
     if task.metric_note:
         facts["metric_note"] = task.metric_note
     if seen := score_seen(data, task, on_test, test):
         facts["seen"] = seen
-    if history.stacked > 1:
-        facts["stacked"] = history.stacked
-    # Only a student for any subset can be tested on single modalities.
-    if alone := evaluate_single_modalities(network, test, task):
-        facts["subsets"] = alone
-    facts["made_with"] = _made_with(job, made_with)
-    # Settings that do not change a result (`FREE`) may differ when the run is resumed.
-    facts["config"] = {name: value for name, value in asdict(config).items() if name not in FREE}
-
-    student = Student(network, data.preprocessor, task, _metadata(data, job, network, facts["metrics"]))
-    columns = build_predictions(dataset, fold.test, on_test, task)
-    labels = pd.DataFrame({name: x for name, x in columns.items() if name not in ROW_NAMES})
-    facts["test"] = describe_test(labels, task.name, task.class_names, task.get_params().get("mean"))
-    return Evaluation(student, columns, facts, pick_example_maps(dataset, fold.test, on_test, task))
+    return columns, facts
 
 
 def calibrate_task(data: FoldData, job: Job, network: Network) -> Task:
@@ -177,7 +195,6 @@ def _made_with(job: Job, made_with: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _metadata(data: FoldData, job: Job, network: Network, metrics: Mapping[str, float]) -> dict[str, Any]:
-    """The metadata of the student's file."""
     return {
         **job.to_dict(),
         "data": {"name": data.dataset.name, **data.dataset.about},

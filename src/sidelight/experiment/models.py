@@ -274,15 +274,16 @@ class FoldModels:
 
     # training and storing -----------------------------------------------------------------------------------------
 
-    def fit(self, job: Job, method: Method, stage: str) -> History:
+    def fit(self, job: Job, method: Method, stage: str, teacher_fold: Tensor | None = None) -> History:
         """Train an earlier stage of a job on the rows of the job, or a candidate for its last stage.
 
         Args:
             job: the job.
             method: the method of the stage; its networks are trained in place.
             stage: the name of the stage, from which the checkpoint is named.
+            teacher_fold: as in `train_and_store`.
         """
-        return self._fit(job, method, self.rows(job), self.rows(job, "select"), f"{job.id}-{stage}")
+        return self._fit(job, method, self.rows(job), self.rows(job, "select"), f"{job.id}-{stage}", teacher_fold)
 
     def train_and_store(
         self, method: Method, job: Job, teacher_fold: Tensor | None = None, history: History | None = None

@@ -10,6 +10,7 @@ from typing import Any
 
 from sidelight.config import Config
 from sidelight.methods import CONTROLS, MethodSpec
+from sidelight.results.budget import REFERENCES
 from sidelight.results.job import job_id
 
 UNDECIDED = "?"
@@ -21,7 +22,7 @@ class Job:
     """One network to train and test.
 
     Attributes:
-        method: a method, `baseline` or `teacher`.
+        method: a method, `baseline` or `teacher`, or a reference row such as `linear`.
         control: "", "placebo" (privileged rows permuted) or "self" (a baseline is the teacher).
         label_fraction: the share of the training groups that keep their labels.
         fold: the fold.
@@ -41,8 +42,8 @@ class Job:
 
     @cached_property
     def spec(self) -> MethodSpec | None:
-        """The method, parsed once per job; None for a `baseline` or `teacher`."""
-        return None if self.method in CONTROLS else MethodSpec.parse(self.method)
+        """The method, parsed once per job; None for a `baseline` or `teacher`, and for a reference row."""
+        return None if self.method in (*CONTROLS, *REFERENCES) else MethodSpec.parse(self.method)
 
     def to_dict(self) -> dict[str, Any]:
         """The job as `job.json` and the student's metadata hold it."""
@@ -68,7 +69,7 @@ def list_controlled(config: Config, names: list[str]) -> list[str]:
 
 
 def plan(config: Config, specs: Mapping[str, MethodSpec], folds: int, label_fractions: list[float]) -> list[Job]:
-    """List the jobs that are known before the first result: controls first, then methods, then named placebos.
+    """List the jobs that are known before the first result: controls, methods, named placebos, then reference rows.
 
     Args:
         config: the experiment's settings, with every default filled in.
@@ -88,6 +89,7 @@ def plan(config: Config, specs: Mapping[str, MethodSpec], folds: int, label_frac
         named.append(("teacher", "placebo"))
     named += [(method, "placebo") for method in placebo]
     named += [(method, "self") for method in self_distilled]
+    named += [(name, "") for name in config.reference if name != "none"]
 
     jobs: list[Job] = []
     for seed in range(config.seed, config.seed + config.seeds):

@@ -14,6 +14,8 @@ from sidelight.data.rows import is_lazy
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.methods import MethodSpec, check_options, parse_methods
 from sidelight.protocols import resolve_protocol
+from sidelight.results.between import split_terms
+from sidelight.results.budget import REFERENCES, WARM_START
 from sidelight.tasks import resolve_task
 from sidelight.training.compiling import check_compile
 from sidelight.training.precision import check_precision
@@ -64,8 +66,12 @@ def resolve(config: Config, dataset: Dataset) -> Config:
             self_distillation=_add_crossfit(config.self_distillation),
         )
 
+    if config.ablation:
+        config = _add_parts(config)
+
     # Every method is checked now, so that an error costs no training of its teacher.
     task = resolve_task(config, dataset)
+    config = replace(config, reference=_resolve_reference(config, task.name))
     check_options(config)
     shapes = {m: dataset.shape(m) for m in (*available, *privileged)}
     specs = parse_methods(config.methods)
@@ -84,6 +90,16 @@ def _check_self_distillation(config: Config, specs: Mapping[str, MethodSpec]) ->
     if "none" not in config.self_distillation and all(reasons.values()):
         listed = "; ".join(f"{name!r} {reason}" for name, reason in reasons.items())
         raise ConfigError(f"self_distillation: no method supports it: {listed}. Set self_distillation=none.")
+
+
+def _resolve_reference(config: Config, task_name: str) -> list[str]:
+    """The reference rows that the task and the settings allow; a retrieval ranks by an embedding, which models lack."""
+    names = [name for name in config.reference if task_name != "retrieval" or name in (WARM_START, "none")]
+    if WARM_START in names and config.student.init == "random":
+        raise ConfigError("reference: warm-start needs student.init=teacher: it starts from the teacher's weights.")
+    if taken := [name for name in config.methods if name in REFERENCES]:
+        raise ConfigError(f"methods: {taken[0]!r} is the name of a row of `reference`; register it by another name.")
+    return names or ["none"]
 
 
 def _check_views(config: Config, dataset: Dataset) -> None:
@@ -110,6 +126,31 @@ def _add_crossfit(names: Sequence[str]) -> list[str]:
         return f"{name}@crossfit"
 
     return list(dict.fromkeys(map(add, names)))
+
+
+def _add_parts(config: Config) -> Config:
+    """Add every sum without each of its terms to the methods, and all of them to the placebos.
+
+    Raises:
+        ConfigError: no method is a sum.
+    """
+    known = {split_terms(name): name for name in config.methods}
+    ablated: list[str] = []
+    for name in config.methods:
+        terms, how = split_terms(name)
+        ordered = name.partition("@")[0].split("+")
+        if len(terms) < 2:
+            continue
+        ablated.append(name)
+        for term in ordered:
+            rest = "+".join(other for other in ordered if other != term) + (f"@{how}" if how else "")
+            ablated.append(known.setdefault((terms - {term}, how), rest))
+    if not ablated:
+        raise ConfigError("ablation: no method is a sum such as pkdot+kl, so there is no term to leave out.")
+    placebo = config.placebo
+    if not {"all", "none"} & {*placebo}:
+        placebo = list(dict.fromkeys([*placebo, *ablated]))
+    return replace(config, methods=list(dict.fromkeys([*config.methods, *ablated])), placebo=placebo)
 
 
 def _check_available(config: Config, dataset: Dataset, available: Sequence[str]) -> None:

@@ -67,9 +67,14 @@ class Study:
         return sorted(self.config.label_fraction)
 
     @renamed_keywords(labels="label_fraction")
-    def table(self, label_fraction: float | None = None) -> pd.DataFrame:
-        """The answer as numbers: one row per method, at one label fraction (the smallest by default)."""
-        return table(self.results, self.budgets[0] if label_fraction is None else label_fraction)
+    def table(self, label_fraction: float | None = None, metric: str | None = None) -> pd.DataFrame:
+        """The answer as numbers: one row per method, at one label fraction (the smallest by default).
+
+        Args:
+            label_fraction: the share of the labelled groups that keep their labels.
+            metric: any metric of the task; by default the one that is compared.
+        """
+        return table(self.results, self.budgets[0] if label_fraction is None else label_fraction, metric)
 
     @renamed_keywords(labels="label_fraction")
     def sentence(self, label_fraction: float | None = None) -> str:

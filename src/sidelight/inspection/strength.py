@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
-from sidelight.data.features import FeatureRows, compute_features
+from sidelight.data.features import FeatureRows, compute_features, compute_pixel_features
 from sidelight.errors import SidelightError
 from sidelight.protocols import split
+from sidelight.reference_models import Reference
 
 ROWS = 5000
 """The most train rows of a linear model."""
@@ -21,9 +21,6 @@ PIXELS = 100
 """Pixels of each row that are scored, where the target has a class per pixel."""
 AT_ONCE = 2**20
 """Values of samples that are predicted at a time."""
-AROUND = (9, 33)
-"""Sides of the squares around a pixel, in pixels, over which its features are averaged."""
-
 
 Features = NDArray | FeatureRows
 """(n, D) features of samples, by number."""
@@ -106,13 +103,11 @@ def _build_features(dataset: Dataset, seed: int) -> tuple[NDArray, NDArray, dict
 def _compute_pixel_features(x: NDArray, at: NDArray) -> NDArray:
     """(N · P, 3 C): the values of the pixels with the numbers `at` (N, P), and means over squares around them."""
     import torch
-    from torch.nn import functional as F
 
     out = []
     for image, where in zip(x, torch.from_numpy(at)):
-        pixels = torch.from_numpy(np.nan_to_num(image.astype(np.float32)))[None]
-        means = [F.avg_pool2d(pixels, n, 1, n // 2, count_include_pad=False) for n in AROUND]
-        out.append(torch.cat([pixels, *means], 1)[0].flatten(1)[:, where].T)
+        pixels = torch.from_numpy(np.nan_to_num(image.astype(np.float32)))
+        out.append(compute_pixel_features(pixels).flatten(1)[:, where].T)
     return torch.cat(out).numpy()
 
 
@@ -120,39 +115,31 @@ def _score(
     dataset: Dataset, target: NDArray, blocks: Sequence[Features], train: NDArray, test: NDArray, seed: int
 ) -> float:
     """Accuracy, mean IoU, or mean CCC over the targets; train and test are numbers of samples."""
-    from sklearn.impute import SimpleImputer
-    from sklearn.linear_model import LogisticRegression, Ridge
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     from sidelight.metrics import ccc, miou
 
     # A linear model gains little from more rows.
     if len(train) > ROWS:
         train = np.random.default_rng(seed).choice(train, ROWS, replace=False)
-    prepare = (SimpleImputer(keep_empty_features=True), StandardScaler())
+    classes = len(dataset.class_names) if dataset.task != "regression" else 0
 
     def read(samples: NDArray) -> NDArray:
         return np.concatenate([block[samples] for block in blocks], 1)
 
-    def predict(model: Any, samples: NDArray) -> NDArray:
+    def fit(samples: NDArray, values: NDArray) -> Reference:
+        return Reference(classes, columns=0).fit(read(samples), values)
+
+    def predict(model: Reference, samples: NDArray) -> NDArray:
         size = max(1, AT_ONCE // read(samples[:1]).shape[1])
         return np.concatenate([model.predict(read(samples[i : i + size])) for i in range(0, len(samples), size)])
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a linear model that has not fully converged is good enough here
-        if dataset.task != "regression":
-            model = make_pipeline(*prepare, LogisticRegression(C=0.1, max_iter=100, random_state=seed))
-            predicted = predict(model.fit(read(train), target[train]), test)
-            if dataset.size:
-                return miou(predicted, target[test], len(dataset.class_names))
-            return float(np.mean(predicted == target[test]))
-        # Each target of a regression has its own model, fitted to the rows that have it.
-        values = []
-        for k in range(target.shape[1]):
-            y = target[:, k]
-            rows, scored = train[np.isfinite(y[train])], test[np.isfinite(y[test])]
-            if len(rows) > 1 and len(scored) > 1:
-                model = make_pipeline(*prepare, Ridge(alpha=10.0)).fit(read(rows), y[rows])
-                values.append(ccc(predict(model, scored), y[scored]))
-        return float(np.mean(values)) if values else float("nan")
+    if classes:
+        predicted = predict(fit(train, np.eye(classes)[target[train]]), test).argmax(1)
+        return miou(predicted, target[test], classes) if dataset.size else float(np.mean(predicted == target[test]))
+    # Each target of a regression has its own model, fitted to the rows that have it.
+    values = []
+    for k in range(target.shape[1]):
+        y = target[:, [k]]
+        rows, scored = train[np.isfinite(y[train, 0])], test[np.isfinite(y[test, 0])]
+        if len(rows) > 1 and len(scored) > 1:
+            values.append(ccc(predict(fit(rows, y[rows]), scored), y[scored]))
+    return float(np.mean(values)) if values else float("nan")

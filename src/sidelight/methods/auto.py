@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from sidelight.config import Config
+from sidelight.errors import ConfigError
 from sidelight.methods.base import Method
 from sidelight.methods.context import TrainingContext
 from sidelight.methods.distillation import Distillation, DistillationLoss, Teacher
 from sidelight.methods.multi_stage import MultiStageMethod
 from sidelight.methods.pointwise import KL, MSE
 from sidelight.methods.ranges import POSITIVE
+from sidelight.methods.teacher_sets import parse_teacher_sets
+from sidelight.networks.network import OutputParts
+from sidelight.tasks import Task
 
 WEIGHTS = (1.0, 4.0, 16.0)
 """The weights that are tried beside 0, the baseline."""
@@ -22,35 +29,38 @@ class Auto(MultiStageMethod):
     placebo chooses among its own students. job.json holds the choice (`chosen`), and table and report tell it.
 
     Eq. 4 of Hinton et al. is the soft-label term (`kl` and `mse` say which). Three students are trained, one after the
-    other, beside the baseline and the teacher that every study has. One teacher on all modalities teaches
-    (`teacher.crossfit` and `teacher.sets` do not apply).
+    other, beside the baseline and the teacher that every study has. Whoever teaches other methods teaches here
+    (`teacher.crossfit`, `teacher.sets`).
     """
 
     paper = "Hinton et al. 2015; the choice of the weight is ours"
     stages = ("teacher", "students")
     stackable = True
     ranges = {"temperature": POSITIVE}
-    check_settings = {"baseline": False}
 
     @classmethod
-    def build(cls, context: TrainingContext, *, temperature: float = 4.0, baseline: bool = True) -> Method:
+    def check_experiment(cls, name: str, config: Config, task: Task, shapes: Mapping[str, Sequence[int]]) -> None:
+        if parse_teacher_sets(config) and config.teacher.crossfit:
+            raise ConfigError(f"method {name!r}: teachers of teacher.sets cannot be cross-fitted (teacher.crossfit).")
+
+    @classmethod
+    def build(cls, context: TrainingContext, *, temperature: float = 4.0) -> Method:
         """Train a student with each weight, and return the one with the best score.
 
         Args:
             context: the rows, networks and settings of the job.
             temperature: T of the softened predictions; not of values.
-            baseline: whether weight 0, the baseline, may be chosen.
 
         Raises:
             ConfigError: a setting outside of its range.
         """
         cls.validate_settings(temperature=temperature)
-        scores: dict[float, float] = {}
-        best: Method | None = None
-        if baseline:
-            best, scores[0.0] = context.baseline()
+        best, score_of_none = context.baseline()
+        scores = {0.0: score_of_none}
         start = context.trained_network([*context.available, *context.privileged])
-        teacher = Teacher(context.teacher_outputs(start)).without_features()
+        crossfit = bool(context.config.teacher.crossfit)
+        teachers = context.teachers(crossfit, OutputParts(features=False, embedding=False))
+        fold = teachers.teacher_fold if isinstance(teachers, Teacher) else None
         for weight in WEIGHTS:
             loss: DistillationLoss
             if context.task.kind == "regression":
@@ -58,12 +68,11 @@ class Auto(MultiStageMethod):
             else:
                 name, loss = "kl", KL(temperature, weight)
             context.seed()
-            student = Distillation(context.student(start), teacher, context.task, {name: loss}, context.rows())
-            score = context.fit(student, f"weight{weight:g}")
-            if best is None or score > max(scores.values()):  # equal scores leave the smaller weight
+            student = Distillation(context.student(start), teachers, context.task, {name: loss}, context.rows())
+            score = context.fit(student, f"weight{weight:g}", fold)
+            if score > max(scores.values()):  # equal scores leave the smaller weight
                 best = student
             scores[weight] = score
-        assert best is not None
         best.chosen = {
             "weight": max(scores, key=lambda w: (scores[w], -w)),
             "scores": {f"{w:g}": score for w, score in scores.items()},

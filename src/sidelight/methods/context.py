@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from sidelight.config import Config
 from sidelight.data.batch import Batch
 from sidelight.methods.base import Method
 from sidelight.methods.teacher_outputs import TeacherOutputs
-from sidelight.networks.network import Network, Output
+from sidelight.networks.network import Network, Output, OutputParts
 from sidelight.tasks import Task
+
+if TYPE_CHECKING:
+    from sidelight.methods.distillation import Teacher
 
 FusionChoice = Literal["", "concat", "cross-translation"]
 """The fusion of the student, where the method needs a particular one; "" for the fusion of the settings."""
@@ -97,7 +100,15 @@ class TrainingContext(Protocol):
     def baseline(self) -> tuple[Method, float]:
         """The fold's baseline as a trained method, and its score (as of `fit`)."""
 
-    def fit(self, method: Method, stage: str) -> float:
+    def teachers(self, crossfit: bool, reads: OutputParts) -> Teacher | Mapping[str, Teacher]:
+        """The teacher of the job, or one for each set of `teacher.sets`, by name.
+
+        Args:
+            crossfit: whether rows are taught by cross-fitted siblings of the teacher.
+            reads: the parts of their outputs that are read.
+        """
+
+    def fit(self, method: Method, stage: str, teacher_fold: Tensor | None = None) -> float:
         """Train an earlier stage on the rows of the job, or a candidate for the last one.
 
         A method that was trained here and that `build` returns is not trained again.
@@ -105,6 +116,7 @@ class TrainingContext(Protocol):
         Args:
             method: the method of the stage; its networks are trained in place.
             stage: the name of the stage, from which the checkpoint is named.
+            teacher_fold: (train rows,) int64, the cross-fitted teacher of each train row; None without cross-fitting.
 
         Returns:
             The score of its best epoch on the select rows, or its mean over the inner folds; higher is better.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -15,7 +16,8 @@ from sidelight.results import Comparison, Interval, Row, headline, metric_column
 from sidelight.results.between import list_differences
 from sidelight.results.budget import BASELINE
 from sidelight.results.chance import DESCRIBED
-from sidelight.results.units import Unit, labels_phrase, metric_name, number, percent, unit
+from sidelight.results.other_metrics import compare_metrics
+from sidelight.results.units import Unit, labels_phrase, metric_name, number, percent, sign, unit
 from sidelight.results.verdict import list_sentences, list_terms, span, write_sentence
 
 
@@ -56,7 +58,8 @@ class Section:
     dots: str
     wide: Markup
     narrow: Markup
-    others: list[tuple[str, list[str]]]
+    others: list[str]
+    scores: list[tuple[str, list[tuple[str, str, str]]]]
     sentences: list[str]
     terms: list[str]
     differences: list[str]
@@ -73,7 +76,6 @@ def build_section(results: pd.DataFrame, c: Comparison, alone: bool) -> Section:
     u = unit(c.metric)
     kind = headline(c)
     others = [m for m in metric_columns(results) if m != c.metric]
-    table = [[name, *(unit(m).score(c.budget.mean(name, m)) for m in others)] for name in c.rows]
     return Section(
         heading=labels_phrase(c.label_fraction),
         sentence=write_sentence(c, alone),
@@ -88,11 +90,31 @@ def build_section(results: pd.DataFrame, c: Comparison, alone: bool) -> Section:
         dots={"pairs": "fold and seed", "folds": "fold, averaged over seeds"}.get(c.counted, "seed"),
         wide=comparisons.plot_forest(c, narrow=False),
         narrow=comparisons.plot_forest(c, narrow=True),
-        others=[("", [metric_name(m) for m in others])] + [(r[0], r[1:]) for r in table] if others else [],
+        others=[_name_metric(m, results) for m in others],
+        scores=_write_scores(results, c, others),
         sentences=list_sentences(c),
         terms=list_terms(c),
         differences=[f"{d.describe(u)}." for d in list_differences(c.budget, c.rope, c.level)],
     )
+
+
+def _name_metric(metric: str, results: pd.DataFrame) -> str:
+    """The metric's name, and whether lower is better."""
+    lower = sign(metric, results.attrs.get("higher_is_better", {})) < 0
+    return f"{metric_name(metric)}{' (positive: lower)' if lower else ''}"
+
+
+def _write_scores(
+    results: pd.DataFrame, c: Comparison, metrics: Sequence[str]
+) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """For each row its mean of every metric, the difference to the baseline, and its interval, as text."""
+    found = compare_metrics(results, c.budget, metrics, c.level)
+
+    def write(metric: str, name: str) -> tuple[str, str, str]:
+        u, (mean, d) = unit(metric), found[metric][name]
+        return u.score(mean), u.difference(d.mean) if math.isfinite(d.mean) else "", _bounds(d, u)
+
+    return [(name, [write(metric, name) for metric in metrics]) for name in c.rows]
 
 
 def _notes(c: Comparison) -> list[str]:

@@ -17,7 +17,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sidelight.results.budget import ALL_LABELS, BASELINE, TEACHER
+from sidelight.results.budget import ALL_LABELS, BASELINE, REFERENCES, TEACHER
 
 # name -> (light, dark). Figures are drawn in the light values, which `to_svg` replaces by the page's variables.
 PALETTE = {
@@ -87,7 +87,8 @@ def role_colour(name: str, best: str | None) -> str:
         name: the row's name, e.g. `kl~placebo`.
         best: the name of the best method.
     """
-    known = {BASELINE: "baseline", TEACHER: "teacher", ALL_LABELS: "reference", best: "student"}
+    known = {BASELINE: "baseline", TEACHER: "teacher", best: "student"}
+    known |= dict.fromkeys((ALL_LABELS, *REFERENCES), "reference")
     control = name.partition("~")[2]
     return COLOUR[control if control in ("placebo", "self") else known.get(name, "method")]
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from sidelight.errors import RunError, unknown
-from sidelight.results.budget import LEVEL, Budget, get_budget
+from sidelight.results.budget import LEVEL, LINEAR, WARM_START, Budget
+from sidelight.results.selection import get_budget
 from sidelight.results.statistics import Interval, Probabilities
 from sidelight.results.units import Unit
 from sidelight.utils.keywords import renamed_keywords
@@ -28,6 +29,7 @@ class Difference(NamedTuple):
         interval: mean of first − second with its interval; positive: the first is better.
         p: probabilities that the first is worse than, practically equal to and better than the second.
         term: the term that the first has and the second lacks, in an ablation; else "".
+        placebo: in an ablation, the difference of their placebos, if both were run.
     """
 
     first: str
@@ -35,6 +37,7 @@ class Difference(NamedTuple):
     interval: Interval
     p: Probabilities
     term: str = ""
+    placebo: Interval | None = None
 
     def describe(self, u: Unit) -> str:
         """The difference in words: "kl+pkdot − kl: +0.3 (−0.9 to +1.5), not shown to differ"."""
@@ -90,8 +93,10 @@ def subtract(
 
 
 def list_differences(b: Budget, rope: float = ROPE, level: float = LEVEL) -> list[Difference]:
-    """The differences of every two methods, in the order of the table."""
-    return [subtract(b, first, second, rope, level) for first, second in combinations(b.methods, 2)]
+    """The differences of every two methods, then of methods to `warm-start` and `linear`, in the order of the table."""
+    beside = [name for name in (WARM_START, LINEAR) if name in b.rows]
+    pairs = [*combinations(b.methods, 2), *((method, name) for name in beside for method in b.methods)]
+    return [subtract(b, first, second, rope, level) for first, second in pairs]
 
 
 def ablate(b: Budget, rope: float = ROPE, level: float = LEVEL) -> tuple[Difference, ...]:
@@ -111,7 +116,11 @@ def ablate(b: Budget, rope: float = ROPE, level: float = LEVEL) -> tuple[Differe
         for term in name.partition("@")[0].split("+"):
             rest = by_terms.get((terms - {term}, how))
             if len(terms) > 1 and rest is not None:
-                found.append(subtract(b, name, rest, rope, level, term))
+                added = subtract(b, name, rest, rope, level, term)
+                placebos = f"{name}~placebo", f"{rest}~placebo"
+                if all(row in b.rows for row in placebos):
+                    added = added._replace(placebo=b.difference(*placebos, level))
+                found.append(added)
     return tuple(found)
 
 

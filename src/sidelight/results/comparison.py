@@ -18,14 +18,16 @@ from sidelight.results.budget import (
     LEVEL,
     NO_PROBABILITIES,
     OFFICIAL,
+    REFERENCES,
     TEACHER,
+    WARM_START,
     Budget,
-    get_budget,
-    primary_metric,
 )
 from sidelight.results.chance import chance_levels
 from sidelight.results.coverage import find_coverage_remarks, keep_seen
+from sidelight.results.reference_remarks import find_reference_remarks
 from sidelight.results.remarks import Remark, find_remarks
+from sidelight.results.selection import get_budget, primary_metric
 from sidelight.results.statistics import UNDEFINED, Interval, Probabilities, holm
 from sidelight.results.training_remarks import describe_choices, describe_ways, find_training_remarks
 from sidelight.results.winner import Winner, find_winner
@@ -42,6 +44,10 @@ NOTES = {
     BLOCKS: SAME_TEST,
 }
 """Protocol, or what an official split counts -> what limits the intervals under it."""
+
+
+NO_GAPS = tuple(name for name in REFERENCES if name != WARM_START)
+"""Rows that are no networks: they close no gap between networks."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +186,7 @@ def compare(
             *find_remarks(jobs, lead, level, jobs.metric == primary_metric(results)),
             *find_training_remarks(jobs, results.attrs.get("epochs")),
             *find_coverage_remarks(jobs),
+            *find_reference_remarks(jobs, level),
         ),
         winner=find_winner(jobs, rope, level),
         terms=ablate(jobs, rope, level),
@@ -262,11 +269,11 @@ def _compare_row(jobs: Budget, name: str, best: bool, rope: float, level: float)
     if name != BASELINE and BASELINE in jobs.rows:
         difference = jobs.difference(name, BASELINE, level)
         p = jobs.probabilities(name, BASELINE, rope)
-        if method != TEACHER and TEACHER in jobs.rows:
+        if method not in (TEACHER, *NO_GAPS) and TEACHER in jobs.rows:
             gap = keep_seen(jobs).gap(name, level)
     if not control and f"{name}~placebo" in jobs.rows:
         effect = jobs.difference(name, f"{name}~placebo", level)
-    roles = {BASELINE: "baseline", TEACHER: "teacher", ALL_LABELS: "reference"}
+    roles = {BASELINE: "baseline", TEACHER: "teacher"} | dict.fromkeys((ALL_LABELS, *REFERENCES), "reference")
     return Row(
         role=roles.get(name, "control" if control else "method"),
         method=BASELINE if name == ALL_LABELS else method,

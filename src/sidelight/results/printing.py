@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sidelight.results.budget import BASELINE, LEVEL, OFFICIAL, budgets
+from sidelight.results.budget import BASELINE, LEVEL, OFFICIAL, REFERENCES
 from sidelight.results.chance import DESCRIBED
 from sidelight.results.comparison import ROPE, Comparison, Row, compare
+from sidelight.results.selection import budgets
 from sidelight.results.statistics import Interval
 from sidelight.results.units import Unit, labels_phrase, metric_name, percent, unit
 from sidelight.results.verdict import list_terms, sentence, write_sentence
@@ -154,6 +155,8 @@ def legend(c: Comparison, kept: Sequence[str] = COLUMNS) -> str:
     methods = sum(r.role == "method" for r in rows)
     if any(r.bold for r in rows):
         text += f" Bold: above the baseline{f' after Holm over {methods} methods' if methods > 1 else ''}."
+    if shown := [name for name in REFERENCES if name in c.rows]:
+        text += f" {', '.join(shown)}: for reference, neither chosen nor counted by Holm."
     if math.isfinite(c.chance):
         text += f" Chance: {u.score(c.chance)}, {DESCRIBED.get(c.task, 'an answer that reads no input')}."
     return text + (f" {c.note[0].upper()}{c.note[1:]}." if c.note else "")

@@ -21,6 +21,8 @@ BRIEF = {
     "baseline_at_chance": "the baseline is not above chance",
     "teacher_at_chance": "the teacher is not above chance",
     "teacher_not_above_baseline": "the teacher is not above the baseline",
+    "baseline_below_linear": "the baseline is below a linear model on the same inputs",
+    "best_below_linear": "the best method is below a linear model on the same inputs",
     "constant_test": "some test sets have labels of one value only",
 }
 """Code -> wording in the sentence, for remarks that make a comparison degenerate."""

@@ -8,12 +8,20 @@ from typing import Any
 import pandas as pd
 
 from sidelight.results.between import SURE
-from sidelight.results.budget import BASELINE, LEVEL, OFFICIAL, budgets, metric_columns, primary_metric
+from sidelight.results.budget import BASELINE, LEVEL, OFFICIAL, REFERENCES
 from sidelight.results.comparison import ROPE, Comparison, Row, compare, flatten_row
+from sidelight.results.other_metrics import compare_metrics
 from sidelight.results.remarks import brief_remarks
+from sidelight.results.selection import budgets, metric_columns, primary_metric
 from sidelight.results.statistics import Interval, Probabilities
 from sidelight.results.units import Unit, labels_phrase, metric_name, percent, sign, unit
 from sidelight.utils.keywords import renamed_keywords
+
+HELPS = {"better": "helps", "equal": "practically equal", "worse": "does not help"}
+HELPS |= dict.fromkeys(("unclear", "unknown"), "not shown to help")
+STANDS = {"better": "above the baseline", "equal": "practically equal", "worse": "below the baseline"}
+STANDS |= dict.fromkeys(("unclear", "unknown"), "not shown to differ from the baseline")
+"""Verdict -> its words for a method, and for a reference row, which is no remedy."""
 
 
 def verdict(row: Row) -> str:
@@ -161,14 +169,14 @@ def _write_controls(c: Comparison, row: Row, kind: str, gained: float) -> str:
 
 
 def list_sentences(c: Comparison) -> list[str]:
-    """A sentence for each method: its difference to the baseline and to its placebo, and the verdict on it."""
-    u, words = unit(c.metric), {"better": "helps", "equal": "practically equal", "worse": "does not help"}
-    found = []
+    """A sentence for each method and reference row: its difference to baseline and placebo, and the verdict on it."""
+    u, found = unit(c.metric), []
     for name, row in c.rows.items():
-        if row.role != "method" or row.difference.n < 1:
+        if (row.role != "method" and name not in REFERENCES) or row.difference.n < 1:
             continue
         ends = f"({span(u, row.difference)})" if math.isfinite(row.difference.half) else f"({row.difference.note})"
-        text = f"{name}: {u.difference(row.difference.mean)} {ends}, {words.get(verdict(row), 'not shown to help')}"
+        words = HELPS if row.role == "method" else STANDS
+        text = f"{name}: {u.difference(row.difference.mean)} {ends}, {words[verdict(row)]}"
         if row.effect.n:
             ends = span(u, row.effect) if math.isfinite(row.effect.half) else row.effect.note
             text += f"; beyond its placebo {u.difference(row.effect.mean)} ({ends})"
@@ -178,7 +186,14 @@ def list_sentences(c: Comparison) -> list[str]:
 
 def list_terms(c: Comparison) -> list[str]:
     """What each term of a sum adds, in words; empty if no sum was run with its parts."""
-    return [f"{d.term} adds to {d.first}: {d.describe(unit(c.metric)).partition(': ')[2]}." for d in c.terms]
+    u, found = unit(c.metric), []
+    for d in c.terms:
+        text = f"{d.term} adds to {d.first}: {d.describe(u).partition(': ')[2]}"
+        if d.placebo is not None and math.isfinite(d.placebo.mean):
+            ends = f"({span(u, d.placebo)})" if math.isfinite(d.placebo.half) else f"({d.placebo.note})"
+            text += f"; in their placebos {u.difference(d.placebo.mean)} {ends}"
+        found.append(f"{text}.")
+    return found
 
 
 def _write_share(share: float) -> str:
@@ -209,11 +224,18 @@ def summary(results: pd.DataFrame, rope: float = ROPE, level: float = LEVEL) -> 
     out |= {"metric": primary, "higher_is_better": sign(primary, results.attrs.get("higher_is_better", {})) > 0}
     for share in shares:
         c = compare(results, share, primary, rope, level)
+        scores = compare_metrics(results, c.budget, metrics, level)
         rows = []
         for name, row in c.rows.items():
             columns = {"name": name, **flatten_row(row)}
-            means = {metric: _plain(c.budget.mean(name, metric)) for metric in metrics}
-            rows.append({key: _plain(value) for key, value in columns.items()} | {"metrics": means})
+            means = {metric: _plain(scores[metric][name].mean) for metric in metrics}
+            ends = {
+                metric: dict(zip(("mean", "low", "high"), map(_plain, scores[metric][name].difference)))
+                for metric in metrics
+            }
+            rows.append(
+                {key: _plain(value) for key, value in columns.items()} | {"metrics": means, "differences": ends}
+            )
         text = write_sentence(c, alone=len(shares) == 1)
         kind = headline(c)
         out["budgets"].append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import copy
 import functools
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ from sidelight.methods import (
     Method,
     MethodSpec,
     MultiStageMethod,
+    Supervised,
     read_options,
 )
 from sidelight.tasks import TASKS
@@ -214,7 +216,14 @@ def _make_job_context(method: MethodClass, task: str, kind: str, control: str) -
         **method.check_study,
     }
     models = FoldModels(resolve(load_config(settings), data), data, folder, {}, 0, 0)
-    return JobContext(models, Job(name, control, 1.0, 0, 0))
+    return _TaughtContext(models, Job(name, control, 1.0, 0, 0))
+
+
+class _TaughtContext(JobContext):
+    """A context in which no baseline is as good as a student: the method under check is one that a teacher teaches."""
+
+    def baseline(self) -> tuple[Method, float]:
+        return Supervised(self.network(self.available), self.task), -math.inf
 
 
 _job_context: Callable[[Any, str, str, str], JobContext] = functools.cache(_make_job_context)
