@@ -123,6 +123,8 @@ def test_regressions_are_stacked(tmp_path: Path, kind: str) -> None:
 def test_every_optimizer_is_stacked(tmp_path: Path, changes: dict[str, Any]) -> None:
     config = config_of(tmp_path, training={"epochs": 3, "patience": 3} | changes)
     alone, together = make_jobs(tmp_path / "a", "baseline"), make_jobs(tmp_path / "b", "baseline")
+    for job in together:
+        job.method.deployed_network().eval()  # as an earlier stage of the method (of `admd`) leaves it
     train_alone(alone, config.training)
     for stack in group_jobs(together, config.training, config.balance, 4):
         fit_stacked([together[i] for i in stack], config.training, config.balance)

@@ -166,7 +166,8 @@ class StackedLoop:
         parts = [member.batches[len(member.values)] for member in members]
         batch = self.train_rows.gather(self.models.members, parts)
         state = TrainState(len(members[0].history.epochs), self.settings.epochs, self.step)
-        if not self.models.template.training:
+        # An earlier stage may have left the network alone in evaluation mode, which the method's flag does not show.
+        if not self.models.template.training or self.streams.shapes is None:
             self.models.template.train()
         self.streams.generators = [member.dropout for member in members]
         if self.streams.shapes is None:

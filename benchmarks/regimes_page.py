@@ -1,0 +1,151 @@
+"""Writes docs/regimes.md, its picture and the claims table of docs/reproducing.md from regimes.csv."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from regimes_claims import claims_table
+from regimes_table import ABLATIONS, Cell, cells, differences, interval, load
+from sidelight.data.builtin.synthetic import REGIMES
+from sidelight.report.style import COLOUR
+
+DOCS = Path(__file__).parents[1] / "docs"
+FULL = 10.0
+"""Points at which a colour is full."""
+FONT = {"family": ["Helvetica", "Arial", "DejaVu Sans", "sans-serif"]}
+
+
+def blend(points: float) -> tuple[float, float, float]:
+    """Green for gains, red for losses, white at 0."""
+    share = min(abs(points) / FULL, 1.0) * 0.75
+    end = COLOUR["good" if points > 0 else "bad"]
+    return tuple(1 + share * (int(end[i : i + 2], 16) / 255 - 1) for i in (1, 3, 5))  # type: ignore[return-value]
+
+
+def draw_map(rows: Sequence[str], found: dict[tuple[str, str], Cell], lead: dict[str, float], path: Path) -> None:
+    """The picture: a cell for each method and regime."""
+    height = 0.215 * (len(rows) + 5)
+    figure = Figure(figsize=(9.2, height))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    left = 1.95
+    axes.set_xlim(0, left + len(REGIMES) * 1.02)
+    axes.set_ylim(len(rows) + 2.6, -2.3)
+    axes.axis("off")
+    for x, regime in enumerate(REGIMES):
+        name = regime.replace("-", "\n", 1)
+        axes.text(left + x + 0.5, -0.45, name, ha="center", va="bottom", fontsize=8, color=COLOUR["ink"])
+        axes.text(
+            left + x + 0.5, 0.5, f"{lead[regime]:+.1f}", ha="center", va="center", fontsize=8, color=COLOUR["teacher"]
+        )
+    axes.text(left - 0.1, 0.5, "teacher", ha="right", va="center", fontsize=8, color=COLOUR["teacher"])
+    for y, method in enumerate(rows):
+        middle = y + 1.75
+        style = "italic" if method in ABLATIONS else "normal"
+        axes.text(left - 0.1, middle, method, ha="right", va="center", fontsize=8, style=style, color=COLOUR["ink"])
+        for x, regime in enumerate(REGIMES):
+            cell = found[regime, method]
+            if not cell.gain.n:
+                continue
+            axes.add_patch(Rectangle((left + x, middle - 0.48), 0.97, 0.96, color=blend(cell.gain.mean), lw=0))
+            axes.text(left + x + 0.55, middle, f"{cell.gain.mean:+.1f}", ha="right", va="center", fontsize=8)
+            axes.text(left + x + 0.62, middle, mark(cell), ha="left", va="center", fontsize=8, weight="bold")
+    key = (
+        "points of accuracy over the baseline, mean over draws     ● not zero (Holm over the methods of the column)"
+        "     ○ the placebo gains as much"
+    )
+    axes.text(left, len(rows) + 1.95, key, ha="left", va="center", fontsize=7.5, color=COLOUR["muted"])
+    figure.patch.set_facecolor("#ffffff")
+    import matplotlib as mpl
+
+    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "sidelight", "font.family": "DejaVu Sans"}):
+        figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def mark(cell: Cell) -> str:
+    """● a difference that is not zero; ○ a gain that the placebo explains; ◦? without its placebo."""
+    if not cell.shown:
+        return ""
+    return "○" if cell.helps and cell.explained else "●"
+
+
+def sort_rows(found: dict[tuple[str, str], Cell], methods: Sequence[str]) -> list[str]:
+    """By the mean over regimes, best first; ablations last."""
+    mean = {m: np.nanmean([found[regime, m].gain.mean for regime in REGIMES]) for m in methods}
+    known = [m for m in methods if np.isfinite(mean[m])]
+    return sorted(known, key=lambda m: (m in ABLATIONS, -mean[m]))
+
+
+def show(cell: Cell) -> str:
+    """The gain with its interval, and what is beyond the placebo."""
+    gain = cell.gain
+    text = f"{gain.mean:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]"
+    text = f"**{text}**" if cell.shown else text
+    return f"{text}; placebo {cell.beyond.mean:+.1f}" if cell.beyond.n > 2 else text
+
+
+def describe_regimes(table: pd.DataFrame, found: dict[tuple[str, str], Cell], methods: Sequence[str]) -> list[str]:
+    """A table with a line for each regime: the question, baseline, teacher, and what helped beyond its placebo."""
+    lines = [
+        "| regime | question | baseline | teacher | helps beyond its placebo | helps as its placebo does | harms |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|")
+    for regime, conditions in REGIMES.items():
+        if regime not in table.index.get_level_values(0):
+            continue
+        of = {m: found[regime, m] for m in methods}
+        best = sorted((m for m in of if of[m].helps), key=lambda m: -of[m].gain.mean)
+        real = [f"`{m}` {of[m].gain.mean:+.1f}" for m in best if not of[m].explained]
+        same = [f"`{m}`" for m in best if of[m].explained]
+        harm = [f"`{m}`" for m in of if of[m].shown and of[m].gain.mean < 0]
+        lead = interval(differences(table, regime, "teacher", "baseline")).mean
+        lines.append(
+            f"| {regime} | {conditions.question} | {table.loc[regime].baseline.mean():.1f} | {lead:+.1f} "
+            f"| {', '.join(real) or 'nothing'} | {', '.join(same)} | {', '.join(harm)} |"
+        )
+    return lines
+
+
+def full_table(found: dict[tuple[str, str], Cell], rows: Sequence[str]) -> list[str]:
+    lines = [f"| method | {' | '.join(REGIMES)} |", "|---" * (len(REGIMES) + 1) + "|"]
+    for m in rows:
+        each = [show(found[regime, m]) if found[regime, m].gain.n else "" for regime in REGIMES]
+        lines.append(f"| `{m}` | {' | '.join(each)} |")
+    return lines
+
+
+def write_page(methods: Sequence[str]) -> None:
+    table = load()
+    found = cells(table, methods)
+    rows = sort_rows(found, methods)
+    lead = {regime: interval(differences(table, regime, "teacher", "baseline")).mean for regime in REGIMES}
+    (DOCS / "images").mkdir(exist_ok=True)
+    draw_map(rows, found, lead, DOCS / "images" / "regimes.svg")
+    draws = table.groupby(level=0).size()
+    placebos = [m for m in methods if f"{m}~placebo" in table]
+    replace_part(DOCS / "regimes.md", "numbers", [
+        f"Draws per regime: {min(draws)}" + (f" to {max(draws)}" if min(draws) < max(draws) else "") + f". Rows: {len(rows)}. "
+        f"Placebos were run for {', '.join(f'`{m}`' for m in placebos)}.",
+    ])  # fmt: skip
+    replace_part(
+        DOCS / "regimes.md", "regimes", describe_regimes(table, found, [m for m in rows if m not in ABLATIONS])
+    )
+    replace_part(DOCS / "regimes.md", "table", full_table(found, rows))
+    replace_part(DOCS / "reproducing.md", "claims", claims_table(table))
+
+
+def replace_part(page: Path, name: str, lines: Sequence[str]) -> None:
+    """Replace what stands between `<!-- NAME: made by … -->` and `<!-- end of NAME -->`."""
+    start, end = f"<!-- {name}: made by `python benchmarks/regimes.py --page` -->", f"<!-- end of {name} -->"
+    text = page.read_text()
+    made = "\n".join([start, *lines, end])
+    new, count = re.subn(f"{re.escape(start)}.*?{re.escape(end)}", lambda _: made, text, flags=re.DOTALL)
+    if count != 1:
+        raise SystemExit(f"{page} has no part {name!r}")
+    page.write_text(new)
