@@ -258,6 +258,8 @@ class Config:
         metric: the metric that is compared, chooses epochs and heads table and report, e.g. accuracy, macro_f1,
             balanced_accuracy or ccc. "auto": the task's own; for a classification accuracy, or macro_f1 if more than
             60 % of the labelled rows are of one class.
+        max_failures: number of jobs that may fail before the run stops; 0 stops at the first. By default every other
+            job is still trained: what failed is stored with its error, and --resume runs it again.
     """
 
     data: str = "phone-watch"
@@ -297,6 +299,7 @@ class Config:
     checkpoint_seconds: float = 30.0
     select_labels: Literal["auto", "inner", "part", "extra"] = "auto"
     metric: str = "auto"
+    max_failures: int | None = None
 
 
 CLASS_TASKS = ("retrieval", "anti-spoofing")

@@ -25,6 +25,7 @@ from sidelight.results.budget import (
 )
 from sidelight.results.chance import chance_levels
 from sidelight.results.coverage import find_coverage_remarks, keep_seen
+from sidelight.results.failure_remarks import find_failure_remarks
 from sidelight.results.remarks import Remark, find_remarks
 from sidelight.results.statistics import UNDEFINED, Interval, Probabilities, holm
 from sidelight.results.training_remarks import describe_choices, describe_ways, find_training_remarks
@@ -180,6 +181,7 @@ def compare(
             *find_remarks(jobs, lead, level, jobs.metric == primary_metric(results)),
             *find_training_remarks(jobs, results.attrs.get("epochs")),
             *find_coverage_remarks(jobs),
+            *find_failure_remarks(jobs, results.attrs.get("failures", ())),
         ),
         winner=find_winner(jobs, rope, level),
         terms=ablate(jobs, rope, level),
