@@ -85,7 +85,9 @@ def by_grid(effects, rope):
     p, q = np.polynomial.legendre.leggauss(160)
     tails = np.zeros(3)
     for nu in 1 + np.geomspace(0.02, 300, 16):
-        prior = np.mean([stats.gamma.pdf(nu - 1, a, scale=1 / b) for a in (0.9, 2, 3.2, 4.6) for b in (0.06, 0.1, 0.14)])
+        prior = np.mean(
+            [stats.gamma.pdf(nu - 1, a, scale=1 / b) for a in (0.9, 2, 3.2, 4.6) for b in (0.06, 0.1, 0.14)]
+        )
         log = np.log(prior * (nu - 1)) + np.log(sigma0) + np.log(width)  # widths of the cells
         for mean, scale, df in zip(x, s, k):
             # of the smaller scale's quantiles, so that neither density falls between two points
@@ -132,7 +134,8 @@ def test_a_noisy_set_is_drawn_to_the_others_and_agreeing_sets_make_sure():
     assert -0.05 < 0.01 < found.sets[-1] < 0.035
     assert found.p.better > 0.9
     apart = hierarchical_t([StudentT(0.05 * (-1) ** i, 0.004, 14) for i in range(6)], 0.01)
-    assert apart.next.low < -0.05 and apart.next.high > 0.05
+    assert apart.next.low < -0.05
+    assert apart.next.high > 0.05
     assert apart.p.better == pytest.approx(apart.p.worse, abs=0.05)
 
 

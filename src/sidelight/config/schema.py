@@ -264,6 +264,8 @@ class Config:
             of them; also "none"). docs/reading-a-report.md describes them.
         ablation: also run every sum of methods, such as pkdot+kl, without each of its terms, and a placebo of each
             (unless placebo=null), so that the report can tell what each term adds.
+        max_failures: number of jobs that may fail before the run stops; 0 stops at the first. By default every other
+            job is still trained: what failed is stored with its error, and --resume runs it again.
     """
 
     data: str = "phone-watch"
@@ -305,6 +307,7 @@ class Config:
     metric: str = "auto"
     reference: list[str] = field(default_factory=lambda: ["majority", "linear"])
     ablation: bool = False
+    max_failures: int | None = None
 
 
 CLASS_TASKS = ("retrieval", "anti-spoofing")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ def run(
     quiet: bool = False,
     encoders: Encoders | None = None,
     imports: Mapping[str, str] | None = None,
+    only: Collection[str] = (),
 ) -> Study:
     """Run (or resume) an experiment.
 
@@ -59,11 +60,13 @@ def run(
         quiet: show no progress.
         encoders: modality -> your own encoder, as in `compare`.
         imports: file or module of your own code -> SHA-256 of its source, for environment.json.
+        only: ids of jobs, as `jobs/` and `sidelight status` name them; the others are left as they are.
 
     Raises:
         ConfigError, DataError, RunError: name what is wrong, and the mend.
     """
-    return execute(config, load_for(config), resume=resume, quiet=quiet, encoders=encoders, imports=imports)
+    dataset = load_for(config)
+    return execute(config, dataset, resume=resume, quiet=quiet, encoders=encoders, imports=imports, only=only)
 
 
 def compare(
@@ -75,6 +78,7 @@ def compare(
     encoders: Encoders | None = None,
     resume: bool = False,
     quiet: bool = False,
+    only: Collection[str] = (),
     **settings: Any,
 ) -> Study:
     """Compare methods on a data set, from Python.
@@ -89,6 +93,7 @@ def compare(
         encoders: modality -> your own encoder: a function from the shape of one row to a fresh `nn.Module` that returns
             (B, D) or (B, T, D). Define it in a module, so that worker processes can import it. With
             `network={"encoder": "cnn"}` it reads signals, otherwise their statistics.
+        only: ids of jobs, as `jobs/` and `sidelight status` name them; the others are left as they are.
         settings: any setting of `Config`, nested ones as dicts (`training={"epochs": 30}`).
 
     Raises:
@@ -114,7 +119,7 @@ def compare(
     dataset = data if isinstance(data, Dataset) else load_for(config, data)
     if not named:
         config = replace(config, data=dataset.name)
-    return execute(config, dataset, resume=resume, quiet=quiet, encoders=encoders)
+    return execute(config, dataset, resume=resume, quiet=quiet, encoders=encoders, only=only)
 
 
 def _names(given: Any) -> Any:

@@ -117,7 +117,7 @@ def test_answers(
         made_with: the digests of data and code of the whole run.
 
     Returns:
-        The columns of the table of predictions, and the entries of `job.json` that do not depend on what gave the answers.
+        The columns of the table of predictions, and what `job.json` says of any answers.
     """
     budget = data.budget(job.label_fraction)
     columns = build_predictions(data.dataset, data.fold.test, on_test, task)

@@ -20,6 +20,7 @@ from sidelight.errors import CheckpointError, RunError, SidelightWarning
 from sidelight.experiment.artifacts import Similarities, is_stored, store_job
 from sidelight.experiment.crossfit import CrossFit
 from sidelight.experiment.evaluate import evaluate
+from sidelight.experiment.failures import Failures
 from sidelight.experiment.fold import FoldData
 from sidelight.experiment.inner_folds import InnerFolds, store_scores
 from sidelight.experiment.plan import Job, derive_seed
@@ -75,6 +76,7 @@ class FoldModels:
             config, self.data, encoders, derive_seed(seed, fold, "initial weights"), self.device
         )
         self.order_seed = derive_seed(seed, fold, "order and dropout")
+        self.failures = Failures(folder, config.max_failures)
         self._made_with = made_with
         self.train: Callable[[FoldModels, TrainingJob], History] = FoldModels.train_alone
         self.inner = InnerFolds(self.data, folder, self._make_inner)
@@ -105,7 +107,7 @@ class FoldModels:
             self.config, data.dataset, folder, self.encoders, data.number, data.seed,
             made_with=self.made_with, held_out=(data, number),
         )  # fmt: skip
-        inner.train = self.train
+        inner.train, inner.failures = self.train, self.failures
         return inner
 
     # networks -----------------------------------------------------------------------------------------------------
@@ -118,6 +120,7 @@ class FoldModels:
             if is_stored(self.folder, job):
                 self._load(network, job)
             else:
+                self.failures.check(job)
                 for models in self.inner(job.label_fraction):
                     models.control_network(job)
                 self.train_and_store(Supervised(network, self.data.fit_task(job.label_fraction)), job)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_all_start_methods, get_context, parent_process
 from multiprocessing.context import BaseContext
 from types import ModuleType
@@ -163,7 +164,7 @@ def _run_fold(make_models: MakeModels, jobs: list[Job], on_finished: Callable[[]
         models = make_models(jobs[0].fold, jobs[0].seed)
         with compute_on(models.device, models.config.training):
             for job in jobs:
-                run_job(models, job)
+                models.failures.attempt(job, partial(run_job, models, job))
                 on_finished()
     finally:
         torch.set_num_threads(threads)

@@ -59,6 +59,7 @@ def refit(run: str | Path, data: Dataset | None = None, *, encoders: Encoders | 
     if faults := study.results.attrs["faults"]:
         raise RunError(f"refit needs a complete run: {' '.join(faults)}")
     config, labels = study.config, study.budgets[-1]
+    config = replace(config, max_failures=0)
     if device:
         choose_device(device, "device")
         config = replace(config, training=replace(config.training, device=device))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from sidelight.data import Dataset
 from sidelight.data.mapped import share_rows
 from sidelight.errors import ConfigError, RunError, unknown
 from sidelight.experiment.artifacts import is_stored
+from sidelight.experiment.failures import Failures, check_comparable, check_names
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import UNDECIDED, Job, explain_missing_self_distillation, plan, plan_best_controls
 from sidelight.experiment.pool import MakeModels, run_jobs
@@ -58,8 +59,11 @@ def execute(
     quiet: bool = False,
     encoders: Encoders | None = None,
     imports: Mapping[str, str] | None = None,
+    only: Collection[str] = (),
 ) -> Study:
     """Run every job that is not stored yet, then the controls of the best method; write results and report.
+
+    A job that fails is stored in `failed/`, and the others go on (`Failures`).
 
     Args:
         config: the experiment's settings.
@@ -68,16 +72,17 @@ def execute(
         quiet: show no progress.
         encoders: modality -> the user's own encoder.
         imports: file or module of `--import` -> SHA-256 of its source.
+        only: ids of jobs; the others are left as they are.
 
     Under torchrun every process calls it: all of them train each network together, and process 0 writes the folder.
 
     Raises:
-        RunError: the folder holds another run, or finished jobs of this one without `resume`; or the processes of
-            torchrun have different data or settings.
+        RunError: the folder holds another run, or finished jobs of this one without `resume`; the processes of
+            torchrun have different data or settings; or so many jobs failed that nothing can be compared.
     """
     held = [dataset]
     del dataset
-    return _execute(config, held, resume, quiet, encoders, imports)
+    return _execute(config, held, resume, quiet, encoders, imports, only)
 
 
 @joined()
@@ -88,6 +93,7 @@ def _execute(
     quiet: bool,
     encoders: Encoders | None,
     imports: Mapping[str, str] | None,
+    only: Collection[str],
 ) -> Study:
     """As `execute`. The data set comes in a list, because `joined` holds the arguments until the run ends."""
     dataset = held.pop()
@@ -98,6 +104,7 @@ def _execute(
     folder = Path(config.output)
     specs = parse_methods(config.methods)
     jobs = plan_jobs(config, dataset, specs)
+    check_names(only, folder, jobs)
     device = choose_device(config.training.device)
     check_devices(device)
     now = describe_environment(dataset, encoders or {}, specs.values(), imports, device)
@@ -117,19 +124,25 @@ def _execute(
             processes = f" in {get_world().size} processes" if get_world().size > 1 else ""
             progress.say(f"training on {describe_device(device)}{processes}")
             parts = _divide(config, jobs, _count_workers(config, device), rows, encoders or {}, progress)
-            _run_all(make_models, config, jobs, progress, encoders or {}, parts)
+            run_all = partial(_run_all, make_models, config, jobs, progress, encoders or {}, parts, only=only)
+            run_all()
             study = Study(folder)
+            if study.waiting and only:
+                return study
             # Only now is it known which method is best, and whose placebo has to run.
-            best = dict(zip(config.label_fraction, from_first([study.best_method(f) for f in config.label_fraction])))
+            found = from_first([study.find_best_method(f) for f in config.label_fraction])
+            best = {share: method for share, method in zip(config.label_fraction, found) if method}
+            check_comparable(study, best)
             extra = plan_best_controls(config, specs, jobs, best)
             progress.expect(len(jobs) + len(extra))
             progress.warn(explain_missing_self_distillation(config, specs, best))
             if extra:
-                _run_all(make_models, config, jobs, progress, encoders or {}, parts, extra)
+                run_all(extra)
         study = Study(folder)
-        if lost := len({job.id for job in [*jobs, *extra]}) - len(study.results):
+        if study.waiting and not only:
             raise RunError(
-                f"{lost} jobs of {folder} were damaged during the run; continue with --resume (resume=True)."
+                f"{len(study.waiting)} jobs of {folder} were damaged during the run; continue with --resume "
+                "(resume=True)."
             )
         on_first(study.finish)
         return study
@@ -153,12 +166,14 @@ def _run_all(
     encoders: Encoders,
     parts: list[list[Fold]],
     extra: list[Job] | None = None,
+    only: Collection[str] = (),
 ) -> None:
     """Run `jobs`, or the `extra` jobs that follow them; the plan of the run lists both."""
     folder = Path(config.output)
     planned = [job.id for job in [*jobs, *(extra or [])]]
     on_first(lambda: write_atomic(folder / "plan.json", json.dumps({"jobs": planned}, indent=0)))
-    todo = [job for job in (extra or jobs) if not is_stored(folder, job)]
+    todo = [job for job in (extra or jobs) if (not only or job.id in only) and not is_stored(folder, job)]
+    on_first(partial(Failures(folder, config.max_failures).forget, todo))
     progress.recount()
     workers = _count_workers(config, choose_device(config.training.device))
     run_jobs(make_models, todo, workers, progress, encoders, parts)

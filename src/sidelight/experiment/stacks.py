@@ -105,7 +105,8 @@ def run_stacked(
         own.train = partial(_wait, together)
 
     def run(job: Job) -> None:
-        run_job(models[job.seed, job.fold], job)
+        own = models[job.seed, job.fold]
+        own.failures.attempt(job, partial(run_job, own, job))
         on_finished()
 
     rounds: dict[tuple[str, str], list[Job]] = {}

@@ -9,11 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from sidelight.config import Config, load_config
 from sidelight.errors import RunError
-from sidelight.results import compare, get_budget, load_results, print_table, sentence, summary, table
+from sidelight.results import compare, get_budget, load_results, print_table, read_plan, sentence, summary, table
+from sidelight.results.failures import Failure
+from sidelight.results.job import job_id
 from sidelight.utils.atomic import write_atomic, write_folder_atomic
 from sidelight.utils.keywords import renamed_keywords
 
@@ -99,10 +102,28 @@ class Study:
 
         return write_report(self.folder, None if path is None else Path(path))
 
+    @property
+    def failures(self) -> list[Failure]:
+        """The planned jobs that failed, in that order, and those that were skipped because they need one of them."""
+        return list(self.results.attrs["failures"])
+
+    @cached_property
+    def waiting(self) -> list[str]:
+        """The ids of the planned jobs that have neither finished nor failed."""
+        r = self.results
+        done = set(map(job_id, r["method"], r["control"], r["labels"], r["fold"], r["seed"]))
+        done |= {f.job for f in self.failures}
+        return [name for name in read_plan(self.folder) if name not in done]
+
+    def find_best_method(self, label_fraction: float) -> str | None:
+        """The method with the highest mean score on `select` rows (never on test); None if none has finished."""
+        here = len(self.results) and np.isclose(self.results["labels"], label_fraction).any()
+        return get_budget(self.results, label_fraction).best if here else None
+
     @renamed_keywords(labels="label_fraction")
     def best_method(self, label_fraction: float) -> str:
         """The method with the highest mean score on `select` rows (never on test)."""
-        best = get_budget(self.results, label_fraction).best
+        best = self.find_best_method(label_fraction)
         if best is None:
             raise RunError(f"no method has finished with label_fraction={label_fraction:g} in {self.folder}.")
         return best
@@ -121,7 +142,7 @@ class Study:
     def finish(self) -> None:
         """Write `summary.json`, `student/` and the report."""
         write_atomic(self.folder / "summary.json", json.dumps(summary(self.results), indent=1))
-        best = self.best()
+        best = self.best(next((share for share in self.budgets if self.find_best_method(share)), None))
         with write_folder_atomic(self.folder / "student") as place:
             for suffix in (".safetensors", ".json"):
                 source = best.path.with_suffix(suffix)

@@ -79,11 +79,14 @@ class Budget:
 
     @property
     def best(self) -> str | None:
-        """The method with the highest mean `select` score over the pairs that all methods have."""
+        """The method with the highest mean `select` score over the pairs that all methods have.
+
+        Where there is no such pair, those that have finished the fewest are left out one by one.
+        """
         frame = pd.DataFrame({m: self.rows[m]["select"] for m in self.methods})
-        common = frame.dropna()
-        means = (common if len(common) else frame).mean().dropna()
-        return str(means.idxmax()) if len(means) else None
+        while len(frame.columns) and not len(frame.dropna()):
+            frame = frame.drop(columns=str(frame.count()[::-1].idxmin()))
+        return str(frame.dropna().mean().idxmax()) if len(frame.columns) else None
 
     @property
     def order(self) -> list[str]:

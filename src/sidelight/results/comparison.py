@@ -25,6 +25,7 @@ from sidelight.results.budget import (
 )
 from sidelight.results.chance import chance_levels
 from sidelight.results.coverage import find_coverage_remarks, keep_seen
+from sidelight.results.failure_remarks import find_failure_remarks
 from sidelight.results.reference_remarks import find_reference_remarks
 from sidelight.results.remarks import Remark, find_remarks
 from sidelight.results.selection import get_budget, primary_metric
@@ -187,6 +188,7 @@ def compare(
             *find_training_remarks(jobs, results.attrs.get("epochs")),
             *find_coverage_remarks(jobs),
             *find_reference_remarks(jobs, level),
+            *find_failure_remarks(jobs, results.attrs.get("failures", ())),
         ),
         winner=find_winner(jobs, rope, level),
         terms=ablate(jobs, rope, level),

@@ -12,6 +12,7 @@ import yaml
 
 from sidelight.errors import RunError, SidelightWarning
 from sidelight.results.chance import load_tests
+from sidelight.results.failures import load_failures
 from sidelight.results.group_scores import load_group_scores
 from sidelight.results.job import CHOSEN, RECORD, SEEN, job_id, read_facts, read_record, read_seen
 from sidelight.results.job import COSTS as COSTS
@@ -45,7 +46,8 @@ def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
         The table, in the plan's order if there is a plan. Its `attrs` hold `primary`, `task`, the task's `kind`,
         `class_names` (or names of targets), `higher_is_better` (metric -> bool), `protocol` (from config.yaml, else
         from the jobs), `tests` ((fold, seed) -> `TestSet` with the chance levels), `groups` (with an official split:
-        job id -> `GroupScores`), `faults` (the texts of the warnings) and `data_sha256`.
+        job id -> `GroupScores`), `failures` (the `Failure`s of the planned jobs), `faults` (the texts of the warnings)
+        and `data_sha256`.
 
     Raises:
         RunError: `run` is not a run folder.
@@ -65,6 +67,8 @@ def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
     results = _build_frame(records)
     protocol, unread = _read_protocol(run, records)
     results.attrs |= protocol | {"tests": load_tests(run, records), "faults": [*faults, *unread]}
+    planned = set(read_plan(run))
+    results.attrs["failures"] = [f for f in load_failures(run).values() if f.job in planned or not planned]
     if protocol.get("protocol") == "official":  # one test set: what it says of other people is in its predictions
         results.attrs["groups"] = load_group_scores(run, records)
     for fault in results.attrs["faults"]:
