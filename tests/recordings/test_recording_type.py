@@ -25,6 +25,7 @@ from sidelight.recordings.registry import (
     Image,
     Labels,
     RecordingType,
+    Rows,
     Signal,
     Text,
     Video,
@@ -42,6 +43,7 @@ EXAMPLES = [
     Signal(rate=512, columns=("a", "b"), unit="uV", spectrogram="emg"),
     Array(array_shape=(3,)),
     Text(longest=10),
+    Rows(file="eda.npy", rate=4, unit="uS", channels=("gsr",)),
 ]
 
 # settings ------------------------------------------------------------------------------------------------------------
