@@ -19,7 +19,7 @@ from sidelight.config.io import settings
 from sidelight.errors import DataError, DiskError, RunError, SidelightWarning
 
 VERBS = [
-    "run", "inspect", "advise", "report", "predict", "export", "refit", "prepare", "extract", "methods", "datasets",
+    "run", "inspect", "advise", "report", "predict", "export", "refit", "prepare", "windows", "extract", "methods", "datasets",
     "doctor",
 ]  # fmt: skip
 
