@@ -20,7 +20,7 @@ recordings
 data
 metrics protocols readers
 inspection networks report
-advice extract tasks
+advice extract sessions tasks
 methods export
 training
 experiment imports

@@ -219,6 +219,12 @@ def _options(words: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
+def windows_verb(args: argparse.Namespace) -> None:
+    from sidelight.sessions.command import run_windows
+
+    run_windows(args)
+
+
 def extract_verb(args: argparse.Namespace) -> None:
     config = load_config({"data": source_of(args), **flags_of(args)})
     if args.out is None:
@@ -292,6 +298,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "export": export_verb,
     "refit": refit_verb,
     "prepare": prepare_verb,
+    "windows": windows_verb,
     "extract": extract_verb,
     "methods": methods_verb,
     "datasets": datasets_verb,

@@ -64,6 +64,11 @@ The settings of a method, options.NAME.SETTING, are listed by `sidelight methods
   sidelight prepare biovid /data/biovid --check list what is missing, without any work
   sidelight prepare biovid /data/biovid prepared/biovid part=A classes=all
   sidelight prepare biovid --synthetic          biovid-synthetic/: a tiny data set of noise, for trying things out""",
+    "windows": """
+  sidelight windows data/                       print a first recordings.yaml: what the files of a session hold
+  sidelight windows data/recordings.yaml prepared/mine
+  sidelight windows data/recordings.yaml prepared/mine seconds=10 hop=5 --overwrite
+  sidelight run prepared/mine --available face --privileged eda ecg""",
     "extract": """
   sidelight extract prepared/ucf features/ucf --encoder rgb=r3d18 --weights rgb=r3d18.safetensors
   sidelight run features/ucf --available rgb --privileged audio""",
@@ -261,6 +266,19 @@ def build_parser() -> Parser:
         help="write a tiny synthetic copy of the official layout (without a folder: NAME-synthetic)",
     )
 
+    windows = verb(
+        "windows",
+        "cut recordings of many sensors and sessions, with their labels, into rows on one clock",
+        "sidelight windows SOURCE [OUT] [KEY=VALUE ...] [--overwrite] [--quiet]",
+    )
+    windows.add_argument(
+        "source", metavar="SOURCE", help="recordings.yaml; or, to see a first one, a folder of sessions or a recording"
+    )
+    windows.add_argument("out", nargs="?", metavar="OUT", help="folder to write, which every verb reads")
+    windows.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings: seconds=30, labels.threshold=0.8")
+    windows.add_argument("--overwrite", action="store_true", help="replace an existing prepared folder")
+    windows.add_argument("--quiet", action="store_true", help="no progress")
+
     extract = verb(
         "extract",
         "run frozen encoders once over all rows and store their features, so that training decodes nothing",
@@ -312,7 +330,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     overrides, rest = [], []
     for before, text in zip(["", *argv], argv):
         taken = before in actions and actions[before].nargs is None  # the value of a flag
-        if argv[0] in ("run", "prepare") and OVERRIDE.match(text) and not taken:
+        if argv[0] in ("run", "prepare", "windows") and OVERRIDE.match(text) and not taken:
             overrides.append(text)
         else:
             rest.append(text)

@@ -25,6 +25,7 @@ from sidelight.recordings.registry import (
     Image,
     Labels,
     RecordingType,
+    Rows,
     Signal,
     Text,
     Video,
@@ -42,6 +43,7 @@ EXAMPLES = [
     Signal(rate=512, columns=("a", "b"), unit="uV", spectrogram="emg"),
     Array(array_shape=(3,)),
     Text(longest=10),
+    Rows(file="eda.npy", rate=4, unit="uS", channels=("gsr",)),
 ]
 
 # settings ------------------------------------------------------------------------------------------------------------
@@ -331,7 +333,7 @@ def test_what_is_no_label_map_is_seen_without_decoding(tmp_path):
     assert kind.probe(Segment(tmp_path / "palette.png")) == (9, 10)
 
 
-@pytest.mark.parametrize("kind", [k for k in EXAMPLES if not isinstance(k, Text)], ids=lambda k: k.kind)
+@pytest.mark.parametrize("kind", [k for k in EXAMPLES if not isinstance(k, Text | Rows)], ids=lambda k: k.kind)
 def test_a_missing_file_is_named(kind: RecordingType, tmp_path):
     if isinstance(kind, Video):
         pytest.importorskip("av", reason="extra video is not installed")

@@ -45,7 +45,7 @@ class Content:
         self.origin: datetime | None = None
         self.recordings: dict[str, Recording] = {}
         self.found: list[str] = []
-        self._events: list[tuple[float, float, str]] = []
+        self._events: list[tuple[float, float, str, str]] = []
         self._gaps: list[str] = []
         self._empty: list[str] = []
         self._strange: list[str] = []
@@ -122,9 +122,9 @@ class Content:
             one = f"{name}.{channel}" if name else channel
             self.add(one, values[:, c], rate=rate, unit=unit, start=start, times=times, present=present)
 
-    def add_event(self, onset: float, duration: float, label: str) -> None:
-        """Add an event: onset and duration in seconds (0: a moment, or none is given)."""
-        self._events.append((onset, duration, label))
+    def add_event(self, onset: float, duration: float, label: str, tier: str = "") -> None:
+        """Add an event: onset and duration in seconds (0: a moment, or none is given), and its tier, if there are."""
+        self._events.append((onset, duration, label, tier))
 
     def warn(self, text: str) -> None:
         """Warn of something in the recordings that a careful user would want to know."""
@@ -134,8 +134,9 @@ class Content:
 
     def events(self) -> Events:
         """The events in the order of their onsets."""
-        onset, duration, label = zip(*self._events, strict=True) if self._events else ((), (), ())
-        return Events(np.array(onset), np.array(duration), np.array(label, str), str(self.path), self.origin)
+        onset, duration, label, tier = zip(*self._events, strict=True) if self._events else ((), (), (), ())
+        texts = np.array(label, str), str(self.path), self.origin, np.array(tier, str)
+        return Events(np.array(onset), np.array(duration), *texts)
 
     def finish(self) -> None:
         """Check what the user asked for against what was found, and say what was left out."""

@@ -21,6 +21,7 @@ from sidelight.formats import (
     opensignals,
     opensmile,
     physionet,
+    tiers,
     wearables,
     xdf,
 )
@@ -77,6 +78,8 @@ FORMATS: dict[str, Format] = {
         Format("biosppy", ".txt of BioSPPy", opensignals.matches_biosppy, opensignals.read_biosppy),
         Format("shimmer", ".csv of Consensys (Shimmer)", wearables.matches_shimmer, wearables.read_shimmer),
         Format("polar", ".txt of Polar Sensor Logger", wearables.matches_polar, wearables.read_polar),
+        Format("elan", ".eaf (ELAN)", _ends(".eaf"), tiers.read_elan),
+        Format("praat", ".TextGrid (Praat)", _ends(".textgrid"), tiers.read_praat),
         Format("polar-flow", ".csv of Polar Flow", wearables.matches_flow, wearables.read_flow),
     )
 }

@@ -10,6 +10,7 @@ from sidelight.errors import ConfigError, shown, unknown
 from sidelight.recordings.label_maps import Labels
 from sidelight.recordings.pictures import Depth, Frames, Image, Video
 from sidelight.recordings.recording_type import RecordingType, Segment, Size
+from sidelight.recordings.row_array import Rows
 from sidelight.recordings.series import Array, Audio, Signal, Text
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Image",
     "Labels",
     "RecordingType",
+    "Rows",
     "Segment",
     "Signal",
     "Size",
@@ -30,7 +32,7 @@ __all__ = [
 ]
 
 RECORDING_TYPES: dict[str, type[RecordingType]] = {
-    kind.kind: kind for kind in (Video, Frames, Image, Depth, Labels, Audio, Signal, Array, Text)
+    kind.kind: kind for kind in (Video, Frames, Image, Depth, Labels, Audio, Signal, Array, Text, Rows)
 }
 
 

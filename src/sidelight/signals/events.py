@@ -21,6 +21,7 @@ class Events:
         label: (N,) text.
         source: the file that they come from.
         origin: the moment at which the clock reads 0, as in `Recording`.
+        tier: (N,) text, the tier of each in annotations that have several; None: there are none.
 
     Raises:
         DataError: lengths differ, a time is not finite or a duration is below 0; names event and value.
@@ -31,6 +32,7 @@ class Events:
     label: NDArray
     source: str = ""
     origin: datetime | None = None
+    tier: NDArray | None = None
 
     def __post_init__(self) -> None:
         onset, duration = (np.asarray(x, np.float64).reshape(-1) for x in (self.onset, self.duration))
@@ -46,8 +48,9 @@ class Events:
                 f"{self.source or 'events'}: event {i} ({label[i]!r}) begins at {onset[i]} s, lasts {duration[i]} s; "
                 "expected a finite time and a duration of at least 0"
             )
+        tier = np.full(len(onset), "") if self.tier is None else np.asarray(self.tier, dtype=str)
         order = np.argsort(onset, kind="stable")
-        for name, x in (("onset", onset), ("duration", duration), ("label", label)):
+        for name, x in (("onset", onset), ("duration", duration), ("label", label), ("tier", tier)):
             object.__setattr__(self, name, x[order])  # the dataclass is frozen
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ from sidelight.config import CLASS_TASKS
 from sidelight.data.raw import MODALITIES_FILE, TABLE_FILE
 from sidelight.data.target_checks import TARGET_KINDS
 from sidelight.errors import ConfigError, DataError, shown, unknown
-from sidelight.recordings.registry import Labels, RecordingType, recording_type
+from sidelight.recordings.registry import Labels, RecordingType, Rows, recording_type
 from sidelight.utils.files import read_json
 from sidelight.utils.names import check_modality
 
@@ -225,9 +225,9 @@ def _check(
         raise ConfigError(f"{source} has no modalities")
     columns = [str(c) for c in table.columns]
     needed = ["id", *(c for c in (facts.group, facts.split) if c and target_needed)]
-    for m in modalities:
+    for m, kind in modalities.items():
         check_modality(m, source, ConfigError)
-        needed += [m + FILE] if target_needed else []
+        needed += [m + FILE] if target_needed and not isinstance(kind, Rows) else []
     dense = [t for t in facts.target if isinstance(modalities.get(t), Labels)]
     if dense and len(facts.target) > 1:
         raise ConfigError(f"{source}: target {dense[0]!r} has a class per pixel and has to be the only target")

@@ -24,7 +24,7 @@ from sidelight.recordings.label_maps import LabelScan, build_label_maps
 from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.pictures import Depth, Image, Picture
 from sidelight.recordings.recording_type import RecordingType, Segment, Size
-from sidelight.recordings.registry import Labels
+from sidelight.recordings.registry import Labels, Rows
 from sidelight.utils.machine import usable_cores
 
 OnError = Literal["raise", "skip"]
@@ -60,7 +60,7 @@ def read_recordings(
     usable = [m for m in types if m not in dense]
     wanted = usable if modalities is None else list(modalities)
     for m in wanted:
-        if m in types and m + FILE not in table.columns:
+        if m in types and not isinstance(types[m], Rows) and m + FILE not in table.columns:
             raise DataError(f"{prepared.source}: {m!r}: {unknown('column', m + FILE, table.columns)}")
         if m not in usable:
             raise DataError(f"{prepared.source}: {unknown('modality', m, usable)}")
@@ -69,7 +69,9 @@ def read_recordings(
         _check_views(prepared, wanted, dense_targets[0])
 
     names = np.array([name_row(i, table["id"].to_numpy()) for i in range(len(table))])
-    rows = {m: _build_rows(prepared, m, types[m], names) for m in [*wanted, *dense_targets]}
+    stacked = {m: kind for m in wanted if isinstance(kind := types[m], Rows)}
+    of_files = [m for m in [*wanted, *dense_targets] if m not in stacked]
+    rows = {m: _build_rows(prepared, m, types[m], names) for m in of_files}
     skipped, decoded = _check_files(rows, on_error)
     # From here on skipped rows do not exist.
     kept = np.setdiff1d(np.arange(len(table)), list(skipped))
@@ -84,6 +86,13 @@ def read_recordings(
     raw.columns = {c: table[c].to_numpy(object)[kept] for c in roles.names if c not in dense}
     raw.schema = {m: types[m].schema() for m in wanted}
     for m in wanted:
+        if m in stacked:
+            x, present = stacked[m].read_all(prepared.folder, len(table))
+            everything = len(kept) == len(table)
+            raw.inputs[m], raw.present[m] = (x, present) if everything else (x[kept], present[kept])
+            if not raw.present[m].any():
+                raise DataError(f"{raw.name}: modality {m!r} is absent from every row")
+            continue
         _add(raw, rows[m], [decoded[m][i] for i in kept] if m in decoded else None)
     for t in dense_targets:
         raw.columns[t] = build_label_maps(rows[t], [decoded[t][i] for i in kept])
