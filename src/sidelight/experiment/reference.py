@@ -78,7 +78,7 @@ def _choose_model(
     """A function that fits the model of this name; `model` gets what was chosen."""
     if name == "majority":
         return _fit_constant
-    strength = {}
+    strength: dict[str, Any] = {}
     if name == "linear":
         some = np.sort(rng.permutation(len(samples.x))[:ROWS_TO_CHOOSE])
         weights = None if samples.weights is None else samples.weights[some]
@@ -151,7 +151,7 @@ def _read_features(rows: Batch, which: Tensor) -> NDArray:
     if not rows.shapes():
         return np.zeros((len(which), 0), np.float32)
     found = []
-    for some in which.split(AT_ONCE):
+    for some in which.tensor_split(range(AT_ONCE, len(which), AT_ONCE)):
         batch = rows.index_select(some).materialize()
         found.append(np.concatenate([_flatten(batch, m) for m in batch.shapes()], axis=1))
     return np.concatenate(found)

@@ -61,9 +61,8 @@ class SessionWindows:
     def keep(self, rows: NDArray[np.bool_]) -> None:
         """Keep some of the windows."""
         self.starts, self.labels, self.share = self.starts[rows], self.labels[rows], self.share[rows]
-        for of_sensor in (self.firsts, self.present):
-            for m in of_sensor:
-                of_sensor[m] = of_sensor[m][rows]
+        self.firsts = {m: first[rows] for m, first in self.firsts.items()}
+        self.present = {m: present[rows] for m, present in self.present.items()}
         self.segments = {m: (file, at[rows]) for m, (file, at) in self.segments.items()}
 
     def values(self, m: str, width: int, rows: slice) -> NDArray[np.float32]:
@@ -190,7 +189,7 @@ def _place(
     needed = {m: b for m, b in bounds.items() if not plan.sensors[m].optional}
     if plan.settings.at == "events":
         assert spans is not None
-        return spans.onset + plan.settings.offset
+        return np.asarray(spans.onset + plan.settings.offset, np.float64)
     late, early = max(needed, key=lambda m: needed[m][0]), min(needed, key=lambda m: needed[m][1])
     start, end = needed[late][0], needed[early][1]
     seconds, hop = plan.settings.seconds, plan.hop
@@ -199,7 +198,8 @@ def _place(
             f"{session.name}: {late!r} begins at {start:g} s and {early!r} ends at {end:g} s: all sensors together "
             f"cover {max(0.0, end - start):g} s, less than one window of {seconds:g} s (are their clocks the same?)"
         )
-    return start + hop * np.arange(1 + int(np.floor((end - start - seconds) / hop + SLACK)))
+    count = 1 + int(np.floor((end - start - seconds) / hop + SLACK))
+    return np.asarray(start + hop * np.arange(count), np.float64)
 
 
 def _note(made: SessionWindows, m: str, inside: NDArray[np.bool_], whole: NDArray[np.bool_], plan: Plan) -> None:

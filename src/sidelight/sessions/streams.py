@@ -20,6 +20,7 @@ from sidelight.signals.audio import read_audio
 from sidelight.signals.recording import Recording, check_rate
 from sidelight.signals.stamps import usual_rate
 from sidelight.utils.delimited import MISSING
+from sidelight.utils.extras import optional
 
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
 
@@ -136,8 +137,7 @@ def _measure(path: Path, m: str, sensor: Sensor) -> float:
         pattern = sensor.settings.get("pattern")
         return len(find_frames(path, pattern) if pattern else find_frames(path)) / rate
     if sensor.kind == "audio" and path.suffix.lower() not in VIDEOS:
-        import soundfile
-
+        soundfile = optional("soundfile", "audio", "reading sound files")
         about = soundfile.info(str(path))
         return float(about.frames / about.samplerate)
     from sidelight.video.container import probe

@@ -55,8 +55,8 @@ def parse_times(
     if OF_DAY.fullmatch(first):
         found = [OF_DAY.fullmatch(cell) for cell in text]
         _check_all([match is not None for match in found] | empty, text, lines, where, "a time such as 01:02:03,456")
-        seconds = [np.nan if m is None else int(m[1] or 0) * 3600 + int(m[2]) * 60 + _number(m[3]) for m in found]
-        return np.array(seconds), None
+        of_day = [np.nan if m is None else int(m[1] or 0) * 3600 + int(m[2]) * 60 + _number(m[3]) for m in found]
+        return np.array(of_day), None
     return _parse_dates(text, empty, lines, where)
 
 
