@@ -19,8 +19,8 @@ from sidelight.config.io import settings
 from sidelight.errors import DataError, DiskError, RunError, SidelightWarning
 
 VERBS = [
-    "run", "inspect", "advise", "report", "predict", "export", "refit", "prepare", "windows", "extract", "methods",
-    "datasets", "doctor",
+    "run", "inspect", "advise", "report", "status", "predict", "export", "refit", "prepare", "windows", "extract",
+    "methods", "datasets", "doctor",
 ]  # fmt: skip
 
 
@@ -203,10 +203,10 @@ def test_version_and_help_without_a_verb(capsys):
 
 
 def test_run_passes_the_settings_on_and_prints_the_answer(fake, capsys):
-    study = SimpleNamespace(print=lambda: print("the answer"))
+    study = SimpleNamespace(print=lambda: print("the answer"), failures=[])
     calls = fake("sidelight.experiment", run=study)
     assert main(["run", "phone-watch", "--seeds", "1", "--resume", "--quiet"]) == 0
-    own = {"encoders": {}, "imports": {}}
+    own = {"encoders": {}, "imports": {}, "only": []}
     assert calls == [("run", (config_of("phone-watch", "--seeds", "1"),), {"resume": True, "quiet": True} | own)]
     assert "the answer" in capsys.readouterr().out
 

@@ -14,8 +14,9 @@ HOUSE = """
 synonyms
 errors
 utils
-config doctor results signals transport
-cli_parser formats losses reference_models video
+config doctor signals transport
+runs
+cli_parser formats losses reference_models results video
 recordings
 data
 metrics protocols readers

@@ -30,31 +30,30 @@ OF_DATA = ("target", "available", "privileged")
 """Settings whose names come from the data and may contain commas."""
 
 
-def run_verb(args: argparse.Namespace) -> None:
+def run_verb(args: argparse.Namespace) -> int:
     if launched()[1] == 1:
-        _run(args)
-        return
+        return _run(args)
     from sidelight.utils.distributed import joined
 
     with joined():  # before anything that can fail, so that one process alone says why
-        _run(args)
+        return _run(args)
 
 
-def _run(args: argparse.Namespace) -> None:
+def _run(args: argparse.Namespace) -> int:
     config = experiment_of(args)
     from sidelight import experiment
 
     if args.dry_run:
         if launched()[0] > 0:
-            return
+            return 0
         config, jobs = experiment.plan(config)
         print(dump_config(config) + "".join(f"# {line}\n" for line in describe_plan(config, jobs).splitlines()), end="")
-        return
-    study = experiment.run(
-        config, resume=args.resume, quiet=args.quiet, encoders=args.own.encoders, imports=args.own.files
-    )
+        return 0
+    given = {"encoders": args.own.encoders, "imports": args.own.files, "only": args.only}
+    study = experiment.run(config, resume=args.resume, quiet=args.quiet, **given)
     if launched()[0] == 0:
         study.print()
+    return 1 if study.failures else 0
 
 
 def experiment_of(args: argparse.Namespace) -> Config:
@@ -136,6 +135,10 @@ def report_verb(args: argparse.Namespace) -> None:
     from sidelight.report import write_report
 
     print(write_report(args.run, args.output))
+    if args.parquet:
+        from sidelight.results.parquet import write_parquet
+
+        print(write_parquet(args.run, args.parquet))
     if args.between:
         from sidelight.results import between, budgets, load_results, primary_metric
         from sidelight.results.units import labels_phrase, unit
@@ -144,6 +147,17 @@ def report_verb(args: argparse.Namespace) -> None:
         for share in budgets(results):
             difference = between(results, args.between[0], args.between[1], share)
             print(f"{labels_phrase(share)}: {difference.describe(unit(primary_metric(results)))}")
+
+
+def status_verb(args: argparse.Namespace) -> int:
+    from sidelight.runs.status import read_status
+
+    status = read_status(args.run)
+    if args.state:
+        print("".join(f"{job}\n" for job in status.of_state(args.state)), end="")
+    else:
+        print(f"{json.dumps(status.to_dict(), indent=1)}\n" if args.json else status.to_text(), end="")
+    return 1 if status.failures else 0
 
 
 def predict_verb(args: argparse.Namespace) -> None:
@@ -294,6 +308,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "inspect": inspect_verb,
     "advise": advise_verb,
     "report": report_verb,
+    "status": status_verb,
     "predict": predict_verb,
     "export": export_verb,
     "refit": refit_verb,
@@ -325,7 +340,7 @@ def say(kind: str, message: object, colour: int) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0, 1 (doctor: something is missing), 2 (an error), 130 (interrupted)."""
+    """Run one command; returns its exit code: 0, 1 (jobs failed, parts missing), 2 (an error), 130 (interrupted)."""
     argv = list(sys.argv[1:] if argv is None else argv)
     with warnings.catch_warnings():
         shown = warnings.showwarning

@@ -51,7 +51,12 @@ The settings of a method, options.NAME.SETTING, are listed by `sidelight methods
   sidelight advise synthetic-few-labels --label-fraction 0.25 --json""",
     "report": """
   sidelight report runs/phone-watch             also while the run is going on
-  sidelight report runs/phone-watch --output report.html""",
+  sidelight report runs/phone-watch --output report.html
+  sidelight report runs/phone-watch --parquet results.parquet""",
+    "status": """
+  sidelight status runs/phone-watch             also while the run is going on
+  sidelight status runs/phone-watch --state failed
+  sidelight status runs/phone-watch --json""",
     "predict": """
   sidelight predict runs/phone-watch/student new_rows.csv
   sidelight predict student.safetensors new_rows.csv --output predictions.csv""",
@@ -169,6 +174,9 @@ def build_parser() -> Parser:
     run.add_argument("--resume", action="store_true", help="go on with the run that the output folder holds")
     run.add_argument("--dry-run", action="store_true", help="print the settings and the plan, train nothing")
     run.add_argument("--quiet", action="store_true", help="no progress; print only the answer")
+    run.add_argument(
+        "--only", nargs="+", default=[], metavar="JOB", help="run these jobs alone, as `sidelight status` names them"
+    )
     add_settings(run)
 
     look = verb(
@@ -199,7 +207,15 @@ def build_parser() -> Parser:
         metavar=("A", "B"),
         help="also print the paired difference of two rows of the table",
     )
+    report.add_argument("--parquet", metavar="FILE", help="also write every job with its scores to one Parquet file")
     report.add_argument("--output", metavar="FILE", help="HTML file (default: report.html in the run folder)")
+
+    status = verb(
+        "status", "say how far a run is: finished, failed and waiting jobs, the time left, how to repeat what failed"
+    )
+    status.add_argument("run", metavar="RUN", help="run folder, also while the run is going on")
+    status.add_argument("--state", choices=("finished", "failed", "skipped", "waiting"), help="list these jobs alone")
+    status.add_argument("--json", action="store_true", help="print JSON")
 
     predict = verb("predict", "apply a student to new rows")
     predict.add_argument("student", metavar="STUDENT", help="student.safetensors, its folder, or a run folder")

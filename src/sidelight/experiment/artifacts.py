@@ -77,7 +77,8 @@ def store_job(folder: Path, job: Job, evaluation: Evaluation, history: History, 
         similarities: the similarity matrices of the training.
     """
     # The folder appears under its name when it is complete: a killed run leaves no half job.
-    with write_folder_atomic(folder / "jobs" / job.id) as place:
+    # Nor does storing one list the others: `lock_run_folder` removes what killed runs left.
+    with write_folder_atomic(folder / "jobs" / job.id, leftovers=False) as place:
         evaluation.student.save(place / "model.safetensors")
         write_predictions(place / "predictions.csv", evaluation.predictions)
         pd.DataFrame(history.epochs).to_csv(place / "curves.csv", index=False)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from sidelight.errors import ConfigError, DiskError, RunError, SidelightError, SidelightWarning, unknown
 from sidelight.experiment.plan import Job
-from sidelight.results import read_plan
-from sidelight.results.failures import Failure, failure_file, load_failures, read_failure, store_failure
+from sidelight.runs.failures import Failure, failure_file, load_failures, read_failure, store_failure
+from sidelight.runs.plan import read_plan
 from sidelight.utils.distributed import get_world
 
 if TYPE_CHECKING:
@@ -91,13 +91,17 @@ class Failures:
         return sum(failure.state == "failed" for failure in load_failures(self.folder).values())
 
 
+def describe_error(error: Exception) -> str:
+    """What an error says; with its type, unless it is written for users."""
+    return str(error) if isinstance(error, SidelightError) else f"{type(error).__name__}: {error}"
+
+
 def describe_failure(job: Job, error: Exception) -> Failure:
     """What is stored of an error."""
-    text = str(error) if isinstance(error, SidelightError) else f"{type(error).__name__}: {error}"
     needs = error.needs if isinstance(error, SkippedError) else ""
     calls = () if needs else traceback.extract_tb(error.__traceback__)[-CALLS:]
     trace = tuple(f"{call.filename}:{call.lineno} in {call.name}" for call in calls)
-    return Failure(job.id, type(error).__name__, text, needs, trace, time.time())
+    return Failure(job.id, type(error).__name__, describe_error(error), needs, trace, time.time())
 
 
 def check_names(only: Collection[str], folder: Path, jobs: Sequence[Job]) -> None:
@@ -112,6 +116,18 @@ def check_names(only: Collection[str], folder: Path, jobs: Sequence[Job]) -> Non
     for name in only:
         if name not in known:
             raise ConfigError(f"only: {unknown('job', name, known)}")
+
+
+def warn_of_failures(study: Study) -> None:
+    """Say at the end of a run how many jobs are missing; workers have said it to a console that may be quiet."""
+    if study.failures:
+        skipped = sum(bool(f.needs) for f in study.failures)
+        failed = len(study.failures) - skipped
+        _warn(
+            f"{failed} job{'s' * (failed != 1)} failed"
+            + f", {skipped} skipped" * bool(skipped)
+            + f": `sidelight status {study.folder}` says why, and --resume (resume=True) runs them again."
+        )
 
 
 def check_comparable(study: Study, best: Mapping[float, str]) -> None:

@@ -10,6 +10,8 @@ from rich import progress as bars
 from rich.console import Console
 from rich.markup import escape
 
+from sidelight.runs.plan import list_stored
+
 
 class Progress:
     """Shows a progress bar on a terminal, a line every half minute elsewhere, and nothing when quiet.
@@ -21,7 +23,7 @@ class Progress:
     """
 
     def __init__(self, folder: Path, total: int, quiet: bool):
-        self.jobs, self.total = folder / "jobs", total
+        self.folder, self.total = folder, total
         self.console = Console(stderr=True, quiet=quiet)
         self.warned: set[str] = set()
         self.start = self.last = time.monotonic()
@@ -39,7 +41,11 @@ class Progress:
         self.task = self.bar.add_task("jobs", total=total, completed=self.found)
 
     def _finished(self) -> int:
-        return sum(1 for _ in self.jobs.glob("[!.]*/job.json"))
+        """Count the stored jobs: a listing of names, whose folders appear when they are complete."""
+        start = time.monotonic()
+        count = len(list_stored(self.folder))
+        self.counted, self.took = time.monotonic(), time.monotonic() - start
+        return count
 
     def recount(self) -> None:
         """Count the jobs that are stored already once more, after damaged ones were removed."""
@@ -63,11 +69,15 @@ class Progress:
         self.console.print(escape(text), highlight=False)
 
     def update(self) -> None:
-        """Count the finished jobs and show them."""
-        done = self._finished()
+        """Count the finished jobs and show them, unless counting would take more than a hundredth of the time."""
+        if time.monotonic() - self.counted < max(0.2, 100 * self.took):
+            return
+        self._show(self._finished())
+
+    def _show(self, done: int, last: bool = False) -> None:
         self.bar.update(self.task, completed=done)
         now = time.monotonic()
-        if not self.console.is_terminal and (now - self.last > 30 or done == self.total):
+        if not self.console.is_terminal and (now - self.last > 30 or last):
             self.last = now
             fresh = done - self.found
             left = f", about {(now - self.start) / fresh * (self.total - done):.0f} s left" if fresh else ""
@@ -80,5 +90,5 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bar.update(self.task, completed=self._finished())
+        self._show(self._finished(), last=True)
         self.bar.stop()

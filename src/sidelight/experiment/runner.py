@@ -15,7 +15,7 @@ from sidelight.data import Dataset
 from sidelight.data.mapped import share_rows
 from sidelight.errors import ConfigError, RunError, unknown
 from sidelight.experiment.artifacts import is_stored
-from sidelight.experiment.failures import Failures, check_comparable, check_names
+from sidelight.experiment.failures import Failures, check_comparable, check_names, warn_of_failures
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import UNDECIDED, Job, explain_missing_self_distillation, plan, plan_best_controls
 from sidelight.experiment.pool import MakeModels, run_jobs
@@ -145,6 +145,7 @@ def _execute(
                 "(resume=True)."
             )
         on_first(study.finish)
+        warn_of_failures(study)
         return study
 
 

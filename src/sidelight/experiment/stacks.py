@@ -14,8 +14,9 @@ import torch
 
 from sidelight.config import Config
 from sidelight.config.encoder_names import SIMPLE
-from sidelight.errors import CheckpointError, SidelightWarning
+from sidelight.errors import CheckpointError, ConfigError, DiskError, RunError, SidelightWarning
 from sidelight.experiment.assemble import run_job
+from sidelight.experiment.failures import describe_error
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
 from sidelight.experiment.together import Together
@@ -23,6 +24,7 @@ from sidelight.training.checkpoint import load_checkpoint
 from sidelight.training.compute import compute_on
 from sidelight.training.fit_stacked import fit_stacked, group_jobs, load_trained
 from sidelight.training.job import Trained, TrainingJob
+from sidelight.training.loop import History
 from sidelight.utils.device import choose_device
 from sidelight.utils.distributed import get_world
 
@@ -121,8 +123,14 @@ def run_stacked(
 
 
 def _wait(together: Together[Waiting, Trained], models: FoldModels, job: TrainingJob) -> Any:
-    """Train a job of some models when all others wait too; torch's random numbers go on as if it were alone."""
+    """Train a job of some models when all others wait too; torch's random numbers go on as if it were alone.
+
+    Raises:
+        RunError: the training of this job failed; the others go on.
+    """
     trained = together.ask((models, job))
+    if trained.error:
+        raise RunError(trained.error)
     torch.set_rng_state(trained.random)
     return trained.history
 
@@ -156,11 +164,10 @@ class Stacks:
             chosen = [waiting[left[i]] for i in stack]
             if len(chosen) < self.least:
                 for models, job in chosen:
-                    history = models.train_alone(job)
-                    trained[job.name] = Trained(history, torch.get_rng_state())
+                    (trained[job.name],) = _or_errors(partial(_train_alone, models, job), 1)
             else:
                 jobs = [job for _, job in chosen]
-                trained |= zip((job.name for job in jobs), self._fit(jobs))
+                trained |= zip((job.name for job in jobs), _or_errors(partial(self._fit, jobs), len(jobs)))
         return [trained[job.name] for _, job in waiting]
 
     def _fit(self, jobs: Sequence[TrainingJob]) -> list[Trained]:
@@ -196,6 +203,20 @@ class Stacks:
             else:
                 path.unlink()  # the run was divided otherwise
         return trained
+
+
+def _or_errors(train: Callable[[], Sequence[Trained]], count: int) -> list[Trained]:
+    """Train `count` jobs; an error is theirs, so that the jobs that wait beside them go on."""
+    try:
+        return list(train())
+    except (ConfigError, DiskError):
+        raise
+    except Exception as error:
+        return [Trained(History(), torch.get_rng_state(), describe_error(error))] * count
+
+
+def _train_alone(models: FoldModels, job: TrainingJob) -> list[Trained]:
+    return [Trained(models.train_alone(job), torch.get_rng_state())]
 
 
 def _name_stack(names: Iterable[str]) -> str:

@@ -14,9 +14,10 @@ import pandas as pd
 
 from sidelight.config import Config, load_config
 from sidelight.errors import RunError
-from sidelight.results import compare, get_budget, load_results, print_table, read_plan, sentence, summary, table
-from sidelight.results.failures import Failure
+from sidelight.results import compare, get_budget, load_results, print_table, sentence, summary, table
 from sidelight.results.job import job_id
+from sidelight.runs.failures import Failure
+from sidelight.runs.plan import read_plan
 from sidelight.utils.atomic import write_atomic, write_folder_atomic
 from sidelight.utils.keywords import renamed_keywords
 
@@ -119,6 +120,12 @@ class Study:
         """The method with the highest mean score on `select` rows (never on test); None if none has finished."""
         here = len(self.results) and np.isclose(self.results["labels"], label_fraction).any()
         return get_budget(self.results, label_fraction).best if here else None
+
+    def to_parquet(self, path: str | Path) -> Path:
+        """Write every job with its scores to one Parquet file, and return its path; failed jobs say why."""
+        from sidelight.results.parquet import write_parquet
+
+        return write_parquet(self.folder, path)
 
     @renamed_keywords(labels="label_fraction")
     def best_method(self, label_fraction: float) -> str:

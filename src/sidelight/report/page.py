@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from importlib.resources import files
 from typing import Any
 
@@ -17,6 +18,9 @@ from sidelight.report.stored import Stored
 from sidelight.report.style import PALETTE
 from sidelight.results import budgets, compare, metric_columns
 
+FAILURES_SHOWN = 20
+"""The most failed jobs that the page describes."""
+
 
 def render_page(stored: Stored) -> str:
     """Render the report of a run as HTML."""
@@ -27,7 +31,8 @@ def render_page(stored: Stored) -> str:
     usable = len(results) > 0 and len(metric_columns(results)) > 0
     compared = [compare(results, share) for share in budgets(results)] if usable else []
     main = compared[0] if compared else None
-    unfinished = stored.progress is not None and stored.progress[0] < stored.progress[1]
+    failures = stored.failures
+    unfinished = stored.progress is not None and stored.progress[0] + len(failures) < stored.progress[1]
     context: dict[str, Any] = {
         "title": str(stored.data.get("name") or stored.config.get("data") or stored.run.resolve().name),
         "style": Markup(_read_style()),
@@ -35,6 +40,10 @@ def render_page(stored: Stored) -> str:
         "progress": stored.progress,
         "unfinished": unfinished,
         "jobs": len(results),
+        "failed": [f for f in failures if not f.needs],
+        "skipped": Counter(f.needs for f in failures if f.needs),
+        "run": stored.run,
+        "failures_shown": FAILURES_SHOWN,
         "sections": [build_section(results, c, alone=len(compared) == 1) for c in compared],
         "main": main,
         "several": len(compared) > 1,

@@ -15,10 +15,12 @@ import yaml
 from numpy.typing import NDArray
 
 from sidelight.errors import RunError
-from sidelight.results import load_results, read_plan
+from sidelight.results import load_results
 from sidelight.results.budget import ALL_LABELS, BASELINE
 from sidelight.results.chance import read_predictions
-from sidelight.results.job import RECORD, is_sealed, is_whole, job_id, read_record
+from sidelight.results.job import is_sealed, is_whole, job_id, read_record
+from sidelight.runs.failures import Failure
+from sidelight.runs.plan import list_stored, read_plan
 from sidelight.utils.tensorfile import read_arrays
 
 
@@ -41,6 +43,11 @@ class Stored:
         results = load_results(self.run, rebuild=False)
         self.notes += [f.replace(f"{self.run}{os.sep}", "") for f in results.attrs["faults"]]
         return results
+
+    @property
+    def failures(self) -> list[Failure]:
+        """The planned jobs that failed, in that order, and those that were skipped because they need one of them."""
+        return list(self.results.attrs["failures"])
 
     @cached_property
     def config_text(self) -> str:
@@ -103,7 +110,8 @@ class Stored:
         plan = read_plan(self.run)
         if not plan:
             self.notes.append("plan.json cannot be read, so the report cannot tell whether every job has finished.")
-        done = sum((self.run / "jobs" / job / RECORD).is_file() for job in plan)
+        stored = {entry.name for entry in list_stored(self.run)}
+        done = sum(job in stored for job in plan)
         return (done, len(plan)) if plan else None
 
     def folders(self, name: str, label_fraction: float) -> dict[tuple[int, int], Path]:

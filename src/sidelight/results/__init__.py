@@ -10,7 +10,7 @@ from sidelight.results.printing import print_table
 from sidelight.results.remarks import Remark
 from sidelight.results.selection import budgets, get_budget, metric_columns, primary_metric
 from sidelight.results.statistics import Interval, Probabilities, correlated_t, gap_closed, nadeau_bengio
-from sidelight.results.store import load_results, read_plan
+from sidelight.results.store import load_results
 from sidelight.results.verdict import headline, sentence, summary, verdict
 from sidelight.results.winner import Winner
 
@@ -42,7 +42,6 @@ __all__ = [
     "nadeau_bengio",
     "primary_metric",
     "print_table",
-    "read_plan",
     "sentence",
     "summary",
     "table",

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from sidelight.results.budget import Budget
-from sidelight.results.failures import Failure
 from sidelight.results.remarks import Remark
+from sidelight.runs.failures import Failure
 
 SHOWN = 5
 """The most rows of the table that a remark names."""

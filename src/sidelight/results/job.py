@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,15 @@ def job_id(method: str, control: str, labels: float, fold: int, seed: int) -> st
         fold, seed: its fold and seed.
     """
     return f"{method}{f'~{control}' if control else ''}-l{labels:g}-f{fold}-s{seed}"
+
+
+def parse_job_id(job: str) -> dict[str, Any]:
+    """The method, control, labels, fold and seed that the name of a job's folder tells; {} if it is none."""
+    found = re.fullmatch(r"(.+?)(?:~(\w+))?-l([\d.e-]+)-f(\d+)-s(\d+)", job)
+    if not found:
+        return {}
+    method, control, labels, fold, seed = found.groups()
+    return {"method": method, "control": control or "", "labels": float(labels), "fold": int(fold), "seed": int(seed)}
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:

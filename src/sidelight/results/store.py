@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,23 +11,15 @@ import yaml
 
 from sidelight.errors import RunError, SidelightWarning
 from sidelight.results.chance import load_tests
-from sidelight.results.failures import load_failures
 from sidelight.results.group_scores import load_group_scores
 from sidelight.results.job import CHOSEN, RECORD, SEEN, job_id, read_facts, read_record, read_seen
 from sidelight.results.job import COSTS as COSTS
 from sidelight.results.job import FACTS as FACTS
+from sidelight.runs.failures import load_failures
+from sidelight.runs.plan import read_plan
 from sidelight.utils.atomic import write_atomic
 
 KEYS = ["method", "control", "labels", "fold", "seed", "select"]
-PLAN = "plan.json"
-
-
-def read_plan(run: str | Path) -> list[str]:
-    """The ids of the planned jobs, in order; empty if no plan is stored."""
-    try:
-        return [str(job) for job in json.loads((Path(run) / PLAN).read_text("utf-8"))["jobs"]]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return []
 
 
 def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:

@@ -134,7 +134,8 @@ def fit_stacked(
         The record of each training.
 
     Raises:
-        RunError: a term, a weight or a score became NaN or infinite, or a training has no row to learn from.
+        RunError: a training has no row to learn from. A term, weight or score that becomes NaN or infinite ends the
+            training of its model alone (`Trained.error`).
         CheckpointError: the checkpoint is damaged or belongs to another stack.
     """
     loop = StackedLoop(jobs, settings, balance)
@@ -168,4 +169,4 @@ def load_trained(job: TrainingJob, state: Mapping[str, Any]) -> Trained | None:
     if job.callback:
         job.callback.load_state_dict(member["watch"])
     history = History(**(member["history"] | {"stacked": len(state["names"])}))
-    return Trained(history, member["dropout"])
+    return Trained(history, member["dropout"], member.get("error", ""))

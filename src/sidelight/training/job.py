@@ -87,7 +87,8 @@ class TrainingJob:
 
 
 class Trained(NamedTuple):
-    """A finished training: its record, and the state of torch's random numbers after it."""
+    """A finished training: its record, the state of torch's random numbers after it, and its error if it has one."""
 
     history: History
     random: Tensor
+    error: str = ""

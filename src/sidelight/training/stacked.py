@@ -50,6 +50,7 @@ class Member:
         batches: the row numbers of the batches of this epoch.
         values: (terms,) the terms of each step of this epoch.
         seconds: the share of this model in the duration of this epoch.
+        error: why the training of this model ended before its time; "" if it did not.
     """
 
     job: TrainingJob
@@ -61,6 +62,7 @@ class Member:
     batches: list[Tensor] = field(default_factory=list)
     values: list[Tensor] = field(default_factory=list)
     seconds: float = 0.0
+    error: str = ""
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -72,6 +74,7 @@ class Member:
             "values": self.values,
             "seconds": self.seconds,
             "watch": self.job.callback.state_dict() if self.job.callback else {},
+            "error": self.error,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -79,6 +82,7 @@ class Member:
         self.dropout.set_state(state["dropout"])
         self.best, self.history = state["best"], History(**state["history"])
         self.batches, self.values, self.seconds = state["batches"], state["values"], state["seconds"]
+        self.error = state.get("error", "")  # earlier versions ended with the first
         if self.job.callback:
             self.job.callback.load_state_dict(state["watch"])
 
@@ -152,13 +156,17 @@ class StackedLoop:
         for member in self.active:
             member.seconds += share
         for place in done:
-            self._end_epoch(self.active[place], measured.get(place))
+            member = self.active[place]
+            try:
+                self._end_epoch(member, measured.get(place))
+            except RunError as error:  # of this model alone: no other depends on its numbers
+                member.error = str(error)
         finished = [i for i in self.models.members if self._is_finished(self.members[i])]
         if finished:
             self.models.remove(finished, [self.optimizer])
 
     def _is_finished(self, member: Member) -> bool:
-        return is_finished(member.history, self.settings, member.job.scores)
+        return bool(member.error) or is_finished(member.history, self.settings, member.job.scores)
 
     def _update(self) -> None:
         """Take the gradients of all models, and update them."""
@@ -233,7 +241,7 @@ class StackedLoop:
             member.job.method.load_state_dict(member.best)
             member.job.method.eval()
         size = len(self.members)
-        return [Trained(replace(m.history, stacked=size), m.dropout.get_state()) for m in self.members]
+        return [Trained(replace(m.history, stacked=size), m.dropout.get_state(), m.error) for m in self.members]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on."""

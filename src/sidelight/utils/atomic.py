@@ -29,17 +29,21 @@ def write_atomic(path: str | Path, content: bytes | str | Iterable[bytes | memor
 
 
 @contextmanager
-def write_folder_atomic(path: str | Path) -> Iterator[Path]:
+def write_folder_atomic(path: str | Path, leftovers: bool = True) -> Iterator[Path]:
     """Build a folder under a temporary name; it is renamed to `path` when the block ends without an exception.
 
-    An existing folder of that name is replaced. Leftovers of killed processes are removed, so only one process at a
-    time may write the same folder.
+    An existing folder of that name is replaced.
+
+    Args:
+        path: the folder.
+        leftovers: remove what killed processes left of it, so that only one process at a time may write it. This lists
+            the folder above, which takes long if it holds thousands.
     """
     path = check_place(path, DiskError)
     temporary = _temporary(path)
     with _guard_write(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in path.parent.glob(f".{_escaped(path.name)}.*.tmp"):
+        for leftover in path.parent.glob(f".{_escaped(path.name)}.*.tmp") if leftovers else ():
             _remove(leftover)
         temporary.mkdir()
         yield temporary

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from sidelight.runs.plan import split_id
 from sidelight.utils.atomic import write_atomic
 
 FOLDER = "failed"
@@ -36,8 +36,7 @@ class Failure:
     @property
     def row(self) -> tuple[str, float]:
         """The row of the table that the job belongs to, e.g. `kl~placebo`, and its label fraction."""
-        name, _, share = self.job.rpartition("-f")[0].rpartition("-l")
-        return name, float(share) if share else math.nan
+        return split_id(self.job)
 
     @property
     def state(self) -> str:
