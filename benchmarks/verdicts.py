@@ -9,12 +9,14 @@ Studies are simulated as the scores that a run stores, and judged by the functio
     ability(person) + effect + habit(method, person) + luck(method, fold, seed) + noise(rows)
 
 in accuracy. `luck` is that of one training and is shared by its select and its test people; `habit` is how a method suits a
-person, whatever is trained. The select people of a fold are others than its test people.
+person, whatever is trained. The select people of a fold are others than its test people. With a share of the labels, `luck` grows by
+one over its root, and as much again is shared by all folds of a seed, whose labelled people are mostly the same ones.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sidelight.results import compare, verdict
+from sidelight.results import budgets, compare, verdict
 from sidelight.results.group_scores import GroupScores
 from sidelight.results.job import job_id
 from sidelight.results.verdict import headline
@@ -45,6 +47,7 @@ class Design:
         official: one test set of `people` for all seeds, instead of folds.
         placebo: whether each method has a placebo; its privileged effect is judged.
         folds, seeds, people: sizes; people are divided over the folds.
+        labels: label fractions; each is a study of its own on the same people and folds.
     """
 
     methods: int = 1
@@ -54,6 +57,7 @@ class Design:
     folds: int = 5
     seeds: int = 3
     people: int = 20
+    labels: tuple[float, ...] = (1.0,)
 
 
 def simulate(design: Design, rng: np.random.Generator) -> pd.DataFrame:
@@ -69,17 +73,19 @@ def simulate(design: Design, rng: np.random.Generator) -> pd.DataFrame:
     )
     select_ability = rng.normal(0.7, ABILITY, 5)
     rows, groups = [], {}
-    for seed in range(design.seeds):
+    for seed, share in itertools.product(range(design.seeds), design.labels):
+        spread = LUCK / np.sqrt(2 * share)
+        drawn = rng.normal(0, spread, len(controls)) if share < 1 else np.zeros(len(controls))
         for fold, people in enumerate(folds):
             others = np.setdiff1d(np.arange(design.people), people)
             chosen_by = rng.choice(others, 5, replace=False) if len(others) else None
             for k, (name, control) in enumerate(controls):
                 gain = design.effect * (name != "baseline" and not control)
-                luck = rng.normal(0, LUCK / np.sqrt(2))
+                luck = rng.normal(0, spread) + drawn[k]
                 of_people = _observe(ability[people] + habit[k, people] + gain + luck, rng)
                 seen = select_ability if chosen_by is None else ability[chosen_by] + habit[k, chosen_by]
                 select = float(_observe(seen + gain + luck, rng).mean())
-                job = {"method": name, "control": control, "labels": 1.0, "fold": fold, "seed": seed}
+                job = {"method": name, "control": control, "labels": share, "fold": fold, "seed": seed}
                 rows.append(
                     job | {"select": select, "accuracy": float(of_people.mean()), "seconds": 1.0}
                     | {"n_train": ROWS * max(len(others), 40), "n_test": ROWS * len(people)}
@@ -101,6 +107,11 @@ def _observe(accuracy: NDArray, rng: np.random.Generator) -> NDArray:
 def says_better(results: pd.DataFrame) -> bool:
     """Whether the headline of the study is that the chosen method helps."""
     return headline(compare(results)) == "better"
+
+
+def says_better_somewhere(results: pd.DataFrame) -> bool:
+    """Whether the headline at any label fraction is that the chosen method helps."""
+    return any(headline(compare(results, share)) == "better" for share in budgets(results))
 
 
 def says_privileged(results: pd.DataFrame) -> bool:
@@ -135,6 +146,15 @@ def cases() -> dict[str, tuple[Design, Judge]]:
         "k-fold, headline of 24": (Design(methods=24), says_better),
         "k-fold, any of 8 rows": (Design(methods=8), says_row_better),
         "placebo, k-fold": (Design(placebo=True, effect=0.0), says_privileged),
+        "20 % of the labels, k-fold, 1 method": (Design(labels=(0.2,)), says_better),
+        "20 % of the labels, k-fold, headline of 8": (Design(methods=8, labels=(0.2,)), says_better),
+        "20 % of the labels, official, 5 seeds": (Design(official=True, seeds=5, labels=(0.2,)), says_better),
+        "20 % and all labels, k-fold, either headline of 8": (
+            Design(methods=8, labels=(0.2, 1.0)),
+            says_better_somewhere,
+        ),
+        "official, 2 seeds": (Design(official=True, seeds=2), says_better),
+        "official, 2 seeds, headline of 8": (Design(official=True, seeds=2, methods=8), says_better),
         "official, 5 seeds": (official, says_better),
         "official, 10 seeds": (Design(official=True, seeds=10), says_better),
         "official, 5 seeds, headline of 8": (Design(official=True, seeds=5, methods=8), says_better),
@@ -145,6 +165,9 @@ def cases() -> dict[str, tuple[Design, Judge]]:
         found[f"k-fold, an effect of {points} points"] = Design(effect=points / 100), says_better
         found[f"official, 5 seeds, an effect of {points} points"] = (
             Design(effect=points / 100, official=True, seeds=5), says_better
+        )  # fmt: skip
+        found[f"20 % of the labels, k-fold, an effect of {points} points"] = (
+            Design(effect=points / 100, labels=(0.2,)), says_better
         )  # fmt: skip
     return found
 
