@@ -33,7 +33,7 @@ COUNTED = {OFFICIAL: "seeds", LEAVE_ONE_OUT: "folds", BLOCKS: "folds"}
 """Protocol -> what `n` counts; with other protocols, pairs of fold and seed. See also `Budget.counted`."""
 NO_PREDICTIONS = "one test set, and no predictions to tell its groups apart: no verdict"
 LEAST_SEEDS = 3
-"""Seeds of an official split for a verdict. With two, lucky trainings alone often "improve" (`benchmarks/verdicts.py`)."""
+"""Seeds of an official split for a verdict: with two, lucky trainings alone "improve" too often."""
 TOO_FEW_SEEDS = f"two seeds do not show the luck of trainings: no verdict with fewer than {LEAST_SEEDS}"
 NO_PROBABILITIES = Probabilities(math.nan, math.nan, math.nan)
 
