@@ -108,6 +108,17 @@ class TestPage:
         )
         assert f"Rows 800; {gaps}" in said
 
+    def test_a_modality_alone_has_a_difference_with_its_interval(self, run, undrawn):
+        for path in run.glob("jobs/*/job.json"):
+            record = json.loads(path.read_text())
+            record["subsets"] = {"phone_acc": {"accuracy": record["metrics"]["accuracy"] / 2}}
+            path.write_text(json.dumps(record))
+        results = load_results(run, rebuild=False)
+        best = next(name for name, row in compare(results).rows.items() if row.best)
+        d = compare(results).rows[best].difference
+        half = [number(50 * value, "+.1f") for value in (d.mean, d.low, d.high)]
+        assert f"{half[0]} ({half[1]} to {half[2]})" in text(page(run)).partition("phone_acc alone")[2]
+
     def test_asks_no_server_for_anything(self, markup):
         assert not re.search(r"<(script|link|iframe|object|embed)\b", markup)
         assert not re.search(r"@import|url\((?!#)", markup)

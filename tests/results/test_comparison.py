@@ -385,6 +385,9 @@ class TestTable:
         print_table(results, console=Console(file=out, width=100))
         assert "test groups (n) × seeds" in " ".join(out.getvalue().split())
         assert "Nadeau" not in out.getvalue()
+        two = compare(results[results["seed"] < 2]).rows["pkdot+kl"]  # two seeds may both be lucky
+        assert (two.difference.half, two.n, verdict(two)) == (math.inf, 20, "unclear")
+        assert "no verdict with fewer than 3" in two.note
 
     def test_damaged_predictions_of_an_official_test_set_are_named(self, tmp_path):
         run = make_run(tmp_path / "run", folds=1, seeds=2, protocol="official")

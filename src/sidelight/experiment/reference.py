@@ -22,7 +22,7 @@ from sidelight.data.statistics import window_statistics
 from sidelight.experiment.evaluate import Answers
 from sidelight.experiment.fold import FoldData
 from sidelight.experiment.plan import Job, derive_seed
-from sidelight.reference_models import ROWS_TO_CHOOSE, Reference, choose_strength
+from sidelight.reference_models import ROWS_TO_CHOOSE, STRENGTH, Reference, choose_strength
 from sidelight.tasks import Task
 
 ROWS = PIXELS = 5000
@@ -78,16 +78,15 @@ def _choose_model(
     """A function that fits the model of this name; `model` gets what was chosen."""
     if name == "majority":
         return _fit_constant
-    strength: dict[str, Any] = {}
+    strength = STRENGTH
     if name == "linear":
         some = np.sort(rng.permutation(len(samples.x))[:ROWS_TO_CHOOSE])
         weights = None if samples.weights is None else samples.weights[some]
-        c, _ = choose_strength(samples.x[some], samples.target[some], samples.part[some], classes, weights)
-        strength = {"strength": c}
-        model["C"] = c
+        strength, _ = choose_strength(samples.x[some], samples.target[some], samples.part[some], classes, weights)
+        model["C"] = strength
 
     def fit(given: Samples) -> Predict:
-        return Reference(classes, name == "boosted", **strength).fit(given.x, given.target, given.weights).predict
+        return Reference(classes, name == "boosted", strength).fit(given.x, given.target, given.weights).predict
 
     return fit
 
@@ -151,7 +150,7 @@ def _read_features(rows: Batch, which: Tensor) -> NDArray:
     if not rows.shapes():
         return np.zeros((len(which), 0), np.float32)
     found = []
-    for some in which.tensor_split(range(AT_ONCE, len(which), AT_ONCE)):
+    for some in torch.split(which, AT_ONCE):
         batch = rows.index_select(some).materialize()
         found.append(np.concatenate([_flatten(batch, m) for m in batch.shapes()], axis=1))
     return np.concatenate(found)

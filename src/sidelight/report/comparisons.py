@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from sidelight.report.style import COLOUR, WIDTH, hide_frame, new_figure, role_colour, to_svg
 from sidelight.results import Comparison
-from sidelight.results.budget import BASELINE, TEACHER
+from sidelight.results.budget import BASELINE, MAJORITY, TEACHER
 from sidelight.results.printing import plus_minus
 from sidelight.results.units import metric_name, unit
 
@@ -24,7 +24,8 @@ def plot_forest(c: Comparison, narrow: bool) -> Markup:
         narrow: put names above their rows, for phones, instead of to the left of them.
     """
     u = unit(c.metric)
-    names = [n for n, row in c.rows.items() if n != BASELINE and row.difference.n]
+    # The most common answer lies so far below that it would shrink every other difference.
+    names = [n for n, row in c.rows.items() if n not in (BASELINE, MAJORITY) and row.difference.n]
     if not names:
         return Markup()
     step = 0.5 if narrow else 0.4

@@ -32,6 +32,9 @@ OFFICIAL, LEAVE_ONE_OUT, BLOCKS = "official", "leave-one-group-out", "blocks"
 COUNTED = {OFFICIAL: "seeds", LEAVE_ONE_OUT: "folds", BLOCKS: "folds"}
 """Protocol -> what `n` counts; with other protocols, pairs of fold and seed. See also `Budget.counted`."""
 NO_PREDICTIONS = "one test set, and no predictions to tell its groups apart: no verdict"
+LEAST_SEEDS = 3
+"""Seeds of an official split for a verdict: with two, lucky trainings alone "improve" too often."""
+TOO_FEW_SEEDS = f"two seeds do not show the luck of trainings: no verdict with fewer than {LEAST_SEEDS}"
 NO_PROBABILITIES = Probabilities(math.nan, math.nan, math.nan)
 
 
@@ -210,6 +213,8 @@ class Budget:
             return unknown._replace(note=f"one test set, no verdict: {reason}")
         if len({job.names for job in jobs}) > 1 or any(self.metric not in job.without for job in jobs):
             return unknown._replace(note="one test set, no verdict: this metric has no scores by test group")
+        if len(whole) < LEAST_SEEDS:
+            return unknown._replace(n=len(jobs[0].names), note=TOO_FEW_SEEDS)
         ours, theirs = (np.stack([j.without[self.metric] for j in row if j is not None], axis=1) for row in scores)
         effects = pseudo_values(whole, (ours - theirs) * self.sign)
         if not np.isfinite(effects).all():
