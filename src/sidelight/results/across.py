@@ -42,7 +42,7 @@ class Line:
 
     @property
     def verdict(self) -> str:
-        """Whether it is "better", "equal" or "worse" on a next set with 95 %; "unclear"; "unknown" with too few sets."""
+        """What a next set shows with 95 %: "better", "equal" or "worse"; else "unclear"; "unknown": too few sets."""
         if self.posterior is None:
             return "unknown"
         p = self.posterior.p._asdict()

@@ -39,7 +39,7 @@ class SuitePlan:
     def without(self, config: Config, methods: Collection[str]) -> Config:
         """A set's settings without some methods and their controls."""
         kept = [m for m in config.methods if m not in methods]
-        controls = {name: _keep(getattr(config, name), kept) for name in CONTROLS}
+        controls: dict[str, Any] = {name: _keep(getattr(config, name), kept) for name in CONTROLS}
         return replace(config, methods=kept, **controls)
 
 
@@ -126,7 +126,8 @@ def _read_set(
         for method in getattr(config, control):
             if method not in known:
                 raise ConfigError(unknown(f"method of {control}", method, known))
-        config = replace(config, **{control: _keep(getattr(config, control), config.methods)})
+        kept: dict[str, Any] = {control: _keep(getattr(config, control), config.methods)}
+        config = replace(config, **kept)
     check(config)
     check_options(config)
     return config, "methods" in own and "methods" not in more

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from sidelight.errors import ConfigError, SidelightError
-from sidelight.experiment import plan_jobs
 from sidelight.experiment.resolve import resolve
+from sidelight.experiment.runner import plan_jobs
 from sidelight.methods import parse_methods
 from sidelight.results.across import summarize
 from sidelight.suite import open_set, read_suite, run_suite
