@@ -164,14 +164,3 @@ def test_jobs_wait_for_one_another_and_errors_end_all() -> None:
 
     with pytest.raises(RunError, match="broken"):
         together.run([lambda: job(3), fails])
-
-
-def test_a_network_of_an_earlier_stage_has_its_dropout_in_a_stack(tmp_path: Path) -> None:
-    """The student of admd has trained before, and was left in `eval`; the first step found no random numbers asked."""
-    for stack in (1, 2):
-        data, folder = make_data(n=96, groups=8), tmp_path / f"{stack}"
-        study(folder, data, methods=["admd"], training={"epochs": 2, "stack": stack})
-    alone, together = records(tmp_path / "1"), records(tmp_path / "2")
-    assert [name for name, record in together.items() if "stacked" in record and name.startswith("admd")]
-    for name, record in alone.items():
-        assert together[name]["select"] == pytest.approx(record["select"], abs=1e-4)

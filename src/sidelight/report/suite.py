@@ -29,7 +29,7 @@ from sidelight.results.across import (
     summarize,
     table_of_sets,
 )
-from sidelight.results.budget import ALL_LABELS, BASELINE, TEACHER
+from sidelight.results.budget import ALL_LABELS, BASELINE, REFERENCES, TEACHER
 from sidelight.results.formulas import escape_formulas
 from sidelight.results.units import labels_phrase, metric_name, number, percent, unit
 from sidelight.results.verdict import span
@@ -186,7 +186,7 @@ def _fill_table(sets: Mapping[str, Comparison]) -> list[dict[str, Any]]:
             d = row.difference
             shown = f"{u.difference(d.mean)} ± {u.score(d.half)}" if name != BASELINE and d.n else ""
             cells.append({"mean": u.score(row.mean), "difference": shown, "bold": row.bold})
-        role = "reference" if name in (BASELINE, TEACHER, ALL_LABELS) else "method"
+        role = "reference" if name in (BASELINE, TEACHER, ALL_LABELS, *REFERENCES) else "method"
         rows.append({"name": name, "role": role, "cells": cells})
     return rows
 

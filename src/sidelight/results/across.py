@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from sidelight.results.between import ROPE, SURE
-from sidelight.results.budget import ALL_LABELS, BASELINE, LEVEL, OFFICIAL, TEACHER, Budget
+from sidelight.results.budget import ALL_LABELS, BASELINE, LEVEL, OFFICIAL, REFERENCES, TEACHER, Budget
 from sidelight.results.comparison import Comparison, flatten_row
 from sidelight.results.crossed import crossed_variance
 from sidelight.results.hierarchical import FEWEST, Posterior, StudentT, hierarchical_t
@@ -255,8 +255,9 @@ def _flatten_line(line: Line) -> dict[str, Any]:
 
 
 def table_of_sets(sets: Mapping[str, Comparison]) -> pd.DataFrame:
-    """The mean of each set's metric: a row per method (with baseline, all labels and teacher), a column per set."""
+    """The mean of each set's metric: a row per method (with baseline, references and teacher), a column per set."""
     means = {name: {m: row.mean for m, row in c.rows.items() if row.role != "control"} for name, c in sets.items()}
     names = list(dict.fromkeys(m for c in means.values() for m in c))
-    order = [BASELINE, *(m for m in names if m not in (BASELINE, ALL_LABELS, TEACHER)), ALL_LABELS, TEACHER]
+    others = (*REFERENCES, ALL_LABELS, TEACHER)
+    order = [BASELINE, *(m for m in names if m not in (BASELINE, *others)), *others]
     return pd.DataFrame(means).reindex([m for m in order if m in names])
