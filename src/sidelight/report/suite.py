@@ -30,6 +30,7 @@ from sidelight.results.across import (
     table_of_sets,
 )
 from sidelight.results.budget import ALL_LABELS, BASELINE, REFERENCES, TEACHER
+from sidelight.results.failures import load_failures
 from sidelight.results.formulas import escape_formulas
 from sidelight.results.units import labels_phrase, metric_name, number, percent, unit
 from sidelight.results.verdict import span
@@ -228,6 +229,9 @@ def _list_notes(stored: StoredSuite) -> list[str]:
                 f"{' and '.join(names)} read the same file: what is found on one is likely on the other, which the "
                 "comparison over sets takes to be independent."
             )
+    failed = {name: len(load_failures(stored.folder / name)) for name in stored.compared}
+    if lost := [f"{count} of {name}" for name, count in failed.items() if count]:
+        notes.append(f"Jobs that failed, which the reports of the sets list: {', '.join(lost)}.")
     reasons: dict[str, list[str]] = {}
     for line in stored.across.lines:
         if line.against == BASELINE:
