@@ -18,7 +18,7 @@ from helpers.small import BASE, make_data, merged
 from helpers.synthetic_run import make_run
 from sidelight import cli
 from sidelight.errors import ConfigError, RunError, SidelightWarning
-from sidelight.report.suite import StoredSuite, write_suite_report
+from sidelight.report.suite import StoredSuite
 from sidelight.results import compare, hierarchical, load_results
 from sidelight.results.across import Across, Line, compare_sets, summarize, table_of_sets
 from sidelight.results.hierarchical import StudentT, hierarchical_t
@@ -78,8 +78,10 @@ def test_a_method_is_compared_over_the_sets_that_have_it(folder, stored):
     assert sum(kl.posterior.p) == pytest.approx(1)
 
 
-def test_the_page_says_what_was_found_and_what_is_missing(folder, stored):
-    page = write_suite_report(folder).read_text()
+def test_the_page_says_what_was_found_and_what_is_missing(folder, stored, capsys):
+    assert cli.main(["report", str(folder)]) == 0
+    assert capsys.readouterr().out.strip() == str(folder / "suite.html")
+    page = (folder / "suite.html").read_text()
     said = text(page)
     assert summarize(stored.across) in said
     assert "gone ended with an error and is not compared. DataError: gone.csv is gone" in said
@@ -105,9 +107,7 @@ def test_the_page_says_what_was_found_and_what_is_missing(folder, stored):
     assert tuple(p) == pytest.approx(stored.across.lines[0].posterior.p)
 
 
-def test_report_writes_the_page_of_a_suite_and_between_is_refused(folder, tmp_path, capsys, undrawn):
-    assert cli.main(["report", str(folder), "--output", str(tmp_path / "page.html")]) == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "page.html")
+def test_rows_of_a_suite_are_not_subtracted(folder, capsys):
     assert cli.main(["report", str(folder), "--between", "kl", "mse"]) == 2
     assert "name the run of a data set" in capsys.readouterr().err
 

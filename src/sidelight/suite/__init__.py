@@ -104,7 +104,9 @@ def run_suite(
     for name in plan.sets:
         try:
             config, dataset, stored.left_out[name] = open_set(plan, name, (data or {}).get(name))
-            execute(config, dataset, resume=resume, quiet=quiet, encoders=encoders, imports=imports)
+            rows = [dataset]
+            del dataset  # a run frees its arrays, unless somebody else holds them
+            execute(config, rows.pop(), resume=resume, quiet=quiet, encoders=encoders, imports=imports)
         except Exception as error:  # of any kind: the other sets go on
             stored.failures[name] = f"{type(error).__name__}: {error}"
             warnings.warn(
