@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sidelight.experiment.refit import refit
     from sidelight.export import Student, load_student
     from sidelight.inspection import inspect
+    from sidelight.suite import Suite, run_suite
 
 _WHERE = {
     "Config": "config",
@@ -31,12 +32,14 @@ _WHERE = {
     "Dataset": "data",
     "Student": "export",
     "Study": "experiment",
+    "Suite": "suite",
     "compare": "experiment",
     "inspect": "inspection",
     "load": "data",
     "load_student": "export",
     "refit": "experiment.refit",
     "run": "experiment",
+    "run_suite": "suite",
     "synthetic": "data.builtin.synthetic",
 }
 __all__ = [
@@ -44,6 +47,7 @@ __all__ = [
     "Dataset",
     "Student",
     "Study",
+    "Suite",
     "advise",
     "compare",
     "inspect",
@@ -51,6 +55,7 @@ __all__ = [
     "load_student",
     "refit",
     "run",
+    "run_suite",
     "synthetic",
 ]
 

@@ -133,7 +133,13 @@ def advise_verb(args: argparse.Namespace) -> None:
 
 def report_verb(args: argparse.Namespace) -> None:
     from sidelight.report import write_report
+    from sidelight.report.suite import is_suite, write_suite_report
 
+    if is_suite(args.run):
+        if args.between:
+            raise ConfigError(f"--between compares rows of one run; name the run of a data set in {args.run}.")
+        print(write_suite_report(args.run, args.output))
+        return
     print(write_report(args.run, args.output))
     if args.parquet:
         from sidelight.results.parquet import write_parquet
@@ -158,6 +164,12 @@ def status_verb(args: argparse.Namespace) -> int:
     else:
         print(f"{json.dumps(status.to_dict(), indent=1)}\n" if args.json else status.to_text(), end="")
     return 1 if status.failures else 0
+
+
+def suite_verb(args: argparse.Namespace) -> int:
+    from sidelight.suite.verb import suite_verb
+
+    return suite_verb(args)
 
 
 def predict_verb(args: argparse.Namespace) -> None:
@@ -305,6 +317,7 @@ def doctor_verb(args: argparse.Namespace) -> int:
 
 VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "run": run_verb,
+    "suite": suite_verb,
     "inspect": inspect_verb,
     "advise": advise_verb,
     "report": report_verb,
@@ -383,7 +396,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (SidelightError, OSError) as error:
             return fail(error, argv)
         except KeyboardInterrupt:
-            again = f" Continue with: {resumed(argv)}" if argv[:1] == ["run"] else ""
+            again = f" Continue with: {resumed(argv)}" if argv[:1] in (["run"], ["suite"]) else ""
             say("stopped", f"interrupted; finished jobs are kept.{again}", 33)
             return 130
     return 0
@@ -401,7 +414,7 @@ def fail(error: Exception, argv: Sequence[str]) -> int:
     if isinstance(error, BrokenPipeError):  # e.g. sidelight methods | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    again = f" Finished jobs are kept; continue with: {resumed(argv)}" if argv[:1] == ["run"] else ""
+    again = f" Finished jobs are kept; continue with: {resumed(argv)}" if argv[:1] in (["run"], ["suite"]) else ""
     if isinstance(error, OSError) and not isinstance(error, SidelightError):
         file = f"{error.filename}: " if error.filename else ""
         say("error", f"{file}{error.strerror or error}.{again}", 31)

@@ -41,6 +41,19 @@ EXAMPLES = {
 
 An experiment.yaml holds the same settings, nested at the dots; `--dry-run` prints one to start from.
 The settings of a method, options.NAME.SETTING, are listed by `sidelight methods NAME`.""",
+    "suite": """
+  sidelight suite suite.yaml
+  sidelight suite suite.yaml --dry-run           read every data set, say what would be trained
+  sidelight suite suite.yaml --resume            continue an interrupted suite, or add a data set to it
+  sidelight suite suite.yaml --output runs/try seeds=1 training.epochs=10
+  sidelight report runs/suite                    the report across the sets anew; of one set: runs/suite/NAME
+
+A suite.yaml holds the settings that all sets share, as an experiment.yaml does, and under `sets` those of each set:
+  methods: [kl, pkdot]
+  seeds: 3
+  sets:
+    phone-watch: {}
+    pain: {data: pain/manifest.csv, available: [video], privileged: [eda, ecg], target: [pain], group: subject}""",
     "inspect": """
   sidelight inspect phone-watch
   sidelight inspect data/manifest.csv --target pain --group subject
@@ -179,6 +192,22 @@ def build_parser() -> Parser:
     )
     add_settings(run)
 
+    several = verb(
+        "suite",
+        "run one comparison on several data sets, and report what to expect on a next one",
+        "sidelight suite FILE [--resume] [--dry-run] [--quiet] [--output FOLDER] [--jobs N] [--seeds N] "
+        "[KEY=VALUE ...]",
+    )
+    several.add_argument("source", nargs="?", metavar="FILE", help="a suite.yaml")
+    several.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of every set by dotted name")
+    several.add_argument("--resume", action="store_true", help="go on with the suite that the output folder holds")
+    several.add_argument("--dry-run", action="store_true", help="read every data set, print the plan, train nothing")
+    several.add_argument("--quiet", action="store_true", help="no progress; print only the answers")
+    several.add_argument(
+        "--output", metavar="FOLDER", help="the suite's folder (default: its setting, else runs/<name of the file>)"
+    )
+    add_settings(several, ("jobs", "seeds"))
+
     look = verb(
         "inspect",
         "show what a data set contains, and how well each modality predicts alone",
@@ -199,8 +228,8 @@ def build_parser() -> Parser:
     asked = ("available", "privileged", "target", "group", "split", "time", "task", "label_fraction", "seed")
     add_settings(told, (*asked, "impute", "on_error"))
 
-    report = verb("report", "write the report of a run, finished or not")
-    report.add_argument("run", metavar="RUN", help="run folder")
+    report = verb("report", "write the report of a run or a suite, finished or not")
+    report.add_argument("run", metavar="RUN", help="run folder, or the folder of a suite")
     report.add_argument(
         "--between",
         nargs=2,
@@ -208,7 +237,9 @@ def build_parser() -> Parser:
         help="also print the paired difference of two rows of the table",
     )
     report.add_argument("--parquet", metavar="FILE", help="also write every job with its scores to one Parquet file")
-    report.add_argument("--output", metavar="FILE", help="HTML file (default: report.html in the run folder)")
+    report.add_argument(
+        "--output", metavar="FILE", help="HTML file (default: report.html, or suite.html, in the folder)"
+    )
 
     status = verb(
         "status", "say how far a run is: finished, failed and waiting jobs, the time left, how to repeat what failed"
@@ -346,7 +377,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     overrides, rest = [], []
     for before, text in zip(["", *argv], argv):
         taken = before in actions and actions[before].nargs is None  # the value of a flag
-        if argv[0] in ("run", "prepare", "windows") and OVERRIDE.match(text) and not taken:
+        if argv[0] in ("run", "suite", "prepare", "windows") and OVERRIDE.match(text) and not taken:
             overrides.append(text)
         else:
             rest.append(text)

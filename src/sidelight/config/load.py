@@ -37,20 +37,24 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides:
         flat = dict(flatten(Config, tree)) if path is None else read_experiment(path)
         if path is not None and "data" not in flat:
             raise ConfigError("`data` is missing. An experiment needs at least `data: phone-watch`, or a path.")
-        for override in overrides:
-            name, equals, text = override.partition("=")
-            if not equals:
-                raise ConfigError(
-                    f"cannot read {shown(override)}: expected setting=value, e.g. transport.epsilon=0.05."
-                )
-            flat[find(Config, current_name(name.strip())).name] = text.strip()
-        config = build(Config, flat)
+        config = build(Config, flat | read_overrides(overrides))
         check(config)
         return config
     except ConfigError as error:
         # The file is named unless an override may be at fault, or the error names the file already.
         of_file = path is not None and not (flat and overrides) and not str(error).startswith(str(path))
         raise ConfigError(f"{path}: {error}" if of_file else str(error)) from None
+
+
+def read_overrides(overrides: Iterable[str]) -> dict[str, str]:
+    """Texts `"transport.epsilon=0.05"` by dotted name; ConfigError for what is no setting."""
+    flat = {}
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"cannot read {shown(override)}: expected setting=value, e.g. transport.epsilon=0.05.")
+        flat[find(Config, current_name(name.strip())).name] = text.strip()
+    return flat
 
 
 def read_experiment(path: Path) -> dict[str, Any]:

@@ -81,6 +81,23 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     return config
 
 
+def find_unsuited(config: Config, dataset: Dataset) -> dict[str, str]:
+    """The methods of an experiment that the data set, its task or the settings do not allow -> why.
+
+    Raises:
+        ConfigError, DataError: the settings and the data do not fit whatever the method.
+    """
+    unsuited = {}
+    for name in config.methods:
+        try:
+            resolve(replace(config, methods=[name], placebo=["none"], self_distillation=["none"]), dataset)
+        except ConfigError as error:
+            unsuited[name] = str(error)
+    if len(unsuited) == len(config.methods):
+        raise ConfigError(next(iter(unsuited.values())))
+    return unsuited
+
+
 def _check_self_distillation(config: Config, specs: Mapping[str, MethodSpec]) -> None:
     """Check that a baseline can replace the teacher of the methods whose self-distillation is asked for."""
     reasons = {name: spec.self_distillation_obstacle for name, spec in specs.items()}  # "" if it can

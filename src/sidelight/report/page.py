@@ -35,7 +35,7 @@ def render_page(stored: Stored) -> str:
     unfinished = stored.progress is not None and stored.progress[0] + len(failures) < stored.progress[1]
     context: dict[str, Any] = {
         "title": str(stored.data.get("name") or stored.config.get("data") or stored.run.resolve().name),
-        "style": Markup(_read_style()),
+        "style": Markup(read_style()),
         "question": describe_question(stored),
         "progress": stored.progress,
         "unfinished": unfinished,
@@ -73,7 +73,7 @@ def _flatten_environment(stored: Stored) -> list[tuple[str, str]]:
     return lines
 
 
-def _read_style() -> str:
+def read_style() -> str:
     """The page's style sheet, with the palette for light and dark."""
     css = (files("sidelight.report") / "templates" / "report.css").read_text()
     light = "".join(f"--{name}:{value};" for name, (value, _) in PALETTE.items())

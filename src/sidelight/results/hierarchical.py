@@ -19,8 +19,9 @@ integrated out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -70,11 +71,16 @@ def hierarchical_t(effects: Sequence[StudentT], rope: float, level: float = 0.95
     Raises:
         ValueError: fewer than three data sets, or one without a positive scale and degrees of freedom.
     """
-    x, s, k = (np.array(column, dtype=np.float64) for column in zip(*effects)) if effects else [np.empty(0)] * 3
-    if len(x) < FEWEST:
-        raise ValueError(f"expected at least {FEWEST} data sets, got {len(x)}.")
-    if not (np.isfinite(x).all() and (s > 0).all() and (k > 0).all()):
+    if len(effects) < FEWEST:
+        raise ValueError(f"expected at least {FEWEST} data sets, got {len(effects)}.")
+    if not all(math.isfinite(e.mean) and e.scale > 0 and e.df > 0 for e in effects):
         raise ValueError("each data set needs a finite mean, and a scale and degrees of freedom above 0.")
+    return _find_posterior(tuple(effects), rope, level, seed)
+
+
+@lru_cache(maxsize=1024)  # a page and its tables ask for the same ones
+def _find_posterior(effects: tuple[StudentT, ...], rope: float, level: float, seed: int) -> Posterior:
+    x, s, k = (np.array(column, dtype=np.float64) for column in zip(*effects))
     unit = max(float(x.std()), float(np.median(s)))
     delta0, sigma0, nu, delta = sample(x / unit, s / unit, k, *_nu_prior(), np.random.default_rng(seed))
     worse = float(special.stdtr(nu, (-rope / unit - delta0) / sigma0).mean())
