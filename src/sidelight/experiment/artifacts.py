@@ -76,8 +76,9 @@ def store_job(folder: Path, job: Job, evaluation: Evaluation, history: History, 
         history: how the network was trained.
         similarities: the similarity matrices of the training.
     """
-    # The folder appears under its name when it is complete: a killed run leaves no half job.
-    with write_folder_atomic(folder / "jobs" / job.id) as place:
+    # The folder appears under its name when it is complete: a killed run leaves no half job. Of two processes that
+    # train the same job, which leases prevent unless a machine stands still for minutes, the first one stores it.
+    with write_folder_atomic(folder / "jobs" / job.id, keep=True) as place:
         evaluation.student.save(place / "model.safetensors")
         write_predictions(place / "predictions.csv", evaluation.predictions)
         pd.DataFrame(history.epochs).to_csv(place / "curves.csv", index=False)
