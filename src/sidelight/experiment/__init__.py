@@ -74,10 +74,9 @@ def run(
         UnfinishedError: the run was stopped, and can be resumed.
     """
     until = _stop_time(config, time_limit)
-    dataset = load_for(config)
     return execute(
-        config, dataset, resume=resume, quiet=quiet, encoders=encoders, imports=imports, only=only, executor=executor,
-        until=until,
+        config, load_for(config), resume=resume, quiet=quiet, encoders=encoders, imports=imports, only=only,
+        executor=executor, until=until,
     )  # fmt: skip
 
 
