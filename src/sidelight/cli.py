@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 from sidelight.cli_parser import build_parser, flag, parse
 from sidelight.config import Config, dump_config, load_config, read_experiment
 from sidelight.config.io import settings
-from sidelight.errors import ConfigError, DiskError, SidelightError, SidelightWarning, shown, unknown
+from sidelight.errors import ConfigError, DiskError, SidelightError, SidelightWarning, UnfinishedError, shown, unknown
 from sidelight.imports import import_own
 from sidelight.utils.machine import launched
 from sidelight.utils.names import check_modality
+from sidelight.utils.stopping import UNFINISHED, parse_duration, stops_on_sigterm
 
 if TYPE_CHECKING:
     from sidelight.experiment import Job
@@ -49,8 +50,18 @@ def _run(args: argparse.Namespace) -> int:
         config, jobs = experiment.plan(config)
         print(dump_config(config) + "".join(f"# {line}\n" for line in describe_plan(config, jobs).splitlines()), end="")
         return 0
-    given = {"encoders": args.own.encoders, "imports": args.own.files, "only": args.only}
-    study = experiment.run(config, resume=args.resume, quiet=args.quiet, **given)
+    limit = None if args.time_limit is None else parse_duration(args.time_limit, "--time-limit")
+    with stops_on_sigterm(config.checkpoint_seconds, limit):
+        study = experiment.run(
+            config,
+            resume=args.resume,
+            quiet=args.quiet,
+            encoders=args.own.encoders,
+            imports=args.own.files,
+            only=args.only,
+            executor=args.scheduler,
+            time_limit=limit,
+        )
     if launched()[0] == 0:
         study.print()
     return 1 if study.failures else 0
@@ -353,7 +364,11 @@ def say(kind: str, message: object, colour: int) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0, 1 (jobs failed, parts missing), 2 (an error), 130 (interrupted)."""
+    """Run one command.
+
+    Returns:
+        Its exit code: 0, 1 (jobs failed, parts missing), 2 (an error), 75 (unfinished: run it again), 130 (interrupted).
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     with warnings.catch_warnings():
         shown = warnings.showwarning
@@ -393,6 +408,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                         "the processes of torchrun. Start it without torchrun."
                     )
                 return int(VERBS[args.verb](args) or 0)
+        except UnfinishedError as error:
+            say("stopped", f"{error} Go on with: {resumed(argv)}", 33)
+            return UNFINISHED
         except (SidelightError, OSError) as error:
             return fail(error, argv)
         except KeyboardInterrupt:

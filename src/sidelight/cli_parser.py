@@ -37,6 +37,7 @@ EXAMPLES = {
   sidelight run experiment.yaml transport.epsilon=0.05 training.epochs=100 options.kl.temperature=2
   sidelight run data/hours.csv --available cheap --privileged reference --target co --protocol blocks --gap 24
   sidelight run experiment.yaml --resume        continue an interrupted run
+  sidelight run experiment.yaml --resume --scheduler tcp://node7:8786 --time-limit 3:30:00
   sidelight run phone-watch --methods huber --import my_method.py
 
 An experiment.yaml holds the same settings, nested at the dots; `--dry-run` prints one to start from.
@@ -178,13 +179,25 @@ def build_parser() -> Parser:
     run = verb(
         "run",
         "train teacher, baseline and students on every fold and seed, and report whether distillation helped",
-        "sidelight run SOURCE [--resume] [--dry-run] [--quiet] [--SETTING VALUE ...] [KEY=VALUE ...]",
+        "sidelight run SOURCE [--resume] [--scheduler ADDRESS] [--time-limit TIME] [--dry-run] [--quiet] "
+        "[--SETTING VALUE ...] [KEY=VALUE ...]",
     )
     run.add_argument("source", nargs="?", metavar="SOURCE", help="a data set (name or path) or an experiment.yaml")
     run.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="settings by dotted name: transport.epsilon=0.05"
     )
     run.add_argument("--resume", action="store_true", help="go on with the run that the output folder holds")
+    run.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="train on the workers of a Dask scheduler: tcp://host:8786, or local:3 for three on this machine "
+        "(docs/scale.md)",
+    )
+    run.add_argument(
+        "--time-limit",
+        metavar="[D-]H:MM:SS",
+        help="save and stop in time; exit code 75 says that the same command with --resume goes on",
+    )
     run.add_argument("--dry-run", action="store_true", help="print the settings and the plan, train nothing")
     run.add_argument("--quiet", action="store_true", help="no progress; print only the answer")
     run.add_argument(

@@ -23,6 +23,10 @@ class RunError(SidelightError, RuntimeError):
     """A stored run, checkpoint or model file cannot be used as asked."""
 
 
+class UnfinishedError(RunError):
+    """The study was stopped before its end; everything is kept, and the same command goes on with it."""
+
+
 class CheckpointError(RunError):
     """A checkpoint is damaged or belongs to another job; the job can be trained from its start."""
 

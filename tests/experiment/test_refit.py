@@ -14,11 +14,11 @@ from helpers.small import make_data, study
 from sidelight.cli import main
 from sidelight.errors import RunError
 from sidelight.experiment import models as models_module
+from sidelight.experiment.leases import present
 from sidelight.experiment.refit import NO_TEST, refit
 from sidelight.experiment.study import Study
 from sidelight.export import load_student
 from sidelight.protocols import PROTOCOLS, build_whole_fold, split
-from sidelight.utils.machine import claim
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 CHANGES = {"methods": ["kl", "mse"], "label_fraction": [0.5, 1.0], "training": {"epochs": 2}}
@@ -112,10 +112,8 @@ def test_other_data_data_that_are_gone_and_a_busy_run_are_refused(run, data):
         refit(run, replace(data, inputs=inputs))
     with pytest.raises(RunError, match=r"the data of .* cannot be read: .*In Python: sl\.refit"):
         refit(run)
-    with (run / ".lock").open("a") as lock:
-        claim(lock)
-        with pytest.raises(RunError, match="another process is running"):
-            refit(run, data)
+    with present(run), pytest.raises(RunError, match="another process is running"):
+        refit(run, data)
     assert not (run / "refit").exists()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import re
@@ -38,12 +37,14 @@ from helpers.small import (
     tensors,
 )
 from sidelight.config import load_config
-from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning
+from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning, UnfinishedError
 from sidelight.experiment import execute
 from sidelight.experiment import models as models_module
 from sidelight.experiment import run as run_config
+from sidelight.experiment import workers as workers_module
 from sidelight.experiment.assemble import run_job
 from sidelight.experiment.fold import FoldData
+from sidelight.experiment.leases import present
 from sidelight.experiment.plan import Job, plan_best_controls
 from sidelight.experiment.progress import Progress
 from sidelight.experiment.provenance import compute_fingerprint, describe_environment
@@ -355,28 +356,46 @@ def test_an_empty_folder_and_a_beginning_that_was_killed_are_used(tmp_path, data
     assert not list((tmp_path / "run").glob(".*.tmp"))
 
 
-def test_two_runs_at_once_in_one_folder_are_refused(two_seeds, data):
-    with (two_seeds / ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(RunError, match="another process is running in"):
-            study(two_seeds, data, resume=True, seeds=2, **FEW)
-    assert study(two_seeds, data, resume=True, seeds=2, **FEW).folder == two_seeds
+def test_a_second_run_in_one_folder_helps_or_is_refused(two_seeds, data):
+    with present(two_seeds):
+        with pytest.raises(RunError, match=r"another process is running in .* help it with --resume"):
+            study(two_seeds, data, seeds=2, **FEW)
+        with pytest.raises(
+            RunError, match=r"another process is running in .* with other settings:\n  seeds: 2 there, 3"
+        ):
+            study(two_seeds, data, resume=True, seeds=3, **FEW)
+        assert study(two_seeds, data, resume=True, seeds=2, **FEW).folder == two_seeds
+        assert list((two_seeds / ".work" / "leases").iterdir())
+    study(two_seeds, data, resume=True, seeds=2, **FEW)
+    assert not (two_seeds / ".work").exists()
 
 
-def test_a_running_folder_is_locked(tmp_path, data, monkeypatch):
-    seen = []
+def test_a_second_run_trains_what_the_first_does_not(tmp_path, data, monkeypatch):
+    """The second one begins while the first trains its first network, and finds one fold taken."""
+    trained, seen = [], []
     fit = models_module.fit
 
     def busy(*args, **more):
+        trained.append(more["identity"])
         if not seen:
-            with pytest.raises(RunError, match="another process is running in") as error:
+            seen.append(True)
+            monkeypatch.setattr(workers_module, "PATIENCE", (0.0, 0.0))
+            monkeypatch.setattr(workers_module.GivingOut, "_take_back", leave)
+            with pytest.raises(UnfinishedError, match="1 of 2 cells"):
                 study(tmp_path / "run", data, resume=True, **TINY)
-            seen.append(error)
+            monkeypatch.undo()
+            monkeypatch.setattr(models_module, "fit", busy)
         return fit(*args, **more)
 
+    def leave(self):
+        if self.busy and not self.waiting:
+            self._stop()
+
     monkeypatch.setattr(models_module, "fit", busy)
-    assert len(study(tmp_path / "run", data, **TINY).results) == 6
-    assert seen
+    made = study(tmp_path / "run", data, **TINY)
+    assert len(made.results) == 6
+    assert len(trained) == len(set(trained)) == 6
+    assert {name.split("-f")[1] for name in trained[1:4]} == {"1-s0"}
 
 
 def changed(data, what: str):

@@ -50,7 +50,7 @@ def test_other_errors_stay_as_they_are():
 
 
 def test_a_job_that_runs_out_of_memory_ends_the_run_with_that_sentence(tmp_path, monkeypatch):
-    from sidelight.experiment import pool
+    from sidelight.experiment.cells import Cell, run_cell
 
     def terms(self, batch, state):
         raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -58,7 +58,11 @@ def test_a_job_that_runs_out_of_memory_ends_the_run_with_that_sentence(tmp_path,
     data = make_data(n=96, groups=8)
     monkeypatch.setattr(Supervised, "terms", terms)
     with pytest.raises(RunError, match=r"ran out of memory\. training.batch_size is 32"):
-        pool._run_fold(lambda fold, seed: fold_models(tmp_path, data, fold, seed), plan(data)[:1])
+        run_cell(
+            lambda fold, seed: fold_models(tmp_path, data, fold, seed, max_failures=0),
+            tmp_path,
+            Cell(tuple(plan(data)[:1])),
+        )
 
 
 def test_only_repeatable_operations_are_allowed_where_that_is_asked_for(monkeypatch):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +54,8 @@ def run(
     encoders: Encoders | None = None,
     imports: Mapping[str, str] | None = None,
     only: Collection[str] = (),
+    executor: Executor | str | None = None,
+    time_limit: float | None = None,
 ) -> Study:
     """Run (or resume) an experiment.
 
@@ -61,12 +66,18 @@ def run(
         encoders: modality -> your own encoder, as in `compare`.
         imports: file or module of your own code -> SHA-256 of its source, for environment.json.
         only: ids of jobs, as `jobs/` and `sidelight status` name them; the others are left as they are.
+        executor: where the jobs run, as in `compare`.
+        time_limit: seconds after which the run has saved its state and stops, as in `compare`.
 
     Raises:
         ConfigError, DataError, RunError: name what is wrong, and the mend.
+        UnfinishedError: the run was stopped, and can be resumed.
     """
-    dataset = load_for(config)
-    return execute(config, dataset, resume=resume, quiet=quiet, encoders=encoders, imports=imports, only=only)
+    until = _stop_time(config, time_limit)
+    return execute(
+        config, load_for(config), resume=resume, quiet=quiet, encoders=encoders, imports=imports, only=only,
+        executor=executor, until=until,
+    )  # fmt: skip
 
 
 def compare(
@@ -79,6 +90,8 @@ def compare(
     resume: bool = False,
     quiet: bool = False,
     only: Collection[str] = (),
+    executor: Executor | str | None = None,
+    time_limit: float | None = None,
     **settings: Any,
 ) -> Study:
     """Compare methods on a data set, from Python.
@@ -94,10 +107,15 @@ def compare(
             (B, D) or (B, T, D). Define it in a module, so that worker processes can import it. With
             `network={"encoder": "cnn"}` it reads signals, otherwise their statistics.
         only: ids of jobs, as `jobs/` and `sidelight status` name them; the others are left as they are.
+        executor: where the jobs run: by default in processes of this machine; on an object with the methods of
+            `concurrent.futures.Executor`, whose workers see the run folder under the same path; or on the Dask
+            scheduler of an address, "tcp://host:8786" ("local:3" starts one with three workers on this machine).
+        time_limit: seconds after which the run has saved its state and stops.
         settings: any setting of `Config`, nested ones as dicts (`training={"epochs": 30}`).
 
     Raises:
         ConfigError, DataError, RunError: name what is wrong, and the mend.
+        UnfinishedError: the run was stopped, and can be resumed.
     """
     named = data if isinstance(data, (str, Path)) else ""
     config = load_config(
@@ -119,7 +137,19 @@ def compare(
     dataset = data if isinstance(data, Dataset) else load_for(config, data)
     if not named:
         config = replace(config, data=dataset.name)
-    return execute(config, dataset, resume=resume, quiet=quiet, encoders=encoders, only=only)
+    until = _stop_time(config, time_limit)
+    return execute(
+        config, dataset, resume=resume, quiet=quiet, encoders=encoders, only=only, executor=executor, until=until
+    )
+
+
+def _stop_time(config: Config, time_limit: float | None) -> float:
+    """When a run has to begin to stop, in seconds since the epoch, so that it has ended when its time is over."""
+    if time_limit is None:
+        return math.inf
+    if not time_limit > 0:
+        raise ConfigError(f"time_limit: expected seconds above 0, or None, not {shown(time_limit)}.")
+    return time.time() + time_limit - min(config.checkpoint_seconds, time_limit / 10)
 
 
 def _names(given: Any) -> Any:

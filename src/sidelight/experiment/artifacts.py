@@ -76,9 +76,10 @@ def store_job(folder: Path, job: Job, evaluation: Evaluation, history: History, 
         history: how the network was trained.
         similarities: the similarity matrices of the training.
     """
-    # The folder appears under its name when it is complete: a killed run leaves no half job.
-    # Nor does storing one list the others: `lock_run_folder` removes what killed runs left.
-    with write_folder_atomic(folder / "jobs" / job.id, leftovers=False) as place:
+    # The folder appears under its name when it is complete: a killed run leaves no half job. Of two processes that
+    # train the same job, which leases prevent unless a machine stands still for minutes, the first one stores it.
+    # Storing one does not list the others: what killed runs left is removed when a run begins.
+    with write_folder_atomic(folder / "jobs" / job.id, keep=True) as place:
         evaluation.student.save(place / "model.safetensors")
         write_predictions(place / "predictions.csv", evaluation.predictions)
         pd.DataFrame(history.epochs).to_csv(place / "curves.csv", index=False)
@@ -118,7 +119,7 @@ def store_answers(folder: Path, job: Job, predictions: Columns, facts: dict[str,
         predictions: the columns of its answers on the test rows.
         facts: the entries of `job.json` beside the job's identity.
     """
-    with write_folder_atomic(folder / "jobs" / job.id) as place:
+    with write_folder_atomic(folder / "jobs" / job.id, keep=True) as place:
         write_predictions(place / "predictions.csv", predictions)
         # It has no select score: nothing is chosen among reference rows.
         write_record(place, {"job": job.to_dict(), "select": math.nan, "best_epoch": 0, "ended": "", **facts})

@@ -1,4 +1,4 @@
-"""Runs jobs in worker processes of one thread: those of one fold and seed, which share models, or of several folds."""
+"""Runs cells in worker processes of one thread on this machine: the default of a run."""
 
 from __future__ import annotations
 
@@ -8,89 +8,123 @@ import pickle
 import signal
 import sys
 import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_all_start_methods, get_context, parent_process
 from multiprocessing.context import BaseContext
-from types import ModuleType
+from pathlib import Path
+from types import FrameType, ModuleType
 from typing import Any
 
-import torch
-
-from sidelight.errors import ConfigError, RunError, SidelightWarning
-from sidelight.experiment.assemble import run_job
-from sidelight.experiment.models import FoldModels
+from sidelight.errors import ConfigError, RunError
+from sidelight.experiment.cells import Cell, MakeModels, Outcome, group_cells, run_cell, run_quietly
 from sidelight.experiment.plan import Job
 from sidelight.experiment.progress import Progress
 from sidelight.experiment.provenance import Encoders
-from sidelight.experiment.stacks import run_stacked
+from sidelight.experiment.workers import UNLIMITED, GivingOut, Here, Limits, Workers
 from sidelight.methods import METHODS
-from sidelight.training.compute import compute_on
+from sidelight.utils.stopping import ask_to_stop
 
 ON_FIRST_USE = ["torch._dynamo"]
 """What the first step of an optimizer imports (65 MB, more than a second): the server does so once for all workers."""
-MakeModels = Callable[[int, int], FoldModels]
-"""(fold, seed) -> models. It is sent to the workers, so it must be picklable."""
 
 
 def run_jobs(
     make_models: MakeModels,
+    folder: Path,
     jobs: list[Job],
     workers: int,
     progress: Progress,
     encoders: Encoders,
     parts: Sequence[Sequence[tuple[int, int]]] = (),
+    limits: Limits = UNLIMITED,
+    others: Workers | None = None,
 ) -> None:
     """Run jobs, those of one fold and seed in one process; in this process if one worker is enough.
 
     Args:
-        make_models: builds the models of a fold and seed.
+        make_models: builds the models of a fold and seed. It is sent to the workers, so it must be picklable.
+        folder: the run folder.
         jobs: the jobs, ordered by seed and fold.
         workers: the largest number of processes.
         progress: is updated when jobs are finished.
         encoders: the user's own encoders in `make_models`.
         parts: the (seed, fold) of jobs that are trained together; those that are not named are trained one by one.
+        limits: when they have to stop.
+        others: where the jobs run instead of on this machine.
 
     Raises:
         RunError: a worker died. An error of a job is raised after the other workers have been terminated.
+        UnfinishedError: it was asked to stop.
     """
-    part_of = {fold: number for number, part in enumerate(parts) for fold in part}
-    by_part: dict[object, list[Job]] = {}
-    for job in jobs:
-        where = (job.seed, job.fold)
-        by_part.setdefault(part_of.get(where, where), []).append(job)
-    folds = list(by_part.values())
-    workers = min(workers, len(folds))
-    if workers <= 1:
-        for fold in folds:
-            _run_fold(make_models, fold, progress.update)
-        return
-    methods = {name: method for name, method in METHODS.items() if not method.__module__.startswith("sidelight.")}
-    script = _defined_in_script("encoders", encoders) | _defined_in_script("methods", methods)
-    with ProcessPoolExecutor(workers, _get_context(), _start_worker, (make_models, methods)) as pool:
-        with _main_module(script):
-            futures: set[Future[list[str]]] = {pool.submit(_run_in_worker, fold) for fold in folds}
+    cells = group_cells(jobs, parts)
+    if others is not None:
+        GivingOut(others, cells, progress).run()
+    elif min(workers, len(cells)) <= 1:
+        GivingOut(Here(make_models, folder, limits, progress), cells, progress).run()
+    else:
+        with open_pool(min(workers, len(cells)), make_models, folder, encoders, limits) as pool:
+            GivingOut(pool, cells, progress).run()
+
+
+class Pool(Workers):
+    """Worker processes of this machine.
+
+    Args:
+        executor: the processes.
+        script: whether they have to import the running script.
+        limits: when they have to stop.
+    """
+
+    def __init__(self, executor: ProcessPoolExecutor, script: bool, limits: Limits):
+        self.executor, self.script, self.limits = executor, script, limits
+        self.running: set[Future[Outcome]] = set()
+
+    def submit(self, cell: Cell) -> Future[Outcome]:
+        with _main_module(self.script):
+            future = self.executor.submit(_run_in_worker, cell, self.limits)
+        self.running.add(future)
+        future.add_done_callback(self.running.discard)
+        return future
+
+    def explain(self, error: Exception) -> Exception:
+        if not isinstance(error, BrokenProcessPool):
+            return error
+        return RunError(
+            "A worker process failed to start, or died. Guard `compare()` with "
+            '`if __name__ == "__main__":`, or move your encoders and methods to a module.'
+            if self.script
+            else "A worker process died, which usually means that it ran out of memory. Finished jobs are "
+            "kept: continue with --resume and fewer workers (--jobs 1)."
+        )
+
+    def stop(self) -> None:
+        for process in list((self.executor._processes or {}).values()):
+            process.terminate()
+        wait([future for future in list(self.running) if not future.cancelled()])
+
+
+@contextmanager
+def open_pool(
+    workers: int, make_models: MakeModels, folder: Path, encoders: Encoders, limits: Limits
+) -> Iterator[Pool]:
+    """Start worker processes; they are killed if the block ends with an exception."""
+    methods = own_methods()
+    script = uses_script("encoders", encoders) | uses_script("methods", methods)
+    with ProcessPoolExecutor(workers, _get_context(), _start_worker, (make_models, folder, methods)) as executor:
         try:
-            while futures:
-                done, futures = wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
-                for future in done:
-                    progress.warn(future.result())
-                progress.update()
-        except BaseException as error:
-            _terminate(pool)
-            if isinstance(error, BrokenProcessPool):
-                raise RunError(
-                    "A worker process failed to start, or died. Guard `compare()` with "
-                    '`if __name__ == "__main__":`, or move your encoders and methods to a module.'
-                    if script
-                    else "A worker process died, which usually means that it ran out of memory. Finished jobs are "
-                    "kept: continue with --resume and fewer workers (--jobs 1)."
-                ) from error
+            yield Pool(executor, script, limits)
+        except BaseException:
+            _kill(executor)
             raise
+
+
+def own_methods() -> dict[str, Any]:
+    """The user's own methods, which only this process has registered."""
+    return {name: method for name, method in METHODS.items() if not method.__module__.startswith("sidelight.")}
 
 
 def _get_context() -> BaseContext:
@@ -106,7 +140,7 @@ def _get_context() -> BaseContext:
     return context
 
 
-def _defined_in_script(kind: str, own: Mapping[str, Any]) -> bool:
+def uses_script(kind: str, own: Mapping[str, Any]) -> bool:
     """Whether the running script defines one of these objects, so that workers have to import the script.
 
     Args:
@@ -143,44 +177,32 @@ def _main_module(imported: bool) -> Iterator[None]:
         sys.modules["__main__"] = script
 
 
-def _terminate(pool: ProcessPoolExecutor) -> None:
-    """Terminate the workers without waiting for their jobs."""
-    processes = list((pool._processes or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
+def _kill(executor: ProcessPoolExecutor) -> None:
+    """End the workers without waiting for their jobs."""
+    processes = list((executor._processes or {}).values())
+    executor.shutdown(wait=False, cancel_futures=True)
     for process in processes:
-        process.terminate()
+        process.kill()
     for process in processes:
         process.join()  # so that no worker writes into the folder while the next run uses it
 
 
-def _run_fold(make_models: MakeModels, jobs: list[Job], on_finished: Callable[[], None] = lambda: None) -> None:
-    """Run the jobs of one fold and seed one by one, or those of several together."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so that the results are the same here and in a pool
-    try:
-        if len({(job.fold, job.seed) for job in jobs}) > 1:
-            run_stacked(make_models, jobs, on_finished)
-            return
-        models = make_models(jobs[0].fold, jobs[0].seed)
-        with compute_on(models.device, models.config.training):
-            for job in jobs:
-                models.failures.attempt(job, partial(run_job, models, job))
-                on_finished()
-    finally:
-        torch.set_num_threads(threads)
+_run_here: partial[Outcome]
+"""In a worker: runs a cell."""
 
 
-_make_models: MakeModels | None = None
-"""In a worker: builds the models of a fold and seed."""
-
-
-def _start_worker(make_models: MakeModels, methods: Mapping[str, Any]) -> None:
-    global _make_models
-    _make_models = make_models
+def _start_worker(make_models: MakeModels, folder: Path, methods: Mapping[str, Any]) -> None:
+    global _run_here
+    _run_here = partial(run_cell, make_models, folder)
     gc.freeze()  # a collection would write to every object of the server, and so copy the pages that are shared
-    METHODS.update(methods)  # the user's own, which only the parent has registered
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets the signal too, and terminates its workers
+    METHODS.update(methods)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets the signal too, and ends its workers
+    signal.signal(signal.SIGTERM, _save_and_stop)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _save_and_stop(_number: int, _frame: FrameType | None) -> None:
+    ask_to_stop()
 
 
 def _exit_with_parent() -> None:
@@ -191,11 +213,5 @@ def _exit_with_parent() -> None:
     os._exit(1)
 
 
-def _run_in_worker(jobs: list[Job]) -> list[str]:
-    """Run jobs that belong together in a worker; returns the warnings for the parent to show."""
-    assert _make_models is not None
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", SidelightWarning)
-        _run_fold(_make_models, jobs)
-    return [str(warning.message) for warning in caught]
+def _run_in_worker(cell: Cell, limits: Limits) -> Outcome:
+    return run_quietly(partial(_run_here, cell, limits.name, limits.until))

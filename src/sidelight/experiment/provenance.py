@@ -89,6 +89,13 @@ def select_digests(environment: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def describe_versions() -> dict[str, str]:
+    """The versions of Python, sidelight and the packages on which results depend."""
+    packages = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors")
+    versions = {"python": platform.python_version(), "sidelight": __version__}
+    return versions | {name: version(name) for name in packages}
+
+
 def describe_environment(
     dataset: Dataset,
     encoders: Encoders,
@@ -108,10 +115,8 @@ def describe_environment(
     data: dict[str, Any] = {"name": dataset.name, "rows": len(dataset)}
     if dataset.skipped:
         data["skipped"] = len(dataset.skipped)
-    packages = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors")
-    versions = {"python": platform.python_version(), "sidelight": __version__}
     return {
-        "versions": versions | {name: version(name) for name in packages},
+        "versions": describe_versions(),
         "machine": {
             "system": platform.platform(terse=True),
             "processor": platform.machine(),

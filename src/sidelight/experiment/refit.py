@@ -12,6 +12,7 @@ from sidelight.config import Config
 from sidelight.data import Dataset
 from sidelight.data.load import load_for
 from sidelight.errors import DataError, RunError
+from sidelight.experiment.leases import forget_work, hold, is_used
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
 from sidelight.experiment.pool import run_jobs
@@ -27,7 +28,6 @@ from sidelight.results.job import read_record
 from sidelight.utils.atomic import write_folder_atomic
 from sidelight.utils.device import choose_device
 from sidelight.utils.keywords import known_keywords
-from sidelight.utils.machine import claim
 
 NO_TEST = "Trained on all rows, so no row is left to test it: its figures are those of the cross-validation."
 """The note in the metadata of a refitted student."""
@@ -64,12 +64,10 @@ def refit(run: str | Path, data: Dataset | None = None, *, encoders: Encoders | 
         choose_device(device, "device")
         config = replace(config, training=replace(config.training, device=device))
     job = Job(study.best_method(labels), "", labels, WHOLE, config.seed)
-    with (study.folder / ".lock").open("a") as lock:
-        try:
-            claim(lock)
-        except OSError as error:
-            raise RunError(f"another process is running in {study.folder}; wait for it.") from error
-        # Loaded after the lock is held: loading may take minutes.
+    with hold(study.folder, ["refit"]) as held:
+        if not held or is_used(study.folder, but="refit"):
+            raise RunError(f"another process is running in {study.folder}; wait for it.")
+        # Loaded after the lease is held: loading may take minutes.
         dataset = _load_run_data(study.folder, config, data)
         now = select_digests(describe_environment(dataset, encoders or {}, parse_methods(config.methods).values()))
         _check_same_data(study.folder, now["data"])
@@ -77,7 +75,7 @@ def refit(run: str | Path, data: Dataset | None = None, *, encoders: Encoders | 
         if any(r.get("made_with", now)["data"] != now["data"] for r in load_job_records(work).values()):
             shutil.rmtree(work)  # left by an interrupted refit with other data
         make_models = partial(FoldModels, config, dataset, work, dict(encoders or {}), made_with=now)
-        run_jobs(make_models, [job], 1, Progress(work, 1, quiet=True), {})
+        run_jobs(make_models, work, [job], 1, Progress(work, 1, quiet=True), {})
         # An encoder of the user's is code, which a model file does not hold.
         own = make_models(WHOLE, job.seed).builder.own_encoders(config.available)
         stored = work / "jobs" / job.id
@@ -86,6 +84,7 @@ def refit(run: str | Path, data: Dataset | None = None, *, encoders: Encoders | 
         with write_folder_atomic(study.folder / "refit") as place:
             student.save(place)
         shutil.rmtree(work)
+    forget_work(study.folder)
     return study.folder / "refit"
 
 

@@ -1,4 +1,4 @@
-"""The run folder: locked by one process, and checked to belong to this configuration, these data and this code."""
+"""The run folder: entered by processes of one study, and checked to belong to its settings, data and code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,24 @@ from sidelight.config.paths import LOCAL, anchor_paths
 from sidelight.data import Dataset
 from sidelight.errors import ConfigError, RunError, SidelightWarning
 from sidelight.experiment import code_digest
+from sidelight.experiment.leases import DURATION, START, forget_work, hold, is_used, present
 from sidelight.methods import MethodSpec
 from sidelight.results.job import RECORD, read_record, seal_record
 from sidelight.utils.atomic import remove_leftovers, write_atomic
-from sidelight.utils.machine import claim
 
 ELSEWHERE = "Choose another folder with --output (output=…)."
+PLACES = ("jobs", "shared", "checkpoints")
+OF_A_PROCESS = ("output", "jobs", "checkpoint_seconds", "max_failures", "training.device", "training.stack")
+"""Settings that may differ between processes that run one study together."""
 
 
 @contextmanager
-def lock_run_folder(
+def enter_run_folder(
     folder: Path, config: Config, methods: Collection[MethodSpec], dataset: Dataset, now: dict[str, Any], resume: bool
 ) -> Iterator[None]:
-    """Lock the run folder against other processes, check that it belongs to this run, and write its settings.
+    """Check that the run folder belongs to this run, write its settings, and show that this process runs there.
+
+    Several processes may run the same study in one folder: each works on folds that no other one works on.
 
     Args:
         folder: the run folder; created if it does not exist.
@@ -41,45 +46,96 @@ def lock_run_folder(
         methods: the methods of the run.
         dataset: all rows.
         now: `describe_environment` of this call.
-        resume: whether finished jobs of the same run may be in the folder.
+        resume: whether finished jobs of the same run, or another process that runs it, may be in the folder.
 
     Raises:
-        RunError: the folder is in use, cannot be written, or holds another run.
+        RunError: the folder cannot be written, holds another run, or another process runs another one there.
     """
+    with ExitStack() as here:
+        here.callback(_leave, folder)
+        with _starting(folder):
+            joins = is_used(folder)
+            if joins:
+                _check_joined(folder, config, now, resume)
+            _check_same_run(folder, config, methods, now, resume)
+            _make_places(folder)
+            if not joins:
+                _remove_leftovers(folder)
+                _write_settings(folder, config, dataset, now)
+            here.enter_context(present(folder))
+        del dataset  # a run moves the rows to files, so nothing else may hold them
+        yield
+
+
+@contextmanager
+def _starting(folder: Path) -> Iterator[None]:
+    """Hold the lease of whoever prepares the folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a")
+        lease = hold(folder, [START], seconds=2 * DURATION)
+        held = lease.__enter__()
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = getattr(error, "strerror", None) or error
         raise RunError(
             f"cannot write the run folder {str(folder)!r}: {reason}. Choose another with --output."
         ) from error
-    with lock:
+    try:
+        if not held:
+            raise RunError(f"another process has been preparing {folder} for minutes; wait for it. {ELSEWHERE}")
+        yield
+    finally:
+        lease.__exit__(None, None, None)
+
+
+def _make_places(folder: Path) -> None:
+    for place in PLACES:
         try:
-            claim(lock)
+            (folder / place).mkdir(exist_ok=True)
         except OSError as error:
             raise RunError(
-                f"another process is running in {folder}; wait for it or choose another --output."
+                f"{folder / place} is not a folder, but a run needs a folder there: move it away."
             ) from error
-        _check_same_run(folder, config, methods, now, resume)
-        # Paths are stored relative to the folder, so that it can be moved together with the data.
-        stored = replace(config, data=_data_path(folder, config, dataset), network=anchor_paths(config.network, folder))
-        settings = dump_config(stored)
-        write_atomic(folder / "config.yaml", settings)
-        files = {"config.yaml": hashlib.sha256(settings.encode()).hexdigest()}
-        write_atomic(folder / "environment.json", seal_record(now, files))
-        if dataset.skipped:
-            write_atomic(folder / "skipped.csv", pd.DataFrame(dataset.skipped).to_csv(index=False))
-        for place in ("", "jobs", "shared", "checkpoints"):
-            try:
-                (folder / place).mkdir(exist_ok=True)
-            except OSError as error:
-                raise RunError(
-                    f"{folder / place} is not a folder, but a run needs a folder there: move it away."
-                ) from error
-            remove_leftovers(folder / place)
-        del dataset  # a run moves the rows to files, so nothing else may hold them
-        yield
+
+
+def _write_settings(folder: Path, config: Config, dataset: Dataset, now: dict[str, Any]) -> None:
+    # Paths are stored relative to the folder, so that it can be moved together with the data.
+    stored = replace(config, data=_data_path(folder, config, dataset), network=anchor_paths(config.network, folder))
+    settings = dump_config(stored)
+    write_atomic(folder / "config.yaml", settings)
+    files = {"config.yaml": hashlib.sha256(settings.encode()).hexdigest()}
+    write_atomic(folder / "environment.json", seal_record(now, files))
+    if dataset.skipped:
+        write_atomic(folder / "skipped.csv", pd.DataFrame(dataset.skipped).to_csv(index=False))
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of killed processes; called where no other process works."""
+    for place in ("", *PLACES):
+        remove_leftovers(folder / place)
+
+
+def _leave(folder: Path) -> None:
+    """Remove what only running processes need, unless another one is running."""
+    with suppress(OSError):  # a full or broken disk has been told of already
+        forget_work(folder)
+
+
+def _check_joined(folder: Path, config: Config, now: dict[str, Any], resume: bool) -> None:
+    """Check that this run is the one that another process runs in the folder.
+
+    Raises:
+        RunError: it is another one, or nobody has asked to go on with it.
+    """
+    busy = f"another process is running in {folder}"
+    if not resume:
+        raise RunError(f"{busy}; help it with --resume (resume=True), wait for it, or choose another --output.")
+    then, _ = load_environment(folder)
+    same = then.get("data", {}).get("sha256") == now["data"]["sha256"]
+    stored = load_config(folder / "config.yaml")
+    stored = replace(stored, network=anchor_paths(stored.network))
+    current = replace(config, network=anchor_paths(config.network))
+    if differs := difference(stored, current, (*OF_A_PROCESS, "data") if same else OF_A_PROCESS):
+        raise RunError(f"{busy} with other settings:\n{_format_differences(differs)}\nWait for it. {ELSEWHERE}")
 
 
 def _data_path(folder: Path, config: Config, dataset: Dataset) -> str:
@@ -103,7 +159,7 @@ def _check_same_run(
     finished = any(folder.glob(f"jobs/[!.]*/{RECORD}"))
     if not (folder / "config.yaml").exists() and not finished:
         if any(
-            not p.name.startswith((".lock", ".config.yaml.")) for p in folder.iterdir()
+            not p.name.startswith((".lock", ".work", ".config.yaml.")) for p in folder.iterdir()
         ):  # left by a run that was killed at its start
             raise RunError(f"{folder} is not empty and not a run folder. Choose another with --output.")
         return
@@ -283,4 +339,4 @@ def load_environment(folder: Path) -> tuple[dict[str, Any], list[str]]:
     return known, faults
 
 
-__all__ = ["ELSEWHERE", "load_environment", "load_job_records", "lock_run_folder"]
+__all__ = ["ELSEWHERE", "enter_run_folder", "load_environment", "load_job_records"]

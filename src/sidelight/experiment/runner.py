@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -15,16 +19,20 @@ from sidelight.data import Dataset
 from sidelight.data.mapped import share_rows
 from sidelight.errors import ConfigError, RunError, unknown
 from sidelight.experiment.artifacts import is_stored
+from sidelight.experiment.cells import MakeModels
 from sidelight.experiment.failures import Failures, check_comparable, check_names, warn_of_failures
+from sidelight.experiment.handed_over import open_workers
+from sidelight.experiment.handout import hand_out
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import UNDECIDED, Job, explain_missing_self_distillation, plan, plan_best_controls
-from sidelight.experiment.pool import MakeModels, run_jobs
+from sidelight.experiment.pool import run_jobs
 from sidelight.experiment.progress import Progress
 from sidelight.experiment.provenance import Encoders, describe_environment, select_digests
 from sidelight.experiment.resolve import resolve
-from sidelight.experiment.run_folder import lock_run_folder
+from sidelight.experiment.run_folder import enter_run_folder
 from sidelight.experiment.stacks import Fold, divide_folds, explain_separate
 from sidelight.experiment.study import Study
+from sidelight.experiment.workers import Limits, Workers
 from sidelight.methods import MethodSpec, parse_methods
 from sidelight.protocols import split
 from sidelight.protocols.neighbours import warn_similar_neighbours
@@ -33,6 +41,7 @@ from sidelight.utils.atomic import write_atomic
 from sidelight.utils.device import choose_device, default_workers, describe_device
 from sidelight.utils.distributed import check_devices, check_same, from_first, get_world, is_first, joined, on_first
 from sidelight.utils.machine import release_memory, usable_cores
+from sidelight.utils.stopping import stoppable
 
 
 def plan_jobs(config: Config, dataset: Dataset, specs: Mapping[str, MethodSpec]) -> list[Job]:
@@ -60,6 +69,8 @@ def execute(
     encoders: Encoders | None = None,
     imports: Mapping[str, str] | None = None,
     only: Collection[str] = (),
+    executor: Executor | str | None = None,
+    until: float = math.inf,
 ) -> Study:
     """Run every job that is not stored yet, then the controls of the best method; write results and report.
 
@@ -73,16 +84,19 @@ def execute(
         encoders: modality -> the user's own encoder.
         imports: file or module of `--import` -> SHA-256 of its source.
         only: ids of jobs; the others are left as they are.
+        executor: where cells run, as in `compare`; None for this machine.
+        until: when the run has to stop, in seconds since the epoch.
 
     Under torchrun every process calls it: all of them train each network together, and process 0 writes the folder.
 
     Raises:
         RunError: the folder holds another run, or finished jobs of this one without `resume`; the processes of
             torchrun have different data or settings; or so many jobs failed that nothing can be compared.
+        UnfinishedError: the run was asked to stop, its time is over, or the executor has ended.
     """
     held = [dataset]
     del dataset
-    return _execute(config, held, resume, quiet, encoders, imports, only)
+    return _execute(config, held, resume, quiet, encoders, imports, only, executor, until)
 
 
 @joined()
@@ -94,6 +108,8 @@ def _execute(
     encoders: Encoders | None,
     imports: Mapping[str, str] | None,
     only: Collection[str],
+    executor: Executor | str | None,
+    until: float,
 ) -> Study:
     """As `execute`. The data set comes in a list, because `joined` holds the arguments until the run ends."""
     dataset = held.pop()
@@ -109,9 +125,17 @@ def _execute(
     check_devices(device)
     now = describe_environment(dataset, encoders or {}, specs.values(), imports, device)
     check_same(settings=dump_config(config), data=now["data"]["sha256"], versions=json.dumps(now["versions"]))
+    if executor is not None and get_world().size > 1:
+        raise ConfigError(
+            "the processes of torchrun share every job; start the run without torchrun to use --scheduler."
+        )
+    count = _count_workers(config, device, executor)
+    limits = Limits(f"{os.getpid()}-{secrets.token_hex(4)}", until)
     with (
-        _locked(partial(lock_run_folder, folder, config, specs.values(), dataset, now, resume)),
-        share_rows(dataset, folder) if _count_workers(config, device) > 1 else nullcontext(dataset) as rows,
+        stoppable(limits.name, until),
+        _locked(partial(enter_run_folder, folder, config, specs.values(), dataset, now, resume)),
+        share_rows(dataset, folder) if count > 1 and executor is None else nullcontext(dataset) as rows,
+        ExitStack() as opened,
     ):
         del dataset  # its arrays are freed here, unless the caller holds them too
         release_memory()
@@ -120,11 +144,17 @@ def _execute(
         expected = len(jobs) + len(
             plan_best_controls(config, specs, jobs, dict.fromkeys(config.label_fraction, UNDECIDED))
         )
+        others: Workers | None = None
+        if executor is not None:
+            handout = hand_out(folder, config, rows, now, encoders or {}, imports or {})
+            others = opened.enter_context(open_workers(executor, handout, limits, config.checkpoint_seconds))
         with Progress(folder, expected, quiet or not is_first()) as progress:
             processes = f" in {get_world().size} processes" if get_world().size > 1 else ""
             progress.say(f"training on {describe_device(device)}{processes}")
-            parts = _divide(config, jobs, _count_workers(config, device), rows, encoders or {}, progress)
-            run_all = partial(_run_all, make_models, config, jobs, progress, encoders or {}, parts, only=only)
+            parts = _divide(config, jobs, count, rows, encoders or {}, progress)
+            run_all = partial(
+                _run_all, make_models, config, jobs, progress, encoders or {}, parts, count, limits, others, only=only
+            )
             run_all()
             study = Study(folder)
             if study.waiting and only:
@@ -166,6 +196,9 @@ def _run_all(
     progress: Progress,
     encoders: Encoders,
     parts: list[list[Fold]],
+    count: int,
+    limits: Limits,
+    others: Workers | None,
     extra: list[Job] | None = None,
     only: Collection[str] = (),
 ) -> None:
@@ -176,13 +209,17 @@ def _run_all(
     todo = [job for job in (extra or jobs) if (not only or job.id in only) and not is_stored(folder, job)]
     on_first(partial(Failures(folder, config.max_failures).forget, todo))
     progress.recount()
-    workers = _count_workers(config, choose_device(config.training.device))
-    run_jobs(make_models, todo, workers, progress, encoders, parts)
+    run_jobs(make_models, folder, todo, count, progress, encoders, parts, limits, others)
 
 
-def _count_workers(config: Config, device: torch.device) -> int:
-    """The number of worker processes of this process; the processes of torchrun share every job."""
-    return 1 if get_world().size > 1 else config.jobs or default_workers(device, usable_cores())
+def _count_workers(config: Config, device: torch.device, executor: Executor | str | None) -> int:
+    """The number of worker processes of this process; the processes of torchrun share every job.
+
+    How many workers an executor has may change from hour to hour, and what is trained together must not.
+    """
+    if get_world().size > 1:
+        return 1
+    return config.jobs or (default_workers(device, usable_cores()) if executor is None else 1)
 
 
 def _divide(

@@ -183,11 +183,13 @@ class Stacks:
         waiting = {job.name: job for job in jobs}
         trained: dict[str, Trained] = {}
         for path in sorted(self.folder.glob("stack-*.pt")):
+            if not path.exists():  # another process has finished its stack
+                continue
             try:
                 state: Mapping[str, Any] = load_checkpoint(path, path.stem)
             except CheckpointError as error:
                 warnings.warn(f"{error} It was deleted.", SidelightWarning, stacklevel=2)
-                path.unlink()
+                path.unlink(missing_ok=True)
                 continue
             found = [waiting[name] for name in state["names"] if name in waiting and name not in trained]
             if not found:
@@ -201,7 +203,7 @@ class Stacks:
             elif len(found) == len(state["names"]):
                 trained |= zip(state["names"], self._fit(found))
             else:
-                path.unlink()  # the run was divided otherwise
+                path.unlink(missing_ok=True)  # the run was divided otherwise
         return trained
 
 

@@ -30,7 +30,7 @@ def save_checkpoint(path: Path, state: dict[str, Any], identity: str) -> None:
         DiskError: the disk is full or not writable; the previous checkpoint is untouched.
     """
     # A kill while writing leaves the previous checkpoint as it is.
-    temporary = path.with_name(f".{path.name}.tmp")  # a resumed run removes such names
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # a resumed run removes such names
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as f:

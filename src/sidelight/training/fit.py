@@ -21,6 +21,7 @@ from sidelight.training.loop import History, TrainingLoop
 from sidelight.training.precision import check_precision
 from sidelight.utils.device import choose_device, describe_device, to_cpu
 from sidelight.utils.distributed import copy_from_first, from_first, get_world, in_all, is_first
+from sidelight.utils.stopping import Stopped, should_stop
 
 
 def fit(
@@ -108,10 +109,14 @@ def fit(
             loop.history.seconds = seconds_before + time.perf_counter() - start
             if callback:
                 callback(method, len(loop.history.epochs))
-            if checkpoint is not None and is_first() and time.perf_counter() - last_saved >= checkpoint_seconds:
+            stop = from_first(should_stop())
+            overdue = stop or time.perf_counter() - last_saved >= checkpoint_seconds
+            if checkpoint is not None and is_first() and overdue:
                 watch = callback.state_dict() if callback else {}
                 save_checkpoint(checkpoint, to_cpu(loop.state_dict() | {"watch": watch}), identity)
                 last_saved = time.perf_counter()
+            if stop:
+                raise Stopped
 
     method.load_state_dict(loop.best)
     method.eval()

@@ -19,6 +19,7 @@ from sidelight.training.job import Trained, TrainingJob
 from sidelight.training.loop import History
 from sidelight.training.pace import set_pace
 from sidelight.training.stacked import StackedLoop
+from sidelight.utils.stopping import Stopped, should_stop
 
 LARGEST_NETWORK = 2_000_000
 """The most weights of a method that is stacked: a step of a larger one hardly waits for Python."""
@@ -146,10 +147,13 @@ def fit_stacked(
     last_saved = time.perf_counter()
     while loop.active:
         loop.take_step()
-        overdue = time.perf_counter() - last_saved >= checkpoint_seconds
+        stop = should_stop()
+        overdue = stop or time.perf_counter() - last_saved >= checkpoint_seconds
         if checkpoint is not None and (overdue or not loop.active):
             save_checkpoint(checkpoint, loop.state_dict(), identity)
             last_saved = time.perf_counter()
+        if stop:
+            raise Stopped
     return loop.finish()
 
 

@@ -29,34 +29,44 @@ def write_atomic(path: str | Path, content: bytes | str | Iterable[bytes | memor
 
 
 @contextmanager
-def write_folder_atomic(path: str | Path, leftovers: bool = True) -> Iterator[Path]:
+def write_folder_atomic(path: str | Path, keep: bool = False) -> Iterator[Path]:
     """Build a folder under a temporary name; it is renamed to `path` when the block ends without an exception.
-
-    An existing folder of that name is replaced.
 
     Args:
         path: the folder.
-        leftovers: remove what killed processes left of it, so that only one process at a time may write it. This lists
-            the folder above, which takes long if it holds thousands.
+        keep: whether an existing folder of that name stays, and what was built is thrown away. Otherwise it is
+            replaced, and leftovers of killed processes are removed, so that only one process at a time may write it.
     """
     path = check_place(path, DiskError)
     temporary = _temporary(path)
     with _guard_write(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in path.parent.glob(f".{_escaped(path.name)}.*.tmp") if leftovers else ():
+        for leftover in () if keep else path.parent.glob(f".{_escaped(path.name)}.*.tmp"):
             _remove(leftover)
         temporary.mkdir()
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 _sync(file)
-        if path.exists():
+        if keep:
+            _rename_unless_there(temporary, path)
+        elif path.exists():
             old = _temporary(path)
             os.replace(path, old)
             os.replace(temporary, path)
             _remove(old)
         else:
             os.replace(temporary, path)
+
+
+def _rename_unless_there(temporary: Path, path: Path) -> None:
+    """Rename a folder; if one of that name (which is not empty) is there, the system refuses, and the new one goes."""
+    try:
+        os.rename(temporary, path)
+    except OSError:
+        if not path.is_dir():
+            raise
+        _remove(temporary)
 
 
 def remove_leftovers(folder: str | Path) -> None:
