@@ -367,7 +367,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        Its exit code: 0, 1 (jobs failed, parts missing), 2 (an error), 75 (unfinished: run it again), 130 (interrupted).
+        Its exit code: 0, 1 (jobs failed, parts missing), 2 (an error), 75 (run it again) or 130 (interrupted).
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     with warnings.catch_warnings():

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from sidelight.errors import RunError, SidelightWarning
 from sidelight.report.page import read_style
 from sidelight.report.style import COLOUR, WIDTH, hide_frame, new_figure, to_svg
-from sidelight.results import Comparison, budgets, compare, load_results, metric_columns, read_plan
+from sidelight.results import Comparison, budgets, compare, load_results, metric_columns
 from sidelight.results.across import (
     FEWEST_RANKED,
     Across,
@@ -30,10 +30,11 @@ from sidelight.results.across import (
     table_of_sets,
 )
 from sidelight.results.budget import ALL_LABELS, BASELINE, REFERENCES, TEACHER
-from sidelight.results.failures import load_failures
 from sidelight.results.formulas import escape_formulas
 from sidelight.results.units import labels_phrase, metric_name, number, percent, unit
 from sidelight.results.verdict import span
+from sidelight.runs.failures import load_failures
+from sidelight.runs.plan import read_plan
 from sidelight.utils.atomic import write_atomic
 
 FILE = "suite.json"
