@@ -26,8 +26,27 @@ from hypothesis import settings  # noqa: E402
 settings.register_profile("sidelight", deadline=None, max_examples=40)
 settings.load_profile("sidelight")
 
+EXPORTERS = (
+    "data/test_lengths", "data/test_overflow", "data/test_training_ranges", "experiment/test_segmentation", "export/",
+    "networks/test_modality_imputer", "tasks/test_retrieval",
+)  # fmt: skip
+"""Tests of which some write graphs: what writes them takes seconds to import, so that one worker does."""
+TRAINED = ("methods/", "testing/", "training/")
+"""Tests of subjects of `sidelight.testing`, whose teachers each worker trains once."""
+
 DRAWS: list = []
 """`Study.report` as it is, once something has imported it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Workers begin with half of the tests each, in order; those that share what takes time are neighbours."""
+    folder = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(folder).as_posix()
+        return 0 if name.startswith(EXPORTERS) else 2 if name.startswith(TRAINED) else 1
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish() -> None:
@@ -37,18 +56,38 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(
         100_000, 50, 50
     )  # small networks are many objects: one tenth of the time went into looking for cycles
+    os.fsync = lambda file: None  # a power cut in the middle of a test may lose its files
     studies = sys.modules.get("sidelight.experiment.study")
     if studies is not None:
         DRAWS.append(studies.Study.report)
         studies.Study.report = lambda self, path=None: self.folder / "report.html"
+    if "torch" in sys.modules:
+        seed_only_what_is_there()
+
+
+def seed_only_what_is_there() -> None:
+    """`torch.manual_seed` writes down the whole stack for each kind of accelerator that might still be found."""
+    import torch
+
+    for module in (torch.cuda, torch.xpu, torch.mtia):
+        if not module.is_available():
+            module.manual_seed_all = lambda seed: None
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Figures are made and not drawn, which is most of a page's time: for tests of what the page says beside them."""
+    """Figures are made and not drawn: for tests of what figures must bear."""
     from matplotlib.figure import Figure
 
     monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: file.write('<svg viewBox="0 0 1 1"></svg>'))
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Figures are neither made nor drawn: for tests of what a page says beside them."""
+    from helpers.no_figures import leave_out_figures
+
+    leave_out_figures(monkeypatch)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ def _one_repeat(monkeypatch):
     monkeypatch.setattr(pilot, "REPEATS", 1)
 
 
+@pytest.mark.slow
 def test_the_gap_that_cannot_be_closed_is_told():
     found = sl.advise(synthetic("closed-gap"))
     assert found.recipe == "nothing-can-pass"

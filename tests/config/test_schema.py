@@ -298,7 +298,7 @@ words = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min
 )
 
 
-@examples(max_examples=20)
+@examples(max_examples=8)
 @given(
     split=words,
     names=st.lists(words.filter(lambda name: not name_fault(name)), unique=True, max_size=3),

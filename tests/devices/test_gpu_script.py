@@ -25,6 +25,7 @@ def gpu(monkeypatch):
         sys.modules.pop(name, None)
 
 
+@pytest.mark.slow
 def test_every_section_ends_with_figures_and_without_an_error(gpu, capsys):
     with sharing_the_cpu_stream():
         rows = gpu.measure(PRETEND, tiny=True, seconds=120)

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.figure import Figure
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import sidelight as sl
+from helpers.no_figures import leave_out_figures
 from helpers.small import differing, make_data, outcome, study, table
 from helpers.support import AVAILABLE, distillation_subject, make_network, make_rows, task_of
 from sidelight.config import TrainingConfig
@@ -45,9 +45,9 @@ def data():
 
 @pytest.fixture(scope="module", autouse=True)
 def undrawn():
-    """Figures are not drawn, and a run writes no report: `page` does."""
+    """Pages have no figures, and a run writes no report: `page` does."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", lambda self, file, **_: file.write('<svg viewBox="0 0 1 1"></svg>'))
+        leave_out_figures(patch)
         patch.setattr(Study, "report", lambda self, path=None: self.folder / "report.html")
         yield
 

@@ -219,7 +219,7 @@ def test_hidden_labels_cannot_be_read(task):
     assert equal(made.rows("test", 0.3).target, made.rows("test", 1.0).target)
 
 
-@pytest.mark.parametrize("task", mostly_slow(OFFICIAL, ["classification", "regression"]))
+@pytest.mark.parametrize("task", mostly_slow(OFFICIAL, ["classification"]))
 def test_hidden_targets_change_no_result(task, official, tmp_path):
     """Neither what stands at unlabelled rows, nor what the label budget hides."""
     data = make_data(task)

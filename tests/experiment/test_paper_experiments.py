@@ -129,7 +129,7 @@ def say(monkeypatch, tmp_path, capsys):
     [pytest.param(p, marks=() if p.stem in QUICK else pytest.mark.slow, id=p.stem) for p in EXPERIMENTS],
 )
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.usefixtures("narrow_residual_networks", "drawn")
+@pytest.mark.usefixtures("narrow_residual_networks", "drawn", "texts_of_figures")
 def test_it_runs_on_the_synthetic_copy_from_files_to_an_exported_student(experiment, say):
     folder = prepared(experiment, say)
     config = load_config(experiment)

@@ -77,7 +77,7 @@ def test_a_few_test_rows_are_stored_whole(run, data):
     assert np.array_equal(shown["prediction"], student.predict({"phone": data.inputs["phone"][shown["row"]]}))
 
 
-def test_the_report_shows_miou_and_maps(run):
+def test_the_report_shows_miou_and_maps(run, texts_of_figures):
     page = write_report(run.folder).read_text()
     for said in ("mIoU", "IoU of middle", "Test rows, pixel by pixel", "What is confused with what", "Who gains",
                  "the share of pixels of the rarer classes", "of every pixel one of low, middle, high"):  # fmt: skip

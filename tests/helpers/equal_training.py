@@ -144,7 +144,7 @@ def sequences() -> Subject:
 def online() -> Subject:
     """Two teachers that are run on every batch, one of which teaches some of the rows alone."""
     rows = make_rows("classification", "both")
-    networks = [trained_teacher("classification", "both", seed) for seed in (0, 1)]
+    networks = [trained_teacher("classification", seed) for seed in (0, 1)]
     network_of = torch.arange(len(rows)) % 3 % 2
 
     def factory(dtype: torch.dtype) -> Method:

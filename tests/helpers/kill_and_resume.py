@@ -41,7 +41,7 @@ class Sums:
 def train(checkpoint: Path | None, result: Path) -> None:
     rows, task, watch = make_rows("classification", "both"), task_of("classification"), Sums()
     method = Supervised(make_network(("phone", "pulse"), task), task)
-    settings = TrainingConfig(epochs=30, patience=30, batch_size=8, least_steps=1)
+    settings = TrainingConfig(epochs=12, patience=12, batch_size=8, least_steps=1)
     history = fit(method, rows, rows, settings, seed=4, checkpoint=checkpoint, checkpoint_seconds=0, callback=watch)
     weights = hashlib.sha256()
     for name, value in method.state_dict().items():
@@ -71,7 +71,7 @@ def main(folder: Path) -> None:
     kills = 0
     while True:
         pid = child(folder / "state.pt", folder / "killed.json")
-        if kills < 5:  # after that it may end
+        if kills < 3:  # after that it may end
             time.sleep(random.uniform(0.0, 0.3) * whole)
             os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)

@@ -94,7 +94,7 @@ def supervised_subject(role: str, task: str, kind: str) -> Subject:
 
 def hallucination_subject(task: str, kind: str, loss: str) -> Subject:
     """The stage that trains T-Nets, which exports no student."""
-    network, other, rows = trained_teacher(task, kind), trained_teacher(task, kind, 1), make_rows(task, kind)
+    network, other, rows = trained_teacher(task), trained_teacher(task, 1), make_rows(task, kind)
     cached = {seed: compute_outputs(n, rows, rows.index) for seed, n in enumerate((network, other))}
 
     def factory(dtype: torch.dtype, seed: int = 0) -> Hallucination:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 CLASSES = ("seated", "standing up", "walking", "turning", "sitting down")
 SKILL = {"baseline": 0.0, "teacher": 1.25, "kl": 0.6, "pkdot": 0.2, "pkdot+kl": 0.66, "mse": 0.45}
@@ -47,7 +48,10 @@ def make_run(
     _settings(path, task, budgets, methods, folds, seeds, protocol)
     (path / "plan.json").write_text(json.dumps({"jobs": ids}))
     for job, name in list(zip(jobs, ids))[: round(finished * len(jobs))]:
-        _job(path / "jobs" / name, job, task, labels, folds, skill)
+        folder = path / "jobs" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, content in _job(job, task, tuple(labels), folds, skill[job[0].split("@")[0]]).items():
+            (folder / file).write_bytes(content)
     return path
 
 
@@ -55,22 +59,22 @@ def job_id(method: str, control: str, labels: float, fold: int, seed: int) -> st
     return f"{method}{f'~{control}' if control else ''}-l{labels:g}-f{fold}-s{seed}"
 
 
-def _job(folder: Path, job: tuple, task: str, labels: list[str], folds: int, skills: dict[str, float]) -> None:
+@functools.cache
+def _job(job: tuple, task: str, labels: tuple[str, ...], folds: int, skill: float) -> dict[str, bytes]:
+    """The files of a job, which many runs have alike."""
     method, control, share, fold, seed = job
-    folder.mkdir(parents=True, exist_ok=True)
-    level = skills[method.split("@")[0]] * CONTROL[control]
+    level = skill * CONTROL[control]
     level = max(level, FULL) if share == 1 and method != "teacher" else level
     own = np.random.default_rng([fold, seed, *job_id(*job).encode()])
     groups = np.random.default_rng(seed).permutation(GROUPS)[fold::folds]
     rows = _classified if task == "classification" else _estimated
     frame, metrics = rows(groups, level, own, labels)
-    frame.to_csv(folder / "predictions.csv", index=False, float_format="%.6g")
+    predictions = frame.to_csv(index=False, float_format="%.6g")
     primary = "accuracy" if task == "classification" else "ccc"
     select = metrics[primary] + own.normal(0, 0.01)
     epochs = int(own.integers(22, 36))
-    _curves(method, select, epochs, own).to_csv(folder / "curves.csv", index=False)
+    curves = _curves(method, select, epochs, own).to_csv(index=False)
     matrices = _similarity(level, method, fold, seed, len(labels), own, task)
-    save_file(matrices, folder / "similarity.safetensors")
     record = {
         "job": {"method": method, "control": control, "labels": share, "fold": fold, "seed": seed},
         "metrics": metrics,
@@ -86,10 +90,15 @@ def _job(folder: Path, job: tuple, task: str, labels: list[str], folds: int, ski
         "task": task,
         "labels": labels,
     }
-    (folder / "job.json").write_text(json.dumps(record))
+    return {
+        "predictions.csv": predictions.encode(),
+        "curves.csv": curves.encode(),
+        "similarity.safetensors": save(matrices),
+        "job.json": json.dumps(record).encode(),
+    }
 
 
-def _classified(groups: np.ndarray, level: float, own: np.random.Generator, labels: list[str]) -> tuple:
+def _classified(groups: np.ndarray, level: float, own: np.random.Generator, labels: tuple[str, ...]) -> tuple:
     frames = []
     for g in groups:
         of_group = np.random.default_rng(1000 + g)
@@ -108,7 +117,7 @@ def _classified(groups: np.ndarray, level: float, own: np.random.Generator, labe
     return frame, {"accuracy": float(right.mean()), "unweighted_accuracy": recall, "macro_f1": recall - 0.004}
 
 
-def _estimated(groups: np.ndarray, level: float, own: np.random.Generator, names: list[str]) -> tuple:
+def _estimated(groups: np.ndarray, level: float, own: np.random.Generator, names: tuple[str, ...]) -> tuple:
     frames = []
     for g in groups:
         of_group = np.random.default_rng(1000 + g)

@@ -125,18 +125,18 @@ KINDS = (
 
 @every_loss
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("kind", KINDS)
-def test_degenerate_batches_give_finite_values_and_gradients(loss, dtype, kind):
-    s, t, y = degenerate(kind, dtype)
-    value = loss(s, t, y)
-    value.backward()
-    assert (value.dtype, value.ndim) == (dtype, 0)
-    assert value.isfinite()
-    assert s.grad.isfinite().all()
-    if kind == "none":
-        assert value.item() == 0
-    if kind != "tiny":  # where the direction of rows counts, the true gradient is of the order of 1 / their length
-        assert (s.grad.abs() < 1e4).all()
+def test_degenerate_batches_give_finite_values_and_gradients(loss, dtype):
+    for kind in KINDS:
+        s, t, y = degenerate(kind, dtype)
+        value = loss(s, t, y)
+        value.backward()
+        assert (value.dtype, value.ndim) == (dtype, 0), kind
+        assert value.isfinite(), kind
+        assert s.grad.isfinite().all(), kind
+        if kind == "none":
+            assert value.item() == 0
+        if kind != "tiny":  # where the direction of rows counts, the true gradient is of the order of 1 / their length
+            assert (s.grad.abs() < 1e4).all()
 
 
 @every_loss

@@ -306,7 +306,7 @@ def run(tmp_path_factory) -> Path:
     return folder / "run"
 
 
-def test_a_run_lists_what_it_skipped(run):
+def test_a_run_lists_what_it_skipped(run, no_figures):
     assert pd.read_csv(run / "skipped.csv")["id"].tolist() == list(REASONS)
     report = write_report(run).read_text()
     assert "43; 6 lack depth; 5 more were skipped, whose recordings cannot be read: r3 (rgb), r5 (depth), r8" in report

@@ -91,7 +91,7 @@ class TestPage:
             points = [number(100 * value, "+.1f") for value in (d.mean, d.low, d.high)]
             assert f"{points[0]}, {points[1]} to {points[2]}" in said
 
-    def test_says_whose_rows_there_are_and_what_is_missing(self, run, undrawn):
+    def test_says_whose_rows_there_are_and_what_is_missing(self, run, no_figures):
         """Of data in memory the settings know neither target nor group."""
         settings = yaml.safe_load((run / "config.yaml").read_text()) | {"target": [], "group": ""}
         (run / "config.yaml").write_text(yaml.safe_dump(settings))
@@ -144,7 +144,7 @@ class TestPage:
         assert all("var(--" in f for f in figures if "<text" in f)
         assert not any("#0e7c73" in f for f in figures)
 
-    def test_goes_where_it_is_told_and_writes_only_results_beside(self, run, tmp_path, undrawn):
+    def test_goes_where_it_is_told_and_writes_only_results_beside(self, run, tmp_path, no_figures):
         (run / "results.csv").unlink(missing_ok=True)
         before = {p.name for p in run.iterdir()}
         out = write_report(run, tmp_path / "there" / "x.html")
@@ -225,7 +225,7 @@ class TestOtherRuns:
         assert len(ids) == len(set(ids))
         assert len(markup) < 3e6
 
-    def test_jobs_that_do_not_count_their_labels(self, run, undrawn):
+    def test_jobs_that_do_not_count_their_labels(self, run, no_figures):
         for file in run.glob("jobs/*/job.json"):
             record = json.loads(file.read_text())
             file.write_text(json.dumps({k: v for k, v in record.items() if k != "n_labelled"}))
@@ -253,7 +253,7 @@ class TestOtherRuns:
             ("group-kfold", 4, "so 8 pairs are not 8 independent experiments"),
         ],
     )
-    def test_says_what_a_pair_is(self, tmp_path, protocol, folds, says, undrawn):
+    def test_says_what_a_pair_is(self, tmp_path, protocol, folds, says, no_figures):
         said = text(page(make_run(tmp_path / "run", protocol=protocol, folds=folds, seeds=2, methods=("pkdot+kl",))))
         assert says in said
         assert ("training sets of folds overlap" in said) == (protocol != "official")
@@ -265,7 +265,7 @@ class TestOtherRuns:
         assert f"Protocol {asked} Split by" in said
 
     @pytest.mark.parametrize("share", [0.03, 0.6])
-    def test_while_it_runs(self, tmp_path, share, undrawn):
+    def test_while_it_runs(self, tmp_path, share, no_figures):
         run = make_run(tmp_path / "run", finished=share, **SMALL)
         planned = len(json.loads((run / "plan.json").read_text())["jobs"])
         said = text(page(run))
@@ -297,11 +297,11 @@ class TestOtherRuns:
         assert "improves" not in said
         assert 'class="better" style' not in markup  # no bar of probabilities
 
-    def test_without_placebo(self, tmp_path, undrawn):
+    def test_without_placebo(self, tmp_path, no_figures):
         said = text(page(make_run(tmp_path / "run", controls=(), **SMALL)))
         assert "No placebo has been run." in said
 
-    def test_not_shown_to_help_is_said(self, tmp_path, undrawn):
+    def test_not_shown_to_help_is_said(self, tmp_path, no_figures):
         skill = {"kl": 0.0, "pkdot+kl": 0.02}
         said = text(page(make_run(tmp_path / "run", skill=skill, folds=5, seeds=1, methods=("kl", "pkdot+kl"))))
         assert "Not shown to help" in said

@@ -422,7 +422,7 @@ class TestTable:
 
     def test_a_run_in_progress(self, tmp_path):
         for share in (0.02, 0.05, 0.3, 0.6):
-            results = load_results(make_run(tmp_path / f"run{share}", finished=share))
+            results = load_results(make_run(tmp_path / f"run{share}", seeds=1, finished=share))
             assert len(table(results)) > 0
             assert len(sentence(results)) > 20
             json.dumps(summary(results), allow_nan=False)
@@ -545,6 +545,7 @@ def test_every_metric_in_the_summary_is_what_a_comparison_of_it_says():
     assert all(not rows.attrs for rows in get_budget(results).rows.values())
 
 
+@pytest.mark.slow  # test_page.py has a process that writes a report without torch
 def test_results_import_no_torch():
     code = "import sys, sidelight.results, sidelight.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -21,6 +21,7 @@ def verdicts(monkeypatch: pytest.MonkeyPatch) -> Any:
     sys.modules.pop("verdicts", None)
 
 
+@pytest.mark.slow
 def test_people_decide_on_an_official_split_and_seeds_alone_do_not(verdicts: Any) -> None:
     """Without an effect a t-test over ten seeds often says "better"; the verdict over people hardly ever does."""
     design = verdicts.Design(official=True, seeds=10)
@@ -35,6 +36,7 @@ def test_an_effect_is_found(verdicts: Any) -> None:
     assert found >= 0.8
 
 
+@pytest.mark.slow
 def test_every_case_of_the_page_is_simulated(verdicts: Any) -> None:
     for design, judge in verdicts.cases().values():
         assert judge(verdicts.simulate(design, verdicts.np.random.default_rng(0))) in (True, False)

@@ -217,7 +217,7 @@ def study(tmp_path_factory):
     return small.study(tmp_path_factory.mktemp("faces"), faces(), **SETTINGS)
 
 
-def test_a_study_reports_errors_of_which_lower_is_better(study):
+def test_a_study_reports_errors_of_which_lower_is_better(study, no_figures):
     results, table = study.results, study.table()
     assert results.attrs["primary"] == "acer"
     assert (results["acer"] == (results["apcer"] + results["bpcer"]) / 2).all()

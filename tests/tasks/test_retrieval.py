@@ -196,7 +196,7 @@ def study(tmp_path_factory):
     return small.study(folder, "phone-watch", available=[], privileged=[], label_fraction=[0.2], **settings)
 
 
-def test_a_study_measures_what_students_retrieve(study):
+def test_a_study_measures_what_students_retrieve(study, no_figures):
     recalls = [f"recall_at_{k}" for k in m.RECALLS]
     assert set(recalls) | {"median_rank"} <= set(study.results)
     assert (study.results[recalls].diff(axis=1).iloc[:, 1:] >= 0).all(axis=None)

@@ -160,7 +160,7 @@ def test_a_registered_name_is_checked_and_nothing_is_printed_when_not_asked(monk
 
 def test_sums_settings_of_pkdot_and_methods_of_stages_are_taken(monkeypatch):
     monkeypatch.setattr("sidelight.testing.contract.CHECKS", (GRADIENT, TEACHER))
-    check_method("pkdot+kl@crossfit", verbose=False)
+    check_method("pkdot+kl@crossfit", task="classification", verbose=False)
     check_method("pkdot", k=4, weight=2.0, task="classification", verbose=False)
     check_method("amid", temperature=0.6, task="classification", verbose=False)
 
@@ -232,6 +232,7 @@ def test_a_case_fails_as_check_method_does():
         TaskCheck(GRADIENT, "classification")(Discordant)
 
 
+@pytest.mark.slow  # imports everything once more
 def test_pytest_is_imported_only_by_the_mark():
     code = "import sys, sidelight.testing; sys.exit('pytest' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

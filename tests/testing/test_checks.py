@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from helpers import broken
+from helpers.slow import mostly_slow
 from helpers.support import make_rows
 from sidelight import testing
 from sidelight.methods import Method
@@ -207,7 +208,10 @@ HEALTHY_OTHERWISE = [
 ]
 
 
-@pytest.mark.parametrize("method", HEALTHY_OTHERWISE)
+QUICK = (broken.CountsOnly, broken.RemembersTheRow, broken.PeeksAtTheMissing)
+
+
+@pytest.mark.parametrize("method", mostly_slow(HEALTHY_OTHERWISE, QUICK))
 def test_it_is_caught_by_no_other_check(method):
     """The method is otherwise healthy, so it is the check at hand that sees the fault, not a side effect."""
     for check in CHECKS:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from helpers.equal_training import BOUND, SETTINGS, compare, subject_of, train
+from helpers.slow import mostly_slow
 from sidelight.errors import ConfigError
 
 METHODS = (
@@ -15,9 +16,11 @@ METHODS = (
     "amid:classification", "osmd:classification", "mtnet:regression", "admd:classification",
     "kl:classification:gradnorm", "dropped", "sequences", "online",
 )  # fmt: skip
+QUICK = ("pkdot:classification", "osmd:classification", "kl:classification:gradnorm", "dropped", "sequences", "online")
+"""A sum of losses, a method of stages, weighed gradients, and every kind of rows."""
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", mostly_slow(METHODS, QUICK))
 def test_pieces_train_as_the_whole_batch(name):
     subject, balance = subject_of(name)
     whole = train(subject.fresh(torch.float64), subject, balance)

@@ -144,10 +144,9 @@ ALONE = [name for name, method in METHODS.items() if not method.check_study]
     ("kind", "task", "methods"),
     [
         ("gradnorm", "classification", ALONE),
-        ("gradnorm", "classification", ["mmanet"]),
-        ("target-ratio", "classification", ["kl", "pkdot", "osmd"]),
+        ("target-ratio", "classification", ["mmanet"]),
+        pytest.param("gradnorm", "classification", ["mmanet"], marks=pytest.mark.slow),
         pytest.param("target-ratio", "classification", ALONE, marks=pytest.mark.slow),
-        pytest.param("target-ratio", "classification", ["mmanet"], marks=pytest.mark.slow),
         pytest.param("gradnorm", "segmentation", ["pkdot", "osmd"], marks=pytest.mark.slow),
         pytest.param("target-ratio", "segmentation", ["pkdot", "osmd"], marks=pytest.mark.slow),
     ],

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from helpers.resumed import Killed, Killer, same, trained
+from helpers.slow import mostly_slow
 from helpers.support import AVAILABLE, make_network, make_rows, task_of
 from sidelight.config import BalanceConfig, TrainingConfig, difference, load_config
 from sidelight.config.schema import Config
@@ -153,8 +154,13 @@ def test_gradients_that_underflow_float16_are_kept_by_scaling():
     assert (plain.item(), scaled.item()) == (0.0, 2.0**-26)
 
 
-@pytest.mark.parametrize("kind", ["bf16", "16"])
-@pytest.mark.parametrize("balance", ["fixed", "target-ratio", "gradnorm"])
+@pytest.mark.parametrize(
+    ("kind", "balance"),
+    mostly_slow(
+        [(kind, balance) for kind in ("bf16", "16") for balance in ("fixed", "target-ratio", "gradnorm")],
+        [("bf16", "fixed"), ("16", "gradnorm")],
+    ),
+)
 def test_killed_and_resumed_is_uninterrupted(kind, balance, tmp_path, float16_on_the_cpu):
     settings = replace(SETTINGS, epochs=6, patience=6, precision=kind)
     subject = make_subject("pkdot+kl", "classification")

@@ -88,7 +88,7 @@ def same(alone: list[TrainingJob], stacked: list[TrainingJob], tolerance: float 
         assert a.callback.seen == pytest.approx(b.callback.seen, abs=1e-6), a.name  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("kind", mostly_slow(KINDS, ["teacher", "t-nets", "pkdot+kl"]))
+@pytest.mark.parametrize("kind", mostly_slow(KINDS, ["teacher", "pkdot+kl"]))
 def test_stacked_models_are_those_trained_alone(tmp_path: Path, kind: str) -> None:
     """Folds of different sizes and label fractions, with dropout and early stopping: weights, epochs and terms."""
     config = config_of(tmp_path)

@@ -99,10 +99,10 @@ def make_network(reads: Iterable[str], task: Task, tnets: dict[str, nn.Module] |
 
 
 @functools.cache
-def trained_teacher(task: str, kind: str, seed: int = 0) -> Network:
-    """A teacher on every modality that has learnt the rows."""
+def trained_teacher(task: str, seed: int = 0) -> Network:
+    """A teacher on every modality that has learnt the rows, of which every label and modality was there."""
     method = Supervised(make_network(SHAPES, task_of(task), seed=seed), task_of(task))
-    rows = make_rows(task, kind)
+    rows = make_rows(task)
     fit(method, rows, rows, TrainingConfig(epochs=40, patience=40, learning_rate=0.01, least_steps=1), seed=seed)
     return method.network
 
@@ -110,7 +110,7 @@ def trained_teacher(task: str, kind: str, seed: int = 0) -> Network:
 @functools.cache
 def trained_tnets(task: str, kind: str) -> dict[str, nn.Module]:
     """Privileged modality -> a T-Net, trained briefly on the teacher's features."""
-    network, rows = trained_teacher(task, kind), make_rows(task, kind)
+    network, rows = trained_teacher(task), make_rows(task, kind)
     torch.manual_seed(0)
     tnets = make_hallucinators(feature_shape(network), AVAILABLE, PRIVILEGED)
     cached = CachedOutputs(compute_outputs(network, rows, rows.index))
@@ -131,11 +131,10 @@ def make_teacher(task: str, kind: str, crossfit: bool = False, first: int = 0) -
     """
     rows = make_rows(task, kind)
     if not crossfit:
-        return Teacher(CachedOutputs(compute_outputs(trained_teacher(task, kind, first), rows, rows.index)))
+        return Teacher(CachedOutputs(compute_outputs(trained_teacher(task, first), rows, rows.index)))
     fold = (rows.index < len(rows) // 2).long()
     halves = [
-        compute_outputs(trained_teacher(task, kind, (half + first) % 2), rows, rows.index[fold == half])
-        for half in (1, 0)
+        compute_outputs(trained_teacher(task, (half + first) % 2), rows, rows.index[fold == half]) for half in (1, 0)
     ]
     features = {m: torch.cat([half.features[m] for half in halves]) for m in SHAPES}
     joined = Output(
@@ -152,7 +151,7 @@ def privileged_slots(task: str, kind: str, slots: str) -> dict[str, nn.Module] |
     """
     if not slots:
         return None
-    shapes = feature_shape(trained_teacher(task, kind))
+    shapes = feature_shape(trained_teacher(task))
     if slots == "encoder":
         own, here = make_network(AVAILABLE, task_of(task), seed=5), {a: shapes[a] for a in AVAILABLE}
         return {m: HallucinationNetwork(copy.deepcopy(dict(own.encoders)), here, shapes[m], slot=m) for m in PRIVILEGED}
