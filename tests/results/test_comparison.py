@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from helpers.slow import mostly_slow
 from helpers.synthetic_run import make_run
 from sidelight import metrics
 from sidelight.errors import RunError, SidelightWarning
@@ -294,7 +295,7 @@ class TestTable:
         assert "in RMSE (positive: lower)" in sentence(worse)
         assert "Lower is better; differences are positive where RMSE falls." in legend(compare(results))
 
-    @pytest.mark.parametrize("score", [0.6, 0.5, 0.4])
+    @pytest.mark.parametrize("score", mostly_slow([0.6, 0.5, 0.4], [0.5]))
     def test_equal_differences_are_no_evidence(self, score):
         """Neither in the verdict nor in the sentence, the printed table, or what other programs read."""
         means = {"baseline": 0.5, "kl": score, "kl~placebo": 0.45, "teacher": 0.9}

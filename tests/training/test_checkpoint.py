@@ -267,6 +267,7 @@ def test_a_full_disk_stops_the_run_and_resuming_loses_nothing(path, monkeypatch)
     assert all(torch.equal(v, resumed.state_dict()[name]) for name, v in whole.state_dict().items())
 
 
+@pytest.mark.slow  # the stops above are in one process; test_features.py and test_distributed.py kill one
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 def test_killed_at_random_moments_the_result_has_the_same_bits(tmp_path):
     here = Path(__file__).parents[1] / "helpers"
