@@ -44,7 +44,7 @@ def inner(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FoldModels]:
     return folder, train(folder, make_data())
 
 
-@pytest.mark.parametrize("way", ["auto", "part"])
+@pytest.mark.parametrize("way", ["auto", pytest.param("part", marks=pytest.mark.slow)])
 def test_labels_beside_the_budget_change_nothing(
     way: str, inner: tuple[Path, FoldModels], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -359,6 +359,7 @@ def redundant(n: int = 360) -> Dataset:
     )  # fmt: skip
 
 
+@pytest.mark.slow  # two studies; that each part does its work is tested above
 def test_a_student_trained_to_do_without_does_better_without(tmp_path, no_figures):
     data = redundant()
     changes = {

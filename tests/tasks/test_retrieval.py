@@ -238,6 +238,7 @@ def test_the_student_predicts_a_file_of_embeddings(study, tmp_path):
         student.predict_proba(rows)
 
 
+@pytest.mark.slow  # test_student.py, test_graph.py and test_segmentation.py write graphs
 def test_an_exported_graph_answers_with_embeddings(study, tmp_path):
     pytest.importorskip("onnxruntime")
     import onnxruntime
