@@ -59,6 +59,52 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a[:, None] - b[None]).min())
 
 
+class TestForward:
+    @settings(deadline=None, max_examples=40)
+    @given(st.integers(80, 140), st.integers(2, 4), st.floats(0.3, 0.5), st.sampled_from([0, 1, 3]), st.booleans())
+    def test_each_block_is_tested_by_its_past(
+        self, n: int, folds: int, select: float, gap: int, shuffled: bool
+    ) -> None:
+        rng = np.random.default_rng(n)
+        time = rng.permutation(n).astype(float) if shuffled else np.arange(n, dtype=float)
+        data = make(n, target=rng.normal(size=(n, 1)), task="regression", class_names=("y",), time=time)
+        found = split(data, "forward", folds, select, 0, gap)
+        assert [f.name for f in found] == [f"forward-{i + 1}" for i in range(folds)]
+        for f, earlier in zip(found, [None, *found]):
+            train, chosen, test = (np.sort(time[rows]) for rows in (f.train, f.select, f.test))
+            assert train.max() + gap < chosen.min()
+            assert chosen.max() + gap < test.min()
+            assert test.max() - test.min() == len(test) - 1
+            if earlier is not None:
+                assert test.min() == time[earlier.test].max() + 1
+        assert time[found[-1].test].max() == n - 1
+        again = split(data, "forward", folds, select, 1, gap)  # nothing is drawn
+        assert all(np.array_equal(a.train, b.train) for a, b in zip(found, again, strict=True))
+
+    def test_groups_and_unlabelled_rows(self) -> None:
+        n = 120
+        labelled = np.ones(n, bool)
+        labelled[80:], labelled[:80:4] = False, False
+        data = make(n, group=np.repeat(["a", "b", "c"], 40), labelled=labelled)
+        with pytest.warns(SidelightWarning, match="protocol 'forward' tests a network on rows of the same groups"):
+            found = split(data, "forward", 3, 0.25)
+        for f in found:
+            assert set(range(80, 120)) <= set(f.train)  # a group without labels has no past that could leak
+            for person in (range(40), range(40, 80)):
+                train, test = (np.intersect1d(rows, person) for rows in (f.train, f.test))
+                assert train.max() < np.intersect1d(f.select, person).min() < test.min()
+                assert np.isin(train, np.flatnonzero(~labelled)).any()
+
+    def test_the_whole_fold_chooses_epochs_on_the_latest_rows(self) -> None:
+        fold = build_whole_fold(make(), "forward", 0.25, 0, gap=2)
+        assert fold.select.tolist() == list(range(150, 200))
+        assert fold.train.tolist() == list(range(148))
+
+    def test_too_large_a_gap_is_said(self) -> None:
+        with pytest.raises(DataError, match="forward-1: no select row is left of the 40 labelled rows before it"):
+            split(make(), "forward", 4, 0.1, gap=10)
+
+
 class TestBlocks:
     @settings(deadline=None)
     @given(st.integers(40, 120), st.integers(2, 6), st.integers(0, 3), st.floats(0.1, 0.5), st.sampled_from([0, 1, 3]))

@@ -227,8 +227,9 @@ class Config:
         live: label of live faces in anti-spoofing; data sets differ in what 1 means.
         ignore_index: class of the pixels without a class in segmentation; −1 is always ignored.
         protocol: "auto", "group-kfold", "leave-one-group-out", "official", "blocks" (contiguous blocks of each group's
-            rows, in time or row order) or "random". "auto" takes "official" if there is a split, else "group-kfold" if
-            there are groups, else "blocks" if there is a time; it never takes "random".
+            rows, in time or row order), "forward" (such blocks, each tested by a network of those before it) or
+            "random". "auto" takes "official" if there is a split, else "group-kfold" if there are groups, else "blocks"
+            if there is a time; it never takes "random" or "forward".
         gap: smallest distance in time between train rows and select or test rows of blocks, in units of `time`
             (seconds for dates); without `time` in rows.
         folds: number of folds.
@@ -278,7 +279,7 @@ class Config:
     task: Literal["auto", "classification", "regression", "segmentation", "retrieval", "anti-spoofing"] = "auto"
     live: str = ""
     ignore_index: int = 255
-    protocol: Literal["auto", "group-kfold", "leave-one-group-out", "official", "random", "blocks"] = "auto"
+    protocol: Literal["auto", "group-kfold", "leave-one-group-out", "official", "random", "blocks", "forward"] = "auto"
     gap: float = 0.0
     folds: int = 5
     seeds: int = 3

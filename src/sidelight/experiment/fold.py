@@ -21,6 +21,7 @@ from sidelight.errors import RunError
 from sidelight.experiment.plan import derive_seed
 from sidelight.protocols import WHOLE, LabelBudget, build_whole_fold, hold_out, share_labels, split
 from sidelight.protocols.blocks import cut_blocks, sort_by_time
+from sidelight.protocols.fold import IN_BLOCKS
 from sidelight.tasks import Task, resolve_task
 from sidelight.utils.machine import release_memory
 
@@ -188,7 +189,7 @@ class FoldData:
         """
         train = self.budget(label_fraction).train
         labelled = self.budget(label_fraction).kept[train]
-        in_time = self.config.protocol == "blocks" or self.dataset.time is not None
+        in_time = self.config.protocol in IN_BLOCKS or self.dataset.time is not None
         if self.dataset.group is None and in_time and labelled.sum() > 1:
             known = np.zeros(len(self.dataset), bool)
             known[train[labelled]] = True

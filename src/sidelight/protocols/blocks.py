@@ -167,6 +167,43 @@ def split_block(
     return np.flatnonzero(train), np.flatnonzero(chosen), np.flatnonzero(test)
 
 
+def split_past(
+    dataset: Dataset, name: str, order: Order, past: NDArray, in_test: NDArray, select: float, gap: float
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Split the rows before a test block: the latest of them choose epochs, the earlier ones train.
+
+    Args:
+        dataset: the data.
+        name: name of the fold in errors.
+        order: its rows in order.
+        past: (N,) bool, the rows before the test block.
+        in_test: (N,) bool, the test block.
+        select: share of the labelled rows of each group's past that choose epochs.
+        gap: rows this close to a later part are dropped.
+
+    Returns:
+        Row numbers of train, select and test.
+
+    Raises:
+        DataError: no train or select row remains.
+    """
+    known = past & dataset.labelled
+    before, total = rank_in_group(order, known)
+    size = np.clip(np.round(select * total), 1, np.maximum(total - 1, 0)) * (total > 1)
+    # Unlabelled rows among the select rows, or after them, belong to no part.
+    late = past & (size > 0) & (before >= total - size)
+    test, scored = in_test & dataset.labelled, late & dataset.labelled
+    chosen = scored & ~find_near(order, test, gap)
+    train = past & ~late & ~find_near(order, test | scored, gap)
+    for part, rows in (("train", train & dataset.labelled), ("select", chosen)):
+        if not rows.any():
+            raise DataError(
+                f"{name}: no {part} row is left of the {int(known.sum())} labelled rows before it with gap={gap:g}; "
+                "ask for fewer folds, another select or a smaller gap"
+            )
+    return np.flatnonzero(train), np.flatnonzero(chosen), np.flatnonzero(test)
+
+
 def draw_run(dataset: Dataset, order: Order, among: NDArray, share: float, seed: int, barred: NDArray) -> NDArray:
     """Draw several runs of rows in every group and keep the one best balanced in class.
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sidelight.data.dataset import Dataset
 from sidelight.errors import DataError
 from sidelight.protocols.blocks import cut_blocks, find_near, sort_by_time
-from sidelight.protocols.fold import Fold
+from sidelight.protocols.fold import IN_BLOCKS, Fold
 from sidelight.protocols.labels import keep_labels, warn_lost_classes
 from sidelight.protocols.strata import DRAWS, compute_cells, compute_imbalance, compute_strata, count_strata
 
@@ -187,7 +187,7 @@ def draw_inner_folds(dataset: Dataset, rows: NDArray, folds: int, protocol: str,
 
 
 def _in_time(dataset: Dataset, protocol: str) -> bool:
-    return protocol == "blocks" or (dataset.group is None and dataset.time is not None and protocol != "random")
+    return protocol in IN_BLOCKS or (dataset.group is None and dataset.time is not None and protocol != "random")
 
 
 def _many(dataset: Dataset, rows: NDArray) -> bool:

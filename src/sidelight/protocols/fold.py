@@ -12,8 +12,10 @@ from sidelight.data.dataset import Dataset
 from sidelight.errors import ConfigError, DataError
 from sidelight.protocols.neighbours import describe_blocks_option, is_sorted_by_class
 
-Protocol = Literal["auto", "group-kfold", "leave-one-group-out", "official", "random", "blocks"]
+Protocol = Literal["auto", "group-kfold", "leave-one-group-out", "official", "random", "blocks", "forward"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+IN_BLOCKS = ("blocks", "forward")
+"""The protocols that cut rows in time into contiguous blocks."""
 WHOLE = -1
 """The number of the fold that trains on all rows (`build_whole_fold`)."""
 FOLDS = 5
@@ -61,13 +63,13 @@ def check_fold(dataset: Dataset, fold: Fold, protocol: str) -> None:
     rows = fold.train[dataset.labelled[fold.train]]
     if dataset.task == "regression":
         if len(rows) < 2:
-            gap = "; ask for a smaller gap or select" if protocol == "blocks" else ""
+            gap = "; ask for a smaller gap or select" if protocol in IN_BLOCKS else ""
             raise DataError(f"{fold.name}: only {len(rows)} train rows have a label{gap}")
         return
     missing = dataset.classes(np.flatnonzero(dataset.labelled)) - dataset.classes(rows)
     if missing:
         names = ", ".join(repr(dataset.class_names[c]) for c in sorted(missing))
-        if protocol == "blocks" and is_sorted_by_class(dataset):
+        if protocol in IN_BLOCKS and is_sorted_by_class(dataset):
             raise DataError(
                 f"{fold.name}: no train row is of class {names}, because the rows of {dataset.name} are sorted by "
                 "class. That is not an order in time, and a contiguous block holds whole classes. Name the column with "

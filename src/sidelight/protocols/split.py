@@ -14,8 +14,8 @@ import numpy as np
 
 from sidelight.data.dataset import Dataset
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
-from sidelight.protocols.blocks import cut_blocks, draw_run, find_near, sort_by_time, split_block
-from sidelight.protocols.fold import FOLDS, PROTOCOLS, Fold, Protocol, check_fold, resolve_protocol
+from sidelight.protocols.blocks import cut_blocks, draw_run, find_near, sort_by_time, split_block, split_past
+from sidelight.protocols.fold import FOLDS, IN_BLOCKS, PROTOCOLS, Fold, Protocol, check_fold, resolve_protocol
 from sidelight.protocols.units import (
     build_fold,
     build_units,
@@ -35,12 +35,13 @@ def split(
     seed: int = 0,
     gap: float = 0.0,
 ) -> list[Fold]:
-    """Draw the folds of a protocol, disjoint in groups except for "random" and "blocks".
+    """Draw the folds of a protocol, disjoint in groups except for "random", "blocks" and "forward".
 
     auto: official with a split, else group-kfold with groups, else blocks with times; never random, which has to be
     asked for. group-kfold, random: `folds` parts, redrawn with each seed and balanced in class. leave-one-group-out: a
     fold per group. official: one fold. blocks: the rows of every group (without groups: all rows) in their order in
-    time, cut into `folds` contiguous blocks with equally many labelled rows, each tested once.
+    time, cut into `folds` contiguous blocks with equally many labelled rows, each tested once. forward: `folds` + 1
+    such blocks, of which each but the first is tested by a network that was trained on those before it.
 
     Groups without any label are always in train, unlabelled rows never in select or test. Warns if `folds` was chosen
     and the protocol has its own number.
@@ -50,9 +51,10 @@ def split(
         protocol: one of `PROTOCOLS`.
         folds: number of folds.
         select: share of a fold's non-test groups that choose epochs, redrawn with each seed; official select rows are
-            used if they exist. With blocks, the share of a contiguous run of the rows that are not tested.
+            used if they exist. With blocks, the share of a contiguous run of the rows that are not tested; with
+            forward, of the latest rows before those.
         seed: of all draws.
-        gap: for blocks, no train row is this close to a select or test row, and no select row to a test row: in units
+        gap: for blocks and forward, no train row is this close to a select or test row, and no select row to a test row: in units
             of the time, or in rows without times.
 
     Returns:
@@ -77,8 +79,8 @@ def split(
         )
     if protocol == "official":
         drawn = [_draw_official(dataset, select, seed, gap)]
-    elif protocol == "blocks":
-        drawn = _draw_blocks(dataset, folds, select, seed, gap)
+    elif protocol in IN_BLOCKS:
+        drawn = _draw_blocks(dataset, protocol, folds, select, seed, gap)
     else:
         units = build_units(dataset, protocol)
         if protocol == "leave-one-group-out":
@@ -107,10 +109,13 @@ def build_whole_fold(dataset: Dataset, protocol: str, select: float, seed: int, 
     """
     official = np.asarray(dataset.split) == "select"
     chosen_by_data = protocol == "official" and bool((official & dataset.labelled).any())
-    if protocol == "blocks" or (protocol == "official" and _in_time(dataset) and not chosen_by_data):
+    if protocol in IN_BLOCKS or (protocol == "official" and _in_time(dataset) and not chosen_by_data):
         # No row is tested, so the block to test is empty.
-        nothing = np.zeros(len(dataset), bool)
-        train, chosen, _ = split_block(dataset, "whole", sort_by_time(dataset), nothing, select, seed, gap)
+        order, nothing = sort_by_time(dataset), np.zeros(len(dataset), bool)
+        if protocol == "forward":
+            train, chosen, _ = split_past(dataset, "whole", order, ~nothing, nothing, select, gap)
+        else:
+            train, chosen, _ = split_block(dataset, "whole", order, nothing, select, seed, gap)
         fold = Fold("whole", train, chosen, chosen)
         check_fold(dataset, fold, protocol)
         return fold
@@ -134,34 +139,39 @@ def _in_time(dataset: Dataset) -> bool:
 def _check_gap(dataset: Dataset, protocol: Protocol, gap: float) -> None:
     if not 0 <= gap < np.inf:
         raise ConfigError(f"gap={gap}: expected 0 or more, in units of the time column (in rows where there is none)")
-    if gap and protocol != "blocks" and not (protocol == "official" and _in_time(dataset)):
+    if gap and protocol not in IN_BLOCKS and not (protocol == "official" and _in_time(dataset)):
         raise ConfigError(
             f"gap={gap:g} is a distance between contiguous blocks of rows, and protocol {protocol!r} draws none here; "
             "leave it out, or ask for --protocol blocks (protocol='blocks')"
         )
 
 
-def _draw_blocks(dataset: Dataset, folds: int, select: float, seed: int, gap: float) -> list[Fold]:
+def _draw_blocks(dataset: Dataset, protocol: Protocol, folds: int, select: float, seed: int, gap: float) -> list[Fold]:
     """A fold per contiguous block; with groups, each fold tests one block of every group."""
     if folds < 2:
         raise ConfigError(f"folds={folds}: expected at least 2")
     if dataset.group is not None:
         warnings.warn(
-            "protocol 'blocks' tests a network on rows of the same groups that it was trained on, at other times; "
+            f"protocol {protocol!r} tests a network on rows of the same groups that it was trained on, at other times; "
             "scores say nothing about new groups. Use 'group-kfold' for that.",
             SidelightWarning,
             stacklevel=3,
         )
-    check_enough(dataset, int(dataset.labelled.sum()), max(folds, 3), "blocks")
+    blocks = folds + (protocol == "forward")
+    check_enough(dataset, int(dataset.labelled.sum()), max(blocks, 3), protocol)
     order = sort_by_time(dataset)
     times = len(np.unique(order.first[dataset.labelled[order.rows]]))
-    if times < max(folds, 3):
+    if times < max(blocks, 3):
         raise DataError(
             f"the labelled rows of {dataset.name} have {times} different times, and rows of one time stay together: "
-            f"'blocks' needs at least {max(folds, 3)} here; ask for fewer folds or name another time column"
+            f"{protocol!r} needs at least {max(blocks, 3)} here; ask for fewer folds or name another time column"
         )
     # Blocks hold equally many labelled rows, since only these are scored.
-    block = cut_blocks(order, dataset.labelled, folds)
+    block = cut_blocks(order, dataset.labelled, blocks)
+    if protocol == "forward":
+        # A group without labels has no block; its rows train in every fold, as with other protocols.
+        parts = [(f"forward-{i}", block < i, block == i) for i in range(1, blocks)]
+        return [Fold(n, *split_past(dataset, n, order, past, test, select, gap)) for n, past, test in parts]
     names = [f"block-{i + 1}" for i in range(folds)]
     return [Fold(n, *split_block(dataset, n, order, block == i, select, seed, gap)) for i, n in enumerate(names)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sidelight.report.stored import Stored
 from sidelight.results import budgets
-from sidelight.results.budget import BLOCKS, COUNTED
+from sidelight.results.budget import BLOCKS, COUNTED, FORWARD
 from sidelight.results.training_remarks import WAYS
 
 SKIPPED_SHOWN = 5
@@ -22,7 +22,7 @@ def describe_question(stored: Stored) -> list[tuple[str, str]]:
     target = target or (", ".join(stored.class_names) if stored.task == "regression" else "")
     classes = f"one of {', '.join(stored.class_names)}" if stored.task != "regression" and stored.class_names else ""
     classes = f"of every pixel {classes}" if stored.task == "segmentation" else classes
-    asked = config.get("protocol") == BLOCKS or config.get("protocol") not in COUNTED
+    asked = config.get("protocol") in (BLOCKS, FORWARD) or config.get("protocol") not in COUNTED
     folds = config.get("folds") if asked else None  # with other protocols the data decide, not the setting
     counted = ((folds, "fold"), (config.get("seeds"), "seed"))
     repeated = " × ".join(f"{n} {word}{'s' * (n != 1)}" for n, word in counted if isinstance(n, int))

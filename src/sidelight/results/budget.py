@@ -28,8 +28,8 @@ MAJORITY, LINEAR, BOOSTED, WARM_START = REFERENCES = ("majority", "linear", "boo
 LEVEL = 0.95
 PAIR = ["fold", "seed"]
 
-OFFICIAL, LEAVE_ONE_OUT, BLOCKS = "official", "leave-one-group-out", "blocks"
-COUNTED = {OFFICIAL: "seeds", LEAVE_ONE_OUT: "folds", BLOCKS: "folds"}
+OFFICIAL, LEAVE_ONE_OUT, BLOCKS, FORWARD = "official", "leave-one-group-out", "blocks", "forward"
+COUNTED = {OFFICIAL: "seeds", LEAVE_ONE_OUT: "folds", BLOCKS: "folds", FORWARD: "folds"}
 """Protocol -> what `n` counts; with other protocols, pairs of fold and seed. See also `Budget.counted`."""
 NO_PREDICTIONS = "one test set, and no predictions to tell its groups apart: no verdict"
 LEAST_SEEDS = 3

@@ -14,6 +14,7 @@ from sidelight.results.budget import (
     ALL_LABELS,
     BASELINE,
     BLOCKS,
+    FORWARD,
     LEAVE_ONE_OUT,
     LEVEL,
     NO_PROBABILITIES,
@@ -43,6 +44,7 @@ NOTES = {
     "without its groups",
     LEAVE_ONE_OUT: SAME_TEST,
     BLOCKS: SAME_TEST,
+    FORWARD: SAME_TEST,
 }
 """Protocol, or what an official split counts -> what limits the intervals under it."""
 
