@@ -80,7 +80,7 @@ def measure(name: str, command: list[str], data: int, timeline: bool) -> bool:
             peak, at_peak = sum(sizes), sizes
             if timeline:
                 print(f"  {time.monotonic() - start:6.1f} s  {describe(at_peak)}", flush=True)
-        time.sleep(0.05)
+        time.sleep(0.1)  # telling the size of a process walks its pages, which takes milliseconds
     if process.returncode:
         sys.exit(f"{' '.join(command)} ended with {process.returncode}")
     # The parent and its workers; neither the resource tracker of multiprocessing nor the server that workers are
@@ -88,9 +88,10 @@ def measure(name: str, command: list[str], data: int, timeline: bool) -> bool:
     large = PROCESSES.get(name, 1)
     bound = MOST[name] * data + large * PER_PROCESS
     print(
-        f"{name}: {time.monotonic() - start:.0f} s, peak {peak / 1e6:.0f} MB in {most_processes} processes ({describe(at_peak)}): "
+        f"{name}: {'kept' if peak <= bound else 'MISSED'}: seen {peak / 1e6:.0f} MB, bound {bound / 1e6:.0f} MB; "
+        f"{time.monotonic() - start:.0f} s, {most_processes} processes ({describe(at_peak)}); seen "
         f"{(peak - large * PER_PROCESS) / data:.2f} × the data + {large} × {PER_PROCESS / 1e6:.0f} MB "
-        f"(at most {MOST[name]} ×: {'kept' if peak <= bound else 'MISSED'}); {peak / data:.1f} × the data in all",
+        f"(at most {MOST[name]} ×), {peak / data:.1f} × the data in all",
         flush=True,
     )
     return peak <= bound

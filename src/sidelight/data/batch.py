@@ -281,7 +281,8 @@ def build_batch(
         target=values,
         labelled=torch.from_numpy(labelled),
         present=present,
-        index=torch.arange(n),
+        # Rows that are still to be gathered have the numbers of all rows already.
+        index=next(iter(stored.values())).rows if stored else torch.arange(n),
         lengths=lengths,
         pixels=pixels,
         files=files,

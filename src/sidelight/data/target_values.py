@@ -37,8 +37,13 @@ def count_pixels(target: Any) -> NDArray:
 
 
 def hide_target(target: Any, keep: NDArray) -> Any:
-    """The target with −1 or NaN in the rows outside of `keep` (N,), so that nothing can read their labels."""
+    """The target with −1 or NaN in the rows outside of `keep` (N,), so that nothing can read their labels.
+
+    Where all rows keep theirs it is the array itself, which processes may share.
+    """
     if is_lazy(target):
         return target.keep_labels(keep)
+    if keep.all() and target.flags.writeable:  # torch warns of arrays that are not
+        return target
     nothing = np.float32(np.nan) if target.dtype.kind == "f" else target.dtype.type(-1)
     return np.where(keep.reshape(-1, *[1] * (target.ndim - 1)), target, nothing)

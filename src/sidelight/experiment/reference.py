@@ -33,6 +33,8 @@ PARTS = 3
 """Parts of the train rows that choose C."""
 AT_ONCE = 256
 """Rows that are read at a time."""
+PREDICTED_AT_ONCE = 2**15
+"""Rows that are answered at a time."""
 Predict = Callable[[NDArray], NDArray]
 """(n, D) features -> (n, C) probabilities or (n, K) values."""
 
@@ -67,7 +69,9 @@ def fit_reference(data: FoldData, job: Job) -> tuple[Tensor, Task, dict[str, Any
     if task.answers == "pixels":
         answers = _predict_pixels(predict, test, task)
     else:
-        answers = _to_answers(predict(_read_features(test, test.index)), task)
+        # Of many test rows some at a time, so that a worker holds no copy of all.
+        said = [predict(_read_features(test, some)) for some in torch.split(test.index, PREDICTED_AT_ONCE)]
+        answers = _to_answers(np.concatenate(said), task)
         task = _calibrate(task, fit, samples)
     return answers, task, {"model": model, "seconds": time.monotonic() - start, "device": "cpu"}
 
