@@ -17,7 +17,9 @@ import torch
 
 from helpers.small import curves, differing, make_data, merged, outcome, study
 from sidelight.errors import ConfigError, RunError, SidelightWarning
+from sidelight.experiment import models as models_module
 from sidelight.tracking.names import from_plain, to_plain
+from sidelight.tracking.tensorboard import TensorBoardLogger
 
 ONE = {"methods": ["kl+mse"], "training": {"epochs": 2}}
 JOBS = [f"{method}-l1-f{fold}-s0" for fold in (0, 1) for method in ("baseline", "teacher", "kl+mse")]
@@ -212,3 +214,56 @@ def read_leveldb(file: Path) -> Iterator[bytes]:
         if kind in (1, 4):  # a whole record, or the last part of one
             yield whole
             whole = b""
+
+
+# other ways to train -------------------------------------------------------------------------------------------------
+
+
+def test_a_stack_tells_of_each_of_its_models(data, tmp_path, told):
+    stacked = merged(ONE, {"training": {"stack": 8}, "methods": ["mse"]})
+    whole = study(tmp_path / "whole", data, **stacked)
+    made = study(tmp_path / "run", data, loggers=[Remembers], **stacked)
+    assert differing(outcome(whole.folder), outcome(made.folder)) == []
+    for job in ("mse-l1-f0-s0", "mse-l1-f1-s0"):
+        own = [value[1] for name, what, value in told if name == job and what == "metrics"]
+        assert len(own) == 3
+        for name, column in epochs(made.folder, job).items():
+            assert [metrics[name] for metrics in own[:2]] == pytest.approx(column)
+
+
+def test_a_training_that_fails_is_told_as_failed(data, tmp_path, told, monkeypatch):
+    def broken(*args, **more):
+        raise RunError("the loss term became nan.")
+
+    monkeypatch.setattr(models_module, "evaluate", broken)
+    with pytest.raises(RunError, match="nothing can be compared"), pytest.warns(SidelightWarning, match="failed"):
+        study(tmp_path / "run", data, loggers=[Remembers], **ONE)
+    assert {value for _, what, value in told if what == "end"} == {"failed"}
+
+
+def test_a_resumed_training_continues_its_curve(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for begins, value in ((1, 1.0), (3, 2.0)):  # killed after epoch 4, whose last checkpoint was after epoch 2
+        logger = TensorBoardLogger(tmp_path, JOB)
+        logger.log_hyperparams({"a": 1})
+        for step in range(begins, begins + 4):
+            logger.log_metrics({"select": value}, step)
+        logger.finalize("success")
+    (folder,) = (tmp_path / "tracking" / "tensorboard").iterdir()
+    read = accumulator.EventAccumulator(str(folder)).Reload()
+    assert [(e.step, e.value) for e in read.Scalars("select")] == [(1, 1), (2, 1), (3, 2), (4, 2), (5, 2), (6, 2)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tracker", ["tensorboard", "mlflow"])
+def test_workers_tell_of_their_trainings(tracker, whole, data, tmp_path):
+    made = study(tmp_path / "run", data, tracking=[tracker], **merged(ONE, {"jobs": 2}))
+    assert differing(outcome(whole), outcome(made.folder)) == []
+    if tracker == "tensorboard":
+        assert sorted(p.name for p in (made.folder / "tracking" / "tensorboard").iterdir()) == sorted(JOBS)
+        return
+    client = pytest.importorskip("mlflow").MlflowClient(f"sqlite:///{made.folder / 'tracking' / 'mlflow.db'}")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "run"]
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(r.info.run_name for r in runs) == sorted(JOBS)
+    assert {r.info.status for r in runs} == {"FINISHED"}
