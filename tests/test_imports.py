@@ -24,6 +24,7 @@ inspection networks report
 advice extract sessions tasks
 methods export
 training
+tracking
 experiment imports
 suite testing
 cli sidelight

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import warnings
 from dataclasses import replace
@@ -15,6 +16,7 @@ from helpers.small import Fragile, differing, make_data, merged, outcome, study
 from sidelight.errors import ConfigError, RunError, SidelightWarning
 from sidelight.experiment import models as models_module
 from sidelight.experiment import stacks as stacks_module
+from sidelight.experiment.progress import Progress
 from sidelight.experiment.study import Study
 from sidelight.methods import METHODS
 from sidelight.results import compare, load_results
@@ -179,3 +181,19 @@ def test_a_damaged_failure_still_counts(whole, tmp_path):
         (failure,) = Study(run).failures
     assert failure.job == STUDENT
     assert "cannot be read" in failure.message
+
+
+def test_storing_a_job_lists_no_other(data, tmp_path, monkeypatch):
+    """A listing of `jobs/` per job would make ten thousand jobs take hours to store."""
+    listed: list[str] = []
+    for name in ("scandir", "listdir"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda path=".", real=real: (listed.append(os.fspath(path)), real(path))[1])
+    monkeypatch.setattr(Progress, "update", lambda self: None)  # its listings are limited by their time
+    counts = []
+    for folds in (2, 4):
+        del listed[:]
+        made = study(tmp_path / f"{folds}", data, **merged(THREE, {"folds": folds, "methods": ["mse"]}))
+        counts.append(sum(os.path.basename(path) == "jobs" for path in listed))
+        assert len(made.results) == 3 * folds
+    assert counts[0] == counts[1] < 12

@@ -68,6 +68,7 @@ LIMITS: dict[str, Limit] = {
     **whole("ignore_index", -(2**31), 2**31 - 1),
     **whole("jobs", 0, 4096, "0 (one per core, or one on a GPU) or more, at most 4096"),
     **number("checkpoint_seconds", YEAR),
+    "tracking": ("tensorboard, mlflow or wandb", ("tensorboard", "mlflow", "wandb").__contains__),
     **whole("max_failures", 0, 2**31 - 1, "0 (stop at the first) or more, or null (go on)"),
     **whole("network.width", 1, 8192),
     **whole("network.tokens", 1, 4096),

@@ -77,7 +77,7 @@ def dump_config(config: Config) -> str:
 
 FREE = (
     "output", "jobs", "checkpoint_seconds", "methods", "placebo", "self_distillation", "seeds", "label_fraction",
-    "reference", "ablation", "training.device", "training.stack", "max_failures",
+    "reference", "ablation", "training.device", "training.stack", "max_failures", "tracking",
 )  # fmt: skip
 """Settings with other values of which a run may be resumed: they change which jobs run, and how, but no job's result.
 

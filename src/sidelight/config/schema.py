@@ -267,6 +267,7 @@ class Config:
             (unless placebo=null), so that the report can tell what each term adds.
         max_failures: number of jobs that may fail before the run stops; 0 stops at the first. By default every other
             job is still trained: what failed is stored with its error, and --resume runs it again.
+        tracking: trackers that are told of every epoch: tensorboard, mlflow, wandb (docs/tracking.md); empty: none.
     """
 
     data: str = "phone-watch"
@@ -309,6 +310,7 @@ class Config:
     reference: list[str] = field(default_factory=lambda: ["majority", "linear"])
     ablation: bool = False
     max_failures: int | None = None
+    tracking: list[str] = field(default_factory=list)
 
 
 CLASS_TASKS = ("retrieval", "anti-spoofing")

@@ -22,6 +22,7 @@ from sidelight.experiment.resolve import resolve
 from sidelight.experiment.runner import execute, plan_jobs
 from sidelight.experiment.study import Study
 from sidelight.methods import parse_methods
+from sidelight.tracking import Logger, LoggerMaker
 from sidelight.utils.keywords import known_keywords
 
 
@@ -56,6 +57,7 @@ def run(
     only: Collection[str] = (),
     executor: Executor | str | None = None,
     time_limit: float | None = None,
+    loggers: Sequence[Logger | LoggerMaker] = (),
 ) -> Study:
     """Run (or resume) an experiment.
 
@@ -68,16 +70,16 @@ def run(
         only: ids of jobs, as `jobs/` and `sidelight status` name them; the others are left as they are.
         executor: where the jobs run, as in `compare`.
         time_limit: seconds after which the run has saved its state and stops, as in `compare`.
+        loggers: objects with the methods `log_hyperparams`, `log_metrics` and `finalize` of Lightning's loggers, or
+            functions that make one from the name of a training; docs/tracking.md.
 
     Raises:
         ConfigError, DataError, RunError: name what is wrong, and the mend.
         UnfinishedError: the run was stopped, and can be resumed.
     """
+    given: dict[str, Any] = {"encoders": encoders, "imports": imports, "only": only, "loggers": loggers}
     until = _stop_time(config, time_limit)
-    return execute(
-        config, load_for(config), resume=resume, quiet=quiet, encoders=encoders, imports=imports, only=only,
-        executor=executor, until=until,
-    )  # fmt: skip
+    return execute(config, load_for(config), resume=resume, quiet=quiet, executor=executor, until=until, **given)
 
 
 def compare(
@@ -92,6 +94,7 @@ def compare(
     only: Collection[str] = (),
     executor: Executor | str | None = None,
     time_limit: float | None = None,
+    loggers: Sequence[Logger | LoggerMaker] = (),
     **settings: Any,
 ) -> Study:
     """Compare methods on a data set, from Python.
@@ -111,6 +114,8 @@ def compare(
             `concurrent.futures.Executor`, whose workers see the run folder under the same path; or on the Dask
             scheduler of an address, "tcp://host:8786" ("local:3" starts one with three workers on this machine).
         time_limit: seconds after which the run has saved its state and stops.
+        loggers: objects with the methods `log_hyperparams`, `log_metrics` and `finalize` of Lightning's loggers, or
+            functions that make one from the name of a training; docs/tracking.md.
         settings: any setting of `Config`, nested ones as dicts (`training={"epochs": 30}`).
 
     Raises:
@@ -137,10 +142,9 @@ def compare(
     dataset = data if isinstance(data, Dataset) else load_for(config, data)
     if not named:
         config = replace(config, data=dataset.name)
+    given: dict[str, Any] = {"encoders": encoders, "only": only, "loggers": loggers}
     until = _stop_time(config, time_limit)
-    return execute(
-        config, dataset, resume=resume, quiet=quiet, encoders=encoders, only=only, executor=executor, until=until
-    )
+    return execute(config, dataset, resume=resume, quiet=quiet, executor=executor, until=until, **given)
 
 
 def _stop_time(config: Config, time_limit: float | None) -> float:

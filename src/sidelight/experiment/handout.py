@@ -32,6 +32,7 @@ from sidelight.experiment.pool import own_methods, uses_script
 from sidelight.experiment.provenance import Encoders, compute_fingerprint, describe_versions, select_digests
 from sidelight.experiment.workers import Limits
 from sidelight.methods import METHODS, parse_methods
+from sidelight.tracking import Tracking
 from sidelight.utils.atomic import write_atomic
 
 
@@ -42,7 +43,7 @@ class Handout:
     Attributes:
         folder: the run folder, an absolute path that leads every worker to the same folder.
         digest: SHA-256 of the file in it that holds settings, versions and the place of the data.
-        own: the user's encoders and methods, pickled; their modules are imported by name.
+        own: the user's encoders, methods and trackers, pickled; their modules are imported by name.
     """
 
     folder: str
@@ -57,6 +58,7 @@ def hand_out(
     now: Mapping[str, Any],
     encoders: Encoders,
     imports: Mapping[str, str],
+    tracking: Tracking,
 ) -> Handout:
     """Write what workers need into the run folder.
 
@@ -67,16 +69,17 @@ def hand_out(
         now: `describe_environment` of this process.
         encoders: modality -> the user's own encoder.
         imports: file or module of `--import` -> SHA-256 of its source.
+        tracking: the trackers of the run.
 
     Raises:
         ConfigError: an encoder or method cannot be sent, or the rows cannot.
         DiskError: the rows do not fit on the disk.
     """
     methods = own_methods()
-    if uses_script("encoders", encoders) or uses_script("methods", methods):
+    if any(uses_script(*own) for own in (("encoders", encoders), ("methods", methods), ("loggers", tracking.own))):
         raise ConfigError(
-            "workers on other machines cannot import the script that runs. Move your encoders and methods to a module "
-            "that every worker can import."
+            "workers on other machines cannot import the script that runs. Move your encoders, methods and loggers to "
+            "a module that every worker can import."
         )
     folder = Path(os.path.abspath(folder))
     facts = {
@@ -89,7 +92,7 @@ def hand_out(
     text = json.dumps(facts, indent=1)
     digest = hashlib.sha256(text.encode()).hexdigest()
     write_atomic(_file(folder, digest), text)
-    return Handout(str(folder), digest, pickle.dumps((dict(encoders), methods)))
+    return Handout(str(folder), digest, pickle.dumps((dict(encoders), methods, tracking)))
 
 
 def _place_rows(folder: Path, config: Config, dataset: Dataset, digest: str) -> dict[str, str]:
@@ -165,7 +168,7 @@ def open_study(handout: Handout) -> MakeModels:
     _check_versions(facts["versions"])
     _import_own(facts["imports"])
     try:
-        encoders, methods = pickle.loads(handout.own)  # sent by the process that started the study
+        encoders, methods, tracking = pickle.loads(handout.own)  # sent by the process that started the study
     except Exception as error:
         raise RunError(
             f"your encoders or methods cannot be imported here ({type(error).__name__}: {error}). Install their module "
@@ -177,7 +180,7 @@ def open_study(handout: Handout) -> MakeModels:
     if code_digest.digest_own_methods(parse_methods(config.methods).values()) != made_with["methods"]:
         raise RunError("the code of your methods differs here from that of the process that started the study.")
     dataset = _open_rows(folder, config, facts["data"], made_with["data"])
-    return partial(FoldModels, config, dataset, folder, encoders, made_with=made_with)
+    return partial(FoldModels, config, dataset, folder, encoders, made_with=made_with, tracking=tracking)
 
 
 def _read_facts(folder: Path, digest: str) -> dict[str, Any]:

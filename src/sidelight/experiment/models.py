@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sidelight.config import Config
+from sidelight.config.io import flatten
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
 from sidelight.errors import CheckpointError, RunError, SidelightWarning
@@ -31,8 +32,9 @@ from sidelight.export import load_student
 from sidelight.methods import Hallucination, Method, Supervised, Teacher, parse_methods
 from sidelight.methods.teacher_outputs import MAPS_IN_MEMORY, CachedOutputs, OnlineOutputs, TeacherOutputs
 from sidelight.networks.network import EVERYTHING, Network, Output, OutputParts, compute_outputs
+from sidelight.tracking import Tracking
 from sidelight.training import History, fit
-from sidelight.training.job import TrainingJob
+from sidelight.training.job import Observer, TrainingJob
 from sidelight.utils.device import choose_device
 from sidelight.utils.distributed import is_first, on_first
 from sidelight.utils.machine import release_memory
@@ -67,6 +69,7 @@ class FoldModels:
         *,
         made_with: Mapping[str, Any] | None = None,
         held_out: tuple[FoldData, int] | None = None,
+        tracking: Tracking | None = None,
     ):
         self.config, self.folder, self.encoders = config, folder, encoders
         self.device = choose_device(config.training.device)
@@ -77,6 +80,7 @@ class FoldModels:
         )
         self.order_seed = derive_seed(seed, fold, "order and dropout")
         self.failures = Failures(folder, config.max_failures)
+        self.tracking = tracking or Tracking(folder)
         self._made_with = made_with
         self.train: Callable[[FoldModels, TrainingJob], History] = FoldModels.train_alone
         self.inner = InnerFolds(self.data, folder, self._make_inner)
@@ -169,7 +173,7 @@ class FoldModels:
                 raise RunError(f"fold {self.data.fold.name}: no labelled {part} row has any of {list(reads)}.")
             rows[part] = replace(batch, labelled=labelled)
         method = Supervised(network, self.data.fit_task(job.label_fraction))
-        self._fit(job, method, rows["train"], rows["select"], name)
+        self._fit_stage(job, method, rows["train"], rows["select"], name)
 
     def tnets(self, job: Job) -> dict[str, nn.Module]:
         """T-Nets trained on the features of the fold's teacher, stored in `shared/`; callers must not change them."""
@@ -273,7 +277,7 @@ class FoldModels:
         """Train a sibling of the teacher on some of the labelled rows."""
         rows = replace(self.rows(job), labelled=labelled)
         method = Supervised(network, self.data.fit_task(job.label_fraction))
-        self._fit(job, method, rows, self.rows(job, "select"), name)
+        self._fit_stage(job, method, rows, self.rows(job, "select"), name)
 
     # training and storing -----------------------------------------------------------------------------------------
 
@@ -286,7 +290,7 @@ class FoldModels:
             stage: the name of the stage, from which the checkpoint is named.
             teacher_fold: as in `train_and_store`.
         """
-        return self._fit(job, method, self.rows(job), self.rows(job, "select"), f"{job.id}-{stage}", teacher_fold)
+        return self._fit_stage(job, method, self.rows(job), self.rows(job, "select"), f"{job.id}-{stage}", teacher_fold)
 
     def train_and_store(
         self, method: Method, job: Job, teacher_fold: Tensor | None = None, history: History | None = None
@@ -303,21 +307,37 @@ class FoldModels:
         similarities = Similarities(
             select.index_select(torch.as_tensor(self.data.choose_probe_rows(job.label_fraction)))
         )
-        if history is None:
-            history = self._fit(job, method, train, select, job.id, teacher_fold, similarities)
-        del train, select
+        with self.tracking.training(job.id, partial(self._settings, job)) as observer:
+            if history is None:
+                history = self._fit(job, method, train, select, job.id, teacher_fold, similarities, observer)
+            del train, select
 
-        # Test rows are read here for the first time, when the network is chosen.
-        network = method.deployed_network()
-        similarities.add(network, history.best_epoch)
-        evaluation = evaluate(self.data, job, network, history, self.made_with, self.inner.answers(job))
-        if method.chosen:
-            evaluation.facts["chosen"] = method.chosen
-        on_first(partial(store_job, self.folder, job, evaluation, history, similarities))
+            # Test rows are read here for the first time, when the network is chosen.
+            network = method.deployed_network()
+            similarities.add(network, history.best_epoch)
+            evaluation = evaluate(self.data, job, network, history, self.made_with, self.inner.answers(job))
+            if method.chosen:
+                evaluation.facts["chosen"] = method.chosen
+            if observer:
+                test = {f"test/{name}": value for name, value in evaluation.facts["metrics"].items()}
+                observer.log(test | {"best_epoch": history.best_epoch}, len(history.epochs))
+            on_first(partial(store_job, self.folder, job, evaluation, history, similarities))
         on_first(partial(self.inner.forget_networks, job))
         del evaluation
         if self.data.large:
             release_memory()
+
+    def _settings(self, job: Job) -> dict[str, Any]:
+        """What trackers are told of a job: its fold and seed, and the settings that are not empty."""
+        flat = dict(flatten(Config, asdict(self.config)))
+        return job.to_dict() | {name: value for name, value in flat.items() if value not in ("", None, [], {})}
+
+    def _fit_stage(
+        self, job: Job, method: Method, train: Batch, select: Batch, name: str, teacher_fold: Tensor | None = None
+    ) -> History:
+        """Train what other jobs use, or an earlier stage."""
+        with self.tracking.training(name, partial(self._settings, job)) as observer:
+            return self._fit(job, method, train, select, name, teacher_fold, observer=observer)
 
     def _fit(
         self,
@@ -328,6 +348,7 @@ class FoldModels:
         name: str,
         teacher_fold: Tensor | None = None,
         similarities: Similarities | None = None,
+        observer: Observer | None = None,
     ) -> History:
         """Train one stage. A killed run continues from the checkpoint of that `name`.
 
@@ -338,7 +359,7 @@ class FoldModels:
             self,
             TrainingJob(
                 f"{name}{self.suffix}", method, train, select, self.order_seed, teacher_fold, similarities,
-                epoch_rows=epoch_rows, scores=scores,
+                epoch_rows=epoch_rows, scores=scores, observer=observer,
             ),
         )  # fmt: skip
         if self.suffix:
@@ -364,6 +385,7 @@ class FoldModels:
             augment=self.config.augment,
             epoch_rows=job.epoch_rows,
             scores=job.scores,
+            observer=job.observer,
         )
         try:
             history = train_stage()

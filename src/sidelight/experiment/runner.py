@@ -6,11 +6,12 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,6 +38,7 @@ from sidelight.methods import MethodSpec, parse_methods
 from sidelight.protocols import split
 from sidelight.protocols.neighbours import warn_similar_neighbours
 from sidelight.protocols.strata import warn_single_class
+from sidelight.tracking import Logger, LoggerMaker, Tracking
 from sidelight.utils.atomic import write_atomic
 from sidelight.utils.device import choose_device, default_workers, describe_device
 from sidelight.utils.distributed import check_devices, check_same, from_first, get_world, is_first, joined, on_first
@@ -71,6 +73,7 @@ def execute(
     only: Collection[str] = (),
     executor: Executor | str | None = None,
     until: float = math.inf,
+    loggers: Sequence[Logger | LoggerMaker] = (),
 ) -> Study:
     """Run every job that is not stored yet, then the controls of the best method; write results and report.
 
@@ -86,6 +89,7 @@ def execute(
         only: ids of jobs; the others are left as they are.
         executor: where cells run, as in `compare`; None for this machine.
         until: when the run has to stop, in seconds since the epoch.
+        loggers: are told of every epoch, beside the trackers of `config.tracking`.
 
     Under torchrun every process calls it: all of them train each network together, and process 0 writes the folder.
 
@@ -96,7 +100,7 @@ def execute(
     """
     held = [dataset]
     del dataset
-    return _execute(config, held, resume, quiet, encoders, imports, only, executor, until)
+    return _execute(config, held, resume, quiet, encoders, imports, only, executor, until, loggers)
 
 
 @joined()
@@ -110,6 +114,7 @@ def _execute(
     only: Collection[str],
     executor: Executor | str | None,
     until: float,
+    loggers: Sequence[Logger | LoggerMaker],
 ) -> Study:
     """As `execute`. The data set comes in a list, because `joined` holds the arguments until the run ends."""
     dataset = held.pop()
@@ -130,6 +135,8 @@ def _execute(
             "the processes of torchrun share every job; start the run without torchrun to use --scheduler."
         )
     count = _count_workers(config, device, executor)
+    sent = count > 1 or executor is not None
+    tracking = Tracking(folder, config.tracking, loggers, sent) if is_first() else Tracking(folder)
     limits = Limits(f"{os.getpid()}-{secrets.token_hex(4)}", until)
     with (
         stoppable(limits.name, until),
@@ -139,21 +146,24 @@ def _execute(
     ):
         del dataset  # its arrays are freed here, unless the caller holds them too
         release_memory()
-        make_models = partial(FoldModels, config, rows, folder, dict(encoders or {}), made_with=select_digests(now))
+        tracking.prepare()
+        made = {"made_with": select_digests(now), "tracking": tracking}
+        make_models = partial(FoldModels, config, rows, folder, dict(encoders or {}), **made)
         # The controls of the best method are counted before it is known, for the progress bar.
         expected = len(jobs) + len(
             plan_best_controls(config, specs, jobs, dict.fromkeys(config.label_fraction, UNDECIDED))
         )
         others: Workers | None = None
         if executor is not None:
-            handout = hand_out(folder, config, rows, now, encoders or {}, imports or {})
+            handout = hand_out(folder, config, rows, now, encoders or {}, imports or {}, tracking)
             others = opened.enter_context(open_workers(executor, handout, limits, config.checkpoint_seconds))
         with Progress(folder, expected, quiet or not is_first()) as progress:
             processes = f" in {get_world().size} processes" if get_world().size > 1 else ""
             progress.say(f"training on {describe_device(device)}{processes}")
             parts = _divide(config, jobs, count, rows, encoders or {}, progress)
+            own = dict(encoders or {}) | tracking.own
             run_all = partial(
-                _run_all, make_models, config, jobs, progress, encoders or {}, parts, count, limits, others, only=only
+                _run_all, make_models, config, jobs, progress, own, parts, count, limits, others, only=only
             )
             run_all()
             study = Study(folder)
@@ -194,7 +204,7 @@ def _run_all(
     config: Config,
     jobs: list[Job],
     progress: Progress,
-    encoders: Encoders,
+    own: Mapping[str, Any],
     parts: list[list[Fold]],
     count: int,
     limits: Limits,
@@ -209,7 +219,7 @@ def _run_all(
     todo = [job for job in (extra or jobs) if (not only or job.id in only) and not is_stored(folder, job)]
     on_first(partial(Failures(folder, config.max_failures).forget, todo))
     progress.recount()
-    run_jobs(make_models, folder, todo, count, progress, encoders, parts, limits, others)
+    run_jobs(make_models, folder, todo, count, progress, own, parts, limits, others)
 
 
 def _count_workers(config: Config, device: torch.device, executor: Executor | str | None) -> int:

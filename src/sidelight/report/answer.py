@@ -13,7 +13,7 @@ from sidelight.report import comparisons
 from sidelight.report.caveats import VERDICTS
 from sidelight.report.style import PALETTE, role_colour
 from sidelight.results import Comparison, Interval, Row, headline, metric_columns
-from sidelight.results.between import list_differences
+from sidelight.results.between import MANY, list_differences
 from sidelight.results.budget import BASELINE
 from sidelight.results.chance import DESCRIBED
 from sidelight.results.other_metrics import compare_metrics
@@ -63,6 +63,7 @@ class Section:
     sentences: list[str]
     terms: list[str]
     differences: list[str]
+    many: bool
 
 
 def build_section(results: pd.DataFrame, c: Comparison, alone: bool) -> Section:
@@ -95,6 +96,7 @@ def build_section(results: pd.DataFrame, c: Comparison, alone: bool) -> Section:
         sentences=list_sentences(c),
         terms=list_terms(c),
         differences=[f"{d.describe(u)}." for d in list_differences(c.budget, c.rope, c.level)],
+        many=len(c.budget.methods) > MANY,
     )
 
 

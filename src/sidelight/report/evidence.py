@@ -67,6 +67,8 @@ def _outcome(stored: Stored, c: Comparison) -> list[Markup]:
 
 def _maps(stored: Stored, c: Comparison) -> Markup | None:
     """Class maps of a few test rows of the first fold and seed: target, baseline, best student and teacher."""
+    if stored.task != "segmentation":
+        return None
     shown = [name for name in (BASELINE, c.best, TEACHER) if name is not None and name in c.rows]
     for pair in stored.folders(shown[0], c.label_fraction) if shown else ():
         found = {}

@@ -36,6 +36,7 @@ class Stored:
     run: Path
     notes: list[str] = field(default_factory=list)
     _predictions: dict[tuple[str, float], pd.DataFrame] = field(default_factory=dict, repr=False)
+    _records: dict[Path, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def results(self) -> pd.DataFrame:
@@ -123,18 +124,28 @@ class Stored:
         """
         if name == ALL_LABELS:
             name, label_fraction = BASELINE, 1.0
-        method, _, control = name.partition("~")
-        r = self.results
-        mine = r[(r["method"] == method) & (r["control"] == control) & np.isclose(r["labels"], label_fraction)]
-        paths = {
-            (fold, seed): self.run / "jobs" / job_id(method, control, share, fold, seed)
-            for share, fold, seed in zip(mine["labels"], mine["fold"], mine["seed"])
-        }
-        return {pair: path for pair, path in sorted(paths.items()) if path.is_dir()}
+        return self._folders.get((name, round(label_fraction, 6)), {})
+
+    @cached_property
+    def _folders(self) -> dict[tuple[str, float], dict[tuple[int, int], Path]]:
+        """Row of the table and label fraction -> (fold, seed) -> folder, in this order."""
+        stored, found = {entry.name for entry in list_stored(self.run)}, dict[Any, dict[tuple[int, int], Path]]()
+        columns = (self.results[name] for name in ("seed", "fold", "method", "control", "labels"))
+        for seed, fold, method, control, share in sorted(zip(*columns), key=lambda job: (job[1], job[0])):
+            name = f"{method}~{control}" if control else method
+            if (job := job_id(method, control, share, fold, seed)) in stored:
+                found.setdefault((name, round(share, 6)), {})[fold, seed] = self.run / "jobs" / job
+        return found
+
+    def record(self, folder: Path) -> dict[str, Any]:
+        """The record of a stored job, read once."""
+        if folder not in self._records:
+            self._records[folder] = read_record(folder)
+        return self._records[folder]
 
     def train_rows(self, label_fraction: float) -> tuple[int, int] | None:
         """Median number of labelled and of all train rows of the baseline's jobs; None if they are not stored."""
-        records = [read_record(f) for f in self.folders(BASELINE, label_fraction).values()]
+        records = [self.record(f) for f in self.folders(BASELINE, label_fraction).values()]
         sizes = [(r["n_labelled"], r["n_train"]) for r in records if isinstance(r.get("n_labelled"), int)]
         return (int(np.median([s[0] for s in sizes])), int(np.median([s[1] for s in sizes]))) if sizes else None
 
@@ -180,7 +191,7 @@ class Stored:
         try:
             arrays = read_arrays(self.verify(folder / "similarity.safetensors"))
             epochs = {int(k.removeprefix("epoch_")): v for k, v in arrays.items() if k.startswith("epoch_")}
-            best = read_record(folder).get("best_epoch")
+            best = self.record(folder).get("best_epoch")
             matrices = {e: epochs[e].astype(np.float32) for e in sorted(epochs)}
             final = best if best in matrices else max(matrices)
             return Similarity(matrices, arrays["group"], final)
@@ -201,7 +212,7 @@ class Stored:
 
     def verify(self, file: Path) -> Path:
         """Check a job's file against its checksum and return its path; RunError if they differ."""
-        if not is_whole(file, read_record(file.parent)):
+        if not is_whole(file, self.record(file.parent)):
             raise RunError("it is missing or was changed; resume the run to train the job again")
         return file
 

@@ -11,7 +11,6 @@ from sidelight.report.stored import Stored
 from sidelight.results import Comparison
 from sidelight.results.budget import BASELINE
 from sidelight.results.chance import Pair
-from sidelight.results.job import read_record
 from sidelight.results.units import metric_name, unit
 from sidelight.results.verdict import span
 
@@ -48,7 +47,7 @@ def build_subsets(stored: Stored, c: Comparison) -> Subsets | None:
 
 
 def _read_records(stored: Stored, name: str, label_fraction: float) -> dict[Pair, dict[str, Any]]:
-    return {pair: read_record(folder) for pair, folder in stored.folders(name, label_fraction).items()}
+    return {pair: stored.record(folder) for pair, folder in stored.folders(name, label_fraction).items()}
 
 
 def _write(c: Comparison, metrics: Mapping[str, Mapping[Pair, Mapping[str, float]]]) -> list[str]:

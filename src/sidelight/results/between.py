@@ -17,6 +17,8 @@ from sidelight.utils.keywords import renamed_keywords
 
 ROPE = 0.01
 """Region of practical equivalence: differences up to this size count as equal."""
+MANY = 25
+"""The most methods of which every two are compared."""
 SURE = 0.95
 """Probability from which something is stated without giving its probability."""
 
@@ -93,9 +95,14 @@ def subtract(
 
 
 def list_differences(b: Budget, rope: float = ROPE, level: float = LEVEL) -> list[Difference]:
-    """The differences of every two methods, then of methods to `warm-start` and `linear`, in the order of the table."""
+    """The differences of every two methods, then of methods to `warm-start` and `linear`, in the order of the table.
+
+    Of more than `MANY` methods, those of the best one alone: nobody reads thousands.
+    """
     beside = [name for name in (WARM_START, LINEAR) if name in b.rows]
     pairs = [*combinations(b.methods, 2), *((method, name) for name in beside for method in b.methods)]
+    if len(b.methods) > MANY:
+        pairs = [pair for pair in pairs if b.best in pair]
     return [subtract(b, first, second, rope, level) for first, second in pairs]
 
 

@@ -238,9 +238,11 @@ def _recompute_summary(
 
 def read_predictions(file: Path) -> pd.DataFrame:
     """Read a CSV of a job; columns in `TEXTS` stay texts ("NA" is a class name), all others become numbers."""
-    frame = pd.read_csv(file, dtype=str, keep_default_na=False)
-    numbers = [str(column) for column in frame if column not in TEXTS]
-    return frame.assign(**{column: pd.to_numeric(frame[column], errors="coerce") for column in numbers})
+    texts = dict.fromkeys(TEXTS, str)
+    frame = pd.read_csv(file, dtype=texts, keep_default_na=False, float_precision="round_trip")  # type: ignore[arg-type]
+    # Columns with an empty or damaged number come as texts.
+    others = [str(column) for column in frame if column not in TEXTS and frame[column].dtype.kind not in "iuf"]
+    return frame.assign(**{column: pd.to_numeric(frame[column].astype(str), errors="coerce") for column in others})
 
 
 def chance_levels(tests: Mapping[Pair, TestSet], metric: str) -> pd.Series:

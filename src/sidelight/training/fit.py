@@ -16,7 +16,7 @@ from sidelight.errors import ConfigError, RunError, SidelightWarning
 from sidelight.methods.base import Method
 from sidelight.training.checkpoint import load_checkpoint, save_checkpoint
 from sidelight.training.compiling import check_compile, compiled_encoders
-from sidelight.training.job import Callback, TrainingJob
+from sidelight.training.job import Callback, Observer, TrainingJob
 from sidelight.training.loop import History, TrainingLoop
 from sidelight.training.precision import check_precision
 from sidelight.utils.device import choose_device, describe_device, to_cpu
@@ -41,6 +41,7 @@ def fit(
     threads: int | None = None,
     epoch_rows: int = 0,
     scores: Sequence[float] = (),
+    observer: Observer | None = None,
 ) -> History:
     """Train a method, and leave it with the weights of the epoch that has the best score on `select`.
 
@@ -69,6 +70,7 @@ def fit(
         epoch_rows: the number of rows that gives the steps of an epoch; by default that of `train`.
         scores: the score of each epoch, if inner trainings have measured it: training ends after the first of the best
             scores, and `select` is not read.
+        observer: called with the record of the training after each epoch; it must not change anything.
 
     Returns:
         The record of the training.
@@ -109,6 +111,8 @@ def fit(
             loop.history.seconds = seconds_before + time.perf_counter() - start
             if callback:
                 callback(method, len(loop.history.epochs))
+            if observer:
+                observer(loop.history)
             stop = from_first(should_stop())
             overdue = stop or time.perf_counter() - last_saved >= checkpoint_seconds
             if checkpoint is not None and is_first() and overdue:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -30,6 +30,10 @@ class Callback(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
+Observer = Callable[["History"], None]
+"""Is told of the record of a training after each epoch. It has no state that a checkpoint would hold."""
+
+
 @dataclass
 class TrainingJob:
     """One training: `fit` explains the fields.
@@ -45,6 +49,7 @@ class TrainingJob:
         epoch_rows: the number of rows that gives the steps of an epoch; 0: that of `train`.
         scores: the score of each epoch, if inner trainings have chosen it: training ends after the first of the best
             scores, and `select` is not read.
+        observer: called with the record of the training after each epoch; it must not change anything.
     """
 
     name: str
@@ -56,6 +61,7 @@ class TrainingJob:
     callback: Callback | None = None
     epoch_rows: int = 0
     scores: Sequence[float] = ()
+    observer: Observer | None = None
 
     @property
     def rows_per_epoch(self) -> int:

@@ -234,6 +234,8 @@ class StackedLoop:
         member.batches, member.values, member.seconds = [], [], 0.0
         if member.job.callback:
             member.job.callback(method, number)
+        if member.job.observer:
+            member.job.observer(member.history)
 
     def finish(self) -> list[Trained]:
         """Leave every method with the weights of its best epoch; returns the record of each training."""
