@@ -110,6 +110,8 @@ def test_the_page_says_what_was_found_and_what_is_missing(folder, stored, capsys
 def test_rows_of_a_suite_are_not_subtracted(folder, capsys):
     assert cli.main(["report", str(folder), "--between", "kl", "mse"]) == 2
     assert "name the run of a data set" in capsys.readouterr().err
+    with pytest.raises(RunError, match=r"is the folder of a suite\. Name the run of one of its data sets"):
+        load_results(folder)
 
 
 def test_few_sets_have_no_ranks_and_two_have_no_expectation(stored):
