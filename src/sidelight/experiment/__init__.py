@@ -73,7 +73,7 @@ def run(
         ConfigError, DataError, RunError: name what is wrong, and the mend.
         UnfinishedError: the run was stopped, and can be resumed.
     """
-    until = _stop_time(config, time_limit)
+    until = find_stop_time(config, time_limit)
     return execute(
         config, load_for(config), resume=resume, quiet=quiet, encoders=encoders, imports=imports, only=only,
         executor=executor, until=until,
@@ -137,13 +137,13 @@ def compare(
     dataset = data if isinstance(data, Dataset) else load_for(config, data)
     if not named:
         config = replace(config, data=dataset.name)
-    until = _stop_time(config, time_limit)
+    until = find_stop_time(config, time_limit)
     return execute(
         config, dataset, resume=resume, quiet=quiet, encoders=encoders, only=only, executor=executor, until=until
     )
 
 
-def _stop_time(config: Config, time_limit: float | None) -> float:
+def find_stop_time(config: Config, time_limit: float | None) -> float:
     """When a run has to begin to stop, in seconds since the epoch, so that it has ended when its time is over."""
     if time_limit is None:
         return math.inf
@@ -157,4 +157,4 @@ def _names(given: Any) -> Any:
     return list(given) if isinstance(given, Iterable) and not isinstance(given, str | Mapping) else given
 
 
-__all__ = ["Config", "Job", "Study", "compare", "execute", "plan", "run"]
+__all__ = ["Config", "Job", "Study", "compare", "execute", "find_stop_time", "plan", "run"]
