@@ -164,7 +164,7 @@ def table(c: Comparison) -> str:
     u = unit(c.metric)
     head = f"{metric_name(c.metric)}{', %' if u.factor == 100 else ''}"
     lines = [
-        f"| | {head} | − baseline [{c.level:.0%}] | P(better) / P(equal) / P(worse) | − its placebo |",
+        f"| | {head} | − baseline [{100 * c.level:g} %] | P(better) / P(equal) / P(worse) | − its placebo |",
         "|---|---|---|---|---|",
     ]
     for name, row in c.rows.items():

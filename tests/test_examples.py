@@ -11,6 +11,7 @@ import pytest
 import sidelight as sl
 from sidelight.config import load_config
 from sidelight.methods import METHODS
+from sidelight.suite import read_suite
 from sidelight.testing import check_method
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -27,7 +28,16 @@ def test_every_experiment_can_be_read():
     files = sorted(EXAMPLES.glob("*.yaml"))
     assert files
     for file in files:
-        assert load_config(file).methods
+        if file.stem == "suite":
+            assert len(read_suite(file).sets) == 5
+        else:
+            assert load_config(file).methods
+
+
+def test_the_results_page_is_of_every_method():
+    suite = read_suite(EXAMPLES.parent / "benchmarks" / "results.yaml")
+    assert all({*METHODS} <= {*config.methods} for config in suite.sets.values())
+    assert all({"pkdot", "pkdot+kl"} <= {*config.placebo} for config in suite.sets.values())
 
 
 def test_the_loss_works_in_a_loop_of_ones_own():

@@ -144,9 +144,11 @@ def advise_verb(args: argparse.Namespace) -> None:
 
 def report_verb(args: argparse.Namespace) -> None:
     from sidelight.report import write_report
-    from sidelight.report.suite import is_suite, write_suite_report
+    from sidelight.results.store import is_suite
 
     if is_suite(args.run):
+        from sidelight.report.suite import write_suite_report
+
         if args.between:
             raise ConfigError(f"--between compares rows of one run; name the run of a data set in {args.run}.")
         print(write_suite_report(args.run, args.output))

@@ -138,6 +138,21 @@ def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = 
         sections[section].add_argument(flag(name), **_argument(setting))
 
 
+def add_where(parser: argparse.ArgumentParser) -> None:
+    """The flags that say where a study runs, and how long."""
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="train on the workers of a Dask scheduler: tcp://host:8786, or local:3 for three on this machine "
+        "(docs/scale.md)",
+    )
+    parser.add_argument(
+        "--time-limit",
+        metavar="[D-]H:MM:SS",
+        help="save and stop in time; exit code 75 says that the same command with --resume goes on",
+    )
+
+
 def _argument(setting: Setting) -> dict[str, Any]:
     default = setting.default
     shown = " ".join(map(str, default)) if isinstance(default, list) else "null" if default is None else str(default)
@@ -187,17 +202,7 @@ def build_parser() -> Parser:
         "overrides", nargs="*", metavar="KEY=VALUE", help="settings by dotted name: transport.epsilon=0.05"
     )
     run.add_argument("--resume", action="store_true", help="go on with the run that the output folder holds")
-    run.add_argument(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="train on the workers of a Dask scheduler: tcp://host:8786, or local:3 for three on this machine "
-        "(docs/scale.md)",
-    )
-    run.add_argument(
-        "--time-limit",
-        metavar="[D-]H:MM:SS",
-        help="save and stop in time; exit code 75 says that the same command with --resume goes on",
-    )
+    add_where(run)
     run.add_argument("--dry-run", action="store_true", help="print the settings and the plan, train nothing")
     run.add_argument("--quiet", action="store_true", help="no progress; print only the answer")
     run.add_argument(
@@ -208,12 +213,13 @@ def build_parser() -> Parser:
     several = verb(
         "suite",
         "run one comparison on several data sets, and report what to expect on a next one",
-        "sidelight suite FILE [--resume] [--dry-run] [--quiet] [--output FOLDER] [--jobs N] [--seeds N] "
-        "[KEY=VALUE ...]",
+        "sidelight suite FILE [--resume] [--scheduler ADDRESS] [--time-limit TIME] [--dry-run] [--quiet] "
+        "[--output FOLDER] [--jobs N] [--seeds N] [KEY=VALUE ...]",
     )
     several.add_argument("source", nargs="?", metavar="FILE", help="a suite.yaml")
     several.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of every set by dotted name")
     several.add_argument("--resume", action="store_true", help="go on with the suite that the output folder holds")
+    add_where(several)
     several.add_argument("--dry-run", action="store_true", help="read every data set, print the plan, train nothing")
     several.add_argument("--quiet", action="store_true", help="no progress; print only the answers")
     several.add_argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import yaml
 from helpers.small import BASE, make_data, merged
 from helpers.synthetic_run import make_run
 from sidelight import cli
-from sidelight.errors import ConfigError, RunError, SidelightWarning
+from sidelight.errors import ConfigError, RunError, SidelightWarning, UnfinishedError
 from sidelight.report.suite import StoredSuite
 from sidelight.results import compare, hierarchical, load_results
 from sidelight.results.across import Across, Line, compare_sets, summarize, table_of_sets
@@ -110,6 +111,8 @@ def test_the_page_says_what_was_found_and_what_is_missing(folder, stored, capsys
 def test_rows_of_a_suite_are_not_subtracted(folder, capsys):
     assert cli.main(["report", str(folder), "--between", "kl", "mse"]) == 2
     assert "name the run of a data set" in capsys.readouterr().err
+    with pytest.raises(RunError, match=r"is the folder of a suite\. Name the run of one of its data sets"):
+        load_results(folder)
 
 
 def test_few_sets_have_no_ranks_and_two_have_no_expectation(stored):
@@ -258,3 +261,20 @@ def test_the_verb_prints_plan_answers_and_failures(tmp_path, write, capsys, monk
     assert "without mmanet: method 'mmanet' helps a student that reads any subset" in said
     assert "gone: cannot be run." in said
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_suite_that_is_stopped_has_not_failed(tmp_path, monkeypatch):
+    asked = []
+
+    def stopped(*_: Any, **how: Any) -> None:
+        asked.append(how)
+        raise UnfinishedError("stopped at the time limit.")
+
+    monkeypatch.setattr("sidelight.suite.execute", stopped)
+    tree = {**BASE, "methods": ["kl"], "sets": {"one": {}, "two": {}}}
+    data = {name: make_data(n=40, groups=8) for name in tree["sets"]}
+    with pytest.raises(UnfinishedError):
+        run_suite(tree, output=str(tmp_path), data=data, time_limit=60)
+    (how,) = asked  # the second set is not begun
+    assert time.time() + 30 < how["until"] < time.time() + 60
+    assert Suite(tmp_path).failures == {}

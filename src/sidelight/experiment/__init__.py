@@ -78,7 +78,7 @@ def run(
         UnfinishedError: the run was stopped, and can be resumed.
     """
     given: dict[str, Any] = {"encoders": encoders, "imports": imports, "only": only, "loggers": loggers}
-    until = _stop_time(config, time_limit)
+    until = find_stop_time(config, time_limit)
     return execute(config, load_for(config), resume=resume, quiet=quiet, executor=executor, until=until, **given)
 
 
@@ -143,11 +143,11 @@ def compare(
     if not named:
         config = replace(config, data=dataset.name)
     given: dict[str, Any] = {"encoders": encoders, "only": only, "loggers": loggers}
-    until = _stop_time(config, time_limit)
+    until = find_stop_time(config, time_limit)
     return execute(config, dataset, resume=resume, quiet=quiet, executor=executor, until=until, **given)
 
 
-def _stop_time(config: Config, time_limit: float | None) -> float:
+def find_stop_time(config: Config, time_limit: float | None) -> float:
     """When a run has to begin to stop, in seconds since the epoch, so that it has ended when its time is over."""
     if time_limit is None:
         return math.inf
@@ -161,4 +161,4 @@ def _names(given: Any) -> Any:
     return list(given) if isinstance(given, Iterable) and not isinstance(given, str | Mapping) else given
 
 
-__all__ = ["Config", "Job", "Study", "compare", "execute", "plan", "run"]
+__all__ = ["Config", "Job", "Study", "compare", "execute", "find_stop_time", "plan", "run"]

@@ -31,13 +31,12 @@ from sidelight.results.across import (
 )
 from sidelight.results.budget import ALL_LABELS, BASELINE, REFERENCES, TEACHER
 from sidelight.results.formulas import escape_formulas
+from sidelight.results.store import SUITE
 from sidelight.results.units import labels_phrase, metric_name, number, percent, unit
 from sidelight.results.verdict import span
 from sidelight.runs.failures import load_failures
 from sidelight.runs.plan import read_plan
 from sidelight.utils.atomic import write_atomic
-
-FILE = "suite.json"
 
 
 @dataclass
@@ -59,21 +58,21 @@ class StoredSuite:
     @classmethod
     def load(cls, folder: str | Path) -> StoredSuite:
         """Read the folder of a suite; RunError if it is none."""
-        file = Path(folder) / FILE
+        file = Path(folder) / SUITE
         try:
             read = json.loads(file.read_text("utf-8"))
             sets = [str(name) for name in read["sets"]]
             failures = {str(k): str(v) for k, v in read.get("failures", {}).items()}
             left_out = {str(k): {str(m): str(w) for m, w in v.items()} for k, v in read.get("left_out", {}).items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise RunError(f"{folder} is not the folder of a suite: {FILE} cannot be read ({error}).") from None
+            raise RunError(f"{folder} is not the folder of a suite: {SUITE} cannot be read ({error}).") from None
         return cls(Path(folder), sets, failures, left_out)
 
     def save(self) -> None:
         """Write suite.json."""
         self.folder.mkdir(parents=True, exist_ok=True)
         content = {"sets": self.sets, "failures": self.failures, "left_out": self.left_out}
-        write_atomic(self.folder / FILE, json.dumps(content, indent=1))
+        write_atomic(self.folder / SUITE, json.dumps(content, indent=1))
 
     @cached_property
     def compared(self) -> dict[str, Comparison]:
@@ -98,11 +97,6 @@ class StoredSuite:
     def across(self) -> Across:
         """The comparison over the sets."""
         return compare_sets(self.compared)
-
-
-def is_suite(folder: str | Path) -> bool:
-    """Whether a folder is that of a suite."""
-    return (Path(folder) / FILE).is_file()
 
 
 def write_suite_report(folder: str | Path, out: str | Path | None = None) -> Path:

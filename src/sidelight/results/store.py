@@ -20,6 +20,12 @@ from sidelight.runs.plan import read_plan
 from sidelight.utils.atomic import write_atomic
 
 KEYS = ["method", "control", "labels", "fold", "seed", "select"]
+SUITE = "suite.json"
+
+
+def is_suite(folder: str | Path) -> bool:
+    """Whether a folder is that of a suite, which holds a run folder for each of its data sets."""
+    return (Path(folder) / SUITE).is_file()
 
 
 def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
@@ -46,6 +52,8 @@ def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
     run = Path(run)
     if not run.is_dir():
         raise RunError(f"{run} is not a folder. Expected a run folder, which `sidelight run` writes (runs/<name>).")
+    if is_suite(run):
+        raise RunError(f"{run} is the folder of a suite. Name the run of one of its data sets, a folder in it.")
     if not (run / "jobs").is_dir() and not (run / "config.yaml").is_file():
         raise RunError(f"{run} is not a run folder: it has neither jobs/ nor config.yaml. Name the folder itself.")
     records, faults = [], []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 from sidelight.config import Config
 from sidelight.data import Dataset
 from sidelight.data.load import load_for
-from sidelight.errors import ConfigError, RunError, SidelightWarning, unknown
-from sidelight.experiment import Study, execute
+from sidelight.errors import ConfigError, RunError, SidelightWarning, UnfinishedError, unknown
+from sidelight.experiment import Study, execute, find_stop_time
 from sidelight.experiment.provenance import Encoders
 from sidelight.experiment.resolve import find_unsuited
 from sidelight.report.suite import StoredSuite, write_suite_report
@@ -70,6 +71,8 @@ def run_suite(
     quiet: bool = False,
     encoders: Encoders | None = None,
     imports: Mapping[str, str] | None = None,
+    executor: Executor | str | None = None,
+    time_limit: float | None = None,
 ) -> Suite:
     """Run (or resume) one comparison on several data sets, and report across them.
 
@@ -84,10 +87,13 @@ def run_suite(
         quiet: show no progress.
         encoders: modality -> your own encoder, as in `compare`.
         imports: file or module of your own code -> SHA-256 of its source, for environment.json.
+        executor: where the jobs run, as in `compare`.
+        time_limit: seconds after which the suite has saved its state and stops, as in `compare`.
 
     Raises:
         ConfigError: the suite, or the settings of a set; found before anything is trained.
         RunError: the folder holds finished jobs, and `resume` is not set.
+        UnfinishedError: the suite was stopped, and can be resumed.
     """
     plan = read_suite(suite, overrides, output)
     for name in data or {}:
@@ -101,12 +107,18 @@ def run_suite(
         )
     stored = StoredSuite(plan.output, list(plan.sets))
     stored.save()
+    until = find_stop_time(next(iter(plan.sets.values())), time_limit)
     for name in plan.sets:
         try:
             config, dataset, stored.left_out[name] = open_set(plan, name, (data or {}).get(name))
             rows = [dataset]
             del dataset  # a run frees its arrays, unless somebody else holds them
-            execute(config, rows.pop(), resume=resume, quiet=quiet, encoders=encoders, imports=imports)
+            execute(
+                config, rows.pop(), resume=resume, quiet=quiet, encoders=encoders, imports=imports, executor=executor,
+                until=until,
+            )  # fmt: skip
+        except UnfinishedError:
+            raise
         except Exception as error:  # of any kind: the other sets go on
             stored.failures[name] = f"{type(error).__name__}: {error}"
             warnings.warn(

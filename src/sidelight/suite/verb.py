@@ -10,34 +10,40 @@ from sidelight.experiment.runner import plan_jobs
 from sidelight.methods import parse_methods
 from sidelight.results.across import summarize
 from sidelight.suite import open_set, read_suite, run_suite
+from sidelight.utils.stopping import parse_duration, stops_on_sigterm
 
 FLAGS = ("jobs", "seeds")
 
 
 def suite_verb(args: argparse.Namespace) -> int:
-    """Run a suite, or print its plan; returns 1 if a set ended with an error."""
+    """Run a suite, or print its plan; returns 1 if a set ended with an error or has jobs that failed."""
     if args.source is None:
         raise ConfigError("suite needs a file: sidelight suite suite.yaml")
     flags = [f"{name}={value}" for name in FLAGS if (value := vars(args)[name]) is not None]
     overrides = [*flags, *args.overrides]
     if args.dry_run:
         return _print_plan(args, overrides)
-    suite = run_suite(
-        args.source,
-        output=args.output,
-        overrides=overrides,
-        resume=args.resume,
-        quiet=args.quiet,
-        encoders=args.own.encoders,
-        imports=args.own.files,
-    )
+    limit = None if args.time_limit is None else parse_duration(args.time_limit, "--time-limit")
+    patience = max(config.checkpoint_seconds for config in read_suite(args.source, overrides).sets.values())
+    with stops_on_sigterm(patience, limit):
+        suite = run_suite(
+            args.source,
+            output=args.output,
+            overrides=overrides,
+            resume=args.resume,
+            quiet=args.quiet,
+            encoders=args.own.encoders,
+            imports=args.own.files,
+            executor=args.scheduler,
+            time_limit=limit,
+        )
     for name in suite.stored.compared:
         print(f"{name}: {suite.study(name).sentence()}")
     for name, error in suite.failures.items():
         print(f"{name}: ended with an error. {error}")
     print(summarize(suite.across()) if suite.stored.compared else "No data set has results.")
     print(f"report: {suite.folder / 'suite.html'}")
-    return 1 if suite.failures else 0
+    return 1 if suite.failures or any(suite.study(name).failures for name in suite.stored.compared) else 0
 
 
 def _print_plan(args: argparse.Namespace, overrides: list[str]) -> int:
