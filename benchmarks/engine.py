@@ -66,7 +66,10 @@ def measure(name: str, executor: Executor | None, folder: Path, jobs: int) -> No
         GivingOut(Idle(executor, folder), part, Progress(folder, len(part), quiet=True)).run()
         wall.append(time.perf_counter() - start)
     forget_work(folder)
-    print(f"{name}: {jobs} jobs in {wall[1]:.1f} s, {1000 * wall[1] / jobs:.1f} ms a job; the first two {wall[0]:.1f} s", flush=True)
+    print(
+        f"{name}: {jobs} jobs in {wall[1]:.1f} s, {1000 * wall[1] / jobs:.1f} ms a job; the first two {wall[0]:.1f} s",
+        flush=True,
+    )
 
 
 def overhead(jobs: int) -> None:
@@ -77,7 +80,9 @@ def overhead(jobs: int) -> None:
         with ProcessPoolExecutor(2, get_context("forkserver")) as pool:
             measure("two processes", pool, Path(place) / "pool", jobs)
         with (
-            LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL) as cluster,
+            LocalCluster(
+                n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+            ) as cluster,
             Client(cluster) as client,
         ):
             measure("two Dask workers", client.get_executor(pure=False), Path(place) / "dask", jobs)
@@ -93,7 +98,8 @@ def speedup(rounds: int) -> None:
     ratios = []
     with tempfile.TemporaryDirectory() as place:
         clusters = [
-            LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL) for n in (1, 2)
+            LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL)
+            for n in (1, 2)
         ]
         clients = [Client(cluster, set_as_default=False) for cluster in clusters]
         for number in range(-1, rounds):  # the first round starts the workers
@@ -108,7 +114,9 @@ def speedup(rounds: int) -> None:
                 seconds.append(time.perf_counter() - start)
             if number >= 0:
                 ratios.append(seconds[0] / seconds[1])
-                print(f"one worker {seconds[0]:.1f} s, two {seconds[1]:.1f} s: {ratios[-1]:.2f} times faster", flush=True)
+                print(
+                    f"one worker {seconds[0]:.1f} s, two {seconds[1]:.1f} s: {ratios[-1]:.2f} times faster", flush=True
+                )
         for thing in (*clients, *clusters):
             thing.close()
     print(f"median of {rounds}: {statistics.median(ratios):.2f}" if ratios else math.nan)

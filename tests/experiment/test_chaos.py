@@ -53,7 +53,7 @@ def test_a_killed_worker_costs_nothing_but_time(tmp_path):
         end = time.monotonic() + 200
         while not any((tmp_path / "run").glob("checkpoints/*")) and time.monotonic() < end:
             time.sleep(0.02)
-        killed.extend(cluster.workers_of(here))
+        killed.extend(cluster.workers_of(here.pid))
         for pid in killed:
             cluster.kill(pid)
 
@@ -101,7 +101,7 @@ def test_twenty_kills_of_workers_scheduler_and_client(seed, tmp_path):
             except subprocess.TimeoutExpired:
                 who = rng.choices(["worker", "scheduler", "client"], [14, 3, 3])[0]
                 kills[who] += 1
-                if who == "worker" and (there := cluster.workers_of(here)):
+                if who == "worker" and (there := cluster.workers_of(here.pid)):
                     cluster.kill(rng.choice(there))
                 elif who == "scheduler":
                     stop(here)

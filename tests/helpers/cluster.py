@@ -45,10 +45,10 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def workers_of(cluster: subprocess.Popen[str]) -> list[int]:
-    """The process ids of its workers: what it spawned, but for Python's own helper."""
+def workers_of(cluster: int) -> list[int]:
+    """The process ids of the workers of a cluster in this process: what it spawned, but for Python's own helper."""
     found = []
-    for pid in children(cluster.pid):
+    for pid in children(cluster):
         try:
             said = Path(f"/proc/{pid}/cmdline").read_text()
         except OSError:
