@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 import sidelight as sl
+from helpers import cluster
+from helpers.small import table
 from sidelight.config import load_config
 from sidelight.methods import METHODS
 from sidelight.suite import read_suite
@@ -72,3 +81,67 @@ def test_own_method_passes_its_checks():
         check_method("huber", task="classification")
     finally:
         METHODS.pop("huber", None)
+
+
+@pytest.mark.slow  # starts four interpreters; of the default run, tests/experiment/test_chaos.py kills one worker
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_three_workers_of_which_one_is_killed(tmp_path):
+    """The example, on a real cluster: its jobs are those of a run without one, to the bit, whoever dies."""
+    example, killed = module("three_workers"), []
+    whole = example.compare(tmp_path / "whole")
+
+    def kill() -> None:
+        end = time.monotonic() + 120
+        while not any((tmp_path / "run").glob("jobs/[!.]*")) and time.monotonic() < end:
+            time.sleep(0.01)
+        killed.append(cluster.workers_of(os.getpid())[0])
+        cluster.kill(killed[0])
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    study = example.main(tmp_path / "run")
+    killer.join()
+    assert killed
+    assert len(whole.results) >= 9
+    assert table(study.folder).equals(table(whole.folder))
+
+
+SCALE = (EXAMPLES.parent / "docs" / "scale.md").read_text("utf-8")
+
+
+def test_jobs_of_slurm_are_what_the_documentation_shows():
+    with module("cluster/slurm").start_cluster() as jobs:
+        script = jobs.job_script()
+    asked = [line for line in script.splitlines() if line.startswith("#SBATCH")]
+    command = script[script.index("--nthreads") :].strip()
+    assert "\n".join([*asked, "export OMP_NUM_THREADS=1"]) in script
+    assert (
+        command
+        == "--nthreads 1 --memory-limit 3.73GiB --nanny --death-timeout 60 --lifetime 225m --lifetime-stagger 10m"
+    )
+    for line in (*asked, "export OMP_NUM_THREADS=1", command):
+        assert line in SCALE, line
+
+
+@pytest.mark.parametrize(
+    ("kind", "walltime", "memory"),
+    [("PBSCluster", "04:00:00", "#PBS -l select=1:ncpus=1:mem=3815MB"), ("LSFCluster", "04:00", "#BSUB -M 4000000")],
+)
+def test_memory_of_other_batch_systems_is_as_documented(kind, walltime, memory):
+    """Each of dask-jobqueue's classes writes it in a unit of its own."""
+    made = getattr(pytest.importorskip("dask_jobqueue"), kind)
+    with made(cores=1, memory="4GB", walltime=walltime, scheduler_options={"dashboard": False}) as jobs:
+        assert memory in jobs.job_script()
+    assert memory in SCALE
+
+
+def test_files_that_start_clusters_can_be_read():
+    folder = EXAMPLES / "cluster"
+    for file in folder.glob("*.sbatch"):
+        subprocess.run(["bash", "-n", str(file)], check=True)
+        said = file.read_text("utf-8")
+        assert re.search(r"--resume .*--time-limit 3:50:00\ncode=\$\?\nif \[ \"\$code\" -eq 75 \]", said)
+    spec = yaml.safe_load((folder / "kubernetes.yaml").read_text("utf-8"))["spec"]
+    args = spec["worker"]["spec"]["containers"][0]["args"]
+    assert args[args.index("--nthreads") + 1] == "1"
+    assert spec["scheduler"]["service"]["ports"][0]["port"] == 8786

@@ -311,6 +311,11 @@ def test_what_is_no_executor_is_named(executor, message, data, tmp_path):
         study(tmp_path / "run", data, executor=executor, **TINY)
 
 
+def test_a_run_folder_is_no_url(data, tmp_path):
+    with pytest.raises(ConfigError, match=r"output='s3://bucket/run' is a URL; a run folder is on a file system"):
+        study("s3://bucket/run", data, executor="local:2", **TINY)
+
+
 def test_nobody_at_the_address(data, tmp_path, monkeypatch):
     monkeypatch.setattr(dask_workers, "CONNECT", 0.2)
     with pytest.raises(RunError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9 .*`dask worker`"):

@@ -17,8 +17,12 @@ from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
 
+from sidelight.utils.atomic import remove_leftovers
+
 DURATION = 120.0
 """Seconds: network file systems may show a change of a file's time only after 60."""
+PLACES = ("jobs", "shared", "checkpoints")
+"""The folders that a run writes into."""
 START = "start"
 """The lease of whoever checks and prepares the run folder."""
 
@@ -77,19 +81,26 @@ def is_used(folder: Path, but: str = START) -> bool:
 
 
 def forget_work(folder: Path) -> None:
-    """Remove what the processes of a run shared, unless another one still works there."""
+    """Remove what the processes of a run shared, and what killed ones left, unless another one still works there."""
     place = work_folder(folder)
     if not place.is_dir():
         return
     with hold(folder, [START]) as free:
         if not free or is_used(folder):
             return
+        clear_leftovers(folder)
         for path in place.iterdir():
             if path.name != "leases":
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     with suppress(OSError):  # another process has just begun
         (place / "leases").rmdir()
         place.rmdir()
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove the temporary files of killed processes; called where no other process works."""
+    for place in (folder, *(folder / name for name in PLACES), *folder.glob("inner/*/*")):
+        remove_leftovers(place)
 
 
 def _acquire(lease: SoftFileLease, seconds: float) -> None:

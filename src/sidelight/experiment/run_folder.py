@@ -21,13 +21,12 @@ from sidelight.config.paths import LOCAL, anchor_paths
 from sidelight.data import Dataset
 from sidelight.errors import ConfigError, RunError, SidelightWarning
 from sidelight.experiment import code_digest
-from sidelight.experiment.leases import DURATION, START, forget_work, hold, is_used, present
+from sidelight.experiment.leases import DURATION, PLACES, START, clear_leftovers, forget_work, hold, is_used, present
 from sidelight.methods import MethodSpec
 from sidelight.results.job import RECORD, read_record, seal_record
-from sidelight.utils.atomic import remove_leftovers, write_atomic
+from sidelight.utils.atomic import write_atomic
 
 ELSEWHERE = "Choose another folder with --output (output=…)."
-PLACES = ("jobs", "shared", "checkpoints")
 OF_A_PROCESS = ("output", "jobs", "checkpoint_seconds", "max_failures", "training.device", "training.stack")
 """Settings that may differ between processes that run one study together."""
 
@@ -60,7 +59,7 @@ def enter_run_folder(
             _check_same_run(folder, config, methods, now, resume)
             _make_places(folder)
             if not joins:
-                _remove_leftovers(folder)
+                clear_leftovers(folder)
                 _write_settings(folder, config, dataset, now)
             here.enter_context(present(folder))
         del dataset  # a run moves the rows to files, so nothing else may hold them
@@ -106,12 +105,6 @@ def _write_settings(folder: Path, config: Config, dataset: Dataset, now: dict[st
     write_atomic(folder / "environment.json", seal_record(now, files))
     if dataset.skipped:
         write_atomic(folder / "skipped.csv", pd.DataFrame(dataset.skipped).to_csv(index=False))
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of killed processes; called where no other process works."""
-    for place in ("", *PLACES):
-        remove_leftovers(folder / place)
 
 
 def _leave(folder: Path) -> None:

@@ -122,6 +122,10 @@ def _execute(
     for m in encoders or {}:
         if m not in dataset.inputs:
             raise ConfigError(f"encoders: {unknown('modality', m, dataset.inputs)}")
+    if "://" in config.output:
+        raise ConfigError(
+            f"output={config.output!r} is a URL; a run folder is on a file system. Mount it, or choose a folder."
+        )
     folder = Path(config.output)
     specs = parse_methods(config.methods)
     jobs = plan_jobs(config, dataset, specs)
