@@ -151,7 +151,7 @@ def _execute(
         del dataset  # its arrays are freed here, unless the caller holds them too
         release_memory()
         tracking.prepare()
-        made = {"made_with": select_digests(now), "tracking": tracking}
+        made: dict[str, Any] = {"made_with": select_digests(now), "tracking": tracking}
         make_models = partial(FoldModels, config, rows, folder, dict(encoders or {}), **made)
         # The controls of the best method are counted before it is known, for the progress bar.
         expected = len(jobs) + len(

@@ -54,8 +54,8 @@ def split(
             used if they exist. With blocks, the share of a contiguous run of the rows that are not tested; with
             forward, of the latest rows before those.
         seed: of all draws.
-        gap: for blocks and forward, no train row is this close to a select or test row, and no select row to a test row: in units
-            of the time, or in rows without times.
+        gap: for blocks and forward, no train row is this close to a select or test row, and no select row to a test
+            row: in units of the time, or in rows without times.
 
     Returns:
         The folds.

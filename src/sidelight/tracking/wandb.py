@@ -26,9 +26,10 @@ class WandbLogger:
         folder.mkdir(parents=True, exist_ok=True)
         same = hashlib.sha256(f"{run.resolve()}/{training}".encode()).hexdigest()[:16]
         quiet = wandb.Settings(silent=True, console="off", x_disable_stats=True, save_code=False)
+        project: dict[str, Any] = dict(_project(run))
         self.run: Any = wandb.init(
             dir=str(folder), name=training, id=same, resume="allow", group=run.resolve().name, settings=quiet,
-            reinit="create_new", **_project(run),
+            reinit="create_new", **project,
         )  # fmt: skip
 
     @staticmethod
