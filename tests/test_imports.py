@@ -23,7 +23,7 @@ metrics protocols readers
 inspection networks report
 advice extract sessions tasks
 methods export
-training
+training sweeps
 experiment imports
 suite testing
 cli sidelight

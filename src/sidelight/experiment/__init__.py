@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sidelight.config import Config, load_config
+from sidelight.config import Config
 from sidelight.data import Dataset
-from sidelight.data.lengths import warn_long_rows
 from sidelight.data.load import load_for
-from sidelight.errors import ConfigError, shown
+from sidelight.experiment.inputs import read_inputs
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
 from sidelight.experiment.provenance import Encoders
@@ -117,26 +115,7 @@ def compare(
         ConfigError, DataError, RunError: name what is wrong, and the mend.
         UnfinishedError: the run was stopped, and can be resumed.
     """
-    named = data if isinstance(data, (str, Path)) else ""
-    config = load_config(
-        {
-            "data": str(named) or "(in memory)",
-            "available": _names(available),
-            "privileged": _names(privileged),
-            "methods": _names(methods),
-            **settings,
-        }
-    )
-    if isinstance(data, Dataset):
-        for name in ("target", "group", "split", "time", "longest"):
-            if getattr(config, name):
-                raise ConfigError(f"{name}: a Dataset has its own; say it where the data are loaded.")
-        warn_long_rows(data.name, data.lengths, data.ids)
-    if encoders is not None and not (isinstance(encoders, Mapping) and all(map(callable, encoders.values()))):
-        raise ConfigError(f"encoders: expected a mapping from modalities to functions, not {shown(encoders)}.")
-    dataset = data if isinstance(data, Dataset) else load_for(config, data)
-    if not named:
-        config = replace(config, data=dataset.name)
+    config, dataset = read_inputs(data, available, privileged, methods, encoders, settings)
     until = _stop_time(config, time_limit)
     return execute(
         config, dataset, resume=resume, quiet=quiet, encoders=encoders, only=only, executor=executor, until=until
@@ -150,11 +129,6 @@ def _stop_time(config: Config, time_limit: float | None) -> float:
     if not time_limit > 0:
         raise ConfigError(f"time_limit: expected seconds above 0, or None, not {shown(time_limit)}.")
     return time.time() + time_limit - min(config.checkpoint_seconds, time_limit / 10)
-
-
-def _names(given: Any) -> Any:
-    """Names as a list; anything else is left to `load_config`, which raises the error."""
-    return list(given) if isinstance(given, Iterable) and not isinstance(given, str | Mapping) else given
 
 
 __all__ = ["Config", "Job", "Study", "compare", "execute", "plan", "run"]

@@ -23,7 +23,7 @@ from sidelight.errors import ConfigError, RunError, SidelightWarning
 from sidelight.experiment import code_digest
 from sidelight.experiment.leases import DURATION, START, forget_work, hold, is_used, present
 from sidelight.methods import MethodSpec
-from sidelight.results.job import RECORD, read_record, seal_record
+from sidelight.results.job import DRAWS, RECORD, read_record, seal_record
 from sidelight.utils.atomic import remove_leftovers, write_atomic
 
 ELSEWHERE = "Choose another folder with --output (output=…)."
@@ -156,7 +156,8 @@ def _check_same_run(
     Raises:
         RunError: the folder holds another run, other data, or finished jobs without `resume`.
     """
-    finished = any(folder.glob(f"jobs/[!.]*/{RECORD}"))
+    # A draw of a sweep is worth as much as a job.
+    finished = any(any(folder.glob(f"{place}/[!.]*/{RECORD}")) for place in ("jobs", "draws/*/jobs"))
     if not (folder / "config.yaml").exists() and not finished:
         if any(
             not p.name.startswith((".lock", ".work", ".config.yaml.")) for p in folder.iterdir()
@@ -180,7 +181,7 @@ def _check_same_run(
 
     if not finished and (differs or not same):
         # Without finished jobs the folder may be used for other settings or data.
-        for place in ("shared", "checkpoints"):
+        for place in ("shared", "checkpoints", "inner", "draws"):
             shutil.rmtree(folder / place, ignore_errors=True)
         return
 
@@ -266,7 +267,7 @@ def _check_jobs(folder: Path, config: Config, now: Mapping[str, Any]) -> None:
             raise RunError(
                 f"{which} was trained with the encoders {made['encoders']}, not {now['encoders']}; use the same ones."
             )
-        if differs := _find_other_settings(record.get("config"), config):
+        if differs := _find_other_settings(record, config):
             raise RunError(f"{which} was trained with other settings:\n{_format_differences(differs)}\n{ELSEWHERE}")
 
 
@@ -274,18 +275,22 @@ def _jobs_agree(folder: Path, config: Config) -> bool:
     """Whether there are finished jobs, and each stores that it was trained with these settings."""
     records = load_job_records(folder)
     for record in records.values():
-        if _find_other_settings(record.get("config"), config) != {}:
+        if _find_other_settings(record, config) != {}:
             return False
     return bool(records)
 
 
-def _find_other_settings(stored: Any, config: Config) -> dict[str, tuple[Any, Any]] | None:
-    """The settings of a job that differ, except for paths of files; None if the job does not store readable ones."""
+def _find_other_settings(record: Mapping[str, Any], config: Config) -> dict[str, tuple[Any, Any]] | None:
+    """The settings of a job that differ, except for paths of files and those that a sweep has drawn.
+
+    None if the job does not store readable ones.
+    """
     try:
-        then = build(Config, dict(flatten(Config, stored, warn=False)))
-    except (ConfigError, AttributeError, TypeError, ValueError):  # of another version
+        then = build(Config, dict(flatten(Config, record["config"], warn=False)))
+        drawn = list(record[DRAWS]["settings"]) if DRAWS in record else []
+    except (ConfigError, AttributeError, KeyError, TypeError, ValueError):  # of another version
         return None
-    found = difference(then, config, (*FREE, "data"))
+    found = difference(then, config, (*FREE, "data", *drawn))
     return {name: pair for name, pair in found.items() if not _is_path(name, pair)}
 
 

@@ -32,11 +32,13 @@ from sidelight.experiment.resolve import resolve
 from sidelight.experiment.run_folder import enter_run_folder
 from sidelight.experiment.stacks import Fold, divide_folds, explain_separate
 from sidelight.experiment.study import Study
+from sidelight.experiment.sweep_folder import check_sweep
 from sidelight.experiment.workers import Limits, Workers
 from sidelight.methods import MethodSpec, parse_methods
 from sidelight.protocols import split
 from sidelight.protocols.neighbours import warn_similar_neighbours
 from sidelight.protocols.strata import warn_single_class
+from sidelight.sweeps import Sweep
 from sidelight.utils.atomic import write_atomic
 from sidelight.utils.device import choose_device, default_workers, describe_device
 from sidelight.utils.distributed import check_devices, check_same, from_first, get_world, is_first, joined, on_first
@@ -71,6 +73,7 @@ def execute(
     only: Collection[str] = (),
     executor: Executor | str | None = None,
     until: float = math.inf,
+    sweep: Sweep | None = None,
 ) -> Study:
     """Run every job that is not stored yet, then the controls of the best method; write results and report.
 
@@ -86,6 +89,7 @@ def execute(
         only: ids of jobs; the others are left as they are.
         executor: where cells run, as in `compare`; None for this machine.
         until: when the run has to stop, in seconds since the epoch.
+        sweep: the sweep of which each job is the best draw.
 
     Under torchrun every process calls it: all of them train each network together, and process 0 writes the folder.
 
@@ -96,7 +100,7 @@ def execute(
     """
     held = [dataset]
     del dataset
-    return _execute(config, held, resume, quiet, encoders, imports, only, executor, until)
+    return _execute(config, held, resume, quiet, encoders, imports, only, executor, until, sweep)
 
 
 @joined()
@@ -110,6 +114,7 @@ def _execute(
     only: Collection[str],
     executor: Executor | str | None,
     until: float,
+    sweep: Sweep | None,
 ) -> Study:
     """As `execute`. The data set comes in a list, because `joined` holds the arguments until the run ends."""
     dataset = held.pop()
@@ -137,9 +142,12 @@ def _execute(
         share_rows(dataset, folder) if count > 1 and executor is None else nullcontext(dataset) as rows,
         ExitStack() as opened,
     ):
+        on_first(partial(check_sweep, folder, sweep))
         del dataset  # its arrays are freed here, unless the caller holds them too
         release_memory()
-        make_models = partial(FoldModels, config, rows, folder, dict(encoders or {}), made_with=select_digests(now))
+        make_models = partial(
+            FoldModels, config, rows, folder, dict(encoders or {}), made_with=select_digests(now), sweep=sweep
+        )
         # The controls of the best method are counted before it is known, for the progress bar.
         expected = len(jobs) + len(
             plan_best_controls(config, specs, jobs, dict.fromkeys(config.label_fraction, UNDECIDED))
@@ -150,6 +158,8 @@ def _execute(
             others = opened.enter_context(open_workers(executor, handout, limits, config.checkpoint_seconds))
         with Progress(folder, expected, quiet or not is_first()) as progress:
             processes = f" in {get_world().size} processes" if get_world().size > 1 else ""
+            if sweep is not None:
+                progress.say(f"every job is the best of its draws: {sweep.trials} of each method and of the baseline")
             progress.say(f"training on {describe_device(device)}{processes}")
             parts = _divide(config, jobs, count, rows, encoders or {}, progress)
             run_all = partial(
