@@ -25,7 +25,7 @@ advice extract sessions tasks
 methods export
 training sweeps
 experiment imports
-suite testing
+cli_sweep suite testing
 cli sidelight
 __main__
 """

@@ -49,7 +49,7 @@ def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
     if not (run / "jobs").is_dir() and not (run / "config.yaml").is_file():
         raise RunError(f"{run} is not a run folder: it has neither jobs/ nor config.yaml. Name the folder itself.")
     records, faults = [], []
-    for folder in _job_folders(run):
+    for folder in list_job_folders(run):
         try:
             records.append(read_record(folder))
         except RunError as error:
@@ -69,7 +69,7 @@ def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
     return results
 
 
-def _job_folders(run: Path) -> list[Path]:
+def list_job_folders(run: Path) -> list[Path]:
     """The folders of finished jobs, in the plan's order; without a plan, by name."""
     order = {job: i for i, job in enumerate(read_plan(run))}
     folders = []
