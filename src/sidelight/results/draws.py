@@ -52,7 +52,7 @@ def load_draws(run: str | Path) -> pd.DataFrame:
         ):  # `load_results` says which jobs are damaged
             continue
     made = pd.DataFrame(lines, columns=[*COLUMNS, *names], dtype=object)
-    kinds = {"labels": float, "select": float, "n_train": float, "n_select": float, "chosen": bool}
+    kinds: dict[str, type] = {"labels": float, "select": float, "n_train": float, "n_select": float, "chosen": bool}
     kinds |= dict.fromkeys(("fold", "seed", "draw", "replica"), int)
     return made.astype(kinds).where(made.notna(), None) if lines else made
 
@@ -93,7 +93,8 @@ def score_settings(
     scored = []
     for key, rows in found.items():
         pairs = rows.groupby(["fold", "seed"])[["select", "n_train", "n_select"]].mean()
-        scored.append((key, nadeau_bengio(pairs["select"], pairs["n_train"], pairs["n_select"], level)))
+        score, train, select = (pairs[name].to_numpy(dtype=np.float64) for name in pairs)
+        scored.append((key, nadeau_bengio(score, train, select, level)))
     return scored
 
 
