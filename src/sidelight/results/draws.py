@@ -42,14 +42,9 @@ def load_draws(run: str | Path) -> pd.DataFrame:
                 # Where inner folds choose, each of them holds out a third of the rows.
                 select = record["n_select"] or record["n_train"] / 2
                 sizes = {"n_train": record["n_train"], "n_select": select}
-                lines.append({**record["job"], **facts, "select": float(one["select"]), **sizes, **one["settings"]})
-        except (
-            RunError,
-            KeyError,
-            TypeError,
-            ValueError,
-            AttributeError,
-        ):  # `load_results` says which jobs are damaged
+                score = {"select": float(one.get("select", math.nan))}  # a draw that failed has none
+                lines.append({**record["job"], **facts, **score, **sizes, **one["settings"]})
+        except (RunError, KeyError, TypeError, ValueError, AttributeError):  # `load_results` says which are damaged
             continue
     made = pd.DataFrame(lines, columns=[*COLUMNS, *names], dtype=object)
     kinds: dict[str, type] = {"labels": float, "select": float, "n_train": float, "n_select": float, "chosen": bool}
