@@ -259,8 +259,9 @@ def _score(interval: Interval, c: Comparison) -> str:
 def _caption(sampler: str, left_out: bool) -> str:
     """What the figures show."""
     text = (
-        "Mean scores on the select rows, which choose, with 95 % intervals over folds and seeds (Nadeau–Bengio). All "
-        "settings meet the same folds, so two of them differ more clearly than their intervals."
+        "Mean scores on the select rows, which choose. Bars and ± are 95 % intervals over folds and seeds "
+        "(Nadeau–Bengio) of the difference to the mean over all draws of the same fold and seed, so that hard folds do "
+        "not widen them."
     )
     text += {
         "grid": " A panel of one setting averages over the others.",

@@ -73,6 +73,9 @@ def score_settings(
 ) -> list[tuple[tuple[Any, ...], Interval]]:
     """Mean scores on the select rows by setting, with intervals over folds and seeds.
 
+    All settings meet the same folds, some of which are hard. So an interval is that of the difference to the mean of
+    all draws of the same fold and seed, laid around the mean score of the setting.
+
     Args:
         draws: draws of one row of the table, as `load_draws` returns them.
         names: the settings; the draws of a fold and seed that agree in them are averaged.
@@ -81,15 +84,17 @@ def score_settings(
     Returns:
         Values of the settings, in the order of the draws, and the mean score with its interval.
     """
-    found: dict[tuple[Any, ...], pd.DataFrame] = {}
+    draws = draws[draws["select"].notna()]
+    hard = draws.groupby(["fold", "seed"])["select"].transform("mean")
+    draws = draws.assign(above=draws["select"] - hard)
     keys = [*zip(*(draws[name] for name in names))]
-    for key in dict.fromkeys(keys):
-        found[key] = draws[[k == key for k in keys]]
     scored = []
-    for key, rows in found.items():
-        pairs = rows.groupby(["fold", "seed"])[["select", "n_train", "n_select"]].mean()
-        score, train, select = (pairs[name].to_numpy(dtype=np.float64) for name in pairs)
-        scored.append((key, nadeau_bengio(score, train, select, level)))
+    for key in dict.fromkeys(keys):
+        rows = draws[[k == key for k in keys]]
+        pairs = rows.groupby(["fold", "seed"])[["above", "n_train", "n_select", "select"]].mean()
+        above, train, select, score = (pairs[name].to_numpy(dtype=np.float64) for name in pairs)
+        found, shift = nadeau_bengio(above, train, select, level), float(score.mean() - above.mean())
+        scored.append((key, found._replace(mean=found.mean + shift, low=found.low + shift, high=found.high + shift)))
     return scored
 
 
