@@ -19,7 +19,7 @@ from sidelight.config.io import settings
 from sidelight.errors import DataError, DiskError, RunError, SidelightWarning
 
 VERBS = [
-    "run", "suite", "inspect", "advise", "report", "status", "predict", "export", "refit", "prepare", "windows",
+    "run", "suite", "sweep", "inspect", "advise", "report", "status", "predict", "export", "refit", "prepare", "windows",
     "extract", "methods", "datasets", "doctor",
 ]  # fmt: skip
 

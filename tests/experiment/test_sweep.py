@@ -30,6 +30,7 @@ from sidelight.experiment import execute
 from sidelight.experiment.assemble import run_job
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
+from sidelight.experiment.refit import choose_settings
 from sidelight.experiment.resolve import resolve
 from sidelight.experiment.sweep import build_sweep
 from sidelight.report import write_report
@@ -154,6 +155,28 @@ def test_a_folder_goes_on_with_its_own_sweep_only(whole, data, tmp_path):
         sweep(damaged, data, placebo=["kl"], resume=True)
 
 
+def test_a_refit_takes_the_settings_that_are_best_over_all_folds(whole):
+    draws = sl.Study(whole).draws
+    kl = draws[(draws["method"] == "kl") & (draws["control"] == "")]
+    means = kl.groupby(["training.learning_rate", "options.kl.weight"])["select"].mean()
+    rate, weight = means.idxmax()
+    found = choose_settings(sl.Study(whole), "kl", 1.0)
+    assert found == {"training.learning_rate": rate, "options.kl.weight": weight}
+    assert isinstance(found["options.kl.weight"], int | float)
+    assert choose_settings(sl.Study(whole), "baseline", 1.0).keys() == {"training.learning_rate"}
+    one = sl.Study(whole)
+    one.draws = draws[~((draws["fold"] == 1) & (draws["draw"] > 1)) & ~((draws["fold"] == 0) & (draws["draw"] < 2))]
+    with pytest.raises(RunError, match="no settings of 'kl' were drawn in every fold"):
+        choose_settings(one, "kl", 1.0)
+
+
+@pytest.mark.slow
+def test_a_refitted_student_says_which_settings_it_has(whole, data, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    student = sl.load_student(sl.refit(tmp_path / "run", data))
+    assert student.meta["settings"] == choose_settings(sl.Study(whole), "kl", 1.0)
+
+
 @pytest.mark.slow
 def test_searches_of_each_fold_learn_from_their_own_select_rows(data, tmp_path):
     asked = {"space": {"options.kl.weight": "0.1..10:log"}, "sampler": "tpe"}
@@ -221,6 +244,7 @@ def test_stacks_hold_one_draw_of_several_folds(data, tmp_path):
 
 
 def test_table_and_report_say_how_many_draws_each_row_had(whole, undrawn):
+    assert len(pd.read_csv(whole / "draws.csv")) == len(sl.Study(whole).draws) == 2 * (3 * 4 + 2 * 2)
     note = table(load_results(whole)).attrs["note"]
     assert (
         "every row is the best of 4 draws of settings on the fold's select rows (teacher 2, teacher~placebo 2)" in note
