@@ -62,8 +62,9 @@ def test_a_wrong_command_is_one_sentence(words, said, capsys):
 
 
 def test_a_dry_run_counts_draws_and_trainings(capsys):
-    words = "phone-watch --methods kl --folds 2 --seeds 1 --label-fraction 1 --placebo none --reference none".split()
-    assert main(["sweep", *words, "--dry-run", "training.batch_size=64,128", "options.kl.weight=1,4"]) == 0
+    words = ["--methods", "kl", "--folds", "2", "--seeds", "1", "--label-fraction", "1", "--placebo", "none"]
+    ranges = ["training.batch_size=64,128", "options.kl.weight=1,4"]
+    assert main(["sweep", "phone-watch", *words, "--reference", "none", "--dry-run", *ranges]) == 0
     out = capsys.readouterr().out
     assert "# sweep: grid, 4 draws of each method and of the baseline" in out
     assert "options.kl.weight=1,4 (concerns kl)" in out

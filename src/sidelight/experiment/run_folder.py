@@ -267,7 +267,7 @@ def _check_jobs(folder: Path, config: Config, now: Mapping[str, Any]) -> None:
             raise RunError(
                 f"{which} was trained with the encoders {made['encoders']}, not {now['encoders']}; use the same ones."
             )
-        if differs := _find_other_settings(record, config):
+        if differs := _find_other_settings(record.get("config"), config, _list_drawn(record)):
             raise RunError(f"{which} was trained with other settings:\n{_format_differences(differs)}\n{ELSEWHERE}")
 
 
@@ -275,23 +275,31 @@ def _jobs_agree(folder: Path, config: Config) -> bool:
     """Whether there are finished jobs, and each stores that it was trained with these settings."""
     records = load_job_records(folder)
     for record in records.values():
-        if _find_other_settings(record, config) != {}:
+        if _find_other_settings(record.get("config"), config, _list_drawn(record)) != {}:
             return False
     return bool(records)
 
 
-def _find_other_settings(record: Mapping[str, Any], config: Config) -> dict[str, tuple[Any, Any]] | None:
-    """The settings of a job that differ, except for paths of files and those that a sweep has drawn.
+def _find_other_settings(stored: Any, config: Config, drawn: Collection[str] = ()) -> dict[str, tuple[Any, Any]] | None:
+    """The settings of a job that differ, except for paths of files; None if the job does not store readable ones.
 
-    None if the job does not store readable ones.
+    Args:
+        stored: the settings that the job stores.
+        config: those of the run.
+        drawn: the settings that a sweep chose for the job.
     """
     try:
-        then = build(Config, dict(flatten(Config, record["config"], warn=False)))
-        drawn = list(record[DRAWS]["settings"]) if DRAWS in record else []
-    except (ConfigError, AttributeError, KeyError, TypeError, ValueError):  # of another version
+        then = build(Config, dict(flatten(Config, stored, warn=False)))
+    except (ConfigError, AttributeError, TypeError, ValueError):  # of another version
         return None
     found = difference(then, config, (*FREE, "data", *drawn))
     return {name: pair for name, pair in found.items() if not _is_path(name, pair)}
+
+
+def _list_drawn(record: Mapping[str, Any]) -> list[str]:
+    """The settings that a sweep chose for a job."""
+    drawn = record.get(DRAWS)
+    return list(drawn["settings"]) if isinstance(drawn, dict) and isinstance(drawn.get("settings"), dict) else []
 
 
 def _is_path(name: str, pair: tuple[Any, Any]) -> bool:
