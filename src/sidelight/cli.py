@@ -68,7 +68,7 @@ def _run(args: argparse.Namespace) -> int:
     return 1 if study.failures else 0
 
 
-def sweep_verb(args: argparse.Namespace) -> None:
+def sweep_verb(args: argparse.Namespace) -> int:
     from sidelight.cli_sweep import SECTION, describe_sweep, read_request
 
     source_of(args)
@@ -77,6 +77,7 @@ def sweep_verb(args: argparse.Namespace) -> None:
     config = experiment_of(args, asked.settings, (SECTION,))
     from sidelight import experiment
     from sidelight.data.load import load_for
+    from sidelight.experiment.inputs import stop_time
     from sidelight.experiment.sweep import build_sweep, run_sweep
 
     make = partial(build_sweep, space=asked.space, sampler=asked.sampler, trials=asked.trials)
@@ -85,10 +86,23 @@ def sweep_verb(args: argparse.Namespace) -> None:
         config, jobs = experiment.plan(config)
         plan = f"{describe_plan(config, jobs)}\n{describe_sweep(make(config), jobs)}"
         print(dump_config(config) + "".join(f"# {line}\n" for line in plan.splitlines()), end="")
-        return
-    own = {"encoders": args.own.encoders, "imports": args.own.files}
-    study = run_sweep(config, load_for(config), make, resume=args.resume, quiet=args.quiet, **own)
+        return 0
+    limit = None if args.time_limit is None else parse_duration(args.time_limit, "--time-limit")
+    with stops_on_sigterm(config.checkpoint_seconds, limit):
+        study = run_sweep(
+            config,
+            load_for(config),
+            make,
+            resume=args.resume,
+            quiet=args.quiet,
+            encoders=args.own.encoders,
+            imports=args.own.files,
+            only=args.only,
+            executor=args.scheduler,
+            until=stop_time(config, limit),
+        )
     study.print()
+    return 1 if study.failures else 0
 
 
 def experiment_of(
@@ -447,10 +461,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (SidelightError, OSError) as error:
             return fail(error, argv)
         except KeyboardInterrupt:
-            again = f" Continue with: {resumed(argv)}" if argv[:1] in (["run"], ["suite"], ["sweep"]) else ""
+            again = f" Continue with: {resumed(argv)}" if argv[:1] in RESUMED else ""
             say("stopped", f"interrupted; finished jobs are kept.{again}", 33)
             return 130
     return 0
+
+
+RESUMED = (["run"], ["suite"], ["sweep"])
+"""The verbs that go on where they were stopped."""
 
 
 def resumed(argv: Sequence[str]) -> str:
@@ -465,7 +483,11 @@ def fail(error: Exception, argv: Sequence[str]) -> int:
     if isinstance(error, BrokenPipeError):  # e.g. sidelight methods | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    again = f" Finished jobs are kept; continue with: {resumed(argv)}" if argv[:1] in (["run"], ["suite"], ["sweep"]) else ""
+    again = (
+        f" Finished jobs are kept; continue with: {resumed(argv)}"
+        if argv[:1] in (["run"], ["suite"], ["sweep"])
+        else ""
+    )
     if isinstance(error, OSError) and not isinstance(error, SidelightError):
         file = f"{error.filename}: " if error.filename else ""
         say("error", f"{file}{error.strerror or error}.{again}", 31)

@@ -161,6 +161,24 @@ def _argument(setting: Setting) -> dict[str, Any]:
     return {"dest": setting.name, "metavar": word, "help": about, "default": None, **many}
 
 
+def add_how(parser: argparse.ArgumentParser) -> None:
+    """The flags that say where jobs run, for how long, and which."""
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="train on the workers of a Dask scheduler: tcp://host:8786, or local:3 for three on this machine "
+        "(docs/scale.md)",
+    )
+    parser.add_argument(
+        "--time-limit",
+        metavar="[D-]H:MM:SS",
+        help="save and stop in time; exit code 75 says that the same command with --resume goes on",
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="JOB", help="run these jobs alone, as `sidelight status` names them"
+    )
+
+
 def build_parser() -> Parser:
     """The whole command line."""
     layout = argparse.RawDescriptionHelpFormatter
@@ -201,22 +219,9 @@ def build_parser() -> Parser:
         "overrides", nargs="*", metavar="KEY=VALUE", help="settings by dotted name: transport.epsilon=0.05"
     )
     run.add_argument("--resume", action="store_true", help="go on with the run that the output folder holds")
-    run.add_argument(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="train on the workers of a Dask scheduler: tcp://host:8786, or local:3 for three on this machine "
-        "(docs/scale.md)",
-    )
-    run.add_argument(
-        "--time-limit",
-        metavar="[D-]H:MM:SS",
-        help="save and stop in time; exit code 75 says that the same command with --resume goes on",
-    )
+    add_how(run)
     run.add_argument("--dry-run", action="store_true", help="print the settings and the plan, train nothing")
     run.add_argument("--quiet", action="store_true", help="no progress; print only the answer")
-    run.add_argument(
-        "--only", nargs="+", default=[], metavar="JOB", help="run these jobs alone, as `sidelight status` names them"
-    )
     add_settings(run)
 
     several = verb(
@@ -238,8 +243,8 @@ def build_parser() -> Parser:
     sweep = verb(
         "sweep",
         "compare methods, each with the best of several draws of settings: grid, random or TPE",
-        "sidelight sweep SOURCE [READY] [SETTING=RANGE ...] [--trials N] [--sampler NAME] [--resume] [--dry-run] "
-        "[--quiet] [--SETTING VALUE ...] [KEY=VALUE ...]",
+        "sidelight sweep SOURCE [READY] [SETTING=RANGE ...] [--trials N] [--sampler NAME] [--resume] "
+        "[--scheduler ADDRESS] [--time-limit TIME] [--dry-run] [--quiet] [--SETTING VALUE ...] [KEY=VALUE ...]",
     )
     sweep.add_argument("source", nargs="?", metavar="SOURCE", help="a data set (name or path) or an experiment.yaml")
     sweep.add_argument("ready", nargs="*", metavar="READY", help="a ready sweep (below)")
@@ -260,6 +265,7 @@ def build_parser() -> Parser:
         'else random; the last two need the extra: pip install ".[search]")',
     )
     sweep.add_argument("--resume", action="store_true", help="go on with the sweep that the output folder holds")
+    add_how(sweep)
     sweep.add_argument(
         "--dry-run", action="store_true", help="print the settings, the plan and the draws, train nothing"
     )

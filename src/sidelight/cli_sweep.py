@@ -12,7 +12,9 @@ from sidelight.config import Config
 from sidelight.config.io import find
 from sidelight.config.renamed import current_name
 from sidelight.errors import ConfigError, shown, unknown
+from sidelight.experiment.sweep_folder import read_sweep
 from sidelight.sweeps import READY, is_range
+from sidelight.sweeps.space import space_from_dict
 from sidelight.utils.yaml12 import read_yaml
 
 if TYPE_CHECKING:
@@ -71,7 +73,12 @@ def read_request(args: argparse.Namespace) -> Request:
 
 
 def _add_section(asked: Request, source: str) -> None:
-    """Add the section `sweep` of an experiment.yaml."""
+    """Add the section `sweep` of an experiment.yaml, or the ranges of a stored sweep, beside its config.yaml."""
+    if Path(source).name == "config.yaml" and (stored := read_sweep(Path(source).parent)):
+        asked.space |= space_from_dict(stored["space"])
+        asked.sampler = stored["sampler"]
+        asked.trials = stored["trials"] if asked.sampler in ("random", "tpe") else None
+        return
     section = read_yaml(Path(source)).get(SECTION)
     if section is None:
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from sidelight.experiment.plan import Job
 from sidelight.experiment.refit import choose_settings
 from sidelight.experiment.resolve import resolve
 from sidelight.experiment.sweep import build_sweep
+from sidelight.experiment.sweep_folder import check_sweep
 from sidelight.report import write_report
 from sidelight.results import load_results, table
 from sidelight.results.draws import load_draws
@@ -44,7 +46,7 @@ KL = "kl-l1-f0-s0"
 
 
 def sweep(folder: Path, data: Any, space: Any = None, **more: Any) -> sl.Study:
-    asked = {name: more.pop(name) for name in ("trials", "sampler", "resume") if name in more}
+    asked = {name: more.pop(name) for name in ("trials", "sampler", "resume", "executor") if name in more}
     settings = merged(merged(BASE, TINY), more | {"output": str(folder)})
     return sl.sweep(data, SPACE if space is None else space, **settings, **asked, quiet=True)
 
@@ -143,8 +145,13 @@ def test_a_folder_goes_on_with_its_own_sweep_only(whole, data, tmp_path):
     same = merged(BASE, TINY) | {"output": str(whole), "placebo": ["kl"]}
     with pytest.raises(RunError, match=r"holds another sweep:\n.*weight=1,4.* there\n.*weight=1,5.* here"):
         sweep(whole, data, SPACE | {"options.kl.weight": "1,5"}, placebo=["kl"], resume=True)
-    with pytest.raises(RunError, match="Continue it with `sidelight sweep`"):
+    with pytest.raises(RunError, match=r"Continue it with: sidelight sweep .*config\.yaml --resume"):
         sl.compare(data, **same, resume=True, quiet=True)
+    with pytest.raises(RunError, match="holds another sweep"):  # another process runs there, and has finished nothing
+        config = load_config(same)
+        for joins, ranges in ((False, "1,2"), (True, "1,3")):
+            (tmp_path / "two").mkdir(exist_ok=True)
+            check_sweep(tmp_path / "two", build_sweep(config, {"options.kl.weight": ranges}), joins)
     plain = study(tmp_path / "run", data, **merged(TINY, {"training": {"epochs": 1}}))
     with pytest.raises(RunError, match="holds a run without a sweep"):
         sweep(plain.folder, data, training={"epochs": 1}, resume=True)
@@ -241,6 +248,13 @@ def test_stacks_hold_one_draw_of_several_folds(data, tmp_path):
     alone = load_draws(tmp_path)
     assert record(tmp_path, "baseline-l1-f0-s0")["stacked"] == 2
     assert len(alone[alone["method"] == "kl"]) == 8
+
+
+@pytest.mark.slow
+def test_workers_elsewhere_train_the_same_draws(whole, data, tmp_path):
+    with ThreadPoolExecutor(1) as executor:
+        found = sweep(tmp_path / "run", data, placebo=["kl"], executor=executor)
+    assert differing(outcome(found.folder), outcome(whole)) == []
 
 
 def test_table_and_report_say_how_many_draws_each_row_had(whole, undrawn):

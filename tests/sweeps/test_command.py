@@ -9,8 +9,9 @@ import pytest
 from sidelight.cli import main
 from sidelight.cli_parser import EXAMPLES, parse
 from sidelight.cli_sweep import read_request
-from sidelight.config import load_config
+from sidelight.config import dump_config, load_config
 from sidelight.errors import ConfigError
+from sidelight.experiment.sweep_folder import check_sweep
 from sidelight.sweeps import READY, Choices, make_sweep, parse_space
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sweeps" / "phone_watch.yaml"
@@ -31,6 +32,16 @@ def test_ranges_of_file_ready_sweep_and_command_line_follow_one_another():
     assert found.space == {"training.batch_size": [32, 64, 128, 256]}
     assert found.settings == {"methods": ["pkdot"], "placebo": ["pkdot"]}
     assert found.overrides == ["transport.k=5", "label_fraction=0.2,1.0"]
+
+
+def test_a_stored_sweep_goes_on_by_its_config_alone(tmp_path):
+    config = load_config({"methods": ["kl"], "output": str(tmp_path)})
+    (tmp_path / "config.yaml").write_text(dump_config(config))
+    for sampler, trials in (("grid", None), ("random", 3)):
+        sweep = make_sweep(parse_space({"options.kl.weight": "1,2"}, config), config, sampler, trials)
+        check_sweep(tmp_path, sweep, joins=False)
+        found = asked(str(tmp_path / "config.yaml"))
+        assert make_sweep(parse_space(found.space, config), config, found.sampler, found.trials) == sweep
 
 
 @pytest.mark.parametrize("name", READY)

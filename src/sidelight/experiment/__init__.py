@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 from sidelight.config import Config
 from sidelight.data import Dataset
 from sidelight.data.load import load_for
-from sidelight.experiment.inputs import read_inputs
+from sidelight.experiment.inputs import read_inputs, stop_time
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
 from sidelight.experiment.provenance import Encoders
@@ -71,7 +69,7 @@ def run(
         ConfigError, DataError, RunError: name what is wrong, and the mend.
         UnfinishedError: the run was stopped, and can be resumed.
     """
-    until = _stop_time(config, time_limit)
+    until = stop_time(config, time_limit)
     return execute(
         config, load_for(config), resume=resume, quiet=quiet, encoders=encoders, imports=imports, only=only,
         executor=executor, until=until,
@@ -116,19 +114,10 @@ def compare(
         UnfinishedError: the run was stopped, and can be resumed.
     """
     config, dataset = read_inputs(data, available, privileged, methods, encoders, settings)
-    until = _stop_time(config, time_limit)
+    until = stop_time(config, time_limit)
     return execute(
         config, dataset, resume=resume, quiet=quiet, encoders=encoders, only=only, executor=executor, until=until
     )
-
-
-def _stop_time(config: Config, time_limit: float | None) -> float:
-    """When a run has to begin to stop, in seconds since the epoch, so that it has ended when its time is over."""
-    if time_limit is None:
-        return math.inf
-    if not time_limit > 0:
-        raise ConfigError(f"time_limit: expected seconds above 0, or None, not {shown(time_limit)}.")
-    return time.time() + time_limit - min(config.checkpoint_seconds, time_limit / 10)
 
 
 __all__ = ["Config", "Job", "Study", "compare", "execute", "plan", "run"]

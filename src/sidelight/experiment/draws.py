@@ -26,8 +26,8 @@ from sidelight.experiment.fold import FoldData
 from sidelight.experiment.plan import Job
 from sidelight.experiment.student_builder import StudentBuilder
 from sidelight.export import load_student
-from sidelight.results.failures import store_failure
 from sidelight.results.job import DRAWS, read_record
+from sidelight.runs.failures import store_failure
 from sidelight.sweeps import Draw, Sweep
 from sidelight.sweeps.concerns import select_concerned
 from sidelight.sweeps.search import Search

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -52,3 +54,12 @@ def read_inputs(
 def _names(given: Any) -> Any:
     """Names as a list; anything else is left to `load_config`, which raises the error."""
     return list(given) if isinstance(given, Iterable) and not isinstance(given, str | Mapping) else given
+
+
+def stop_time(config: Config, time_limit: float | None) -> float:
+    """When a run has to begin to stop, in seconds since the epoch, so that it has ended when its time is over."""
+    if time_limit is None:
+        return math.inf
+    if not time_limit > 0:
+        raise ConfigError(f"time_limit: expected seconds above 0, or None, not {shown(time_limit)}.")
+    return time.time() + time_limit - min(config.checkpoint_seconds, time_limit / 10)

@@ -123,7 +123,8 @@ def choose_settings(study: Study, method: str, label_fraction: float) -> dict[st
             f"{study.folder}: no settings of {method!r} were drawn in every fold and seed, so none is the best over "
             "all of them. Run the settings of your choice with `sidelight run`, and refit that run."
         )
-    return dict(zip(names, max(means, key=lambda point: means[point])))
+    best = max(means.items(), key=lambda one: one[1])
+    return dict(zip(names, best[0]))
 
 
 def _load_run_data(folder: Path, config: Config, data: Dataset | None) -> Dataset:

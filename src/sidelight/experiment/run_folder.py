@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,13 @@ OF_A_PROCESS = ("output", "jobs", "checkpoint_seconds", "max_failures", "trainin
 
 @contextmanager
 def enter_run_folder(
-    folder: Path, config: Config, methods: Collection[MethodSpec], dataset: Dataset, now: dict[str, Any], resume: bool
+    folder: Path,
+    config: Config,
+    methods: Collection[MethodSpec],
+    dataset: Dataset,
+    now: dict[str, Any],
+    resume: bool,
+    check: Callable[[bool], None] = lambda joins: None,
 ) -> Iterator[None]:
     """Check that the run folder belongs to this run, write its settings, and show that this process runs there.
 
@@ -47,6 +53,7 @@ def enter_run_folder(
         dataset: all rows.
         now: `describe_environment` of this call.
         resume: whether finished jobs of the same run, or another process that runs it, may be in the folder.
+        check: is told whether another process runs there, and raises an error if this one may not.
 
     Raises:
         RunError: the folder cannot be written, holds another run, or another process runs another one there.
@@ -58,6 +65,7 @@ def enter_run_folder(
             if joins:
                 _check_joined(folder, config, now, resume)
             _check_same_run(folder, config, methods, now, resume)
+            check(joins)
             _make_places(folder)
             if not joins:
                 _remove_leftovers(folder)
@@ -159,9 +167,9 @@ def _check_same_run(
     # A draw of a sweep is worth as much as a job.
     finished = any(any(folder.glob(f"{place}/[!.]*/{RECORD}")) for place in ("jobs", "draws/*/jobs"))
     if not (folder / "config.yaml").exists() and not finished:
-        if any(
-            not p.name.startswith((".lock", ".work", ".config.yaml.")) for p in folder.iterdir()
-        ):  # left by a run that was killed at its start
+        # Left by a run that was killed at its start.
+        begun = (".lock", ".work", ".config.yaml.", ".sweep.json.", "sweep.json")
+        if any(not p.name.startswith(begun) for p in folder.iterdir()):
             raise RunError(f"{folder} is not empty and not a run folder. Choose another with --output.")
         return
 

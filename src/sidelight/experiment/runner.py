@@ -135,14 +135,14 @@ def _execute(
             "the processes of torchrun share every job; start the run without torchrun to use --scheduler."
         )
     count = _count_workers(config, device, executor)
+    check = partial(check_sweep, folder, sweep)
     limits = Limits(f"{os.getpid()}-{secrets.token_hex(4)}", until)
     with (
         stoppable(limits.name, until),
-        _locked(partial(enter_run_folder, folder, config, specs.values(), dataset, now, resume)),
+        _locked(partial(enter_run_folder, folder, config, specs.values(), dataset, now, resume, check)),
         share_rows(dataset, folder) if count > 1 and executor is None else nullcontext(dataset) as rows,
         ExitStack() as opened,
     ):
-        on_first(partial(check_sweep, folder, sweep))
         del dataset  # its arrays are freed here, unless the caller holds them too
         release_memory()
         make_models = partial(
@@ -154,7 +154,7 @@ def _execute(
         )
         others: Workers | None = None
         if executor is not None:
-            handout = hand_out(folder, config, rows, now, encoders or {}, imports or {})
+            handout = hand_out(folder, config, rows, now, encoders or {}, imports or {}, sweep)
             others = opened.enter_context(open_workers(executor, handout, limits, config.checkpoint_seconds))
         with Progress(folder, expected, quiet or not is_first()) as progress:
             processes = f" in {get_world().size} processes" if get_world().size > 1 else ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from sidelight.config import Config
 from sidelight.data import Dataset
 from sidelight.errors import ConfigError, RunError
-from sidelight.experiment.inputs import read_inputs
+from sidelight.experiment.inputs import read_inputs, stop_time
 from sidelight.experiment.provenance import Encoders
 from sidelight.experiment.resolve import resolve
 from sidelight.experiment.runner import execute
@@ -35,6 +36,9 @@ def sweep(
     encoders: Encoders | None = None,
     resume: bool = False,
     quiet: bool = False,
+    only: Collection[str] = (),
+    executor: Executor | str | None = None,
+    time_limit: float | None = None,
     **settings: Any,
 ) -> Study:
     """Compare methods, each with the best of several draws of settings.
@@ -46,7 +50,8 @@ def sweep(
                          methods=["pkdot"], trials=20)
 
     Args:
-        data, available, privileged, methods, encoders, resume, quiet, settings: as in `compare`.
+        data, available, privileged, methods, encoders, resume, quiet, only, executor, time_limit, settings: as in
+            `compare`.
         space: dotted name of a setting -> a list of values, or a text such as "10,30,60" or "1e-4..1e-2:log".
         trials: the number of draws of "random" and "tpe"; None: 20.
         sampler: "grid" (every combination), "one-at-a-time" (the settings of the experiment with one of them
@@ -55,12 +60,14 @@ def sweep(
 
     Raises:
         ConfigError, DataError, RunError: name what is wrong, and the mend.
+        UnfinishedError: the sweep was stopped, and can be resumed.
     """
     if not isinstance(space, Mapping):
         raise ConfigError('space: expected the ranges of settings, e.g. {"transport.k": [10, 30, 60]}.')
     config, dataset = read_inputs(data, available, privileged, methods, encoders, settings)
     make = partial(build_sweep, space=space, sampler=sampler, trials=trials)
-    return run_sweep(config, dataset, make, resume=resume, quiet=quiet, encoders=encoders)
+    more = {"resume": resume, "quiet": quiet, "encoders": encoders, "only": only, "executor": executor}
+    return run_sweep(config, dataset, make, until=stop_time(config, time_limit), **more)
 
 
 def build_sweep(config: Config, space: Mapping[str, Any], sampler: str = "", trials: int | None = None) -> Sweep:

@@ -12,28 +12,33 @@ from sidelight.errors import RunError
 from sidelight.experiment.draws import FOLDER, list_finished
 from sidelight.experiment.run_folder import ELSEWHERE
 from sidelight.results.job import is_sealed, seal_record
-from sidelight.sweeps import Choices, Interval, Sweep
-from sidelight.sweeps.space import describe_range
+from sidelight.sweeps import Sweep
+from sidelight.sweeps.space import describe_range, space_from_dict
 from sidelight.utils.atomic import write_atomic
 
 SWEEP = "sweep.json"
 """The file in the folder of a sweep that holds its ranges."""
 
 
-def check_sweep(folder: Path, sweep: Sweep | None) -> None:
+def check_sweep(folder: Path, sweep: Sweep | None, joins: bool) -> None:
     """Check that a run folder holds this sweep, or none if it is None, and store its ranges.
+
+    Args:
+        folder: the run folder.
+        sweep: the sweep.
+        joins: whether another process runs in the folder.
 
     Raises:
         RunError: the folder holds another sweep, or a run without a sweep (or the other way round).
     """
-    then = _read(folder)
+    then = read_sweep(folder)
     tested = any(folder.glob("jobs/[!.]*/job.json"))
-    started = tested or bool(list_finished(folder))
+    started = joins or tested or bool(list_finished(folder))
     if sweep is None:
         if then is not None and started:
             raise RunError(
                 f"{folder} holds a sweep ({_describe(then)}), whose jobs are the best of several draws. Continue it "
-                f"with `sidelight sweep`. {ELSEWHERE}"
+                f"with: sidelight sweep {folder / 'config.yaml'} --resume. {ELSEWHERE}"
             )
         (folder / SWEEP).unlink(missing_ok=True)
         return
@@ -47,16 +52,18 @@ def check_sweep(folder: Path, sweep: Sweep | None) -> None:
                 f"{folder} has tested what its {then['trials']} draws chose. More draws would choose again, after a "
                 f"look at the test rows. {ELSEWHERE}"
             )
-        if not more or sweep.sampler not in ("random", "tpe"):
+        if joins or not more or sweep.sampler not in ("random", "tpe"):
             raise RunError(
                 f"{folder} holds another sweep:\n  {_describe(then)} there\n  {_describe(now)} here\n{ELSEWHERE}"
             )
     if not started:
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    elif then == now:
+        return
     write_atomic(folder / SWEEP, seal_record(now, {}))
 
 
-def _read(folder: Path) -> dict[str, Any] | None:
+def read_sweep(folder: Path) -> dict[str, Any] | None:
     """What sweep.json holds; None if there is none."""
     file = folder / SWEEP
     if not file.exists():
@@ -71,8 +78,5 @@ def _read(folder: Path) -> dict[str, Any] | None:
 
 
 def _describe(stored: Mapping[str, Any]) -> str:
-    ranges = []
-    for name, one in stored["space"].items():
-        made = Choices(tuple(one["values"])) if "values" in one else Interval(**one)
-        ranges.append(f"{name}={describe_range(made)}")
+    ranges = [f"{name}={describe_range(one)}" for name, one in space_from_dict(stored["space"]).items()]
     return f"{', '.join(ranges)}; {stored['sampler']}, {stored['trials']} draws"

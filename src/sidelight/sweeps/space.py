@@ -56,7 +56,7 @@ def parse_space(given: Mapping[str, Any], config: Config) -> Space:
     """Read the ranges of a sweep.
 
     Args:
-        given: dotted name of a setting -> a text such as `1e-4..1e-2:log` or `10,30,60`, or a list of values.
+        given: dotted name of a setting -> a text such as `1e-4..1e-2:log` or `10,30,60`, a list of values, or a range.
         config: the experiment's settings.
 
     Raises:
@@ -72,7 +72,7 @@ def parse_space(given: Mapping[str, Any], config: Config) -> Space:
         setting = find_swept(name, config)
         if setting.name in space:
             raise ConfigError(f"{setting.name} has two ranges; give it one.")
-        space[setting.name] = _parse_range(setting, value, config)
+        space[setting.name] = value if isinstance(value, Choices | Interval) else _parse_range(setting, value, config)
     return space
 
 
@@ -206,6 +206,11 @@ def describe_settings(settings: Mapping[str, Any]) -> str:
 def space_to_dict(space: Mapping[str, Range]) -> dict[str, Any]:
     """A space as JSON can hold it."""
     return {name: {"values": list(r.values)} if isinstance(r, Choices) else asdict(r) for name, r in space.items()}
+
+
+def space_from_dict(stored: Mapping[str, Any]) -> Space:
+    """The space of `space_to_dict`."""
+    return {name: Choices(tuple(r["values"])) if "values" in r else Interval(**r) for name, r in stored.items()}
 
 
 def count_points(ranges: Iterable[Range]) -> int | None:

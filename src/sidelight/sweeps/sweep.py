@@ -22,6 +22,7 @@ from sidelight.sweeps.space import (
     count_points,
     describe_settings,
     describe_value,
+    space_from_dict,
     space_to_dict,
     with_settings,
 )
@@ -83,6 +84,11 @@ class Sweep:
     def to_dict(self) -> dict[str, Any]:
         """What sweep.json stores, and what must not change when a sweep is resumed."""
         return {"space": space_to_dict(self.space), "sampler": self.sampler, "trials": self.trials}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any], config: Config) -> Sweep:
+        """The sweep of `to_dict`."""
+        return cls(space_from_dict(stored["space"]), str(stored["sampler"]), int(stored["trials"]), config)
 
     @cached_property
     def points(self) -> list[dict[str, Any]]:
