@@ -147,11 +147,13 @@ def test_a_folder_goes_on_with_its_own_sweep_only(whole, data, tmp_path):
         sweep(whole, data, SPACE | {"options.kl.weight": "1,5"}, placebo=["kl"], resume=True)
     with pytest.raises(RunError, match=r"Continue it with: sidelight sweep .*config\.yaml --resume"):
         sl.compare(data, **same, resume=True, quiet=True)
+    begun, config = tmp_path / "begun", load_config(same)
+    begun.mkdir()
+    check_sweep(begun, build_sweep(config, {"options.kl.weight": "1,2"}), joins=False)
+    other = build_sweep(config, {"options.kl.weight": "1,3"})
     with pytest.raises(RunError, match="holds another sweep"):  # another process runs there, and has finished nothing
-        config = load_config(same)
-        for joins, ranges in ((False, "1,2"), (True, "1,3")):
-            (tmp_path / "two").mkdir(exist_ok=True)
-            check_sweep(tmp_path / "two", build_sweep(config, {"options.kl.weight": ranges}), joins)
+        check_sweep(begun, other, joins=True)
+    check_sweep(begun, other, joins=False)
     plain = study(tmp_path / "run", data, **merged(TINY, {"training": {"epochs": 1}}))
     with pytest.raises(RunError, match="holds a run without a sweep"):
         sweep(plain.folder, data, training={"epochs": 1}, resume=True)
