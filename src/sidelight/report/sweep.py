@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 
 from sidelight.report.comparisons import row_label
 from sidelight.report.stored import Stored
@@ -173,20 +174,28 @@ def plot_line(
             x = np.array([positions[value] for value, _ in scored])
             y = np.array([interval.mean for _, interval in scored]) * c.sign * u.factor
             half = np.array([half_width(interval) for _, interval in scored]) * u.factor
-            shown = np.isfinite(half)
-            axes.errorbar(x[shown], y[shown], half[shown], fmt="none", color=colour, alpha=0.45, zorder=3)
-            axes.plot(x, y, "-o" if joined else "o", color=colour, label=row, markersize=4.5, zorder=4)
+            low, high = (np.clip(y + side * half, *_limits(c)) for side in (-1, 1))
+            axes.vlines(x, low, high, color=colour, alpha=0.45, linewidth=1.6, zorder=3)
+            fill = "none" if row == BASELINE else "full"  # both may lie at the same place
+            axes.plot(x, y, "-o" if joined else "o", color=colour, label=row, markersize=5, fillstyle=fill, zorder=4)
             texts += [f"{row} {_format(value)} {_score(interval, c)}" for value, interval in scored]
         if joined or not numeric:
             _label_ticks(axes, values)
         elif min(map(float, values)) > 0 and max(map(float, values)) / min(map(float, values)) > 20:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.minorticks_off()
         axes.set_xlabel(setting)
         axes.set_ylabel(f"{metric_name(c.metric)} on select rows{', %' if u.factor == 100 else ''}")
         axes.legend(loc="best")
         hide_frame(axes)
         title = f"sweep-{name}-{setting}-{c.label_fraction:g}"
         return to_svg(fig, title, f"Scores on the select rows by {setting}: {'; '.join(texts[:60])}")
+
+
+def _limits(c: Comparison) -> tuple[float, float]:
+    """Where intervals are cut: a share cannot be below 0 or above 100 %."""
+    return (0.0, 100.0) if unit(c.metric).factor == 100 else (-math.inf, math.inf)
 
 
 def plot_heat(own: pd.DataFrame, across: str, down: str, name: str, c: Comparison) -> Markup:
