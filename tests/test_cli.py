@@ -19,8 +19,8 @@ from sidelight.config.io import settings
 from sidelight.errors import DataError, DiskError, RunError, SidelightWarning
 
 VERBS = [
-    "run", "suite", "inspect", "advise", "report", "status", "predict", "export", "refit", "prepare", "windows",
-    "extract", "methods", "datasets", "doctor",
+    "run", "suite", "sweep", "inspect", "advise", "report", "status", "predict", "export", "refit", "prepare",
+    "windows", "extract", "methods", "datasets", "doctor",
 ]  # fmt: skip
 
 

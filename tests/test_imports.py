@@ -23,10 +23,10 @@ metrics protocols readers
 inspection networks report
 advice extract sessions tasks
 methods export
-training
+training sweeps
 tracking
 experiment imports
-suite testing
+cli_sweep suite testing
 cli sidelight
 __main__
 """

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sidelight.data.builtin.synthetic import synthetic
     from sidelight.experiment import Study, compare, run
     from sidelight.experiment.refit import refit
+    from sidelight.experiment.sweep import sweep
     from sidelight.export import Student, load_student
     from sidelight.inspection import inspect
     from sidelight.suite import Suite, run_suite
@@ -40,6 +41,7 @@ _WHERE = {
     "refit": "experiment.refit",
     "run": "experiment",
     "run_suite": "suite",
+    "sweep": "experiment.sweep",
     "synthetic": "data.builtin.synthetic",
 }
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "refit",
     "run",
     "run_suite",
+    "sweep",
     "synthetic",
 ]
 

@@ -11,7 +11,8 @@ import sys
 import textwrap
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -67,17 +68,62 @@ def _run(args: argparse.Namespace) -> int:
     return 1 if study.failures else 0
 
 
-def experiment_of(args: argparse.Namespace) -> Config:
-    """The settings that a `run` command line asks for."""
-    source, given = source_of(args), flags_of(args)
+def sweep_verb(args: argparse.Namespace) -> int:
+    from sidelight.cli_sweep import SECTION, describe_sweep, read_request
+
+    source_of(args)
+    asked = read_request(args)
+    args.overrides = asked.overrides
+    config = experiment_of(args, asked.settings, (SECTION,))
+    from sidelight import experiment
+    from sidelight.data.load import load_for
+    from sidelight.experiment.inputs import stop_time
+    from sidelight.experiment.sweep import build_sweep, run_sweep
+
+    make = partial(build_sweep, space=asked.space, sampler=asked.sampler, trials=asked.trials)
+    make(config)  # what is wrong with the ranges is said before the data are read
+    if args.dry_run:
+        config, jobs = experiment.plan(config)
+        plan = f"{describe_plan(config, jobs)}\n{describe_sweep(make(config), jobs)}"
+        print(dump_config(config) + "".join(f"# {line}\n" for line in plan.splitlines()), end="")
+        return 0
+    limit = None if args.time_limit is None else parse_duration(args.time_limit, "--time-limit")
+    with stops_on_sigterm(config.checkpoint_seconds, limit):
+        study = run_sweep(
+            config,
+            load_for(config),
+            make,
+            resume=args.resume,
+            quiet=args.quiet,
+            encoders=args.own.encoders,
+            imports=args.own.files,
+            only=args.only,
+            executor=args.scheduler,
+            until=stop_time(config, limit),
+        )
+    study.print()
+    return 1 if study.failures else 0
+
+
+def experiment_of(
+    args: argparse.Namespace, before: Mapping[str, Any] | None = None, beside: Sequence[str] = ()
+) -> Config:
+    """The settings that a command line asks for.
+
+    Args:
+        args: the command line.
+        before: settings that come before those of flags and overrides, and after those of a file.
+        beside: sections of the file that are no settings.
+    """
+    source, given = source_of(args), {**(before or {}), **flags_of(args)}
     if given.get("placebo") == []:  # a bare --placebo
         given["placebo"] = ["all"]
     if Path(source).suffix.lower() not in (".yaml", ".yml"):
         return load_config({"data": source, **given}, args.overrides)
-    if not given:
+    if not given and not beside:
         return load_config(source, args.overrides)
     try:
-        of_file = read_experiment(Path(source))
+        of_file = read_experiment(Path(source), beside)
     except ConfigError as error:
         raise ConfigError(str(error) if str(error).startswith(source) else f"{source}: {error}") from None
     return load_config({**of_file, **given}, args.overrides)
@@ -97,7 +143,7 @@ def source_of(args: argparse.Namespace) -> str:
     for name, value in vars(args).items():
         if isinstance(value, list) and name in settings(Config) and value and looks_like_source(value[-1]):
             raise ConfigError(f"{value[-1]} was read as a value of {flag(name)}; put the data set first.")
-    more = " or an experiment.yaml" if args.verb == "run" else ""
+    more = " or an experiment.yaml" if args.verb in ("run", "sweep") else ""
     raise ConfigError(f"{args.verb} needs a data set{more}: sidelight {args.verb} phone-watch")
 
 
@@ -331,6 +377,7 @@ def doctor_verb(args: argparse.Namespace) -> int:
 VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "run": run_verb,
     "suite": suite_verb,
+    "sweep": sweep_verb,
     "inspect": inspect_verb,
     "advise": advise_verb,
     "report": report_verb,
@@ -416,10 +463,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (SidelightError, OSError) as error:
             return fail(error, argv)
         except KeyboardInterrupt:
-            again = f" Continue with: {resumed(argv)}" if argv[:1] in (["run"], ["suite"]) else ""
+            again = f" Continue with: {resumed(argv)}" if argv[:1] in RESUMED else ""
             say("stopped", f"interrupted; finished jobs are kept.{again}", 33)
             return 130
     return 0
+
+
+RESUMED = (["run"], ["suite"], ["sweep"])
+"""The verbs that go on where they were stopped."""
 
 
 def resumed(argv: Sequence[str]) -> str:
@@ -434,7 +485,11 @@ def fail(error: Exception, argv: Sequence[str]) -> int:
     if isinstance(error, BrokenPipeError):  # e.g. sidelight methods | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    again = f" Finished jobs are kept; continue with: {resumed(argv)}" if argv[:1] in (["run"], ["suite"]) else ""
+    again = (
+        f" Finished jobs are kept; continue with: {resumed(argv)}"
+        if argv[:1] in (["run"], ["suite"], ["sweep"])
+        else ""
+    )
     if isinstance(error, OSError) and not isinstance(error, SidelightError):
         file = f"{error.filename}: " if error.filename else ""
         say("error", f"{file}{error.strerror or error}.{again}", 31)

@@ -55,6 +55,20 @@ A suite.yaml holds the settings that all sets share, as an experiment.yaml does,
   sets:
     phone-watch: {}
     pain: {data: pain/manifest.csv, available: [video], privileged: [eda, ecg], target: [pain], group: subject}""",
+    "sweep": """
+  sidelight sweep phone-watch --methods pkdot training.learning_rate=1e-4..1e-2:log transport.k=10,30,60 --trials 20
+  sidelight sweep phone-watch --methods kl options.kl.weight=0.5,1,4 options.kl.temperature=1..8:4      a grid: 3 x 4
+  sidelight sweep experiment.yaml training.batch_size=32,64,128 --dry-run       how many networks would be trained
+  sidelight sweep phone-watch --methods kl options.kl.weight=0.1..10:log --sampler tpe --trials 30
+  sidelight sweep examples/paper/pkdot_biovid_b.yaml pkdot-fig6      a ready sweep of a paper, for any experiment
+  sidelight sweep experiment.yaml ... --resume  the same command continues an interrupted sweep
+
+Ranges: values (10,30,60), an interval (10..60), on a logarithmic scale (1e-4..1e-2:log), evenly spaced points of it
+(1e-4..1e-2:log:5). An experiment.yaml may hold them in a section `sweep`. With values alone every combination is
+drawn; with an interval, or with --trials, settings are drawn at random.
+Ready sweeps: pkdot-fig6 (batch size x anchors), pkdot-fig7 (epsilon), amid-table6 (loss weights), osmd-ablations.
+In every fold, each method, placebo and the baseline has equally many draws, chooses one on the fold's select rows, and
+is tested with it alone (docs/sweeps.md).""",
     "inspect": """
   sidelight inspect phone-watch
   sidelight inspect data/manifest.csv --target pain --group subject
@@ -162,6 +176,14 @@ def _argument(setting: Setting) -> dict[str, Any]:
     return {"dest": setting.name, "metavar": word, "help": about, "default": None, **many}
 
 
+def add_how(parser: argparse.ArgumentParser) -> None:
+    """The flags that say where jobs run, for how long, and which."""
+    add_where(parser)
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="JOB", help="run these jobs alone, as `sidelight status` names them"
+    )
+
+
 def build_parser() -> Parser:
     """The whole command line."""
     layout = argparse.RawDescriptionHelpFormatter
@@ -202,12 +224,9 @@ def build_parser() -> Parser:
         "overrides", nargs="*", metavar="KEY=VALUE", help="settings by dotted name: transport.epsilon=0.05"
     )
     run.add_argument("--resume", action="store_true", help="go on with the run that the output folder holds")
-    add_where(run)
+    add_how(run)
     run.add_argument("--dry-run", action="store_true", help="print the settings and the plan, train nothing")
     run.add_argument("--quiet", action="store_true", help="no progress; print only the answer")
-    run.add_argument(
-        "--only", nargs="+", default=[], metavar="JOB", help="run these jobs alone, as `sidelight status` names them"
-    )
     add_settings(run)
 
     several = verb(
@@ -226,6 +245,38 @@ def build_parser() -> Parser:
         "--output", metavar="FOLDER", help="the suite's folder (default: its setting, else runs/<name of the file>)"
     )
     add_settings(several, ("jobs", "seeds"))
+
+    sweep = verb(
+        "sweep",
+        "compare methods, each with the best of several draws of settings: grid, random or TPE",
+        "sidelight sweep SOURCE [READY] [SETTING=RANGE ...] [--trials N] [--sampler NAME] [--resume] "
+        "[--scheduler ADDRESS] [--time-limit TIME] [--dry-run] [--quiet] [--SETTING VALUE ...] [KEY=VALUE ...]",
+    )
+    sweep.add_argument("source", nargs="?", metavar="SOURCE", help="a data set (name or path) or an experiment.yaml")
+    sweep.add_argument("ready", nargs="*", metavar="READY", help="a ready sweep (below)")
+    sweep.add_argument(
+        "overrides", nargs="*", metavar="SETTING=RANGE", help="ranges, and settings with one value: training.epochs=30"
+    )
+    sweep.add_argument(
+        "--trials",
+        type=int,
+        metavar="N",
+        help="draws of each method and of the baseline, for random and tpe (default: 20)",
+    )
+    sweep.add_argument(
+        "--sampler",
+        default="",
+        metavar="NAME",
+        help="grid, one-at-a-time, random or tpe (default: grid if every range is a list and there is no --trials, "
+        'else random; the last two need the extra: pip install ".[search]")',
+    )
+    sweep.add_argument("--resume", action="store_true", help="go on with the sweep that the output folder holds")
+    add_how(sweep)
+    sweep.add_argument(
+        "--dry-run", action="store_true", help="print the settings, the plan and the draws, train nothing"
+    )
+    sweep.add_argument("--quiet", action="store_true", help="no progress; print only the answer")
+    add_settings(sweep)
 
     look = verb(
         "inspect",
@@ -396,7 +447,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     overrides, rest = [], []
     for before, text in zip(["", *argv], argv):
         taken = before in actions and actions[before].nargs is None  # the value of a flag
-        if argv[0] in ("run", "suite", "prepare", "windows") and OVERRIDE.match(text) and not taken:
+        if argv[0] in ("run", "suite", "sweep", "prepare", "windows") and OVERRIDE.match(text) and not taken:
             overrides.append(text)
         else:
             rest.append(text)

@@ -70,6 +70,7 @@ WORDS = {
     "modalities": "modality inputs features sensors columns",
     "encoders": "encoder backbone backbones model models",
     # verbs
+    "sweep": "tune search optimize hpo grid_search hyperparameters",
     "run": "train fit experiment compare study start launch distill",
     "inspect": "show info describe summary look head view",
     "report": "results evaluate eval plot html",
@@ -103,6 +104,7 @@ ABSENT = {
     "dry_run dryrun plan": "to see only the plan, use the flag --dry-run",
     "metrics score scoring": "every metric of the task is reported; metric=… names the one that is compared",
     "test_size test_split test_ratio test_fraction": "each fold has its own test rows: folds=5 tests on a fifth",
+    "sweep space search_space grid": "ranges of settings are read by `sidelight sweep`, not by `sidelight run`",
     "download": "sidelight downloads nothing; data and weights are local files",
 }
 """Words for settings that do not exist -> what to do instead."""

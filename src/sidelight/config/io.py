@@ -113,7 +113,8 @@ def find(schema: type, name: str) -> Setting:
     if inside := _inside(schema, name):
         raise ConfigError(f"{name!r} is a group of settings: {', '.join(inside)}.")
     section, _, leaf = name.rpartition(".")
-    if advice := find_advice(name):
+    # Of a section that does not exist, the section is what is wrong.
+    if advice := find_advice(name) or ("" if _inside(schema, section) else find_advice(section)):
         raise ConfigError(f"unknown setting {name!r}: {advice}.")
     # Candidates for the error: settings of that name in other sections, else the section's, else the top level's.
     same = [other for other in known if other.rpartition(".")[2] == leaf]

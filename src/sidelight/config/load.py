@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -57,14 +57,19 @@ def read_overrides(overrides: Iterable[str]) -> dict[str, str]:
     return flat
 
 
-def read_experiment(path: Path) -> dict[str, Any]:
+def read_experiment(path: Path, beside: Collection[str] = ()) -> dict[str, Any]:
     """Read a YAML file's settings by dotted name.
 
     A relative path (`data`, `network.weights.…`, an encoder `hf:…`) is looked up in the file's folder, then in the
     working directory. The `config.yaml` of a stored run keeps the run's own folder as its output.
+
+    Args:
+        path: the file.
+        beside: sections of the file that are no settings, and are left out.
     """
     stored = path.name == "config.yaml" and (path.parent / "jobs").is_dir()
-    flat = dict(flatten(Config, read_yaml(path), warn=not stored))
+    tree = {name: value for name, value in read_yaml(path).items() if name not in beside}
+    flat = dict(flatten(Config, tree, warn=not stored))
     if stored:
         flat["output"] = str(path.parent)
     return resolve_paths(flat, path.parent, stored)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sidelight.config import Config, load_config
+from sidelight.config import Config
 from sidelight.data import Dataset
-from sidelight.data.lengths import warn_long_rows
 from sidelight.data.load import load_for
-from sidelight.errors import ConfigError, shown
+from sidelight.experiment.inputs import read_inputs, stop_time
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
 from sidelight.experiment.provenance import Encoders
@@ -78,7 +74,7 @@ def run(
         UnfinishedError: the run was stopped, and can be resumed.
     """
     given: dict[str, Any] = {"encoders": encoders, "imports": imports, "only": only, "loggers": loggers}
-    until = find_stop_time(config, time_limit)
+    until = stop_time(config, time_limit)
     return execute(config, load_for(config), resume=resume, quiet=quiet, executor=executor, until=until, **given)
 
 
@@ -122,43 +118,10 @@ def compare(
         ConfigError, DataError, RunError: name what is wrong, and the mend.
         UnfinishedError: the run was stopped, and can be resumed.
     """
-    named = data if isinstance(data, (str, Path)) else ""
-    config = load_config(
-        {
-            "data": str(named) or "(in memory)",
-            "available": _names(available),
-            "privileged": _names(privileged),
-            "methods": _names(methods),
-            **settings,
-        }
-    )
-    if isinstance(data, Dataset):
-        for name in ("target", "group", "split", "time", "longest"):
-            if getattr(config, name):
-                raise ConfigError(f"{name}: a Dataset has its own; say it where the data are loaded.")
-        warn_long_rows(data.name, data.lengths, data.ids)
-    if encoders is not None and not (isinstance(encoders, Mapping) and all(map(callable, encoders.values()))):
-        raise ConfigError(f"encoders: expected a mapping from modalities to functions, not {shown(encoders)}.")
-    dataset = data if isinstance(data, Dataset) else load_for(config, data)
-    if not named:
-        config = replace(config, data=dataset.name)
+    config, dataset = read_inputs(data, available, privileged, methods, encoders, settings)
     given: dict[str, Any] = {"encoders": encoders, "only": only, "loggers": loggers}
-    until = find_stop_time(config, time_limit)
+    until = stop_time(config, time_limit)
     return execute(config, dataset, resume=resume, quiet=quiet, executor=executor, until=until, **given)
 
 
-def find_stop_time(config: Config, time_limit: float | None) -> float:
-    """When a run has to begin to stop, in seconds since the epoch, so that it has ended when its time is over."""
-    if time_limit is None:
-        return math.inf
-    if not time_limit > 0:
-        raise ConfigError(f"time_limit: expected seconds above 0, or None, not {shown(time_limit)}.")
-    return time.time() + time_limit - min(config.checkpoint_seconds, time_limit / 10)
-
-
-def _names(given: Any) -> Any:
-    """Names as a list; anything else is left to `load_config`, which raises the error."""
-    return list(given) if isinstance(given, Iterable) and not isinstance(given, str | Mapping) else given
-
-
-__all__ = ["Config", "Job", "Study", "compare", "execute", "find_stop_time", "plan", "run"]
+__all__ = ["Config", "Job", "Study", "compare", "execute", "plan", "run", "stop_time"]

@@ -27,12 +27,15 @@ from sidelight.methods import (
     Teacher,
     read_options,
 )
-from sidelight.results.budget import WARM_START
+from sidelight.results.budget import WITHOUT_NETWORK
 from sidelight.utils.distributed import on_first
 
 
 def run_job(models: FoldModels, job: Job) -> None:
-    """Train, test and store one job, unless it is stored already; its inner folds, which choose epochs, come first."""
+    """Train, test and store one job, unless it is stored already; its inner folds, which choose epochs, come first.
+
+    Of a sweep, its draws come first, of which the best one on the select rows is tested and stored.
+    """
     if is_stored(models.folder, job):
         return
     try:
@@ -44,11 +47,15 @@ def run_job(models: FoldModels, job: Job) -> None:
 
 
 def _run_job(models: FoldModels, job: Job) -> None:
+    if job.method in WITHOUT_NETWORK:
+        on_first(partial(_run_reference, models, job))
+        return
+    if models.draws is not None:
+        models.draws.run(job, run_job)
+        models.draws.test_chosen(job)
+        return
     if job.method in CONTROLS:
         models.control_network(job)
-        return
-    if job.spec is None and job.method != WARM_START:
-        on_first(partial(_run_reference, models, job))
         return
     for inner in models.inner(job.label_fraction):
         run_job(inner, job)

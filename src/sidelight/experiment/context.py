@@ -74,7 +74,7 @@ class JobContext:
 
     def baseline(self) -> tuple[Method, float]:
         method = Supervised(self.trained_network(self.available), self.task)
-        history = load_history(self.models.folder, replace(self.job, method="baseline", control=""))
+        history = load_history(self.models.owner("baseline").folder, replace(self.job, method="baseline", control=""))
         self.histories[method] = history
         return method, history.best_score
 

@@ -68,34 +68,41 @@ def evaluate(
     history: History,
     made_with: Mapping[str, Any],
     inner: Sequence[Answers] = (),
+    task: Task | None = None,
 ) -> Evaluation:
     """Calibrate a trained network on the select rows, and test it on the test rows.
 
     Args:
-        data: the rows of the fold.
+        data: the rows of the fold. Without test rows nothing is tested, and the evaluation has no metrics.
         job: the job.
         network: its trained network.
         history: how it was trained.
         made_with: the digests of data and code of the whole run.
         inner: the answers of the inner trainings on the rows that each held out, which calibrate in place of select
             rows.
+        task: the task, if it is calibrated already.
 
     Raises:
         DataError: an output is not finite; names the row.
     """
     dataset, fold, budget = data.dataset, data.fold, data.budget(job.label_fraction)
     test = data.rows("test")
-    if budget.inner is None:
+    if task is None and budget.inner is None:
         task = calibrate_task(data, job, network)
-    else:
+    elif task is None:
         task = data.fit_task(job.label_fraction)
         if inner:
             task = task.calibrate(*map(torch.cat, zip(*inner)))
+    trained: dict[str, Any] = {"seconds": history.seconds, "device": describe_device(network.device)}
+    if history.stacked > 1:
+        trained["stacked"] = history.stacked
+    if not len(fold.test):
+        facts = {"metrics": {}} | describe_fold(data, job, task, made_with) | trained
+        student = Student(network, data.preprocessor, task, _metadata(data, job, network, {}))
+        return Evaluation(student, {"id": dataset.ids[fold.test]}, facts, {})
     on_test = predict_in_chunks(network, test, test.index, _check_finite(task, data, fold.test))
     columns, facts = test_answers(data, job, task, on_test, test, made_with)
-    facts |= {"seconds": history.seconds, "device": describe_device(network.device)}
-    if history.stacked > 1:
-        facts["stacked"] = history.stacked
+    facts |= trained
     # Only a student for any subset can be tested on single modalities.
     if alone := evaluate_single_modalities(network, test, task):
         facts["subsets"] = alone
@@ -119,32 +126,47 @@ def test_answers(
     Returns:
         The columns of the table of predictions, and what `job.json` says of any answers.
     """
-    budget = data.budget(job.label_fraction)
     columns = build_predictions(data.dataset, data.fold.test, on_test, task)
     labels = pd.DataFrame({name: x for name, x in columns.items() if name not in ROW_NAMES})
     facts: dict[str, Any] = {
         "metrics": compute_metrics(task, on_test, test),
+        "test": describe_test(labels, task.name, task.class_names, task.get_params().get("mean")),
+        **describe_fold(data, job, task, made_with),
+    }
+    if seen := score_seen(data, task, on_test, test):
+        facts["seen"] = seen
+    return columns, facts
+
+
+def describe_fold(data: FoldData, job: Job, task: Task, made_with: Mapping[str, Any]) -> dict[str, Any]:
+    """What `job.json` says of the rows, the task and the settings, without any answer.
+
+    Args:
+        data: the rows of the fold.
+        job: the job.
+        task: the calibrated task.
+        made_with: the digests of data and code of the whole run.
+    """
+    budget = data.budget(job.label_fraction)
+    facts: dict[str, Any] = {
         "n_train": len(budget.train),
         "n_labelled": int(budget.kept[budget.train].sum()),
         "n_select": len(budget.select) if budget.inner is None else 0,
         "select_labels": budget.way,
         "lacks": compute_lacks(data, job.label_fraction),
-        "n_test": len(test),
+        "n_test": len(data.fold.test),
         "primary": task.primary,
         "task": task.name,
         "kind": task.kind,
         "labels": list(task.class_names),
         "higher_is_better": {name: metric.higher_is_better for name, metric in task.metrics().items()},
-        "test": describe_test(labels, task.name, task.class_names, task.get_params().get("mean")),
         "made_with": _made_with(job, made_with),
         # Settings that do not change a result (`FREE`) may differ when the run is resumed.
         "config": {name: value for name, value in asdict(data.config).items() if name not in FREE},
     }
     if task.metric_note:
         facts["metric_note"] = task.metric_note
-    if seen := score_seen(data, task, on_test, test):
-        facts["seen"] = seen
-    return columns, facts
+    return facts
 
 
 def calibrate_task(data: FoldData, job: Job, network: Network) -> Task:

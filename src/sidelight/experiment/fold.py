@@ -105,6 +105,19 @@ class FoldData:
         inner.fold = replace(self.fold, name=f"{self.fold.name}, inner fold {part + 1}", test=budget.select)
         return inner
 
+    def with_config(self, config: Config) -> FoldData:
+        """The same rows, prepared once, with other settings of networks and their training."""
+        self._prepared  # noqa: B018  prepared once, for all draws of a sweep
+        made = copy.copy(self)
+        made.config = config
+        return made
+
+    def without_test(self) -> FoldData:
+        """The same rows without those that test, for a draw of a sweep that is not chosen yet."""
+        made = copy.copy(self)
+        made.fold = replace(self.fold, test=self.fold.test[:0])
+        return made
+
     def rows_per_epoch(self, label_fraction: float) -> int:
         """The number of rows that gives the steps of an epoch: inner folds count those of the whole fold."""
         return len((self._outer or self).budget(label_fraction).train)

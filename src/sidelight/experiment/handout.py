@@ -32,6 +32,7 @@ from sidelight.experiment.pool import own_methods, uses_script
 from sidelight.experiment.provenance import Encoders, compute_fingerprint, describe_versions, select_digests
 from sidelight.experiment.workers import Limits
 from sidelight.methods import METHODS, parse_methods
+from sidelight.sweeps import Sweep
 from sidelight.tracking import Tracking
 from sidelight.utils.atomic import write_atomic
 
@@ -59,6 +60,7 @@ def hand_out(
     encoders: Encoders,
     imports: Mapping[str, str],
     tracking: Tracking,
+    sweep: Sweep | None = None,
 ) -> Handout:
     """Write what workers need into the run folder.
 
@@ -70,6 +72,7 @@ def hand_out(
         encoders: modality -> the user's own encoder.
         imports: file or module of `--import` -> SHA-256 of its source.
         tracking: the trackers of the run.
+        sweep: the sweep of which each job is the best draw.
 
     Raises:
         ConfigError: an encoder or method cannot be sent, or the rows cannot.
@@ -88,6 +91,7 @@ def hand_out(
         "made_with": select_digests(now),
         "versions": describe_versions(),
         "imports": {_find_source(name): digest for name, digest in imports.items()},
+        "sweep": sweep.to_dict() if sweep else None,
     }
     text = json.dumps(facts, indent=1)
     digest = hashlib.sha256(text.encode()).hexdigest()
@@ -180,7 +184,9 @@ def open_study(handout: Handout) -> MakeModels:
     if code_digest.digest_own_methods(parse_methods(config.methods).values()) != made_with["methods"]:
         raise RunError("the code of your methods differs here from that of the process that started the study.")
     dataset = _open_rows(folder, config, facts["data"], made_with["data"])
-    return partial(FoldModels, config, dataset, folder, encoders, made_with=made_with, tracking=tracking)
+    sweep = Sweep.from_dict(facts["sweep"], config) if facts["sweep"] else None
+    given: dict[str, Any] = {"made_with": made_with, "tracking": tracking, "sweep": sweep}
+    return partial(FoldModels, config, dataset, folder, encoders, **given)
 
 
 def _read_facts(folder: Path, digest: str) -> dict[str, Any]:

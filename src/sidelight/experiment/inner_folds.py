@@ -37,10 +37,10 @@ class InnerFolds:
     Args:
         data: the rows of the fold.
         folder: the run folder of the fold.
-        make: (folder, rows, number) -> the models of an inner fold.
+        make: (folder, rows, label fraction, number) -> the models of an inner fold.
     """
 
-    def __init__(self, data: FoldData, folder: Path, make: Callable[[Path, FoldData, int], FoldModels]):
+    def __init__(self, data: FoldData, folder: Path, make: Callable[[Path, FoldData, float, int], FoldModels]):
         self.data, self.folder, self.make = data, folder, make
         self._models: dict[float, list[FoldModels]] = {}
 
@@ -50,7 +50,7 @@ class InnerFolds:
             number, seed, models = self.data.number, self.data.seed, []
             for i in range(self.data.budget(label_fraction).inner_folds):
                 folder = self.folder / "inner" / f"l{label_fraction:g}-f{number}-s{seed}-{i}"
-                models.append(self.make(folder, self.data.hold_out(label_fraction, i), i))
+                models.append(self.make(folder, self.data.hold_out(label_fraction, i), label_fraction, i))
             self._models[label_fraction] = models
         return self._models[label_fraction]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from sidelight.data.batch import Batch
 from sidelight.errors import CheckpointError, RunError, SidelightWarning
 from sidelight.experiment.artifacts import Similarities, is_stored, store_job
 from sidelight.experiment.crossfit import CrossFit
+from sidelight.experiment.draws import Draws
 from sidelight.experiment.evaluate import evaluate
 from sidelight.experiment.failures import Failures
 from sidelight.experiment.fold import FoldData
@@ -32,12 +33,32 @@ from sidelight.export import load_student
 from sidelight.methods import Hallucination, Method, Supervised, Teacher, parse_methods
 from sidelight.methods.teacher_outputs import MAPS_IN_MEMORY, CachedOutputs, OnlineOutputs, TeacherOutputs
 from sidelight.networks.network import EVERYTHING, Network, Output, OutputParts, compute_outputs
+from sidelight.sweeps import Sweep
 from sidelight.tracking import Tracking
 from sidelight.training import History, fit
 from sidelight.training.job import Observer, TrainingJob
 from sidelight.utils.device import choose_device
 from sidelight.utils.distributed import is_first, on_first
 from sidelight.utils.machine import release_memory
+
+
+@dataclass(frozen=True)
+class Within:
+    """What tells the models of an inner fold, or of a draw of a sweep, from those of the whole fold.
+
+    Args:
+        data: the rows.
+        suffix: follows the names of their trainings.
+        owner: method -> the models that have the teacher and the baseline that these models use.
+        replica: of a draw, 0 or the number of its repetition, with other initial weights, order and dropout.
+        inner: whether they choose epochs for the models of the whole fold.
+    """
+
+    data: FoldData
+    suffix: str
+    owner: Callable[[str], FoldModels]
+    replica: int = 0
+    inner: bool = False
 
 
 class FoldModels:
@@ -54,8 +75,8 @@ class FoldModels:
         fold: the number of the fold.
         seed: the seed of the split and of everything random.
         made_with: the digests of data and code that every job stores; by default they are computed here.
-        held_out: the rows of an inner fold of this fold, and its number; the networks choose epochs for those of the
-            whole fold.
+        within: what tells the models of an inner fold, or of a draw, from those of the whole fold.
+        sweep: the sweep of which each job is the best draw.
     """
 
     def __init__(
@@ -68,22 +89,25 @@ class FoldModels:
         seed: int,
         *,
         made_with: Mapping[str, Any] | None = None,
-        held_out: tuple[FoldData, int] | None = None,
+        within: Within | None = None,
+        sweep: Sweep | None = None,
         tracking: Tracking | None = None,
     ):
         self.config, self.folder, self.encoders = config, folder, encoders
         self.device = choose_device(config.training.device)
-        self.data = held_out[0] if held_out else FoldData(config, dataset, fold, seed)
-        self.suffix = f"-inner{held_out[1]}" if held_out else ""
+        self.data = within.data if within else FoldData(config, dataset, fold, seed)
+        self.suffix, self._within = within.suffix if within else "", within
+        repeated = [within.replica] if within and within.replica else []
         self.builder = StudentBuilder(
-            config, self.data, encoders, derive_seed(seed, fold, "initial weights"), self.device
+            config, self.data, encoders, derive_seed(seed, fold, "initial weights", *repeated), self.device
         )
-        self.order_seed = derive_seed(seed, fold, "order and dropout")
+        self.order_seed = derive_seed(seed, fold, "order and dropout", *repeated)
         self.failures = Failures(folder, config.max_failures)
         self.tracking = tracking or Tracking(folder)
         self._made_with = made_with
         self.train: Callable[[FoldModels, TrainingJob], History] = FoldModels.train_alone
         self.inner = InnerFolds(self.data, folder, self._make_inner)
+        self.draws = Draws(sweep, self) if sweep else None
         self._supervised: dict[Job, Network] = {}
         self._tnets: dict[Job, dict[str, nn.Module]] = {}
         self._teachers: dict[tuple[Job, bool, OutputParts], Teacher] = {}
@@ -105,19 +129,45 @@ class FoldModels:
         """The "train" or "select" rows as a job may see them."""
         return self.data.rows(part, job.label_fraction, job.control)
 
-    def _make_inner(self, folder: Path, data: FoldData, number: int) -> FoldModels:
+    def owner(self, method: str) -> FoldModels:
+        """The models that have the "teacher" (with its T-Nets) or the "baseline" that these models use.
+
+        Draws of a sweep share those that do not depend on what differs between the draws.
+        """
+        return self._within.owner(method) if self._within else self
+
+    def _make_inner(self, folder: Path, data: FoldData, label_fraction: float, number: int) -> FoldModels:
         """The models of an inner fold."""
-        inner = FoldModels(
-            self.config, data.dataset, folder, self.encoders, data.number, data.seed,
-            made_with=self.made_with, held_out=(data, number),
+
+        def find_owner(method: str) -> FoldModels:
+            return self.owner(method).inner(label_fraction)[number]
+
+        replica = self._within.replica if self._within else 0
+        within = Within(data, f"{self.suffix}-inner{number}", find_owner, replica, inner=True)
+        return self._make(self.config, folder, within)
+
+    def make_draw(
+        self, config: Config, folder: Path, data: FoldData, replica: int, find_owner: Callable[[str], FoldModels]
+    ) -> FoldModels:
+        """The models of a draw."""
+        return self._make(config, folder, Within(data, f"-{folder.name}", find_owner, replica))
+
+    def _make(self, config: Config, folder: Path, within: Within) -> FoldModels:
+        made = FoldModels(
+            config, self.data.dataset, folder, self.encoders, self.data.number, self.data.seed,
+            made_with=self.made_with, within=within,
         )  # fmt: skip
-        inner.train, inner.failures = self.train, self.failures
-        return inner
+        made.train = self.train
+        if within.inner:
+            made.failures = self.failures
+        return made
 
     # networks -----------------------------------------------------------------------------------------------------
 
     def control_network(self, job: Job) -> Network:
         """The network of a `baseline` or `teacher` job, trained here or loaded; callers must not change it."""
+        if (owner := self.owner(job.method)) is not self:
+            return owner.control_network(job)
         if job not in self._supervised:
             network = self.builder.network(self.reads(job))
             # A job may run alone (resumed, or in another worker), so its teacher may be stored or missing.
@@ -156,6 +206,10 @@ class FoldModels:
             return copy.deepcopy(self.control_network(replace(job, method="teacher")))
         if reads == self.data.available:
             return copy.deepcopy(self.control_network(replace(job, method="baseline", control="")))
+        return self.owner("teacher").branch(job, reads)
+
+    def branch(self, job: Job, reads: Sequence[str]) -> Network:
+        """The network on other modalities than teacher and baseline read, stored in `shared/`."""
         network = self.builder.network(reads)
         # Numbers, because names of modalities may hold characters that names of files may not.
         numbers = "-".join(str(self.data.modalities.index(m)) for m in reads)
@@ -178,6 +232,8 @@ class FoldModels:
     def tnets(self, job: Job) -> dict[str, nn.Module]:
         """T-Nets trained on the features of the fold's teacher, stored in `shared/`; callers must not change them."""
         job = replace(job, method="teacher")
+        if (owner := self.owner("teacher")) is not self:
+            return owner.tnets(job)
         if job not in self._tnets:
             teacher = self.control_network(job)
             tnets = self.builder.tnets(teacher)
@@ -243,6 +299,8 @@ class FoldModels:
 
     def teacher(self, job: Job, crossfit: bool = False, reads: OutputParts = EVERYTHING) -> Teacher:
         """The network of a `baseline` or `teacher` job as a teacher, or its cross-fitted siblings."""
+        if (owner := self.owner(job.method)) is not self:
+            return owner.teacher(job, crossfit, reads)
         # What is small, or stored for every method, is computed once with all parts.
         reads = reads if self.data.large and not crossfit else EVERYTHING
         key = job, crossfit, reads
@@ -362,7 +420,7 @@ class FoldModels:
                 epoch_rows=epoch_rows, scores=scores, observer=observer,
             ),
         )  # fmt: skip
-        if self.suffix:
+        if self._within and self._within.inner:
             store_scores(self, name, history)
         return history
 

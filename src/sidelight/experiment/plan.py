@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ from sidelight.config import Config
 from sidelight.methods import CONTROLS, MethodSpec
 from sidelight.results.budget import REFERENCES
 from sidelight.results.job import job_id
+from sidelight.utils.seeds import derive_seed as derive_seed
 
 UNDECIDED = "?"
 """Stands for the name of the best method until it is known."""
@@ -54,11 +54,6 @@ class Job:
             "fold": self.fold,
             "seed": self.seed,
         }
-
-
-def derive_seed(*what: object) -> int:
-    """A seed that depends on the arguments alone; it is the same on every machine and in every version."""
-    return int.from_bytes(hashlib.sha256("/".join(map(str, what)).encode()).digest()[:6], "big")
 
 
 def list_controlled(config: Config, names: list[str]) -> list[str]:

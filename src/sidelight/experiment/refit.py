@@ -24,7 +24,9 @@ from sidelight.export import load_student
 from sidelight.methods import parse_methods
 from sidelight.protocols import WHOLE
 from sidelight.results import metric_columns
+from sidelight.results.draws import COLUMNS, score_settings
 from sidelight.results.job import read_record
+from sidelight.sweeps.space import with_settings
 from sidelight.utils.atomic import write_folder_atomic
 from sidelight.utils.device import choose_device
 from sidelight.utils.keywords import known_keywords
@@ -38,9 +40,10 @@ def refit(run: str | Path, data: Dataset | None = None, *, encoders: Encoders | 
     """Train the best method of a run, and its teacher, once more on the rows of all folds.
 
     The method is the best on the select rows at the largest label_fraction of the comparison; the refit uses the same
-    label_fraction. The epoch is chosen as in the folds: on a
-    share `select` of the groups, or by inner cross-validation (`select_labels`). There are no test rows: `meta` of the
-    student holds the figures of the cross-validation, marked as such. An interrupted refit continues where it stopped.
+    label_fraction. Of a sweep it uses the settings with the best mean score on the select rows of all folds and seeds.
+    The epoch is chosen as in the folds: on a share `select` of the groups, or by inner cross-validation
+    (`select_labels`). There are no test rows: `meta` of the student holds the figures of the cross-validation, marked
+    as such. An interrupted refit continues where it stopped.
 
     Args:
         run: the run folder.
@@ -64,6 +67,8 @@ def refit(run: str | Path, data: Dataset | None = None, *, encoders: Encoders | 
         choose_device(device, "device")
         config = replace(config, training=replace(config.training, device=device))
     job = Job(study.best_method(labels), "", labels, WHOLE, config.seed)
+    settings = choose_settings(study, job.method, labels)
+    config = with_settings(config, settings)
     with hold(study.folder, ["refit"]) as held:
         if not held or is_used(study.folder, but="refit"):
             raise RunError(f"another process is running in {study.folder}; wait for it.")
@@ -81,11 +86,45 @@ def refit(run: str | Path, data: Dataset | None = None, *, encoders: Encoders | 
         stored = work / "jobs" / job.id
         student = load_student(stored / "model.safetensors", encoders=own)
         student.meta = _refit_metadata(study, job, student.meta, read_record(stored))
+        if settings:
+            student.meta["settings"] = settings
         with write_folder_atomic(study.folder / "refit") as place:
             student.save(place)
         shutil.rmtree(work)
     forget_work(study.folder)
     return study.folder / "refit"
+
+
+def choose_settings(study: Study, method: str, label_fraction: float) -> dict[str, Any]:
+    """The swept settings with the best mean score of a method over the select rows of all folds and seeds.
+
+    Args:
+        study: the results.
+        method: the method.
+        label_fraction: the share of the labelled groups that keep their labels.
+
+    Returns:
+        Dotted name -> value; {} for a run without a sweep.
+
+    Raises:
+        RunError: no settings were drawn in every fold and seed.
+    """
+    draws = study.draws
+    if not len(draws):
+        return {}
+    draws = draws[(draws["method"] == method) & (draws["control"] == "") & (draws["labels"] == label_fraction)]
+    names = [name for name in draws.columns if name not in COLUMNS and draws[name].notna().any()]
+    if not names:
+        return {}
+    pairs = len(draws.groupby(["fold", "seed"]))
+    means = {point: interval.mean for point, interval in score_settings(draws, names) if interval.n == pairs}
+    if not means:
+        raise RunError(
+            f"{study.folder}: no settings of {method!r} were drawn in every fold and seed, so none is the best over "
+            "all of them. Run the settings of your choice with `sidelight run`, and refit that run."
+        )
+    best = max(means.items(), key=lambda one: one[1])
+    return dict(zip(names, best[0]))
 
 
 def _load_run_data(folder: Path, config: Config, data: Dataset | None) -> Dataset:

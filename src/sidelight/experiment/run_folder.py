@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from sidelight.errors import ConfigError, RunError, SidelightWarning
 from sidelight.experiment import code_digest
 from sidelight.experiment.leases import DURATION, PLACES, START, clear_leftovers, forget_work, hold, is_used, present
 from sidelight.methods import MethodSpec
-from sidelight.results.job import RECORD, read_record, seal_record
+from sidelight.results.job import DRAWS, RECORD, read_record, seal_record
 from sidelight.utils.atomic import write_atomic
 
 ELSEWHERE = "Choose another folder with --output (output=…)."
@@ -33,7 +33,13 @@ OF_A_PROCESS = ("output", "jobs", "checkpoint_seconds", "max_failures", "trainin
 
 @contextmanager
 def enter_run_folder(
-    folder: Path, config: Config, methods: Collection[MethodSpec], dataset: Dataset, now: dict[str, Any], resume: bool
+    folder: Path,
+    config: Config,
+    methods: Collection[MethodSpec],
+    dataset: Dataset,
+    now: dict[str, Any],
+    resume: bool,
+    check: Callable[[bool], None] = lambda joins: None,
 ) -> Iterator[None]:
     """Check that the run folder belongs to this run, write its settings, and show that this process runs there.
 
@@ -46,6 +52,7 @@ def enter_run_folder(
         dataset: all rows.
         now: `describe_environment` of this call.
         resume: whether finished jobs of the same run, or another process that runs it, may be in the folder.
+        check: is told whether another process runs there, and raises an error if this one may not.
 
     Raises:
         RunError: the folder cannot be written, holds another run, or another process runs another one there.
@@ -57,6 +64,7 @@ def enter_run_folder(
             if joins:
                 _check_joined(folder, config, now, resume)
             _check_same_run(folder, config, methods, now, resume)
+            check(joins)
             _make_places(folder)
             if not joins:
                 clear_leftovers(folder)
@@ -149,11 +157,12 @@ def _check_same_run(
     Raises:
         RunError: the folder holds another run, other data, or finished jobs without `resume`.
     """
-    finished = any(folder.glob(f"jobs/[!.]*/{RECORD}"))
+    # A draw of a sweep is worth as much as a job.
+    finished = any(any(folder.glob(f"{place}/[!.]*/{RECORD}")) for place in ("jobs", "draws/*/jobs"))
     if not (folder / "config.yaml").exists() and not finished:
-        if any(
-            not p.name.startswith((".lock", ".work", ".config.yaml.")) for p in folder.iterdir()
-        ):  # left by a run that was killed at its start
+        # Left by a run that was killed at its start.
+        begun = (".lock", ".work", ".config.yaml.", ".sweep.json.", "sweep.json")
+        if any(not p.name.startswith(begun) for p in folder.iterdir()):
             raise RunError(f"{folder} is not empty and not a run folder. Choose another with --output.")
         return
 
@@ -173,7 +182,7 @@ def _check_same_run(
 
     if not finished and (differs or not same):
         # Without finished jobs the folder may be used for other settings or data.
-        for place in ("shared", "checkpoints"):
+        for place in ("shared", "checkpoints", "inner", "draws"):
             shutil.rmtree(folder / place, ignore_errors=True)
         return
 
@@ -259,7 +268,7 @@ def _check_jobs(folder: Path, config: Config, now: Mapping[str, Any]) -> None:
             raise RunError(
                 f"{which} was trained with the encoders {made['encoders']}, not {now['encoders']}; use the same ones."
             )
-        if differs := _find_other_settings(record.get("config"), config):
+        if differs := _find_other_settings(record.get("config"), config, _list_drawn(record)):
             raise RunError(f"{which} was trained with other settings:\n{_format_differences(differs)}\n{ELSEWHERE}")
 
 
@@ -267,19 +276,31 @@ def _jobs_agree(folder: Path, config: Config) -> bool:
     """Whether there are finished jobs, and each stores that it was trained with these settings."""
     records = load_job_records(folder)
     for record in records.values():
-        if _find_other_settings(record.get("config"), config) != {}:
+        if _find_other_settings(record.get("config"), config, _list_drawn(record)) != {}:
             return False
     return bool(records)
 
 
-def _find_other_settings(stored: Any, config: Config) -> dict[str, tuple[Any, Any]] | None:
-    """The settings of a job that differ, except for paths of files; None if the job does not store readable ones."""
+def _find_other_settings(stored: Any, config: Config, drawn: Collection[str] = ()) -> dict[str, tuple[Any, Any]] | None:
+    """The settings of a job that differ, except for paths of files; None if the job does not store readable ones.
+
+    Args:
+        stored: the settings that the job stores.
+        config: those of the run.
+        drawn: the settings that a sweep chose for the job.
+    """
     try:
         then = build(Config, dict(flatten(Config, stored, warn=False)))
     except (ConfigError, AttributeError, TypeError, ValueError):  # of another version
         return None
-    found = difference(then, config, (*FREE, "data"))
+    found = difference(then, config, (*FREE, "data", *drawn))
     return {name: pair for name, pair in found.items() if not _is_path(name, pair)}
+
+
+def _list_drawn(record: Mapping[str, Any]) -> list[str]:
+    """The settings that a sweep chose for a job."""
+    drawn = record.get(DRAWS)
+    return list(drawn["settings"]) if isinstance(drawn, dict) and isinstance(drawn.get("settings"), dict) else []
 
 
 def _is_path(name: str, pair: tuple[Any, Any]) -> bool:

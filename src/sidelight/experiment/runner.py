@@ -33,11 +33,13 @@ from sidelight.experiment.resolve import resolve
 from sidelight.experiment.run_folder import enter_run_folder
 from sidelight.experiment.stacks import Fold, divide_folds, explain_separate
 from sidelight.experiment.study import Study
+from sidelight.experiment.sweep_folder import check_sweep
 from sidelight.experiment.workers import Limits, Workers
 from sidelight.methods import MethodSpec, parse_methods
 from sidelight.protocols import split
 from sidelight.protocols.neighbours import warn_similar_neighbours
 from sidelight.protocols.strata import warn_single_class
+from sidelight.sweeps import Sweep
 from sidelight.tracking import Logger, LoggerMaker, Tracking
 from sidelight.utils.atomic import write_atomic
 from sidelight.utils.device import choose_device, default_workers, describe_device
@@ -74,6 +76,7 @@ def execute(
     executor: Executor | str | None = None,
     until: float = math.inf,
     loggers: Sequence[Logger | LoggerMaker] = (),
+    sweep: Sweep | None = None,
 ) -> Study:
     """Run every job that is not stored yet, then the controls of the best method; write results and report.
 
@@ -90,6 +93,7 @@ def execute(
         executor: where cells run, as in `compare`; None for this machine.
         until: when the run has to stop, in seconds since the epoch.
         loggers: are told of every epoch, beside the trackers of `config.tracking`.
+        sweep: the sweep of which each job is the best draw.
 
     Under torchrun every process calls it: all of them train each network together, and process 0 writes the folder.
 
@@ -100,7 +104,7 @@ def execute(
     """
     held = [dataset]
     del dataset
-    return _execute(config, held, resume, quiet, encoders, imports, only, executor, until, loggers)
+    return _execute(config, held, resume, quiet, encoders, imports, only, executor, until, loggers, sweep)
 
 
 @joined()
@@ -115,6 +119,7 @@ def _execute(
     executor: Executor | str | None,
     until: float,
     loggers: Sequence[Logger | LoggerMaker],
+    sweep: Sweep | None,
 ) -> Study:
     """As `execute`. The data set comes in a list, because `joined` holds the arguments until the run ends."""
     dataset = held.pop()
@@ -141,17 +146,18 @@ def _execute(
     count = _count_workers(config, device, executor)
     sent = count > 1 or executor is not None
     tracking = Tracking(folder, config.tracking, loggers, sent) if is_first() else Tracking(folder)
+    check = partial(check_sweep, folder, sweep)
     limits = Limits(f"{os.getpid()}-{secrets.token_hex(4)}", until)
     with (
         stoppable(limits.name, until),
-        _locked(partial(enter_run_folder, folder, config, specs.values(), dataset, now, resume)),
+        _locked(partial(enter_run_folder, folder, config, specs.values(), dataset, now, resume, check)),
         share_rows(dataset, folder) if count > 1 and executor is None else nullcontext(dataset) as rows,
         ExitStack() as opened,
     ):
         del dataset  # its arrays are freed here, unless the caller holds them too
         release_memory()
         tracking.prepare()
-        made: dict[str, Any] = {"made_with": select_digests(now), "tracking": tracking}
+        made: dict[str, Any] = {"made_with": select_digests(now), "tracking": tracking, "sweep": sweep}
         make_models = partial(FoldModels, config, rows, folder, dict(encoders or {}), **made)
         # The controls of the best method are counted before it is known, for the progress bar.
         expected = len(jobs) + len(
@@ -159,10 +165,12 @@ def _execute(
         )
         others: Workers | None = None
         if executor is not None:
-            handout = hand_out(folder, config, rows, now, encoders or {}, imports or {}, tracking)
+            handout = hand_out(folder, config, rows, now, encoders or {}, imports or {}, tracking, sweep)
             others = opened.enter_context(open_workers(executor, handout, limits, config.checkpoint_seconds))
         with Progress(folder, expected, quiet or not is_first()) as progress:
             processes = f" in {get_world().size} processes" if get_world().size > 1 else ""
+            if sweep is not None:
+                progress.say(f"every job is the best of its draws: {sweep.trials} of each method and of the baseline")
             progress.say(f"training on {describe_device(device)}{processes}")
             parts = _divide(config, jobs, count, rows, encoders or {}, progress)
             own = dict(encoders or {}) | tracking.own

@@ -157,30 +157,32 @@ class Stacks:
     def train(self, waiting: Sequence[Waiting]) -> list[Trained]:
         """Train all that waits; returns the record of each."""
         self.forget()  # whoever waits again has stored what it trained before
-        trained = self._resume([job for _, job in waiting])
+        trained = self._resume(waiting)
         left = [i for i, (_, job) in enumerate(waiting) if job.name not in trained]
-        settings, balance = self.config.training, self.config.balance
-        for stack in group_jobs([waiting[i][1] for i in left], settings, balance, self.most):
-            chosen = [waiting[left[i]] for i in stack]
-            if len(chosen) < self.least:
-                for models, job in chosen:
-                    (trained[job.name],) = _or_errors(partial(_train_alone, models, job), 1)
-            else:
-                jobs = [job for _, job in chosen]
-                trained |= zip((job.name for job in jobs), _or_errors(partial(self._fit, jobs), len(jobs)))
+        for alike in _divide_settings([waiting[i] for i in left]):
+            config = alike[0][0].config
+            for stack in group_jobs([job for _, job in alike], config.training, config.balance, self.most):
+                chosen = [alike[i] for i in stack]
+                if len(chosen) < self.least:
+                    for models, job in chosen:
+                        (trained[job.name],) = _or_errors(partial(_train_alone, models, job), 1)
+                else:
+                    names = (job.name for _, job in chosen)
+                    trained |= zip(names, _or_errors(partial(self._fit, chosen), len(chosen)))
         return [trained[job.name] for _, job in waiting]
 
-    def _fit(self, jobs: Sequence[TrainingJob]) -> list[Trained]:
+    def _fit(self, waiting: Sequence[Waiting]) -> list[Trained]:
         """Train a stack, from its checkpoint if there is one."""
+        config, jobs = waiting[0][0].config, [job for _, job in waiting]
         identity = _name_stack(job.name for job in jobs)
         path = self.folder / f"{identity}.pt"
         self.finished.append(path)
         seconds = self.config.checkpoint_seconds
-        return fit_stacked(jobs, self.config.training, self.config.balance, path, seconds, identity)
+        return fit_stacked(jobs, config.training, config.balance, path, seconds, identity)
 
-    def _resume(self, jobs: Sequence[TrainingJob]) -> dict[str, Trained]:
+    def _resume(self, waits: Sequence[Waiting]) -> dict[str, Trained]:
         """Finish the stacks that a killed run began and whose models wait now; returns the records by name."""
-        waiting = {job.name: job for job in jobs}
+        waiting = {job.name: (models, job) for models, job in waits}
         trained: dict[str, Trained] = {}
         for path in sorted(self.folder.glob("stack-*.pt")):
             if not path.exists():  # another process has finished its stack
@@ -196,7 +198,7 @@ class Stacks:
                 continue
             if not state["active"]:
                 self.finished.append(path)
-                for job in found:
+                for _, job in found:
                     result = load_trained(job, state)
                     assert result is not None
                     trained[job.name] = result
@@ -219,6 +221,20 @@ def _or_errors(train: Callable[[], Sequence[Trained]], count: int) -> list[Train
 
 def _train_alone(models: FoldModels, job: TrainingJob) -> list[Trained]:
     return [Trained(models.train_alone(job), torch.get_rng_state())]
+
+
+def _divide_settings(waiting: Sequence[Waiting]) -> list[list[Waiting]]:
+    """Divide what waits by the settings of its training, which differ between the draws of a sweep."""
+    kinds: list[list[Waiting]] = []
+    for one in waiting:
+        config = one[0].config
+        for kind in kinds:
+            if (config.training, config.balance) == (kind[0][0].config.training, kind[0][0].config.balance):
+                kind.append(one)
+                break
+        else:
+            kinds.append([one])
+    return kinds
 
 
 def _name_stack(names: Iterable[str]) -> str:

@@ -15,7 +15,8 @@ import pandas as pd
 from sidelight.config import Config, load_config
 from sidelight.errors import RunError
 from sidelight.results import compare, get_budget, load_results, print_table, sentence, summary, table
-from sidelight.results.job import job_id
+from sidelight.results.draws import load_draws
+from sidelight.results.job import DRAWS, job_id
 from sidelight.runs.failures import Failure
 from sidelight.runs.plan import read_plan
 from sidelight.utils.atomic import write_atomic, write_folder_atomic
@@ -64,6 +65,15 @@ class Study:
     def config(self) -> Config:
         """The settings of the run."""
         return load_config(self.folder / "config.yaml")
+
+    @cached_property
+    def draws(self) -> pd.DataFrame:
+        """The draws of a sweep, one per row, with their scores on the select rows; no rows for a run without a sweep.
+
+        Columns: `method, control, labels, fold, seed, draw, replica, chosen, select, n_train, n_select`, and one for
+        each swept setting, None where it does not concern the row.
+        """
+        return load_draws(self.folder) if DRAWS in self.results else pd.DataFrame()
 
     @property
     def budgets(self) -> list[float]:
@@ -148,6 +158,8 @@ class Study:
 
     def finish(self) -> None:
         """Write `summary.json`, `student/` and the report."""
+        if len(self.draws):
+            write_atomic(self.folder / "draws.csv", self.draws.to_csv(index=False))
         write_atomic(self.folder / "summary.json", json.dumps(summary(self.results), indent=1))
         best = self.best(next((share for share in self.budgets if self.find_best_method(share)), None))
         with write_folder_atomic(self.folder / "student") as place:

@@ -16,6 +16,7 @@ from sidelight.report.evidence import build_evidence
 from sidelight.report.question import describe_question
 from sidelight.report.stored import Stored
 from sidelight.report.style import PALETTE
+from sidelight.report.sweep import build_sweep
 from sidelight.results import budgets, compare, metric_columns
 
 FAILURES_SHOWN = 20
@@ -48,6 +49,7 @@ def render_page(stored: Stored) -> str:
         "main": main,
         "several": len(compared) > 1,
         "curve": comparisons.plot_label_fractions(compared) if len(compared) > 1 else None,
+        "sweeps": [section for c in compared if (section := build_sweep(stored, c))],
         "evidence": [build_evidence(stored, c) for c in compared],
         "task": stored.task,
         "caveats": list_caveats(compared, unfinished),

@@ -18,7 +18,8 @@ from sidelight.errors import RunError
 from sidelight.results import load_results
 from sidelight.results.budget import ALL_LABELS, BASELINE
 from sidelight.results.chance import read_predictions
-from sidelight.results.job import is_sealed, is_whole, job_id, read_record
+from sidelight.results.draws import load_draws
+from sidelight.results.job import DRAWS, is_sealed, is_whole, job_id, read_record
 from sidelight.runs.failures import Failure
 from sidelight.runs.plan import list_stored, read_plan
 from sidelight.utils.tensorfile import read_arrays
@@ -142,6 +143,11 @@ class Stored:
         if folder not in self._records:
             self._records[folder] = read_record(folder)
         return self._records[folder]
+
+    @cached_property
+    def draws(self) -> pd.DataFrame:
+        """The draws of a sweep, as `load_draws` returns them; no rows for a run without a sweep."""
+        return load_draws(self.run) if DRAWS in self.results else pd.DataFrame()
 
     def train_rows(self, label_fraction: float) -> tuple[int, int] | None:
         """Median number of labelled and of all train rows of the baseline's jobs; None if they are not stored."""

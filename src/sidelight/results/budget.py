@@ -25,6 +25,8 @@ from sidelight.results.statistics import (
 BASELINE, TEACHER, ALL_LABELS = "baseline", "teacher", "all labels"
 MAJORITY, LINEAR, BOOSTED, WARM_START = REFERENCES = ("majority", "linear", "boosted", "warm-start")
 """Rows beside the methods (the setting `reference`), which are not compared for the best."""
+WITHOUT_NETWORK = (MAJORITY, LINEAR, BOOSTED)
+"""Reference rows that are no networks, so that nothing is chosen on select rows."""
 LEVEL = 0.95
 PAIR = ["fold", "seed"]
 

@@ -26,6 +26,7 @@ from sidelight.results.budget import (
 )
 from sidelight.results.chance import chance_levels
 from sidelight.results.coverage import find_coverage_remarks, keep_seen
+from sidelight.results.draws import describe_draws
 from sidelight.results.failure_remarks import find_failure_remarks
 from sidelight.results.reference_remarks import find_reference_remarks
 from sidelight.results.remarks import Remark, find_remarks
@@ -171,7 +172,7 @@ def compare(
     rows = _adjust({name: _compare_row(jobs, name, name == best, rope, level) for name in jobs.order}, level)
     lead = rows[TEACHER].difference if TEACHER in rows else UNDEFINED
     why = str(results.attrs.get("metric_note", "")) if jobs.metric == primary_metric(results) else ""
-    notes = (_note(jobs), describe_ways(jobs), describe_choices(jobs), why)
+    notes = (_note(jobs), describe_draws(jobs), describe_ways(jobs), describe_choices(jobs), why)
     return Comparison(
         metric=jobs.metric,
         label_fraction=jobs.label_fraction,

@@ -20,6 +20,8 @@ FACTS = ["select_labels", "best_epoch", "ended", "lacks_train", "lacks_select", 
 """Columns of `results.csv` that are no scores; records of earlier versions lack them."""
 CHOSEN = "chosen"
 """The column of the weight that a method chose inside the fold, where one did."""
+DRAWS = "draws"
+"""The column of the number of draws of which a row of a sweep is the best one on the select rows."""
 SEEN = "seen."
 """Before the name of a metric: its value over the test rows that have a privileged modality."""
 NEEDED = ("model.safetensors", "predictions.csv", "curves.csv", "similarity.safetensors")
@@ -123,6 +125,8 @@ def read_facts(record: Mapping[str, Any]) -> dict[str, Any]:
     }
     if isinstance(chosen := record.get(CHOSEN), dict):
         facts[CHOSEN] = chosen.get("weight", math.nan)
+    if isinstance(drawn := record.get(DRAWS), dict):
+        facts[DRAWS] = drawn.get("count", math.nan)
     return facts | {f"lacks_{part}": lacks.get(part, {}).get("any", math.nan) for part in ("train", "select", "test")}
 
 

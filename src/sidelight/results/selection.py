@@ -12,7 +12,7 @@ from sidelight.errors import RunError, unknown
 from sidelight.results.budget import ALL_LABELS, BASELINE, PAIR, Budget
 from sidelight.results.chance import Pair
 from sidelight.results.group_scores import GroupScores
-from sidelight.results.job import CHOSEN, SEEN, job_id
+from sidelight.results.job import CHOSEN, DRAWS, SEEN, job_id
 from sidelight.results.store import COSTS, FACTS, KEYS
 from sidelight.results.units import sign
 from sidelight.utils.keywords import renamed_keywords
@@ -20,7 +20,7 @@ from sidelight.utils.keywords import renamed_keywords
 
 def metric_columns(results: pd.DataFrame) -> list[str]:
     """The columns of `results` that are metrics."""
-    others = {*KEYS, *COSTS, *FACTS, CHOSEN}
+    others = {*KEYS, *COSTS, *FACTS, CHOSEN, DRAWS}
     return [str(c) for c in results.columns if c not in others and not str(c).startswith(SEEN)]
 
 

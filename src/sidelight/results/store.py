@@ -12,7 +12,7 @@ import yaml
 from sidelight.errors import RunError, SidelightWarning
 from sidelight.results.chance import load_tests
 from sidelight.results.group_scores import load_group_scores
-from sidelight.results.job import CHOSEN, RECORD, SEEN, job_id, read_facts, read_record, read_seen
+from sidelight.results.job import CHOSEN, DRAWS, RECORD, SEEN, job_id, read_facts, read_record, read_seen
 from sidelight.results.job import COSTS as COSTS
 from sidelight.results.job import FACTS as FACTS
 from sidelight.runs.failures import load_failures
@@ -57,7 +57,7 @@ def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
     if not (run / "jobs").is_dir() and not (run / "config.yaml").is_file():
         raise RunError(f"{run} is not a run folder: it has neither jobs/ nor config.yaml. Name the folder itself.")
     records, faults = [], []
-    for folder in _job_folders(run):
+    for folder in list_job_folders(run):
         try:
             records.append(read_record(folder))
         except RunError as error:
@@ -77,7 +77,7 @@ def load_results(run: str | Path, rebuild: bool = True) -> pd.DataFrame:
     return results
 
 
-def _job_folders(run: Path) -> list[Path]:
+def list_job_folders(run: Path) -> list[Path]:
     """The folders of finished jobs, in the plan's order; without a plan, by name."""
     order = {job: i for i, job in enumerate(read_plan(run))}
     folders = []
@@ -134,7 +134,7 @@ def _build_frame(records: list[dict[str, Any]]) -> pd.DataFrame:
         seen_of = read_seen(r) or {f"{SEEN}{name}": value for name, value in r["metrics"].items()}
         rows.append({**r["job"], **r["metrics"], **{k: r[k] for k in ("select", *COSTS)}, **read_facts(r), **seen_of})
     seen = [f"{SEEN}{metric}" for metric in metrics if any(read_seen(r) for r in records)]
-    chosen = [CHOSEN] if any(CHOSEN in row for row in rows) else []
+    chosen = [name for name in (CHOSEN, DRAWS) if any(name in row for row in rows)]
     results = pd.DataFrame(rows, columns=[*KEYS, *metrics, *COSTS, *FACTS, *chosen, *seen])
     if records:
         made = records[0].get("made_with")

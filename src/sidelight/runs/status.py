@@ -185,7 +185,8 @@ def _repeat(run: Path) -> str:
     imports = [word for name in environment.get("imports") or {} for word in ("--import", str(name))]
     if (data not in BUILT_IN and not Path(data).exists()) or (environment.get("encoders") and not imports):
         return ""
-    return shlex.join(["sidelight", "run", str(file), "--resume", *imports, "--only"])
+    verb = "sweep" if (file.parent / "sweep.json").is_file() else "run"
+    return shlex.join(["sidelight", verb, str(file), "--resume", *imports, "--only"])
 
 
 def format_seconds(seconds: float) -> str:

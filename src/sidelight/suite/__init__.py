@@ -13,7 +13,7 @@ from sidelight.config import Config
 from sidelight.data import Dataset
 from sidelight.data.load import load_for
 from sidelight.errors import ConfigError, RunError, SidelightWarning, UnfinishedError, unknown
-from sidelight.experiment import Study, execute, find_stop_time
+from sidelight.experiment import Study, execute, stop_time
 from sidelight.experiment.provenance import Encoders
 from sidelight.experiment.resolve import find_unsuited
 from sidelight.report.suite import StoredSuite, write_suite_report
@@ -107,7 +107,7 @@ def run_suite(
         )
     stored = StoredSuite(plan.output, list(plan.sets))
     stored.save()
-    until = find_stop_time(next(iter(plan.sets.values())), time_limit)
+    until = stop_time(next(iter(plan.sets.values())), time_limit)
     for name in plan.sets:
         try:
             config, dataset, stored.left_out[name] = open_set(plan, name, (data or {}).get(name))
