@@ -50,7 +50,9 @@ def claims_table(table: pd.DataFrame) -> list[str]:
                 continue
             mean, certain = interval(d).mean, adjusted[regime] < 0.05
             shown[1 if mean > 0 else -1] += certain
-            each.append(f"**{mean:+.1f}**" if certain else f"{mean:+.1f}")
+            own = interval(d)
+            star = "" if certain or own.low <= 0 <= own.high else "\\*"
+            each.append(f"**{mean:+.1f}**" if certain else f"{mean:+.1f}{star}")
         if any(each):
             lines.append(f"| {claim} | `{a}` − `{b}` | {' | '.join(each)} | {shown[1]} | {shown[-1]} |")
     return lines

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -19,7 +20,6 @@ from sidelight.report.style import COLOUR
 DOCS = Path(__file__).parents[1] / "docs"
 FULL = 10.0
 """Points at which a colour is full."""
-FONT = {"family": ["Helvetica", "Arial", "DejaVu Sans", "sans-serif"]}
 
 
 def blend(points: float) -> tuple[float, float, float]:
@@ -31,12 +31,12 @@ def blend(points: float) -> tuple[float, float, float]:
 
 def draw_map(rows: Sequence[str], found: dict[tuple[str, str], Cell], lead: dict[str, float], path: Path) -> None:
     """The picture: a cell for each method and regime."""
-    height = 0.215 * (len(rows) + 5)
+    height = 0.215 * (len(rows) + 5.5)
     figure = Figure(figsize=(9.2, height))
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     left = 1.95
     axes.set_xlim(0, left + len(REGIMES) * 1.02)
-    axes.set_ylim(len(rows) + 2.6, -2.3)
+    axes.set_ylim(len(rows) + 3.2, -2.3)
     axes.axis("off")
     for x, regime in enumerate(REGIMES):
         name = regime.replace("-", "\n", 1)
@@ -47,6 +47,8 @@ def draw_map(rows: Sequence[str], found: dict[tuple[str, str], Cell], lead: dict
     axes.text(left - 0.1, 0.5, "teacher", ha="right", va="center", fontsize=8, color=COLOUR["teacher"])
     for y, method in enumerate(rows):
         middle = y + 1.75
+        if y and is_complete(found, rows[y - 1]) and not is_complete(found, method):
+            axes.plot([0.6, left + len(REGIMES)], [middle - 0.5] * 2, color=COLOUR["muted"], lw=0.7)
         style = "italic" if method in ABLATIONS else "normal"
         axes.text(left - 0.1, middle, method, ha="right", va="center", fontsize=8, style=style, color=COLOUR["ink"])
         for x, regime in enumerate(REGIMES):
@@ -56,30 +58,51 @@ def draw_map(rows: Sequence[str], found: dict[tuple[str, str], Cell], lead: dict
             axes.add_patch(Rectangle((left + x, middle - 0.48), 0.97, 0.96, color=blend(cell.gain.mean), lw=0))
             axes.text(left + x + 0.55, middle, f"{cell.gain.mean:+.1f}", ha="right", va="center", fontsize=8)
             axes.text(left + x + 0.62, middle, mark(cell), ha="left", va="center", fontsize=8, weight="bold")
-    key = (
-        "points of accuracy over the baseline, mean over draws     ● not zero (Holm over the methods of the column)"
-        "     ○ the placebo gains as much"
+    keys = (
+        "points of accuracy over the baseline, mean over draws; · not zero by its own interval alone. Not zero after Holm over the column:",
+        "● and more than the placebo    ○ but the placebo gains as much    ◐ and the placebo has not run, or the method harms",
     )
-    axes.text(left, len(rows) + 1.95, key, ha="left", va="center", fontsize=7.5, color=COLOUR["muted"])
+    for line, key in enumerate(keys):
+        axes.text(0.6, len(rows) + 1.85 + 0.75 * line, key, va="center", fontsize=7.5, color=COLOUR["muted"])
     figure.patch.set_facecolor("#ffffff")
-    import matplotlib as mpl
-
-    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "sidelight", "font.family": "DejaVu Sans"}):
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "sidelight", "font.family": "DejaVu Sans"}):
         figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 def mark(cell: Cell) -> str:
-    """● a difference that is not zero; ○ a gain that the placebo explains; ◦? without its placebo."""
+    """What the picture's key says."""
     if not cell.shown:
-        return ""
-    return "○" if cell.helps and cell.explained else "●"
+        return "·" if cell.alone else ""
+    if not cell.helps or cell.beyond.n < 3:
+        return "◐"
+    return "○" if cell.explained else "●"
+
+
+def is_complete(found: dict[tuple[str, str], Cell], method: str) -> bool:
+    """Whether a method has run in every regime."""
+    return all(found[regime, method].gain.n for regime in REGIMES)
 
 
 def sort_rows(found: dict[tuple[str, str], Cell], methods: Sequence[str]) -> list[str]:
-    """By the mean over regimes, best first; ablations last."""
-    mean = {m: np.nanmean([found[regime, m].gain.mean for regime in REGIMES]) for m in methods}
-    known = [m for m in methods if np.isfinite(mean[m])]
-    return sorted(known, key=lambda m: (m in ABLATIONS, -mean[m]))
+    """By the mean over regimes, best first; then the ablations, then what has not run in every regime."""
+    gains = {m: [found[r, m].gain.mean for r in REGIMES if found[r, m].gain.n] for m in methods}
+    known = {m: np.mean(each) for m, each in gains.items() if each}
+    return sorted(known, key=lambda m: (not is_complete(found, m), m in ABLATIONS, -known[m]))
+
+
+def count_runs(table: pd.DataFrame, found: dict[tuple[str, str], Cell], methods: Sequence[str]) -> list[str]:
+    """What has run, and what has not."""
+    draws = table["baseline"].groupby(level=0).count()
+    never = [m for m in methods if not any(found[regime, m].gain.n for regime in REGIMES)]
+    partly = [m for m in methods if m not in never and not is_complete(found, m)]
+    controlled = {r: sum(found[r, m].beyond.n > 2 for m in methods) for r in REGIMES}
+    many = str(draws.min()) if draws.min() == draws.max() else f"{draws.min()} to {draws.max()}"
+    quoted = {name: ", ".join(f"`{m}`" for m in of) or "none" for name, of in (("never", never), ("partly", partly))}
+    return [
+        f"{many} draws of each regime. {len(methods) - len(never) - len(partly)} of {len(methods)} rows have run in all",
+        f"eight. In some only: {quoted['partly']}. Nowhere yet: {quoted['never']}. `mmanet` needs two available modalities, so",
+        f"it has no row. Placebos that have run: {', '.join(f'{r} {n}' for r, n in controlled.items())}.",
+    ]
 
 
 def show(cell: Cell) -> str:
@@ -91,24 +114,25 @@ def show(cell: Cell) -> str:
 
 
 def describe_regimes(table: pd.DataFrame, found: dict[tuple[str, str], Cell], methods: Sequence[str]) -> list[str]:
-    """A table with a line for each regime: the question, baseline, teacher, and what helped beyond its placebo."""
+    """A table with a line for each regime: the question, baseline, teacher, and what helped, with or without reason."""
     lines = [
-        "| regime | question | baseline | teacher | helps beyond its placebo | helps as its placebo does | harms |"
+        "| regime | question | baseline | teacher | shown to help, more than the placebo | shown to help, placebo not run "
     ]
-    lines.append("|---|---|---|---|---|---|---|")
+    lines = [lines[0] + "| shown to help, as the placebo does | shown to harm |", "|---" * 8 + "|"]
     for regime, conditions in REGIMES.items():
-        if regime not in table.index.get_level_values(0):
-            continue
         of = {m: found[regime, m] for m in methods}
         best = sorted((m for m in of if of[m].helps), key=lambda m: -of[m].gain.mean)
-        real = [f"`{m}` {of[m].gain.mean:+.1f}" for m in best if not of[m].explained]
-        same = [f"`{m}`" for m in best if of[m].explained]
-        harm = [f"`{m}`" for m in of if of[m].shown and of[m].gain.mean < 0]
+        beyond = {m: of[m].beyond.n > 2 for m in best}
+        lists = [
+            [f"`{m}` {of[m].gain.mean:+.1f}" for m in best if beyond[m] and not of[m].explained],
+            [f"`{m}` {of[m].gain.mean:+.1f}" for m in best if not beyond[m]],
+            [f"`{m}` {of[m].gain.mean:+.1f}" for m in best if of[m].explained],
+            [f"`{m}` {of[m].gain.mean:+.1f}" for m in of if of[m].shown and of[m].gain.mean < 0],
+        ]
         lead = interval(differences(table, regime, "teacher", "baseline")).mean
-        lines.append(
-            f"| {regime} | {conditions.question} | {table.loc[regime].baseline.mean():.1f} | {lead:+.1f} "
-            f"| {', '.join(real) or 'nothing'} | {', '.join(same)} | {', '.join(harm)} |"
-        )
+        shown = " | ".join(", ".join(names) or "–" for names in lists)
+        base = table.loc[regime].baseline.mean()
+        lines.append(f"| {regime} | {conditions.question} | {base:.1f} | {lead:+.1f} | {shown} |")
     return lines
 
 
@@ -127,12 +151,7 @@ def write_page(methods: Sequence[str]) -> None:
     lead = {regime: interval(differences(table, regime, "teacher", "baseline")).mean for regime in REGIMES}
     (DOCS / "images").mkdir(exist_ok=True)
     draw_map(rows, found, lead, DOCS / "images" / "regimes.svg")
-    draws = table.groupby(level=0).size()
-    placebos = [m for m in methods if f"{m}~placebo" in table]
-    replace_part(DOCS / "regimes.md", "numbers", [
-        f"Draws per regime: {min(draws)}" + (f" to {max(draws)}" if min(draws) < max(draws) else "") + f". Rows: {len(rows)}. "
-        f"Placebos were run for {', '.join(f'`{m}`' for m in placebos)}.",
-    ])  # fmt: skip
+    replace_part(DOCS / "regimes.md", "numbers", count_runs(table, found, methods))
     replace_part(
         DOCS / "regimes.md", "regimes", describe_regimes(table, found, [m for m in rows if m not in ABLATIONS])
     )

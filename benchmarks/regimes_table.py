@@ -61,6 +61,11 @@ class Cell:
         return self.shown and self.gain.mean > 0
 
     @property
+    def alone(self) -> bool:
+        """Whether its own interval excludes zero, whatever the other methods are."""
+        return self.gain.n > 2 and (self.gain.low > 0 or self.gain.high < 0)
+
+    @property
     def explained(self) -> bool:
         """Whether the placebo ran and explains the gain: method − placebo may be zero."""
         return self.beyond.n > 2 and not self.beyond.low > 0

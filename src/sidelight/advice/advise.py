@@ -14,11 +14,17 @@ from sidelight.advice.models import estimate_label_noise, gaussian_information
 from sidelight.advice.pilot import CURVE, Pilot, run_pilot
 from sidelight.data.dataset import Dataset
 from sidelight.errors import DataError
-from sidelight.results.statistics import Interval
+from sidelight.results.statistics import Interval, student_quantile
 from sidelight.utils.keywords import known_keywords
 
 ROWS = 4000
 """More rows are sampled (whole rows at random)."""
+ERROR, WIDTH = 0.024, 2.38
+"""A study shows gain ± WIDTH · √(spread² + ERROR²), where spread is the standard error of the pilot's gain: a pilot is
+linear, and a study is one training and one test set. Both from 49 studies of the eight synthetic regimes
+(`benchmarks/advise.py --page`; docs/advise.md says how well they hold for a regime that they were not fitted to)."""
+LEAST = 0.01
+"""Smaller gains are no reason to train a teacher."""
 RECIPES = {
     "baseline": "train the baseline: the teacher is not shown to know more than the baseline",
     "nothing-can-pass": "train the baseline: the teacher knows more, but not what the available modalities could show",
@@ -37,7 +43,8 @@ class Advice:
     Attributes:
         recipe: a key of `RECIPES`.
         metric: "accuracy" or "ccc".
-        gain, gain_low, gain_high: the expected difference of the student to the baseline, with its 95 % interval.
+        gain, gain_low, gain_high: the expected difference of the student to the baseline, and the interval in which
+            95 % of studies showed theirs when it was calibrated (`ERROR`, `WIDTH`).
         lead: the difference of the teacher to the baseline; `more_labels` that of twice the labels (of the last
             doubling, if all rows are labelled).
         scores: reference model -> its mean score over the folds.
@@ -47,6 +54,7 @@ class Advice:
         coverage: privileged modality -> share of the rows that have it.
         counts: rows, labelled rows, labelled and other groups.
         changes: what would change the advice.
+        spread: standard error of the pilot's mean gain; 0 where all its folds agree.
     """
 
     name: str
@@ -66,6 +74,7 @@ class Advice:
     coverage: dict[str, float]
     counts: dict[str, int]
     changes: tuple[str, ...]
+    spread: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON-able values; None for what is not known."""
@@ -103,7 +112,7 @@ class Advice:
         say(f"{self.name}: {RECIPES[self.recipe]}.")
         interval = f"{self.gain_low * f:+.3g} to {self.gain_high * f:+.3g}"
         say(
-            f"Expect {self.gain * f:+.3g}{unit} over the baseline (95 % interval {interval}). The teacher leads by "
+            f"Expect {self.gain * f:+.3g}{unit} over the baseline (95 % of studies: {interval}). The teacher leads by "
             f"{self.lead * f:+.3g}; twice the labels give {self.more_labels * f:+.3g}."
         )
         for change in self.changes:
@@ -174,6 +183,8 @@ def _conclude(rows: Dataset, pilot: Pilot, roles: dict[str, list[str]], share: f
         noise, truth = math.nan, np.nan_to_num(rows.target[known])
     passes = gaussian_information(alone, student), gaussian_information(student, truth)
     recipe = _choose(gain, lead, more, through, passes)
+    spread = _spread(gain)
+    half = WIDTH * math.hypot(spread, ERROR)
     groups = {}
     if rows.group is not None:
         groups = {"groups": len(np.unique(rows.group)), "groups with labels": len(np.unique(rows.group[rows.labelled]))}
@@ -182,8 +193,8 @@ def _conclude(rows: Dataset, pilot: Pilot, roles: dict[str, list[str]], share: f
         recipe=recipe,
         metric="accuracy" if rows.task == "classification" else "ccc",
         gain=gain.mean,
-        gain_low=gain.low,
-        gain_high=gain.high,
+        gain_low=gain.mean - half,
+        gain_high=gain.mean + half,
         lead=lead.mean,
         lead_low=lead.low,
         more_labels=more.mean,
@@ -201,7 +212,13 @@ def _conclude(rows: Dataset, pilot: Pilot, roles: dict[str, list[str]], share: f
             **groups,
         },
         changes=_changes(recipe, noise, share, roles, rows),
+        spread=spread,
     )
+
+
+def _spread(found: Interval) -> float:
+    """The standard error of a mean; 0 where all differences are the same."""
+    return found.half / student_quantile(0.95, found.n - 1) if math.isfinite(found.half) else 0.0
 
 
 def _scores(rows: Dataset, predicted: np.ndarray) -> np.ndarray:
@@ -212,7 +229,7 @@ def _scores(rows: Dataset, predicted: np.ndarray) -> np.ndarray:
 def _choose(gain: Interval, lead: Interval, more: Interval, through: float, passes: tuple[float, float]) -> str:
     if not lead.low > 0:
         return "baseline"
-    if gain.low > 0 or gain.mean > 0.25 * lead.mean:
+    if (gain.low > 0 and gain.mean > LEAST) or gain.mean > 0.25 * lead.mean:
         if more.low > 0 and more.mean > 2 * gain.mean:
             return "more-labels"
         return "auto-unlabelled" if through > 0.5 else "auto"
