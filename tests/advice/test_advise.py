@@ -9,7 +9,8 @@ import pytest
 
 import sidelight as sl
 from sidelight.advice import pilot
-from sidelight.advice.models import estimate_label_noise, gaussian_information
+from sidelight.advice.advise import ERROR, WIDTH
+from sidelight.advice.models import Reference, estimate_label_noise, gaussian_information
 from sidelight.cli import main
 from sidelight.data.builtin.synthetic import synthetic
 from sidelight.errors import ConfigError, DataError
@@ -27,6 +28,7 @@ def test_the_gap_that_cannot_be_closed_is_told():
     assert found.recipe == "nothing-can-pass"
     assert found.lead_low > 0.2
     assert found.gain_low < 0 < found.gain_high
+    assert found.gain_high - found.gain > ERROR * WIDTH > 2 * found.spread  # a study misses by more than its pilot
     assert found.passes[0] < 0.5 * found.passes[1]
 
 
