@@ -10,7 +10,7 @@ import pytest
 import sidelight as sl
 from sidelight.advice import pilot
 from sidelight.advice.advise import ERROR, WIDTH
-from sidelight.advice.models import Reference, estimate_label_noise, gaussian_information
+from sidelight.advice.models import estimate_label_noise, gaussian_information
 from sidelight.cli import main
 from sidelight.data.builtin.synthetic import synthetic
 from sidelight.errors import ConfigError, DataError
