@@ -206,7 +206,7 @@ def test_run_passes_the_settings_on_and_prints_the_answer(fake, capsys):
     study = SimpleNamespace(print=lambda: print("the answer"), failures=[])
     calls = fake("sidelight.experiment", run=study)
     assert main(["run", "phone-watch", "--seeds", "1", "--resume", "--quiet"]) == 0
-    own = {"encoders": {}, "imports": {}, "only": []}
+    own = {"encoders": {}, "imports": {}, "only": [], "executor": None, "time_limit": None}
     assert calls == [("run", (config_of("phone-watch", "--seeds", "1"),), {"resume": True, "quiet": True} | own)]
     assert "the answer" in capsys.readouterr().out
 
