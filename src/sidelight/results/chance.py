@@ -238,8 +238,7 @@ def _recompute_summary(
 
 def read_predictions(file: Path) -> pd.DataFrame:
     """Read a CSV of a job; columns in `TEXTS` stay texts ("NA" is a class name), all others become numbers."""
-    texts = dict.fromkeys(TEXTS, str)
-    frame = pd.read_csv(file, dtype=texts, keep_default_na=False, float_precision="round_trip")  # type: ignore[arg-type]
+    frame = pd.read_csv(file, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False)  # type: ignore[arg-type]
     # Columns with an empty or damaged number come as texts.
     others = [str(column) for column in frame if column not in TEXTS and frame[column].dtype.kind not in "iuf"]
     return frame.assign(**{column: pd.to_numeric(frame[column].astype(str), errors="coerce") for column in others})
