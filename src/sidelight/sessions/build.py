@@ -186,6 +186,7 @@ def _build(
         summary.sessions += 1
         summary.labels.update(made.labels.tolist())
         summary.covered.update({m: int(present.sum()) for m, present in made.present.items()})
+        del made  # one session is in memory at a time
     progress(len(sessions), len(sessions))
     for array in arrays.values():
         array.close()

@@ -93,7 +93,12 @@ def _read(path: Path, m: str, sensor: Sensor, opened: dict[tuple[Path, str], dic
     key = (path, sensor.format)
     if key not in opened:
         takes_rate = find_format(path, sensor.format).takes_rate if sensor.format or _known(path, m) else False
-        opened[key] = read_recordings(path, format=sensor.format, rate=sensor.rate or None if takes_rate else None)
+        given = read_recordings(path, format=sensor.format, rate=sensor.rate or None if takes_rate else None)
+        opened[key] = {}
+        for of_file in [*given]:
+            recording = given.pop(of_file)
+            # Rows are float32, and a session then takes half the memory while its other files are read.
+            opened[key][of_file] = replace(recording, values=recording.values.astype(np.float32, copy=False))
     found = opened[key]
     name = sensor.name or (m if m in found else next(iter(found)) if len(found) == 1 else "")
     if name not in found:
