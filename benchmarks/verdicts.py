@@ -10,7 +10,7 @@ Studies are simulated as the scores that a run stores, and judged by the functio
 
 in accuracy. `luck` is that of one training and is shared by its select and its test people; `habit` is how a method suits a
 person, whatever is trained. The select people of a fold are others than its test people. With a share of the labels, `luck` grows by
-one over its root, and as much again is shared by all folds of a seed, whose labelled people are mostly the same ones.
+one over its root, and as much again is shared by all folds of a seed. That is a worst case: their labelled people overlap in part.
 """
 
 from __future__ import annotations

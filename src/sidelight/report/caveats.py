@@ -36,7 +36,8 @@ EQUAL = (
 )
 MANY = (
     "{count} methods are compared with the baseline. The sentence tests what choosing among them gains: in each pair "
-    "the method that all other pairs choose, so that no method is tested where it was lucky. A method is bold if its "
+    "the method that the other seeds choose (with one seed: the other folds), so that no method is tested where it was "
+    "lucky. A method is bold if its "
     "difference is not zero after Holm’s adjustment for {count} methods; the intervals are of each method alone."
 )
 NO_PLACEBO = (
