@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-from sidelight.errors import ConfigError, RunError, SidelightWarning, UnfinishedError, shown
-from sidelight.experiment.handed_over import HandedOver
+from sidelight.errors import RunError, SidelightWarning, UnfinishedError
+from sidelight.experiment.handed_over import LOCAL, HandedOver
 from sidelight.experiment.handout import Handout
 from sidelight.experiment.workers import Limits, Workers
 from sidelight.utils.extras import optional
 from sidelight.utils.stopping import stop_and_wait
 
-LOCAL = re.compile(r"local:([1-9]\d*)")
 CONNECT = 15.0
 """Seconds to wait for a scheduler."""
 ALLOWED_FAILURES = 100
@@ -62,7 +61,6 @@ def open_dask(address: str, handout: Handout, limits: Limits, seconds: float) ->
         seconds: how long cells may take to stop.
 
     Raises:
-        ConfigError: it is no address.
         RunError: nobody answers there, or its versions differ.
     """
     distributed = optional("distributed", "scale", "--scheduler")
@@ -81,13 +79,8 @@ def open_dask(address: str, handout: Handout, limits: Limits, seconds: float) ->
                     silence_logs=logging.CRITICAL,
                 )
             )
-        elif re.fullmatch(r"\w+://.+", address):
-            where = address
         else:
-            raise ConfigError(
-                f"scheduler: {shown(address)} is no address of a Dask scheduler. Expected tcp://host:8786, or local:3 "
-                "for three workers of this machine."
-            )
+            where = address
         client = opened.enter_context(_connect(distributed, where, address))
         _check_versions(client.get_versions())
         _warn_about_threads(client.nthreads())

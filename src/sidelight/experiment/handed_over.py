@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count
@@ -42,29 +43,40 @@ class HandedOver(Workers):
         )
 
 
+LOCAL = re.compile(r"local:([1-9]\d*)")
+"""Workers of this machine, so many."""
+
+
+def check_executor(executor: Executor | str) -> None:
+    """Raise ConfigError for what is no executor and no address of a scheduler."""
+    if isinstance(executor, str):
+        if not LOCAL.fullmatch(executor) and not re.fullmatch(r"\w+://.+", executor):
+            raise ConfigError(
+                f"scheduler: {shown(executor)} is no address of a Dask scheduler. Expected tcp://host:8786, or local:3 "
+                "for three workers of this machine. Of the learning rate: Did you mean '--training.schedule'?"
+            )
+    elif not callable(getattr(executor, "submit", None)):
+        raise ConfigError(
+            "executor: expected an object with the methods of concurrent.futures.Executor, or the address of a Dask "
+            f"scheduler, not {shown(executor)}."
+        )
+    elif type(executor).__name__ == "Client" and hasattr(executor, "get_executor"):
+        raise ConfigError("executor: a Dask client is no executor; hand over client.get_executor(pure=False).")
+
+
 def open_workers(
     executor: Executor | str, handout: Handout, limits: Limits, seconds: float
 ) -> AbstractContextManager[Workers]:
-    """The workers of an executor, or of the Dask scheduler of an address.
+    """The workers of an executor, or of the Dask scheduler of an address (`check_executor`).
 
     Args:
         executor: an executor; or "tcp://host:8786", or "local:3" for three workers of this machine.
         handout: the study.
         limits: when cells have to stop.
         seconds: how long cells may take to stop.
-
-    Raises:
-        ConfigError: it is no executor and no address.
     """
     if isinstance(executor, str):
         from sidelight.experiment.dask_workers import open_dask
 
         return open_dask(executor, handout, limits, seconds)
-    if not callable(getattr(executor, "submit", None)):
-        raise ConfigError(
-            f"executor: expected an object with the methods of concurrent.futures.Executor, or the address of a Dask "
-            f"scheduler, not {shown(executor)}."
-        )
-    if type(executor).__name__ == "Client" and hasattr(executor, "get_executor"):
-        raise ConfigError("executor: a Dask client is no executor; hand over client.get_executor(pure=False).")
     return nullcontext(HandedOver(executor, handout, limits))

@@ -22,7 +22,7 @@ from sidelight.errors import ConfigError, RunError, unknown
 from sidelight.experiment.artifacts import is_stored
 from sidelight.experiment.cells import MakeModels
 from sidelight.experiment.failures import Failures, check_comparable, check_names, warn_of_failures
-from sidelight.experiment.handed_over import open_workers
+from sidelight.experiment.handed_over import check_executor, open_workers
 from sidelight.experiment.handout import hand_out
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import UNDECIDED, Job, explain_missing_self_distillation, plan, plan_best_controls
@@ -123,6 +123,10 @@ def _execute(
 ) -> Study:
     """As `execute`. The data set comes in a list, because `joined` holds the arguments until the run ends."""
     dataset = held.pop()
+    if executor is not None:
+        check_executor(executor)
+        if get_world().size > 1:
+            raise ConfigError("the processes of torchrun share every job; start the run without it to use --scheduler.")
     config = resolve(config, dataset)
     for m in encoders or {}:
         if m not in dataset.inputs:
@@ -139,10 +143,6 @@ def _execute(
     check_devices(device)
     now = describe_environment(dataset, encoders or {}, specs.values(), imports, device)
     check_same(settings=dump_config(config), data=now["data"]["sha256"], versions=json.dumps(now["versions"]))
-    if executor is not None and get_world().size > 1:
-        raise ConfigError(
-            "the processes of torchrun share every job; start the run without torchrun to use --scheduler."
-        )
     count = _count_workers(config, device, executor)
     sent = count > 1 or executor is not None
     tracking = Tracking(folder, config.tracking, loggers, sent) if is_first() else Tracking(folder)
