@@ -31,7 +31,7 @@ from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
 from sidelight.experiment.provenance import describe_environment, select_digests
 from sidelight.experiment.resolve import resolve
-from sidelight.experiment.run_folder import lock_run_folder
+from sidelight.experiment.run_folder import enter_run_folder
 from sidelight.methods import Supervised, parse_methods
 from sidelight.runs.plan import list_stored
 from sidelight.training import History, fit
@@ -86,7 +86,7 @@ def build(out: Path, count: int) -> None:
     )  # fmt: skip
     config, specs = resolve(config, data), parse_methods(METHODS)
     now = describe_environment(data, {}, specs.values())
-    with lock_run_folder(out, config, specs.values(), data, now, False):
+    with enter_run_folder(out, config, specs.values(), data, now, False):
         models = FoldModels(config, data, out, {}, 0, 0, made_with=select_digests(now))
         share = config.label_fraction[0]
         jobs = [Job(m, "", share, f, s) for s in range(config.seeds) for f in range(FOLDS) for m in kinds]
