@@ -128,7 +128,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(saved, monkeypatch, place):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_device_that_is_full_leaves_the_previous_checkpoint(saved):
-    saved.with_name(".state.pt.tmp").symlink_to("/dev/full")
+    saved.with_name(f".state.pt.{os.getpid()}.tmp").symlink_to("/dev/full")
     with pytest.raises(RunError, match="could not write the checkpoint"):
         save_checkpoint(saved, {"weights": torch.zeros(100_000)}, "job")
     assert load_checkpoint(saved, "job")["epoch"] == 3
