@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from helpers.small import fold_models, make_data
-from sidelight.config import load_config
+from sidelight.config import Config, load_config
+from sidelight.config.io import settings
 from sidelight.errors import ConfigError
 from sidelight.experiment.plan import Job
 from sidelight.sweeps import Choices, Draw, Interval, make_sweep, parse_space
+from sidelight.sweeps.concerns import SWEPT, UNSWEPT
 from sidelight.sweeps.space import describe_range
 
 CONFIG = load_config({"methods": ["kl", "pkdot"], "available": ["phone"], "privileged": ["watch"]})
@@ -76,6 +78,11 @@ def test_a_wrong_range_is_named(name, given, words):
         parse_space({name: given}, CONFIG)
     assert words in str(error.value)
     assert name.partition(".")[0] in str(error.value)
+
+
+def test_every_setting_may_be_swept_or_is_refused_with_a_reason():
+    known = {name.partition(".")[0] for name in settings(Config)}
+    assert known == {*SWEPT, *(name for name in UNSWEPT if "." not in name)}
 
 
 def test_samplers_suit_their_ranges():

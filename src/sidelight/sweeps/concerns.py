@@ -21,13 +21,15 @@ UNSWEPT = {
     **dict.fromkeys(("ignore_index", "impute", "on_error", "longest", "standardize"), ROWS),
     **dict.fromkeys(("protocol", "gap", "folds", "select", "label_fraction", "select_labels"), FOLDS),
     **dict.fromkeys(("seed", "seeds"), FOLDS + "; seeds=3 repeats the whole sweep with three seeds"),
-    **dict.fromkeys(("output", "jobs", "checkpoint_seconds"), HOW),
+    **dict.fromkeys(("output", "jobs", "checkpoint_seconds", "max_failures", "tracking"), HOW),
     **{f"training.{name}": HOW for name in ("device", "stack", "deterministic", "compile", "accumulate")},
-    **dict.fromkeys(("methods", "placebo", "self_distillation"), COMPARED),
+    **dict.fromkeys(("methods", "placebo", "self_distillation", "reference", "ablation"), COMPARED),
     "teacher.crossfit": "changes the names of the methods; compare kl and kl@crossfit as two methods",
     "metric": "is what the settings are compared by",
 }
 """Setting -> why a sweep cannot change it, as the end of a sentence."""
+SWEPT = ("network", "training", "augment", "teacher", "student", "transport", "balance", "options")
+"""Sections whose other settings a sweep may change."""
 SHARED = ("network", "training", "augment")
 """Sections that concern every network."""
 
