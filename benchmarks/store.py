@@ -120,9 +120,9 @@ def vary(trained: tuple[Evaluation, History, Similarities], job: Job) -> tuple[E
     evaluation, history, similarities = trained
     own = np.random.default_rng([*job.id.encode()])
     level = 0.6 + 0.05 * (job.method != "baseline") + 0.02 * np.sin(job.fold) + own.normal(0, 0.02)
-    frame, target = evaluation.predictions.copy(), np.asarray(evaluation.predictions["target"])
-    frame["prediction"] = np.where(own.random(len(frame)) < level, target, own.permutation(target))
-    score = float((frame["prediction"] == frame["target"]).mean())
+    frame, target = dict(evaluation.predictions), np.asarray(evaluation.predictions["target"])
+    frame["prediction"] = np.where(own.random(len(target)) < level, target, own.permutation(target))
+    score = float((frame["prediction"] == target).mean())
     metrics = dict.fromkeys(evaluation.facts["metrics"], score)
     facts = {**evaluation.facts, "metrics": metrics, "seconds": float(own.uniform(1, 3))}
     return replace(evaluation, predictions=frame, facts=facts), replace(history, best_score=level), similarities
