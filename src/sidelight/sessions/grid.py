@@ -17,6 +17,9 @@ PERIODS = 3.0
 CLOCK = 0.01
 """Largest difference of two rates, as a share, that is one of clocks: then times decide, and nothing is filtered."""
 
+MEASURED = 5e-4
+"""Largest difference of a rate from a whole number, as a share, that is one of measurement (29.97 Hz is not)."""
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -52,11 +55,13 @@ def choose_rate(recording: Recording, resample_to: float) -> float:
             f"{recording.name} comes at no fixed rate; name the rate of its windows and the longest time between two "
             "of its samples that may be bridged (resample_to: 4, largest_gap: 3)"
         )
-    if resample_to or recording.times is None:
+    if resample_to:
         return rate
     # Measured clocks are a little off; the windows of every session need one rate.
-    whole = round(rate)
-    return float(whole) if whole and abs(rate / whole - 1) < CLOCK else float(f"{rate:.3g}")
+    whole, off = round(rate), CLOCK if recording.times is not None else MEASURED
+    if whole and abs(rate / whole - 1) < off:
+        return float(whole)
+    return rate if recording.times is None else float(f"{rate:.3g}")
 
 
 def to_grid(recording: Recording, rate: float, largest_gap: float) -> Grid:
