@@ -30,6 +30,7 @@ from sidelight.experiment.progress import Progress
 from sidelight.experiment.provenance import describe_environment
 from sidelight.experiment.resolve import resolve
 from sidelight.methods import parse_methods
+from sidelight.tracking import Tracking
 from sidelight.utils import stopping
 from sidelight.utils.atomic import write_folder_atomic
 
@@ -220,7 +221,7 @@ def handed(data, tmp_path) -> handout.Handout:
     """A study as a worker gets it."""
     config = resolve(load_config(merged(BASE | {"output": str(tmp_path / "run"), "data": data.name}, TINY)), data)
     now = describe_environment(data, {}, parse_methods(config.methods).values())
-    return handout.hand_out(tmp_path / "run", config, data, now, {}, {})
+    return handout.hand_out(tmp_path / "run", config, data, now, {}, {}, Tracking(tmp_path))
 
 
 def test_a_worker_opens_the_study_that_was_handed_out(handed, data):
@@ -262,9 +263,9 @@ def test_rows_that_are_files_need_their_path(data, tmp_path, monkeypatch):
     config = resolve(load_config(merged(BASE | {"output": str(tmp_path / "run"), "data": data.name}, TINY)), data)
     now = describe_environment(data, {}, parse_methods(config.methods).values())
     with pytest.raises(ConfigError, match="its rows are files, which workers on other machines have to find"):
-        handout.hand_out(tmp_path / "run", config, data, now, {}, {})
+        handout.hand_out(tmp_path / "run", config, data, now, {}, {}, Tracking(tmp_path))
     there = replace(data, about={"source": data.name})
-    made = handout.hand_out(tmp_path / "run", config, there, now, {}, {})
+    made = handout.hand_out(tmp_path / "run", config, there, now, {}, {}, Tracking(tmp_path))
     facts = json.loads(next(work_folder(tmp_path / "run").glob("*.json")).read_text())
     assert facts["data"] == {"load": os.path.abspath(data.name)}
     with pytest.raises(DataError, match="the data cannot be read here"):
