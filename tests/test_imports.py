@@ -25,7 +25,7 @@ advice extract sessions tasks
 methods export
 training
 experiment imports
-suite testing
+estimators suite testing
 cli sidelight
 __main__
 """
