@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 
 from sidelight.config import Config, load_config
 from sidelight.data import Dataset
+from sidelight.data.rows import Rows
 from sidelight.errors import ConfigError, DataError, listed, shown, unknown
 from sidelight.estimators.columns import (
     Columns,
@@ -78,7 +79,10 @@ class PrivilegedEstimator(BaseEstimator):
         """
         if y is None:
             raise DataError("fit requires y to be passed, but the target y is None.")
-        if not isinstance(X, Mapping):
+        if isinstance(X, Mapping):  # has no columns to count; those of an earlier fit are forgotten
+            for counted in ("n_features_in_", "feature_names_in_"):
+                vars(self).pop(counted, None)
+        else:
             validate_data(self, X, skip_check_array=True)
         return np.asarray(check_array(y, dtype=dtype, ensure_2d=False, input_name="y"))
 
@@ -148,6 +152,9 @@ class PrivilegedEstimator(BaseEstimator):
             more = to_table(X_unlabelled, "X_unlabelled")
             if _kind(more) != self._kind:
                 raise DataError(f"X_unlabelled is {_kind(more)} and X {self._kind}; give both in one form.")
+            for c in (c for named in modalities.values() for c in named):
+                if c not in name_columns(more):
+                    raise DataError(f"X_unlabelled: {unknown('column', c, name_columns(more))}")
             parts.append(read_rows(more, modalities, impute, "X_unlabelled"))
         n = [len(part) for part in parts]
         check_consistent_length(y, np.empty(n[0]))
@@ -162,7 +169,7 @@ class PrivilegedEstimator(BaseEstimator):
             group = np.concatenate([group, *([f"(unlabelled row {i})" for i in range(k)] for k in n[1:])])
         return Dataset(
             name="X",
-            inputs={m: _stack([part.inputs[m] for part in parts], m) for m in modalities},
+            inputs={m: _stack(parts, m) for m in modalities},
             present={m: np.concatenate([part.present[m] for part in parts]) for m in modalities},
             lengths={
                 m: np.concatenate([part.lengths[m] for part in parts]) for m in parts[0].lengths if m in modalities
@@ -220,13 +227,17 @@ class PrivilegedEstimator(BaseEstimator):
         return self._available
 
 
-def _stack(parts: Sequence[NDArray], m: str) -> NDArray:
-    """The rows of a modality, labelled ones first."""
-    if len({x.shape[1:] for x in parts}) > 1:
+def _stack(parts: Sequence[Rows], m: str) -> NDArray:
+    """The rows of a modality, labelled ones first; signals of variable length are padded alike."""
+    arrays = [part.inputs[m] for part in parts]
+    if all(m in part.lengths for part in parts):
+        longest = max(x.shape[1] for x in arrays)
+        arrays = [np.pad(x, [(0, 0), (0, longest - x.shape[1]), (0, 0)]) for x in arrays]
+    if len({x.shape[1:] for x in arrays}) > 1 or len({m in part.lengths for part in parts}) > 1:
         raise DataError(
-            f"X_unlabelled: the rows of {m!r} have shape {parts[1].shape[1:]}, but those of X {parts[0].shape[1:]}."
+            f"X_unlabelled: the rows of {m!r} have shape {arrays[1].shape[1:]}, but those of X {arrays[0].shape[1:]}."
         )
-    return np.concatenate(parts) if len(parts) > 1 else parts[0]
+    return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
 
 
 def _kind(table: Any) -> str:

@@ -19,6 +19,11 @@ class PrivilegedRegressor(RegressorMixin, PrivilegedEstimator):
 
     _task = "regression"
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
     def fit(self, X: Any, y: Any, groups: Any = None, X_unlabelled: Any = None) -> Self:
         """Train the teacher and the student.
 
