@@ -26,7 +26,7 @@ methods export
 training sweeps
 tracking
 experiment imports
-cli_sweep suite testing
+cli_sweep estimators suite testing
 cli sidelight
 __main__
 """

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sidelight.config import Config
     from sidelight.data import Dataset, load
     from sidelight.data.builtin.synthetic import synthetic
+    from sidelight.estimators import PrivilegedClassifier, PrivilegedRegressor
     from sidelight.experiment import Study, compare, run
     from sidelight.experiment.refit import refit
     from sidelight.experiment.sweep import sweep
@@ -31,6 +32,8 @@ _WHERE = {
     "Config": "config",
     "advise": "advice",
     "Dataset": "data",
+    "PrivilegedClassifier": "estimators",
+    "PrivilegedRegressor": "estimators",
     "Student": "export",
     "Study": "experiment",
     "Suite": "suite",
@@ -47,6 +50,8 @@ _WHERE = {
 __all__ = [
     "Config",
     "Dataset",
+    "PrivilegedClassifier",
+    "PrivilegedRegressor",
     "Student",
     "Study",
     "Suite",
