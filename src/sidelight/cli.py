@@ -374,6 +374,12 @@ def doctor_verb(args: argparse.Namespace) -> int:
     return 1 if any(check.state == "missing" for check in checks) else 0
 
 
+def show_verb(args: argparse.Namespace) -> None:
+    from sidelight.verbs.show import show_verb
+
+    show_verb(args)
+
+
 VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "run": run_verb,
     "suite": suite_verb,
@@ -391,6 +397,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "methods": methods_verb,
     "datasets": datasets_verb,
     "doctor": doctor_verb,
+    "show": show_verb,
 }
 
 
