@@ -380,6 +380,12 @@ def show_verb(args: argparse.Namespace) -> None:
     show_verb(args)
 
 
+def init_verb(args: argparse.Namespace) -> None:
+    from sidelight.verbs.init import init_verb
+
+    init_verb(args)
+
+
 VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "run": run_verb,
     "suite": suite_verb,
@@ -398,6 +404,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "datasets": datasets_verb,
     "doctor": doctor_verb,
     "show": show_verb,
+    "init": init_verb,
 }
 
 

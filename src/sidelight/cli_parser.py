@@ -434,7 +434,7 @@ def build_parser() -> Parser:
     methods.add_argument("--markdown", action="store_true", help="the tables of docs/methods.md")
     verb("datasets", "list the built-in data sets, with licence and citation")
     verb("doctor", "check this machine: packages, devices, disk", own=False)
-    cli_verbs.add_verbs(verb)
+    cli_verbs.add_verbs(verb, add_settings)
     return parser
 
 

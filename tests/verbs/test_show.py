@@ -1,4 +1,4 @@
-"""`sidelight show`: a student says what it reads, how good it was and on what, and claims nothing that is not its own."""
+"""`sidelight show`: a student says what it reads and how good it was, and claims nothing that is not its own."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def describe_student(path: str | Path) -> dict[str, Any]:
 
 def _standardises_groups(description: Mapping[str, Any]) -> bool:
     """Whether each person's rows are standardised by that person's own, so that predictions need the group."""
-    return description["preprocessor"].get("standardize") == "group"
+    return bool(description["preprocessor"].get("standardize") == "group")
 
 
 def _describe_run(file: Path, meta: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -269,4 +269,5 @@ def _commands(told: Mapping[str, Any]) -> Iterator[str]:
     group = " --group COLUMN" if told["groups"] else ""
     yield f"sidelight predict {file} NEW_ROWS.csv{group} --output predictions.csv"
     yield f"sidelight export {file} --onnx"
-    yield f"python: sidelight.load_student({told['file']!r}).predict({{{', '.join(f'{m!r}: …' for m in told['inputs'])}}})"
+    arrays = ", ".join(f"{m!r}: …" for m in told["inputs"])
+    yield f"python: sidelight.load_student({told['file']!r}).predict({{{arrays}}})"
