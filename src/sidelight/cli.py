@@ -386,6 +386,12 @@ def init_verb(args: argparse.Namespace) -> None:
     init_verb(args)
 
 
+def compare_verb(args: argparse.Namespace) -> None:
+    from sidelight.verbs.compare import compare_verb
+
+    compare_verb(args)
+
+
 VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "run": run_verb,
     "suite": suite_verb,
@@ -405,6 +411,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "doctor": doctor_verb,
     "show": show_verb,
     "init": init_verb,
+    "compare": compare_verb,
 }
 
 

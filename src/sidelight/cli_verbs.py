@@ -15,6 +15,11 @@ EXAMPLES = {
   sidelight init data/manifest.csv study/ --target pain --group subject --available video
   sidelight init phone-watch try.yaml
   sidelight run data/experiment.yaml --dry-run""",
+    "compare": """
+  sidelight compare runs/a runs/b               every row that both runs have: b − a, with its interval
+  sidelight compare runs/a runs/b runs/c --json
+
+Within one run: sidelight report RUN --between kl pkdot""",
 }
 
 
@@ -39,3 +44,7 @@ def add_verbs(
     init.add_argument("--overwrite", action="store_true", help="replace an existing file")
     asked = ("available", "privileged", "target", "group", "split", "time", "task", "impute", "on_error")
     add_settings(init, asked)
+
+    compare = verb("compare", "compare the rows of two or more runs, paired where they tested the same rows")
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="run folders; each is compared with the first")
+    compare.add_argument("--json", action="store_true", help="print JSON")
