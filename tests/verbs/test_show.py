@@ -36,7 +36,7 @@ def make_student(**meta) -> Student:
 @pytest.fixture
 def run(tmp_path) -> Path:
     """A finished run with the student of one of its jobs."""
-    folder = make_run(tmp_path / "run", folds=3, seeds=2)
+    folder = make_run(tmp_path / "run", folds=2, seeds=2, methods=("kl", "pkdot+kl"))
     job = json.loads((folder / "jobs" / "pkdot+kl-l0.2-f1-s0" / "job.json").read_text())
     make_student(**job["job"], metrics=job["metrics"], data={"name": "faces"}).save(folder / "student")
     return folder

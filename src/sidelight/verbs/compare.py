@@ -133,11 +133,11 @@ def _compare_two(first: Path, ours: pd.DataFrame, second: Path, theirs: pd.DataF
 
 def _reason_unpaired(first: Path, ours: pd.DataFrame, second: Path, theirs: pd.DataFrame) -> str:
     """Why jobs of the same fold and seed cannot be subtracted; "" if they can."""
-    digests = ours.attrs.get("data_sha256"), theirs.attrs.get("data_sha256")
-    if None in digests:
-        return f"the jobs of {(first, second)[digests.index(None)]} store no digest of their data"
-    if digests[0] != digests[1]:
-        return f"their data differ (SHA-256 {digests[0][:12]}… and {digests[1][:12]}…)"
+    digest, other = (str(r.attrs.get("data_sha256") or "") for r in (ours, theirs))
+    if not digest or not other:
+        return f"the jobs of {second if digest else first} store no digest of their data"
+    if digest != other:
+        return f"their data differ (SHA-256 {digest[:12]}… and {other[:12]}…)"
     protocols = ours.attrs.get("protocol"), theirs.attrs.get("protocol")
     if protocols[0] != protocols[1]:
         return f"their protocols differ ({protocols[0]} and {protocols[1]})"
@@ -146,10 +146,10 @@ def _reason_unpaired(first: Path, ours: pd.DataFrame, second: Path, theirs: pd.D
     if not len(common):
         return "they share no fold and seed"
     for pair in common:
-        rows = [_test_rows(run, pair, of_run.loc[pair]) for run, of_run in zip((first, second), jobs)]
-        if any(table is None for table in rows):
+        rows, others = (_test_rows(run, pair, of_run.loc[pair]) for run, of_run in zip((first, second), jobs))
+        if rows is None or others is None:
             return f"the predictions of fold {pair[0]}, seed {pair[1]} cannot be read, so its test rows are unknown"
-        if not rows[0].equals(rows[1]):
+        if not rows.equals(others):
             return f"the test rows of fold {pair[0]}, seed {pair[1]} differ (folds, seed, group or gap of the settings)"
     return ""
 
