@@ -11,7 +11,7 @@ import pytest
 import sidelight
 
 HOUSE = """
-synonyms
+synonyms cli_verbs
 errors
 utils
 config doctor signals transport
@@ -26,7 +26,7 @@ methods export
 training sweeps
 tracking
 experiment imports
-cli_sweep estimators suite testing
+cli_sweep estimators suite testing verbs
 cli sidelight
 __main__
 """

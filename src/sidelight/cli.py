@@ -374,6 +374,24 @@ def doctor_verb(args: argparse.Namespace) -> int:
     return 1 if any(check.state == "missing" for check in checks) else 0
 
 
+def show_verb(args: argparse.Namespace) -> None:
+    from sidelight.verbs.show import show_verb
+
+    show_verb(args)
+
+
+def init_verb(args: argparse.Namespace) -> None:
+    from sidelight.verbs.init import init_verb
+
+    init_verb(args)
+
+
+def compare_verb(args: argparse.Namespace) -> None:
+    from sidelight.verbs.compare import compare_verb
+
+    compare_verb(args)
+
+
 VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "run": run_verb,
     "suite": suite_verb,
@@ -391,6 +409,9 @@ VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "methods": methods_verb,
     "datasets": datasets_verb,
     "doctor": doctor_verb,
+    "show": show_verb,
+    "init": init_verb,
+    "compare": compare_verb,
 }
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from sidelight import cli_verbs
 from sidelight.config import Config
 from sidelight.config.io import Setting, settings
 from sidelight.config.renamed import RENAMED
@@ -111,6 +112,7 @@ is tested with it alone (docs/sweeps.md).""",
     "methods": "\n  sidelight methods\n  sidelight methods kl pkdot",
     "datasets": "\n  sidelight datasets",
     "doctor": "\n  sidelight doctor",
+    **cli_verbs.EXAMPLES,
 }
 
 
@@ -432,6 +434,7 @@ def build_parser() -> Parser:
     methods.add_argument("--markdown", action="store_true", help="the tables of docs/methods.md")
     verb("datasets", "list the built-in data sets, with licence and citation")
     verb("doctor", "check this machine: packages, devices, disk", own=False)
+    cli_verbs.add_verbs(verb, add_settings)
     return parser
 
 

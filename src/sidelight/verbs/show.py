@@ -1,0 +1,273 @@
+"""`sidelight show`: what a student reads, what it predicts, how good it was and on what, and how to use it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sidelight.export.file import locate, read_student
+from sidelight.results import LEVEL, Interval, Row, compare, load_results, metric_columns
+from sidelight.results.units import Unit, labels_phrase, metric_name, unit
+from sidelight.verbs.text import commands, section
+
+MANY = 12
+"""Names that are listed before the rest is counted."""
+
+
+def show_verb(args: argparse.Namespace) -> None:
+    """Print what `describe_student` finds."""
+    told = describe_student(args.student)
+    print(json.dumps(told, indent=1, ensure_ascii=False) if args.json else format_student(told))
+
+
+def describe_student(path: str | Path) -> dict[str, Any]:
+    """Describe a student from its file, and from the run folder that it lies in, if it does.
+
+    No network is built, so a student with encoders of the user's own needs no `encoders` here.
+
+    Args:
+        path: student.safetensors, its folder, or a run or refit folder.
+
+    Returns:
+        What JSON can hold: `file`, `task`, `labels`, `inputs` (as `Student.inputs`), `any_subset` and `groups`
+        (whether it accepts missing modalities, and needs the group of each row), `privileged`, `parameters`, `bytes`,
+        `method`, `control`, `label_fraction`, `fold`, `seed`, `data`, `versions`, `metrics` of its own fold; of a
+        refitted student `rows`, `cross_validated` and a `note`; and `run`: the scores of its method with intervals
+        over the whole run, None without a run folder.
+
+    Raises:
+        RunError: there is no student, or it cannot be read.
+    """
+    file = locate(Path(path))
+    tensors, description = read_student(file)
+    meta = description["meta"]
+    weights = [tensor.numel() for name, tensor in tensors.items() if name.startswith("network.")]
+    return {
+        "file": str(file),
+        "task": description["task"]["name"],
+        "labels": list(description["task"]["labels"]),
+        "inputs": description["inputs"],
+        "any_subset": "drop" in description["network"],
+        "groups": _standardises_groups(description),
+        "privileged": list(description["privileged"]),
+        "parameters": sum(weights),
+        "bytes": file.stat().st_size,
+        "method": meta.get("method", ""),
+        "control": meta.get("control", ""),
+        "label_fraction": meta.get("labels"),
+        "fold": meta.get("fold"),
+        "seed": meta.get("seed"),
+        "rows": meta.get("rows"),
+        "data": meta.get("data", {}),
+        "versions": meta.get("versions", {}),
+        "metrics": meta.get("metrics", {}),
+        "cross_validated": meta.get("cross_validated"),
+        "note": meta.get("refit", ""),
+        "run": _describe_run(file, meta),
+    }
+
+
+def _standardises_groups(description: Mapping[str, Any]) -> bool:
+    """Whether each person's rows are standardised by that person's own, so that predictions need the group."""
+    return bool(description["preprocessor"].get("standardize") == "group")
+
+
+def _describe_run(file: Path, meta: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The scores of the student's method over its run; None if it does not lie in the run that made it."""
+    run = next((p for p in list(file.resolve().parents)[1:3] if (p / "jobs").is_dir()), None)
+    if run is None or "method" not in meta:
+        return None
+    results = load_results(run, rebuild=False)
+    rows = results[
+        (results["method"] == meta["method"])
+        & (results["control"].fillna("") == meta.get("control", ""))
+        & (results["labels"] == meta.get("labels"))
+    ]
+    if not len(rows) or not _is_from(rows, meta):
+        return {"folder": str(run), "fault": "the run beside this file has no job with this student's figures"}
+    c = compare(results, float(meta["labels"]))
+    name = meta["method"] + (f"~{meta['control']}" if meta.get("control") else "")
+    row, baseline = c.rows[name], c.rows.get("baseline")
+    return {
+        "folder": str(run),
+        "protocol": c.protocol,
+        "metric": c.metric,
+        "higher_is_better": c.sign > 0,
+        "networks": len(rows),
+        "mean": row.mean,
+        "sd": _finite(row.sd),
+        "baseline": None if baseline is None else baseline.mean,
+        "chance": _finite(c.chance),
+        "counted": c.counted,
+        "level": LEVEL,
+        "over_baseline": _interval(row.difference),
+        "over_placebo": _interval(row.effect),
+        "gap_closed": _interval(row.gap),
+        "survives_holm": row.survives,
+        "placebo_ran": f"{name}~placebo" in c.rows,
+        "remarks": [remark.text for remark in c.remarks],
+        "verdict": _verdict(row),
+    }
+
+
+def _is_from(rows: pd.DataFrame, meta: Mapping[str, Any]) -> bool:
+    """Whether the figures that a student holds are those of the run's jobs."""
+    if crossed := meta.get("cross_validated"):
+        held = {m: crossed[m]["mean"] for m in metric_columns(rows) if m in crossed}
+        found = {m: float(rows[m].mean()) for m in held}
+    else:
+        held = dict(meta.get("metrics", {}))
+        job = rows[(rows["fold"] == meta.get("fold")) & (rows["seed"] == meta.get("seed"))]
+        found = {m: float(job[m].iloc[0]) for m in held if m in job and len(job)}
+    known = {m: value for m, value in held.items() if value is not None and m in found}
+    return bool(known) and all(math.isclose(found[m], value, rel_tol=1e-6) for m, value in known.items())
+
+
+def _verdict(row: Row) -> str:
+    """The row against the baseline in one word."""
+    d = row.difference
+    if not math.isfinite(d.mean) or not math.isfinite(d.half):
+        return "unknown"
+    return "better" if d.low > 0 else "worse" if d.high < 0 else "not shown to differ"
+
+
+def _interval(interval: Interval) -> dict[str, Any] | None:
+    """An interval as JSON; None if there is nothing to compare."""
+    if not math.isfinite(interval.mean):
+        return None
+    low, high = _finite(interval.low), _finite(interval.high)
+    return {"mean": interval.mean, "low": low, "high": high, "n": interval.n, "note": interval.note}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def format_student(told: Mapping[str, Any]) -> str:
+    """Format what `describe_student` returns for a terminal.
+
+    Args:
+        told: the description.
+    """
+    parts = [
+        told["file"] + "\n",
+        section("reads", _inputs(told)),
+        section("predicts", [_prediction(told)]),
+        section("how good", _quality(told)),
+        section("made with", _making(told)),
+        commands("use it", _commands(told)),
+    ]
+    return "\n".join(part for part in parts if part).rstrip("\n")
+
+
+def _inputs(told: Mapping[str, Any]) -> Iterator[str]:
+    for m, about in told["inputs"].items():
+        shape = ", ".join(map(str, about["shape"]))
+        rate = about["rate_hz"]
+        measured = f"unit {about['unit']}, rate {rate if isinstance(rate, str) else f'{rate:g} Hz'}"
+        yield f"{m}: ({shape}), {' x '.join(about['axes'])}; {measured}"
+        columns, ranges = about.get("columns"), about.get("range")
+        if isinstance(ranges, list):
+            names = columns or [f"channel {i}" for i in range(len(ranges))]
+            spans = [f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in zip(names, ranges)]
+            yield f"  in training: {_some(spans, '; ')}"
+        elif columns:
+            yield f"  columns: {_some(columns)}"
+    if told["any_subset"]:
+        yield "any subset of these will do: what a row lacks is completed from the rest"
+    if told["groups"]:
+        yield "each person's rows are standardised by that person's own, so predict needs --group"
+    if told["privileged"]:
+        yield f"not {', '.join(told['privileged'])}: privileged, only its training had them"
+
+
+def _some(names: list[str], by: str = ", ") -> str:
+    """The first names, and how many more there are."""
+    return by.join(names[:MANY]) + (f"{by}and {len(names) - MANY} more" if len(names) > MANY else "")
+
+
+def _prediction(told: Mapping[str, Any]) -> str:
+    labels, target = told["labels"], told["data"].get("target", "")
+    what = f"{target}, " if target else ""
+    kind = "value" if told["task"] == "regression" else "class"
+    many = f"{len(labels)} {kind}{'es' if kind == 'class' and len(labels) > 1 else 's' if len(labels) > 1 else ''}"
+    return f"{what}{told['task']}, {many}: {_some(labels)}"
+
+
+def _quality(told: Mapping[str, Any]) -> Iterator[str]:
+    if told["note"]:
+        yield told["note"]
+    if told["metrics"]:
+        scores = ", ".join(f"{metric_name(m)} {unit(m).score(v)}" for m, v in told["metrics"].items() if v is not None)
+        yield f"this network, on the test rows of its own fold {told['fold']}, seed {told['seed']}: {scores}"
+    if crossed := told["cross_validated"]:
+        scored = {m: s for m, s in crossed.items() if isinstance(s, dict)}
+        scores = ", ".join(f"{metric_name(m)} {unit(m).score(s['mean'])}" for m, s in scored.items())
+        yield f"{crossed['networks']} networks of the cross-validation ({crossed['protocol']}): {scores}"
+    run = told["run"]
+    if run is None:
+        yield "no run folder beside it, so no interval, baseline or placebo: show the run folder for those"
+    elif "fault" in run:
+        yield f"{run['folder']}: {run['fault']}, so it says nothing of it"
+    else:
+        yield from _of_run(run)
+
+
+def _of_run(run: Mapping[str, Any]) -> Iterator[str]:
+    u = unit(run["metric"])
+    chance = "" if run["chance"] is None else f", chance {u.score(run['chance'])}"
+    baseline = "" if run["baseline"] is None else f"; baseline (no teacher) {u.score(run['baseline'])}"
+    lower = "" if run["higher_is_better"] else " (lower is better)"
+    yield (
+        f"its method over the run ({run['networks']} networks, {run['protocol'] or 'protocol unknown'}): "
+        f"{metric_name(run['metric'])}{lower} {u.score(run['mean'])}{baseline}{chance}"
+    )
+    if over := run["over_baseline"]:
+        yield f"over the baseline: {_ends(over, u, run)}; {run['verdict']}" + (
+            "" if run["survives_holm"] or run["verdict"] != "better" else ", but not after Holm over the run's methods"
+        )
+    if over := run["over_placebo"]:
+        yield f"over its placebo (the method with permuted privileged rows): {_ends(over, u, run)}"
+    elif not run["placebo_ran"]:
+        yield "its placebo was not run, so what the privileged sensors add is unknown"
+    for remark in run["remarks"]:
+        yield f"! {remark}"
+
+
+def _ends(i: Mapping[str, Any], u: Unit, run: Mapping[str, Any]) -> str:
+    if i["low"] is None or i["high"] is None:
+        return f"{u.amount(i['mean'], signed=True)}, no interval: {i['note']}"
+    ends = f"{u.difference(i['low'])} to {u.difference(i['high'])}"
+    return f"{u.amount(i['mean'], signed=True)} ({100 * run['level']:g} %: {ends}, n {i['n']} {run['counted']})"
+
+
+def _making(told: Mapping[str, Any]) -> Iterator[str]:
+    share = told["label_fraction"]
+    if told["method"]:
+        control = f" ({told['control']}, a control)" if told["control"] else ""
+        yield f"method {told['method']}{control}" + (f", {labels_phrase(share)}" if share is not None else "")
+    if rows := told["rows"]:
+        yield f"rows: {', '.join(f'{n} {name}' for name, n in rows.items())}"
+    data = told["data"]
+    if data:
+        rest = [f"{key} {data[key]}" for key in ("group", "source", "licence") if data.get(key)]
+        yield f"data {', '.join([str(data.get('name', 'unknown')), *rest])}"
+    if told["versions"]:
+        yield ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    yield f"{told['parameters']:,} weights, {told['bytes'] / 1e6:.2f} MB"
+
+
+def _commands(told: Mapping[str, Any]) -> Iterator[str]:
+    file = shlex.quote(told["file"])
+    group = " --group COLUMN" if told["groups"] else ""
+    yield f"sidelight predict {file} NEW_ROWS.csv{group} --output predictions.csv"
+    yield f"sidelight export {file} --onnx"
+    arrays = ", ".join(f"{m!r}: …" for m in told["inputs"])
+    yield f"python: sidelight.load_student({told['file']!r}).predict({{{arrays}}})"
