@@ -81,7 +81,7 @@ class PrivilegedEstimator(BaseEstimator):
             raise DataError("fit requires y to be passed, but the target y is None.")
         if isinstance(X, Mapping):  # has no columns to count; those of an earlier fit are forgotten
             for counted in ("n_features_in_", "feature_names_in_"):
-                vars(self).pop(counted, None)
+                self.__dict__.pop(counted, None)
         else:
             validate_data(self, X, skip_check_array=True)
         return np.asarray(check_array(y, dtype=dtype, ensure_2d=False, input_name="y"))
