@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import pickle
+import re
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import sidelight as sl
-from sidelight.errors import ConfigError, DataError
+from sidelight.errors import ConfigError, DataError, SidelightError
+from sidelight.estimators import base
 
+PAGE = Path(__file__).parents[2] / "docs" / "estimators.md"
 N = 96
 SMALL = {"network": {"width": 8}, "training": {"least_steps": 4}}
 
@@ -149,3 +154,36 @@ def test_errors_of_rows(frame, y, fitted):
         fitted.predict(frame.to_numpy())
     with pytest.raises(DataError, match="groups has shape"):
         model.fit(frame, y, groups=GROUPS[:5])
+
+
+@pytest.mark.slow
+def test_the_example_of_the_page_runs_and_is_short(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)[1]
+    assert len([line for line in code.splitlines() if line]) <= 12
+    names: dict = {}
+    exec(code, names)
+    assert names["model"].score(names["X"], names["y"]) > 0.65
+    assert sl.load_student("student.safetensors").reads == ("available",)
+
+
+def test_groups_reach_fit_by_metadata_routing(frame, y):
+    model = sl.PrivilegedClassifier(privileged="face.", method="baseline", epochs=1, settings=SMALL)
+    with sklearn.config_context(enable_metadata_routing=True):
+        routed = model.set_fit_request(groups=True)
+        scores = cross_val_score(routed, frame, y, cv=GroupKFold(2), params={"groups": GROUPS}, error_score="raise")
+    assert len(scores) == 2
+
+
+def test_rows_of_a_group_are_not_divided_between_train_and_select(frame, y, monkeypatch):
+    protocols: list[str] = []
+    resolve = base.resolve
+    monkeypatch.setattr(
+        base, "resolve", lambda config, data: protocols.append(config.protocol) or resolve(config, data)
+    )
+    model = sl.PrivilegedClassifier(privileged="face.", method="baseline", epochs=1, settings=SMALL)
+    model.fit(frame, y, groups=GROUPS)
+    model.fit(frame, y)
+    assert protocols == ["group-kfold", "random"]
+    with pytest.raises(SidelightError):  # one group cannot be in both parts
+        model.fit(frame, y, groups=np.zeros(N))

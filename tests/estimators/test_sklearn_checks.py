@@ -10,14 +10,21 @@ import sidelight as sl
 
 ESTIMATORS = [
     sl.PrivilegedClassifier(privileged=[1], method="kl", epochs=20),
-    sl.PrivilegedRegressor(privileged=[1], method="kl", epochs=20),
+    sl.PrivilegedRegressor(privileged=[1], method="mse", epochs=20),
 ]
-NOT_MET: dict[str, str] = {}
+NOT_MET = {
+    "check_classifiers_train": "asks for 83 % accuracy on two features of which the student reads one, from which "
+    "boosted trees reach 71 %",
+}
 """Check -> why an estimator with privileged columns does not pass it."""
 
 
+def expected_failures(estimator):
+    return NOT_MET if isinstance(estimator, sl.PrivilegedClassifier) else {}
+
+
 @pytest.mark.slow
-@parametrize_with_checks(ESTIMATORS, expected_failed_checks=lambda estimator: NOT_MET, xfail_strict=True)
+@parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures, xfail_strict=True)
 def test_it_passes_the_checks_of_scikit_learn(estimator, check):
     check(estimator)
 

@@ -84,7 +84,10 @@ class PrivilegedEstimator(BaseEstimator):
                 self.__dict__.pop(counted, None)
         else:
             validate_data(self, X, skip_check_array=True)
-        return np.asarray(check_array(y, dtype=dtype, ensure_2d=False, input_name="y"))
+        values = np.asarray(check_array(y, dtype=dtype, ensure_2d=False, input_name="y"))
+        if len(values) < 2:
+            raise DataError("X has 1 sample; fit needs rows that train and others that choose the epoch.")
+        return values
 
     def _fit(self, X: Any, y: NDArray, names: tuple[str, ...], groups: Any, X_unlabelled: Any) -> None:
         """Train, and store the student and the columns that it reads.

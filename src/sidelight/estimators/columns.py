@@ -125,7 +125,7 @@ def _expand(how: Any, where: str, columns: list[Any]) -> list[Any]:
     listed_columns = [str(c) if texts else int(c) if isinstance(c, np.integer) else c for c in how]
     for c in listed_columns:
         if c not in columns:
-            by = "" if texts else " X is an array, whose columns are positions."
+            by = "" if texts else f" X is an array with {len(columns)} feature(s), which are named by position."
             raise ConfigError(f"{where}: {unknown('column', c, columns)}{by}")
     return listed_columns
 
