@@ -99,6 +99,21 @@ def test_a_dict_of_arrays_and_unlabelled_rows(frame, y, fitted):
     assert not hasattr(more, "n_features_in_")
 
 
+def test_signals_of_variable_length(frame, y):
+    rng = np.random.default_rng(0)
+    signals = [rng.normal(size=(rng.integers(4, 9), 2)) + (label == "pain") for label in y]
+    X = {"imu": signals, "face": frame[["face.0"]].to_numpy()}
+    more = {"imu": rng.normal(size=(6, 20, 2)), "face": rng.normal(size=(6, 1))}
+    model = sl.PrivilegedClassifier("imu", "face", "baseline", epochs=2, settings=SMALL)
+    model.fit(X, y, X_unlabelled=more)
+    padded = {"imu": np.zeros((3, 9, 2)), "imu_length": np.array([len(s) for s in signals[:3]])}
+    for i in range(3):
+        padded["imu"][i, : len(signals[i])] = signals[i]
+    np.testing.assert_allclose(model.predict_proba(padded), model.predict_proba({"imu": signals})[:3], atol=1e-6)
+    with pytest.raises(DataError, match="X_unlabelled: unknown column 'face'"):
+        model.fit(X, y, X_unlabelled={"imu": more["imu"]})
+
+
 def test_regression_of_one_and_of_several_values(frame):
     model = sl.PrivilegedRegressor(
         privileged="face.", method="baseline", epochs=20, settings={"training": {"patience": 20}}

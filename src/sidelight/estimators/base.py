@@ -159,6 +159,10 @@ class PrivilegedEstimator(BaseEstimator):
                 if c not in name_columns(more):
                     raise DataError(f"X_unlabelled: {unknown('column', c, name_columns(more))}")
             parts.append(read_rows(more, modalities, impute, "X_unlabelled"))
+        # Rows that happen to be of one length are still signals of variable length beside those of another.
+        for m in {m for part in parts for m in part.lengths}:
+            for part in parts:
+                part.lengths.setdefault(m, np.full(len(part), part.inputs[m].shape[1]))
         n = [len(part) for part in parts]
         check_consistent_length(y, np.empty(n[0]))
         blank: Any = -1 if y.ndim == 1 else np.nan
@@ -233,10 +237,10 @@ class PrivilegedEstimator(BaseEstimator):
 def _stack(parts: Sequence[Rows], m: str) -> NDArray:
     """The rows of a modality, labelled ones first; signals of variable length are padded alike."""
     arrays = [part.inputs[m] for part in parts]
-    if all(m in part.lengths for part in parts):
+    if m in parts[0].lengths:
         longest = max(x.shape[1] for x in arrays)
         arrays = [np.pad(x, [(0, 0), (0, longest - x.shape[1]), (0, 0)]) for x in arrays]
-    if len({x.shape[1:] for x in arrays}) > 1 or len({m in part.lengths for part in parts}) > 1:
+    if len({x.shape[1:] for x in arrays}) > 1:
         raise DataError(
             f"X_unlabelled: the rows of {m!r} have shape {arrays[1].shape[1:]}, but those of X {arrays[0].shape[1:]}."
         )
