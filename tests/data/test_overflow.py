@@ -92,6 +92,7 @@ def test_a_file_names_itself_too(tmp_path: Path) -> None:
     assert not (tmp_path / "out.csv").exists()
 
 
+@pytest.mark.slow
 def test_segmentation() -> None:
     x = np.random.default_rng(0).random((4, 1, 8, 8)).astype(np.float32)
     target = np.arange(4 * 64).reshape(4, 8, 8) % 2

@@ -26,9 +26,9 @@ pytest.importorskip("av")
 pytest.importorskip("soundfile")
 PAPER = Path(__file__).parents[2] / "examples" / "paper"
 EXPERIMENTS = sorted(PAPER.glob("*.yaml"))
-QUICK = ("pkdot_affwild2",)
-"""An experiment with video and sound and with T-Nets, which the default run carries through; the others, also of
-images and of methods of several stages, are run with `-m slow`."""
+QUICK = ()
+"""Experiments that the default run carries through: none. `test_your_own_data.py` goes the same way with less to decode,
+and the readers have tests of their own; all experiments are run with `-m slow`."""
 TINY = {
     "": ["frames=4", "size=16"],
     "iemocap": ["seconds=0.5"],

@@ -243,6 +243,7 @@ def test_two_processes_share_the_work(tmp_path):
     assert not list(tmp_path.glob(".x-*"))
 
 
+@pytest.mark.slow
 def test_the_survivor_of_two_does_the_others_piece(tmp_path):
     slow = start(tmp_path, 1000)
     until(lambda: list(tmp_path.glob(".x-*/000000.lock")))

@@ -151,9 +151,7 @@ def maps_held(n: int, shapes: set[tuple[int, ...]]) -> list[tuple[int, ...]]:
     return [tuple(x.shape) for x in found if x.dim() == 4 and len(x) == n and tuple(x.shape[1:]) in shapes]
 
 
-@pytest.mark.parametrize(
-    "method", [pytest.param("fitnet+kl", marks=pytest.mark.slow), pytest.param("pkdot", marks=pytest.mark.slow), "osmd"]
-)
+@pytest.mark.parametrize("method", mostly_slow(["fitnet+kl", "pkdot", "osmd"], ["fitnet+kl"]))
 def test_no_map_of_every_row_is_held(method, data, tmp_path, monkeypatch):
     seen: dict[int, list] = {}
     for limit in (2**30, 0):

@@ -181,7 +181,7 @@ NEEDED = {"mmsa": {"unsafe_pickle": "yes"}}
 """Options without which a reader does not read its own copy."""
 
 
-ELSEWHERE = ("biovid", "recola", "affwild2", "activitynet")
+ELSEWHERE = ("biovid", "recola", "affwild2", "activitynet", "ucf51")
 """Their copies take longest, and `test_affective.py` and `test_vision.py` prepare and read them too."""
 
 

@@ -59,6 +59,7 @@ def test_one_process_says_why_all_end(kind):
     assert [output for _, output in ended if output] == ["RunError: this one says why.\n"]
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_others():
     (code, output), (killed, _) = launch(2, "-m", "helpers.failing", "killed", limit=100)
     assert (code, killed) == (2, -9)
