@@ -35,6 +35,7 @@ def offered(script: str, *words: str) -> set[str]:
         (("sidelight", "run", "x.csv", "--task", "cl"), {"classification"}),
         (("sidelight", "run", "x.csv", "transport.eps"), {"transport.epsilon="}),
         (("sidelight", "run", "x.csv", "protocol", "=", "group"), {"group-kfold"}),
+        (("sidelight", "run", "x.csv", "protocol=group"), {"protocol=group-kfold"}),
         (("sidelight", "completion", ""), set(SHELLS)),
         (("sidelight", "show", "transport.eps"), set()),
     ],

@@ -7,6 +7,7 @@ the same for flags, but knows neither `setting=` nor the second value of `--meth
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 from collections.abc import Iterable
 from typing import Literal, NamedTuple, get_args, get_origin
@@ -69,7 +70,7 @@ def read_verbs() -> dict[str, Verb]:
 
 def _flag(action: argparse.Action) -> Flag:
     values = tuple(map(str, action.choices or ())) or _values(action.dest)
-    about = (action.help or "").replace("%%", "%").partition(". ")[0].partition(" Default:")[0]
+    about = re.split(r"\. (?=[A-Z])", (action.help or "").replace("%%", "%"))[0]
     return Flag(action.option_strings[-1], about, action.nargs != 0, values)
 
 
@@ -96,7 +97,7 @@ def _overrides() -> dict[str, tuple[str, ...]]:
 BASH = """\
 # Completion of sidelight for {shell}, made by `sidelight completion {shell}`.
 {head}_sidelight() {{
-  local cur="${{COMP_WORDS[COMP_CWORD]}}" verb="${{COMP_WORDS[1]}}" flag="" key="" i words="" settings=""
+  local cur="${{COMP_WORDS[COMP_CWORD]}}" verb="${{COMP_WORDS[1]}}" flag="" key="" before="" i words="" settings=""
   COMPREPLY=()
   if [ "$COMP_CWORD" -le 1 ]; then
     COMPREPLY=( $(compgen -W "{verbs} --help --version" -- "$cur") )
@@ -107,6 +108,8 @@ BASH = """\
     key="${{COMP_WORDS[COMP_CWORD-1]}}"; cur=""
   elif [ "${{COMP_WORDS[COMP_CWORD-1]}}" = "=" ] && [ "$COMP_CWORD" -gt 2 ]; then
     key="${{COMP_WORDS[COMP_CWORD-2]}}"
+  else
+    case "$cur" in ?*=*) key="${{cur%%=*}}"; cur="${{cur#*=}}"; before="$key=" ;; esac
   fi
   for (( i = 2; i < COMP_CWORD; i++ )); do
     case "${{COMP_WORDS[i]}}" in -*) flag="${{COMP_WORDS[i]}}" ;; esac
@@ -115,7 +118,7 @@ BASH = """\
     case "$key" in
 {keys}
     esac
-    COMPREPLY=( $(compgen -W "$words" -- "$cur") )
+    COMPREPLY=( $(compgen -P "$before" -W "$words" -- "$cur") )
     return
   fi
   case "$cur" in
@@ -191,7 +194,7 @@ def _fish(verbs: dict[str, Verb]) -> str:
         for flag in verb.flags:
             if not flag.name.startswith("--"):
                 continue
-            takes = " -r" if flag.takes else ""
+            takes = f" -x -a {_fish_quote(' '.join(flag.values))}" if flag.values else " -r" if flag.takes else ""
             lines.append(_complete(seen, f"-l {flag.name[2:]}{takes}", flag.about))
             if flag.values:
                 after = f"{seen}; and __sidelight_after {flag.name}"
