@@ -392,6 +392,12 @@ def compare_verb(args: argparse.Namespace) -> None:
     compare_verb(args)
 
 
+def completion_verb(args: argparse.Namespace) -> None:
+    from sidelight.verbs.completion import completion_verb
+
+    completion_verb(args)
+
+
 VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "run": run_verb,
     "suite": suite_verb,
@@ -412,6 +418,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "show": show_verb,
     "init": init_verb,
     "compare": compare_verb,
+    "completion": completion_verb,
 }
 
 

@@ -20,6 +20,10 @@ EXAMPLES = {
   sidelight compare runs/a runs/b runs/c --json
 
 Within one run: sidelight report RUN --between kl pkdot""",
+    "completion": """
+  sidelight completion bash > ~/.local/share/bash-completion/completions/sidelight
+  sidelight completion zsh >> ~/.zshrc
+  sidelight completion fish > ~/.config/fish/completions/sidelight.fish""",
 }
 
 
@@ -48,3 +52,6 @@ def add_verbs(
     compare = verb("compare", "compare the rows of two or more runs, paired where they tested the same rows")
     compare.add_argument("runs", nargs="+", metavar="RUN", help="run folders; each is compared with the first")
     compare.add_argument("--json", action="store_true", help="print JSON")
+
+    completion = verb("completion", "print a script that completes verbs, flags, settings and methods in a shell")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")

@@ -30,7 +30,7 @@ class Progress:
         self.found = self._finished()
         self.bar = bars.Progress(
             bars.TextColumn("{task.description}"),
-            bars.BarColumn(),
+            bars.BarColumn(bar_width=20),  # with 10000/10000 jobs and days left the line still fits 80 columns
             bars.MofNCompleteColumn(),
             bars.TimeElapsedColumn(),
             bars.TextColumn("left"),
@@ -62,11 +62,15 @@ class Progress:
         for message in messages:
             if message not in self.warned:
                 self.warned.add(message)
-                self.console.print(f"[yellow]warning:[/] {escape(message)}", highlight=False)
+                self._print(f"[yellow]warning:[/] {escape(message)}")
 
     def say(self, text: str) -> None:
         """Show a line."""
-        self.console.print(escape(text), highlight=False)
+        self._print(escape(text))
+
+    def _print(self, text: str) -> None:
+        """Print a line; in a log it stays one line, however long."""
+        self.console.print(text, highlight=False, soft_wrap=not self.console.is_terminal)
 
     def update(self) -> None:
         """Count the finished jobs and show them, unless counting would take more than a hundredth of the time."""
@@ -80,8 +84,11 @@ class Progress:
         if not self.console.is_terminal and (now - self.last > 30 or last):
             self.last = now
             fresh = done - self.found
-            left = f", about {(now - self.start) / fresh * (self.total - done):.0f} s left" if fresh else ""
-            self.console.print(f"{done} of {self.total} jobs{left}", highlight=False)
+            seconds = now - self.start
+            left = (
+                f", about {_clock(seconds / fresh * (self.total - done))} left" if fresh and done < self.total else ""
+            )
+            self._print(f"{time.strftime('%H:%M:%S')} {done} of {self.total} jobs after {_clock(seconds)}{left}")
 
     def __enter__(self) -> Progress:
         self.bar.start()
@@ -92,3 +99,9 @@ class Progress:
     ) -> None:
         self._show(self._finished(), last=True)
         self.bar.stop()
+
+
+def _clock(seconds: float) -> str:
+    """3725 -> "1:02:05"."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
