@@ -27,7 +27,7 @@ pytest.importorskip("soundfile")
 PAPER = Path(__file__).parents[2] / "examples" / "paper"
 EXPERIMENTS = sorted(PAPER.glob("*.yaml"))
 QUICK = ()
-"""Experiments that the default run carries through: none. `test_your_own_data.py` goes the same way with less to decode,
+"""Experiments that the default run carries through: none. `test_your_own_data.py` goes the same way and decodes less,
 and the readers have tests of their own; all experiments are run with `-m slow`."""
 TINY = {
     "": ["frames=4", "size=16"],
