@@ -108,7 +108,7 @@ def speedup(rounds: int) -> None:
                 start = time.perf_counter()
                 sl.compare(
                     data, ["a"], ["b"], ["kl"], output=f"{place}/{number}-{count}", folds=5, seeds=4, placebo=["none"],
-                    self_distillation=["none"], training={"epochs": 20, "patience": 20}, quiet=True,
+                    self_distillation=["none"], training={"epochs": 60, "patience": 60}, quiet=True,
                     executor=client.get_executor(pure=False),
                 )  # fmt: skip
                 seconds.append(time.perf_counter() - start)
