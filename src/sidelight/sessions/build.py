@@ -22,7 +22,7 @@ from sidelight.sessions.cut import Form, SessionWindows, cut_session
 from sidelight.sessions.find import Session, find_sessions
 from sidelight.sessions.settings import Plan, make_plan, read_plan
 
-CHUNK = 2**22
+CHUNK = 2**20
 """Values that are copied at a time, so that overlapping windows need no second copy of a session."""
 DROPPED = "dropped.csv"
 """Lists the windows that were left out."""

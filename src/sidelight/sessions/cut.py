@@ -106,8 +106,7 @@ def cut_session(session: Session, plan: Plan, forms: dict[str, Form]) -> Session
         width = forms[m].width
         first = np.rint((made.starts - grid.start) * grid.rate).astype(np.int64)
         inside = (first >= 0) & (first + width <= len(grid.values))
-        start = first.clip(0, len(grid.values))
-        whole = grid.holes[(start + width).clip(0, len(grid.values))] == grid.holes[start]
+        whole = grid.is_whole(first.clip(0, len(grid.values)), width)
         made.firsts[m], made.present[m] = first, inside & whole
         _note(made, m, inside, whole, plan)
     for m, file in files.items():

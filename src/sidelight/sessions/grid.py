@@ -29,18 +29,30 @@ class Grid:
         values: (T, C) float32.
         rate: in Hz.
         start: time of the first sample in seconds.
-        holes: (T + 1,) number of samples before each that fall into a gap.
+        holes: (T + 1,) number of samples before each that fall into a gap; None: there is no gap.
     """
 
     values: NDArray[np.float32]
     rate: float
     start: float
-    holes: NDArray[np.int64]
+    holes: NDArray[np.int64] | None = None
 
     @property
     def end(self) -> float:
         """Time in seconds at which the next sample would come."""
         return self.start + len(self.values) / self.rate
+
+    def is_whole(self, first: NDArray[np.int64], width: int) -> NDArray[np.bool_]:
+        """(N,) whether no sample of a window falls into a gap.
+
+        Args:
+            first: (N,) the windows' first samples, from 0 to T.
+            width: their number of samples.
+        """
+        if self.holes is None:
+            return np.ones(len(first), bool)
+        end = (first + width).clip(0, len(self.values))
+        return np.asarray(self.holes[end] == self.holes[first])
 
 
 def choose_rate(recording: Recording, resample_to: float) -> float:
@@ -76,7 +88,7 @@ def to_grid(recording: Recording, rate: float, largest_gap: float) -> Grid:
         DataError: samples at no fixed rate, without `largest_gap`.
     """
     values, start = recording.values, recording.start
-    there = np.ones(len(values), bool)
+    there: NDArray[np.bool_] | None = None
     have = recording.rate
     if recording.times is not None:
         values, have, there, start = _interpolate(recording, rate, largest_gap)
@@ -84,10 +96,11 @@ def to_grid(recording: Recording, rate: float, largest_gap: float) -> Grid:
         values, have, there, start = _interpolate(replace(recording, times=_times(recording)), rate, largest_gap)
     if have != rate:
         values = resample(values, have, rate)
-        there = _resample_mask(there, have, rate, len(values))
-    missing = np.zeros(len(values) + 1, np.int64)
-    np.cumsum(~there, out=missing[1:])
-    return Grid(np.ascontiguousarray(values, np.float32), rate, start, missing)
+        there = None if there is None else _resample_mask(there, have, rate, len(values))
+    values = np.ascontiguousarray(values, np.float32)
+    if there is None or there.all():
+        return Grid(values, rate, start)
+    return Grid(values, rate, start, np.append(0, np.cumsum(~there)))
 
 
 def _times(recording: Recording) -> NDArray[np.float64]:
