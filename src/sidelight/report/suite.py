@@ -180,7 +180,9 @@ def _fill_table(sets: Mapping[str, Comparison]) -> list[dict[str, Any]]:
                 cells.append({"mean": "", "difference": "", "bold": False})
                 continue
             d = row.difference
-            shown = f"{u.difference(d.mean)} ± {u.score(d.half)}" if name != BASELINE and d.n else ""
+            # One pair has no interval.
+            half = f" ± {u.score(d.half)}" if math.isfinite(d.half) else " (one pair)"
+            shown = f"{u.difference(d.mean)}{half}" if name != BASELINE and d.n else ""
             cells.append({"mean": u.score(row.mean), "difference": shown, "bold": row.bold})
         role = "reference" if name in (BASELINE, TEACHER, ALL_LABELS, *REFERENCES) else "method"
         rows.append({"name": name, "role": role, "cells": cells})

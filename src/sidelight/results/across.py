@@ -202,7 +202,7 @@ def summarize(a: Across) -> str:
         most = max((len(line.sets) for line in found.values()), default=0)
         return (
             f"Nothing can be said of a next data set: a comparison over sets needs at least {FEWEST} that can be "
-            f"compared, and there are {most}."
+            f"compared, and there {'is' if most == 1 else 'are'} {most}."
         )
     kinds = {kind: [m for m in judged if found[m].verdict == kind] for kind in ("better", "equal", "worse", "unclear")}
     words = {
