@@ -19,7 +19,7 @@ STRENGTH = 0.1
 """C, the inverse of the regularisation, where none is chosen."""
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 """C that are tried by cross-validation."""
-ROWS_TO_CHOOSE = 2000
+ROWS_TO_CHOOSE = 1000
 """The most rows among which C is chosen."""
 
 
