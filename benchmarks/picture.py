@@ -16,6 +16,8 @@ from sidelight.report.style import COLOUR, SETTINGS, role_colour
 from sidelight.results import get_budget
 
 NAMES = {
+    "majority": "the most common answer",
+    "linear": "a linear model: phone alone",
     "baseline": "baseline: phone alone",
     "teacher": "teacher: phone and watch",
     "all labels": "phone alone, all labels",
