@@ -20,6 +20,7 @@ import pytest
 import torch
 
 import sidelight as sl
+from sidelight import experiment
 from sidelight.config import load_config
 from sidelight.data import Dataset, Preprocessor, mapped
 from sidelight.data.batch import Batch
@@ -213,11 +214,11 @@ def test_the_arrays_of_a_data_set_are_freed_while_their_files_are_mapped(tmp_pat
 
 
 def test_a_run_frees_the_arrays_of_its_caller_before_a_worker_starts(tmp_path, monkeypatch):
-    """Neither a decorator nor the lock of the folder may hold them: they would be in memory beside their files."""
+    """Neither a decorator, the lock of the folder nor a call with `**` may hold them beside their files."""
     gone: list[weakref.ref[Any]] = []
     alive: list[bool] = []
 
-    def load() -> Dataset:
+    def load(config: Any) -> Dataset:
         data = plain(2000)
         gone.append(weakref.ref(data.inputs["x"]))
         return replace(data, inputs=data.inputs | {"z": data.inputs["x"] + 1})
@@ -229,9 +230,10 @@ def test_a_run_frees_the_arrays_of_its_caller_before_a_worker_starts(tmp_path, m
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runner, "run_jobs", stop)
+    monkeypatch.setattr(experiment, "load_for", load)
     settings = {"data": "(in memory)", "available": ["x"], "privileged": ["z"], "methods": ["kl"], "jobs": 2}
     with pytest.raises(KeyboardInterrupt):
-        runner.execute(load_config(settings | {"output": str(tmp_path / "run"), "folds": 2}), load(), quiet=True)
+        experiment.run(load_config(settings | {"output": str(tmp_path / "run"), "folds": 2}), quiet=True)
     assert alive == [False]
 
 

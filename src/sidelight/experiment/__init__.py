@@ -73,9 +73,12 @@ def run(
         ConfigError, DataError, RunError: name what is wrong, and the mend.
         UnfinishedError: the run was stopped, and can be resumed.
     """
-    given: dict[str, Any] = {"encoders": encoders, "imports": imports, "only": only, "loggers": loggers}
     until = stop_time(config, time_limit)
-    return execute(config, load_for(config), resume=resume, quiet=quiet, executor=executor, until=until, **given)
+    # Not with `**`: Python then keeps a tuple of the arguments, and with it the rows, until the run ends.
+    return execute(
+        config, load_for(config), resume=resume, quiet=quiet, encoders=encoders, imports=imports, only=only,
+        executor=executor, until=until, loggers=loggers,
+    )  # fmt: skip
 
 
 def compare(
@@ -119,9 +122,11 @@ def compare(
         UnfinishedError: the run was stopped, and can be resumed.
     """
     config, dataset = read_inputs(data, available, privileged, methods, encoders, settings)
-    given: dict[str, Any] = {"encoders": encoders, "only": only, "loggers": loggers}
     until = stop_time(config, time_limit)
-    return execute(config, dataset, resume=resume, quiet=quiet, executor=executor, until=until, **given)
+    return execute(
+        config, dataset, resume=resume, quiet=quiet, encoders=encoders, only=only, executor=executor, until=until,
+        loggers=loggers,
+    )  # fmt: skip
 
 
 __all__ = ["Config", "Job", "Study", "compare", "execute", "plan", "run", "stop_time"]
