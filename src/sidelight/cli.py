@@ -91,7 +91,7 @@ def sweep_verb(args: argparse.Namespace) -> int:
     with stops_on_sigterm(config.checkpoint_seconds, limit):
         study = run_sweep(
             config,
-            load_for(config),
+            [load_for(config)],
             make,
             resume=args.resume,
             quiet=args.quiet,

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tracemalloc
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from sidelight.data import Dataset, Preprocessor, mapped
 from sidelight.data.batch import Batch
 from sidelight.data.mapped import MappedArray, share_rows
 from sidelight.errors import DataError, DiskError
-from sidelight.experiment import runner
+from sidelight.experiment import inputs, runner
 from sidelight.experiment.provenance import compute_fingerprint
 from sidelight.utils.atomic import remove_leftovers
 
@@ -213,12 +214,13 @@ def test_the_arrays_of_a_data_set_are_freed_while_their_files_are_mapped(tmp_pat
     sharing.__exit__(None, None, None)
 
 
-def test_a_run_frees_the_arrays_of_its_caller_before_a_worker_starts(tmp_path, monkeypatch):
+@pytest.mark.parametrize("way", ["run", "compare", "sweep"])
+def test_a_run_frees_the_arrays_of_its_caller_before_a_worker_starts(way, tmp_path, monkeypatch):
     """Neither a decorator, the lock of the folder nor a call with `**` may hold them beside their files."""
     gone: list[weakref.ref[Any]] = []
     alive: list[bool] = []
 
-    def load(config: Any) -> Dataset:
+    def load(*_: Any) -> Dataset:
         data = plain(2000)
         gone.append(weakref.ref(data.inputs["x"]))
         return replace(data, inputs=data.inputs | {"z": data.inputs["x"] + 1})
@@ -230,10 +232,17 @@ def test_a_run_frees_the_arrays_of_its_caller_before_a_worker_starts(tmp_path, m
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runner, "run_jobs", stop)
-    monkeypatch.setattr(experiment, "load_for", load)
-    settings = {"data": "(in memory)", "available": ["x"], "privileged": ["z"], "methods": ["kl"], "jobs": 2}
+    for module in (experiment, inputs):
+        monkeypatch.setattr(module, "load_for", load)
+    settings = {"data": "rows.npz", "available": ["x"], "privileged": ["z"], "methods": ["kl"], "jobs": 2}
+    settings |= {"output": str(tmp_path / "run"), "folds": 2}
+    ways: dict[str, Callable[[], Any]] = {
+        "run": lambda: experiment.run(load_config(settings), quiet=True),
+        "compare": lambda: sl.compare(**settings, quiet=True),
+        "sweep": lambda: sl.sweep(**settings, space={"options.kl.weight": [1.0, 2.0]}, quiet=True),
+    }
     with pytest.raises(KeyboardInterrupt):
-        experiment.run(load_config(settings | {"output": str(tmp_path / "run"), "folds": 2}), quiet=True)
+        ways[way]()
     assert alive == [False]
 
 

@@ -122,9 +122,11 @@ def compare(
         UnfinishedError: the run was stopped, and can be resumed.
     """
     config, dataset = read_inputs(data, available, privileged, methods, encoders, settings)
+    rows = [dataset]
+    del dataset  # rows that were read from a file are held by nobody else, and the run frees them
     until = stop_time(config, time_limit)
     return execute(
-        config, dataset, resume=resume, quiet=quiet, encoders=encoders, only=only, executor=executor, until=until,
+        config, rows.pop(), resume=resume, quiet=quiet, encoders=encoders, only=only, executor=executor, until=until,
         loggers=loggers,
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -66,8 +67,12 @@ def sweep(
         raise ConfigError('space: expected the ranges of settings, e.g. {"transport.k": [10, 30, 60]}.')
     config, dataset = read_inputs(data, available, privileged, methods, encoders, settings)
     make = partial(build_sweep, space=space, sampler=sampler, trials=trials)
-    more = {"resume": resume, "quiet": quiet, "encoders": encoders, "only": only, "executor": executor}
-    return run_sweep(config, dataset, make, until=stop_time(config, time_limit), **more)
+    rows = [dataset]
+    del dataset  # a run frees its arrays, unless somebody else holds them
+    until = stop_time(config, time_limit)
+    return run_sweep(
+        config, rows, make, resume=resume, quiet=quiet, encoders=encoders, only=only, executor=executor, until=until
+    )
 
 
 def build_sweep(config: Config, space: Mapping[str, Any], sampler: str = "", trials: int | None = None) -> Sweep:
@@ -75,20 +80,35 @@ def build_sweep(config: Config, space: Mapping[str, Any], sampler: str = "", tri
     return make_sweep(parse_space(space, config), config, sampler, trials)
 
 
-def run_sweep(config: Config, dataset: Dataset, make: MakeSweep, **more: Any) -> Study:
+def run_sweep(
+    config: Config,
+    rows: list[Dataset],
+    make: MakeSweep,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    encoders: Encoders | None = None,
+    imports: Mapping[str, str] | None = None,
+    only: Collection[str] = (),
+    executor: Executor | str | None = None,
+    until: float = math.inf,
+) -> Study:
     """Run (or resume) a sweep.
 
     Args:
         config: the experiment's settings.
-        dataset: all rows.
+        rows: the data set, which is taken out of the list, so that the run can free its arrays.
         make: settings with every default filled in -> the sweep.
-        more: as `execute`.
+        resume, quiet, encoders, imports, only, executor, until: as in `execute`.
     """
     if get_world().size > 1:
         raise RunError("a sweep is run by one process, which starts workers (--jobs); start it without torchrun.")
-    made = make(resolve(config, dataset))
-    check_draws(made, dataset)
-    return execute(config, dataset, sweep=made, **more)
+    made = make(resolve(config, rows[0]))
+    check_draws(made, rows[0])
+    return execute(
+        config, rows.pop(), resume=resume, quiet=quiet, encoders=encoders, imports=imports, only=only,
+        executor=executor, until=until, sweep=made,
+    )  # fmt: skip
 
 
 def check_draws(sweep: Sweep, dataset: Dataset) -> None:
