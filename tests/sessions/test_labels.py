@@ -56,6 +56,12 @@ def test_the_label_at_the_centre() -> None:
     spans = Spans(np.array([0.0, 5.0]), np.array([5.0, 9.0]), np.array(["a", "b"]), "x")
     labels, _ = label_starts(spans, np.array([2.9, 3.0, 7.0]), 4.0, replace(SOURCE, rule="centre"))
     assert labels.tolist() == ["a", "b", ""]  # a label ends before its end
+    nothing = Spans(np.zeros(0), np.zeros(0), np.zeros(0, str), "x")
+    for rule in ("centre", "majority", "mean"):
+        assert label_starts(nothing, np.zeros(2), 1.0, replace(SOURCE, rule=rule))[0].tolist() == ["", ""]
+    nested = Spans(np.array([0.0, 2.0, 3.0]), np.array([9.0, 6.0, 4.0]), np.array(["a", "b", "c"]), "x")
+    labels, _ = label_starts(nested, np.arange(-3.0, 9.0), 2.0, replace(SOURCE, rule="centre"))
+    assert "".join(label or "-" for label in labels) == "--aabcbbaaa-"  # the one that began last
 
 
 def lines(cells: list[str]) -> tuple[pd.Series, str, np.ndarray]:

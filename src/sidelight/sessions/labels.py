@@ -202,6 +202,8 @@ def label_starts(
     Returns:
         (N,) labels, "" for none, and (N,) shares of the window for which the label holds.
     """
+    if not len(spans):
+        return np.full(len(starts), "", dtype="<U1"), np.zeros(len(starts))
     if source.rule == "centre":
         return _label_centres(spans, starts + seconds / 2)
     named = spans.label != ""
@@ -219,10 +221,18 @@ def label_starts(
 
 def _label_centres(spans: Spans, centre: NDArray[np.float64]) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
     """The label that began last before the centre and still holds there."""
-    labels = np.full(len(centre), "", dtype=object)
-    for onset, end, label in zip(spans.onset, spans.end, spans.label, strict=True):
-        labels[(onset <= centre) & (centre < end)] = label
-    return labels.astype(str), (labels != "").astype(np.float64)
+    at = np.searchsorted(spans.onset, centre, "right") - 1
+    reach = np.maximum.accumulate(spans.end)  # whether any label up to there still holds
+
+    def ended() -> NDArray[np.bool_]:
+        return np.asarray((at >= 0) & (spans.end[at] <= centre) & (reach[at] > centre))
+
+    # As many steps as labels lie upon each other.
+    while (back := ended()).any():
+        at[back] -= 1
+    holds = (at >= 0) & (centre < spans.end[at])
+    labels = np.where(holds, spans.label[at], "")
+    return labels, (labels != "").astype(np.float64)
 
 
 def _average(
