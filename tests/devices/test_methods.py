@@ -209,7 +209,7 @@ def test_settings_that_change_a_step_of_a_regression(case, tmp_path):
 
 @pytest.mark.parametrize("method", [pytest.param("mse", marks=pytest.mark.slow), "mse@crossfit"])
 def test_teachers_whose_maps_do_not_fit_into_memory(method, tmp_path, monkeypatch):
-    monkeypatch.setattr("sidelight.experiment.models.MAPS_IN_MEMORY", 0)
+    monkeypatch.setattr("sidelight.experiment.teachers.MAPS_IN_MEMORY", 0)
     case = Case(method, "segmentation", "concat", "auto", "teachers that run in every step")
     assert isinstance(build(case).teachers[""].outputs, OnlineOutputs)
     check(case, tmp_path)

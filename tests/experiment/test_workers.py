@@ -165,7 +165,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_is_resumed_to_the_bit(stack, whol
     if stack > 1:
         whole = study(tmp_path / "whole", data, **settings).folder
     asked = "fit_stacked" if stack > 1 else "fit"
-    place = "sidelight.experiment.stacks.fit_stacked" if stack > 1 else "sidelight.experiment.models.fit"
+    place = "sidelight.experiment.stacks.fit_stacked" if stack > 1 else "sidelight.experiment.train_alone.fit"
     module = __import__(place.rpartition(".")[0], fromlist=["x"])
     fit = getattr(module, asked)
 

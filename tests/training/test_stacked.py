@@ -56,7 +56,7 @@ def make_jobs(tmp_path: Path, kind: str, task: str = "classification", **changes
             method = Supervised(models.builder.network(reads), models.data.fit_task(job.label_fraction))
         elif kind == "t-nets":
             teacher = models.control_network(job)
-            outputs = [models.teacher_outputs(job, teacher, part) for part in ("train", "select")]
+            outputs = [models.teachers.outputs(job, teacher, part) for part in ("train", "select")]
             method = Hallucination(models.builder.tnets(teacher), *outputs, models.data.fit_task(1.0))
         else:
             assert job.spec is not None

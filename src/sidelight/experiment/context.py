@@ -67,10 +67,10 @@ class JobContext:
         return self.models.builder.translation_networks(start)
 
     def outputs(self, network: Network, part: str = "train") -> Output:
-        return self.models.outputs(self.job, network, part)
+        return self.models.teachers.compute(self.job, network, part)
 
     def teacher_outputs(self, network: Network, part: str = "train") -> TeacherOutputs:
-        return self.models.teacher_outputs(self.job, network, part)
+        return self.models.teachers.outputs(self.job, network, part)
 
     def baseline(self) -> tuple[Method, float]:
         method = Supervised(self.trained_network(self.available), self.task)
@@ -99,8 +99,8 @@ class JobContext:
 
     def teacher(self, crossfit: bool = False, reads: OutputParts = EVERYTHING) -> Teacher:
         """The teacher of the job, or its cross-fitted siblings; of large data, with the outputs that are read."""
-        return self.models.teacher(self.teacher_job(), crossfit, reads)
+        return self.models.teachers.teacher(self.teacher_job(), crossfit, reads)
 
     def teacher_on(self, members: Sequence[str], reads: OutputParts = EVERYTHING) -> Teacher:
         """A teacher that reads the available modalities and some privileged ones."""
-        return self.models.teacher_on(self.job, members, reads)
+        return self.models.teachers.teacher_on(self.job, members, reads)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
@@ -17,9 +16,8 @@ from sidelight.config import Config
 from sidelight.config.io import flatten
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
-from sidelight.errors import CheckpointError, RunError, SidelightWarning
+from sidelight.errors import RunError
 from sidelight.experiment.artifacts import Similarities, is_stored, store_job
-from sidelight.experiment.crossfit import CrossFit
 from sidelight.experiment.draws import Draws
 from sidelight.experiment.evaluate import evaluate
 from sidelight.experiment.failures import Failures
@@ -29,16 +27,17 @@ from sidelight.experiment.plan import Job, derive_seed
 from sidelight.experiment.provenance import Encoders, describe_environment, select_digests
 from sidelight.experiment.shared_files import SharedFiles
 from sidelight.experiment.student_builder import StudentBuilder
+from sidelight.experiment.teachers import Teachers, find_rows_without
+from sidelight.experiment.train_alone import train_alone
 from sidelight.export import load_student
-from sidelight.methods import Hallucination, Method, Supervised, Teacher, parse_methods
-from sidelight.methods.teacher_outputs import MAPS_IN_MEMORY, CachedOutputs, OnlineOutputs, TeacherOutputs
-from sidelight.networks.network import EVERYTHING, Network, Output, OutputParts, compute_outputs
+from sidelight.methods import Hallucination, Method, Supervised, parse_methods
+from sidelight.networks.network import Network
 from sidelight.sweeps import Sweep
 from sidelight.tracking import Tracking
-from sidelight.training import History, fit
+from sidelight.training import History
 from sidelight.training.job import Observer, TrainingJob
 from sidelight.utils.device import choose_device
-from sidelight.utils.distributed import is_first, on_first
+from sidelight.utils.distributed import on_first
 from sidelight.utils.machine import release_memory
 
 
@@ -110,7 +109,7 @@ class FoldModels:
         self.draws = Draws(sweep, self) if sweep else None
         self._supervised: dict[Job, Network] = {}
         self._tnets: dict[Job, dict[str, nn.Module]] = {}
-        self._teachers: dict[tuple[Job, bool, OutputParts], Teacher] = {}
+        self.teachers = Teachers(self)
 
     @cached_property
     def made_with(self) -> Mapping[str, Any]:
@@ -263,76 +262,13 @@ class FoldModels:
                         "out of --privileged, or set student.hallucinate=no."
                     )
 
-        train = self.teacher_outputs(job, teacher, "train")
-        select = self.teacher_outputs(job, teacher, "select")
+        train = self.teachers.outputs(job, teacher, "train")
+        select = self.teachers.outputs(job, teacher, "select")
         loss = self.config.teacher.hallucination
         self.fit(job, Hallucination(tnets, train, select, self.data.fit_task(job.label_fraction), loss), "tnets")
 
-    # teachers' outputs --------------------------------------------------------------------------------------------
-
-    def outputs(self, job: Job, network: Network, part: str = "train", reads: OutputParts = EVERYTHING) -> Output:
-        """Compute the outputs of a network on every "train" or "select" row, in evaluation mode."""
-        rows = self.rows(job, part)
-        return compute_outputs(network, rows, rows.index, parts=reads if self.data.large else EVERYTHING)
-
-    def teacher_outputs(
-        self, job: Job, network: Network, part: str = "train", reads: OutputParts = EVERYTHING
-    ) -> TeacherOutputs:
-        """The outputs of a network on every row of a part: cached, or computed at every step if caching is impossible.
-
-        Vectors are cached, and maps of up to `MAPS_IN_MEMORY` bytes. Larger maps are not cached. Neither are maps with
-        `augment.crop` or `augment.flip`: cached maps show the centre view, not the view of the batch.
-
-        Args:
-            job: the job whose rows are read.
-            network: the trained network.
-            part: "train" or "select".
-            reads: the parts of the outputs that are read. The others are kept too unless the data are large.
-        """
-        if self.data.dataset.size:
-            # Only a segmentation has maps. One row gives the size of all.
-            rows = self.rows(job, part)
-            sample = compute_outputs(network, rows, rows.index[:1])
-            if self.config.augment.moves or sample.nbytes * len(rows) > MAPS_IN_MEMORY:
-                return OnlineOutputs([network], sample)
-        return CachedOutputs(self.outputs(job, network, part, reads))
-
-    def teacher(self, job: Job, crossfit: bool = False, reads: OutputParts = EVERYTHING) -> Teacher:
-        """The network of a `baseline` or `teacher` job as a teacher, or its cross-fitted siblings."""
-        if (owner := self.owner(job.method)) is not self:
-            return owner.teacher(job, crossfit, reads)
-        # What is small, or stored for every method, is computed once with all parts.
-        reads = reads if self.data.large and not crossfit else EVERYTHING
-        key = job, crossfit, reads
-        if key not in self._teachers:
-            own = self.teacher_outputs(job, self.control_network(job), reads=reads)
-            self._teachers[key] = self._crossfit(job).teacher(own) if crossfit else Teacher(own)
-        return self._teachers[key]
-
-    def teacher_on(self, job: Job, members: Sequence[str], reads: OutputParts = EVERYTHING) -> Teacher:
-        """A teacher that reads the available modalities and some privileged ones.
-
-        It teaches the rows that have at least one of these privileged modalities.
-
-        Args:
-            job: the job whose rows the teacher is trained on.
-            members: the privileged modalities that it reads.
-            reads: the parts of its outputs that are read.
-        """
-        present = ~find_rows_without(self.rows(job), members)
-        network = self.trained_network(job, [*self.data.available, *members])
-        return Teacher(self.teacher_outputs(job, network, reads=reads), mask=None if present.all() else present)
-
-    def _crossfit(self, job: Job) -> CrossFit:
-        folds = self.config.teacher.crossfit or 5
-        teacher_fold = torch.as_tensor(self.data.assign_teacher_folds(job.label_fraction, folds))
-        network = partial(self.builder.network, self.reads(job))
-        return CrossFit(
-            job.id, self.rows(job), teacher_fold, self.shared_files, network, partial(self._fit_sibling, job)
-        )
-
-    def _fit_sibling(self, job: Job, network: Network, labelled: Tensor, name: str) -> None:
-        """Train a sibling of the teacher on some of the labelled rows."""
+    def fit_sibling(self, job: Job, network: Network, labelled: Tensor, name: str) -> None:
+        """Train a cross-fitted sibling of the teacher on some of the labelled rows."""
         rows = replace(self.rows(job), labelled=labelled)
         method = Supervised(network, self.data.fit_task(job.label_fraction))
         self._fit_stage(job, method, rows, self.rows(job, "select"), name)
@@ -426,41 +362,7 @@ class FoldModels:
 
     def train_alone(self, job: TrainingJob) -> History:
         """Train one stage by itself, from its checkpoint if there is one."""
-        checkpoint = self.folder / "checkpoints" / f"{job.name}.pt"
-        train_stage = partial(
-            fit,
-            job.method,
-            job.train,
-            job.select,
-            self.config.training,
-            seed=job.seed,
-            balance=self.config.balance,
-            teacher_fold=job.teacher_fold,
-            checkpoint=checkpoint,
-            checkpoint_seconds=self.config.checkpoint_seconds,
-            identity=job.name,
-            callback=job.callback,
-            augment=self.config.augment,
-            epoch_rows=job.epoch_rows,
-            scores=job.scores,
-            observer=job.observer,
-        )
-        try:
-            history = train_stage()
-        except CheckpointError as error:  # raised before the method is changed, so it can be trained from its start
-            warnings.warn(f"{error} It was deleted, and the job is trained from its beginning.", SidelightWarning, 2)
-            on_first(partial(checkpoint.unlink, missing_ok=True))
-            history = train_stage()
-        if is_first():
-            checkpoint.unlink(missing_ok=True)
+        history = train_alone(job, self.config, self.folder / "checkpoints")
         if self.data.large:
             release_memory()  # of batches, before test rows are read
         return history
-
-
-def find_rows_without(rows: Batch, modalities: Sequence[str]) -> Tensor:
-    """(N,) bool, which rows have none of the modalities."""
-    has_any = torch.zeros(len(rows), dtype=torch.bool)
-    for m in modalities:
-        has_any |= rows.present.get(m, torch.ones_like(has_any))
-    return ~has_any
