@@ -14,8 +14,8 @@ import pytest
 
 from helpers.small import Fragile, differing, make_data, merged, outcome, study
 from sidelight.errors import ConfigError, RunError, SidelightWarning
-from sidelight.experiment import models as models_module
 from sidelight.experiment import stacks as stacks_module
+from sidelight.experiment import train_alone as alone
 from sidelight.experiment.progress import Progress
 from sidelight.experiment.study import Study
 from sidelight.methods import METHODS
@@ -42,7 +42,7 @@ def whole(data, tmp_path_factory) -> Path:
 @pytest.fixture
 def failing(monkeypatch):
     """Makes the trainings of these names fail; returns the names of all that begin."""
-    begun, real = [], models_module.fit
+    begun, real = [], alone.fit
 
     def install(*names: str, error: Exception | None = None) -> list[str]:
         def fit(method, *args, identity, **more):
@@ -51,7 +51,7 @@ def failing(monkeypatch):
                 raise error or RunError(SAYS)
             return real(method, *args, identity=identity, **more)
 
-        monkeypatch.setattr(models_module, "fit", fit)
+        monkeypatch.setattr(alone, "fit", fit)
         return begun
 
     return install

@@ -33,7 +33,7 @@ from sidelight.config import load_config
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
 from sidelight.experiment import fold as fold_data
-from sidelight.experiment import models as models_module
+from sidelight.experiment import train_alone as alone
 from sidelight.experiment.assemble import run_job
 from sidelight.experiment.fold import FoldData, permute_modalities
 from sidelight.experiment.models import FoldModels
@@ -358,13 +358,13 @@ class Trained:
 def spied(monkeypatch) -> dict[str, Trained]:
     """What the loop was given, by the name of what it trained."""
     seen: dict[str, Trained] = {}
-    fit = models_module.fit
+    fit = alone.fit
 
     def spy(method, train, select, settings, *, identity, teacher_fold=None, **more):
         seen[identity] = Trained(method, train, select, teacher_fold)
         return fit(method, train, select, settings, identity=identity, teacher_fold=teacher_fold, **more)
 
-    monkeypatch.setattr(models_module, "fit", spy)
+    monkeypatch.setattr(alone, "fit", spy)
     return seen
 
 
@@ -524,8 +524,8 @@ def test_without_groups_each_row_is_its_own():
 
 def test_the_teacher_is_trained_once_for_all_who_learn_from_it(tmp_path, spied, monkeypatch):
     trained: list[str] = []
-    fit = models_module.fit
-    monkeypatch.setattr(models_module, "fit", lambda *a, **k: trained.append(k["identity"]) or fit(*a, **k))
+    fit = alone.fit
+    monkeypatch.setattr(alone, "fit", lambda *a, **k: trained.append(k["identity"]) or fit(*a, **k))
     train(
         tmp_path, make_data(), [("kl", ""), ("pkdot", ""), ("pkdot+kl", ""), ("kl@crossfit", ""), ("mse@crossfit", "")]
     )

@@ -13,7 +13,7 @@ import pytest
 from helpers.small import make_data, study
 from sidelight.cli import main
 from sidelight.errors import RunError
-from sidelight.experiment import models as models_module
+from sidelight.experiment import train_alone as alone
 from sidelight.experiment.leases import present
 from sidelight.experiment.refit import NO_TEST, refit
 from sidelight.experiment.study import Study
@@ -87,7 +87,7 @@ def test_the_run_itself_is_left_as_it_was_and_twice_gives_the_same(run, data):
 
 
 def test_an_interrupted_refit_goes_on(run, data, monkeypatch):
-    fit, trained = models_module.fit, []
+    fit, trained = alone.fit, []
 
     def count(*args, identity, **more):
         if identity.startswith(("kl", "mse")) and "teacher" in "".join(trained) and len(trained) == 1:
@@ -97,7 +97,7 @@ def test_an_interrupted_refit_goes_on(run, data, monkeypatch):
         return fit(*args, identity=identity, **more)
 
     whole_one = (refit(run, data) / "student.safetensors").read_bytes()
-    monkeypatch.setattr(models_module, "fit", count)
+    monkeypatch.setattr(alone, "fit", count)
     with pytest.raises(KeyboardInterrupt):
         refit(run, data)
     assert (run / "refit" / "student.safetensors").read_bytes() == whole_one

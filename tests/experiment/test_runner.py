@@ -39,9 +39,9 @@ from helpers.small import (
 )
 from sidelight.config import load_config
 from sidelight.errors import ConfigError, DataError, RunError, SidelightWarning, UnfinishedError
-from sidelight.experiment import execute
-from sidelight.experiment import models as models_module
+from sidelight.experiment import execute, models
 from sidelight.experiment import run as run_config
+from sidelight.experiment import train_alone as alone
 from sidelight.experiment import workers as workers_module
 from sidelight.experiment.assemble import run_job
 from sidelight.experiment.fold import FoldData
@@ -209,7 +209,7 @@ def test_seeds_and_folds_have_their_own_initial_weights_and_order(tmp_path, data
         drawn.append((next(method.parameters()).detach().numpy().tobytes(), seed))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(models_module, "fit", spy)
+    monkeypatch.setattr(alone, "fit", spy)
     for fold, seed, protocol in ((0, 0, "official"), (0, 1, "official"), (1, 0, "group-kfold"), (1, 1, "group-kfold")):
         with pytest.raises(KeyboardInterrupt):
             run_job(fold_models(tmp_path, data, fold, seed, protocol=protocol), Job("baseline", "", 1.0, fold, seed))
@@ -235,7 +235,7 @@ def test_a_run_of_more_seeds_is_the_run_done_at_once(two_seeds, data, tmp_path):
 
 def test_a_finished_run_is_resumed_without_training(whole, data, monkeypatch):
     before = {p: p.stat().st_mtime_ns for p in whole.rglob("jobs/**/*")}
-    monkeypatch.setattr(models_module, "fit", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(alone, "fit", lambda *a, **k: pytest.fail("trained again"))
     study(whole, data, resume=True, **METHODS)
     assert before == {p: p.stat().st_mtime_ns for p in whole.rglob("jobs/**/*")}
 
@@ -247,8 +247,8 @@ def test_a_lost_job_is_made_again_alone_to_the_bit(whole, data, tmp_path, monkey
         shutil.rmtree(run / "jobs" / job)
     (run / "results.csv").unlink()
     trained: list[str] = []
-    fit = models_module.fit
-    monkeypatch.setattr(models_module, "fit", lambda *a, **k: trained.append(k["identity"]) or fit(*a, **k))
+    fit = alone.fit
+    monkeypatch.setattr(alone, "fit", lambda *a, **k: trained.append(k["identity"]) or fit(*a, **k))
     study(run, data, resume=True, **METHODS)
     assert trained == lost
     assert differing(outcome(run), outcome(whole)) == []
@@ -374,7 +374,7 @@ def test_a_second_run_in_one_folder_helps_or_is_refused(two_seeds, data):
 def test_a_second_run_trains_what_the_first_does_not(tmp_path, data, monkeypatch):
     """The second one begins while the first trains its first network, and finds one fold taken."""
     trained, seen = [], []
-    fit = models_module.fit
+    fit = alone.fit
 
     def busy(*args, **more):
         trained.append(more["identity"])
@@ -385,14 +385,14 @@ def test_a_second_run_trains_what_the_first_does_not(tmp_path, data, monkeypatch
             with pytest.raises(UnfinishedError, match="1 of 2 cells"):
                 study(tmp_path / "run", data, resume=True, **TINY)
             monkeypatch.undo()
-            monkeypatch.setattr(models_module, "fit", busy)
+            monkeypatch.setattr(alone, "fit", busy)
         return fit(*args, **more)
 
     def leave(self):
         if self.busy and not self.waiting:
             self._stop()
 
-    monkeypatch.setattr(models_module, "fit", busy)
+    monkeypatch.setattr(alone, "fit", busy)
     made = study(tmp_path / "run", data, **TINY)
     assert len(made.results) == 6
     assert len(trained) == len(set(trained)) == 6
@@ -513,7 +513,7 @@ def test_what_was_begun_and_finished_nothing_may_be_begun_otherwise(tmp_path, da
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(models_module, "store_job", stopped)
+        patch.setattr(models, "store_job", stopped)
         with pytest.raises(KeyboardInterrupt):
             study(tmp_path / "run", data, **TINY)
     with pytest.raises(RunError, match="already holds this run"):
@@ -735,7 +735,7 @@ def test_more_classes_than_the_probe_has_rows(tmp_path):
     ],
 )
 def test_a_setting_that_cannot_be_is_named_before_any_training(settings, message, tmp_path, data, monkeypatch):
-    monkeypatch.setattr(models_module, "fit", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr(alone, "fit", lambda *a, **k: pytest.fail("trained"))
     with pytest.raises(ConfigError, match=message):
         study(tmp_path / "run", data, **settings)
     assert not (tmp_path / "run").exists()
@@ -743,7 +743,7 @@ def test_a_setting_that_cannot_be_is_named_before_any_training(settings, message
 
 @pytest.mark.parametrize("method", ["kl", "pkdot+kl", "kl@crossfit"])
 def test_a_method_without_meaning_for_the_task_is_refused_before_any_training(method, tmp_path, monkeypatch):
-    monkeypatch.setattr(models_module, "fit", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr(alone, "fit", lambda *a, **k: pytest.fail("trained"))
     with pytest.raises(ConfigError, match=r"'kl'.*does not support regression.*use 'mse'"):
         study(tmp_path / "run", make_data("regression"), methods=["mse", method])
     assert not (tmp_path / "run").exists()
@@ -769,7 +769,7 @@ def test_what_a_method_cannot_be_built_with_is_named_before_any_training(
     """The same method with other data or settings is trained: `test_balance` and `test_methods` do."""
     data = make_data(task)
     data = replace(data, inputs=data.inputs | IMAGES) if method == "mtnet" else data
-    monkeypatch.setattr(models_module, "fit", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr(alone, "fit", lambda *a, **k: pytest.fail("trained"))
     with pytest.raises(ConfigError, match=message):
         study(tmp_path / "run", data, methods=["mse", method], **settings)
     assert not (tmp_path / "run").exists()
@@ -787,7 +787,7 @@ def start_of(tmp_path: Path, data, method: str = "pkdot", **student: Any) -> tup
     """Weights of the teacher, of the student before its first step, and of the student when it has learnt."""
     made = fold_models(tmp_path, data, methods=[method], student=student)
     before: dict[str, np.ndarray] = {}
-    fit = models_module.fit
+    fit = alone.fit
 
     def spy(method, *args, identity, **more):
         if identity.startswith("pkdot") or identity.startswith("mse"):
@@ -795,7 +795,7 @@ def start_of(tmp_path: Path, data, method: str = "pkdot", **student: Any) -> tup
         return fit(method, *args, identity=identity, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models_module, "fit", spy)
+        patch.setattr(alone, "fit", spy)
         run_job(made, Job(method, "", 1.0, 0, 0))
     ended = [tensors(tmp_path / "jobs" / f"{name}-l1-f0-s0") for name in ("teacher", method)]
     teacher, after = ({k.removeprefix("network."): v for k, v in t.items() if k.startswith("network.")} for t in ended)

@@ -6,7 +6,8 @@ import hashlib
 import math
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from sidelight.errors import SidelightWarning
 from sidelight.experiment.artifacts import is_stored
 from sidelight.experiment.assemble import run_job
 from sidelight.experiment.leases import hold
+from sidelight.experiment.mirror import mirror_of
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
 from sidelight.experiment.stacks import run_stacked
@@ -107,13 +109,31 @@ def run_cell(
         with hold(folder, cell.folds if is_first() else ()) as held:
             if not from_first(held):
                 return Outcome("busy")
-            jobs = [job for job in cell.jobs if not is_stored(folder, job)]
-            try:
-                if jobs:
-                    _run(make_models, jobs, on_finished)
-            except Stopped:
-                return Outcome("stopped")
+            with _exchanging(folder, cell, on_finished) as on_finished:
+                jobs = [job for job in cell.jobs if not is_stored(folder, job)]
+                try:
+                    if jobs:
+                        _run(make_models, jobs, on_finished)
+                except Stopped:
+                    return Outcome("stopped")
         return Outcome("done")
+
+
+@contextmanager
+def _exchanging(folder: Path, cell: Cell, on_finished: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """Exchange the files of a cell with the URL of a run folder that has one; yields what is called after each job."""
+    mirror = mirror_of(folder) if is_first() else None
+    if mirror is None:
+        yield on_finished
+        return
+
+    def send() -> None:
+        mirror.push(cell.folds)
+        on_finished()
+
+    mirror.pull(cell.folds)
+    yield send
+    mirror.push(cell.folds)
 
 
 def run_quietly(run: Callable[[], Outcome]) -> Outcome:

@@ -26,6 +26,7 @@ from sidelight.errors import ConfigError, DataError, RunError, SidelightError
 from sidelight.experiment import code_digest
 from sidelight.experiment.cells import Cell, MakeModels, Outcome, run_cell, run_quietly
 from sidelight.experiment.leases import work_folder
+from sidelight.experiment.mirror import mirror_of, open_in_worker
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
 from sidelight.experiment.pool import own_methods, uses_script
@@ -42,7 +43,7 @@ class Handout:
     """A study as a worker gets it with every cell: a few hundred bytes, however large the study.
 
     Attributes:
-        folder: the run folder, an absolute path that leads every worker to the same folder.
+        folder: the run folder: an absolute path that leads every worker to the same folder, or a URL.
         digest: SHA-256 of the file in it that holds settings, versions and the place of the data.
         own: the user's encoders, methods and trackers, pickled; their modules are imported by name.
     """
@@ -85,6 +86,7 @@ def hand_out(
             "a module that every worker can import."
         )
     folder = Path(os.path.abspath(folder))
+    mirror = mirror_of(folder)
     facts = {
         "settings": asdict(replace(config, network=anchor_paths(config.network))),
         "data": _place_rows(folder, config, dataset, now["data"]["sha256"]),
@@ -96,7 +98,9 @@ def hand_out(
     text = json.dumps(facts, indent=1)
     digest = hashlib.sha256(text.encode()).hexdigest()
     write_atomic(_file(folder, digest), text)
-    return Handout(str(folder), digest, pickle.dumps((dict(encoders), methods, tracking)))
+    if mirror:
+        mirror.push_work()
+    return Handout(mirror.url if mirror else str(folder), digest, pickle.dumps((dict(encoders), methods, tracking)))
 
 
 def _place_rows(folder: Path, config: Config, dataset: Dataset, digest: str) -> dict[str, str]:
@@ -125,8 +129,8 @@ def _find_source(name: str) -> str:
 
 # in a worker --------------------------------------------------------------------------------------------------------
 
-_opened: dict[Handout, MakeModels] = {}
-"""The study that was opened last."""
+_opened: dict[Handout, tuple[Path, MakeModels]] = {}
+"""The study that was opened last: its folder, and what builds its models."""
 
 
 def run_handed_out(
@@ -146,10 +150,11 @@ def run_handed_out(
     cell = Cell(tuple(Job(*job) for job in jobs))
     try:
         if handout not in _opened:
-            make_models = open_study(handout)
+            study = open_study(handout)
             _opened.clear()
-            _opened[handout] = make_models
-        run = partial(run_cell, _opened[handout], Path(handout.folder), cell, limits.name, limits.until)
+            _opened[handout] = study
+        folder, make_models = _opened[handout]
+        run = partial(run_cell, make_models, folder, cell, limits.name, limits.until)
         return run_quietly(run)
     except SidelightError as error:
         raise type(error)(f"on {name_worker()}: {error}") from error
@@ -160,14 +165,17 @@ def name_worker() -> str:
     return f"the worker {os.getpid()} of {socket.gethostname()}"
 
 
-def open_study(handout: Handout) -> MakeModels:
+def open_study(handout: Handout) -> tuple[Path, MakeModels]:
     """Open a study in a worker, and check that versions, code and data are those of the process that started it.
+
+    Returns:
+        The run folder, or this worker's copy of it, and what builds the models of a fold and seed.
 
     Raises:
         RunError: the run folder is another one here, versions or code differ.
         DataError: the data are missing, or others.
     """
-    folder = Path(handout.folder)
+    folder = _open_folder(handout.folder)
     facts = _read_facts(folder, handout.digest)
     _check_versions(facts["versions"])
     _import_own(facts["imports"])
@@ -186,7 +194,16 @@ def open_study(handout: Handout) -> MakeModels:
     dataset = _open_rows(folder, config, facts["data"], made_with["data"])
     sweep = Sweep.from_dict(facts["sweep"], config) if facts["sweep"] else None
     given: dict[str, Any] = {"made_with": made_with, "tracking": tracking, "sweep": sweep}
-    return partial(FoldModels, config, dataset, folder, encoders, **given)
+    return folder, partial(FoldModels, config, dataset, folder, encoders, **given)
+
+
+def _open_folder(folder: str) -> Path:
+    """The run folder or, if it is at a URL, a copy with what a worker needs first."""
+    if "://" not in folder:
+        return Path(folder)
+    mirror = open_in_worker(folder)
+    mirror.pull_work()
+    return mirror.folder
 
 
 def _read_facts(folder: Path, digest: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from sidelight.data import Dataset
 from sidelight.errors import ConfigError, RunError, SidelightWarning
 from sidelight.experiment import code_digest
 from sidelight.experiment.leases import DURATION, PLACES, START, clear_leftovers, forget_work, hold, is_used, present
+from sidelight.experiment.mirror import mirror_of
 from sidelight.methods import MethodSpec
 from sidelight.results.job import DRAWS, RECORD, read_record, seal_record
 from sidelight.utils.atomic import write_atomic
@@ -60,6 +61,9 @@ def enter_run_folder(
     with ExitStack() as here:
         here.callback(_leave, folder)
         with _starting(folder):
+            mirror = mirror_of(folder)
+            if mirror:
+                mirror.pull()
             joins = is_used(folder)
             if joins:
                 _check_joined(folder, config, now, resume)
@@ -70,6 +74,8 @@ def enter_run_folder(
                 clear_leftovers(folder)
                 _write_settings(folder, config, dataset, now)
             here.enter_context(present(folder))
+            if mirror:
+                mirror.push()
         del dataset  # a run moves the rows to files, so nothing else may hold them
         yield
 
@@ -161,7 +167,7 @@ def _check_same_run(
     finished = any(any(folder.glob(f"{place}/[!.]*/{RECORD}")) for place in ("jobs", "draws/*/jobs"))
     if not (folder / "config.yaml").exists() and not finished:
         # Left by a run that was killed at its start.
-        begun = (".lock", ".work", ".config.yaml.", ".sweep.json.", "sweep.json")
+        begun = (".lock", ".work", ".mirror.json", ".config.yaml.", ".sweep.json.", "sweep.json")
         if any(not p.name.startswith(begun) for p in folder.iterdir()):
             raise RunError(f"{folder} is not empty and not a run folder. Choose another with --output.")
         return

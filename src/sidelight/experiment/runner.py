@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from sidelight.experiment.cells import MakeModels
 from sidelight.experiment.failures import Failures, check_comparable, check_names, warn_of_failures
 from sidelight.experiment.handed_over import check_executor, open_workers
 from sidelight.experiment.handout import hand_out
+from sidelight.experiment.mirror import mirror_of, open_mirror
 from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import UNDECIDED, Job, explain_missing_self_distillation, plan, plan_best_controls
 from sidelight.experiment.pool import run_jobs
@@ -131,10 +133,14 @@ def _execute(
     for m in encoders or {}:
         if m not in dataset.inputs:
             raise ConfigError(f"encoders: {unknown('modality', m, dataset.inputs)}")
+    mirror = None
     if "://" in config.output:
-        raise ConfigError(
-            f"output={config.output!r} is a URL; a run folder is on a file system. Mount it, or choose a folder."
-        )
+        if get_world().size > 1:
+            raise ConfigError(
+                f"output={config.output!r}: the processes of torchrun need a run folder that all of them see."
+            )
+        mirror = open_mirror(config.output)
+        config = replace(config, output=str(mirror.folder))
     folder = Path(config.output)
     specs = parse_methods(config.methods)
     jobs = plan_jobs(config, dataset, specs)
@@ -168,6 +174,8 @@ def _execute(
             handout = hand_out(folder, config, rows, now, encoders or {}, imports or {}, tracking, sweep)
             others = opened.enter_context(open_workers(executor, handout, limits, config.checkpoint_seconds))
         with Progress(folder, expected, quiet or not is_first()) as progress:
+            if mirror:
+                progress.say(f"working in {folder}, a copy of {mirror.url}")
             processes = f" in {get_world().size} processes" if get_world().size > 1 else ""
             if sweep is not None:
                 progress.say(f"every job is the best of its draws: {sweep.trials} of each method and of the baseline")
@@ -197,6 +205,8 @@ def _execute(
                 "(resume=True)."
             )
         on_first(study.finish)
+        if mirror:
+            mirror.push()
         warn_of_failures(study)
         return study
 
@@ -230,6 +240,8 @@ def _run_all(
     on_first(lambda: write_atomic(folder / "plan.json", json.dumps({"jobs": planned}, indent=0)))
     todo = [job for job in (extra or jobs) if (not only or job.id in only) and not is_stored(folder, job)]
     on_first(partial(Failures(folder, config.max_failures).forget, todo))
+    if mirror := mirror_of(folder):
+        mirror.push()
     progress.recount()
     run_jobs(make_models, folder, todo, count, progress, own, parts, limits, others)
 

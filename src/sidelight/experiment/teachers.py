@@ -4,21 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol, Self
 
 import torch
+from torch import Tensor
 
+from sidelight.config import Config
 from sidelight.data.batch import Batch
 from sidelight.experiment.crossfit import CrossFit
+from sidelight.experiment.fold import FoldData
 from sidelight.experiment.plan import Job
+from sidelight.experiment.shared_files import SharedFiles
+from sidelight.experiment.student_builder import StudentBuilder
 from sidelight.methods import Teacher
 from sidelight.methods.teacher_outputs import MAPS_IN_MEMORY, CachedOutputs, OnlineOutputs, TeacherOutputs
 from sidelight.networks.network import EVERYTHING, Network, Output, OutputParts, compute_outputs
 
-if TYPE_CHECKING:
-    from torch import Tensor
 
-    from sidelight.experiment.models import FoldModels
+class Models(Protocol):
+    """What teachers need of `FoldModels`."""
+
+    config: Config
+    data: FoldData
+    builder: StudentBuilder
+    teachers: Teachers
+
+    @property
+    def shared_files(self) -> SharedFiles: ...
+
+    def rows(self, job: Job, part: str = "train") -> Batch: ...
+
+    def reads(self, job: Job) -> list[str]: ...
+
+    def owner(self, method: str) -> Self: ...
+
+    def control_network(self, job: Job) -> Network: ...
+
+    def trained_network(self, job: Job, reads: Sequence[str]) -> Network: ...
+
+    def fit_sibling(self, job: Job, network: Network, labelled: Tensor, name: str) -> None: ...
 
 
 class Teachers:
@@ -28,7 +52,7 @@ class Teachers:
         models: the models of the fold, which train the networks.
     """
 
-    def __init__(self, models: FoldModels):
+    def __init__(self, models: Models):
         self.models = models
         self._kept: dict[tuple[Job, bool, OutputParts], Teacher] = {}
 

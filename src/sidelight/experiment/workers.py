@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 
 from sidelight.errors import RunError, UnfinishedError
 from sidelight.experiment.cells import Cell, MakeModels, Outcome, run_cell
+from sidelight.experiment.mirror import mirror_of
 from sidelight.experiment.progress import Progress
 from sidelight.utils.stopping import should_stop
 
@@ -101,6 +102,7 @@ class GivingOut:
         self.busy: list[tuple[float, Cell]] = []
         self.asked: Counter[Cell] = Counter()
         self.deaths: Counter[Cell] = Counter()
+        self.mirror = mirror_of(progress.folder)
         self.next_update = 0.0
 
     def run(self) -> None:
@@ -146,6 +148,8 @@ class GivingOut:
             self._mourn(cell, error)
             return
         self.progress.warn(list(outcome.warnings))
+        if self.mirror:
+            self.mirror.pull(cell.folds)
         if outcome.state == "busy":
             self.asked[cell] += 1
             pause = min(PATIENCE[0] * 2 ** (self.asked[cell] - 1), PATIENCE[1])

@@ -71,6 +71,11 @@ def read_suite(
         if "data" in more:
             raise ConfigError("data: a suite has several; name them under `sets`.")
         folder = output or more.pop("output", None) or shared.pop("output", None)
+        if "://" in str(folder):
+            raise ConfigError(
+                f"output={folder!r} is a URL: the folder of a suite is on a file system. Run its sets one by one "
+                "(sidelight run) to have them at URLs."
+            )
         folder = Path(folder or Path("runs") / (path.stem if path is not None else "suite"))
         for given in (shared, more):
             given.pop("output", None)
