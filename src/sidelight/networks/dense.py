@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sidelight.errors import ConfigError
+from sidelight.utils.extras import import_apart
 
 STRIDE = 4
 """How many pixels a position of a map is wide and high."""
@@ -31,9 +32,8 @@ def make_residual_unit(channels: int, out: int, stride: int = 1, dilation: int =
     Returns:
         A module (B, channels, H, W) -> (B, out, ⌈H/stride⌉, ⌈W/stride⌉).
     """
-    from monai.networks.blocks.convolutions import ResidualUnit
-
-    unit: nn.Module = ResidualUnit(
+    blocks = import_apart("monai.networks.blocks.convolutions")
+    unit: nn.Module = blocks.ResidualUnit(
         2, channels, out, strides=stride, subunits=2, norm=("GROUP", {"num_groups": num_groups(out)}), act="RELU",
         dilation=dilation,
     )  # fmt: skip

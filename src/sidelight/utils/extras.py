@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from sidelight.errors import RunError
@@ -12,6 +13,16 @@ from sidelight.errors import RunError
 def install(extra: str) -> str:
     """The command that installs an extra, from the checkout as sidelight itself."""
     return f'pip install ".[{extra}]" in sidelight\'s folder'
+
+
+def import_apart(module: str) -> Any:
+    """Import a module in a thread of its own.
+
+    Some keep an error of what they import themselves, and with it the frames of whoever imports them first, and all
+    rows, networks and caches that these hold: optuna 5.0.0, which monai 1.6.1 imports where it is installed.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(importlib.import_module, module).result()
 
 
 def optional(package: str, extra: str, purpose: str) -> Any:
@@ -26,7 +37,7 @@ def optional(package: str, extra: str, purpose: str) -> Any:
         RunError: it cannot be imported; the message names the extra.
     """
     try:
-        return importlib.import_module(package)
+        return import_apart(package)
     except ImportError as error:
         raise RunError(f"{purpose} needs {package}, which cannot be imported ({error}): {install(extra)}") from error
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sidelight.config.encoder_names import BACKBONES, ROWS, encoders_for, row_dimensions
 from sidelight.errors import ConfigError, unknown
 from sidelight.networks.backbones.base import Returns, running_statistics
+from sidelight.utils.extras import import_apart
 
 
 class Backbone(nn.Module):
@@ -111,9 +112,7 @@ def make_net(kind: str, shape: tuple[int, ...], config: Mapping[str, Any] | None
 
         return make_hf(name, shape, config)
     if provider == "monai":
-        from sidelight.networks.backbones.resnet import make_monai
-
-        return make_monai(name, shape)
+        return _make_monai(name, shape)
     if colon:
         from sidelight.networks.backbones.providers import make_provided
 
@@ -130,6 +129,10 @@ def make_net(kind: str, shape: tuple[int, ...], config: Mapping[str, Any] | None
         from sidelight.networks.backbones.cnn14 import CNN14
 
         return CNN14(shape)
-    from sidelight.networks.backbones.resnet import make_monai
+    return _make_monai(kind, shape)
 
-    return make_monai(kind, shape)
+
+def _make_monai(name: str, shape: Sequence[int]) -> nn.Module:
+    resnet = import_apart("sidelight.networks.backbones.resnet")
+    network: nn.Module = resnet.make_monai(name, shape)
+    return network
