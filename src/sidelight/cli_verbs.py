@@ -46,7 +46,7 @@ def add_verbs(
         "out", nargs="?", metavar="OUT", help="file or folder to write (default: experiment.yaml beside the data)"
     )
     init.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    asked = ("available", "privileged", "target", "group", "split", "time", "task", "impute", "on_error")
+    asked = ("available", "privileged", "target", "group", "split", "time", "task", "impute", "on_error", "modalities")
     add_settings(init, asked)
 
     compare = verb("compare", "compare the rows of two or more runs, paired where they tested the same rows")

@@ -70,7 +70,7 @@ class TestCsv:
             ("time,eda\n0,1\n\n2,3\n", "modality 'eda', row 3 is empty"),
             ("time,eda\n0,1\n1,2\n2", "line 4 has 1 cell, but the header names 2 columns.*is the file truncated"),
             ("time,ed\n0,1\n", "unknown column 'eda'. Did you mean 'ed'"),
-            ("time;eda\n0;1\n", "Valid: time;eda. Is the separator another one"),
+            ("time;x\n0;1\n", "unknown column 'eda'. Valid: time, x"),
             ("time,eda,eda\n0,1,2\n", "row 1: column 'eda' occurs 2 times"),
             ('time,eda\n0,1\n1,"2\n', "truncated or not a CSV file"),
         ],
