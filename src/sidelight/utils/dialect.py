@@ -230,7 +230,10 @@ def _find_header(rows: Sequence[list[str]]) -> int:
         names, below = _strip(rows[k]), rows[k + 1 :]
         if any(len(_strip(row)) >= len(names) for row in rows[:k]):
             continue
-        if _are_names(names) and all(_fits(row, names) for row in below) and any(_number_columns(below, len(names))):
+        if not _are_names(names) or not all(_fits(row, names) for row in below):
+            continue
+        of_units = all(is_unit(cell) for cell in below[0] if cell.strip("- "))
+        if any(_number_columns(below[of_units:], len(names))):
             return k
     return 0
 
