@@ -392,6 +392,12 @@ def compare_verb(args: argparse.Namespace) -> None:
     compare_verb(args)
 
 
+def describe_verb(args: argparse.Namespace) -> None:
+    from sidelight.verbs.describe import describe_verb
+
+    describe_verb(args)
+
+
 def completion_verb(args: argparse.Namespace) -> None:
     from sidelight.verbs.completion import completion_verb
 
@@ -418,6 +424,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "show": show_verb,
     "init": init_verb,
     "compare": compare_verb,
+    "describe": describe_verb,
     "completion": completion_verb,
 }
 

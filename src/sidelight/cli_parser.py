@@ -16,6 +16,8 @@ from sidelight.errors import ConfigError, shown, unknown
 from sidelight.synonyms import find_advice
 from sidelight.utils.keywords import warn_renamed
 
+OVERRIDDEN = ("run", "suite", "sweep", "prepare", "windows", "describe")
+"""Verbs that take words KEY=VALUE."""
 MODALITY, TABLE = "--modality", "--table"
 OVERRIDE = re.compile(r"(?!-)[\w.-]*=")
 """What a dotted override looks like: key=value, without a dash."""
@@ -505,7 +507,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         taken = before in actions and actions[before].nargs is None  # the value of a flag
         # face=AU_ after --modality is no setting, but training.epochs=2 behind it is one.
         taken = taken or (flag_before in (MODALITY, TABLE) and text.partition("=")[0] not in settings(Config))
-        if argv[0] in ("run", "suite", "sweep", "prepare", "windows") and OVERRIDE.match(text) and not taken:
+        if (
+            argv[0] in ("run", "suite", "sweep", "prepare", "windows", "describe")
+            and OVERRIDE.match(text)
+            and not taken
+        ):
             overrides.append(text)
         else:
             rest.append(text)

@@ -19,9 +19,8 @@ def write_signals(folder: Path, starts: dict[str, float], n: int = 600, rate: fl
     """A sample a second from each start on, with an event at one clock time."""
     for name, start in starts.items():
         times = [start + i / rate for i in range(n)]
-        (folder / f"{name}.csv").write_text(
-            "t,x\n" + "".join(f"{t:.6f},{abs(t - event) < 0.5 / rate:d}\n" for t in times)
-        )
+        lines = [f"{t:.6f},{abs(t - event) < 0.5 / rate:d}\n" for t in times]
+        (folder / f"{name}.csv").write_text("t,x\n" + "".join(lines))
 
 
 def prepare(folder: Path, later: float, time: str = "t", rows: int = 50, whole: bool = False, rate: float = 1) -> Path:
@@ -37,9 +36,7 @@ def prepare(folder: Path, later: float, time: str = "t", rows: int = 50, whole: 
 
 def test_starts_of_different_clock_times_are_refused(tmp_path: Path) -> None:
     write_signals(tmp_path, {"a": 1000, "b": 990})
-    with pytest.raises(
-        DataError, match=r"row 0: 'a' begins at 1000 s of its clock, and 'b' at 990 s.*sidelight windows"
-    ):
+    with pytest.raises(DataError, match=r"row 0.*'a' begins at 1000 s of its clock, and 'b' at 990 s.*windows"):
         load(prepare(tmp_path, 0))
     d = load(prepare(tmp_path, 10))
     assert {int(x.max((1, 2)).argmax()) for x in d.inputs.values()} == {30}
