@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from sidelight.cli_parser import build_parser, flag, parse
+from sidelight.cli_parser import build_parser, flag, mappings_of, parse, table_of
 from sidelight.config import Config, dump_config, load_config, read_experiment
 from sidelight.config.io import settings
 from sidelight.errors import ConfigError, DiskError, SidelightError, SidelightWarning, UnfinishedError, shown, unknown
@@ -133,7 +133,7 @@ def flags_of(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that the command line gives as flags; lists that may contain commas are joined to a text."""
     given = {name: vars(args)[name] for name in settings(Config) if vars(args).get(name) is not None}
     commas = [name for name, value in given.items() if isinstance(value, list) and value and name not in OF_DATA]
-    return given | {name: ",".join(given[name]) for name in commas}
+    return given | {name: ",".join(given[name]) for name in commas} | mappings_of(args)
 
 
 def source_of(args: argparse.Namespace) -> str:
@@ -151,7 +151,7 @@ def looks_like_source(word: str) -> bool:
     from sidelight.data import DATASETS
     from sidelight.data.sources.locate import SUFFIXES
 
-    return word in DATASETS or Path(word).suffix.lower() in (*SUFFIXES, ".yaml", ".yml") or Path(word).exists()
+    return word in DATASETS or word.lower().endswith((*SUFFIXES, ".yaml", ".yml")) or Path(word).exists()
 
 
 def describe_plan(config: Config, jobs: Sequence[Job]) -> str:
@@ -237,7 +237,7 @@ def predict_verb(args: argparse.Namespace) -> None:
     student = load_student(args.student, encoders=args.own.encoders).to(args.device)
     ignore = args.ignore_privileged
     names = {"group": args.group, "ids": args.ids, "on_error": args.on_error, "escape": args.escape}
-    predictions = predict_file(student, args.rows, args.output, ignore_privileged=ignore, **names)
+    predictions = predict_file(student, args.rows, args.output, ignore_privileged=ignore, table=table_of(args), **names)
     if args.output is None:
         predictions.to_csv(sys.stdout, index=False, float_format="%.6g")
     else:
@@ -392,6 +392,12 @@ def compare_verb(args: argparse.Namespace) -> None:
     compare_verb(args)
 
 
+def describe_verb(args: argparse.Namespace) -> None:
+    from sidelight.verbs.describe import describe_verb
+
+    describe_verb(args)
+
+
 def completion_verb(args: argparse.Namespace) -> None:
     from sidelight.verbs.completion import completion_verb
 
@@ -418,6 +424,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "show": show_verb,
     "init": init_verb,
     "compare": compare_verb,
+    "describe": describe_verb,
     "completion": completion_verb,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
@@ -11,10 +12,13 @@ from sidelight import cli_verbs
 from sidelight.config import Config
 from sidelight.config.io import Setting, settings
 from sidelight.config.renamed import RENAMED
-from sidelight.errors import ConfigError, unknown
+from sidelight.errors import ConfigError, shown, unknown
 from sidelight.synonyms import find_advice
 from sidelight.utils.keywords import warn_renamed
 
+OVERRIDDEN = ("run", "suite", "sweep", "prepare", "windows", "describe")
+"""Verbs that take words KEY=VALUE."""
+MODALITY, TABLE = "--modality", "--table"
 OVERRIDE = re.compile(r"(?!-)[\w.-]*=")
 """What a dotted override looks like: key=value, without a dash."""
 
@@ -73,6 +77,7 @@ is tested with it alone (docs/sweeps.md).""",
     "inspect": """
   sidelight inspect phone-watch
   sidelight inspect data/manifest.csv --target pain --group subject
+  sidelight inspect data/openface.csv --modality face=AU_ eda=gsr,scl
   sidelight inspect data/hours.csv --target co --time timestamp""",
     "advise": """
   sidelight advise phone-watch
@@ -144,6 +149,16 @@ def current_flag(text: str) -> str:
 def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = None) -> None:
     """A flag for each setting; nested ones in a group of their own. Values stay text: the schema reads them."""
     sections: dict[str, Any] = {"": parser.add_argument_group("settings of the experiment")}
+    if names is None or "modalities" in names:
+        add_table(sections[""])
+        sections[""].add_argument(
+            MODALITY,
+            nargs="+",
+            action="extend",
+            metavar="NAME=COLUMNS",
+            help="columns of a modality: a prefix (face=AU_) or columns (eda=gsr,scl); a name alone is one that is "
+            "found by itself. Only these are read. Default: all that are found.",
+        )
     for name, setting in settings(Config).items():
         if name == "data" or setting.is_mapping or (names is not None and name not in names):
             continue
@@ -152,6 +167,43 @@ def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = 
             title = f"settings of the {section} (also without dashes: {name}=VALUE)"
             sections[section] = parser.add_argument_group(title)
         sections[section].add_argument(flag(name), **_argument(setting))
+
+
+def add_table(parser: Any) -> None:
+    """The flag that says how a text table is written."""
+    parser.add_argument(
+        TABLE,
+        nargs="+",
+        action="extend",
+        metavar="KEY=VALUE",
+        help="how a text manifest is written, where the file does not show it: separator=semicolon (comma, tab, pipe, "
+        "blanks), decimal=comma (point), encoding=latin-1, header=3 (the line of the names; 0: none)",
+    )
+
+
+def mappings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Settings by dotted name: --modality face=AU_ eda=gsr,scl video gives modalities.face, ….eda and ….video."""
+    found: dict[str, Any] = {}
+    for word in vars(args).get("modality") or []:
+        m, equals, columns = word.partition("=")
+        if not m or "." in m or (equals and not columns.strip(", ")):
+            raise ConfigError(
+                f"--modality {shown(word)}: expected NAME=PREFIX (face=AU_), NAME=COLUMN,COLUMN (eda=gsr,scl), or the "
+                "NAME of one that is found by itself."
+            )
+        # Quoted or as a list, since YAML would read the column 1 as a number.
+        several = [c.strip() for c in columns.split(",") if c.strip()]
+        found[f"modalities.{m}"] = None if not equals else several if "," in columns else json.dumps(columns)
+    return found | {f"table.{name}": json.dumps(value) for name, value in table_of(args).items()}
+
+
+def table_of(args: argparse.Namespace) -> dict[str, str]:
+    """["decimal=comma"] of --table -> {"decimal": "comma"}."""
+    words = vars(args).get("table") or []
+    for word in words:
+        if "=" not in word or word.startswith("="):
+            raise ConfigError(f"--table {shown(word)}: expected e.g. separator=semicolon, decimal=comma or header=0.")
+    return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
 def add_where(parser: argparse.ArgumentParser) -> None:
@@ -284,10 +336,10 @@ def build_parser() -> Parser:
         "inspect",
         "show what a data set contains, and how well each modality predicts alone",
         "sidelight inspect SOURCE [--target COLUMN ...] [--group COLUMN] [--split COLUMN] [--time COLUMN] "
-        "[--task TASK] [--impute HOW]",
+        "[--task TASK] [--impute HOW] [--modality NAME=COLUMNS ...]",
     )
     look.add_argument("source", nargs="?", metavar="SOURCE", help="a data set: built-in name, .npz, manifest or folder")
-    add_settings(look, ("target", "group", "split", "time", "task", "impute", "on_error"))
+    add_settings(look, ("target", "group", "split", "time", "task", "impute", "on_error", "modalities"))
 
     told = verb(
         "advise",
@@ -298,7 +350,7 @@ def build_parser() -> Parser:
     told.add_argument("source", nargs="?", metavar="SOURCE", help="a data set: built-in name, .npz, manifest or folder")
     told.add_argument("--json", action="store_true", help="print JSON")
     asked = ("available", "privileged", "target", "group", "split", "time", "task", "label_fraction", "seed")
-    add_settings(told, (*asked, "impute", "on_error"))
+    add_settings(told, (*asked, "impute", "on_error", "modalities"))
 
     report = verb("report", "write the report of a run or a suite, finished or not")
     report.add_argument("run", metavar="RUN", help="run folder, or the folder of a suite")
@@ -344,6 +396,7 @@ def build_parser() -> Parser:
     predict.add_argument(
         "--escape", action="store_true", help="for spreadsheets: write no id or class as a formula (=, +, -, @)"
     )
+    add_table(predict)
 
     predict.add_argument("--device", default="auto", help=DEVICE)
 
@@ -420,7 +473,7 @@ def build_parser() -> Parser:
     extract.add_argument("--tokens", type=int, default=1, help="number of features of a row over time (default: 1)")
     extract.add_argument("--sum-channels", action="store_true", help="sum a file's first convolution over its channels")
     extract.add_argument("--device", default="auto", help=DEVICE)
-    add_settings(extract, ("target", "group", "split", "time", "task", "impute", "on_error"))
+    add_settings(extract, ("target", "group", "split", "time", "task", "impute", "on_error", "modalities"))
 
     refit = verb("refit", "train a run's best method again on all rows, for deployment")
     refit.add_argument("run", metavar="RUN", help="run folder")
@@ -448,9 +501,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     chosen = verbs[argv[0]] if argv and argv[0] in verbs else parser
     actions = chosen._option_string_actions
     overrides, rest = [], []
+    flag_before = ""
     for before, text in zip(["", *argv], argv):
+        flag_before = text.partition("=")[0] if text.startswith("-") else flag_before
         taken = before in actions and actions[before].nargs is None  # the value of a flag
-        if argv[0] in ("run", "suite", "sweep", "prepare", "windows") and OVERRIDE.match(text) and not taken:
+        # face=AU_ after --modality is no setting, but training.epochs=2 behind it is one.
+        taken = taken or (flag_before in (MODALITY, TABLE) and text.partition("=")[0] not in settings(Config))
+        if (
+            argv[0] in ("run", "suite", "sweep", "prepare", "windows", "describe")
+            and OVERRIDE.match(text)
+            and not taken
+        ):
             overrides.append(text)
         else:
             rest.append(text)

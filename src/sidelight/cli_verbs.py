@@ -20,6 +20,12 @@ EXAMPLES = {
   sidelight compare runs/a runs/b runs/c --json
 
 Within one run: sidelight report RUN --between kl pkdot""",
+    "describe": """
+  sidelight describe data/                      data/metadata.csv names files: writes data/modalities.json
+  sidelight describe data/ eda.rate=4 eda.unit=uS voice.seconds=3 --target pain --group subject
+  sidelight inspect data/
+
+docs/data.md describes every entry of modalities.json.""",
     "completion": """
   sidelight completion bash > ~/.local/share/bash-completion/completions/sidelight
   sidelight completion zsh >> ~/.zshrc
@@ -46,12 +52,18 @@ def add_verbs(
         "out", nargs="?", metavar="OUT", help="file or folder to write (default: experiment.yaml beside the data)"
     )
     init.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    asked = ("available", "privileged", "target", "group", "split", "time", "task", "impute", "on_error")
+    asked = ("available", "privileged", "target", "group", "split", "time", "task", "impute", "on_error", "modalities")
     add_settings(init, asked)
 
     compare = verb("compare", "compare the rows of two or more runs, paired where they tested the same rows")
     compare.add_argument("runs", nargs="+", metavar="RUN", help="run folders; each is compared with the first")
     compare.add_argument("--json", action="store_true", help="print JSON")
+
+    describe = verb("describe", "look at a folder of recordings, and write the modalities.json that says what they are")
+    describe.add_argument("folder", metavar="FOLDER", help="folder with metadata.csv and its columns *_file_name")
+    describe.add_argument("overrides", nargs="*", metavar="MODALITY.SETTING=VALUE", help="what is known: eda.rate=4")
+    describe.add_argument("--overwrite", action="store_true", help="replace an existing modalities.json")
+    add_settings(describe, ("target", "group", "split"))
 
     completion = verb("completion", "print a script that completes verbs, flags, settings and methods in a shell")
     completion.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -374,12 +375,28 @@ def test_a_column_that_occurs_twice_is_named(tmp_path: Path, name: str) -> None:
     assert load(tmp_path / name).modalities == ("cam",)
 
 
-def test_a_class_or_a_subject_may_be_called_none(tmp_path: Path) -> None:
-    frame = table().assign(target=["None", "NA", "None", "NA", "", "None"], group=["NA", "NA", "b", "b", "c", "c"])
-    frame.to_csv(tmp_path / "rows.csv", index=False)
-    d = load(tmp_path / "rows.csv")
-    assert d.class_names == ("NA", "None")
-    assert d.labelled.tolist() == [True, True, True, True, False, True]
+def test_words_for_no_value_are_the_same_in_every_role(tmp_path: Path) -> None:
+    words = ["None", "NA", "low", "n/a", "", "low"]
+    path = tmp_path / "rows.csv"
+    table().assign(target=words, group=[*"aabbcc"], time=range(6)).to_csv(path, index=False)
+    with pytest.warns(SidelightWarning, match="target 'target': 'NA', 'n/a' means 'no value', and 2 rows have no"):
+        d = load(path)
+    assert d.class_names == ("None", "low")  # a class of words may be called None
+    assert d.labelled.tolist() == [True, False, True, False, False, True]
+    table().assign(target=["1", "null", "2", "1", "None", "2"]).to_csv(path, index=False)
+    with pytest.warns(SidelightWarning, match="2 rows have no label"):  # among numbers it cannot be one
+        assert load(path).labelled.tolist() == [True, False, True, True, False, True]
+    for role, says in (("group", "no value in the group column"), ("time", "is empty"), ("ids", "has no id")):
+        table().assign(**{"ids" if role == "ids" else role: ["a", "<NA>", *"bcde"]}).drop(columns="id").to_csv(
+            path, index=False
+        )
+        says_row(lambda role=role: load(path, **{role: role}), says)
+
+
+def says_row(call: Callable[[], object], what: str) -> None:
+    with pytest.raises(DataError, match=what) as error:
+        call()
+    assert "row 1" in str(error.value)
 
 
 def test_sources_without_rows(tmp_path: Path) -> None:

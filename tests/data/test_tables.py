@@ -254,7 +254,7 @@ def test_names_that_are_alike() -> None:
         (["Low", "low", "high"] * 4, "'Low' and 'low' differ only in how they are written.*class of its own"),
         (["01", "1", "2"] * 4, "'01' and '1'"),
         ([True, 1, 0, False] * 3, "'0' and 'False'; '1' and 'True'"),
-        (["n/a", *WORDS[1:]], "'n/a' is read as the name of a class"),
+        (["-", *WORDS[1:]], "'-' is read as the name of a class"),
         (["other", *["1", "2"] * 5, "1"], "row 0: target 'y' is 'other' and is read as a class, but 92%"),
         ([-1, 0, 2] * 4, "−1 is read as a class in 4 rows, beside 0, 2"),
     ],

@@ -15,7 +15,7 @@ from sidelight.formats import FORMATS, read_events, read_recordings
 from sidelight.formats.content import Content
 from sidelight.formats.registry import find_format
 from sidelight.formats.units import SPELLINGS, translate
-from sidelight.signals.recording import parse_unit
+from sidelight.utils.units import parse_unit
 
 
 def biosppy(path, text="1\t2\n3\t4\n5\t6\n"):

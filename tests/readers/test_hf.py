@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -10,6 +11,7 @@ from sidelight.data.sources.prepared import read_prepared
 from sidelight.errors import DataError
 from sidelight.readers import make_reader
 from sidelight.readers.base import check, prepare, synthesize
+from sidelight.readers.synthetic import write_wav
 
 pytest.importorskip("soundfile")
 
@@ -44,3 +46,27 @@ def test_faults_are_named(source, tmp_path):
     table.loc[1, "rgb_file_name"] = "sound/1.wav"
     table.to_csv(path, index=False)
     assert "column 'rgb_file_name' names .png, .wav; expected one kind" in check(reader, source)[0]
+
+
+def test_spans_are_seconds_and_impossible_ones_are_named(tmp_path):
+    def write(cells):
+        lines = [f"q{i},{'ab'[i % 2]},s{i % 4},{i % 2}.wav,{cells[i % len(cells)]}\n" for i in range(8)]
+        header = "id,label,subject,sound_file_name,sound_start,sound_end\n"
+        (tmp_path / "metadata.csv").write_text(header + "".join(lines))
+
+    for i in range(2):
+        write_wav(tmp_path / f"{i}.wav", np.linspace(-0.5, 0.5, 16000), 8000)
+    reader = make_reader("hf", {"target": "label", "group": "subject"})
+    write(["0.5,1.5", "n/a,", " 0.25 ,1.25"])
+    d = load(prepare(reader, tmp_path, tmp_path / "out")[0])
+    assert d.lengths["sound"].tolist()[:3] == [16000, 32000, 16000]
+    for cell, says in (
+        ("half,1.5", r"metadata.csv: column 'sound_start', row 1: 'half'; expected seconds from 0 on"),
+        ("-1,1.5", "column 'sound_start', row 1: '-1'"),
+        ("0.5,inf", "column 'sound_end', row 1: 'inf'"),
+        ("1.5,0.5", r"a segment from 1.5 s to 0.5 s; expected 0 <= start < end, in seconds .row 'q1'"),
+        ("5,6", "row 'q1'"),
+    ):
+        write(["0.5,1.5", cell])
+        with pytest.raises(DataError, match=says):
+            prepare(reader, tmp_path, tmp_path / "bad")

@@ -70,7 +70,7 @@ class TestCsv:
             ("time,eda\n0,1\n\n2,3\n", "modality 'eda', row 3 is empty"),
             ("time,eda\n0,1\n1,2\n2", "line 4 has 1 cell, but the header names 2 columns.*is the file truncated"),
             ("time,ed\n0,1\n", "unknown column 'eda'. Did you mean 'ed'"),
-            ("time;eda\n0;1\n", "Valid: time;eda. Is the separator another one"),
+            ("time;x\n0;1\n", "unknown column 'eda'. Valid: time, x"),
             ("time,eda,eda\n0,1,2\n", "row 1: column 'eda' occurs 2 times"),
             ('time,eda\n0,1\n1,"2\n', "truncated or not a CSV file"),
         ],
@@ -80,6 +80,34 @@ class TestCsv:
         path.write_text(text)
         with pytest.raises(DataError, match=f"(?s)s.csv.*{says}"):
             read_csv(path, ["eda"], modality="eda", unit="uS", rate=1)
+
+    @pytest.mark.parametrize(("measured", "kept"), [(51.7, False), (52.02, False), (52.002, True)])
+    def test_a_declared_rate_only_checks_the_times(self, tmp_path, measured, kept):
+        """0.6 % off is within the tolerance, and after 150 s it would put an event 1 s beside its time."""
+        times = [f"{i / measured:.6f}" for i in range(round(200 * measured))]
+        event = round(150.5 * measured)
+        path = self.write(tmp_path / "acc.csv", times, {"x": [int(i == event) for i in range(len(times))]}, ";")
+        r = read_csv(path, ["x"], unit="g", rate=52, time="time")
+        assert (r.rate == 52) == kept
+        assert r.time(int(r.values.argmax())) == pytest.approx(event / measured, abs=0.5 / 52)
+        assert r.end == pytest.approx(200, abs=1 / 52)
+
+    def test_a_file_without_a_header_is_read_where_asked(self, tmp_path):
+        path = tmp_path / "EDA.csv"
+        path.write_text("1600000000.000000\n4.000000\n" + "".join(f"0.{i:02d}\n" for i in range(40)))
+        for name in ("eda", "1600000000.000000"):
+            with pytest.raises(DataError, match=r"EDA.csv: the header is a number .*header=0.*Empatica E4 file"):
+                read_csv(path, [name], unit="uS", rate=4)
+        assert read_csv(path, ["1"], unit="uS", rate=4, header=0).values[1:4, 0].tolist() == [4, 0, 0.01]
+
+    def test_dialect_and_line_of_units_of_a_signal(self, tmp_path):
+        path = tmp_path / "s.csv"
+        lines = [f"{i // 4},{i % 4 * 25};0,{i:02d};\n" for i in range(9)]
+        path.write_text("Sensor: X\n\ntime;eda\ns;mS\n" + "".join(lines))
+        r = read_csv(path, ["eda"], unit="mS", time="time")
+        assert (r.rate, r.values[:3, 0].tolist()) == (4, [0, 0.01, 0.02])
+        with pytest.raises(DataError, match="column 'eda' is in 'mS' by its line of units, but 'uS' is given"):
+            read_csv(path, ["eda"], unit="uS", time="time")
 
     def test_bad_questions_are_named(self, tmp_path):
         with pytest.raises(DataError, match=r"none.csv does not exist"):

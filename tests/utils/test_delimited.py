@@ -98,9 +98,9 @@ def test_quotes_line_breaks_blank_lines_and_byte_order_marks(tmp_path: Path) -> 
         (b'a,b\n1,"2\n3,4\n', "line 2: .*is a quote left open"),
         (b'a,b\n1,"x"y\n', "line 2"),
         (b"a,b\n1," + b"x" * 200_000 + b"\n", "line 2: field larger"),
-        (b"a,b\n1,\xe9\n", "not UTF-8 text.*save it as UTF-8"),
-        ("a,b\n1,2\n".encode("utf-16"), "not UTF-8 text"),
-        (b"a;b\n1,5;2\n", "line 2 has 2 cells, but the header names 1 column .*separator another one"),
+        ("a,b\n1,Слово\n".encode("cp1251"), "neither UTF-8 text nor western .*encoding=cp1251.*save it as UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "neither UTF-8 text nor"),
+        (b"a b\n1,5;2\n", "line 2 has 2 cells, but the header names 1 column .*separator another one"),
     ],
 )
 def test_files_that_are_no_table(tmp_path: Path, content: bytes, says: str) -> None:

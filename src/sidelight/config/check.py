@@ -10,6 +10,7 @@ from sidelight.config.io import flatten
 from sidelight.config.limits import LIMITS, positive
 from sidelight.config.schema import Config
 from sidelight.errors import ConfigError, shown, unknown
+from sidelight.utils.dialect import build_dialect
 from sidelight.utils.files import path_fault
 from sidelight.utils.names import check_modality
 
@@ -33,6 +34,15 @@ def check(config: Config) -> None:
             raise ConfigError(f"training.learning_rates.{part}: expected a number above 0, not {rate!r}.")
     for m in (*config.available, *config.privileged):
         check_modality(m, error=ConfigError)
+    build_dialect(config.table)
+    for m, columns in config.modalities.items():
+        check_modality(m, "modalities", ConfigError)
+        texts = isinstance(columns, list) and columns and all(isinstance(c, str) and c for c in columns)
+        if not (columns is None or texts or (isinstance(columns, str) and columns)):
+            raise ConfigError(
+                f"modalities.{m}: expected a prefix of columns (AU_), a list of columns ([gsr, scl]) or null, "
+                f"not {shown(columns)}."
+            )
     for setting in ("encoders", "weights"):
         for m in getattr(config.network, setting):
             check_modality(m, f"network.{setting}", ConfigError)

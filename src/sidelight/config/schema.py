@@ -268,6 +268,11 @@ class Config:
         max_failures: number of jobs that may fail before the run stops; 0 stops at the first. By default every other
             job is still trained: what failed is stored with its error, and --resume runs it again.
         tracking: trackers that are told of every epoch: tensorboard, mlflow, wandb (docs/tracking.md); empty: none.
+        modalities: columns of the modalities, where their names do not say it: a prefix (face: AU_), a list of columns
+            (eda: [gsr, scl]), or null for one that is stored as docs/data.md describes. Only these are read; empty:
+            all that are found.
+        table: how a text manifest is written, where the file does not show it: table.separator (";", tab, blanks),
+            table.decimal ("," or "."), table.encoding (latin-1, …) and table.header (the line of the names; 0: none).
     """
 
     data: str = "phone-watch"
@@ -311,6 +316,8 @@ class Config:
     ablation: bool = False
     max_failures: int | None = None
     tracking: list[str] = field(default_factory=list)
+    modalities: dict[str, Any] = field(default_factory=dict)
+    table: dict[str, Any] = field(default_factory=dict)
 
 
 CLASS_TASKS = ("retrieval", "anti-spoofing")

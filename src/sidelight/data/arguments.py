@@ -29,6 +29,13 @@ def check_modalities(given: Any) -> Modalities | None:
     return given
 
 
+def split_columns(columns: Any) -> Any:
+    """The columns of a modality as `load` takes them: "gsr,scl", as a command line has it, is a list."""
+    if isinstance(columns, str) and "," in columns:
+        return [c.strip() for c in columns.split(",") if c.strip()]
+    return columns
+
+
 def _are_texts(value: object) -> bool:
     return isinstance(value, Sequence) and all(isinstance(v, str) for v in value)
 

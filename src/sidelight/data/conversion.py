@@ -100,7 +100,8 @@ def describe_non_number(cell: object) -> str:
     """The sentence of an error about a cell that should be a number."""
     shown = repr(cell) if len(repr(cell)) <= 60 else repr(cell)[:57] + "…"
     if is_decimal_comma(cell):
-        return f"{shown} has a decimal comma; write {str(cell).strip().replace(',', '.')}"
+        point = str(cell).strip().replace(",", ".")
+        return f"{shown} has a decimal comma; write {point}, or, if all have one, say --table decimal=comma"
     return f"{shown} is not a number (leave the cell empty where there is no value)"
 
 

@@ -19,6 +19,7 @@ from sidelight.data.raw import (
     TIME_NAMES,
     Raw,
     Roles,
+    blank_missing,
     build_groups,
     build_ids,
     build_splits,
@@ -29,7 +30,7 @@ from sidelight.data.rows import Rows
 from sidelight.data.sources.locate import default_name
 from sidelight.data.sources.read import find_present, open_prepared, read_source
 from sidelight.data.target import encode_target
-from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.errors import ConfigError, DataError, listed, unknown
 from sidelight.utils.keywords import known_keywords
 
 OnError = Literal["raise", "skip"]
@@ -52,6 +53,7 @@ def load(
     name: str | None = None,
     on_error: OnError = "raise",
     longest: Mapping[str, int] | None = None,
+    table: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Load paired rows and check them.
 
@@ -59,8 +61,8 @@ def load(
     which is a group.
 
     Args:
-        source: a built-in name, a dict of arrays, a DataFrame, an .npz file, a manifest (.csv, .tsv, .parquet), a
-            folder with a manifest, a prepared folder, or `Windows`.
+        source: a built-in name, a dict of arrays, a DataFrame, an .npz file, a manifest (.csv, .tsv, .txt, .jsonl, each
+            also .gz, or .parquet), a folder with a manifest, a prepared folder, or `Windows`.
         target: column or array to predict, or several columns for a regression. This and the next four default to
             the usual names in docs/data.md.
         group: column of the person or session of each row.
@@ -75,6 +77,8 @@ def load(
         name: name of the data set in errors and reports; by default that of the source.
         on_error: for a prepared folder's unreadable recordings: "raise" an error, or "skip" their rows.
         longest: modality -> time steps to keep of a signal's longer rows, for example where one row pads all others.
+        table: how a text manifest is written, where the file does not show it: "separator", "decimal", "encoding", and
+            "header", the number of the line of the names (0: none).
 
     Returns:
         A checked data set.
@@ -96,7 +100,7 @@ def load(
         data = _load_builtin(source, modalities, target=target, group=group, split=split, time=time, ids=ids, task=task)
         return replace(data, longest=dict(longest)) if longest else data
 
-    prepared = open_prepared(source)
+    prepared = open_prepared(source, table=table)
     label = name or (prepared.facts.name if prepared else "") or default_name(source)
     columns: list[str] = []
 
@@ -114,14 +118,15 @@ def load(
         names = None if modalities is None else list(modalities)
         raw, roles = read_recordings(prepared, find, names, on_error, longest)
     else:
-        raw, roles = read_source(source, label, find, modalities, longest)
+        raw, roles = read_source(source, label, find, modalities, longest, table)
 
+    blank_missing(raw, roles)
     row_names = build_ids(raw, roles)
     encoded = encode_target(raw, roles, row_names, task, ignore_index)
     row_times = build_times(raw, roles, row_names)
     if row_times is None and time == ORDER:
         row_times = np.arange(raw.n, dtype=np.float64)
-    about = _describe_source(source, roles) | _find_time_column(roles, columns, row_times)
+    about = _describe_source(source, roles, raw) | _find_time_column(roles, columns, row_times)
     units, rates = _read_units(raw)
     try:
         data = Dataset(
@@ -158,13 +163,15 @@ def load(
     return data
 
 
-def _describe_source(source: Any, roles: Roles) -> dict[str, str]:
-    """Source, target and group for `Dataset.about`; empty ones are left out."""
+def _describe_source(source: Any, roles: Roles, raw: Raw) -> dict[str, str]:
+    """Source, target, group, dialect and unread columns for `Dataset.about`; empty ones are left out."""
     about = {}
     if isinstance(source, str | Path):
         about["source"] = str(source)
     about["target"] = ", ".join(roles.target)
     about["group"] = roles.group or ""
+    about["read_as"] = raw.read_as
+    about["not_read"] = listed(raw.not_read, 20) if raw.not_read else ""
     return {key: value for key, value in about.items() if value}
 
 
@@ -195,6 +202,12 @@ def _read_units(raw: Raw) -> tuple[dict[str, str], dict[str, float]]:
 def load_for(config: Config, source: Any = None) -> Dataset:
     """Load the data set that an experiment's settings name, or `source` with the same settings."""
     target: list[str] = config.target
+    modalities = {
+        m: [c.strip() for c in columns.split(",") if c.strip()]
+        if isinstance(columns, str) and "," in columns
+        else columns
+        for m, columns in config.modalities.items()
+    }
     # Retrieval and anti-spoofing are tasks of an experiment; their data are class codes.
     tasks = {"auto": None, **dict.fromkeys(CLASS_TASKS, "classification")}
     return load(
@@ -204,6 +217,8 @@ def load_for(config: Config, source: Any = None) -> Dataset:
         split=config.split or None,
         time=config.time or None,
         task=tasks.get(config.task, config.task),
+        modalities=modalities or None,
+        table=config.table,
         impute=config.impute,
         ignore_index=config.ignore_index,
         on_error=config.on_error,
@@ -221,6 +236,7 @@ def load_rows(
     impute: str = "no",
     on_error: OnError = "raise",
     longest: Mapping[str, int] | None = None,
+    table: Mapping[str, Any] | None = None,
 ) -> Rows:
     """Load the features of new rows, for prediction; they need no target.
 
@@ -232,6 +248,7 @@ def load_rows(
         impute: "no": NaN is an error; "mean": NaN is kept.
         on_error: for a prepared folder's unreadable recordings: "raise" an error, or "skip" their rows.
         longest: modality -> time steps to keep of a signal's longer rows.
+        table: how a text manifest is written, as for `load`.
 
     Returns:
         Checked rows.
@@ -247,15 +264,16 @@ def load_rows(
     def find(columns: Sequence[str]) -> Roles:
         return find_roles(label, columns, None, group, None, ids, target_needed=False)
 
-    if prepared := open_prepared(source, target_needed=False):
+    if prepared := open_prepared(source, target_needed=False, table=table):
         from sidelight.data.sources.recorded import read_recordings
 
         # New rows may come without the group column of the training data.
         group = group or (prepared.facts.group if prepared.facts.group in prepared.table.columns else None)
         raw, roles = read_recordings(prepared, find, list(checked), on_error, longest)
     else:
-        raw, roles = read_source(source, label, find, checked, longest)
+        raw, roles = read_source(source, label, find, checked, longest, table)
 
+    blank_missing(raw, roles)
     present = find_present(raw)
     for m in raw.inputs:
         present.setdefault(m, np.ones(raw.n, bool))

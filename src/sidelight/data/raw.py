@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from sidelight.data.rows import name_row, number_rows
 from sidelight.data.similar_names import warn_similar_names
-from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
+from sidelight.utils.delimited import MISSING
 
 MODALITIES_FILE, TABLE_FILE = "modalities.json", "metadata.csv"
 """The file that makes a folder a prepared one, and its table."""
@@ -67,6 +69,8 @@ class Raw:
         skipped: as `Dataset.skipped`.
         schema: as `Dataset.schema`.
         longest: modality -> time steps to keep of longer rows.
+        read_as: how its table is written, where it is not the usual way.
+        not_read: columns without a role and without a modality.
     """
 
     name: str
@@ -82,6 +86,8 @@ class Raw:
     skipped: tuple[dict[str, str], ...] = ()
     schema: dict[str, dict[str, Any]] = field(default_factory=dict)
     longest: Mapping[str, int] = field(default_factory=dict)
+    read_as: str = ""
+    not_read: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.n:
@@ -165,6 +171,48 @@ def find_roles(
     return roles
 
 
+def blank_missing(raw: Raw, roles: Roles) -> None:
+    """Empty the cells of role columns that hold a word for "no value", which are the same as in feature columns.
+
+    `none` and `null` mean it only among numbers: a class of words may be called so, as in none, low, high. Warns where
+    a target loses a name by it.
+    """
+    for name in roles.names & raw.columns.keys():
+        values = raw.columns[name]
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "UO":
+            continue
+        words = {v for v in values.ravel().tolist() if isinstance(v, str) and v.strip().lower() in MISSING}
+        words -= {*raw.class_names}
+        plain = {w for w in words if w.strip().lower() not in NAMES_TOO}
+        if words != plain:
+            others = [v for v in values.ravel().tolist() if v is not None and v not in words]
+            words = words if others and all(map(_is_number, others)) else plain
+        named = sorted(w for w in words if w.strip())
+        if not named:
+            continue
+        blank = np.isin(values.astype(str), named)
+        raw.columns[name] = np.where(blank, "", values.astype(object))
+        if name in roles.target:
+            warnings.warn(
+                f"{raw.name}: target {name!r}: {', '.join(map(repr, named))} means 'no value', and {int(blank.sum())} "
+                "rows have no label for it. If it is a class, give it another name.",
+                SidelightWarning,
+                stacklevel=3,
+            )
+
+
+NAMES_TOO = ("none", "null")
+"""Words for "no value" that may also be names."""
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def is_empty(values: NDArray) -> NDArray:
     """(N,) bool: None, NaN, NA or a blank string."""
     if values.dtype.kind == "f":
@@ -222,8 +270,8 @@ def build_groups(raw: Raw, roles: Roles, ids: NDArray) -> NDArray | None:
     values = to_text(raw.columns[roles.group])
     for i in np.flatnonzero(values == ""):
         raise DataError(
-            f"{raw.name}: {name_row(int(i), ids)} has no value in the group column {roles.group!r}; "
-            "every row needs a group"
+            f"{raw.name}: {name_row(int(i), ids)} has no value in the group column {roles.group!r} "
+            "(an empty cell, or a word such as n/a); every row needs a group"
         )
     what = f"group column {roles.group!r}"
     then = ", so that one person may be on both sides of a fold"

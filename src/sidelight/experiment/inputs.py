@@ -41,7 +41,7 @@ def read_inputs(
         }
     )
     if isinstance(data, Dataset):
-        for name in ("target", "group", "split", "time", "longest"):
+        for name in ("target", "group", "split", "time", "longest", "modalities", "table"):
             if getattr(config, name):
                 raise ConfigError(f"{name}: a Dataset has its own; say it where the data are loaded.")
         warn_long_rows(data.name, data.lengths, data.ids)

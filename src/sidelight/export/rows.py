@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ def predict_file(
     ids: str | None = None,
     on_error: OnError = "raise",
     escape: bool = False,
+    table: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Read new rows, predict them, and write the predictions to a file.
 
@@ -56,6 +57,7 @@ def predict_file(
             each skipped one.
         escape: put an apostrophe before ids and class names that begin with =, +, - or @, which a spreadsheet would run
             as formulas.
+        table: how a text manifest is written, as for `load`.
 
     Returns:
         `id, prediction, p.<class>, …` for classes, `id, prediction.<target>, …` for values, `id, e0, e1, …` for
@@ -70,15 +72,16 @@ def predict_file(
     if out is not None and Path(out).suffix not in written:
         raise DataError(f"{out}: {unknown('suffix for predictions', Path(out).suffix, written)}")
     if not ignore_privileged:
-        refuse_privileged(student, source)
+        refuse_privileged(student, source, table)
     rows = load_rows(
         source,
-        find_columns(student, source),
+        find_columns(student, source, table),
         group=group,
         ids=ids,
         impute="mean",
         on_error=on_error,
         longest=_longest(student),
+        table=table,
     )
     for row in rows.skipped:
         text = f"{row['id']!r} gets no prediction: {row['modality']!r}: {row['reason']}"

@@ -12,15 +12,20 @@ import numpy as np
 
 from sidelight.data.raw import DEFAULT_NAMES
 from sidelight.data.sources.locate import locate
-from sidelight.data.sources.tables import ARRAY_FILES, FILE_COLUMN, separator_of
+from sidelight.data.sources.tables import ARRAY_FILES, FILE_COLUMN
 from sidelight.errors import DataError, SidelightWarning
 from sidelight.export.checks import privileged_error
 from sidelight.export.student import Student
 from sidelight.utils.delimited import read_header
+from sidelight.utils.dialect import build_dialect
 from sidelight.utils.files import check_file
+from sidelight.utils.json_lines import read_json_lines
+from sidelight.utils.text_files import table_suffix
 
 
-def find_columns(student: Student, source: Any) -> dict[str, Sequence[str] | None]:
+def find_columns(
+    student: Student, source: Any, table: Mapping[str, Any] | None = None
+) -> dict[str, Sequence[str] | None]:
     """Find a student's modalities in new rows.
 
     A student that `completes` accepts missing modalities, with a warning, as long as one is there.
@@ -31,7 +36,7 @@ def find_columns(student: Student, source: Any) -> dict[str, Sequence[str] | Non
     Raises:
         DataError: the source lacks a modality, or a column of one.
     """
-    names, where = names_in(source), source if isinstance(source, str | Path) else "the data"
+    names, where = names_in(source, table), source if isinstance(source, str | Path) else "the data"
     found: dict[str, Sequence[str] | None] = {}
     missing: dict[str, str] = {}
     for m in student.reads:
@@ -55,9 +60,9 @@ def find_columns(student: Student, source: Any) -> dict[str, Sequence[str] | Non
     return found
 
 
-def refuse_privileged(student: Student, source: Any) -> None:
+def refuse_privileged(student: Student, source: Any, table: Mapping[str, Any] | None = None) -> None:
     """Raise DataError if the source has a column or array of a privileged modality."""
-    names = names_in(source)
+    names = names_in(source, table)
     for m in student.privileged:
         found = [c for c in names if c in (m, f"{m}{FILE_COLUMN}") or c.startswith(f"{m}.")]
         if found:
@@ -69,8 +74,11 @@ def refuse_privileged(student: Student, source: Any) -> None:
             )
 
 
-def names_in(source: Any) -> list[str]:
-    """Names of columns or arrays, without reading rows; [] for an unreadable file, which `load_rows` reports."""
+def names_in(source: Any, table: Mapping[str, Any] | None = None) -> list[str]:
+    """Names of columns or arrays, without reading rows; [] for an unreadable file, which `load_rows` reports.
+
+    table: how a text manifest is written, as for `load`.
+    """
     if hasattr(source, "columns"):
         return [str(c) for c in source.columns]
     if isinstance(source, Mapping):
@@ -84,7 +92,9 @@ def names_in(source: Any) -> list[str]:
             import pyarrow.parquet
 
             return list(pyarrow.parquet.read_schema(path).names)
-        return [name for name in read_header(path, separator_of(path)) if name]
+        if table_suffix(path) == ".jsonl":
+            return list(read_json_lines(path).columns)
+        return [name for name in read_header(path, build_dialect(table or {})) if name]
     except Exception:  # numpy, pyarrow and zipfile each raise their own
         return []
 

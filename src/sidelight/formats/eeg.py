@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from sidelight.errors import DataError
 from sidelight.formats.content import Content
-from sidelight.signals.recording import parse_unit
 from sidelight.utils.extras import optional
+from sidelight.utils.units import parse_unit
 
 SUFFIXES = (".vhdr", ".ahdr", ".set", ".cnt", ".fif", ".fif.gz", ".gdf", ".egi", ".cdt", ".lay")
 SCALED = ("V", "mV", "µV", "uV", "nV", "µS", "uS", "S")

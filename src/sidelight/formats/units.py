@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sidelight.errors import ConfigError
-from sidelight.signals.recording import parse_unit
+from sidelight.utils.units import parse_unit
 
 SPELLINGS = {
     "1": (

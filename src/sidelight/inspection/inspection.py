@@ -190,7 +190,8 @@ def _describe_modality(dataset: Dataset, m: str, whole: Dataset) -> ModalityInfo
 def _collect_remarks(dataset: Dataset, classes: dict[str, int], modalities: tuple[ModalityInfo, ...]) -> list[str]:
     from sidelight.protocols import describe_straddling_group
 
-    out = []
+    told = {"read_as": "read as: {}", "not_read": "not read: {} (--modality NAME=COLUMN,COLUMN reads them)"}
+    out = [text.format(dataset.about[key]) for key, text in told.items() if key in dataset.about]
     if dataset.group is None:
         out.append(
             "no groups: if several rows come from one person or session, name their column, or scores will be too good"

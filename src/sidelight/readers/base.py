@@ -245,10 +245,10 @@ def _probe_file(row: Row, modality: str, recording_type: RecordingType) -> Size 
     path = row.get(modality + FILE)
     if not isinstance(path, Path):
         return None
-    start, end = (row.get(modality + suffix) for suffix in (START, END))
-    return recording_type.probe(
-        Segment(path, None if start in (None, "") else start, None if end in (None, "") else end)
+    start, end = (
+        None if row.get(modality + suffix) in (None, "") else row[modality + suffix] for suffix in (START, END)
     )
+    return recording_type.probe(Segment(path, start, end))
 
 
 def synthesize(reader: Reader, out: str | Path, seed: int = 0) -> Path:

@@ -6,18 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pandas as pd
 
 from sidelight.data.raw import SPLIT_NAMES
-from sidelight.data.sources.prepared import DECLARED_TASKS, DatasetInfo
+from sidelight.data.sources.locate import MANIFESTS
+from sidelight.data.sources.prepared import DECLARED_TASKS, END, START, DatasetInfo
 from sidelight.data.sources.tables import FILE_COLUMN, read_frame
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.readers.base import Contents, Reader, RowErrors
 from sidelight.readers.synthetic import make_noise_frames, write_image, write_wav
 from sidelight.recordings.registry import Array, Audio, Depth, Image, Labels, RecordingType, Video
 from sidelight.recordings.series import VIDEOS
+from sidelight.utils.delimited import missing
 
-TABLES = ("metadata.csv", "metadata.parquet", "metadata.tsv")
 IMAGES = (".png", ".jpg", ".jpeg")
 SOUNDS = (".wav", ".flac")
 ARRAYS = (".npy", ".npz", ".safetensors")
@@ -107,7 +109,7 @@ class HuggingFace(Reader):
                 if _find_metadata(folder) and folder.name in SPLIT_NAMES:
                     parts.append((folder, SPLIT_NAMES[folder.name]))
         if not parts:
-            raise DataError(f"{source}: expected one of {', '.join(TABLES)}, here or in train/, test/, …")
+            raise DataError(f"{source}: expected one of {', '.join(MANIFESTS)}, here or in train/, test/, …")
 
         tables = [self._read_part(folder, part) for folder, part in parts]
         return pd.concat(tables, ignore_index=True), "split" if parts[0][1] else self.split
@@ -123,6 +125,9 @@ class HuggingFace(Reader):
             # File names are relative to the metadata (Hugging Face's documentation of ImageFolder).
             paths: list[Any] = [folder / x if x else "" for x in cells]
             frame[column] = paths
+            for suffix in (START, END):
+                if (times := column.removesuffix(FILE_COLUMN) + suffix) in frame.columns:
+                    frame[times] = _parse_seconds(frame[times], f"{path}: column {times!r}")
         if part:
             frame["split"] = part
         if "id" not in frame.columns:
@@ -173,8 +178,6 @@ class HuggingFace(Reader):
         )
 
     def synthesize(self, out: Path, seed: int = 0) -> None:
-        import numpy as np
-
         generator = np.random.default_rng(seed)
         for part, n in (("train", 12), ("test", 4)):
             rows = []
@@ -186,5 +189,14 @@ class HuggingFace(Reader):
             pd.DataFrame(rows).to_csv(out / part / "metadata.csv", index=False)
 
 
+def _parse_seconds(cells: pd.Series, where: str) -> list[Any]:
+    """Seconds as numbers, "" in empty cells; raises DataError for anything else, with its row."""
+    values = np.asarray(pd.to_numeric(cells, errors="coerce"), np.float64)
+    empty = missing(cells)
+    for i in np.flatnonzero(~empty & ~((values >= 0) & np.isfinite(values)))[:1].tolist():
+        raise DataError(f"{where}, row {i}: {str(cells.iloc[i]).strip()!r}; expected seconds from 0 on")
+    return ["" if nothing else value for value, nothing in zip(values.tolist(), empty.tolist())]
+
+
 def _find_metadata(folder: Path) -> Path | None:
-    return next((folder / name for name in TABLES if (folder / name).is_file()), None)
+    return next((folder / name for name in MANIFESTS if (folder / name).is_file()), None)

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from sidelight.config.io import read_arguments
-from sidelight.errors import ConfigError, shown, unknown
+from sidelight.errors import ConfigError, listed, shown, unknown
 from sidelight.recordings.label_maps import Labels
 from sidelight.recordings.pictures import Depth, Frames, Image, Video
 from sidelight.recordings.recording_type import RecordingType, Segment, Size
 from sidelight.recordings.row_array import Rows
 from sidelight.recordings.series import Array, Audio, Signal, Text
+from sidelight.synonyms import find_meant
 
 __all__ = [
     "RECORDING_TYPES",
@@ -50,6 +51,10 @@ def recording_type(config: Mapping[str, Any], where: str = "") -> RecordingType:
         raise ConfigError(f"{where or 'a recording'} is {shown(config)}; expected its kind and settings")
     given = dict(config)
     name = given.pop("kind", None)
+    if name is None and given:
+        near = find_meant("kind", [*given])
+        hint = f" Did you mean it by {near!r}?" if near else ""
+        raise ConfigError(f"{where or 'a recording'}: no kind is given.{hint} Kinds: {listed([*RECORDING_TYPES])}.")
     if not isinstance(name, str) or name not in RECORDING_TYPES:
         raise ConfigError(
             f"{where}: {unknown('kind', name, RECORDING_TYPES)}" if where else unknown("kind", name, RECORDING_TYPES)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -44,7 +45,10 @@ class Series(RecordingType):
     """
 
     storage: ClassVar[frozenset[str]] = frozenset(
-        ("rate", "resample_to", "pad", "time", "time_unit", "separator", "columns")
+        (
+            *("rate", "resample_to", "pad", "time", "time_unit", "columns"),
+            *("separator", "decimal", "encoding", "header"),
+        )
     )
     rate: float
     unit: str = "1"
@@ -163,14 +167,21 @@ class Signal(Series):
         columns: names of the columns to read.
         time: the column of timestamps; "": none.
         time_unit: unit of the timestamps, "s", "ms", "us" or "ns".
-        separator: separator of the cells; "\\t" is a tab.
+        separator: separator of the cells; "\\t" is a tab; "": found in the file.
+        decimal: decimal sign of the cells, "." or ","; "": found.
+        encoding: encoding of the text, such as "latin-1"; "": found.
+        header: number of the line that names the columns, counted from 1; 0: none does, and they are called "1", "2",
+            …; null: found.
     """
 
     kind: ClassVar[str] = "signal"
     columns: tuple[str, ...]
     time: str = ""
     time_unit: str = "s"
-    separator: str = ","
+    separator: str = ""
+    decimal: str = ""
+    encoding: str = ""
+    header: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "columns", tuple(self.columns))
@@ -182,9 +193,20 @@ class Signal(Series):
     def channels(self) -> int:
         return len(self.columns)
 
+    def to_config(self) -> dict[str, Any]:
+        """As of every type, without what is found in the file: digests of older folders stay."""
+        given = {"decimal": self.decimal, "encoding": self.encoding, "header": self.header}
+        unset = [name for name, value in given.items() if value in ("", None)]
+        return {name: value for name, value in super().to_config().items() if name not in unset}
+
+    def clock(self, path: Path) -> tuple[float, float] | None:
+        """First and last second of a file on the clock of its time column; None without one."""
+        return _read_clock(str(path), self) if self.time else None
+
     def load(self, segment: Segment) -> Recording:
         # The whole table is cached, and each row is a slice of it.
         recording = _read_table_cached(str(segment.path), self)
+        self.clock(segment.path)  # kept, so that comparing the clocks of a row reads nothing again
         first = round((segment.start or 0.0) * recording.rate)
         end = len(recording.values) if segment.end is None else round(segment.end * recording.rate)
         if first >= len(recording.values) or end <= first:
@@ -197,7 +219,7 @@ class Signal(Series):
 @lru_cache(maxsize=4)
 def _read_table_cached(path: str, kind: Signal) -> Recording:
     """Rows that are segments of one long file follow one another, so the file is read once."""
-    return read_csv(
+    recording = read_csv(
         path,
         kind.columns,
         unit=kind.unit,
@@ -205,7 +227,22 @@ def _read_table_cached(path: str, kind: Signal) -> Recording:
         time=kind.time or None,
         time_unit=kind.time_unit,
         separator=kind.separator,
+        decimal=kind.decimal,
+        encoding=kind.encoding,
+        header=kind.header,
     )
+    if not kind.rate or recording.rate == kind.rate:
+        return recording
+    # The rate that the time stamps show is another: rows are cut at the declared one, where events stay at their times.
+    ratio = Fraction(kind.rate / recording.rate).limit_denominator(10_000)
+    values = resample(recording.values, ratio.denominator, ratio.numerator)
+    return replace(recording, values=values, rate=kind.rate)
+
+
+@lru_cache(maxsize=2**16)
+def _read_clock(path: str, kind: Signal) -> tuple[float, float]:
+    recording = _read_table_cached(path, kind)
+    return recording.start, recording.end
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from sidelight.formats import read_events, read_recordings
 from sidelight.formats.registry import find_format
 from sidelight.recordings.series import VIDEOS
 from sidelight.sessions.streams import SOUNDS
-from sidelight.sessions.times import read_table
+from sidelight.utils.delimited import read_delimited
 
 PICTURES = (".png", ".jpg", ".jpeg")
 HEAD = """\
@@ -138,7 +138,7 @@ def _only_events(path: Path) -> bool:
 def _describe_table(path: Path, file: str, sensors: list[str], labels: list[str]) -> None:
     if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
         raise DataError("no format of recordings looks like this")
-    table = read_table(path)
+    table = read_delimited(path)
     low = [name.lower() for name in table.names]
     time = next((table.names[low.index(n)] for n in ("time", "timestamp", "t", "time_s", "seconds") if n in low), "")
     if any(n in low for n in ("onset", "label", "trial_type", "event")):

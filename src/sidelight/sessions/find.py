@@ -8,7 +8,8 @@ from pathlib import Path
 
 from sidelight.errors import ConfigError, DataError
 from sidelight.sessions.settings import Plan
-from sidelight.sessions.times import column, read_table
+from sidelight.sessions.times import column
+from sidelight.utils.delimited import read_delimited
 
 OWN = ("id", "label", "session", "start", "end", "share")
 """Columns of the rows that a table of sessions cannot fill."""
@@ -85,7 +86,7 @@ def _find_subject(plan: Plan, name: str) -> str:
 
 
 def _read_table(plan: Plan, path: Path) -> list[Session]:
-    table = read_table(path)
+    table = read_delimited(path)
     where = column(table, "session").astype(str).str.strip()
     others = [name for name in table.names if name and name not in ("session", "subject")]
     for name in others:

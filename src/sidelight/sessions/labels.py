@@ -14,9 +14,9 @@ from sidelight.errors import ConfigError, DataError, listed, unknown
 from sidelight.formats import read_events
 from sidelight.formats.registry import find_format
 from sidelight.sessions.settings import LabelSource
-from sidelight.sessions.times import column, parse_times, read_table
+from sidelight.sessions.times import column, parse_times
 from sidelight.signals.events import Events
-from sidelight.utils.delimited import MISSING, Delimited
+from sidelight.utils.delimited import MISSING, Delimited, read_delimited
 
 ONSETS = ("onset", "start", "begin", "start_time", "time", "timestamp")
 ENDS = ("end", "offset", "stop", "end_time")
@@ -92,7 +92,7 @@ def _choose_tier(events: Events, tier: str) -> Events:
 
 
 def _read_table(path: Path, source: LabelSource, session: str) -> Spans:
-    table = read_table(path)
+    table = read_delimited(path)
     label = _find(table, source.label, LABELS, "label")
     rows = np.ones(len(table), bool)
     if source.session:

@@ -12,8 +12,9 @@ from sidelight.config.io import read_arguments
 from sidelight.errors import ConfigError, shown, unknown
 from sidelight.recordings.registry import RECORDING_TYPES
 from sidelight.signals.csv import SECONDS
-from sidelight.signals.recording import check_rate, parse_unit
+from sidelight.signals.recording import check_rate
 from sidelight.utils.names import check_modality
+from sidelight.utils.units import parse_unit
 from sidelight.utils.yaml12 import parse_yaml
 
 FILE_KINDS = ("video", "frames", "audio")

@@ -15,11 +15,11 @@ from sidelight.formats import read_recordings
 from sidelight.formats.registry import FORMATS, find_format
 from sidelight.recordings.series import VIDEOS
 from sidelight.sessions.settings import Sensor
-from sidelight.sessions.times import column, parse_times, read_table
+from sidelight.sessions.times import column, parse_times
 from sidelight.signals.audio import read_audio
 from sidelight.signals.recording import Recording, check_rate
 from sidelight.signals.stamps import usual_rate
-from sidelight.utils.delimited import MISSING
+from sidelight.utils.delimited import MISSING, read_delimited
 from sidelight.utils.extras import optional
 
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
@@ -152,7 +152,7 @@ def _measure(path: Path, m: str, sensor: Sensor) -> float:
 
 def _read_columns(path: Path, m: str, sensor: Sensor) -> Recording:
     """Columns of a plain table, by their times or at a rate. A row with an empty cell was not measured."""
-    table = read_table(path)
+    table = read_delimited(path)
     if not len(table):
         raise DataError(f"{path} has a header and no rows")
     values = np.stack([_numbers(table.lines, column(table, c), f"{path}: column {c!r}") for c in sensor.columns], 1)

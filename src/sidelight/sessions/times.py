@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from sidelight.errors import DataError
 from sidelight.formats.content import UNIX
 from sidelight.signals.csv import SECONDS
-from sidelight.utils.delimited import MISSING, Delimited, read_delimited
+from sidelight.utils.delimited import MISSING, Delimited
 
 SINCE_1973 = 1e8
 """Seconds from which on a time counts from 1970: a recording of three years is less likely."""
@@ -90,16 +89,6 @@ def _parse_dates(
 def _check_all(good: NDArray[np.bool_], text: pd.Series, lines: NDArray[np.int64], where: str, expected: str) -> None:
     for i in np.flatnonzero(~np.asarray(good))[:1]:
         raise DataError(f"{where}: line {lines[i]} is {text.iloc[i]!r}; expected {expected}, in every line alike")
-
-
-def read_table(path: Path) -> Delimited:
-    """Read a table whose separator is the sign that its first line has most of: a comma, semicolon or tab."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            first = file.readline()
-    except (OSError, UnicodeDecodeError):
-        first = ""
-    return read_delimited(path, max(",;\t", key=first.count))
 
 
 def column(table: Delimited, name: str) -> pd.Series:

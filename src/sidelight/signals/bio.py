@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
-from sidelight.signals.recording import Recording, parse_unit
+from sidelight.signals.recording import Recording
 from sidelight.utils.extras import optional
+from sidelight.utils.units import parse_unit
 
 UNITS = {"eda": "uS", "ecg": "mV", "emg": "mV", "ppg": None}
 """Unit of the features of each kind; the amplitude of PPG has no unit that is agreed on."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,30 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sidelight.errors import ConfigError, DataError, SidelightError, unknown
+from sidelight.errors import ConfigError, DataError, SidelightError
 from sidelight.signals.resample import resample
-
-PREFIXES = {"": 1.0, "M": 1e6, "k": 1e3, "h": 1e2, "c": 1e-2, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-WHOLE = (
-    "counts",
-    "bpm",
-    "degC",
-    "mmHg",
-    "cmH2O",
-    "m/s",
-    "m/s2",
-    "km/h",
-    "rpm",
-    "deg",
-    "deg/s",
-    "rad",
-    "rad/s",
-    "L/min",
-    "%",
-    "1",
-)
-"""Units that take no prefix."""
-BASES = ("V", "S", "g", "Hz", "A", "T", "m", "s", "Pa", "N", "Ohm", "W", "K", "lx", "dB", "L", *WHOLE)
+from sidelight.utils.units import parse_unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,17 +175,6 @@ def check_rate(rate: object, name: str, error: type[SidelightError] = ConfigErro
     """
     if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 < float(rate) < math.inf:
         raise error(f"{name}: sampling rate {rate!r} Hz; expected a finite number above 0")
-
-
-def parse_unit(unit: str) -> tuple[float, str]:
-    """Split a unit into factor and base unit: "mV" is (1e-3, "V"); raises ConfigError for an unknown unit."""
-    # Files write micro as either of two Unicode characters, or as u; ohm likewise.
-    written = re.sub("[ΩΩ]", "Ohm", re.sub("[µμ]", "u", unit).replace("²", "2"))
-    if written in BASES:
-        return 1.0, written
-    if written[:1] in PREFIXES and written[1:] in BASES and written[1:] not in WHOLE:
-        return PREFIXES[written[0]], written[1:]
-    raise ConfigError(unknown("unit", unit, ("uS", "mV", "uV", "g", "m/s2", "Hz", "degC", "kOhm", *WHOLE)))
 
 
 def check_part(where: str, start: float, seconds: float | None) -> None:

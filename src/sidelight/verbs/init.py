@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from sidelight.cli_parser import mappings_of
 from sidelight.config import Config, load_config
 from sidelight.data import DATASETS, Dataset
 from sidelight.data.load import load_for
 from sidelight.data.raw import DEFAULT_NAMES
-from sidelight.data.sources.locate import MANIFESTS
+from sidelight.data.sources.locate import MANIFESTS, SUFFIXES
 from sidelight.data.sources.read import open_prepared
 from sidelight.errors import ConfigError, DataError
 from sidelight.export.source import names_in
@@ -38,7 +39,7 @@ EPOCHS = "at most: training stops earlier where the select rows stop improving"
 def init_verb(args: argparse.Namespace) -> None:
     """Write the experiment.yaml of a command line, and say what comes next."""
     given = {name: vars(args)[name] for name in (*ROLES, "available", "privileged") if vars(args).get(name) is not None}
-    config = load_config({"data": args.source, **given})
+    config = load_config({"data": args.source, **given, **mappings_of(args)})
     file, guesses = write_experiment(config, args.out, overwrite=args.overwrite)
     print(file)
     for guess in guesses:
@@ -95,7 +96,7 @@ def _refuse_recordings(source: str) -> None:
     folder = Path(source)
     if not folder.is_dir() or any((folder / name).exists() for name in MANIFESTS):
         return
-    tables = sorted(p.name for p in folder.iterdir() if p.suffix in (".csv", ".tsv", ".parquet", ".npz"))
+    tables = sorted(p.name for p in folder.iterdir() if p.name.endswith(SUFFIXES))
     one = f", or name its table: sidelight init {shlex.quote(str(folder / tables[0]))}" if len(tables) == 1 else ""
     place = shlex.quote(source)
     raise DataError(
@@ -132,6 +133,7 @@ def draft_experiment(config: Config, dataset: Dataset, folder: Path) -> tuple[st
         "",
         f"data: {_quote(_data_path(config.data, folder))}{_remark(_rows(dataset))}",
         "",
+        *_columns(config),
         "# Modalities in the data:",
         *(f"#   {m}: {_describe(dataset, m)}" for m in dataset.inputs),
         _line("available", available, "sensors that the deployed student reads", "available" in guesses),
@@ -169,6 +171,16 @@ def _split_modalities(config: Config, dataset: Dataset, guesses: list[str]) -> t
     guesses.append("available")
     whole = [m for m in dataset.inputs if dataset.present[m].all()] or list(dataset.inputs)
     return [whole[0]], [m for m in dataset.inputs if m != whole[0]]
+
+
+def _columns(config: Config) -> list[str]:
+    """The section `modalities`, where the user named columns."""
+    if not config.modalities:
+        return []
+    lines = [
+        f"  {m}: null" if columns is None else _line(f"  {m}", columns) for m, columns in config.modalities.items()
+    ]
+    return ["modalities:   # a prefix of columns, or a list of them", *lines, ""]
 
 
 def _roles(config: Config, dataset: Dataset, guesses: list[str]) -> list[str]:

@@ -10,9 +10,13 @@ from sidelight.config.paths import looked_for
 from sidelight.data.builtin import DATASETS
 from sidelight.errors import DataError, shown, unknown
 from sidelight.utils.files import check_file, exists, path_fault
+from sidelight.utils.text_files import table_stem
 
-MANIFESTS = ("metadata.csv", "metadata.parquet", "metadata.tsv")
-SUFFIXES = (".csv", ".tsv", ".parquet", ".npz")
+MANIFESTS = (
+    *("metadata.csv", "metadata.parquet", "metadata.tsv", "metadata.jsonl", "metadata.txt"),
+    *("metadata.csv.gz", "metadata.tsv.gz", "metadata.jsonl.gz"),
+)
+SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".csv.gz", ".tsv.gz", ".txt.gz", ".jsonl.gz", ".parquet", ".npz")
 
 
 def default_name(source: Any) -> str:
@@ -25,7 +29,8 @@ def default_name(source: Any) -> str:
     if not path.suffix:
         return path.resolve().name
     # Many files are called metadata.csv; their folder tells them apart.
-    return path.resolve().parent.name if path.stem in ("metadata", "data") else path.stem
+    stem = table_stem(path)
+    return path.resolve().parent.name if stem in ("metadata", "data") else stem
 
 
 def locate(source: str | Path) -> Path:
@@ -42,6 +47,6 @@ def locate(source: str | Path) -> Path:
         missing = f"no such file or folder, and {unknown('built-in data set', source, DATASETS)}"
         raise DataError(missing + looked_for(source))
     check_file(path, missing=looked_for(source))
-    if path.suffix not in SUFFIXES:
+    if not path.name.lower().endswith(SUFFIXES):
         raise DataError(f"{path}: cannot read {path.suffix or 'a file without suffix'}; expected {', '.join(SUFFIXES)}")
     return path

@@ -15,6 +15,7 @@ from sidelight.data.raw import MODALITIES_FILE, TABLE_FILE
 from sidelight.data.target_checks import TARGET_KINDS
 from sidelight.errors import ConfigError, DataError, shown, unknown
 from sidelight.recordings.registry import Labels, RecordingType, Rows, recording_type
+from sidelight.utils.dialect import Dialect
 from sidelight.utils.files import read_json
 from sidelight.utils.names import check_modality
 
@@ -156,10 +157,11 @@ def write_prepared(
     return out
 
 
-def read_prepared(folder: str | Path, target_needed: bool = True) -> Prepared:
+def read_prepared(folder: str | Path, target_needed: bool = True, dialect: Dialect | None = None) -> Prepared:
     """Read the table, recording types and metadata of a prepared folder; recordings stay closed.
 
     target_needed: False for new rows to predict, which may lack the target, group and split columns.
+    dialect: what is known of how the table is written.
 
     Raises:
         DataError: a file is damaged, cut or of another format.
@@ -189,7 +191,7 @@ def read_prepared(folder: str | Path, target_needed: bool = True) -> Prepared:
     info = DatasetInfo(**values)
     modalities = {m: recording_type(settings, f"{path}: modality {m!r}") for m, settings in types.items()}
 
-    table = read_frame(folder / TABLE_FILE)
+    table = read_frame(folder / TABLE_FILE, dialect)
     if n_rows not in (None, len(table)):
         raise DataError(
             f"{folder / TABLE_FILE} has {len(table)} rows, but {MODALITIES_FILE} beside it has the number {n_rows}: "

@@ -16,6 +16,7 @@ from sidelight.data.sources.arrays import read_arrays
 from sidelight.data.sources.locate import locate
 from sidelight.errors import DataError, shown
 from sidelight.utils.array_files import load_npz
+from sidelight.utils.dialect import build_dialect
 from sidelight.utils.files import exists, path_fault
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def read_source(
     find: Callable[[Sequence[str]], Roles],
     modalities: Modalities | None,
     longest: Mapping[str, int] | None,
+    table: Mapping[str, Any] | None = None,
 ) -> tuple[Raw, Roles]:
     """Read any source but built-in data and prepared folders with the reader that fits.
 
@@ -37,6 +39,7 @@ def read_source(
         find: called with the columns; returns those with a role.
         modalities: names, or name -> column prefix or list of columns; None: all.
         longest: modality -> time steps to keep of longer rows.
+        table: how a text table is written, as for `load`.
 
     Raises:
         DataError: the source is of no known kind, or faulty.
@@ -57,7 +60,9 @@ def read_source(
             return read_arrays(load_npz(path), str(path), find, names, longest)
         from sidelight.data.sources.tables import read_frame, read_table
 
-        return read_table(read_frame(path), str(path), path.parent, find, modalities, longest)
+        return read_table(
+            read_frame(path, build_dialect(table or {})), str(path), path.parent, find, modalities, longest
+        )
     if hasattr(source, "columns") and hasattr(source, "iloc"):
         from sidelight.data.sources.tables import read_table
 
@@ -77,7 +82,7 @@ def _has_windows(source: Any) -> bool:
     return any(hasattr(w, "starts") and hasattr(w, "labelled") for w in candidates)
 
 
-def open_prepared(source: Any, target_needed: bool = True) -> Prepared | None:
+def open_prepared(source: Any, target_needed: bool = True, table: Mapping[str, Any] | None = None) -> Prepared | None:
     """The prepared folder that a source names, itself or by its table; None for any other source."""
     if not isinstance(source, str | Path):
         return None
@@ -88,7 +93,7 @@ def open_prepared(source: Any, target_needed: bool = True) -> Prepared | None:
         return None
     from sidelight.data.sources.prepared import read_prepared
 
-    return read_prepared(folder, target_needed)
+    return read_prepared(folder, target_needed, build_dialect(table or {}))
 
 
 def find_present(raw: Raw) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from sidelight.data.by_modality import index_rows
 from sidelight.data.raw import Raw, Roles
 from sidelight.data.rows import name_row
+from sidelight.data.sources.clocks import check_clocks
 from sidelight.data.sources.prepared import END, FILE, START, Prepared
 from sidelight.data.sources.stack import stack_rows
 from sidelight.errors import ConfigError, DataError, SidelightError, unknown
@@ -25,6 +26,7 @@ from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.pictures import Depth, Image, Picture
 from sidelight.recordings.recording_type import RecordingType, Segment, Size
 from sidelight.recordings.registry import Labels, Rows
+from sidelight.utils.delimited import missing
 from sidelight.utils.machine import usable_cores
 
 OnError = Literal["raise", "skip"]
@@ -73,6 +75,7 @@ def read_recordings(
     of_files = [m for m in [*wanted, *dense_targets] if m not in stacked]
     rows = {m: _build_rows(prepared, m, types[m], names) for m in of_files}
     skipped, decoded = _check_files(rows, on_error)
+    check_clocks(prepared.source, rows, skipped)
     # From here on skipped rows do not exist.
     kept = np.setdiff1d(np.arange(len(table)), list(skipped))
     if not len(kept):
@@ -82,6 +85,9 @@ def read_recordings(
 
     ids = table["id"].to_numpy()
     raw = Raw(prepared.source, len(kept), {}, class_names=tuple(prepared.facts.classes), longest=longest or {})
+    raw.read_as = table.attrs.get("read_as", "")
+    named = {*roles.names, "id", *(m + suffix for m in types for suffix in (FILE, START, END))}
+    raw.not_read = tuple(c for c in table.columns if c not in named)
     raw.skipped = tuple({"id": str(ids[i]), **fault} for i, fault in sorted(skipped.items()))
     raw.columns = {c: table[c].to_numpy(object)[kept] for c in roles.names if c not in dense}
     raw.schema = {m: types[m].schema() for m in wanted}
@@ -119,7 +125,7 @@ def _build_rows(prepared: Prepared, m: str, kind: RecordingType, names: NDArray)
             return np.full(len(table), np.nan)
         cells = table[m + suffix]
         values = np.asarray(pd.to_numeric(cells, errors="coerce"), np.float64)
-        written = cells.astype(str).str.strip() != ""
+        written = ~missing(cells)
         # `metadata.csv` is read as text, so an empty cell is no start and any other has to be a number.
         for i in np.flatnonzero(written & ~((values >= 0) & np.isfinite(values)))[:1]:
             raise DataError(
@@ -127,7 +133,7 @@ def _build_rows(prepared: Prepared, m: str, kind: RecordingType, names: NDArray)
             )
         return values
 
-    files = table[m + FILE].astype(str).str.strip().to_numpy(str)
+    files = table[m + FILE].astype(str).str.strip().where(~missing(table[m + FILE]), "").to_numpy(str)
     return LazyRows(m, kind, prepared.folder, files, seconds(START), seconds(END), names)
 
 

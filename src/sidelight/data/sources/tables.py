@@ -11,15 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.conversion import convert_role_column, has_lists, numeric_column, series_to_numpy, vector_column
-from sidelight.data.raw import Raw, Roles, is_empty, to_text
+from sidelight.data.raw import Raw, Roles, to_text
 from sidelight.data.rows import name_row, to_float32
+from sidelight.data.similar_names import warn_similar_names
 from sidelight.data.sources.arrays import to_modality_array
 from sidelight.data.sources.stack import stack_rows
 from sidelight.errors import DataError, unknown
 from sidelight.utils.array_files import load_array, load_arrays
-from sidelight.utils.delimited import read_delimited
+from sidelight.utils.delimited import missing, read_delimited
+from sidelight.utils.dialect import Dialect
 from sidelight.utils.files import check_file, describe_content
 from sidelight.utils.images import IMAGE_FILES, read_labels, stack_images
+from sidelight.utils.json_lines import read_json_lines
+from sidelight.utils.text_files import table_stem, table_suffix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,25 +32,29 @@ FILE_COLUMN = "_file_name"
 ARRAY_FILES = (".safetensors", ".npy", ".npz")
 
 
-def read_frame(path: Path) -> pd.DataFrame:
-    """Read a .csv, .tsv or .parquet file. In text columns only an empty cell is empty: a class may be called "None".
+def read_frame(path: Path, dialect: Dialect | None = None) -> pd.DataFrame:
+    """Read a .csv, .tsv, .txt, .jsonl (each also .gz) or .parquet file; `attrs["read_as"]` says how it is written.
+
+    Args:
+        path: the file.
+        dialect: what is known of how a text table is written.
 
     Raises:
         DataError: an unreadable file, two columns of one name, or a line that is wider or narrower than the header.
     """
-    if path.suffix == ".parquet":
+    suffix = table_suffix(path)
+    if suffix == ".parquet":
         return _read_parquet(path)
+    if suffix == ".jsonl":
+        return read_json_lines(path)
     # Cells stay text: "01" remains a name, and 3 remains different from 3.0.
-    table = read_delimited(path, separator_of(path))
+    table = read_delimited(path, dialect or Dialect())
     for name in filter(None, table.names):
         table.check_once(name)
     columns = [name or f"Unnamed: {k}" for k, name in enumerate(table.names)]  # as pandas calls them
-    return table.cells.set_axis(columns, axis=1)
-
-
-def separator_of(path: Path) -> str:
-    """The separator of the cells in a text file of this name."""
-    return "\t" if path.suffix == ".tsv" else ","
+    frame = table.cells.set_axis(columns, axis=1)
+    frame.attrs["read_as"] = table.dialect.describe(suffix)
+    return frame
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -108,10 +116,16 @@ def read_table(
     if not wanted:
         raise DataError(
             f"{name}: no modality found; expected columns like 'video.0', 'video.1', a column "
-            f"'video{FILE_COLUMN}', or a file video.npy beside the table. Columns: {', '.join(free[:30]) or '(none)'}"
+            f"'video{FILE_COLUMN}', or a file video.npy beside the table. Columns of other names are given to a "
+            f"modality by --modality face=AU_ eda=gsr,scl (modalities=…). Columns: {', '.join(free[:30]) or '(none)'}"
         )
+    if modalities is None:
+        warn_similar_names(name, "modalities", wanted, "modality", "")
     for m, how in wanted.items():
         _add(raw, m, how, frame, free, folder, rows, dense=bool(dense))
+    used = {c for columns in raw.features.values() for c in columns} | {m + FILE_COLUMN for m in wanted} | {*wanted}
+    raw.not_read = tuple(c for c in free if c not in used)
+    raw.read_as = frame.attrs.get("read_as", "")
     return raw, roles
 
 
@@ -156,19 +170,43 @@ def _find_modalities(frame: pd.DataFrame, free: Sequence[str], folder: Path | No
     """
     found: dict[str, None] = {}
     row_files: set[str] = set()
+    prefixes = find_prefixes(free)
     for c in free:
         if c.endswith(FILE_COLUMN):
             found[c.removesuffix(FILE_COLUMN)] = None
             row_files |= set(frame[c].astype(str))
-        elif "." in c.strip("."):
-            found[c.split(".", 1)[0]] = None
+        elif c in prefixes:
+            found[prefixes[c]] = None
         elif has_lists(frame[c]):
             found[c] = None
     # Array files beside a table of another name may belong to other data.
-    if folder is not None and Path(name).stem == "metadata":
+    if folder is not None and table_stem(Path(name)) == "metadata":
         for path in sorted(folder.iterdir()):
             if path.suffix in ARRAY_FILES and path.name not in row_files:
                 found[path.stem] = None
+    return found
+
+
+def find_prefixes(columns: Iterable[str]) -> dict[str, str]:
+    """Column -> the modality before its first dot.
+
+    A dot before a blank ("Sr. No") or inside of a number ("F0semitoneFrom27.5Hz") separates nothing. "cam2.0" is column
+    0 of cam2 where its columns are counted.
+    """
+    found: dict[str, str] = {}
+    counted: dict[str, list[str]] = {}
+    for c in columns:
+        m, _, column = c.partition(".")
+        if c.endswith(FILE_COLUMN) or not m or not column.strip(".") or " " in m or column[0].isspace():
+            continue
+        if m[-1].isdigit() and column[0].isdigit():
+            counted.setdefault(m, []).append(column)
+        else:
+            found[c] = m
+    for m, numbers in counted.items():
+        first = min((int(n) for n in numbers if n.isdecimal()), default=-1)
+        if sorted(numbers, key=len) and first in (0, 1) and {*numbers} == {str(first + i) for i in range(len(numbers))}:
+            found |= {f"{m}.{n}": m for n in numbers}
     return found
 
 
@@ -269,11 +307,13 @@ def _read_each(
     values: NDArray, what: str, folder: Path | None, rows: Sequence[str], read: Callable[[Path], NDArray]
 ) -> list[NDArray | None]:
     """Read the file of every row; None for an empty cell. `what` is its name in errors."""
-    missing = is_empty(values)
+    import pandas as pd
+
+    without = missing(pd.Series(values))
     arrays: list[NDArray | None] = []
     for i, value in enumerate(values):
         try:
-            arrays.append(None if missing[i] else read((folder or Path()) / str(value)))
+            arrays.append(None if without[i] else read((folder or Path()) / str(value).strip()))
         except DataError as e:
             raise DataError(f"{what}, {rows[i]}: {e}") from e
     return arrays
