@@ -9,7 +9,7 @@ import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from sidelight.report.comparisons import row_label
+from sidelight.report.words import row_label
 from sidelight.report.stored import Similarity, Stored
 from sidelight.report.style import COLOUR, HEAT, WIDTH, count_epochs, hide_frame, new_figure, role_colour, to_svg
 from sidelight.report.training import average_curves

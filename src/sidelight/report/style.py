@@ -36,6 +36,8 @@ PALETTE = {
     "teacher": ("#bd7b16", "#ecb453"),
     "good": ("#0f7d74", "#39cab9"),
     "bad": ("#b4483c", "#ee8577"),
+    "same": ("#b9c1cd", "#566174"),
+    "focus": ("#1f5fbf", "#8ab8ff"),
 }
 COLOUR = {name: light for name, (light, _) in PALETTE.items()}
 HEAT = LinearSegmentedColormap.from_list("sidelight", ["#f5f2ea", "#b9d8cd", "#58a79d", "#1d6a6b", "#0a2f38"])

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from sidelight.report.comparisons import row_label
+from sidelight.report.words import row_label
 from sidelight.report.stored import Stored
 from sidelight.report.style import HEAT, WIDTH, hide_frame, new_figure, role_colour, to_svg
 from sidelight.results import Comparison, Interval

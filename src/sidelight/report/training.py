@@ -6,7 +6,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from sidelight.report.comparisons import row_label
+from sidelight.report.words import row_label
 from sidelight.report.stored import Stored
 from sidelight.report.style import COLOUR, WIDTH, count_epochs, hide_frame, new_figure, role_colour, to_svg
 from sidelight.results import Comparison
