@@ -52,7 +52,7 @@ def build_headline(found: Sequence[Comparison], unfinished: bool = False) -> Hea
     so_far = "So far: " if unfinished else ""
     if len(found) == 1:
         c, answer = found[0], ANSWERS[kinds[0]]
-        where = "" if c.label_fraction >= 1 else f" with {labels_phrase(c.label_fraction)}"
+        where = "" if c.label_fraction >= 1 else f", with {labels_phrase(c.label_fraction)}"
         return Headline(kinds[0], f"{so_far}{_capital(answer, not so_far)}{where}: {describe_finding(c)}", [])
     parts: list[str] = []
     for kind in dict.fromkeys(kinds):
@@ -154,6 +154,8 @@ def plot_ladder(c: Comparison, narrow: bool) -> Markup:
         axes.set_ylim(len(names) - 0.4, -0.65)
         axes.set_yticks([])
         axes.margins(x=0.03)
+        if u.factor == 100 and axes.get_xlim()[1] > 100:
+            axes.set_xlim(right=100.6)  # an interval may reach beyond what a share can be
         axes.set_xlabel(f"{metric_name(c.metric)} on test rows{', %' if u.factor == 100 else ''}")
         hide_frame(axes, "x")
         description = f"{_capital(metric_name(c.metric))} on test rows, on one axis: {'; '.join(texts)}"
@@ -175,7 +177,7 @@ def _draw_row(axes: Axes, c: Comparison, name: str, y: float, narrow: bool) -> s
     hollow = "none" if "~" in name else colour
     axes.plot([x], [y], "o", color=colour, markersize=8, markerfacecolor=COLOUR["panel"] if "~" in name else hollow,
               markeredgewidth=1.6, zorder=4)  # fmt: skip
-    where, weight = axes.get_yaxis_transform(), "bold" if row.bold or row.best else "normal"
+    where, weight = axes.get_yaxis_transform(), "bold" if row.bold else "normal"
     label, meaning = row_label(name), describe_row(name, row)
     if narrow:
         axes.text(0, y - 0.28, label, transform=where, va="center", fontsize=9, weight=weight)

@@ -160,35 +160,6 @@ def plot_groups(
         return to_svg(fig, f"groups-{label_fraction:g}", f"{noun} of every group with the baseline and with {best}")
 
 
-def plot_maps(panels: list[tuple[str, NDArray]], names: list[str], label_fraction: float) -> Markup:
-    """Plot class maps of the same test rows, one line per row and one column per panel, with a key of the classes.
-
-    Args:
-        panels: pairs of a title and (n, H, W) class codes; −1 (ignored) stays white.
-        names: class names.
-        label_fraction: keeps the figures of several label fractions apart.
-    """
-    import matplotlib as mpl
-
-    rows, columns = len(panels[0][1]), len(panels)
-    height, width = panels[0][1].shape[1:]
-    palette = mpl.colormaps["tab20" if len(names) > 10 else "tab10"]
-    colours = mpl.colors.ListedColormap([palette(c % palette.N) for c in range(len(names))])
-    with new_figure(2.2 * columns, rows * 2.2 * height / width + 0.7) as fig:
-        axes = fig.subplots(rows, columns, squeeze=False)
-        for j, (title, shown) in enumerate(panels):
-            axes[0][j].set_title(title)
-            for i in range(rows):
-                hidden = np.ma.masked_less(shown[i], 0)
-                axes[i][j].imshow(hidden, cmap=colours, vmin=-0.5, vmax=len(names) - 0.5, interpolation="nearest")
-                axes[i][j].set_axis_off()
-        if len(names) <= MANY_CLASSES:
-            key = [mpl.patches.Patch(color=colours(c), label=name) for c, name in enumerate(names)]
-            fig.legend(handles=key, loc="outside lower center", ncols=min(len(names), 7))
-        titles = ", ".join(title for title, _ in panels)
-        return to_svg(fig, f"maps-{label_fraction:g}", f"Class maps of {rows} test rows: {titles}")
-
-
 class GroupSummary(NamedTuple):
     """Number of groups that gain and lose with the student, median and extreme changes, and the weakest group."""
 
