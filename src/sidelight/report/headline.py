@@ -141,7 +141,7 @@ def plot_ladder(c: Comparison, narrow: bool) -> Markup:
     if BASELINE not in names or len(names) < 2:
         return Markup()
     u = unit(c.metric)
-    base, step = c.rows[BASELINE].mean * u.factor, 0.56 if narrow else 0.42
+    base, step = c.rows[BASELINE].mean * u.factor, 0.56 if narrow else 0.38
     with new_figure(WIDTH if narrow else 8.6, 0.85 + step * len(names)) as fig:
         axes = fig.add_subplot()
         axes.axvline(base, color=COLOUR["baseline"], linewidth=1, zorder=1)
@@ -183,8 +183,8 @@ def _draw_row(axes: Axes, c: Comparison, name: str, y: float, narrow: bool) -> s
         axes.text(0, y - 0.28, label, transform=where, va="center", fontsize=9, weight=weight)
         axes.text(1, y - 0.28, text, transform=where, va="center", ha="right", fontsize=9, weight=weight)
     else:
-        axes.text(-0.02, y - 0.17, label, transform=where, va="center", ha="right", fontsize=9.5, weight=weight)
-        axes.text(-0.02, y + 0.2, meaning, transform=where, va="center", ha="right", fontsize=8, color=COLOUR["muted"])
+        axes.text(-0.02, y - 0.18, label, transform=where, va="center", ha="right", fontsize=9.5, weight=weight)
+        axes.text(-0.02, y + 0.22, meaning, transform=where, va="center", ha="right", fontsize=8, color=COLOUR["muted"])
         axes.text(1.02, y, text, transform=where, va="center", fontsize=9.5, weight=weight)
     said = f"{label}, {meaning}, {u.score(row.mean)}"
     if compared:
