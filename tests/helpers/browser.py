@@ -89,7 +89,9 @@ class Page:
         """Set the width of the window, the medium and the colour scheme."""
         phone = width < 600
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=phone)
-        self.send("Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.send(
+            "Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": scheme}]
+        )
 
     def screenshot(self, file: Path) -> Path:
         """Write a picture of the whole page."""

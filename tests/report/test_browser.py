@@ -87,8 +87,8 @@ def test_another_script_would_not_run(opened, tmp_path):
 def test_the_answer_and_its_picture_are_on_the_first_screen(opened):
     tab, _ = opened
     tab.show(1280)
-    bottom = tab.run("Math.max(...[...document.querySelectorAll('.answer, .ladder svg')].filter(e => e.checkVisibility())"
-                     ".slice(0, 2).map(e => e.getBoundingClientRect().bottom + scrollY))")  # fmt: skip
+    shown = "[...document.querySelectorAll('.answer, .ladder svg')].filter(e => e.checkVisibility()).slice(0, 2)"
+    bottom = tab.run(f"Math.max(...{shown}.map(e => e.getBoundingClientRect().bottom + scrollY))")
     assert 200 < bottom < 800
 
 
@@ -105,7 +105,9 @@ def test_every_text_can_be_read(opened, scheme):
 def test_tables_sort_by_keyboard(opened):
     tab, _ = opened
     tab.show(1200)
-    column = "[...document.querySelector('table.sortable').tBodies[0].rows].map(r => r.cells[0].firstChild.nextSibling.data)"
+    column = (
+        "[...document.querySelector('table.sortable').tBodies[0].rows].map(r => r.cells[0].firstChild.nextSibling.data)"
+    )
     given = tab.run(column)
     assert given[0] == "baseline"
     tab.run("document.querySelector('table.sortable th:nth-child(2) button').focus()")
@@ -139,7 +141,8 @@ def test_a_slider_steps_through_the_epochs(opened):
 
 def test_the_keyboard_reaches_everything(opened):
     tab, _ = opened
-    tab.run("document.querySelectorAll('details').forEach(d => d.open = true); document.activeElement.blur(); scrollTo(0, 0)")
+    tab.run("document.querySelectorAll('details').forEach(d => d.open = true)")
+    tab.run("document.activeElement.blur(); scrollTo(0, 0)")
     wanted = tab.run("[...document.querySelectorAll('button, summary, input, .scroll')].length")
     tab.run("window.reached = new Set()")
     for _ in range(wanted + 5):
@@ -169,7 +172,9 @@ def test_paper_shows_what_is_folded_away(opened):
     assert tab.run("document.querySelectorAll('details:not([open])').length") == closed
 
 
-@pytest.mark.parametrize(("name", "width", "scheme"), [("light", 1200, "light"), ("dark", 1200, "dark"), ("phone", 390, "light")])
+@pytest.mark.parametrize(
+    ("name", "width", "scheme"), [("light", 1200, "light"), ("dark", 1200, "dark"), ("phone", 390, "light")]
+)
 def test_no_page_is_wider_than_its_screen(opened, name, width, scheme):
     tab, file = opened
     tab.show(width, scheme=scheme)

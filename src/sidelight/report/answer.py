@@ -125,7 +125,9 @@ def _explain_undecided(c: Comparison, u: Unit) -> str:
         d = row.difference
         if row.role == "method" and verdict(row) == "unclear" and d.mean > c.rope and math.isfinite(d.half):
             why = f"zero lies inside its interval, {span(u, d)}"
-            why = why if d.low <= 0 else f"of {sum(r.role == 'method' for r in c.rows.values())} methods one may be lucky"
+            why = (
+                why if d.low <= 0 else f"of {sum(r.role == 'method' for r in c.rows.values())} methods one may be lucky"
+            )
             return f"{name} is {u.amount(d.mean, signed=True)} and still “not shown”: {why}."
     return ""
 

@@ -80,5 +80,9 @@ def plot_calibration(found: Mapping[str, Reliability], best: str | None, label_f
         axes.set_ylabel("how often it is right, %")
         axes.legend(loc="upper left")
         hide_frame(axes, "both")
-        texts = [f"{row_label(n)} has a calibration error of {number(100 * r.error, '.1f')} points" for n, r in found.items()]
-        return to_svg(fig, f"calibration-{label_fraction:g}", f"Share of right answers by confidence: {'; '.join(texts)}")
+        texts = [
+            f"{row_label(n)} has a calibration error of {number(100 * r.error, '.1f')} points" for n, r in found.items()
+        ]
+        return to_svg(
+            fig, f"calibration-{label_fraction:g}", f"Share of right answers by confidence: {'; '.join(texts)}"
+        )

@@ -39,7 +39,7 @@ NO_PLACEBO = (
 )
 PLACEBO = (
     "The placebo is the same method with the privileged rows shuffled over the training rows, so that they carry no "
-    "information. The privileged effect is the method minus its placebo."
+    "information. What a method gains beyond its placebo (the privileged effect) is the method minus its placebo."
 )
 UNFINISHED = (
     "The run is not finished. Its numbers will change, and stopping a run when it looks good makes it look too good: "

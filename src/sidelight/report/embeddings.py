@@ -7,7 +7,7 @@ principal components therefore follow from what is stored (classical scaling), w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -108,6 +108,7 @@ def plot_embeddings(
     """
     import matplotlib as mpl
 
+    marks: dict[str, Any] = {}
     last = [*found.values()][-1].points
     with new_figure(3.1 * len(found), 3.45) as fig:
         panels = fig.subplots(1, len(found), squeeze=False)[0]
@@ -117,8 +118,8 @@ def plot_embeddings(
                 palette = mpl.colormaps["tab20" if len(classes) > 10 else "tab10"]
                 for code in np.unique(group):
                     own, label = group == code, classes[code] if 0 <= code < len(classes) else "?"
-                    axes.scatter(x[own], y[own], s=20, color=palette(code % palette.N), marker=MARKS[code % len(MARKS)],
-                                 label=label, linewidths=0)  # fmt: skip
+                    colour, mark = palette(code % palette.N), MARKS[code % len(MARKS)]
+                    marks[label] = axes.scatter(x[own], y[own], s=20, color=colour, marker=mark, linewidths=0)
             else:
                 image = axes.scatter(x, y, s=20, c=group, cmap=HEAT, edgecolors=COLOUR["line"], linewidths=0.4)
             axes.set_title(row_label(name))
@@ -129,8 +130,7 @@ def plot_embeddings(
             for side in axes.spines.values():
                 side.set_color(COLOUR["line"])
         if classes and len(classes) <= len(MARKS):
-            handles, labels = panels[0].get_legend_handles_labels()
-            fig.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6))
+            fig.legend([*marks.values()], [*marks], loc="outside lower center", ncols=min(len(marks), 6))
         elif not classes:
             bar = fig.colorbar(image, ax=[*panels], shrink=0.8, pad=0.01, label=by)
             bar.outline.set_visible(False)  # type: ignore[operator]

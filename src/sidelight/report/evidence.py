@@ -78,12 +78,9 @@ def _outcome(stored: Stored, c: Comparison) -> list[Markup]:
 
 def _read(stored: Stored, c: Comparison, names: Sequence[str | None]) -> dict[str, pd.DataFrame]:
     """The predictions of those rows of the table that have some."""
-    found = {}
-    for name in names:
-        frame = stored.predictions(name, c.label_fraction) if name is not None and name in c.rows else ()
-        if len(frame):
-            found[str(name)] = frame
-    return found
+    shown = [name for name in names if name is not None and name in c.rows]
+    frames = {name: stored.predictions(name, c.label_fraction) for name in shown}
+    return {name: frame for name, frame in frames.items() if len(frame)}
 
 
 def _plane(stored: Stored, c: Comparison) -> list[Markup]:

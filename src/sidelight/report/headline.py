@@ -102,8 +102,20 @@ def _say_left(c: Comparison, gained: float) -> str:
     u, gain = unit(c.metric), placebo.difference.mean
     share = gain / gained
     left = "nothing" if share < 0.005 else "almost nothing" if share < LITTLE else f"{percent(min(share, 1))} of that"
-    text = f"; with the privileged rows shuffled (the placebo), {left} is left ({u.difference(gain)})"
-    return text if effect.low > 0 else f"{text}, so the privileged modalities are not shown to be the reason"
+    name = "the placebo" if c.winner is None or c.winner.unanimous else f"placebo of {c.best}"
+    text = f"; with the privileged rows shuffled ({name}), {left} is left ({u.difference(gain)})"
+    if effect.low > 0:
+        return text
+    sure = (
+        "although the placebo may have been unlucky"
+        if share < 0.5
+        else "so privileged modalities may not be the reason"
+    )
+    return f"{text}, {sure}: {c.best} minus its placebo is {u.difference(effect.mean)}{_ends(c, effect)}"
+
+
+def _ends(c: Comparison, interval: Interval) -> str:
+    return f" ({span(unit(c.metric), interval)})" if math.isfinite(interval.half) else f" ({interval.note})"
 
 
 def _say_why_unclear(c: Comparison, d: Interval) -> str:
@@ -145,7 +157,8 @@ def plot_ladder(c: Comparison, narrow: bool) -> Markup:
     with new_figure(WIDTH if narrow else 8.6, 0.85 + step * len(names)) as fig:
         axes = fig.add_subplot()
         axes.axvline(base, color=COLOUR["baseline"], linewidth=1, zorder=1)
-        texts = [_draw_row(axes, c, name, y, narrow) for y, name in enumerate(names)]
+        drawn = [_draw_row(axes, c, name, y, narrow) for y, name in enumerate(names)]
+        texts, ends = [text for text, _ in drawn], [end for _, end in drawn]
         if math.isfinite(c.chance):
             at = c.chance * u.factor
             axes.axvline(at, color=COLOUR["muted"], linewidth=1, linestyle=(0, (2, 3)), zorder=1)
@@ -154,7 +167,7 @@ def plot_ladder(c: Comparison, narrow: bool) -> Markup:
         axes.set_ylim(len(names) - 0.4, -0.65)
         axes.set_yticks([])
         axes.margins(x=0.03)
-        if u.factor == 100 and axes.get_xlim()[1] > 100:
+        if u.factor == 100 and max(ends) > 100:
             axes.set_xlim(right=100.6)  # an interval may reach beyond what a share can be
         axes.set_xlabel(f"{metric_name(c.metric)} on test rows{', %' if u.factor == 100 else ''}")
         hide_frame(axes, "x")
@@ -162,13 +175,13 @@ def plot_ladder(c: Comparison, narrow: bool) -> Markup:
         return to_svg(fig, f"ladder-{c.label_fraction:g}-{'narrow' if narrow else 'wide'}", description)
 
 
-def _draw_row(axes: Axes, c: Comparison, name: str, y: float, narrow: bool) -> str:
-    """Draw a row at the baseline's mean plus its difference; returns it in words."""
+def _draw_row(axes: Axes, c: Comparison, name: str, y: float, narrow: bool) -> tuple[str, float]:
+    """Draw a row at the baseline's mean plus its difference; returns it in words, and the right end of its bar."""
     u, row, colour = unit(c.metric), c.rows[name], role_colour(name, c.best)
     base, d = c.rows[BASELINE].mean, row.difference
     compared = name != BASELINE and d.n > 0
     x = (base + c.sign * d.mean if compared else row.mean) * u.factor
-    text = u.score(row.mean)
+    text, ends = u.score(row.mean), [x]
     if compared:
         text += f" ({u.difference(d.mean)})"
         if math.isfinite(d.half):
@@ -189,5 +202,5 @@ def _draw_row(axes: Axes, c: Comparison, name: str, y: float, narrow: bool) -> s
     said = f"{label}, {meaning}, {u.score(row.mean)}"
     if compared:
         said += f", {u.difference(d.mean)} to the baseline"
-        said += f" ({span(u, d)})" if math.isfinite(d.half) else ""
-    return said
+        said += _ends(c, d)
+    return said, max(ends)

@@ -9,7 +9,7 @@ import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from sidelight.report.style import COLOUR, HEAT, WIDTH, hide_frame, new_figure, role_colour, to_svg
+from sidelight.report.style import COLOUR, HEAT, WIDTH, hide_frame, new_figure, role_colour, text_on_heat, to_svg
 
 MANY_CLASSES, MANY_GROUPS, POINTS = 14, 60, 700
 
@@ -31,9 +31,8 @@ def plot_confusion(predictions: pd.DataFrame, classes: list[str], name: str, lab
         axes.imshow(share, cmap=HEAT, vmin=0, vmax=1, aspect="auto")
         if len(classes) <= MANY_CLASSES:
             for i, j in np.ndindex(*share.shape):
-                colour = "#ffffff" if share[i, j] > 0.45 else "#1c2431"  # cells have the same colours in light and dark
                 text = f"{100 * share[i, j]:.0f}" if counts[i, j] else "·"
-                axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8.5)
+                axes.text(j, i, text, ha="center", va="center", color=text_on_heat(share[i, j]), fontsize=8.5)
             turned = max(map(len, classes)) * len(classes) > 40
             axes.set_xticks(
                 range(len(classes)), classes, rotation=30 if turned else 0, ha="right" if turned else "center"

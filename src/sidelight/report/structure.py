@@ -9,11 +9,11 @@ import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from sidelight.report.words import row_label
 from sidelight.report.embeddings import build_embeddings
 from sidelight.report.stored import Similarity, Stored
 from sidelight.report.style import COLOUR, HEAT, WIDTH, count_epochs, hide_frame, new_figure, role_colour, to_svg
 from sidelight.report.training import average_curves
+from sidelight.report.words import row_label
 from sidelight.results import Comparison
 from sidelight.results.budget import BASELINE, TEACHER
 

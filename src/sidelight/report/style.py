@@ -82,6 +82,19 @@ SETTINGS: Any = {
 }
 
 
+def luminance(colour: str | tuple[float, ...]) -> float:
+    """The relative luminance of a colour (WCAG 2), in [0, 1]: "#rrggbb", or red, green and blue in [0, 1]."""
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)] if isinstance(colour, str) else list(colour[:3])
+    linear = [v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+    return float(sum(weight * v for weight, v in zip((0.2126, 0.7152, 0.0722), linear)))
+
+
+def text_on_heat(share: float) -> str:
+    """Black or white, whichever is easier to read on `HEAT` at a share in [0, 1]; the same in light and dark."""
+    behind = luminance(HEAT(share))
+    return "#ffffff" if 1.05 / (behind + 0.05) > (behind + 0.05) / 0.05 else "#000000"
+
+
 def role_colour(name: str, best: str | None) -> str:
     """The colour of a row of the table, the same in all figures.
 

@@ -25,7 +25,13 @@ COUNTS = {
     "seeds": "seeds",
 }
 """`Comparison.counted` -> its name on the page."""
-VERDICTS = {"better": "better", "equal": "no difference", "worse": "worse", "unclear": "not shown", "unknown": "too few"}
+VERDICTS = {
+    "better": "better",
+    "equal": "no difference",
+    "worse": "worse",
+    "unclear": "not shown",
+    "unknown": "too few",
+}
 STANDINGS = {**VERDICTS, "better": "above", "worse": "below", "unclear": "unclear"}
 """Verdict -> its word in the table, for methods and for rows that are no remedy."""
 
