@@ -114,13 +114,16 @@ class TestPage:
     def test_a_modality_alone_has_a_difference_with_its_interval(self, run, undrawn):
         for path in run.glob("jobs/*/job.json"):
             record = json.loads(path.read_text())
+            record["lacks"] = {part: {"any": 0.4, "all": 0.1, "watch_acc": 0.4} for part in ("train", "test")}
             record["subsets"] = {"phone_acc": {"accuracy": record["metrics"]["accuracy"] / 2}}
             path.write_text(json.dumps(record))
         results = load_results(run, rebuild=False)
         best = next(name for name, row in compare(results).rows.items() if row.best)
         d = compare(results).rows[best].difference
         half = [number(50 * value, "+.1f") for value in (d.mean, d.low, d.high)]
-        assert f"{half[0]} ({half[1]} to {half[2]})" in text(page(run)).partition("phone_acc alone")[2]
+        assert f"{half[0]} ({half[1]} to {half[2]})" in (said := text(page(run))).partition("phone_acc alone")[2]
+        found = "modality train rows test rows watch_acc 60 % 60 % every privileged modality 60 % 60 % at least one of them"
+        assert found in said.partition("Who has which sensor")[2]
 
     def test_asks_no_server_for_anything(self, markup):
         assert not re.search(r"<(link|iframe|object|embed)\b", markup)
@@ -246,6 +249,8 @@ class TestOtherRuns:
         assert "Predicted and true values" in headings(markup)
         assert "improves CCC" in text(markup)
         assert "valence: baseline (CCC" in markup
+        assert "Values along time, and against each other" in headings(markup)
+        assert re.search(r"<text>valence of subject s\d\d</text>", markup)
 
     @pytest.mark.parametrize(
         ("protocol", "folds", "says"),
