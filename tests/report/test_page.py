@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,7 +123,9 @@ class TestPage:
         d = compare(results).rows[best].difference
         half = [number(50 * value, "+.1f") for value in (d.mean, d.low, d.high)]
         assert f"{half[0]} ({half[1]} to {half[2]})" in (said := text(page(run))).partition("phone_acc alone")[2]
-        found = "modality train rows test rows watch_acc 60 % 60 % every privileged modality 60 % 60 % at least one of them"
+        found = (
+            "modality train rows test rows watch_acc 60 % 60 % every privileged modality 60 % 60 % at least one of them"
+        )
         assert found in said.partition("Who has which sensor")[2]
 
     def test_asks_no_server_for_anything(self, markup):
@@ -334,6 +337,19 @@ class TestOtherRuns:
         drawn = [html.unescape(t) for t in re.findall(r"<text[^>]*>(.*?)</text>", markup, flags=re.S)]
         for name in evil:
             assert name in drawn
+
+
+@pytest.mark.slow
+def test_five_hundred_jobs_make_a_small_page_in_twenty_seconds(tmp_path):
+    """A regression, whose figures have the most points. Making the run is not counted."""
+    methods = (*(f"m{k}" for k in range(12)), "kl", "pkdot", "pkdot+kl")
+    skill = {f"m{k}": 0.1 + 0.04 * k for k in range(12)}
+    run = make_run(tmp_path / "run", task="regression", budgets=(0.2, 1.0), methods=methods, skill=skill)
+    assert len(list(run.glob("jobs/*"))) >= 500
+    start = time.process_time()
+    page = write_report(run)
+    assert time.process_time() - start < 20
+    assert page.stat().st_size < 3e6
 
 
 class TestDamage:
