@@ -8,9 +8,20 @@ from typing import IO, Any
 
 import pytest
 
-from sidelight.report import comparisons, outcomes, structure, training
+from sidelight.report import (
+    calibration,
+    comparisons,
+    embeddings,
+    headline,
+    maps,
+    outcomes,
+    series,
+    structure,
+    terms,
+    training,
+)
 
-PLOTS = (comparisons, outcomes, structure, training)
+PLOTS = (calibration, comparisons, embeddings, headline, maps, outcomes, series, structure, terms, training)
 
 
 class Nothing:

@@ -308,8 +308,8 @@ class TestTable:
         assert np.isnan(row.gap[:3]).all()
         said = sentence(results)
         assert ", kl is not shown to help: its difference" in said
-        assert "no interval: 15 pairs, all differences are the same: no variance to judge by);" in said
-        assert "a privileged effect is not shown" in said
+        assert "no interval: 15 pairs of fold and seed, all differences are the same: no variance to judge by);" in said
+        assert "so the privileged modalities are not shown to help" in said
         assert summary(results)["budgets"][0]["rows"][1]["p_better"] is None
         out = io.StringIO()
         print_table(results, console=Console(file=out, width=100))
@@ -434,12 +434,14 @@ class TestWords:
         text = sentence(frame(HELPS))
         assert "kl improves accuracy over the baseline by 1" in text
         assert "15 pairs" in text
-        assert "% of the gain is there without privileged information." in text
+        assert re.search(
+            r"with the privileged rows shuffled \(its placebo\) the gain is \+\d.\d, \d+ % of that\.$", text
+        )
 
     def test_helps_as_much_with_the_placebo(self):
         text = sentence(frame({**HELPS, "kl~placebo": 0.83}))
-        assert "all of the gain is there without privileged information" in text
-        assert "a privileged effect is not shown" in text
+        assert ", all of that, and kl minus its placebo is" in text
+        assert "the privileged modalities are not shown to be the reason" in text
 
     def test_no_placebo(self):
         assert "no placebo has been run" in sentence(frame({"baseline": 0.7, "kl": 0.8}))
@@ -448,7 +450,7 @@ class TestWords:
         text = sentence(frame({"baseline": 0.7, "kl": 0.702, "kl~placebo": 0.7}, noise=0.03))
         assert "kl is not shown to help" in text
         assert re.search(r"better by more than 1 point with probability \d+ %\)", text)
-        assert "so a privileged effect is not shown either" in text
+        assert "so the privileged modalities are not shown to help" in text
 
     def test_worse(self):
         assert "kl does not help: its accuracy is 5." in sentence(frame({"baseline": 0.7, "kl": 0.648}))

@@ -1,17 +1,10 @@
-"""Texts that say how to read the numbers: verdicts, and the caveats that apply to a run."""
+"""Texts that say how to read the numbers of a run: the caveats that apply to it."""
 
 from __future__ import annotations
 
 from sidelight.results import Comparison
 from sidelight.results.units import metric_name, unit
 
-VERDICTS = {
-    "better": "helps",
-    "equal": "practically equal",
-    "worse": "does not help",
-    "unclear": "not shown to help",
-    "unknown": "cannot be judged yet",
-}
 OVERLAP = (
     "The training sets of folds overlap, so {n} {counted} are not {n} independent experiments: intervals are {level:g} "
     "% by the corrected resampled t (Nadeau and Bengio), probabilities by the correlated Bayesian t-test. Both apply "
@@ -46,7 +39,7 @@ NO_PLACEBO = (
 )
 PLACEBO = (
     "The placebo is the same method with the privileged rows shuffled over the training rows, so that they carry no "
-    "information. The privileged effect is the method minus its placebo."
+    "information. What a method gains beyond its placebo (the privileged effect) is the method minus its placebo."
 )
 UNFINISHED = (
     "The run is not finished. Its numbers will change, and stopping a run when it looks good makes it look too good: "

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from sidelight.report.style import COLOUR, WIDTH, hide_frame, new_figure, role_colour, to_svg
+from sidelight.report.words import row_label
 from sidelight.results import Comparison
 from sidelight.results.budget import BASELINE, MAJORITY, TEACHER
 from sidelight.results.printing import plus_minus
@@ -63,13 +64,7 @@ def _plot_row(axes: Axes, c: Comparison, name: str, y: float, narrow: bool) -> N
         axes.text(0, y - 0.28, row_label(name), transform=where, va="center", fontsize=8.5, weight=weight)
         axes.text(1, y - 0.28, text, transform=where, va="center", ha="right", fontsize=8.5)
     else:
-        axes.text(1.015, y, text, transform=where, va="center", fontsize=9, weight=weight, color=colour)
-
-
-def row_label(name: str) -> str:
-    """`kl~placebo` -> "placebo of kl"."""
-    method, _, control = name.partition("~")
-    return f"{control} of {method}" if control else method
+        axes.text(1.015, y, text, transform=where, va="center", fontsize=9, weight=weight)
 
 
 def plot_label_fractions(found: Sequence[Comparison]) -> Markup:

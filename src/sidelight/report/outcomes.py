@@ -9,7 +9,7 @@ import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from sidelight.report.style import COLOUR, HEAT, WIDTH, hide_frame, new_figure, role_colour, to_svg
+from sidelight.report.style import COLOUR, HEAT, WIDTH, hide_frame, new_figure, role_colour, text_on_heat, to_svg
 
 MANY_CLASSES, MANY_GROUPS, POINTS = 14, 60, 700
 
@@ -31,9 +31,8 @@ def plot_confusion(predictions: pd.DataFrame, classes: list[str], name: str, lab
         axes.imshow(share, cmap=HEAT, vmin=0, vmax=1, aspect="auto")
         if len(classes) <= MANY_CLASSES:
             for i, j in np.ndindex(*share.shape):
-                colour = "#ffffff" if share[i, j] > 0.45 else "#1c2431"  # cells have the same colours in light and dark
                 text = f"{100 * share[i, j]:.0f}" if counts[i, j] else "·"
-                axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8.5)
+                axes.text(j, i, text, ha="center", va="center", color=text_on_heat(share[i, j]), fontsize=8.5)
             turned = max(map(len, classes)) * len(classes) > 40
             axes.set_xticks(
                 range(len(classes)), classes, rotation=30 if turned else 0, ha="right" if turned else "center"
@@ -158,35 +157,6 @@ def plot_groups(
         axes.margins(x=0.02)
         hide_frame(axes)
         return to_svg(fig, f"groups-{label_fraction:g}", f"{noun} of every group with the baseline and with {best}")
-
-
-def plot_maps(panels: list[tuple[str, NDArray]], names: list[str], label_fraction: float) -> Markup:
-    """Plot class maps of the same test rows, one line per row and one column per panel, with a key of the classes.
-
-    Args:
-        panels: pairs of a title and (n, H, W) class codes; −1 (ignored) stays white.
-        names: class names.
-        label_fraction: keeps the figures of several label fractions apart.
-    """
-    import matplotlib as mpl
-
-    rows, columns = len(panels[0][1]), len(panels)
-    height, width = panels[0][1].shape[1:]
-    palette = mpl.colormaps["tab20" if len(names) > 10 else "tab10"]
-    colours = mpl.colors.ListedColormap([palette(c % palette.N) for c in range(len(names))])
-    with new_figure(2.2 * columns, rows * 2.2 * height / width + 0.7) as fig:
-        axes = fig.subplots(rows, columns, squeeze=False)
-        for j, (title, shown) in enumerate(panels):
-            axes[0][j].set_title(title)
-            for i in range(rows):
-                hidden = np.ma.masked_less(shown[i], 0)
-                axes[i][j].imshow(hidden, cmap=colours, vmin=-0.5, vmax=len(names) - 0.5, interpolation="nearest")
-                axes[i][j].set_axis_off()
-        if len(names) <= MANY_CLASSES:
-            key = [mpl.patches.Patch(color=colours(c), label=name) for c, name in enumerate(names)]
-            fig.legend(handles=key, loc="outside lower center", ncols=min(len(names), 7))
-        titles = ", ".join(title for title, _ in panels)
-        return to_svg(fig, f"maps-{label_fraction:g}", f"Class maps of {rows} test rows: {titles}")
 
 
 class GroupSummary(NamedTuple):

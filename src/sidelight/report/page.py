@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections import Counter
 from importlib.resources import files
 from typing import Any
@@ -13,7 +15,8 @@ from sidelight.report import comparisons
 from sidelight.report.answer import build_section
 from sidelight.report.caveats import list_caveats
 from sidelight.report.evidence import build_evidence
-from sidelight.report.question import describe_question
+from sidelight.report.headline import build_headline
+from sidelight.report.question import describe_question, describe_setting
 from sidelight.report.stored import Stored
 from sidelight.report.style import PALETTE
 from sidelight.report.sweep import build_sweep
@@ -34,7 +37,12 @@ def render_page(stored: Stored) -> str:
     main = compared[0] if compared else None
     failures = stored.failures
     unfinished = stored.progress is not None and stored.progress[0] + len(failures) < stored.progress[1]
+    script = read_script()
     context: dict[str, Any] = {
+        "script": Markup(script),
+        "script_hash": hash_script(script),
+        "headline": build_headline(compared, unfinished),
+        "setting": describe_setting(stored),
         "title": str(stored.data.get("name") or stored.config.get("data") or stored.run.resolve().name),
         "style": Markup(read_style()),
         "question": describe_question(stored),
@@ -75,9 +83,19 @@ def _flatten_environment(stored: Stored) -> list[tuple[str, str]]:
     return lines
 
 
+def read_script() -> str:
+    """The page's script, which sorts tables and adds a slider: the page is complete without it."""
+    return (files("sidelight.report") / "templates" / "report.js").read_text()
+
+
+def hash_script(script: str) -> str:
+    """The hash by which the page's Content-Security-Policy allows this script and no other."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
 def read_style() -> str:
     """The page's style sheet, with the palette for light and dark."""
     css = (files("sidelight.report") / "templates" / "report.css").read_text()
     light = "".join(f"--{name}:{value};" for name, (value, _) in PALETTE.items())
     dark = "".join(f"--{name}:{value};" for name, (_, value) in PALETTE.items())
-    return f":root{{{light}}}\n@media (prefers-color-scheme:dark){{:root{{{dark}}}}}\n{css}"
+    return f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n{css}"

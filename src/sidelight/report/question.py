@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sidelight.report.stored import Stored
 from sidelight.results import budgets
 from sidelight.results.budget import BLOCKS, COUNTED, FORWARD
@@ -38,6 +40,22 @@ def describe_question(stored: Stored) -> list[tuple[str, str]]:
         ("Labels kept", _labels_kept(stored)),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def describe_setting(stored: Stored) -> str:
+    """What is read at deployment and what in training only, in a sentence; "" if the settings are not known."""
+    given, more = (stored.config.get(key) for key in ("available", "privileged"))
+    if not isinstance(given, list) or not isinstance(more, list):
+        return ""
+    return f"At deployment {_join(given)} alone; in training also {_join(more)}."
+
+
+def _join(names: list[Any]) -> str:
+    """`a`, `b` and `c`; of more than five the number."""
+    words = [str(name) for name in names]
+    if len(words) > 5:
+        return f"{', '.join(words[:4])} and {len(words) - 4} more modalities"
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "nothing"
 
 
 def _named_task(stored: Stored) -> str:

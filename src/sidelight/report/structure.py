@@ -9,14 +9,16 @@ import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from sidelight.report.comparisons import row_label
+from sidelight.report.embeddings import build_embeddings
 from sidelight.report.stored import Similarity, Stored
 from sidelight.report.style import COLOUR, HEAT, WIDTH, count_epochs, hide_frame, new_figure, role_colour, to_svg
 from sidelight.report.training import average_curves
+from sidelight.report.words import row_label
 from sidelight.results import Comparison
 from sidelight.results.budget import BASELINE, TEACHER
 
-PANELS = 6
+PANELS = 10
+"""The most matrices of the student that the page holds."""
 
 
 @dataclass
@@ -26,7 +28,8 @@ class Structure:
     fold: int
     seed: int
     teacher: Markup
-    students: list[tuple[str, str, Markup]]  # title, correlation in words, matrix
+    students: list[tuple[str, str, Markup, bool]]  # title, correlation in words, matrix, whether it was kept
+    embeddings: Markup | None
     agreement: Markup | None
     ordered_by: str
 
@@ -52,11 +55,12 @@ def build_structure(stored: Stored, c: Comparison) -> Structure | None:
             text = f"r = {r:.2f}".replace("-", "−") if np.isfinite(r) else ""
             matrix = student.matrices[epoch]
             svg = _plot_matrix(matrix, student.group, [], low, f"student-{epoch}", c.label_fraction)
-            panels.append((title, text, svg))
+            panels.append((title, text, svg, epoch == student.final))
         first = _plot_matrix(teacher.last, teacher.group, classes, low, "teacher", c.label_fraction)
         by = "class" if classes else (stored.class_names[0] if stored.class_names else "target")
         by = "the share of pixels of the rarer classes" if stored.task == "segmentation" else by
-        return Structure(fold, seed, first, panels, _plot_agreement(stored, c), by)
+        points = build_embeddings(stored, c, (fold, seed), teacher, classes, by)
+        return Structure(fold, seed, first, panels, points, _plot_agreement(stored, c), by)
     return None
 
 
@@ -78,7 +82,7 @@ def correlate(teacher: Similarity, matrix: NDArray, group: NDArray) -> float:
 
 
 def _choose_epochs(student: Similarity) -> list[int]:
-    """At most six epochs, from the first to the one that was kept."""
+    """At most ten epochs, from the first to the one that was kept."""
     epochs = [e for e in student.matrices if e <= student.final]
     if len(epochs) <= PANELS:
         return epochs

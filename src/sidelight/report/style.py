@@ -36,6 +36,8 @@ PALETTE = {
     "teacher": ("#bd7b16", "#ecb453"),
     "good": ("#0f7d74", "#39cab9"),
     "bad": ("#b4483c", "#ee8577"),
+    "same": ("#b9c1cd", "#566174"),
+    "focus": ("#1f5fbf", "#8ab8ff"),
 }
 COLOUR = {name: light for name, (light, _) in PALETTE.items()}
 HEAT = LinearSegmentedColormap.from_list("sidelight", ["#f5f2ea", "#b9d8cd", "#58a79d", "#1d6a6b", "#0a2f38"])
@@ -78,6 +80,19 @@ SETTINGS: Any = {
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
 }
+
+
+def luminance(colour: str | tuple[float, ...]) -> float:
+    """The relative luminance of a colour (WCAG 2), in [0, 1]: "#rrggbb", or red, green and blue in [0, 1]."""
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)] if isinstance(colour, str) else list(colour[:3])
+    linear = [v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+    return float(sum(weight * v for weight, v in zip((0.2126, 0.7152, 0.0722), linear)))
+
+
+def text_on_heat(share: float) -> str:
+    """Black or white, whichever is easier to read on `HEAT` at a share in [0, 1]; the same in light and dark."""
+    behind = luminance(HEAT(share))
+    return "#ffffff" if 1.05 / (behind + 0.05) > (behind + 0.05) / 0.05 else "#000000"
 
 
 def role_colour(name: str, best: str | None) -> str:
@@ -138,12 +153,28 @@ def to_svg(fig: Figure, name: str, description: str) -> Markup:
         text = text.replace(value, f"var(--{key})")
     text = re.sub(r"(font: [^;\"]*?[\d.]+px) [^;\"]*", r"\1 var(--sans)", text)
     text = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", text)
+    text = _shorten(text)
     head = re.match(r"<svg[^>]*>", text)
     assert head is not None
     box = re.search(r'viewBox="[^"]*"', head.group(0))
     assert box is not None
-    xlink = ' xmlns:xlink="http://www.w3.org/1999/xlink"' if "xlink:" in text else ""
-    opening = (
-        f'<svg xmlns="http://www.w3.org/2000/svg"{xlink} {box.group(0)} role="img" aria-label="{escape(description)}">'
-    )
+    opening = f'<svg xmlns="http://www.w3.org/2000/svg" {box.group(0)} role="img" aria-label="{escape(description)}">'
     return Markup(opening + text[head.end() :])
+
+
+POINTS = re.compile(r'(<use [^>]*?) style="([^"]*)"/>((?:<use [^>]*? style="\2"/>)+)')
+"""Points of one style, each of which names it."""
+
+
+def _shorten(svg: str) -> str:
+    """Write an SVG shorter, without a visible change: points share their style, and coordinates have two decimals."""
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.S).replace("xlink:href", "href")
+    svg = re.sub(r">\s+<", "><", svg)
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag.group()), svg)
+
+    def share(run: re.Match[str]) -> str:
+        first, style, others = run.groups()
+        rest = others.replace(f' style="{style}"', "")
+        return f'<g style="{style}">{first}/>{rest}</g>'
+
+    return POINTS.sub(share, svg)

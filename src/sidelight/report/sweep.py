@@ -12,9 +12,9 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from sidelight.report.comparisons import row_label
 from sidelight.report.stored import Stored
-from sidelight.report.style import HEAT, WIDTH, hide_frame, new_figure, role_colour, to_svg
+from sidelight.report.style import HEAT, WIDTH, hide_frame, new_figure, role_colour, text_on_heat, to_svg
+from sidelight.report.words import row_label
 from sidelight.results import Comparison, Interval
 from sidelight.results.budget import BASELINE, TEACHER
 from sidelight.results.draws import half_width, list_choices, score_settings
@@ -220,8 +220,7 @@ def plot_heat(own: pd.DataFrame, across: str, down: str, name: str, c: Compariso
         for (r, q), interval in scored.items():
             i, j = rows.index(r), columns.index(q)
             share = (grid[i, j] - low) / (high - low) if high > low else 0.0
-            dark = (share if c.sign > 0 else 1 - share) > 0.5
-            colour = "#ffffff" if dark else "#1c2431"  # cells have the same colours in light and dark
+            colour = text_on_heat(share if c.sign > 0 else 1 - share)
             half = half_width(interval)
             text = number(grid[i, j], f".{u.digits}f")
             if math.isfinite(half) and len(columns) <= MANY_CELLS:

@@ -6,9 +6,9 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from sidelight.report.comparisons import row_label
 from sidelight.report.stored import Stored
 from sidelight.report.style import COLOUR, WIDTH, count_epochs, hide_frame, new_figure, role_colour, to_svg
+from sidelight.report.words import row_label
 from sidelight.results import Comparison
 from sidelight.results.budget import BASELINE, TEACHER
 from sidelight.results.units import metric_name, unit

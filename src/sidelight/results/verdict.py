@@ -123,7 +123,8 @@ def _write_difference(c: Comparison, who: str, d: Interval, p: Probabilities, ki
     where = "" if c.protocol != OFFICIAL else " of" if c.counted == "seeds" else f" × {seeds} seeds of"
     where += " one test set" if where else ""
     interval = f"{100 * c.level:g} % interval {span(u, d)}, " if math.isfinite(d.half) else "no interval: "
-    evidence = f"{interval}{d.n} {c.counted}{where}" + ("" if math.isfinite(d.half) else f", {d.note}")
+    counted = "pairs of fold and seed" if c.counted == "pairs" else c.counted
+    evidence = f"{interval}{d.n} {counted}{where}" + ("" if math.isfinite(d.half) else f", {d.note}")
     signed = name if c.sign > 0 else f"{name} (positive: lower)"
     size, threshold = u.amount(abs(d.mean)), u.threshold(c.rope)
     if kind == "better":
@@ -147,22 +148,25 @@ def _write_controls(c: Comparison, row: Row, kind: str, gained: float) -> str:
     u, effect = unit(c.metric), row.effect
     placebo, alone = c.rows.get(f"{c.best}~placebo"), c.rows.get(f"{c.best}~self")
     shown = f"{u.difference(effect.mean)} ({span(u, effect) if math.isfinite(effect.half) else effect.note})"
-    its = "its placebo" if c.winner is None or c.winner.unanimous else f"the placebo of {c.best}"
+    own = c.winner is None or c.winner.unanimous
     text = ""
     if placebo is None or placebo.difference.n == 0 or effect.n == 0:
         if kind == "better":
             text += "; no placebo has been run, so whether the privileged modalities are the reason is not known"
     elif kind == "better":
         gain = placebo.difference.mean
-        share = _write_share(gain / gained)
-        text += f"; {its} gains {u.difference(gain)}, so {share} of the gain is there without privileged information"
-        text += "" if effect.low > 0 else f", and a privileged effect is not shown: {shown}"
+        name = "its placebo" if own else f"the placebo of {c.best}"
+        text += f"; with the privileged rows shuffled ({name}) the gain is {u.difference(gain)}, "
+        text += f"{_write_share(gain / gained)} of that"
+        if effect.low <= 0:
+            text += (
+                f", and {c.best} minus its placebo is {shown}: the privileged modalities are not shown to be the reason"
+            )
     else:
-        whose = (
-            "its difference to its placebo" if its == "its placebo" else f"the difference of {c.best} to its placebo"
+        text += f"; {c.best} minus its placebo (the same with shuffled privileged rows) is {shown}, so the "
+        text += (
+            "privileged modalities have an effect" if effect.low > 0 else "privileged modalities are not shown to help"
         )
-        text += f"; {whose} is {shown}"
-        text += ", a privileged effect" if effect.low > 0 else ", so a privileged effect is not shown either"
     if alone is not None and alone.difference.n > 0:
         text += f"; taught by a baseline instead it gains {u.difference(alone.difference.mean)}"
     return text
@@ -198,7 +202,7 @@ def list_terms(c: Comparison) -> list[str]:
 
 def _write_share(share: float) -> str:
     """A share of the gain, in words."""
-    return "none" if share < 0.005 else "all" if share >= 0.995 else percent(share)
+    return "nothing" if share < 0.005 else "all" if share >= 0.995 else percent(share)
 
 
 def span(u: Unit, interval: Interval) -> str:
