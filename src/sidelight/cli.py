@@ -245,9 +245,18 @@ def predict_verb(args: argparse.Namespace) -> None:
 
 
 def export_verb(args: argparse.Namespace) -> None:
+    if args.hub:
+        if args.onnx or args.output or args.group or args.max_batch is not None:
+            raise ConfigError(
+                "--hub writes a folder of its own; leave out the other flags, and export from that folder."
+            )
+        from sidelight.export import write_hub_folder
+
+        print(write_hub_folder(args.student, args.hub))
+        return
     if not args.onnx and not args.output:
         raise ConfigError(
-            "choose a file to write: --onnx, or --output FILE with the suffix .onnx, .pt2 or .safetensors."
+            "choose what to write: --onnx, --output FILE with the suffix .onnx, .pt2 or .safetensors, or --hub FOLDER."
         )
     if args.onnx and args.output and Path(args.output).suffix != ".onnx":
         raise ConfigError(f"--onnx writes a file with the suffix .onnx, not {args.output}.")

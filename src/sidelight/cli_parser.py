@@ -91,6 +91,7 @@ is tested with it alone (docs/sweeps.md).""",
   sidelight predict student.safetensors new_rows.csv --output predictions.csv""",
     "export": """
   sidelight export runs/phone-watch --onnx
+  sidelight export runs/phone-watch --hub phone-activity                 (a folder with a model card)
   sidelight export student.safetensors --onnx --output student.onnx      (needs the extra: pip install ".[export]")""",
     "prepare": """
   sidelight prepare                             list the readers, one per public data set
@@ -350,6 +351,9 @@ def build_parser() -> Parser:
     export = verb("export", "write a model file for other runtimes, compared with torch to 1e-4")
     export.add_argument("student", metavar="RUN_OR_STUDENT", help="run folder, or student.safetensors")
     export.add_argument("--onnx", action="store_true", help="write ONNX")
+    export.add_argument(
+        "--hub", metavar="FOLDER", help="write model.safetensors, config.json and a model card, as model hubs take them"
+    )
     export.add_argument(
         "--output", metavar="FILE", help=".onnx, .pt2 or .safetensors (default: student.onnx beside the student)"
     )
