@@ -37,6 +37,7 @@ EXAMPLES = {
   sidelight run data/manifest.csv --available video --privileged eda ecg --target pain --group subject
   sidelight run experiment.yaml transport.epsilon=0.05 training.epochs=100 options.kl.temperature=2
   sidelight run data/hours.csv --available cheap --privileged reference --target co --protocol blocks --gap 24
+  sidelight run experiment.yaml --seeds 1 --profile      also say where the time went
   sidelight run experiment.yaml --resume        continue an interrupted run
   sidelight run experiment.yaml --resume --scheduler tcp://node7:8786 --time-limit 3:30:00
   sidelight run phone-watch --methods huber --import my_method.py
@@ -219,7 +220,7 @@ def build_parser() -> Parser:
     run = verb(
         "run",
         "train teacher, baseline and students on every fold and seed, and report whether distillation helped",
-        "sidelight run SOURCE [--resume] [--scheduler ADDRESS] [--time-limit TIME] [--dry-run] [--quiet] "
+        "sidelight run SOURCE [--resume] [--scheduler ADDRESS] [--time-limit TIME] [--profile] [--dry-run] [--quiet] "
         "[--SETTING VALUE ...] [KEY=VALUE ...]",
     )
     run.add_argument("source", nargs="?", metavar="SOURCE", help="a data set (name or path) or an experiment.yaml")
@@ -228,6 +229,11 @@ def build_parser() -> Parser:
     )
     run.add_argument("--resume", action="store_true", help="go on with the run that the output folder holds")
     add_how(run)
+    run.add_argument(
+        "--profile",
+        action="store_true",
+        help="say where the time went, in this process alone (jobs=1), and write trace.json",
+    )
     run.add_argument("--dry-run", action="store_true", help="print the settings and the plan, train nothing")
     run.add_argument("--quiet", action="store_true", help="no progress; print only the answer")
     add_settings(run)
