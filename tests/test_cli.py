@@ -172,7 +172,7 @@ def test_an_experiment_file_is_changed_by_flags_and_overrides(tmp_path):
         (["run", "nowhere.yaml"], "nowhere.yaml does not exist"),
         (["inspect", "x.csv", "--taget", "pain"], "unknown flag '--taget'. Did you mean '--target'?"),
         (["report"], "the following arguments are required: RUN"),
-        (["export", "runs/x"], "choose a file to write: --onnx"),
+        (["export", "runs/x"], "choose what to write: --onnx"),
         (["export", "runs/x", "--onnx", "--output", "student.pt2"], "--onnx writes a file with the suffix .onnx"),
         (["--versio"], "unknown flag '--versio'. Did you mean '--version'?"),
     ],

@@ -12,6 +12,8 @@ import textwrap
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -23,6 +25,7 @@ from sidelight.errors import ConfigError, DiskError, SidelightError, SidelightWa
 from sidelight.imports import import_own
 from sidelight.utils.machine import launched
 from sidelight.utils.names import check_modality
+from sidelight.utils.phases import recording
 from sidelight.utils.stopping import UNFINISHED, parse_duration, stops_on_sigterm
 
 if TYPE_CHECKING:
@@ -52,7 +55,10 @@ def _run(args: argparse.Namespace) -> int:
         print(dump_config(config) + "".join(f"# {line}\n" for line in describe_plan(config, jobs).splitlines()), end="")
         return 0
     limit = None if args.time_limit is None else parse_duration(args.time_limit, "--time-limit")
-    with stops_on_sigterm(config.checkpoint_seconds, limit):
+    if args.profile:
+        config = _alone(config, args.scheduler)
+    profile = recording() if args.profile else nullcontext()
+    with stops_on_sigterm(config.checkpoint_seconds, limit), profile as recorder:
         study = experiment.run(
             config,
             resume=args.resume,
@@ -65,7 +71,20 @@ def _run(args: argparse.Namespace) -> int:
         )
     if launched()[0] == 0:
         study.print()
+    if recorder is not None:
+        trace = Path(study.folder) / "trace.json"
+        recorder.write_trace(trace)
+        print(f"\n{recorder.format()}\ntrace, for chrome://tracing or Perfetto: {trace}")
     return 1 if study.failures else 0
+
+
+def _alone(config: Config, scheduler: str | None) -> Config:
+    """The settings of a run that is profiled: this process does everything, because others record nothing."""
+    if scheduler is not None or launched()[1] > 1:
+        raise ConfigError("--profile measures this process alone; leave out --scheduler, and start without torchrun.")
+    if config.jobs > 1:
+        raise ConfigError(f"--profile measures this process alone; leave out jobs={config.jobs}, or say jobs=1.")
+    return replace(config, jobs=1)
 
 
 def sweep_verb(args: argparse.Namespace) -> int:
@@ -245,9 +264,18 @@ def predict_verb(args: argparse.Namespace) -> None:
 
 
 def export_verb(args: argparse.Namespace) -> None:
+    if args.hub:
+        if args.onnx or args.output or args.group or args.max_batch is not None:
+            raise ConfigError(
+                "--hub writes a folder of its own; leave out the other flags, and export from that folder."
+            )
+        from sidelight.export import write_hub_folder
+
+        print(write_hub_folder(args.student, args.hub))
+        return
     if not args.onnx and not args.output:
         raise ConfigError(
-            "choose a file to write: --onnx, or --output FILE with the suffix .onnx, .pt2 or .safetensors."
+            "choose what to write: --onnx, --output FILE with the suffix .onnx, .pt2 or .safetensors, or --hub FOLDER."
         )
     if args.onnx and args.output and Path(args.output).suffix != ".onnx":
         raise ConfigError(f"--onnx writes a file with the suffix .onnx, not {args.output}.")

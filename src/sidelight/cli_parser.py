@@ -41,6 +41,7 @@ EXAMPLES = {
   sidelight run data/manifest.csv --available video --privileged eda ecg --target pain --group subject
   sidelight run experiment.yaml transport.epsilon=0.05 training.epochs=100 options.kl.temperature=2
   sidelight run data/hours.csv --available cheap --privileged reference --target co --protocol blocks --gap 24
+  sidelight run experiment.yaml --seeds 1 --profile      also say where the time went
   sidelight run experiment.yaml --resume        continue an interrupted run
   sidelight run experiment.yaml --resume --scheduler tcp://node7:8786 --time-limit 3:30:00
   sidelight run phone-watch --methods huber --import my_method.py
@@ -96,6 +97,7 @@ is tested with it alone (docs/sweeps.md).""",
   sidelight predict student.safetensors new_rows.csv --output predictions.csv""",
     "export": """
   sidelight export runs/phone-watch --onnx
+  sidelight export runs/phone-watch --hub phone-activity                 (a folder with a model card)
   sidelight export student.safetensors --onnx --output student.onnx      (needs the extra: pip install ".[export]")""",
     "prepare": """
   sidelight prepare                             list the readers, one per public data set
@@ -270,7 +272,7 @@ def build_parser() -> Parser:
     run = verb(
         "run",
         "train teacher, baseline and students on every fold and seed, and report whether distillation helped",
-        "sidelight run SOURCE [--resume] [--scheduler ADDRESS] [--time-limit TIME] [--dry-run] [--quiet] "
+        "sidelight run SOURCE [--resume] [--scheduler ADDRESS] [--time-limit TIME] [--profile] [--dry-run] [--quiet] "
         "[--SETTING VALUE ...] [KEY=VALUE ...]",
     )
     run.add_argument("source", nargs="?", metavar="SOURCE", help="a data set (name or path) or an experiment.yaml")
@@ -279,6 +281,11 @@ def build_parser() -> Parser:
     )
     run.add_argument("--resume", action="store_true", help="go on with the run that the output folder holds")
     add_how(run)
+    run.add_argument(
+        "--profile",
+        action="store_true",
+        help="say where the time went, in this process alone (jobs=1), and write trace.json",
+    )
     run.add_argument("--dry-run", action="store_true", help="print the settings and the plan, train nothing")
     run.add_argument("--quiet", action="store_true", help="no progress; print only the answer")
     add_settings(run)
@@ -403,6 +410,9 @@ def build_parser() -> Parser:
     export = verb("export", "write a model file for other runtimes, compared with torch to 1e-4")
     export.add_argument("student", metavar="RUN_OR_STUDENT", help="run folder, or student.safetensors")
     export.add_argument("--onnx", action="store_true", help="write ONNX")
+    export.add_argument(
+        "--hub", metavar="FOLDER", help="write model.safetensors, config.json and a model card, as model hubs take them"
+    )
     export.add_argument(
         "--output", metavar="FILE", help=".onnx, .pt2 or .safetensors (default: student.onnx beside the student)"
     )

@@ -25,6 +25,7 @@ def test_a_log_gets_one_line_with_the_time_that_is_left(progress):
     progress.say("word " * 40)
     line, said = progress.console.file.getvalue().splitlines()
     assert re.fullmatch(r"\d\d:\d\d:\d\d 40 of 10000 jobs after 1:02:0\d, about 257:3\d:\d\d left", line)
+    assert len(line) <= 80
     assert said.count("word") == 40
 
 

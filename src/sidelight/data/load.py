@@ -32,6 +32,7 @@ from sidelight.data.sources.read import find_present, open_prepared, read_source
 from sidelight.data.target import encode_target
 from sidelight.errors import ConfigError, DataError, listed, unknown
 from sidelight.utils.keywords import known_keywords
+from sidelight.utils.phases import phase
 
 OnError = Literal["raise", "skip"]
 """What happens to a prepared folder's unreadable recordings: an error, or their rows are dropped."""
@@ -199,6 +200,7 @@ def _read_units(raw: Raw) -> tuple[dict[str, str], dict[str, float]]:
     return units, rates
 
 
+@phase("read the data")
 def load_for(config: Config, source: Any = None) -> Dataset:
     """Load the data set that an experiment's settings name, or `source` with the same settings."""
     target: list[str] = config.target

@@ -27,6 +27,7 @@ from sidelight.results.job import changed_files, read_record, write_record
 from sidelight.training import History
 from sidelight.utils.atomic import write_folder_atomic
 from sidelight.utils.distributed import from_first, is_first
+from sidelight.utils.phases import phase
 from sidelight.utils.tensorfile import read_metadata, write_tensors
 
 DESCRIPTION = "model.json"
@@ -66,6 +67,7 @@ class Similarities:
         self.matrices[f"epoch_{epoch:04d}"] = cosine_similarity_matrix(embedding).half()
 
 
+@phase("store jobs")
 def store_job(folder: Path, job: Job, evaluation: Evaluation, history: History, similarities: Similarities) -> None:
     """Write the folder of a job under a temporary name, and rename it when it is complete.
 
@@ -110,6 +112,7 @@ def write_predictions(path: Path, columns: Columns) -> None:
             some.to_csv(file, index=False, header=not start, float_format="%.6g")
 
 
+@phase("store jobs")
 def store_answers(folder: Path, job: Job, predictions: Columns, facts: dict[str, Any]) -> None:
     """Write the folder of a job that is no network: its answers on the test rows and `job.json`.
 

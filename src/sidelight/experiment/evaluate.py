@@ -29,6 +29,7 @@ from sidelight.tasks import Task
 from sidelight.tasks.base import select_labelled
 from sidelight.training import History
 from sidelight.utils.device import describe_device
+from sidelight.utils.phases import phase
 
 ROW_NAMES = ("id", "group")
 """Columns of predictions.csv that say whose row it is. They become Python's texts a few rows at a time."""
@@ -61,6 +62,7 @@ class Evaluation:
     examples: dict[str, Tensor]
 
 
+@phase("test")
 def evaluate(
     data: FoldData,
     job: Job,

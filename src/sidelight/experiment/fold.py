@@ -24,6 +24,7 @@ from sidelight.protocols.blocks import cut_blocks, sort_by_time
 from sidelight.protocols.fold import IN_BLOCKS
 from sidelight.tasks import Task, resolve_task
 from sidelight.utils.machine import release_memory
+from sidelight.utils.phases import phase
 
 PREPARED_AT_ONCE = 64 * 2**20
 """Bytes of rows that each process preprocesses once and holds. Of more rows, processes share those of the data set, and
@@ -129,6 +130,7 @@ class FoldData:
         return bool(sum(x.nbytes for x in arrays) > PREPARED_AT_ONCE)
 
     @cached_property
+    @phase("prepare rows")
     def preprocessor(self) -> Preprocessor:
         """Fitted on the fold's train rows; its effect on a modality does not depend on the others."""
         network = self.config.network
@@ -148,6 +150,7 @@ class FoldData:
         )
 
     @cached_property
+    @phase("prepare rows")
     def _prepared(self) -> Batch:
         batch = self.dataset.batch(self.preprocessor, self.modalities, deferred=self.large)
         if self.large:

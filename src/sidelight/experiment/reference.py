@@ -24,6 +24,7 @@ from sidelight.experiment.fold import FoldData
 from sidelight.experiment.plan import Job, derive_seed
 from sidelight.reference_models import ROWS_TO_CHOOSE, STRENGTH, Reference, choose_strength
 from sidelight.tasks import Task
+from sidelight.utils.phases import phase
 
 ROWS = PIXELS = 5000
 """The most rows, or pixels, that a model learns from."""
@@ -48,6 +49,7 @@ class Samples(NamedTuple):
     part: NDArray
 
 
+@phase("reference rows")
 def fit_reference(data: FoldData, job: Job) -> tuple[Tensor, Task, dict[str, Any]]:
     """Fit the model of a reference row to a fold.
 

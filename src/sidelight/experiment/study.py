@@ -21,6 +21,7 @@ from sidelight.runs.failures import Failure
 from sidelight.runs.plan import read_plan
 from sidelight.utils.atomic import write_atomic, write_folder_atomic
 from sidelight.utils.keywords import renamed_keywords
+from sidelight.utils.phases import phase
 
 if TYPE_CHECKING:
     from torch import nn
@@ -156,6 +157,7 @@ class Study:
         r = r[(r.labels == share) & (r.control == "") & (r.method == self.best_method(share))]
         return Best(self.folder, r.sort_values("select").iloc[len(r) // 2])
 
+    @phase("statistics and report")
     def finish(self) -> None:
         """Write `summary.json`, `student/` and the report."""
         if len(self.draws):

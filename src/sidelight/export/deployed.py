@@ -47,23 +47,40 @@ class Deployed(nn.Module):
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip(self.inputs, tensors))
         inputs = {m: given[m] for m in self.network.reads}
-        present = {m: given[f"present_{m}"] for m in self.network.reads} if self.completes else {}
-        batch = self.prepare(inputs, {m: given[f"{m}_length"] for m in self.variable}, present=present)
+        lengths = {m: given[f"{m}_length"] for m in self.variable}
+        present = {}
+        for m, x in inputs.items() if self.completes else ():
+            gone = _absent(x, lengths.get(m))  # as for `predict`, a row that is NaN throughout is not there
+            present[m] = given[f"present_{m}"] & ~(gone & (lengths[m] > 0) if m in lengths else gone)
+        batch = self.prepare(inputs, lengths, present=present)
         prediction = self.respond(batch)
-        if not self.completes and self.preprocessor.impute != "mean":
-            prediction = prediction + _rows(self._marks(inputs, given), prediction)
+        prediction = prediction + _rows(self._marks(inputs, lengths, present, batch), prediction)
         return (prediction.softmax(1), prediction) if self.classes else (self.task.to_target_units(prediction),)
 
-    def _marks(self, inputs: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Tensor:
-        """(B,) NaN for rows with a NaN or infinite value, which `predict` refuses, else 0.
+    def _marks(
+        self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor], present: Mapping[str, Tensor], batch: Batch
+    ) -> Tensor:
+        """(B,) NaN for rows that `predict` refuses, else 0.
 
-        A graph cannot refuse a row, and a runtime's maximum or clipping may drop the NaN.
+        They have a NaN that is not filled, an infinite value, values that overflow, a length that is none, or no
+        modality at all. A graph cannot refuse a row, and a runtime's maximum, ReLU or clipping may drop the NaN on its
+        way through the network: a missing sensor would become a confident answer.
         """
         marks = []
         for m, x in inputs.items():
-            read = _mask_padding(x, given[f"{m}_length"]) if m in self.variable else x
-            marks.append((read * 0).flatten(1).sum(1))
-        return torch.stack(marks).sum(0)
+            read = _mask_padding(x, lengths[m]) if m in lengths else x
+            read = read.masked_fill(~_rows(present[m], read), 0) if m in present else read
+            if self.preprocessor.impute == "mean":
+                read = read.masked_fill(torch.isnan(read), 0)
+            mark = (read * 0).flatten(1).sum(1) + (batch.inputs[m] * 0).flatten(1).sum(1)
+            if m in lengths:
+                wrong = (lengths[m] < 1) | (lengths[m] > x.shape[1])
+                mark = mark.masked_fill(wrong & present[m] if m in present else wrong, torch.nan)
+            marks.append(mark)
+        marked = torch.stack(marks).sum(0)
+        if not self.completes:
+            return marked
+        return marked.masked_fill(~torch.stack([batch.present[m] for m in inputs]).any(0), torch.nan)
 
     def prepare(
         self,

@@ -22,6 +22,8 @@ from sidelight.utils.tensorfile import read_metadata, read_tensors, write_tensor
 from sidelight.utils.version import __version__
 
 KEY = "sidelight"
+HUB_FILE = "model.safetensors"
+"""The student's file in a job's folder, and in a folder for a model hub."""
 FORMAT, FORMAT_VERSION = "sidelight-student", 1
 MEND = "Copy it again, or export the student again from its run folder."
 
@@ -93,12 +95,12 @@ def _write_json(path: Path, description: Mapping[str, Any]) -> None:
 
 
 def locate(path: Path) -> Path:
-    """Find the student's file for a path to it, to its folder or to a run folder."""
+    """Find the student's file for a path to it, to its folder (one for a hub, too) or to a run folder."""
     if not os.path.isdir(path):
         return check_file(
             path, RunError, "; expected a student.safetensors, as `sidelight run` writes to <run>/student"
         )
-    for place in (path / "student.safetensors", path / "student" / "student.safetensors"):
+    for place in (path / "student.safetensors", path / "student" / "student.safetensors", path / HUB_FILE):
         if exists(place):
             return check_file(place, RunError)
     raise RunError(f"{path} holds no student.safetensors; name the file, its folder, or a run folder that finished")

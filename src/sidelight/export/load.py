@@ -32,7 +32,7 @@ def load_student(
     Nothing in the file is executed, and its checksum is compared (files of earlier versions have none).
 
     Args:
-        path: the .safetensors file, its folder, or a run folder.
+        path: the .safetensors file, its folder (as `write_hub_folder` writes it, too), or a run folder.
         task: what the student is expected to be, "classification" or "regression".
         encoders, hallucinators: modality -> module, for those that are not sidelight's own; the weights come from the
             file. An encoder may also be the function from one row's shape to a module that `compare` took.

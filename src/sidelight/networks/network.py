@@ -19,6 +19,7 @@ from sidelight.networks.modality_imputer import ModalityImputer
 from sidelight.networks.tokens import pool
 from sidelight.utils.device import CPU
 from sidelight.utils.names import check_modality
+from sidelight.utils.phases import phase
 from sidelight.utils.precision import to_float32, without_autocast
 
 
@@ -226,6 +227,7 @@ def apply_head_dropout(fusion: nn.Module, fused: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+@phase("outputs of teachers")
 def compute_outputs(
     network: Network, batch: Batch, rows: Tensor, chunk: int | None = None, parts: OutputParts | None = None
 ) -> Output:

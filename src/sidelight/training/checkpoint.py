@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from sidelight.errors import CheckpointError, DiskError
+from sidelight.utils.phases import phase
 
 FORMAT = 1
 """The version of the layout of a checkpoint."""
 
 
+@phase("save checkpoints")
 def save_checkpoint(path: Path, state: dict[str, Any], identity: str) -> None:
     """Write a checkpoint to a temporary file, flush it to disk, and rename it.
 

@@ -27,6 +27,7 @@ from sidelight.training.precision import Precision
 from sidelight.training.random_state import get_random_states, seed_everything, set_random_states
 from sidelight.utils.device import describe_device
 from sidelight.utils.distributed import from_first
+from sidelight.utils.phases import phase
 from sidelight.video.crop import CropSampler
 
 ADVICE = (
@@ -200,6 +201,7 @@ class TrainingLoop:
         """Whether all epochs are done, or early stopping ends the training."""
         return is_finished(self.history, self.settings, self.scores)
 
+    @phase("train: batches, networks, losses")
     def train_epoch(
         self,
         train: Batch,
@@ -243,7 +245,8 @@ class TrainingLoop:
         self.precision.check(number)
         check_weights(self.method, number)
         # From the first, so that all processes choose the same epoch.
-        score = self.scores[number - 1] if self.scores else from_first(float(self.method.score(select)))
+        with phase("score epochs on select rows"):
+            score = self.scores[number - 1] if self.scores else from_first(float(self.method.score(select)))
         self.history.add(number, score, means, time.perf_counter() - start)
         if self.history.best_epoch == number:
             self.best = copy_state(self.method.state_dict())

@@ -15,6 +15,7 @@ from sidelight.errors import ConfigError, RunError
 from sidelight.methods.base import Method, Step, TrainState
 from sidelight.utils.device import CPU, describe_device, supports_bf16
 from sidelight.utils.distributed import average
+from sidelight.utils.phases import phase
 
 HALF = {"bf16": torch.bfloat16, "16": torch.float16}
 """Values of `training.precision` that are not float32 -> their type."""
@@ -64,6 +65,7 @@ class Precision:
         scale = 1.0 if self.scaler is None else self.scaler.get_scale()
         return grads if scale == 1.0 else [None if g is None else g / scale for g in grads]
 
+    @phase("train: gradients, updates")
     def update(self, loss: Tensor, params: Sequence[Parameter], optimizer: torch.optim.Optimizer) -> None:
         """Take an optimizer's step along the gradient of a loss, unless a gradient overflows float16."""
         # autograd.grad, not backward(): the terms of a student must not leave gradients in its critics.

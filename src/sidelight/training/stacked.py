@@ -30,6 +30,7 @@ from sidelight.training.optimizers import (
 from sidelight.training.pace import set_pace
 from sidelight.training.stacked_models import StackedModels
 from sidelight.training.stacked_rows import StackedBatch, StackedRows
+from sidelight.utils.phases import phase
 from sidelight.utils.stacking import Streams
 
 ROWS_AT_ONCE = 1 << 14
@@ -138,6 +139,7 @@ class StackedLoop:
             if member.job.callback:
                 member.job.callback(member.job.method, 0)
 
+    @phase("train: batches, networks, losses")
     def take_step(self) -> None:
         """Take one step of every model; score those that end their epoch, and remove those that are finished."""
         start = time.perf_counter()
@@ -182,19 +184,23 @@ class StackedLoop:
             self._ask_shapes(batch, state)
         terms: dict[str, Tensor] = self.models.call("terms", batch, self.streams, state)
         # The sum over models: no model's terms depend on the weights of another.
-        loss = self.weighting.combine(terms, state)
-        trained = [self.models.parameters[name] for name in self.trained]
-        for p, g in zip(trained, torch.autograd.grad(loss, trained, allow_unused=True)):
-            # torch's fused optimizers read gradients as if they had the strides of the weights.
-            p.grad = None if g is None else g.contiguous()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self._descend(self.weighting.combine(terms, state))
         step_schedulers(self.schedulers)
         self.step += 1
 
         self.terms = list(terms)
         for member, values in zip(members, torch.stack(list(terms.values()), 1).detach()):
             member.values.append(values)
+
+    @phase("train: gradients, updates")
+    def _descend(self, loss: Tensor) -> None:
+        """Take the optimizer's step along the gradient of a loss."""
+        trained = [self.models.parameters[name] for name in self.trained]
+        for p, g in zip(trained, torch.autograd.grad(loss, trained, allow_unused=True)):
+            # torch's fused optimizers read gradients as if they had the strides of the weights.
+            p.grad = None if g is None else g.contiguous()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()
     def _ask_shapes(self, batch: StackedBatch, state: TrainState) -> None:
@@ -205,6 +211,7 @@ class StackedLoop:
         for name, value in before.items():
             self.models.buffers[name].copy_(value)
 
+    @phase("score epochs on select rows")
     @torch.no_grad()
     def _measure(self, places: list[int]) -> list[Tensor]:
         """`Method.measure` of some models on their select rows."""

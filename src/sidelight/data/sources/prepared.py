@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidelight.config import CLASS_TASKS
 from sidelight.data.raw import MODALITIES_FILE, TABLE_FILE
+from sidelight.data.sources.croissant import CROISSANT_FILE, describe_croissant
 from sidelight.data.target_checks import TARGET_KINDS
 from sidelight.errors import ConfigError, DataError, shown, unknown
 from sidelight.recordings.registry import Labels, RecordingType, Rows, recording_type
@@ -104,6 +105,9 @@ def write_prepared(
 ) -> Path:
     """Write a prepared folder under a temporary name and rename it, so that a half-written one is never visible.
 
+    Beside the table and `modalities.json` it has `croissant.json`, the table's description for catalogues and other
+    tools (`sidelight.data.sources.croissant`).
+
     Args:
         out: the folder to make.
         rows: a row per recording: `id`, the target, group and split columns, any further columns, and for each modality
@@ -144,6 +148,8 @@ def write_prepared(
         text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
         (temporary / MODALITIES_FILE).write_text(text, "utf-8")
         table.to_csv(temporary / TABLE_FILE, index=False)
+        told = describe_croissant(temporary, table, modalities, facts, FILE)
+        (temporary / CROISSANT_FILE).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
         if out.exists():
             # A folder that is not empty cannot be renamed over.
             aside = out.with_name(f".{out.name}.{os.getpid()}.old")
