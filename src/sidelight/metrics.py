@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn import metrics as sk
 from torch import Tensor
 
 from sidelight.data.rows import read_into_memory
@@ -103,12 +102,25 @@ def accuracy(prediction: NDArray, target: NDArray) -> float:
 
 def unweighted_accuracy(prediction: NDArray, target: NDArray) -> float:
     """Mean recall over the classes that occur in the target (unweighted accuracy, UA; balanced accuracy)."""
-    return float(sk.recall_score(target, prediction, labels=np.unique(target), average="macro", zero_division=0))
+    right, true, _ = _count_classes(prediction, target)
+    return float((right[true > 0] / true[true > 0]).mean())
 
 
 def macro_f1(prediction: NDArray, target: NDArray) -> float:
     """Unweighted mean of the F1 score over the classes that occur in target or prediction."""
-    return float(sk.f1_score(target, prediction, average="macro", zero_division=0))
+    right, true, said = _count_classes(prediction, target)
+    return float((2 * right / (true + said)).mean())
+
+
+def _count_classes(prediction: NDArray, target: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Of each class in target or prediction, how often it is right, true and said.
+
+    scikit-learn's scores are the same to the bit. Ten times slower, they would take longer than small networks train.
+    """
+    classes, codes = np.unique(np.concatenate([target, prediction]), return_inverse=True)
+    t, p = np.split(codes, [len(target)])
+    right, true, said = (np.bincount(x, minlength=len(classes)) for x in (t[t == p], t, p))
+    return right, true, said
 
 
 PIXELS_AT_ONCE = 2**22
@@ -312,6 +324,8 @@ def equal_error_rate(score: NDArray, live: NDArray) -> float:
     """
     if live.all() or not live.any() or not np.isfinite(score).all():
         return float("nan")
+    from sklearn import metrics as sk
+
     accepted, kept, _ = sk.roc_curve(live, score, drop_intermediate=False)
     return float(np.interp(0, accepted - (1 - kept), accepted))
 
@@ -320,6 +334,8 @@ def area_under_curve(score: NDArray, live: NDArray) -> float:
     """Probability that a live row scores higher than an attack, ties count half; NaN as `equal_error_rate`."""
     if live.all() or not live.any() or not np.isfinite(score).all():
         return float("nan")
+    from sklearn import metrics as sk
+
     return float(sk.roc_auc_score(live, score))
 
 

@@ -99,7 +99,7 @@ def _job(job: tuple, task: str, labels: tuple[str, ...], folds: int, skill: floa
 
 
 def _classified(groups: np.ndarray, level: float, own: np.random.Generator, labels: tuple[str, ...]) -> tuple:
-    frames = []
+    targets, shares = [], []
     for g in groups:
         of_group = np.random.default_rng(1000 + g)
         target = np.sort(of_group.integers(0, len(labels), ROWS))
@@ -107,28 +107,35 @@ def _classified(groups: np.ndarray, level: float, own: np.random.Generator, labe
         confusable = np.exp(-0.7 * np.abs(target[:, None] - np.arange(len(labels))))
         logits = 2.2 * confusable + of_group.normal(0, 1, confusable.shape) + own.normal(0, 0.45, confusable.shape)
         logits[np.arange(ROWS), target] += 0.9 + 1.3 * level + difficulty
-        p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-        frame = {"id": [f"s{g:02d}-w{i:03d}" for i in range(ROWS)], "group": f"s{g:02d}"}
-        frame |= {"target": np.take(labels, target), "prediction": np.take(labels, p.argmax(1))}
-        frames.append(pd.DataFrame(frame | {f"p.{c}": p[:, k] for k, c in enumerate(labels)}))
-    frame = pd.concat(frames, ignore_index=True)
-    right = frame["target"] == frame["prediction"]
-    recall = float(right.groupby(frame["target"]).mean().mean())
+        targets.append(target)
+        shares.append(np.exp(logits) / np.exp(logits).sum(1, keepdims=True))
+    target, p = np.concatenate(targets), np.concatenate(shares)
+    said = {"target": np.take(labels, target), "prediction": np.take(labels, p.argmax(1))}
+    frame = pd.DataFrame(_names(groups) | said | {f"p.{c}": p[:, k] for k, c in enumerate(labels)})
+    right = target == p.argmax(1)
+    recall = float(np.mean([right[target == c].mean() for c in np.unique(target)]))
     return frame, {"accuracy": float(right.mean()), "unweighted_accuracy": recall, "macro_f1": recall - 0.004}
 
 
+def _names(groups: np.ndarray) -> dict[str, list[str]]:
+    """The columns that say whose row it is."""
+    return {
+        "id": [f"s{g:02d}-w{i:03d}" for g in groups for i in range(ROWS)],
+        "group": [f"s{g:02d}" for g in groups for _ in range(ROWS)],
+    }
+
+
 def _estimated(groups: np.ndarray, level: float, own: np.random.Generator, names: tuple[str, ...]) -> tuple:
-    frames = []
+    targets, answers = [], []
     for g in groups:
         of_group = np.random.default_rng(1000 + g)
         target = np.clip(of_group.normal(0, 0.35, (ROWS, 2)) + of_group.normal(0, 0.2, 2), -1, 1)
         noise = of_group.normal(0, 0.25, (ROWS, 2)) + own.normal(0, 0.1, (ROWS, 2))
-        said = (0.35 + 0.4 * level) * target + (1 - 0.35 * level) * noise
-        frame = {"id": [f"s{g:02d}-w{i:03d}" for i in range(ROWS)], "group": f"s{g:02d}"}
-        frame |= {f"target.{n}": target[:, k] for k, n in enumerate(names)}
-        frames.append(pd.DataFrame(frame | {f"prediction.{n}": said[:, k] for k, n in enumerate(names)}))
-    frame = pd.concat(frames, ignore_index=True)
-    t, p = (frame[[f"{k}.{n}" for n in names]].to_numpy() for k in ("target", "prediction"))
+        targets.append(target)
+        answers.append((0.35 + 0.4 * level) * target + (1 - 0.35 * level) * noise)
+    t, p = np.concatenate(targets), np.concatenate(answers)
+    said = {f"{word}.{n}": x[:, k] for word, x in (("target", t), ("prediction", p)) for k, n in enumerate(names)}
+    frame = pd.DataFrame(_names(groups) | said)
     both = ((t - t.mean(0)) * (p - p.mean(0))).mean(0)
     ccc = float((2 * both / (t.var(0) + p.var(0) + (t.mean(0) - p.mean(0)) ** 2)).mean())
     error = float(np.sqrt(((t - p) ** 2).mean()))

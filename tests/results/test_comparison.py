@@ -416,14 +416,15 @@ class TestTable:
 
     def test_results_csv_is_enough(self, tmp_path):
         """What pandas reads back (empty control as NaN, no attrs) gives the same table."""
-        run = make_run(tmp_path / "run")
+        run = make_run(tmp_path / "run", folds=2, seeds=2)
         results = load_results(run)
         again = pd.read_csv(run / "results.csv")
         pd.testing.assert_frame_equal(table(results), table(again))
 
     def test_a_run_in_progress(self, tmp_path):
-        for share in (0.02, 0.05, 0.3, 0.6):
-            results = load_results(make_run(tmp_path / f"run{share}", seeds=1, finished=share))
+        for jobs in (1, 2, 5, 12):  # of 21
+            results = load_results(make_run(tmp_path / f"run{jobs}", folds=3, seeds=1, finished=jobs / 21))
+            assert len(results) == jobs
             assert len(table(results)) > 0
             assert len(sentence(results)) > 20
             json.dumps(summary(results), allow_nan=False)

@@ -250,11 +250,14 @@ def test_classification_metrics_are_those_of_scikit_learn(pairs):
     assert metrics.accuracy(prediction, target) == pytest.approx(sk.accuracy_score(target, prediction))
     recalls = [np.mean(prediction[target == c] == c) for c in np.unique(target)]
     assert metrics.unweighted_accuracy(prediction, target) == pytest.approx(np.mean(recalls))
+    known = {"labels": np.unique(target), "average": "macro", "zero_division": 0}
+    assert metrics.unweighted_accuracy(prediction, target) == sk.recall_score(target, prediction, **known)
     f1 = []
     for c in np.union1d(prediction, target):
         hit = np.sum((prediction == c) & (target == c))
         f1.append(2 * hit / (np.sum(prediction == c) + np.sum(target == c)))
     assert metrics.macro_f1(prediction, target) == pytest.approx(np.mean(f1))
+    assert metrics.macro_f1(prediction, target) == sk.f1_score(target, prediction, average="macro", zero_division=0)
 
 
 @given(st.integers(0, 1000))

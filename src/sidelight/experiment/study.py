@@ -58,6 +58,7 @@ class Study:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self.results: pd.DataFrame = load_results(self.folder)
+        self._best: dict[float, str | None] = {}
 
     def __repr__(self) -> str:
         return f"Study({str(self.folder)!r}, {len(self.results)} jobs, labels {self.budgets})"
@@ -129,8 +130,10 @@ class Study:
 
     def find_best_method(self, label_fraction: float) -> str | None:
         """The method with the highest mean score on `select` rows (never on test); None if none has finished."""
-        here = len(self.results) and np.isclose(self.results["labels"], label_fraction).any()
-        return get_budget(self.results, label_fraction).best if here else None
+        if label_fraction not in self._best:
+            here = len(self.results) and np.isclose(self.results["labels"], label_fraction).any()
+            self._best[label_fraction] = get_budget(self.results, label_fraction).best if here else None
+        return self._best[label_fraction]
 
     def to_parquet(self, path: str | Path) -> Path:
         """Write every job with its scores to one Parquet file, and return its path; failed jobs say why."""

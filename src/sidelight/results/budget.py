@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,6 +65,8 @@ class Budget:
     task: str = "classification"
     tests: Mapping[Pair, TestSet] = field(default_factory=dict)
     groups: Mapping[str, Mapping[Pair, GroupScores]] = field(default_factory=dict)
+    _scores: dict[tuple[str, ...], pd.DataFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _pairs: dict[tuple[str, ...], pd.DataFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def counted(self) -> str:
@@ -88,7 +90,7 @@ class Budget:
 
         Where there is no such pair, those that have finished the fewest are left out one by one.
         """
-        frame = pd.DataFrame({m: self.rows[m]["select"] for m in self.methods})
+        frame = self._beside("select", self.methods)
         while len(frame.columns) and not len(frame.dropna()):
             frame = frame.drop(columns=str(frame.count()[::-1].idxmin()))
         return str(frame.dropna().mean().idxmax()) if len(frame.columns) else None
@@ -123,9 +125,19 @@ class Budget:
             A column per row, `n_train` and `n_test`; NaN where a job is missing. One line per fold and seed. Where
             seeds share a fold's test rows, one line per fold, averaged over the seeds that have every row.
         """
-        wide = self._side_by_side(name, *others)
-        sizes = self.rows[name].reindex(wide.index)[["n_train", "n_test"]]
-        wide = wide.assign(**{str(c): sizes[c].fillna(sizes[c].mean()) for c in sizes})
+        names = (name, *others)
+        if names not in self._pairs:  # interval, probabilities and p-value of a row ask for the same
+            self._pairs[names] = self._make_pairs(*names)
+        return self._pairs[names]
+
+    def _make_pairs(self, name: str, *others: str) -> pd.DataFrame:
+        scores, frame = self._side_by_side(name, *others), self.rows[name]
+        columns = {str(n): x.to_numpy() for n, x in scores.items()}
+        same = frame.index.equals(scores.index)
+        for size in ("n_train", "n_test"):
+            x = frame[size] if same else frame[size].reindex(scores.index)
+            columns[size] = (x.fillna(x.mean()) if x.hasnans else x).to_numpy()
+        wide = pd.DataFrame(columns, index=scores.index)
         if self.protocol == OFFICIAL:
             return wide.assign(n_test=0)
         if COUNTED.get(self.protocol) == "folds":
@@ -140,10 +152,19 @@ class Budget:
 
     def missing(self, name: str, other: str) -> int:
         """Number of pairs of fold and seed in which one of two rows is missing."""
-        return int(self._side_by_side(name, other).isna().any(axis=1).sum())
+        return int(self._side_by_side(name, other).isna().to_numpy().any(axis=1).sum())
 
     def _side_by_side(self, *names: str) -> pd.DataFrame:
-        return pd.DataFrame({n: self.rows[n][self.metric] * self.sign for n in names})
+        if names not in self._scores:
+            self._scores[names] = self._beside(self.metric, names, self.sign)
+        return self._scores[names]
+
+    def _beside(self, column: str, names: Sequence[str], sign: int = 1) -> pd.DataFrame:
+        """One column of several rows, side by side; NaN where a job is missing."""
+        indices = [self.rows[n].index for n in names]
+        if indices and all(index.equals(indices[0]) for index in indices[1:]):  # nothing to align, which takes long
+            return pd.DataFrame({n: self.rows[n][column].to_numpy() * sign for n in names}, index=indices[0])
+        return pd.DataFrame({n: self.rows[n][column] * sign for n in names})
 
     def difference(self, name: str, other: str, level: float = LEVEL, pairs: pd.DataFrame | None = None) -> Interval:
         """Mean paired difference `name` − `other` with its corrected interval; positive is better.
@@ -242,7 +263,8 @@ class Budget:
 
 def paired_difference(pairs: pd.DataFrame, name: str, other: str) -> NDArray:
     """(n,) the differences of two columns of `Budget.pairs`."""
-    return (pairs[name] - pairs[other]).to_numpy(dtype=np.float64)
+    difference: NDArray = pairs[name].to_numpy(dtype=np.float64) - pairs[other].to_numpy(dtype=np.float64)
+    return difference
 
 
 def set_sizes(pairs: pd.DataFrame) -> tuple[NDArray, NDArray]:

@@ -37,7 +37,7 @@ def compare_metrics(
     higher = results.attrs.get("higher_is_better", {})
     found = {}
     for metric in metrics:
-        own = replace(b, metric=metric, sign=sign(metric, higher))
+        own = b if metric == b.metric else replace(b, metric=metric, sign=sign(metric, higher))
         scores = {}
         for name in b.order:
             compared = name != BASELINE and BASELINE in b.rows

@@ -65,6 +65,7 @@ def get_budget(results: pd.DataFrame, label_fraction: float | None = None, metri
 
     clean = results.assign(control=results["control"].fillna(""))
     clean.attrs = {}  # pandas deep-copies them in every step below, which would take most of the time
+    clean = clean.set_index(PAIR)
     here = clean[np.isclose(clean["labels"], share)]
     names = here["method"] + here["control"].map(lambda c: f"~{c}" if c else "")
     rows = {str(n): _by_pair(here[names == n]) for n in dict.fromkeys(names)}
@@ -97,4 +98,5 @@ def _scores_of(frame: pd.DataFrame, stored: Mapping[str, GroupScores]) -> dict[P
 
 
 def _by_pair(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.drop_duplicates(PAIR).set_index(PAIR).sort_index()
+    """A row's jobs in the order of fold and seed; of two of one pair, the first."""
+    return (frame if frame.index.is_unique else frame[~frame.index.duplicated()]).sort_index()
