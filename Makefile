@@ -1,7 +1,8 @@
 # make demo     install into .venv, run the built-in study, print its answer and the report's path (again: at once)
 # make test     install into .venv, then every check, and every test that is not marked slow
 # make test-all the same with the slow tests
-# make docs     write what docs/methods.md says of every method, from the code
+# make docs     the documentation as a site, build/docs/index.html; a warning is an error (two minutes)
+# make methods-page   write what docs/methods.md says of every method, from the code (a part of docs and of test)
 # make lint     the checks alone (ruff, mypy)
 # make test-lowest   a short study, its predictions, exports and report, in a venv of the lowest versions we allow (by hand)
 # make lock     requirements.lock and requirements.lowest anew from pyproject.toml (UPGRADE=--upgrade: newest releases)
@@ -17,7 +18,7 @@ LOWEST := .venv-lowest
 QUIETLY := --quiet --disable-pip-version-check
 RUN := OMP_NUM_THREADS=1 $(BIN)
 
-.PHONY: help install demo docs test test-all test-lowest lint lock format results clean
+.PHONY: help install demo docs methods-page test test-all test-lowest lint lock format results clean
 .DEFAULT_GOAL := help
 
 help:
@@ -42,8 +43,12 @@ $(STAMP): requirements.lock requirements-torch.txt pyproject.toml
 demo: $(STAMP)
 	$(BIN)/sidelight run phone-watch --resume --seeds 2 training.stack=0 $(DEMO)
 
-docs: $(STAMP)
+methods-page: $(STAMP)
 	@$(BIN)/python -m sidelight.methods.catalog docs/methods.md
+
+docs: methods-page
+	@$(RUN)/python -m sphinx -q -j auto --fail-on-warning --keep-going -b html docs build/docs
+	@echo build/docs/index.html
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -51,10 +56,10 @@ lint: $(STAMP)
 	$(RUN)/mypy
 
 # Neighbouring tests stay with one worker, which trains what they share once.
-test: docs lint
+test: methods-page lint
 	@$(RUN)/pytest -n auto --dist worksteal
 
-test-all: docs lint
+test-all: methods-page lint
 	@$(RUN)/pytest -n auto --dist worksteal -m ""
 
 # The lock names no index and no folder, so any machine with uv makes the same one. Pins stay where they still fit.

@@ -167,9 +167,8 @@ def joint_adaptation(
 def cross_translation(hallucinated: Sequence[Tensor], ordinary: Sequence[Tensor]) -> Tensor:
     """OS-MD's L_CTN: Σ_b MSE(T_b(φ_s), T_b(φ_o)) over the transform blocks T_b.
 
-    Source: arXiv 2309.08204, eq. 8. Our reading: neither side is detached, since the blocks are shared and the paper
-        names
-    no stop-gradient; the task's loss on the same maps keeps them from shrinking.
+    Source: arXiv 2309.08204, eq. 8. Our reading: neither side is detached, since the blocks are shared and the
+    paper names no stop-gradient; the task's loss on the same maps keeps them from shrinking.
 
     Args:
         hallucinated: the blocks' outputs for the hallucinated representation.

@@ -96,8 +96,7 @@ def dask(
     """Global and local knowledge: ``distance`` · RKD-D + ``angle`` · RKD-A + ``point`` · MSE.
 
     Source: the DASK baseline of OS-MD (arXiv 2309.08204, sec. 4), Ni et al., ICASSP 2022; the weights 25, 50, 1 are
-        those
-    of the released code.
+    those of the released code.
 
     Args:
         student: (B, D).

@@ -43,12 +43,12 @@ EVERYTHING = OutputParts()
 class Output:
     """The outputs of a network for a batch.
 
-    prediction: (B, C) logits or (B, K) values; (B, C, H, W) from a dense network.
-    fused: (B, F) joint embedding before the head and its dropout; a map (B, F, h, w) in a dense network.
-    features: slot -> (B, T, D) tokens (T = 1 for vectors), hallucinated slots included; maps (B, D, h, w). They are
-        taken
-    before dropout too, so that losses compare, and T-Nets read, the deployed values.
-    losses: named scalars that the network adds in training, over the whole batch; a method adds them to its terms.
+    Attributes:
+        prediction: (B, C) logits or (B, K) values; (B, C, H, W) from a dense network.
+        fused: (B, F) joint embedding before the head and its dropout; a map (B, F, h, w) in a dense network.
+        features: slot -> (B, T, D) tokens (T = 1 for vectors), hallucinated slots included; maps (B, D, h, w). They
+            are taken before dropout too, so that losses compare, and T-Nets read, the deployed values.
+        losses: named scalars that the network adds in training, over the whole batch; a method adds them to its terms.
     """
 
     prediction: Tensor

@@ -1,0 +1,116 @@
+"""What the pages show can be typed: names exist, commands and settings are known, links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from importlib import import_module
+
+import pytest
+import yaml
+
+import sidelight
+from helpers.pages import ROOT, Block, anchors, blocks, links, pages
+from sidelight.cli_parser import build_parser, parse
+from sidelight.config import Config
+from sidelight.config.io import settings
+from sidelight.errors import SidelightError
+
+SETTINGS = settings(Config)
+TAKES_SETTINGS = ("run", "sweep", "refit")
+SHOWN = re.compile(r"…|\.\.\.|^\|$")
+"""What stands for something else: such a line is no command."""
+
+
+def every(*languages: str) -> list[Block]:
+    return [block for page in pages() for block in blocks(page, *languages)]
+
+
+def missing_names(block: Block) -> Iterator[str]:
+    """What a block imports from sidelight, or takes from it as `sl`, and what does not exist."""
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "sidelight":
+            module = import_module(node.module)
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sl":
+            module, names = sidelight, [node.attr]
+        else:
+            continue
+        yield from (name for name in names if not hasattr(module, name))
+
+
+def test_python_blocks_can_be_read_and_name_what_exists():
+    found = every("python")
+    assert len(found) > 40
+    assert {f"{block.where}: {name}" for block in found for name in missing_names(block)} == set()
+
+
+def unknown_settings(args) -> Iterator[str]:
+    for override in args.overrides if args.verb in TAKES_SETTINGS else ():
+        name = override.partition("=")[0]
+        if name not in SETTINGS and name.partition(".")[0] != "options":
+            nested = [key for key, setting in SETTINGS.items() if setting.is_mapping and name.startswith(f"{key}.")]
+            if not nested:
+                yield name
+
+
+def test_commands_are_understood():
+    commands = [
+        (block, words)
+        for block in every("bash", "sh", "")
+        for words in block.commands()
+        if words[:1] == ["sidelight"] and not any(SHOWN.search(word) for word in words)
+    ]
+    assert len(commands) > 100
+    faults = []
+    for block, words in commands:
+        try:
+            args = parse(words[1:])
+        except (SidelightError, SystemExit) as error:
+            faults.append(f"{block.where}: {' '.join(words)}: {error}")
+        else:
+            faults += [f"{block.where}: {' '.join(words)}: {name}" for name in unknown_settings(args)]
+    assert faults == []
+
+
+def test_yaml_blocks_can_be_read_and_sections_have_known_settings():
+    found = every("yaml")
+    assert found
+    for block in found:
+        tree = yaml.safe_load(block.text)
+        sections = {name.partition(".")[0] for name in SETTINGS if "." in name}
+        for section in sections & set(tree):
+            for key in tree[section]:
+                assert f"{section}.{key}" in SETTINGS, f"{block.where}: {section}.{key}"
+
+
+def test_links_lead_somewhere():
+    faults = []
+    for page in pages():
+        for target in links(page):
+            name, _, anchor = target.partition("#")
+            file = (page.parent / name).resolve() if name else page
+            if not file.exists():
+                faults.append(f"{page.relative_to(ROOT)}: {target}")
+            elif anchor and file.suffix == ".md" and anchor not in anchors(file):
+                faults.append(f"{page.relative_to(ROOT)}: {target}: no such heading")
+    assert faults == []
+
+
+def test_every_verb_is_shown_on_a_page():
+    verbs = next(action.choices for action in build_parser()._actions if isinstance(action.choices, dict))
+    shown = {
+        words[1]
+        for block in every("bash", "sh", "")
+        for words in block.commands()
+        if words[:1] == ["sidelight"] and words[1:]
+    }
+    assert set(verbs) - shown == set()
+
+
+@pytest.mark.parametrize(
+    "fault", ["from sidelight.losses import nothing_like_it", "import sidelight as sl\nsl.nothing()"]
+)
+def test_a_name_that_does_not_exist_is_found(fault):
+    assert list(missing_names(Block(ROOT / "page.md", 1, "python", fault)))
