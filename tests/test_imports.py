@@ -20,7 +20,8 @@ cli_parser formats losses reference_models results video
 recordings
 data
 metrics protocols readers
-inspection networks report
+networks report
+inspection
 advice extract sessions tasks
 methods export
 training sweeps

@@ -192,9 +192,24 @@ def describe_plan(config: Config, jobs: Sequence[Job]) -> str:
 def inspect_verb(args: argparse.Namespace) -> None:
     config = load_config({"data": source_of(args), **flags_of(args)})
     from sidelight.data.load import load_for
-    from sidelight.inspection import inspect
+    from sidelight.inspection import inspect, write_page
 
-    print(inspect(load_for(config)).to_text())
+    if args.html and Path(args.html).is_dir():  # said before minutes of work
+        raise ConfigError(f"--html {args.html}: a folder; name a file in it: {Path(args.html, 'inspect.html')}")
+    dataset = load_for(config)
+    found = inspect(dataset, flags=words_of(args))
+    print(found.to_text(), end="")
+    if args.html is not None:
+        print(f"\npage: {write_page(dataset, found, args.html)}")
+
+
+def words_of(args: argparse.Namespace) -> list[str]:
+    """The flags that say how `inspect` reads the data, as words of another command line."""
+    words = []
+    for name, value in vars(args).items():
+        if value and name not in ("verb", "source", "html", "debug", "imports", "own", "overrides"):
+            words += [flag(name), *(value if isinstance(value, list) else [str(value)])]
+    return words
 
 
 def advise_verb(args: argparse.Namespace) -> None:

@@ -79,6 +79,7 @@ is tested with it alone (docs/sweeps.md).""",
   sidelight inspect phone-watch
   sidelight inspect data/manifest.csv --target pain --group subject
   sidelight inspect data/openface.csv --modality face=AU_ eda=gsr,scl
+  sidelight inspect prepared/mine --html mine.html        with pictures, as one file that can be mailed
   sidelight inspect data/hours.csv --target co --time timestamp""",
     "advise": """
   sidelight advise phone-watch
@@ -343,9 +344,12 @@ def build_parser() -> Parser:
         "inspect",
         "show what a data set contains, and how well each modality predicts alone",
         "sidelight inspect SOURCE [--target COLUMN ...] [--group COLUMN] [--split COLUMN] [--time COLUMN] "
-        "[--task TASK] [--impute HOW] [--modality NAME=COLUMNS ...]",
+        "[--task TASK] [--impute HOW] [--modality NAME=COLUMNS ...] [--html FILE]",
     )
     look.add_argument("source", nargs="?", metavar="SOURCE", help="a data set: built-in name, .npz, manifest or folder")
+    look.add_argument(
+        "--html", metavar="FILE", help="also write a page with pictures: coverage, lengths, classes, a row"
+    )
     add_settings(look, ("target", "group", "split", "time", "task", "impute", "on_error", "modalities"))
 
     told = verb(

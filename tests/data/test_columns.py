@@ -49,9 +49,9 @@ def test_columns_without_a_role_are_listed(tmp_path: Path) -> None:
     assert d.about["not_read"] == "hr, hrv, Sr. No, F0from27.5Hz_amean"
     assert "read_as" not in d.about
     d = load(write(tmp_path / "e.txt", ",", ";"), modalities={"face": "AU"})
-    remarks = inspect(d, strength=False).remarks
-    assert "read as: `;`, decimal comma" in remarks
-    assert any(text.startswith("not read: gsr, scl, hr, hrv, Sr. No") for text in remarks)
+    told = inspect(d, strength=False).read
+    assert "read as: `;`, decimal comma" in told
+    assert any(text.startswith("not read: gsr, scl, hr, hrv, Sr. No") for text in told)
 
 
 def test_command_line_and_yaml_name_columns_as_python_does(tmp_path: Path) -> None:

@@ -165,12 +165,12 @@ def load(
 
 
 def _describe_source(source: Any, roles: Roles, raw: Raw) -> dict[str, str]:
-    """Source, target, group, dialect and unread columns for `Dataset.about`; empty ones are left out."""
+    """Source, columns with a role, dialect and unread columns for `Dataset.about`; empty ones are left out."""
     about = {}
     if isinstance(source, str | Path):
         about["source"] = str(source)
     about["target"] = ", ".join(roles.target)
-    about["group"] = roles.group or ""
+    about |= {role: getattr(roles, role) or "" for role in ("group", "split", "time", "ids")}
     about["read_as"] = raw.read_as
     about["not_read"] = listed(raw.not_read, 20) if raw.not_read else ""
     return {key: value for key, value in about.items() if value}

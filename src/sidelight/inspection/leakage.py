@@ -1,4 +1,4 @@
-"""Columns and modalities whose values reveal the label or the group of a row, for `inspect`."""
+"""Columns and modalities whose values reveal the label or the group of a row, or mean "no value", for `inspect`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ PERFECT = 0.9995
 """A score that is printed as 1.000."""
 NAMED = 5
 """Columns that are named in a sentence."""
+SHOWN = 3
+"""Values that are shown in a sentence."""
+FAR = 10
+"""A value that is more than this many standard deviations from the mean of the others is no measurement."""
+OFTEN = 0.2
+"""More than this share of the rows would not share a value that is none."""
+ENOUGH = 10
+"""Rows that have to show what a sentence says."""
 
 
 def find_leaks(dataset: Dataset, decoded: Dataset, strengths: tuple[Strength, ...]) -> list[str]:
@@ -97,12 +105,78 @@ def _check_modality(dataset: Dataset, m: str) -> list[str]:
             if hit.any():
                 columns = _name_columns(dataset, m, hit)
                 out.append(f"{m}: {columns} in the very order of target {name!r}: it may be the target itself")
+    if x.ndim == 2:
+        out += _check_values(dataset, m, x)
     if dataset.group is not None:
         present = np.flatnonzero(dataset.present[m])
         groups = np.unique(dataset.group[present], return_inverse=True)[1]
         why = "a network may learn whose row it is instead of what it shows"
         out += _describe_leaks(dataset, m, x, present, groups, "group", why)
     return out
+
+
+def _check_values(dataset: Dataset, m: str, x: NDArray) -> list[str]:
+    """Columns of vectors that count the rows, or hold one far value again and again."""
+    counts = _find_counters(dataset, m, x)
+    far, examples, present = np.zeros(x.shape[1], bool), [], dataset.present[m]
+    for k in range(x.shape[1]):
+        # One column at a time: a copy of all of them may not fit into memory.
+        if found := _find_far_value(x[:, k] if present.all() else x[present, k]):
+            far[k] = True
+            examples.append("{:g} in {} rows, the others {:.3g} to {:.3g}".format(*found))
+    out = []
+    if counts.any():
+        where = "" if dataset.group is None else " of a group"
+        out.append(
+            f"{m}: {_name_columns(dataset, m, counts)} rising or falling from each row{where} to the next: it may be a "
+            "time or a counter, and predict what changes with time"
+        )
+    if far.any():
+        out.append(
+            f"{m}: {_name_columns(dataset, m, far)} far from the other values in several rows alike "
+            f"({'; '.join(examples[:SHOWN])}{'; …' * (len(examples) > SHOWN)}): if that means 'no value', leave these "
+            "cells empty"
+        )
+    return out
+
+
+def _find_counters(dataset: Dataset, m: str, x: NDArray) -> NDArray:
+    """(D,) bool: columns of (N, D) that rise, or fall, from each row to the next of the same group."""
+    present, group = dataset.present[m], dataset.group
+    following = present[1:] & present[:-1]
+    if group is not None:
+        following &= group[1:] == group[:-1]
+    rising, falling = np.ones((2, x.shape[1]), bool)
+    # Rows of other groups between those of one group leave few pairs, which show nothing.
+    if following.sum() <= max(ENOUGH, present.sum() // 2):
+        return ~rising
+    for some in iterate_slices(x):
+        part = x[some.start : some.stop + 1]
+        steps = np.diff(part, axis=0)[following[some.start : some.start + len(part) - 1]]
+        rising &= (steps > 0).all(0)
+        falling &= (steps < 0).all(0)
+        if not (rising | falling).any():
+            break
+    return rising | falling
+
+
+def _find_far_value(column: NDArray) -> tuple[float, int, float, float] | None:
+    """The lowest or highest value of (n,), where several rows but not many have it, and it is far from all others.
+
+    Returns:
+        The value, the number of its rows, and the lowest and highest of the others.
+    """
+    known = column[np.isfinite(column)]
+    for value in map(float, (known.min(), known.max()) if len(known) > ENOUGH else ()):
+        times = int(np.count_nonzero(known == value))
+        if not 2 <= times <= OFTEN * len(known) or len(known) - times <= ENOUGH:
+            continue
+        others = known[known != value]
+        low, high = float(others.min()), float(others.max())
+        apart = low - value if value < low else value - high
+        if apart > high - low > 0 and abs(value - others.mean(dtype=float)) > FAR * others.std(dtype=float):
+            return value, times, low, high
+    return None
 
 
 def _describe_leaks(
@@ -181,7 +255,7 @@ def _find_same_order(x: NDArray, rows: NDArray, y: NDArray) -> NDArray:
 
 
 def _name_columns(dataset: Dataset, m: str, hit: NDArray) -> str:
-    """`column 3 is`, `columns "age", "site" are`, or `every column is`."""
+    """`column 3 is`, `columns 'age', 'site' are`, or `every column is`."""
     at = np.flatnonzero(hit)
     if len(at) == len(hit) > 1:
         return "every column is"

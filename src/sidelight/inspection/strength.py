@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,30 +29,51 @@ Features = NDArray | FeatureRows
 
 @dataclass(frozen=True)
 class Strength:
-    """Mean and standard deviation over the folds of a linear model's score on these modalities."""
+    """Mean and standard deviation over the folds of a linear model's score on these modalities.
+
+    `rows` are the rows that were tested, each in one fold; `with_all` of them have all of these modalities, and `there`
+    is the mean score on these alone.
+    """
 
     modalities: tuple[str, ...]
     mean: float
     std: float
+    rows: int = 0
+    with_all: int = 0
+    there: float = float("nan")
 
 
-def compute_strengths(dataset: Dataset, folds: int, seed: int) -> tuple[tuple[Strength, ...], list[str]]:
-    """Score each modality alone, and all together.
+class Scored(NamedTuple):
+    """The strengths, over how many folds of which protocol; without any, the remark says why."""
+
+    strengths: tuple[Strength, ...]
+    folds: int = 0
+    remark: str = ""
+
+
+def hide_test_rows(dataset: Dataset) -> Dataset:
+    """The same rows, of which those of an official test part count as unlabelled, so that no score is on them."""
+    if dataset.split is None or not (dataset.labelled & (dataset.split != "test")).any():
+        return dataset
+    hidden = copy.copy(dataset)  # a data set that is made anew checks every value again
+    hidden.labelled = dataset.labelled & (dataset.split != "test")
+    return hidden
+
+
+def compute_strengths(dataset: Dataset, folds: int, seed: int) -> Scored:
+    """Score each modality alone, and all together, over cross-validation folds of the rows that are labelled.
 
     Args:
-        dataset: decoded rows.
+        dataset: decoded rows, without the labels of an official test part (`hide_test_rows`).
         folds: number of folds.
         seed: of folds, pixels and models.
-
-    Returns:
-        The scores and no remark; or no score and a remark with the reason.
     """
     units = np.arange(len(dataset)) if dataset.group is None else dataset.group
     n_units = len(np.unique(units[dataset.labelled]))
     try:
         parts = split(dataset, choose_protocol(dataset), max(min(folds, n_units), 2), 0.25, seed)
     except SidelightError as e:
-        return (), [f"no strengths: {e}"]
+        return Scored((), remark=f"no strengths: {e}")
     row, target, blocks = _build_features(dataset, seed)
     subsets: list[tuple[str, ...]] = [(m,) for m in blocks]
     if len(blocks) > 1:
@@ -59,14 +81,30 @@ def compute_strengths(dataset: Dataset, folds: int, seed: int) -> tuple[tuple[St
     strengths = []
     for names in subsets:
         chosen = [blocks[m] for m in names]
-        scores = []
+        there = np.logical_and.reduce([dataset.present[m] for m in names])
+        scores, of_present, tested = [], [], []
         for fold in parts:
             # No epoch is chosen here, so select rows train too.
             train = np.flatnonzero(np.isin(row, np.union1d(fold.train, fold.select)))
             test = np.flatnonzero(np.isin(row, fold.test))
-            scores.append(_score(dataset, target, chosen, train[dataset.labelled[row[train]]], test, seed))
-        strengths.append(Strength(names, float(np.mean(scores)), float(np.std(scores))))
-    return tuple(strengths), []
+            train = train[dataset.labelled[row[train]]]
+            both = _score(dataset, target, chosen, train, test, there[row[test]], seed)
+            scores.append(both[0])
+            of_present.append(both[1])
+            tested.append(fold.test)
+        rows = np.concatenate(tested)
+        known = [score for score in of_present if np.isfinite(score)]
+        strengths.append(
+            Strength(
+                names,
+                float(np.mean(scores)),
+                float(np.std(scores)),
+                len(rows),
+                int(there[rows].sum()),
+                _mean(known),
+            )
+        )
+    return Scored(tuple(strengths), len(parts))
 
 
 def choose_protocol(dataset: Dataset) -> Literal["group-kfold", "blocks", "random"]:
@@ -112,9 +150,24 @@ def _compute_pixel_features(x: NDArray, at: NDArray) -> NDArray:
 
 
 def _score(
-    dataset: Dataset, target: NDArray, blocks: Sequence[Features], train: NDArray, test: NDArray, seed: int
-) -> float:
-    """Accuracy, mean IoU, or mean CCC over the targets; train and test are numbers of samples."""
+    dataset: Dataset,
+    target: NDArray,
+    blocks: Sequence[Features],
+    train: NDArray,
+    test: NDArray,
+    there: NDArray,
+    seed: int,
+) -> tuple[float, float]:
+    """Accuracy, mean IoU, or mean CCC over the targets, of all test samples, and of those that are `there`.
+
+    Args:
+        dataset: the rows.
+        target: (n, …) target of each sample.
+        blocks: their features, by modality.
+        train, test: numbers of samples.
+        there: (len(test),) bool, the test samples that have the modalities.
+        seed: of the train samples that are drawn, where they are many.
+    """
     from sidelight.metrics import ccc, miou
 
     # A linear model gains little from more rows.
@@ -134,12 +187,28 @@ def _score(
 
     if classes:
         predicted = predict(fit(train, np.eye(classes)[target[train]]), test).argmax(1)
-        return miou(predicted, target[test], classes) if dataset.size else float(np.mean(predicted == target[test]))
+
+        def score(which: NDArray) -> float:
+            if dataset.size:
+                return miou(predicted[which], target[test][which], classes)
+            return float(np.mean(predicted[which] == target[test][which]))
+
+        every = score(np.ones(len(test), bool))
+        return every, every if there.all() else score(there) if there.any() else float("nan")
     # Each target of a regression has its own model, fitted to the rows that have it.
-    values = []
+    values, of_present = [], []
     for k in range(target.shape[1]):
         y = target[:, [k]]
-        rows, scored = train[np.isfinite(y[train, 0])], test[np.isfinite(y[test, 0])]
+        known = np.isfinite(y[test, 0])
+        rows, scored, here = train[np.isfinite(y[train, 0])], test[known], there[known]
         if len(rows) > 1 and len(scored) > 1:
-            values.append(ccc(predict(fit(rows, y[rows]), scored), y[scored]))
+            answers = predict(fit(rows, y[rows]), scored)
+            values.append(ccc(answers, y[scored]))
+            if here.sum() > 1:
+                of_present.append(ccc(answers[here], y[scored][here]))
+    return _mean(values), _mean(of_present)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Their mean, NaN where there is none."""
     return float(np.mean(values)) if values else float("nan")
