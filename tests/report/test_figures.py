@@ -19,7 +19,8 @@ from sidelight.report.style import HEAT, PALETTE, _shorten, luminance, text_on_h
 from sidelight.results import Interval, compare
 from sidelight.results.budget import BASELINE, TEACHER
 
-GIVEN = {"folds": 5, "seeds": 2, "methods": ("kl", "pkdot+kl")}
+METHODS = ("kl", "pkdot+kl")
+FEW = {"folds": 3, "seeds": 1, "methods": METHODS}
 
 
 def contrast(first: float, second: float) -> float:
@@ -53,11 +54,12 @@ class TestColours:
         assert contrast(luminance("#767676"), 1) == pytest.approx(4.54, abs=0.01)
 
 
-class TestHeadline:
-    @pytest.fixture(scope="class")
-    def helps(self, tmp_path_factory):
-        return compare(Stored(make_run(tmp_path_factory.mktemp("helps") / "run", **GIVEN)).results)
+@pytest.fixture(scope="module")
+def helps(tmp_path_factory):
+    return compare(Stored(make_run(tmp_path_factory.mktemp("helps") / "run", seeds=2, methods=METHODS)).results)
 
+
+class TestHeadline:
     def test_says_what_is_gained_and_what_is_left_without_information(self, helps):
         said = build_headline([helps])
         gain = 100 * helps.winner.difference.mean
@@ -71,14 +73,14 @@ class TestHeadline:
         assert f"% of that is left ({100 * placebo:+.1f})." in said.answer
 
     def test_several_label_fractions_have_one_line(self, tmp_path):
-        results = Stored(make_run(tmp_path / "run", budgets=(0.2, 1.0), **GIVEN)).results
+        results = Stored(make_run(tmp_path / "run", budgets=(0.2, 1.0), **FEW)).results
         said = build_headline([compare(results, share) for share in (0.2, 1.0)], unfinished=True)
         assert said.answer == "So far: with labels from 20 % of the training groups yes, with all labels not shown."
         assert len(said.findings) == 2
         assert "scatter so much that the true difference may be anything from " in said.findings[1]
 
     def test_without_placebo_the_reason_is_open(self, tmp_path):
-        c = compare(Stored(make_run(tmp_path / "run", controls=(), **GIVEN)).results)
+        c = compare(Stored(make_run(tmp_path / "run", controls=(), **FEW)).results)
         assert "no placebo was run, so the reason may be distillation itself" in describe_finding(c)
 
     def test_the_figure_has_the_best_methods_and_what_they_are_compared_with(self, helps):

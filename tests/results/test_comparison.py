@@ -491,7 +491,7 @@ class TestWords:
         assert max(map(len, text.splitlines())) <= 100
         assert "pkdot-sidelight+kl@crossfit" in text
         assert "kl ●" in text
-        assert "is there" in text
+        assert "the gain is" in text
 
     @pytest.mark.parametrize(
         ("width", "gone"), [(80, {"sd", "s"}), (72, {"sd", "s", "closed"}), (60, {"sd", "s", "closed", "equal/worse"})]

@@ -78,7 +78,7 @@ def plot_calibration(found: Mapping[str, Reliability], best: str | None, label_f
         axes.set_xlim(min(100 * float(r.confidence.min()) for r in found.values()) - 4, 102)
         axes.set_xlabel("how sure the network says it is, %")
         axes.set_ylabel("how often it is right, %")
-        axes.legend(loc="upper left")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=len(found))
         hide_frame(axes, "both")
         texts = [
             f"{row_label(n)} has a calibration error of {number(100 * r.error, '.1f')} points" for n, r in found.items()
