@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -18,7 +19,9 @@ import yaml
 import sidelight as sl
 from helpers import cluster
 from helpers.small import table
+from helpers.students import make_student
 from sidelight.config import load_config
+from sidelight.export import predict_file
 from sidelight.methods import METHODS
 from sidelight.suite import read_suite
 from sidelight.testing import check_method
@@ -145,3 +148,52 @@ def test_files_that_start_clusters_can_be_read():
     args = spec["worker"]["spec"]["containers"][0]["args"]
     assert args[args.index("--nthreads") + 1] == "1"
     assert spec["scheduler"]["service"]["ports"][0]["port"] == 8786
+
+
+NOTEBOOKS = sorted((EXAMPLES / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_keep_the_outputs_of_one_run(path):
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    assert sum(bool(cell["outputs"]) for cell in code) >= len(code) / 2
+    assert "/tmp/" not in json.dumps(outputs)
+    assert path.stat().st_size < 200_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run_from_top_to_bottom(path, monkeypatch):
+    pytest.importorskip("nbclient")
+    monkeypatch.setenv("PYTHONPATH", str(Path(sl.__file__).parents[1]))
+    spec = importlib.util.spec_from_file_location("run_notebooks", EXAMPLES.parent / "tools" / "run_notebooks.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    kept, ran = json.loads(path.read_text("utf-8"))["cells"], tool.run(path).cells
+    assert ["".join(cell["source"]) for cell in kept] == [cell.source for cell in ran]
+    assert [bool(cell.get("outputs")) for cell in kept] == [bool(cell.get("outputs")) for cell in ran]
+
+
+@pytest.mark.slow
+def test_a_device_without_torch_gives_the_same_answers(tmp_path):
+    student = make_student()
+    rows = {"phone_acc": np.random.default_rng(0).normal(9.8, 3, (7, 20, 3)).astype(np.float32)}
+    np.savez(tmp_path / "rows.npz", **rows)
+    predict_file(student, tmp_path / "rows.npz", tmp_path / "expected.csv")
+    student.export(tmp_path / "student.onnx")
+    alone = "import runpy, sys; sys.argv = sys.argv[1:]\ntry: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    alone += "finally: assert not {'torch', 'sidelight'} & {*sys.modules}"
+    given = [EXAMPLES / "check_onnx.py", *(tmp_path / name for name in ("student.onnx", "rows.npz", "expected.csv"))]
+    command = [sys.executable, "-c", alone, *map(str, given)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("7 rows, largest difference ")
+    text = (tmp_path / "expected.csv").read_text().splitlines()
+    cells = text[1].split(",")
+    changed = [*cells[:2], str(float(cells[2]) + 0.01), *cells[3:]]
+    (tmp_path / "expected.csv").write_text("\n".join([text[0], ",".join(changed), *text[2:]]))
+    assert subprocess.run(command, capture_output=True).returncode == 1

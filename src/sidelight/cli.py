@@ -290,7 +290,8 @@ def export_verb(args: argparse.Namespace) -> None:
         return
     if not args.onnx and not args.output:
         raise ConfigError(
-            "choose what to write: --onnx, --output FILE with the suffix .onnx, .pt2 or .safetensors, or --hub FOLDER."
+            "choose what to write: --onnx, --output FILE with the suffix .onnx, .pt2, .pte or .safetensors, "
+            "or --hub FOLDER."
         )
     if args.onnx and args.output and Path(args.output).suffix != ".onnx":
         raise ConfigError(f"--onnx writes a file with the suffix .onnx, not {args.output}.")

@@ -418,7 +418,7 @@ def build_parser() -> Parser:
         "--hub", metavar="FOLDER", help="write model.safetensors, config.json and a model card, as model hubs take them"
     )
     export.add_argument(
-        "--output", metavar="FILE", help=".onnx, .pt2 or .safetensors (default: student.onnx beside the student)"
+        "--output", metavar="FILE", help=".onnx, .pt2, .pte or .safetensors (default: student.onnx beside the student)"
     )
     export.add_argument(
         "--group", metavar="NAME", help="the group that the file is for, if the student standardises by group"
@@ -427,7 +427,7 @@ def build_parser() -> Parser:
         "--max-batch",
         type=int,
         metavar="N",
-        help="largest number of rows of a call, for .pt2 files (ExecuTorch needs it)",
+        help="largest number of rows of a call, for .pt2 and .pte files (ExecuTorch needs it)",
     )
 
     prepare = verb(

@@ -53,6 +53,20 @@ def test_files_of_other_clocks_and_of_none_are_not_compared(tmp_path: Path) -> N
         load(prepare(tmp_path, 0, time=""))
 
 
+def test_one_file_may_be_cut_at_two_times(tmp_path: Path) -> None:
+    """BioVid's EMG begins two seconds after the ECG of the same file, as the published protocol has it."""
+    write_signals(tmp_path, {"a": 1000}, event=1105)
+    table = [
+        {"id": str(i), "label": "pq"[i % 2], "subject": f"s{i % 6}", "a_file_name": "../a.csv", "a_start": 20 * i}
+        for i in range(12)
+    ]
+    table = [row | {"b_file_name": "../a.csv", "b_start": row["a_start"] + 2} for row in table]
+    kind = Signal(columns=("x",), rate=1, time="t", seconds=10)
+    d = load(write_prepared(tmp_path / "clock", table, {"a": kind, "b": kind}, FACTS))
+    at = {m: divmod(int(x[..., 0].argmax()), x.shape[1]) for m, x in d.inputs.items()}
+    assert at == {"a": (5, 5), "b": (5, 3)}
+
+
 def test_whole_files_that_begin_apart_are_said(tmp_path: Path) -> None:
     write_signals(tmp_path, {"a": 1000, "b": 1005})
     with pytest.warns(SidelightWarning, match="'a' begins at 1000 s of its clock, and 'b' at 1005 s"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import torch
 from export.test_student import make_student, rows
 from sidelight.cli import main
 from sidelight.data.statistics import PARTS, window_statistics
-from sidelight.errors import ConfigError
+from sidelight.errors import ConfigError, RunError
 from sidelight.export import Student
 from sidelight.export import graph as graph_module
 from sidelight.networks.fusions import FUSIONS
@@ -125,7 +127,7 @@ def test_a_bound_that_is_none_is_named(wrong, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".onnx", ".safetensors"])
 def test_a_bound_is_for_pt2(suffix, tmp_path):
-    with pytest.raises(ConfigError, match=rf"max_batch is for .pt2 files; {suffix} takes any number of rows"):
+    with pytest.raises(ConfigError, match=rf"max_batch is for .pt2 and .pte files; {suffix} takes any number of rows"):
         make_student(reads=("context",)).export(tmp_path / f"student{suffix}", max_batch=8)
 
 
@@ -134,3 +136,28 @@ def test_the_command_line_takes_the_bound(tmp_path):
     main(["export", str(file), "--output", str(tmp_path / "student.pt2"), "--max-batch", "8"])
     program = torch.export.load(tmp_path / "student.pt2")
     assert {r.upper for r in program.range_constraints.values()} == {8}
+
+
+def test_executorch_needs_the_bound_and_its_package(tmp_path, monkeypatch):
+    student = make_student(reads=("context",))
+    with pytest.raises(ConfigError, match="ExecuTorch plans its memory ahead; give max_batch"):
+        student.export(tmp_path / "student.pte")
+    monkeypatch.setitem(sys.modules, "executorch.exir", None)
+    with pytest.raises(RunError, match="pip install executorch"):
+        student.export(tmp_path / "student.pte", max_batch=4)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_executorch_says_what_torch_says(tmp_path):
+    """Compared at 1 and at 7 rows, one of them with a dead sensor, before the file gets its name."""
+    runtime = pytest.importorskip("executorch.runtime")
+    student = make_student(variable=True)
+    path = student.export(tmp_path / "student.pte", max_batch=16)
+    told = json.loads((tmp_path / "student.pte.json").read_text())
+    assert told["graph_inputs"] == ["phone_acc", "phone_acc_length", "context"]
+    given = rows(student, 5)
+    tensors = {m: torch.from_numpy(x).float() for m, x in given.items()} | {"phone_acc_length": torch.full((5,), 20)}
+    method = runtime.Runtime.get().load_program(path.read_bytes()).load_method("forward")
+    out = method.execute([tensors[name] for name in told["graph_inputs"]])[told["graph_outputs"].index("logits")]
+    np.testing.assert_allclose(out, student.respond(given, lengths={"phone_acc": np.full(5, 20)}), atol=1e-5)

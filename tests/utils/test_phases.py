@@ -43,6 +43,7 @@ def test_a_phase_inside_another_is_not_counted_to_it(tmp_path):
     assert all(whole["ts"] <= e["ts"] and e["ts"] + e["dur"] <= whole["ts"] + whole["dur"] + 1 for e in events)
 
 
+@pytest.mark.slow  # a run of its own, because a profile is of one process
 def test_a_run_says_where_its_time_went(tmp_path, capsys):
     rng = np.random.default_rng(0)
     y = np.arange(40) % 2

@@ -21,10 +21,12 @@ from sidelight.errors import ConfigError, RunError, unknown
 from sidelight.export.deployed import Deployed, fix_group
 from sidelight.export.file import KEY
 from sidelight.export.input_facts import doc_string
+from sidelight.export.pte import import_executorch, lower
 from sidelight.utils.atomic import write_atomic
 from sidelight.utils.extras import install
 from sidelight.utils.files import check_place
 
+SUFFIXES = (".onnx", ".pt2", ".pte", ".safetensors")
 OPSET = 18
 TOLERANCE = 1e-4
 LARGEST_BATCH = 1 << 24
@@ -38,28 +40,37 @@ def export_graph(
     group: str | None = None,
     max_batch: int | None = None,
 ) -> Path:
-    """Write a student as ONNX or torch.export program (`Student.export`).
+    """Write a student as ONNX, torch.export or ExecuTorch program (`Student.export`).
 
     Args:
         deployed: the module to trace.
         description: `Student.to_config()`, which the file contains.
-        path: the .onnx or .pt2 file.
+        path: the .onnx, .pt2 or .pte file; beside a .pte file, which has no names, <name>.pte.json has them.
         group: the known group that the file is for, if groups are standardised by their own rows.
-        max_batch: largest number of rows of a call, for .pt2 files; None: no limit.
+        max_batch: largest number of rows of a call, for .pt2 files (None: no limit) and .pte files.
     """
     path = check_place(path)
-    if path.suffix not in (".onnx", ".pt2"):
-        raise ConfigError(f"{path}: {unknown('suffix for an export', path.suffix, ['.onnx', '.pt2', '.safetensors'])}")
+    if path.suffix not in SUFFIXES[:-1]:
+        raise ConfigError(f"{path}: {unknown('suffix for an export', path.suffix, SUFFIXES)}")
     deployed = _self_contained(deployed, group)
     names = [*deployed.inputs, *deployed.outputs]
     twice = {n for n in names if names.count(n) > 1}
     if twice:
         raise RunError(f"{sorted(twice)} would name two inputs or outputs of the graph; rename the modality")
     _check_max_batch(max_batch, path)
+    if path.suffix == ".pte":
+        import_executorch()  # before the minute that tracing may take
     text = json.dumps({**description, **({"group": group} if group else {})}, ensure_ascii=False)
     with _quiet():
         content, run = _write_onnx(deployed, text) if path.suffix == ".onnx" else _write_pt2(deployed, text, max_batch)
+        if path.suffix == ".pte":
+            content, run = lower(content)
     _compare(deployed, run, path, max_batch)
+    if path.suffix == ".pte":
+        order = {"graph_inputs": list(deployed.inputs), "graph_outputs": list(deployed.outputs), "max_batch": max_batch}
+        write_atomic(
+            path.with_name(f"{path.name}.json"), json.dumps(order | json.loads(text), ensure_ascii=False, indent=1)
+        )
     write_atomic(path, content)
     return path
 
@@ -152,10 +163,14 @@ def _write_pt2(deployed: Deployed, description_json: str, max_batch: int | None 
 
 
 def _check_max_batch(max_batch: int | None, path: Path) -> None:
+    if max_batch is None and path.suffix == ".pte":
+        raise ConfigError(f"{path}: ExecuTorch plans its memory ahead; give max_batch, the most rows of a call")
     if max_batch is None:
         return
-    if path.suffix != ".pt2":
-        raise ConfigError(f"max_batch is for .pt2 files; {path.suffix} takes any number of rows, so leave it out")
+    if path.suffix not in (".pt2", ".pte"):
+        raise ConfigError(
+            f"max_batch is for .pt2 and .pte files; {path.suffix} takes any number of rows, so leave it out"
+        )
     if not isinstance(max_batch, int) or isinstance(max_batch, bool) or not 1 <= max_batch <= LARGEST_BATCH:
         raise ConfigError(f"max_batch must be a whole number from 1 to {LARGEST_BATCH:,}, not {max_batch!r}")
 

@@ -276,10 +276,10 @@ class Student:
         The file is run and compared with torch to 1e-4 before it gets its name.
 
         Args:
-            path: the file; its suffix chooses the format: .onnx, .pt2 (torch.export) or .safetensors.
+            path: the file; its suffix chooses the format: .onnx, .pt2 (torch.export), .pte (ExecuTorch), .safetensors.
             group: the known group that the file is for, if the student standardises each group by its own rows.
-            max_batch: largest number of rows of a call, for .pt2 files and runtimes that plan their memory ahead
-                (ExecuTorch); None: no limit.
+            max_batch: largest number of rows of a call, for .pt2 files (None: no limit) and .pte files, whose runtime
+                plans its memory ahead.
 
         Returns:
             The path of the file.
@@ -290,7 +290,9 @@ class Student:
         """
         if Path(path).suffix == ".safetensors":
             if max_batch is not None:
-                raise ConfigError("max_batch is for .pt2 files; .safetensors takes any number of rows, so leave it out")
+                raise ConfigError(
+                    "max_batch is for .pt2 and .pte files; .safetensors takes any number of rows, so leave it out"
+                )
             return self.save(path)
         return export_graph(copy.deepcopy(self.deployed).to("cpu"), self.to_config(), path, group, max_batch)
 

@@ -166,7 +166,7 @@ class Stored:
         for (fold, seed), folder in self.folders(name, label_fraction).items():
             frame = self._csv(folder / "predictions.csv")
             if frame is not None:
-                frames.append(frame.assign(fold=fold, seed=seed))
+                frames.append(frame.copy().assign(fold=fold, seed=seed))  # the copy lays hundreds of columns together
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def curves(self, name: str, label_fraction: float) -> list[pd.DataFrame]:

@@ -80,7 +80,7 @@ class Recorder:
         for name, seconds in sorted(self.seconds.items(), key=lambda item: -item[1]):
             calls = f"{self.calls[name]:,}" if name in self.calls else ""
             share = 100 * seconds / self.total if self.total else 0.0
-            lines.append(f"{name:32} {seconds:9.2f} {share:5.1f} % {calls:>9}")
+            lines.append(f"{name:32} {seconds:9.2f} {share:5.1f} % {calls:>9}".rstrip())
         return "\n".join([*lines, f"{'in all':32} {self.total:9.2f}"])
 
     def write_trace(self, path: Path) -> None:
