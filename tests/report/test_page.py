@@ -44,7 +44,8 @@ def markup(finished, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two_budgets(tmp_path_factory):
-    return page(make_run(tmp_path_factory.mktemp("budgets") / "run", budgets=(0.2, 1.0), **SMALL))
+    few = SMALL | {"folds": 2, "methods": ("kl",), "controls": ()}
+    return page(make_run(tmp_path_factory.mktemp("budgets") / "run", budgets=(0.2, 1.0), **few))
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ class TestPage:
             *("How to read this", "Configuration"),
         ]
         assert sentence(load_results(finished, rebuild=False)) in said
-        assert "With labels from 20 % of the training groups, " in said
+        assert "With labels from 20 % of the training groups, the chosen method (pkdot+kl in " in said
         for part in (
             "phone_acc",
             "phone_gyro, watch_acc, watch_gyro",
@@ -213,8 +214,8 @@ class TestOtherRuns:
         ]
         assert markup.count('class="answer') == 1
         said = text(markup)
-        assert "of 20 %, 100 % of the training groups: 78 of 390, 390 of 390 train rows" in said
-        assert "With labels from 20 % of the training groups, the chosen method (pkdot+kl in " in said
+        assert "of 20 %, 100 % of the training groups: 60 of 300, 300 of 300 train rows" in said
+        assert "With labels from 20 % of the training groups, kl " in said
         assert "With all labels, " in said
         (curve,) = re.findall(r'aria-label="Mean accuracy of every method over .*?</svg>', markup, flags=re.S)
         assert re.findall(r">(\d+ %)</text>", curve) == ["20 %", "100 %"]
@@ -230,7 +231,7 @@ class TestOtherRuns:
         own = ["Who gains", "What is confused with what", "How far its probabilities can be trusted"]
         own += ["The student's similarities", "Training", "What it costs"]
         assert headings(few) == headings(every) == own
-        assert few.count("<svg") == every.count("<svg") > 10
+        assert few.count("<svg") == every.count("<svg") > 5
         ids = re.findall(r'\bid="([^"]+)"', markup)
         assert len(ids) == len(set(ids))
         assert len(markup) < 3e6
