@@ -16,6 +16,9 @@ os.environ["NO_COLOR"] = "1"
 # Scripts that tests start as processes import `helpers` too.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
 
+# Small networks, imports and collected tests are many objects: one tenth of the time went into looking for cycles.
+gc.set_threshold(100_000, 50, 50)
+
 # Processes that tests start, and the next run, read what was compiled once.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
@@ -53,9 +56,6 @@ def pytest_collection_finish() -> None:
     """Studies leave no report.html: drawing it takes longer than training networks as small as those of the tests."""
     gc.collect()
     gc.freeze()  # what was imported and collected stays, and need not be looked through again and again
-    gc.set_threshold(
-        100_000, 50, 50
-    )  # small networks are many objects: one tenth of the time went into looking for cycles
     os.fsync = lambda file: None  # a power cut in the middle of a test may lose its files
     studies = sys.modules.get("sidelight.experiment.study")
     if studies is not None:

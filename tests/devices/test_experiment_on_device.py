@@ -16,10 +16,12 @@ from sidelight.cli import main
 from sidelight.errors import SidelightWarning
 from sidelight.experiment.refit import refit
 
+pytestmark = pytest.mark.filterwarnings("ignore:folds=2 is ignored")
+
 SETTINGS = {
     "methods": ["kl", "pkdot", "crd", "mse@crossfit"],
     "placebo": ["kl"],
-    "folds": 2,
+    "protocol": "official",
     "network": {"dropout": 0.0},
 }
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from helpers.slow import mostly_slow
 from helpers.small import differing, fold_models, make_data, outcome, study
 from sidelight.data import load
 from sidelight.errors import ConfigError, DataError
@@ -153,12 +154,16 @@ def test_predictions_of_a_file_are_class_maps(student, data, tmp_path):
         predict_file(student, tmp_path / "new.npz", tmp_path / "maps.csv")
 
 
-def test_the_onnx_file_says_what_torch_says(student, data, tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    path = student.export(tmp_path / "student.onnx")
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+@pytest.mark.parametrize("suffix", mostly_slow([".onnx", ".pt2"], [".pt2"]))
+def test_a_graph_says_what_torch_says(suffix, student, data, tmp_path):
+    path = student.export(tmp_path / f"student{suffix}")
     phone = data.inputs["phone"][:5]
-    probabilities, _ = session.run(None, {"phone": phone.astype(np.float32)})
+    if suffix == ".onnx":
+        onnxruntime = pytest.importorskip("onnxruntime")
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        probabilities, _ = session.run(None, {"phone": phone.astype(np.float32)})
+    else:
+        probabilities = torch.export.load(path).module()(torch.from_numpy(phone.astype(np.float32)))[0]
     assert np.allclose(probabilities, student.predict_proba({"phone": phone}), atol=1e-5)
 
 

@@ -19,7 +19,9 @@ from sidelight.experiment.stacks import divide_folds, explain_separate
 from sidelight.experiment.together import Together
 from sidelight.training.stacked import StackedLoop
 
-SETTINGS: dict[str, Any] = {"folds": 2, "methods": ["kl", "pkdot"], "label_fraction": [0.5, 1.0], "placebo": ["kl"]}
+SETTINGS: dict[str, Any] = {
+    "folds": 2, "methods": ["kl", "pkdot"], "label_fraction": [0.5, 1.0], "placebo": ["kl"], "training": {"epochs": 2},
+}  # fmt: skip
 MORE: dict[str, Any] = {"folds": 4, "methods": ["kl", "pkdot", "mse@crossfit"], "self_distillation": ["kl"]}
 """For the slow set: stacks of eight, cross-fitted teachers, whose parts are stacks too, and baselines that teach."""
 

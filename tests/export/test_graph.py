@@ -21,32 +21,38 @@ from sidelight.networks.fusions import FUSIONS
 pytestmark = pytest.mark.filterwarnings("ignore::sidelight.errors.SidelightWarning")
 
 
-def graph(student: Student) -> tuple[set[str], set[torch.dtype]]:
-    """The operations of a student's graph, and the types of all that its nodes make and hold."""
+def trace(student: Student) -> torch.export.ExportedProgram:
     deployed = graph_module._self_contained(student.deployed, None)
     rows = tuple(graph_module.typical_rows(deployed, 3))
-    program = torch.export.export(deployed, rows, dynamic_shapes=graph_module._dynamic(deployed))
+    return torch.export.export(deployed, rows, dynamic_shapes=graph_module._dynamic(deployed))
+
+
+def check_operations(program: torch.export.ExportedProgram) -> None:
+    """Neither the operations nor the types of all that the nodes make and hold are such as other runtimes lack."""
     nodes = list(program.graph.nodes)
     operations = {str(n.target) for n in nodes if n.op == "call_function"}
     made = [v for n in nodes for v in (n.meta.get("val"),) if isinstance(v, torch.Tensor)]
     kept = [*program.state_dict.values(), *program.constants.values()]
-    return operations, {z.dtype for z in [*made, *kept] if isinstance(z, torch.Tensor)}
-
-
-@pytest.mark.parametrize(
-    ("encoder", "fusion"),
-    [
-        ("auto", "concat"),
-        pytest.param("cnn", "concat", marks=pytest.mark.slow),  # the others have the same encoders
-        *(pytest.param("cnn", fusion, marks=pytest.mark.slow) for fusion in FUSIONS if fusion != "concat"),
-    ],
-)
-def test_graphs_hold_neither_sort_nor_float64(encoder, fusion):
-    student = make_student(encoder=encoder, fusion=fusion, variable=True)
-    operations, types = graph(student)
+    types = {z.dtype for z in [*made, *kept] if isinstance(z, torch.Tensor)}
     assert not [name for name in operations if "sort" in name]
     assert torch.float64 not in types
     assert torch.float32 in types
+
+
+@pytest.mark.slow  # test_a_bound_of_the_rows looks into the graph of statistics
+@pytest.mark.parametrize(("encoder", "fusion"), [("auto", "concat"), *(("cnn", fusion) for fusion in FUSIONS)])
+def test_graphs_hold_neither_sort_nor_float64(encoder, fusion):
+    check_operations(trace(make_student(encoder=encoder, fusion=fusion, variable=True)))
+
+
+def test_that_check_bites():
+    class Sorts(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.sort(dim=1).values
+
+    for module, x in ((Sorts(), torch.zeros(2, 3)), (torch.nn.ReLU(), torch.zeros(2, 3, dtype=torch.float64))):
+        with pytest.raises(AssertionError):
+            check_operations(torch.export.export(module, (x,)))
 
 
 def before(x: torch.Tensor, window: int) -> torch.Tensor:
@@ -102,6 +108,7 @@ def test_a_bound_of_the_rows(max_batch, tmp_path):
         assert set(sizes) == {1}
     else:
         assert {r.upper for r in program.range_constraints.values()} == {max_batch}
+        check_operations(program)
     given = rows(student, max_batch)
     lengths = torch.full((max_batch,), 20)
     given = [torch.from_numpy(given["phone_acc"]).float(), lengths, torch.from_numpy(given["context"]).float()]

@@ -6,6 +6,7 @@ As a script (`python cluster.py PORT WORKERS`): runs a LocalCluster until it is 
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -46,14 +47,15 @@ def children(pid: int) -> list[int]:
 
 
 def workers_of(cluster: int) -> list[int]:
-    """The process ids of the workers of a cluster in this process: what it spawned, but for Python's own helper."""
+    """The process ids of the workers of a cluster in this process: what its fork server forked."""
     found = []
     for pid in children(cluster):
         try:
-            said = Path(f"/proc/{pid}/cmdline").read_text()
+            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            said = Path(f"/proc/{parent}/cmdline").read_text()
         except OSError:
             continue
-        if "spawn_main" in said:
+        if "multiprocessing.forkserver" in said:
             found.append(pid)
     return found
 
@@ -64,8 +66,14 @@ def kill(pid: int) -> None:
 
 
 def main(port: int, workers: int) -> None:
+    """Workers are forks of one process that has imported what they need, which takes them seconds."""
+    import dask
     from distributed import LocalCluster
+    from distributed.utils import get_mp_context
 
+    dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+    get_mp_context()  # else it would set what is imported itself, later
+    multiprocessing.set_forkserver_preload(["distributed", "sidelight.experiment.pool", "torch._dynamo"])
     silent = logging.CRITICAL
     cluster = LocalCluster(
         n_workers=workers, threads_per_worker=1, scheduler_port=port, dashboard_address=None, memory_limit=0,

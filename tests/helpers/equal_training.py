@@ -9,6 +9,7 @@ by default; a balance is a kind of `balance.kind`.
 from __future__ import annotations
 
 import copy
+import functools
 import sys
 import time
 import warnings
@@ -219,14 +220,30 @@ def compare(one: Record, other: Record) -> tuple[float, str]:
     return worst
 
 
-def check_training(name: str) -> None:
-    """Of one that ends with "in pieces", the encoders of each process read their rows in two pieces."""
+@functools.cache
+def train_alone(name: str) -> tuple[Subject, BalanceConfig, TrainingConfig, Record]:
+    """What is trained, how, and what one process gives alone."""
     with alone():
         subject, balance = subject_of(name.removesuffix(" in pieces"))
         # AdamW makes a step of the learning rate out of the rounding of a gradient that is nearly 0, which a deep
         # network has.
         settings = replace(SETTINGS, optimizer="sgd", learning_rate=0.001) if name == "pictures" else SETTINGS
-        mine = train(subject.fresh(torch.float64), subject, balance, settings)
+        return subject, balance, settings, train(subject.fresh(torch.float64), subject, balance, settings)
+
+
+def prepare(*names: str) -> None:
+    """Before the processes are forked: what each of them would make anew."""
+    warnings.simplefilter("ignore", SidelightWarning)
+    for name in names:
+        if name not in CHECKS:
+            train_alone(name)
+
+
+def check_training(name: str) -> None:
+    """Of one that ends with "in pieces", the encoders of each process read their rows in two pieces."""
+    from helpers import equal_training  # this module, as it was when the processes were forked
+
+    subject, balance, settings, mine = equal_training.train_alone(name)
     settings = replace(settings, accumulate=2) if name.endswith(" in pieces") else settings
     apart, where = compare(mine, train(subject.fresh(torch.float64), subject, balance, settings))
     print(f"{name}: {apart:.1e} ({where}) over {len(mine)} values")
@@ -320,18 +337,20 @@ def check_random_encoders(rank: int, size: int) -> None:
     assert len({mask.numpy().tobytes() for mask in share(steps[0].float())}) == size
 
 
+CHECKS: dict[str, Callable[[int, int], Any]] = {
+    "collectives": check_collectives,
+    "refusals": check_refusals,
+    "random": check_random_encoders,
+}
+
+
 def main(names: list[str]) -> None:
     warnings.simplefilter("ignore", SidelightWarning)
-    checks: dict[str, Callable[[int, int], Any]] = {
-        "collectives": check_collectives,
-        "refusals": check_refusals,
-        "random": check_random_encoders,
-    }
     with joined() as world:
         for name in names:
             start = time.process_time()
-            if name in checks:
-                checks[name](*world)
+            if name in CHECKS:
+                CHECKS[name](*world)
             else:
                 check_training(name)
             print(

@@ -2,7 +2,8 @@
 
     python -m helpers.processes FOLDER COUNT PORT MODULE ARGUMENT …
 
-is what `launch` starts: it imports torch and the module once, and every process of the world is a fork of it.
+is what `launch` starts: it imports torch and the module once, calls `prepare(ARGUMENT, …)` if the module has it, and
+every process of the world is a fork of it.
 """
 
 from __future__ import annotations
@@ -89,8 +90,10 @@ def run(module: str, words: list[str]) -> int:
 
 
 def main(folder: str, count: str, port: str, module: str, *words: str) -> None:
-    for name in ("torch", module):
-        importlib.import_module(name)
+    importlib.import_module("torch")
+    prepare = getattr(importlib.import_module(module), "prepare", None)
+    if prepare is not None:
+        prepare(*words)
     ranks: dict[int, Path] = {}
     for rank in range(int(count)):
         place = Path(folder) / str(rank)

@@ -44,7 +44,8 @@ def markup(finished, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two_budgets(tmp_path_factory):
-    return page(make_run(tmp_path_factory.mktemp("budgets") / "run", budgets=(0.2, 1.0), **SMALL))
+    few = SMALL | {"folds": 2, "methods": ("kl",), "controls": ()}
+    return page(make_run(tmp_path_factory.mktemp("budgets") / "run", budgets=(0.2, 1.0), **few))
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ class TestPage:
             *("How to read this", "Configuration"),
         ]
         assert sentence(load_results(finished, rebuild=False)) in said
-        assert "With labels from 20 % of the training groups, " in said
+        assert "With labels from 20 % of the training groups, the chosen method (pkdot+kl in " in said
         for part in (
             "phone_acc",
             "phone_gyro, watch_acc, watch_gyro",
@@ -112,7 +113,7 @@ class TestPage:
         )
         assert f"Rows 800; {gaps}" in said
 
-    def test_a_modality_alone_has_a_difference_with_its_interval(self, run, undrawn):
+    def test_a_modality_alone_has_a_difference_with_its_interval(self, run, no_figures):
         for path in run.glob("jobs/*/job.json"):
             record = json.loads(path.read_text())
             record["lacks"] = {part: {"any": 0.4, "all": 0.1, "watch_acc": 0.4} for part in ("train", "test")}
@@ -139,9 +140,6 @@ class TestPage:
         assert all(s.startswith(("data:", "#")) for s in sources)
         left = re.sub(r'xmlns(:xlink)?="[^"]*"', "", markup)
         assert "http" not in left.replace("http-equiv", "")
-
-    def test_is_the_same_to_the_byte(self, run, markup):
-        assert page(run) == markup
 
     def test_ids_are_unique_and_referenced_ones_exist(self, markup):
         ids = re.findall(r'\bid="([^"]+)"', markup)
@@ -192,14 +190,14 @@ class TestPage:
         with pytest.raises(RunError, match=r"cannot write .*report\.html"):
             write_report(run)
 
-    def test_needs_no_torch(self, run):
+    def test_needs_no_torch_and_is_the_same_to_the_byte_in_another_process(self, run, markup):
         code = (
-            "import sys; from matplotlib.figure import Figure; from sidelight.report import write_report;"
-            "Figure.savefig = lambda self, file, **_: file.write('<svg viewBox=\"0 0 1 1\"></svg>');"
+            "import sys; from sidelight.report import write_report;"
             "write_report(sys.argv[1]);"
             "sys.exit('torch' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
         )
         assert subprocess.run([sys.executable, "-c", code, str(run)], check=False).returncode == 0
+        assert (run / "report.html").read_text() == markup
 
     def test_what_is_no_run_is_refused(self, tmp_path):
         with pytest.raises(RunError, match="not a run folder"):
@@ -216,8 +214,8 @@ class TestOtherRuns:
         ]
         assert markup.count('class="answer') == 1
         said = text(markup)
-        assert "of 20 %, 100 % of the training groups: 78 of 390, 390 of 390 train rows" in said
-        assert "With labels from 20 % of the training groups, the chosen method (pkdot+kl in " in said
+        assert "of 20 %, 100 % of the training groups: 60 of 300, 300 of 300 train rows" in said
+        assert "With labels from 20 % of the training groups, kl " in said
         assert "With all labels, " in said
         (curve,) = re.findall(r'aria-label="Mean accuracy of every method over .*?</svg>', markup, flags=re.S)
         assert re.findall(r">(\d+ %)</text>", curve) == ["20 %", "100 %"]
@@ -233,7 +231,7 @@ class TestOtherRuns:
         own = ["Who gains", "What is confused with what", "How far its probabilities can be trusted"]
         own += ["The student's similarities", "Training", "What it costs"]
         assert headings(few) == headings(every) == own
-        assert few.count("<svg") == every.count("<svg") > 10
+        assert few.count("<svg") == every.count("<svg") > 5
         ids = re.findall(r'\bid="([^"]+)"', markup)
         assert len(ids) == len(set(ids))
         assert len(markup) < 3e6
@@ -353,18 +351,17 @@ def test_five_hundred_jobs_make_a_small_page_in_twenty_seconds(tmp_path):
 
 
 class TestDamage:
-    @pytest.mark.parametrize("content", [None, b""])
-    def test_broken_files_are_named_and_the_rest_is_shown(self, run, content, undrawn):
+    def test_broken_files_are_named_and_the_rest_is_shown(self, run, undrawn):
+        """Of one method they are missing, of the other empty."""
         names = ["predictions.csv", "curves.csv", "similarity.safetensors"]
         for fold, name in enumerate(names):
-            broken = run / "jobs" / f"pkdot+kl-l0.2-f{fold}-s0" / name
-            broken.unlink()
-            if content is not None:
-                broken.write_bytes(content)
+            (run / "jobs" / f"pkdot+kl-l0.2-f{fold}-s0" / name).unlink()
+            (run / "jobs" / f"kl-l0.2-f{fold}-s0" / name).write_bytes(b"")
         markup = page(run)
         assert len(headings(markup)) >= 6
         for fold, name in enumerate(names):
-            assert f"pkdot+kl-l0.2-f{fold}-s0/{name} cannot be read" in text(markup)
+            for method in ("pkdot+kl", "kl"):
+                assert f"{method}-l0.2-f{fold}-s0/{name} cannot be read" in text(markup)
 
     def test_only_the_job_files_are_left(self, run, undrawn):
         for file in run.glob("jobs/*/*"):

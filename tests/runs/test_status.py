@@ -123,7 +123,7 @@ def test_format_seconds():
     assert said == ["0 s", "89 s", "2 min", "83 min", "1 h 40 min", "2 days 7 h"]
 
 
-def test_failed_jobs_in_the_page_and_in_the_parquet_file(run, undrawn):
+def test_failed_jobs_in_the_page_and_in_the_parquet_file(run, no_figures):
     for place in range(5, 9):
         fail(run, place)
     page = write_report(run).read_text()

@@ -160,7 +160,7 @@ def test_resume_needs_it_and_refuses_changed_code(run, data, tmp_path, capsys):
     assert "the code of method 'huber' changed" in capsys.readouterr().err
 
 
-def test_every_verb_that_reads_the_run_takes_it(run, data, capsys):
+def test_every_verb_that_reads_the_run_takes_it(run, data, capsys, no_figures):
     own = ["--import", str(run.parent / "own_file.py")]
     assert main(["report", str(run), *own]) == 0
     assert main(["predict", str(run), str(data), "--ignore-privileged"]) == 2
@@ -242,7 +242,7 @@ def test_every_verb_but_doctor_takes_it():
     assert {name for name, verb in verbs.items() if "--import" in verb._option_string_actions} == {*verbs} - {"doctor"}
 
 
-def test_nothing_that_a_run_folder_names_is_imported(run, tmp_path, monkeypatch, capsys):
+def test_nothing_that_a_run_folder_names_is_imported(run, monkeypatch, capsys, no_figures):
     """The name of the file stands in environment.json, and the file beside the run; neither is enough."""
     monkeypatch.chdir(run.parent)
     assert main(["refit", str(run)]) == 2

@@ -76,9 +76,7 @@ def find_winner(b: Budget, rope: float, level: float = LEVEL) -> Winner | None:
         return None
     seeds = select.index.get_level_values("seed").to_numpy()
     names = [b.methods[k] for k in choose_without_own(select.to_numpy(dtype=np.float64), seeds)]
-    frame = pd.concat(
-        [b.rows[name].take(b.rows[name].index.get_indexer([pair])) for name, pair in zip(names, select.index)]
-    )
+    frame = pd.concat([b.rows[name].loc[[pair]] for name, pair in zip(names, select.index)])
     groups = {pair: b.groups[name][pair] for name, pair in zip(names, select.index) if pair in b.groups.get(name, {})}
     with_winner = replace(b, rows={**b.rows, WINNER: frame}, groups={**b.groups, WINNER: groups})
     chosen = {str(name): int(times) for name, times in pd.Series(names).value_counts().items()}
