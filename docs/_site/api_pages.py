@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import sidelight
+from _site.docstrings import plain
 from _site.pages import write_pages
 
 ALSO = ("sidelight.errors", "sidelight.metrics", "sidelight.networks.build", "sidelight.networks.network")
@@ -63,12 +64,20 @@ def page(module: ModuleType) -> str:
     if elsewhere:
         links = ", ".join(f":py:obj:`~sidelight.{name}`" for name in elsewhere)
         lines += [f"Also here, described with :doc:`sidelight <sidelight>`: {links}.", ""]
-    listed = [name for name, thing in things.items() if inspect.isclass(thing) or inspect.isroutine(thing)]
+    listed = {name: thing for name, thing in things.items() if inspect.isclass(thing) or inspect.isroutine(thing)}
     if listed:
-        lines += [".. autosummary::", "   :nosignatures:", "", *(f"   {name}" for name in listed), ""]
+        lines += [".. list-table::", "   :widths: auto", ""]
+        for name, thing in listed.items():
+            lines += [f"   * - :py:obj:`{name} <{title}.{name}>`", f"     - {sentence(thing)}"]
+        lines += [""]
     for name, thing in things.items():
         lines += [*entry(name, thing), ""]
     return "\n".join(lines)
+
+
+def sentence(thing: Any) -> str:
+    """The first paragraph of a docstring, in the form that Sphinx reads."""
+    return plain(" ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split()))
 
 
 def entry(name: str, thing: Any) -> list[str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-CODE = re.compile(r"``[^`]+``|`[^`\n]+`")
+CODE = re.compile(r"(:[\w:]+:)?(``[^`]+``|`[^`\n]+`)")
 SPAN = re.compile(r"``(?:(?!\n\s*\n)[^`])+``|`(?:(?!\n\s*\n)[^`])+`")
 """Code that may run on in the next line."""
 SPECIAL = re.compile(r"[*|]|_(?=\W|$)")
@@ -39,6 +39,7 @@ def plain(line: str) -> str:
     parts, end = [], 0
     for code in CODE.finditer(line):
         joined = "\\ " if line[code.end() : code.end() + 1].isalnum() else ""  # `Step`s
-        parts += [SPECIAL.sub(r"\\\g<0>", line[end : code.start()]), f"``{code[0].strip('`')}``", joined]
+        shown = code[0] if code[1] else f"``{code[2].strip('`')}``"  # :func:`crd` is a link
+        parts += [SPECIAL.sub(r"\\\g<0>", line[end : code.start()]), shown, joined]
         end = code.end()
     return "".join([*parts, SPECIAL.sub(r"\\\g<0>", line[end:])])

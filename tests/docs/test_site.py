@@ -87,6 +87,7 @@ def test_the_reference_has_every_public_name():
     [
         ("a generator of `Step`s: |x| * s_i, x_", r"a generator of ``Step``\ s: \|x\| \* s_i, x\_"),
         ("``a * b`` and `c|d`", "``a * b`` and ``c|d``"),
+        ("as in :func:`crd`.", "as in :func:`crd`."),
     ],
 )
 def test_docstrings_mean_what_they_say(line, expected):
