@@ -20,7 +20,7 @@ from sidelight.errors import DataError, DiskError, RunError, SidelightWarning
 
 VERBS = [
     "run", "suite", "sweep", "inspect", "advise", "report", "status", "predict", "export", "refit", "prepare",
-    "windows", "extract", "methods", "datasets", "doctor", "show", "init", "describe", "compare", "completion",
+    "windows", "extract", "methods", "datasets", "doctor", "show", "init", "compare", "completion",
 ]  # fmt: skip
 
 
