@@ -20,7 +20,8 @@ from sidelight.errors import DataError, DiskError, RunError, SidelightWarning
 
 VERBS = [
     "run", "suite", "sweep", "inspect", "advise", "report", "status", "predict", "export", "refit", "prepare",
-    "windows", "extract", "methods", "datasets", "doctor", "show", "init", "compare", "completion",
+    "windows", "extract", "methods", "datasets", "doctor", "show", "init", "compare", "describe",
+    "completion",
 ]  # fmt: skip
 
 
@@ -299,7 +300,7 @@ def test_predict_prints_csv_or_writes_a_file(fake, capsys):
     assert main(["predict", "runs/x", "rows.csv", *words]) == 0
     assert capsys.readouterr().out == "1 predictions: out.csv\n"
     assert calls[-2] == ("load_student", ("runs/x",), {"encoders": {}})
-    settled = {"ignore_privileged": True, "group": None, "ids": "row", "on_error": "skip", "escape": False}
+    settled = {"ignore_privileged": True, "group": None, "ids": "row", "on_error": "skip", "escape": False, "table": {}}
     assert calls[-1] == ("predict_file", ("the student on cuda:1", "rows.csv", "out.csv"), settled)
 
 

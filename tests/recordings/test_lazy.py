@@ -424,7 +424,7 @@ def test_where_nothing_can_be_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("cell", "match"), [(cell, f"'{cell}'; expected seconds") for cell in ("soon", "-1", "inf", "nan")]
+    ("cell", "match"), [(cell, f"'{cell}'; expected seconds") for cell in ("soon", "-1", "inf", "1:30")]
 )
 def test_starts_that_are_no_seconds(folder, tmp_path, cell, match):
     out = recordings.prepared(tmp_path, n=4)

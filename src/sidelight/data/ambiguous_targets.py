@@ -104,7 +104,11 @@ def check_mixed_words(raw: Raw, name: str, values: NDArray, ids: NDArray) -> Non
     cell = f"{raw.name}: {name_row(first, ids)}: target {name!r} is {values[first]!r}"
     if fraction:
         comma = is_decimal_comma(values[first])
-        advice = "write decimals with a point" if comma else "leave the cell empty if it has no value"
+        advice = (
+            "write decimals with a point, or say --table decimal=comma"
+            if comma
+            else "leave the cell empty if it has no value"
+        )
         raise DataError(
             f"{cell}, but {share:.0%} of its cells are numbers; {advice}. If all of them are classes, set "
             "task='classification'"

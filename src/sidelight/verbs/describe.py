@@ -149,8 +149,9 @@ def _describe(folder: Path, table: pd.DataFrame, m: str, given: Mapping[str, Any
     suffixes = {table_suffix(path) for path in files}
     kind = str(given.get("kind", "")) or _guess_kind(suffixes, m, is_target, folder)
     some = [path if path.is_dir() else check_file(path) for path in files[:LOOKED_AT]]
-    guess = DESCRIBE.get(kind, lambda *_: Guess({}, []))(some, given)
-    if kind == "image" and not is_target and guess.settings.pop("deep", False):
+    describe = DESCRIBE.get(kind)
+    guess = describe(some, given) if describe else Guess({}, [])
+    if guess.settings.pop("deep", False) and kind == "image" and "kind" not in given:
         kind = "depth"
         guess.guesses.append("kind: images of 16 bits are depths in millimeters (step)")
     guess.settings = {"kind": kind, **guess.settings, **given}
