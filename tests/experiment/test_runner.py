@@ -953,8 +953,9 @@ def test_the_best_is_chosen_on_select_and_never_on_test(tmp_path, data):
     assert Study(run).best_method(1.0) == "kl"  # a control is no method
 
 
-def test_the_answer_and_the_student_that_leaves(tmp_path, data, capsys, drawn, undrawn):
-    made = study(tmp_path / "run", data, methods=["kl", "pkdot"], label_fraction=[0.5], placebo=["best"])
+def test_the_answer_and_the_student_that_leaves(tmp_path, data, capsys, drawn, no_figures):
+    settings = {"methods": ["kl", "pkdot"], "label_fraction": [0.5], "placebo": ["best"], "training": {"epochs": 1}}
+    made = study(tmp_path / "run", data, **settings)
     assert (made.folder / "report.html").stat().st_size > 10_000
     assert "baseline" in made.table().index
     assert "all labels" in made.table().index

@@ -31,7 +31,7 @@ QUESTION = {
     "methods": METHODS,
     "placebo": ["kl"],
     "label_fraction": [0.5],
-    "training": {"epochs": 4, "patience": 4, "batch_size": 16},
+    "training": {"epochs": 3, "patience": 3, "batch_size": 24},
 }
 
 

@@ -259,7 +259,7 @@ def test_workers_elsewhere_train_the_same_draws(whole, data, tmp_path):
     assert differing(outcome(found.folder), outcome(whole)) == []
 
 
-def test_table_and_report_say_how_many_draws_each_row_had(whole, undrawn):
+def test_table_and_report_say_how_many_draws_each_row_had(whole, no_figures):
     assert len(pd.read_csv(whole / "draws.csv")) == len(sl.Study(whole).draws) == 2 * (3 * 4 + 2 * 2)
     note = table(load_results(whole)).attrs["note"]
     assert (

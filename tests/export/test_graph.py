@@ -34,6 +34,7 @@ def check_operations(program: torch.export.ExportedProgram) -> None:
     made = [v for n in nodes for v in (n.meta.get("val"),) if isinstance(v, torch.Tensor)]
     kept = [*program.state_dict.values(), *program.constants.values()]
     types = {z.dtype for z in [*made, *kept] if isinstance(z, torch.Tensor)}
+    assert any("linear" in name for name in operations)
     assert not [name for name in operations if "sort" in name]
     assert torch.float64 not in types
     assert torch.float32 in types
@@ -43,16 +44,6 @@ def check_operations(program: torch.export.ExportedProgram) -> None:
 @pytest.mark.parametrize(("encoder", "fusion"), [("auto", "concat"), *(("cnn", fusion) for fusion in FUSIONS)])
 def test_graphs_hold_neither_sort_nor_float64(encoder, fusion):
     check_operations(trace(make_student(encoder=encoder, fusion=fusion, variable=True)))
-
-
-def test_that_check_bites():
-    class Sorts(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x.sort(dim=1).values
-
-    for module, x in ((Sorts(), torch.zeros(2, 3)), (torch.nn.ReLU(), torch.zeros(2, 3, dtype=torch.float64))):
-        with pytest.raises(AssertionError):
-            check_operations(torch.export.export(module, (x,)))
 
 
 def before(x: torch.Tensor, window: int) -> torch.Tensor:
