@@ -37,6 +37,8 @@ COMMENTS = ("#", "%", "//", "sep=")
 """Signs of comments before a header; spreadsheets write `sep=;`."""
 HEAD = 2**15
 """Characters by which a table is recognised."""
+MOST_LINES = 100
+"""Lines by which a table is recognised, at most."""
 PROOF = 3
 """Numbers below a text, at least, that make the text a name or a unit."""
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
@@ -139,8 +141,10 @@ def find_dialect(path: str | Path, given: Dialect | None = None) -> Dialect:
         head = file.read(HEAD)
         rest = file.read(1)
     lines = list(io.StringIO(head, newline=""))
-    sample = lines[:-1] if rest and len(lines) > 1 else lines
-    readings = [_read(sample, s, given) for s in ([given.separator] if given.separator else SEPARATORS)]
+    sample = (lines[:-1] if rest and len(lines) > 1 else lines)[:MOST_LINES]
+    # A sign that is nowhere separates nothing; `;` then stands for a table of one column with decimal commas.
+    tried = [s for s in SEPARATORS if s in ",;" or any(s in line for line in sample)]
+    readings = [_read(sample, s, given) for s in ([given.separator] if given.separator else tried)]
     found = _choose(path, [r for r in readings if r is not None], given)
     if found is None:  # no lines, or none that a separator splits soundly: reading them says why
         usual = given.separator or ("\t" if path.name.lower().endswith((".tsv", ".tsv.gz")) else ",")

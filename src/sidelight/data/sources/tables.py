@@ -197,7 +197,7 @@ def find_prefixes(columns: Iterable[str]) -> dict[str, str]:
     counted: dict[str, list[str]] = {}
     for c in columns:
         m, _, column = c.partition(".")
-        if c.endswith(FILE_COLUMN) or not m or not column.strip(".") or " " in m or column[0].isspace():
+        if c.endswith(FILE_COLUMN) or not m or not column.strip(".") or column[0].isspace():
             continue
         if m[-1].isdigit() and column[0].isdigit():
             counted.setdefault(m, []).append(column)
