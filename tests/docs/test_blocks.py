@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
-import sidelight as sl
-from helpers.pages import ROOT, blocks
+from helpers.pages import ROOT, Block, blocks, pages
+from helpers.preludes import NOT_RUN, PRELUDES
 from helpers.slow import mostly_slow
 from sidelight import experiment
 from sidelight.cli import main
+from sidelight.methods import METHODS
 
+ESTIMATORS = "docs/estimators.md"
+"""Run by tests/estimators/test_estimators.py."""
 CHEAP = ("faq.md", "how-to/own-loss.md")
 """Pages that train nothing."""
 TRAINING = (
@@ -51,11 +54,27 @@ def short_studies(monkeypatch):
     monkeypatch.setattr(experiment, "compare", briefly)
 
 
-@pytest.mark.parametrize("name", mostly_slow([*CHEAP, *TRAINING], CHEAP))
-def test_a_page_runs_from_top_to_bottom(name, tmp_path, monkeypatch, short_studies):
+@pytest.fixture
+def empty_folder(tmp_path, monkeypatch):
+    """Pages write into a folder of their own, import what they saved there, and leave nothing behind."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    modules = set(sys.modules)
+    methods, modules = dict(METHODS), set(sys.modules)
+    yield tmp_path
+    METHODS.clear()
+    METHODS.update(methods)
+    for name in set(sys.modules) - modules:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def run_python(block: Block, names: dict) -> None:
+    """Run a block; a traceback shows the line of the page."""
+    exec(compile("\n" * (block.line - 1) + block.text, str(ROOT / block.page), "exec"), names)
+
+
+@pytest.mark.parametrize("name", mostly_slow([*CHEAP, *TRAINING], CHEAP))
+def test_a_page_runs_from_top_to_bottom(name, empty_folder, short_studies):
     names: dict = {"__name__": "page"}
     found = blocks(ROOT / "docs" / name, "python", "bash", "yaml")
     assert found
@@ -64,11 +83,30 @@ def test_a_page_runs_from_top_to_bottom(name, tmp_path, monkeypatch, short_studi
             Path(block.file).parent.mkdir(parents=True, exist_ok=True)
             Path(block.file).write_text(block.text, "utf-8")
         elif block.language == "python":
-            exec(compile("\n" * (block.line - 1) + block.text, str(ROOT / block.page), "exec"), names)
+            run_python(block, names)
         elif block.language == "bash":
             for words in block.commands():
                 run_command(words)
-    for added in set(sys.modules) - modules:
-        if getattr(sys.modules[added], "__file__", None) and Path(sys.modules[added].__file__).parent == tmp_path:
-            del sys.modules[added]
-    assert sl  # the package that the pages imported is the one that is tested
+
+
+@pytest.mark.parametrize("name", mostly_slow(PRELUDES, ("docs/transport.md", "docs/networks.md")))
+def test_the_python_of_a_page_runs_once_its_names_are_there(name, empty_folder, short_studies):
+    names: dict = {"__name__": "page"}
+    PRELUDES[name](names)
+    ran = [block for block in blocks(ROOT / name, "python") if not reason(block)]
+    assert ran
+    for block in ran:
+        run_python(block, names)
+
+
+def reason(block: Block) -> str:
+    """Why a block is read and not run; "" if it is run."""
+    return next((why for (page, part), why in NOT_RUN.items() if str(block.page) == page and part in block.text), "")
+
+
+def test_every_python_block_is_run_or_says_why_not():
+    run = {*(f"docs/{name}" for name in (*CHEAP, *TRAINING)), *PRELUDES, ESTIMATORS}
+    found = [block for page in pages() for block in blocks(page, "python")]
+    assert [block.where for block in found if str(block.page) not in run and not reason(block)] == []
+    used = {(page, part) for page, part in NOT_RUN for block in found if str(block.page) == page and part in block.text}
+    assert used == set(NOT_RUN)
