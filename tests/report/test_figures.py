@@ -1,6 +1,7 @@
 """Numbers behind the figures of the report, by hand, and colours that can be read."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -83,9 +84,18 @@ class TestHeadline:
         c = compare(Stored(make_run(tmp_path / "run", controls=(), **FEW)).results)
         assert "no placebo was run, so the reason may be distillation itself" in describe_finding(c)
 
+    def test_a_difference_of_nothing_is_neither_better_nor_worse(self, helps):
+        even = replace(helps.rows["kl"], difference=Interval(0.0002, -0.1, 0.1, 10), survives=False)
+        c = replace(helps, best="kl", winner=None, rows={**helps.rows, "kl": even})
+        base = 100 * helps.rows[BASELINE].mean
+        assert describe_finding(c) == (
+            f"kl is level with the baseline in accuracy ({base:.1f} %), but 10 comparisons (folds × seeds) scatter so "
+            "much that the true difference may be anything from −10.0 to +10.0."
+        )
+
     def test_the_figure_has_the_best_methods_and_what_they_are_compared_with(self, helps):
         rows = {f"m{i}": helps.rows["kl"] for i in range(2 * MOST)}
-        many = helps.__class__(**{**vars(helps), "rows": {**rows, **helps.rows}})
+        many = replace(helps, rows={**rows, **helps.rows})
         shown = choose_rows(many)
         assert shown[0] == BASELINE
         assert {"pkdot+kl", "pkdot+kl~placebo", TEACHER} <= set(shown)

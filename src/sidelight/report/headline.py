@@ -88,7 +88,10 @@ def describe_finding(c: Comparison) -> str:
         text = f"{who} and the baseline ({name} {base}) are within {u.threshold(c.rope)} of each other"
         text += f" with a probability of {percent(p.equal)}"
     else:
-        text = f"{who} is {size} {'better' if d.mean >= 0 else 'worse'} in {name} than the baseline ({base}), but "
+        way = "better" if d.mean >= 0 else "worse"
+        even = u.score(abs(d.mean)) == u.score(0.0)
+        text = f"{who} is {size} {way} in {name} than the baseline ({base}), but "
+        text = f"{who} is level with the baseline in {name} ({base}), but " if even else text
         text += _say_why_unclear(c, d)
     doubts = brief_remarks(c.remarks)
     return f"{text}. But {doubts}." if doubts else f"{text}."
