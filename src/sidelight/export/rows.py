@@ -26,7 +26,7 @@ from sidelight.utils.device import explain_out_of_memory
 from sidelight.utils.keywords import known_keywords
 
 if TYPE_CHECKING:
-    from sidelight.data.sources.recorded import OnError
+    from sidelight.data.sources.checked_files import OnError
 
 WRITTEN = (".csv", ".tsv", ".parquet")
 

@@ -17,7 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sidelight.data.raw import MODALITIES_FILE, TABLE_FILE, find_roles
-from sidelight.data.sources.prepared import FILE, FORMAT, DatasetInfo, read_prepared
+from sidelight.data.sources.checked_files import FILE
+from sidelight.data.sources.prepared import FORMAT, DatasetInfo, read_prepared
 from sidelight.data.sources.tables import ARRAY_FILES, read_frame
 from sidelight.errors import ConfigError, DataError, listed, unknown
 from sidelight.recordings.image_files import read_image_size
