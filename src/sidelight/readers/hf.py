@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from sidelight.data.raw import SPLIT_NAMES
-from sidelight.data.sources.locate import MANIFESTS
 from sidelight.data.sources.checked_files import END, START
+from sidelight.data.sources.locate import MANIFESTS
 from sidelight.data.sources.prepared import DECLARED_TASKS, DatasetInfo
 from sidelight.data.sources.tables import FILE_COLUMN, read_frame
 from sidelight.errors import ConfigError, DataError, unknown

@@ -9,21 +9,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from sidelight.errors import ConfigError, DataError, SidelightError, listed
+from sidelight.errors import ConfigError, DataError, SidelightError, listed, unknown
 from sidelight.recordings.colours import read_colour_table
 from sidelight.recordings.image_files import check_nothing, read_image_mode, read_image_size
 from sidelight.recordings.pictures import Picture, probe_video
 from sidelight.recordings.recording_type import RecordingType
 from sidelight.recordings.registry import RECORDING_TYPES, recording_type
 from sidelight.recordings.series import VIDEOS
-from sidelight.signals.csv import SECONDS
-from sidelight.signals.stamps import usual_rate
 from sidelight.utils.delimited import Delimited, read_delimited
 from sidelight.utils.dialect import build_dialect
 from sidelight.utils.extras import optional
 from sidelight.utils.files import check_file
 from sidelight.utils.images import IMAGE_FILES
+from sidelight.utils.units import is_unit
 
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
 TABLES = (".csv", ".tsv")
@@ -37,8 +37,9 @@ KIND_OF = {
     ".txt": "text",
 }
 """Suffix -> kind."""
-TIME_NAMES = ("time", "timestamp", "t", "time_s", "seconds", "time_ms", "t_ms", "timestamp_ms")
+TIMES = ("time", "timestamp", "t", "seconds", "sec")
 """Usual names of the column of times in a signal."""
+TIME_UNITS = ("ns", "us", "ms", "s")
 AS_THEY_ARE = ("image", "array")
 """Kinds whose files are read as they are, unless a manifest gives settings."""
 
@@ -91,7 +92,7 @@ def complete_type(first: Path, settings: Mapping[str, Any], folder: Path, where:
         if kind == "audio" and not given.get("rate") and not given.get("resample_to"):
             missing["rate"] = _sound_rate(first)
         elif kind == "signal":
-            missing = _signal_settings(first, given)
+            missing = describe_signal(first, given)[0]
         elif kind == "frames" and "pattern" not in given:
             missing["pattern"] = _frame_pattern(first)
         elif _needs_size(kind) and "size" not in given:
@@ -133,43 +134,78 @@ def _sound_rate(path: Path) -> float:
         raise DataError(f"cannot read {path}: truncated or no sound file ({error.error_string})") from None
 
 
-def _signal_settings(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Time column, columns and rate of a table of samples, as far as they are not given."""
-    found: dict[str, Any] = {}
+def describe_signal(path: Path, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Find the columns, the unit, the time and the rate of a table of samples.
+
+    Args:
+        path: the table.
+        given: settings that are known.
+
+    Returns:
+        Settings of a `Signal`, and what in them is a guess, in words.
+
+    Raises:
+        DataError: no column of numbers, or neither times nor a rate.
+    """
     written = {
         name: given[name]
         for name in ("separator", "decimal", "encoding", "header")
         if given.get(name) not in (None, "")
     }
     table = read_delimited(path, build_dialect(written))
-    low = [name.lower() for name in table.names]
-    time = given.get("time", next((table.names[low.index(name)] for name in TIME_NAMES if name in low), ""))
-    if "time" not in given and time and not given.get("rate"):
-        found["time"] = time
-        if time.lower().endswith("_ms") and "time_unit" not in given:
-            found["time_unit"] = "ms"
-    if "columns" not in given:
-        found["columns"] = [name for name in table.names if name and name != time]
-    if given.get("rate") or given.get("resample_to"):
-        return found
+    numbers = {name: _numbers(table, name) for name in table.names if name}
+    columns = [name for name, x in numbers.items() if np.isfinite(x).all()]
+    time = str(given.get("time", "")) or next((c for c in columns if _plain(c) in TIMES), "")
+    if time and time not in numbers:
+        raise DataError(f"{path}: {unknown('column', time, table.names)}")
+    measured = [c for c in columns if c != time]
+    if not measured:
+        raise DataError(f"{path}: no column holds numbers in every line; columns: {listed(table.names)}")
+    settings: dict[str, Any] = {"columns": measured}
+    guesses = ["columns: all that hold numbers"]
+    units = table.dialect.units or {}
+    known = {units[c].strip() for c in measured if c in units and is_unit(units[c])}
+    settings["unit"] = known.pop() if len(known) == 1 else "1"
+    if settings["unit"] == "1":
+        guesses.append("unit: none is known")
     if not time:
-        raise DataError(
-            f"{path} has no column of times (columns: {listed(table.names)}): give its sampling rate in Hz (rate: 64), "
-            "or name the column (time: clock)"
-        )
-    found["rate"] = _measured_rate(table, str(time), str(given.get("time_unit") or found.get("time_unit", "s")))
-    return found
+        if "rate" not in given:
+            raise DataError(
+                f"{path}: no column of times (expected {listed(TIMES)}), so its sampling rate is not known: give "
+                "it in Hz (rate: 64; for describe: MODALITY.rate=64), or name the column (time: clock)"
+            )
+        return settings, guesses
+    scale = str(given.get("time_unit", "")) or _time_unit(time, units.get(time, ""))
+    steps = np.diff(numbers[time]) * {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}.get(scale, 1.0)
+    if not len(steps) or not np.median(steps) > 0:
+        raise DataError(f"{path}: column {time!r} does not rise from line to line")
+    rate = _nice((len(steps)) / steps.sum())
+    guesses.append(f"time, time_unit and rate: {time!r} in {scale} gives {rate:g} Hz")
+    return settings | {"time": time, "time_unit": scale, "rate": rate}, guesses
 
 
-def _measured_rate(table: Delimited, time: str, unit: str) -> float:
-    """Samples a second of the first file, a whole number where it is one within 1 %."""
-    if time not in table.names:
-        raise DataError(f"{table.path} has no column {time!r}; columns: {listed(table.names)}")
-    cells = pd.to_numeric(table.cells[table.names.index(time)], errors="coerce")
-    rate = usual_rate(np.asarray(cells, np.float64) * SECONDS.get(unit, 1.0))
-    if not 0 < rate < np.inf:
-        raise DataError(f"{table.path}: column {time!r} holds no rising times; give the sampling rate in Hz (rate: 64)")
-    return float(round(rate)) if round(rate) and abs(rate / round(rate) - 1) < 0.01 else rate
+def _nice(rate: float) -> float:
+    """A rate as it was probably meant: whole, or with few digits, where it is that within one per mille."""
+    for digits in (0, 1, 2):
+        if round(rate, digits) > 0 and abs(round(rate, digits) / rate - 1) < 1e-3:
+            return round(rate, digits)
+    return rate
+
+
+def _plain(name: str) -> str:
+    """time_ms, Time [s] -> time"""
+    text = name.lower().replace("[", " ").replace("(", " ").replace("_", " ")
+    return text.split()[0] if text.split() else ""
+
+
+def _time_unit(name: str, unit: str) -> str:
+    """The unit that the line of units or the column's name gives, such as time_ms; else seconds."""
+    words = re.split(r"[\s_()\[\]]+", f"{unit} {name}".lower())
+    return next((u for word in words for u in TIME_UNITS if word == u), "s")
+
+
+def _numbers(table: Delimited, name: str) -> NDArray[np.float64]:
+    return np.asarray(pd.to_numeric(table.cells[table.names.index(name)], errors="coerce"), np.float64)
 
 
 def _frame_pattern(folder: Path) -> str:
