@@ -70,7 +70,7 @@ def read_colours(path: Path) -> NDArray[np.int32]:
     if image.ndim != 3 or image.dtype != np.uint8:
         raise DataError(f"{path} has {image.dtype} pixels of shape {image.shape}; expected colours of 8 bits a channel")
     red, green, blue = np.moveaxis(image.astype(np.int32), -1, 0)
-    return red << 16 | green << 8 | blue
+    return np.asarray(red << 16 | green << 8 | blue, np.int32)
 
 
 def _open(path: Path, modes: dict[str, str]) -> NDArray:
