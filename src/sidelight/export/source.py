@@ -12,8 +12,9 @@ import numpy as np
 
 from sidelight.data.arguments import Recipe
 from sidelight.data.raw import DEFAULT_NAMES, MODALITIES_FILE, TABLE_FILE
+from sidelight.data.sources.checked_files import FILE as FILE_COLUMN
 from sidelight.data.sources.locate import locate
-from sidelight.data.sources.tables import ARRAY_FILES, FILE_COLUMN
+from sidelight.data.sources.tables import ARRAY_FILES
 from sidelight.errors import DataError, SidelightError, SidelightWarning
 from sidelight.export.checks import privileged_error
 from sidelight.export.student import Student

@@ -11,9 +11,10 @@ import pandas as pd
 
 from sidelight.data.raw import SPLIT_NAMES
 from sidelight.data.sources.checked_files import END, START
+from sidelight.data.sources.checked_files import FILE as FILE_COLUMN
 from sidelight.data.sources.locate import MANIFESTS
 from sidelight.data.sources.prepared import DECLARED_TASKS, DatasetInfo
-from sidelight.data.sources.tables import FILE_COLUMN, read_frame
+from sidelight.data.sources.tables import read_frame
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.readers.base import Contents, Reader, RowErrors
 from sidelight.readers.synthetic import make_noise_frames, write_image, write_wav

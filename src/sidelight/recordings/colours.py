@@ -116,7 +116,7 @@ def read_coloured_labels(
             f"pixels); the nearest are {listed([f'{to_text(c)} {numbers[c]!r}' for c in near])}. Add it to the table "
             "(an empty class: none), or take files whose colours were not blended (.png, not resized)"
         )
-    return values[at]
+    return np.asarray(values[at], np.int32)
 
 
 def _distance(a: int, b: int) -> int:

@@ -150,7 +150,8 @@ def read_depth(
             "millimetres). An 8-bit file is a picture of depth: read it as an image"
         )
     whole = raw.astype(np.uint32)
-    whole = (whole >> rotated | whole << (16 - rotated)) & 0xFFFF if rotated else whole
+    if rotated:
+        whole = np.asarray((whole >> rotated | whole << (16 - rotated)) & 0xFFFF, np.uint32)
     if len(no_value):
         whole[np.isin(whole, no_value)] = 0
     _check_saturated(path, whole)

@@ -156,8 +156,9 @@ def pick_channels(raw: Raw, picked: Mapping[str, Channels], modalities: Modaliti
         if m not in raw.inputs:
             _add_channels(raw, m, channels)
     for of in {channels.of for channels in picked.values()} - set(modalities):
-        for values in (raw.inputs, raw.present, raw.lengths, raw.features, raw.standard, raw.schema, raw.recipes):
-            values.pop(of, None)
+        tables: tuple[dict[str, Any], ...] = (raw.inputs, raw.present, raw.lengths, raw.schema, raw.recipes)
+        for table in (*tables, raw.features, raw.standard):
+            table.pop(of, None)
     raw.inputs = {m: raw.inputs[m] for m in modalities}
 
 
@@ -174,9 +175,11 @@ def _add_channels(raw: Raw, m: str, channels: Channels) -> None:
         raw.inputs[m] = take_channels(x, axis, numbers, f"{of!r}")
     except DataError as error:
         raise DataError(f"{raw.name}: modality {m!r} = {channels}: {error}") from None
-    for values in (raw.present, raw.lengths, raw.standard):
-        if of in values:
-            values[m] = values[of]
+    for arrays in (raw.present, raw.lengths):
+        if of in arrays:
+            arrays[m] = arrays[of]
+    if of in raw.standard:
+        raw.standard[m] = raw.standard[of]
     if of in raw.features:
         raw.features[m] = tuple(raw.features[of][i] for i in numbers)
     else:
