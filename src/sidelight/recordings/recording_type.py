@@ -96,20 +96,25 @@ class RecordingType:
 
     def schema(self) -> dict[str, Any]:
         """The JSON-able settings that new rows must share with the rows that a student was trained on."""
-        schema = {}
+        unset, schema = self._find_unset(), {}
         for name, value in asdict(self).items():
-            if name not in self.storage and name != "of":
+            if name not in self.storage and name != "of" and name not in unset:
                 schema[name] = list(value) if isinstance(value, tuple) else value
         return schema
 
     def to_config(self) -> dict[str, Any]:
         """The kind and all settings, JSON-able; `recordings.recording_type` reads them."""
-        settings = asdict(self)
+        unset = self._find_unset()
+        return {"kind": self.kind, **{name: value for name, value in asdict(self).items() if name not in unset}}
+
+    def _find_unset(self) -> set[str]:
+        """The settings in `later` that have their default."""
+        unset = set()
         for f in fields(self):
             default = f.default if f.default_factory is MISSING else f.default_factory()
-            if f.name in self.later and settings[f.name] == default:
-                del settings[f.name]
-        return {"kind": self.kind, **settings}
+            if f.name in self.later and getattr(self, f.name) == default:
+                unset.add(f.name)
+        return unset
 
     def pick_channels(self, channels: tuple[int, ...]) -> RecordingType:
         """The same type with these channels of each file only; raises ConfigError where a file's channels are fixed."""
