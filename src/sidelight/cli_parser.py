@@ -15,6 +15,7 @@ from sidelight.config.renamed import RENAMED
 from sidelight.errors import ConfigError, shown, unknown
 from sidelight.synonyms import find_advice
 from sidelight.utils.keywords import warn_renamed
+from sidelight.utils.names import split_columns
 
 OVERRIDDEN = ("run", "suite", "sweep", "prepare", "windows", "describe")
 """Verbs that take words KEY=VALUE."""
@@ -159,8 +160,9 @@ def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = 
             nargs="+",
             action="extend",
             metavar="NAME=COLUMNS",
-            help="columns of a modality: a prefix (face=AU_) or columns (eda=gsr,scl); a name alone is one that is "
-            "found by itself. Only these are read. Default: all that are found.",
+            help="columns of a modality: a prefix (face=AU_) or columns (eda=gsr,scl), or channels of another one "
+            "(nir=image[3]); a name alone is one that is found by itself. Only these are read. Default: all that are "
+            "found.",
         )
     for name, setting in settings(Config).items():
         if name == "data" or setting.is_mapping or (names is not None and name not in names):
@@ -191,12 +193,13 @@ def mappings_of(args: argparse.Namespace) -> dict[str, Any]:
         m, equals, columns = word.partition("=")
         if not m or "." in m or (equals and not columns.strip(", ")):
             raise ConfigError(
-                f"--modality {shown(word)}: expected NAME=PREFIX (face=AU_), NAME=COLUMN,COLUMN (eda=gsr,scl), or the "
-                "NAME of one that is found by itself."
+                f"--modality {shown(word)}: expected NAME=PREFIX (face=AU_), NAME=COLUMN,COLUMN (eda=gsr,scl), "
+                "NAME=CHANNELS (nir=image[3]), or the NAME of one that is found by itself."
             )
         # Quoted or as a list, since YAML would read the column 1 as a number.
-        several = [c.strip() for c in columns.split(",") if c.strip()]
-        found[f"modalities.{m}"] = None if not equals else several if "," in columns else json.dumps(columns)
+        several = split_columns(columns)
+        value = several if isinstance(several, list) else json.dumps(several)
+        found[f"modalities.{m}"] = value if equals else None
     return found | {f"table.{name}": json.dumps(value) for name, value in table_of(args).items()}
 
 

@@ -141,6 +141,24 @@ def test_bad_input_is_named_and_its_rows_can_be_skipped(sources, tmp_path, fault
     assert (out / "skipped.csv").is_file()
 
 
+def test_the_unit_and_the_holes_of_depth_are_options(sources, tmp_path):
+    copy = shutil.copytree(sources["nyuv2"], tmp_path / "nyu")
+    for path in copy.glob("*/depth/*.png"):
+        values = pixels(path).copy()
+        values[:3] = 65535
+        write_image(path, values)
+    with pytest.raises(DataError, match=r"pixels are 65535.*Say so: no_value: \[65535\]"):
+        prepare(make_reader("nyuv2", SMALL), copy, tmp_path / "refused")
+    reader = make_reader("nyuv2", SMALL | {"no_value": "[65535]", "step": "0.0005"})  # as the command line gives them
+    out, _ = prepare(reader, copy, tmp_path / "out")
+    depth = load(out).inputs["depth"]
+    assert (depth.kind.no_value, depth.kind.step) == ((65535,), 0.0005)
+    x = depth[:1].read()[0, 0].numpy()
+    values = pixels(depth.segment(0).path)
+    assert not x[:3].any()
+    np.testing.assert_allclose(x[3:], values[3:] * 0.0005, rtol=1e-6)
+
+
 def test_lists_that_do_not_fit_are_refused(sources, tmp_path):
     source = shutil.copytree(sources["sunrgbd"], tmp_path / "src")
     path = source / "train_depth.txt"

@@ -180,6 +180,22 @@ def test_files_with_dates_are_aligned_by_them(tmp_path: Path) -> None:
         make(tmp_path / "d", tmp_path / "no", sensors=sensors, labels="events.csv")
 
 
+def test_channels_of_a_recording_are_sensors(tmp_path: Path) -> None:
+    e4 = tmp_path / "data/s1/e4"
+    e4.mkdir(parents=True)
+    rows = [f"{64},{i % 2 * 64},{-64}" for i in range(20 * 32)]
+    (e4 / "ACC.csv").write_text("\n".join(["1.7e9, 1.7e9, 1.7e9", "32, 32, 32", *rows]) + "\n")
+    sensors = {"down": {"file": "e4", "name": "ACC[2]"}, "plane": {"file": "e4", "name": "ACC[0:2]"}}
+    build_windows(tmp_path / "data", tmp_path / "out", {"seconds": 5, "sensors": sensors})
+    down, plane = (np.load(tmp_path / f"out/{m}.npy") for m in ("down", "plane"))
+    assert (down.shape, plane.shape) == ((4, 160, 1), (4, 160, 2))
+    assert (down == -1).all()
+    assert (plane[:, :2, 1] == [0, 1]).all()
+    settings = {"seconds": 5, "sensors": {"down": {"file": "e4", "name": "ACC[3]"}}}
+    with pytest.raises(DataError, match="sensor 'down': 'ACC' has 3 channels, and channel 3 is asked for"):
+        build_windows(tmp_path / "data", tmp_path / "more", settings)
+
+
 def test_sound_stays_in_its_files(folder: Path, tmp_path: Path) -> None:
     soundfile = pytest.importorskip("soundfile")
     for session in ("s1", "s2"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import sidelight as sl
 from helpers.xdf_files import stream, write_xdf
@@ -133,3 +134,45 @@ def test_two_commands_and_one_yaml(name: str, tmp_path: Path, capsys: pytest.Cap
         words = ["run", str(tmp_path / "out"), "--output", out, "--folds", "2", "--methods", "kl", "--placebo", "null"]
         assert main([*words, "--quiet", "training.epochs=1", "select=0.5"]) == 0
         assert "baseline" in capsys.readouterr().out
+
+
+def test_images_and_depth_by_one_command_and_one_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """RGB of cameras that differ in size, and depth of 16 bits with holes of 65535; only the depth tells the class."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(24):
+        height = 24 if i % 2 else 32
+        Image.fromarray(rng.integers(0, 256, (height, 40, 3), np.uint8)).save(tmp_path / f"{i}.png")
+        depth = rng.normal(2500 if i % 4 < 2 else 1500, 40, (height, 40)).astype(np.uint16)
+        depth[:4] = 65535
+        Image.fromarray(depth).save(tmp_path / f"{i}_depth.png")
+        names = {"rgb_file_name": f"{i}.png", "depth_file_name": f"{i}_depth.png"}
+        rows.append({"id": f"r{i}", "room": f"room{i // 4}", "label": "far" if i % 4 < 2 else "near", **names})
+    pd.DataFrame(rows).to_csv(tmp_path / "scenes.csv", index=False)
+    text = f"""
+data: scenes.csv
+group: room
+available: [rgb]
+privileged: [depth]
+modalities:
+  rgb: {{size: [12, 16]}}
+  depth: {{size: [12, 16], step: 0.001, no_value: [65535]}}
+network: {{encoder: mlp, width: 8}}
+methods: [kl]
+output: {tmp_path / "run"}
+""".strip()
+    assert len(text.splitlines()) <= 15
+    (tmp_path / "study.yaml").write_text(text)
+    quick = ["--folds", "2", "--seeds", "1", "--placebo", "null", "--reference", "null", "--jobs", "1", "--quiet"]
+    assert main(["run", str(tmp_path / "study.yaml"), *quick, "training.epochs=8", "select=0.5"]) == 0
+    table = capsys.readouterr().out
+    assert "baseline" in table
+    scores = pd.read_csv(tmp_path / "run/results.csv").groupby("method").accuracy.mean()
+    assert scores["teacher"] > 0.9 > scores["baseline"]  # it sees near and far, in metres and without the holes
+
+    new = pd.DataFrame(rows[:3])[["id", "rgb_file_name"]]  # predicted from files alone, scaled as in training
+    new.to_csv(tmp_path / "new.csv", index=False)
+    assert (
+        main(["predict", str(tmp_path / "run"), str(tmp_path / "new.csv"), "--output", str(tmp_path / "out.csv")]) == 0
+    )
+    assert pd.read_csv(tmp_path / "out.csv").id.tolist() == ["r0", "r1", "r2"]

@@ -38,10 +38,10 @@ def check(config: Config) -> None:
     for m, columns in config.modalities.items():
         check_modality(m, "modalities", ConfigError)
         texts = isinstance(columns, list) and columns and all(isinstance(c, str) and c for c in columns)
-        if not (columns is None or texts or (isinstance(columns, str) and columns)):
+        if not (columns is None or texts or (isinstance(columns, str | dict) and columns)):
             raise ConfigError(
-                f"modalities.{m}: expected a prefix of columns (AU_), a list of columns ([gsr, scl]) or null, "
-                f"not {shown(columns)}."
+                f"modalities.{m}: expected a prefix of columns (AU_), a list of columns ([gsr, scl]), channels "
+                f"(image[3]), settings of its files (size: [96, 128]) or null, not {shown(columns)}."
             )
     for setting in ("encoders", "weights"):
         for m in getattr(config.network, setting):

@@ -269,10 +269,14 @@ class Config:
             job is still trained: what failed is stored with its error, and --resume runs it again.
         tracking: trackers that are told of every epoch: tensorboard, mlflow, wandb (docs/tracking.md); empty: none.
         modalities: columns of the modalities, where their names do not say it: a prefix (face: AU_), a list of columns
-            (eda: [gsr, scl]), or null for one that is stored as docs/data.md describes. Only these are read; empty:
-            all that are found.
+            (eda: [gsr, scl]), channels of another one (nir: image[3]), settings of its files (depth: {step: 0.0002}),
+            or null for one that is stored as docs/data.md describes. Only these are read, and those that are available
+            or privileged; empty: all that are found.
         table: how a text manifest is written, where the file does not show it: table.separator (";", tab, blanks),
             table.decimal ("," or "."), table.encoding (latin-1, …) and table.header (the line of the names; 0: none).
+        detrend: slow drift that is removed from each row of a signal, e.g. detrend.eda=line: "mean" (the row's mean),
+            "line" (the straight line through it) or "difference" (each step minus the one before). Drift tells when a
+            row was recorded; the student removes it alike.
     """
 
     data: str = "phone-watch"
@@ -318,6 +322,7 @@ class Config:
     tracking: list[str] = field(default_factory=list)
     modalities: dict[str, Any] = field(default_factory=dict)
     table: dict[str, Any] = field(default_factory=dict)
+    detrend: dict[str, str] = field(default_factory=dict)
 
 
 CLASS_TASKS = ("retrieval", "anti-spoofing")

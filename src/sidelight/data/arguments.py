@@ -8,8 +8,10 @@ from typing import Any
 from sidelight.errors import ConfigError, shown
 from sidelight.utils.names import check_modality
 
-Modalities = Sequence[str] | Mapping[str, str | Sequence[str] | None]
-"""Names, or name -> column prefix, list of columns or None."""
+Recipe = str | Sequence[str] | Mapping[str, Any] | None
+"""How a modality is found: a column prefix, channels of another ("image[3]"), columns, settings, or by its name."""
+Modalities = Sequence[str] | Mapping[str, Recipe]
+"""Names, or name -> recipe."""
 
 
 def check_modalities(given: Any) -> Modalities | None:
@@ -23,9 +25,15 @@ def check_modalities(given: Any) -> Modalities | None:
     for m in given:
         check_modality(m, "modalities", ConfigError)
     if isinstance(given, Mapping):
-        for m, columns in given.items():
-            if columns is not None and not isinstance(columns, str) and not _are_texts(columns):
-                raise ConfigError(f"modalities: expected a prefix or columns of {m!r}, not {shown(columns)}")
+        for m, how in given.items():
+            if isinstance(how, Mapping):
+                if not all(isinstance(name, str) for name in how) or not isinstance(how.get("of", ""), str):
+                    raise ConfigError(f"modalities: {m!r}: expected settings such as of, kind, pick, not {shown(how)}")
+            elif how is not None and not isinstance(how, str) and not _are_texts(how):
+                raise ConfigError(
+                    f"modalities: expected a prefix, columns, channels such as image[3], or settings of {m!r}, not "
+                    f"{shown(how)}"
+                )
     return given
 
 

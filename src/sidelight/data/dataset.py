@@ -70,6 +70,8 @@ class Dataset:
         units: modality -> unit of its values, such as "m/s2", where known. The student carries it.
         rates: modality -> sampling rate in Hz, where known. The student carries it.
         longest: modality -> time steps to keep; longer rows of a signal are cut.
+        recipes: modality -> what `load(modalities=…)` needs to find it in new rows, such as {"of": "image", "pick":
+            [3]}, where its name alone does not say it. The student carries it.
 
     Raises:
         DataError: names modality, row and column of the first array that does not fit this description.
@@ -97,6 +99,7 @@ class Dataset:
     units: dict[str, str] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
     longest: dict[str, int] = field(default_factory=dict)
+    recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.target)
@@ -234,6 +237,7 @@ class Dataset:
             units=select(self.units),
             rates=select(self.rates),
             longest=select(self.longest),
+            recipes=select(self.recipes),
             default_modalities=defaults,
         )
 

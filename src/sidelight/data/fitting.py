@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sidelight.data.detrend import remove_drift
 from sidelight.data.modality_plan import ModalityPlan
-from sidelight.data.scaling import compute_pixel_scaling, compute_scaling, compute_statistics_rms
+from sidelight.data.scaling import compute_pixel_scaling, compute_rms, compute_scaling, compute_statistics_rms
 from sidelight.data.standardize import build_mask, fill_missing
 from sidelight.data.statistics import window_statistics
 from sidelight.data.stored_rows import StoredRows, Values, gather
@@ -25,7 +26,9 @@ CHUNK = 4096
 def compute_statistics_size(
     plan: ModalityPlan, x: Values, f: Values, length: Tensor | None, present: Tensor | None
 ) -> Tensor | None:
-    """(D,) magnitude of the numbers that window statistics were computed from; None for other modalities.
+    """(D,) magnitude of the numbers that features were computed from, where it exceeds their own; None for others.
+
+    These are window statistics, and signals without their drift.
 
     Args:
         plan: of the modality.
@@ -34,13 +37,15 @@ def compute_statistics_size(
         length: (N,) valid time steps; None: all.
         present: (N,) bool; None: all rows are present.
     """
+    if plan.detrend and not plan.statistics:
+        return compute_rms(x, build_mask(x, length, present))
     if not plan.statistics:
         return None
     return compute_statistics_rms(x, build_mask(x, length, present), gather(f), plan.statistics)
 
 
 def extract_features(m: str, plan: ModalityPlan, x: Values, length: Tensor | None, fill: Tensor | None) -> Values:
-    """The rows before standardization: NaN imputed, and signals replaced by window statistics where asked.
+    """The rows before standardization: NaN imputed, drift removed, and signals replaced by window statistics if asked.
 
     Of rows still to be gathered, NaN are imputed when they are read, and window statistics are computed here.
 
@@ -67,9 +72,9 @@ def extract_features(m: str, plan: ModalityPlan, x: Values, length: Tensor | Non
     if plan.image:
         return x
     if isinstance(x, Tensor):
-        x = fill_missing(x, fill)
+        x = remove_drift(x, plan.detrend, length, fill is not None) if plan.detrend else fill_missing(x, fill)
         return window_statistics(x, length, plan.statistics, plan.shape[0]) if plan.statistics else x
-    x = replace(x, fill=fill)
+    x = replace(x, fill=fill, detrend=plan.detrend, lengths=_spread(length, x) if plan.detrend else None)
     if not plan.statistics:
         return x
     made = [
@@ -77,6 +82,13 @@ def extract_features(m: str, plan: ModalityPlan, x: Values, length: Tensor | Non
         for rows, part in _iterate_chunks(x)
     ]
     return StoredRows(torch.cat(made), torch.arange(len(x)))
+
+
+def _spread(length: Tensor | None, x: StoredRows) -> Tensor | None:
+    """(B,) valid time steps of the rows -> (N,) of all rows that a data set holds; 0 where they are not known."""
+    if length is None:
+        return None
+    return torch.zeros(len(x.values), dtype=length.dtype).index_put_((x.rows,), length)
 
 
 def compute_byte_scaling(statistics: str, channels: int) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -28,11 +28,15 @@ from sidelight.data.raw import (
 )
 from sidelight.data.rows import Rows
 from sidelight.data.sources.locate import default_name
-from sidelight.data.sources.read import find_present, open_prepared, read_source
+from sidelight.data.sources.read import find_present, list_defaults, open_prepared, read_source
 from sidelight.data.target import encode_target
 from sidelight.errors import ConfigError, DataError, listed, unknown
 from sidelight.utils.keywords import known_keywords
+from sidelight.utils.names import split_columns
 from sidelight.utils.phases import phase
+
+if TYPE_CHECKING:
+    from sidelight.data.sources.prepared import Prepared
 
 OnError = Literal["raise", "skip"]
 """What happens to a prepared folder's unreadable recordings: an error, or their rows are dropped."""
@@ -72,11 +76,13 @@ def load(
             in time.
         ids: column of unique row names.
         task: "classification", "regression" or "segmentation"; by default read from the target.
-        modalities: names, by default all that are found; or name -> column prefix or list of columns.
+        modalities: names, by default all that are found; or name -> column prefix, list of columns, channels of
+            another modality ("image[3]", "bio[eda]"), or settings of its files ({"kind": "depth", "step": 0.0002};
+            docs/data.md).
         impute: "no": NaN is an error. "mean": NaN is kept and later replaced by the train rows' mean.
         ignore_index: for a segmentation, the class value of ignored pixels, beside −1. A prepared folder has its own.
         name: name of the data set in errors and reports; by default that of the source.
-        on_error: for a prepared folder's unreadable recordings: "raise" an error, or "skip" their rows.
+        on_error: for recordings in files that cannot be read: "raise" an error, or "skip" their rows.
         longest: modality -> time steps to keep of a signal's longer rows, for example where one row pads all others.
         table: how a text manifest is written, where the file does not show it: "separator", "decimal", "encoding", and
             "header", the number of the line of the names (0: none).
@@ -116,10 +122,9 @@ def load(
         info = prepared.facts
         target, group, split = target or info.target, group or info.group, split or info.split
         task = task or ("classification" if info.task in CLASS_TASKS else info.task)
-        names = None if modalities is None else list(modalities)
-        raw, roles = read_recordings(prepared, find, names, on_error, longest)
+        raw, roles = read_recordings(prepared, find, modalities, on_error, longest)
     else:
-        raw, roles = read_source(source, label, find, modalities, longest, table)
+        raw, roles = read_source(source, label, find, modalities, longest, table, on_error, ignore_index)
 
     blank_missing(raw, roles)
     row_names = build_ids(raw, roles)
@@ -144,7 +149,7 @@ def load(
             time=row_times,
             ids=row_names,
             about=about | (prepared.facts.about if prepared else {}),
-            default_modalities=prepared.facts.default_modalities if prepared else {},
+            default_modalities=_read_defaults(prepared, raw) if prepared else {},
             impute=impute,
             columns=raw.features,
             standard=raw.standard,
@@ -153,6 +158,7 @@ def load(
             units=units,
             rates=rates,
             longest=dict(longest or {}),
+            recipes=raw.recipes,
         )
     except DataError as e:
         # The data set knows only its name; whoever corrects the data needs the file.
@@ -200,16 +206,17 @@ def _read_units(raw: Raw) -> tuple[dict[str, str], dict[str, float]]:
     return units, rates
 
 
+def _read_defaults(prepared: Prepared, raw: Raw) -> dict[str, list[str]]:
+    """The default modalities of a prepared folder, of those that were read."""
+    defaults = prepared.facts.default_modalities
+    return {role: [m for m in names if m in raw.inputs] for role, names in defaults.items()}
+
+
 @phase("read the data")
 def load_for(config: Config, source: Any = None) -> Dataset:
     """Load the data set that an experiment's settings name, or `source` with the same settings."""
     target: list[str] = config.target
-    modalities = {
-        m: [c.strip() for c in columns.split(",") if c.strip()]
-        if isinstance(columns, str) and "," in columns
-        else columns
-        for m, columns in config.modalities.items()
-    }
+    modalities = {m: split_columns(how) if isinstance(how, str) else how for m, how in config.modalities.items()}
     # Retrieval and anti-spoofing are tasks of an experiment; their data are class codes.
     tasks = {"auto": None, **dict.fromkeys(CLASS_TASKS, "classification")}
     return load(
@@ -219,13 +226,21 @@ def load_for(config: Config, source: Any = None) -> Dataset:
         split=config.split or None,
         time=config.time or None,
         task=tasks.get(config.task, config.task),
-        modalities=modalities or None,
+        modalities=_with_named(config, config.data if source is None else source, modalities) or None,
         table=config.table,
         impute=config.impute,
         ignore_index=config.ignore_index,
         on_error=config.on_error,
         longest=config.longest,
     )
+
+
+def _with_named(config: Config, source: Any, modalities: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipes of an experiment, and the other modalities that it names or that a prepared folder has by default."""
+    if not modalities:
+        return {}
+    named = [*config.available, *config.privileged] or list_defaults(source)
+    return {**{m: None for m in named if m not in modalities}, **modalities}
 
 
 @known_keywords
@@ -244,11 +259,11 @@ def load_rows(
 
     Args:
         source: as for `load`.
-        modalities: the modalities to read, or name -> column prefix or list of columns.
+        modalities: the modalities to read, or name -> recipe, as for `load`.
         group: column of the person or session of each row.
         ids: column of unique row names.
         impute: "no": NaN is an error; "mean": NaN is kept.
-        on_error: for a prepared folder's unreadable recordings: "raise" an error, or "skip" their rows.
+        on_error: for recordings in files that cannot be read: "raise" an error, or "skip" their rows.
         longest: modality -> time steps to keep of a signal's longer rows.
         table: how a text manifest is written, as for `load`.
 
@@ -271,9 +286,9 @@ def load_rows(
 
         # New rows may come without the group column of the training data.
         group = group or (prepared.facts.group if prepared.facts.group in prepared.table.columns else None)
-        raw, roles = read_recordings(prepared, find, list(checked), on_error, longest)
+        raw, roles = read_recordings(prepared, find, checked, on_error, longest)
     else:
-        raw, roles = read_source(source, label, find, checked, longest, table)
+        raw, roles = read_source(source, label, find, checked, longest, table, on_error)
 
     blank_missing(raw, roles)
     present = find_present(raw)

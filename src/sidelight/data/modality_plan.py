@@ -24,6 +24,7 @@ class ModalityPlan:
         rate: sampling rate in Hz; 0: unknown.
         longest: time steps that are read of longer rows; 0: all.
         ranges: ranges of the training rows; None: unknown.
+        detrend: drift that is removed from each row of a signal, one of `detrend.KINDS`; "": none.
     """
 
     shape: tuple[int, ...]
@@ -35,6 +36,7 @@ class ModalityPlan:
     rate: float = 0.0
     longest: int = 0
     ranges: TrainingRanges | None = None
+    detrend: str = ""
 
     @property
     def image(self) -> bool:
@@ -64,6 +66,7 @@ class ModalityPlan:
             "unit": self.unit,
             "rate": self.rate,
             "longest": self.longest,
+            **({"detrend": self.detrend} if self.detrend else {}),
             # The key keeps its first name, so that stored students can be read.
             "seen": None if self.ranges is None else self.ranges.to_config(),
         }
@@ -81,4 +84,5 @@ class ModalityPlan:
             rate=float(config.get("rate", 0)),
             longest=int(config.get("longest", 0)),
             ranges=TrainingRanges.from_config(config.get("seen")),
+            detrend=str(config.get("detrend", "")),
         )

@@ -1,4 +1,4 @@
-"""`Preprocessor`: imputation, window statistics and standardization, fitted on train rows only."""
+"""`Preprocessor`: imputation, removal of drift, window statistics and standardization, fitted on train rows only."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.data.dataset import Dataset
+from sidelight.data.detrend import check_detrend
 from sidelight.data.fitting import fit_group_scaling, fit_scaling
 from sidelight.data.modality_plan import ModalityPlan
 from sidelight.data.overflow import describe_overflow
@@ -28,7 +29,7 @@ from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
 
 
 class Preprocessor(PreprocessorState):
-    """impute -> window statistics -> standardize -> clip at ±10 -> zeros where absent. Made by `fit`.
+    """impute -> remove drift -> window statistics -> standardize -> clip at ±10 -> zeros where absent; `fit` makes it.
 
     Statistics are buffers (state_dict), the structure is JSON (`to_config`). A column that is constant in the train
     rows becomes 0. With standardize="group" each group is standardized by its own rows. A group that was neither fitted
@@ -53,6 +54,7 @@ class Preprocessor(PreprocessorState):
         standardize: str = "train",
         impute: str | None = None,
         parts: Sequence[str] = STANDARD,
+        detrend: Mapping[str, str] | None = None,
     ) -> Preprocessor:
         """Fit to the given rows and nothing else.
 
@@ -64,14 +66,15 @@ class Preprocessor(PreprocessorState):
             standardize: "train" or "group".
             impute: "no" or "mean"; None: that of the data set.
             parts: the window statistics to compute.
+            detrend: signal -> drift that is removed from each of its rows, one of `detrend.KINDS`.
 
         Raises:
-            ConfigError: an unknown modality, window statistics of a vector or image, or standardize="group" without
-                groups.
+            ConfigError: an unknown modality or drift, window statistics of a vector or image, or standardize="group"
+                without groups.
             DataError: no train row has a modality, or its statistics overflow.
         """
         names, as_statistics = list(modalities), set(statistics)
-        plans = _build_plans(dataset, names, as_statistics, tuple(parts))
+        plans = _build_plans(dataset, names, as_statistics, tuple(parts), detrend or {})
         if standardize == "group" and dataset.group is None:
             raise ConfigError(
                 f"standardize='group' needs groups, and {dataset.name} has none; name their column (group=…)"
@@ -297,7 +300,11 @@ def _select_rows(x: Any, rows: NDArray, standard: str) -> Values:
 
 
 def _build_plans(
-    dataset: Dataset, modalities: Sequence[str], as_statistics: set[str], parts: tuple[str, ...]
+    dataset: Dataset,
+    modalities: Sequence[str],
+    as_statistics: set[str],
+    parts: tuple[str, ...],
+    detrend: Mapping[str, str],
 ) -> dict[str, ModalityPlan]:
     for m in [*modalities, *as_statistics]:
         if m not in dataset.inputs:
@@ -307,6 +314,8 @@ def _build_plans(
         shape = dataset.shape(m)
         if m in as_statistics and len(shape) != 2:
             raise ConfigError(f"modality {m!r} has rows of shape {shape}; only signals (T, C) have window statistics")
+        if detrend.get(m):
+            check_detrend(m, detrend[m], shape)
         plans[m] = ModalityPlan(
             shape=shape,
             variable=m in dataset.lengths,
@@ -316,5 +325,6 @@ def _build_plans(
             unit=dataset.units.get(m, ""),
             rate=dataset.rates.get(m, 0.0),
             longest=dataset.longest.get(m, 0),
+            detrend=detrend.get(m, ""),
         )
     return plans

@@ -71,6 +71,8 @@ class Raw:
         longest: modality -> time steps to keep of longer rows.
         read_as: how its table is written, where it is not the usual way.
         not_read: columns without a role and without a modality.
+        recipes: as `Dataset.recipes`.
+        numbers: (N,) number of each row in its source, where rows were skipped; None: they are counted.
     """
 
     name: str
@@ -88,6 +90,8 @@ class Raw:
     longest: Mapping[str, int] = field(default_factory=dict)
     read_as: str = ""
     not_read: tuple[str, ...] = ()
+    recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    numbers: NDArray | None = None
 
     def __post_init__(self) -> None:
         if not self.n:
@@ -246,7 +250,7 @@ def to_text(values: NDArray) -> NDArray:
 def build_ids(raw: Raw, roles: Roles) -> NDArray:
     """(N,) str ids, or row numbers without an id column; raises DataError for an empty id."""
     if not roles.ids:
-        return number_rows(raw.n)
+        return number_rows(raw.n) if raw.numbers is None else raw.numbers.astype(str)
     ids = to_text(raw.columns[roles.ids])
     for i in np.flatnonzero(ids == ""):
         raise DataError(f"{raw.name}: row {i} has no id in column {roles.ids!r}")

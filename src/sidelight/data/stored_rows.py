@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sidelight.data.detrend import remove_drift
 from sidelight.data.rows import VALUES_AT_ONCE, iterate_slices
 from sidelight.data.standardize import fill_missing, standardize
 
@@ -26,6 +27,8 @@ class StoredRows:
         which: (N,) int64, the mean and scale of each row of `values`; None: the first.
         clip: whether standardized values are clipped.
         steps: time steps to read of signals; None: all.
+        detrend: drift that is removed from each signal (`detrend.KINDS`), whose NaN are then gaps; "": none.
+        lengths: (N,) valid time steps of the rows of `values`, for `detrend`; None: all.
     """
 
     values: Tensor
@@ -36,6 +39,8 @@ class StoredRows:
     which: Tensor | None = None
     clip: bool = True
     steps: int | None = None
+    detrend: str = ""
+    lengths: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -73,8 +78,12 @@ class StoredRows:
         Returns:
             (B, …) a copy, with the same bits whatever other rows are read along.
         """
-        x = self.values[self.rows] if self.steps is None else self.values[self.rows, : self.steps]
-        x = fill_missing(x, self.fill)
+        if self.detrend:  # of the whole row, so that the drift does not depend on how much of it is read
+            valid = None if self.lengths is None else self.lengths[self.rows]
+            x = remove_drift(self.values[self.rows], self.detrend, valid, self.fill is not None)[:, : self.steps]
+        else:
+            x = self.values[self.rows] if self.steps is None else self.values[self.rows, : self.steps]
+            x = fill_missing(x, self.fill)
         if self.mean is None or self.scale is None:
             return x
         mean, scale = self.mean[0], self.scale[0]

@@ -219,12 +219,14 @@ def _made_with(job: Job, made_with: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _metadata(data: FoldData, job: Job, network: Network, metrics: Mapping[str, float]) -> dict[str, Any]:
+    recipes = {m: recipe for m, recipe in data.dataset.recipes.items() if m in network.reads}
     return {
         **job.to_dict(),
         "data": {"name": data.dataset.name, **data.dataset.about},
         "recordings": {m: described for m, described in data.dataset.schema.items() if m in network.reads},
         "metrics": metrics,
         "privileged": data.privileged if job.method != "teacher" else [],
+        **({"modalities": recipes} if recipes else {}),
     }
 
 

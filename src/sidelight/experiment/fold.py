@@ -147,6 +147,7 @@ class FoldData:
             statistics=statistics,
             standardize=self.config.standardize,
             impute=self.config.impute,
+            detrend=self.config.detrend,
         )
 
     @cached_property

@@ -10,6 +10,7 @@ import numpy as np
 
 from sidelight.config import Config
 from sidelight.data import Dataset
+from sidelight.data.detrend import check_detrend
 from sidelight.data.rows import is_lazy
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.methods import MethodSpec, check_options, parse_methods
@@ -74,6 +75,10 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     config = replace(config, reference=_resolve_reference(config, task.name))
     check_options(config)
     shapes = {m: dataset.shape(m) for m in (*available, *privileged)}
+    for m, kind in config.detrend.items():
+        if m not in dataset.inputs:
+            raise ConfigError(f"detrend: {unknown('modality', m, dataset.inputs)}")
+        check_detrend(m, kind, dataset.shape(m))
     specs = parse_methods(config.methods)
     for spec in specs.values():
         spec.check(config, task, shapes)

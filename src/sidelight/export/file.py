@@ -131,11 +131,10 @@ def _is_valid_meta(meta: Any) -> bool:
     """Whether the entries that predictions read have the right types."""
     if not isinstance(meta, dict):
         return False
-    recordings, privileged = meta.get("recordings", {}), meta.get("privileged", [])
-    return (
-        isinstance(recordings, dict)
-        and all(isinstance(schema, dict) for schema in recordings.values())
-        and isinstance(privileged, list)
+    privileged = meta.get("privileged", [])
+    settings = [meta.get(name, {}) for name in ("recordings", "modalities")]
+    return isinstance(privileged, list) and all(
+        isinstance(of, dict) and all(isinstance(value, dict) for value in of.values()) for of in settings
     )
 
 

@@ -23,7 +23,10 @@ AXES = {
 
 
 def describe_input(plan: ModalityPlan) -> dict[str, Any]:
-    """Shape, axes, unit, rate and range that rows of a modality must have, as JSON; "not given" if unknown."""
+    """Shape, axes, unit, rate and range that rows of a modality must have, as JSON; "not given" if unknown.
+
+    Where they exist, also the columns, the steps that are read, and the drift that the student removes.
+    """
     shape: list[int | str] = ["rows", *plan.shape]
     if plan.variable:
         shape[1] = "steps"
@@ -39,6 +42,8 @@ def describe_input(plan: ModalityPlan) -> dict[str, Any]:
         description["columns"] = list(plan.columns)
     if plan.longest:
         description["longest"] = plan.longest
+    if plan.detrend:
+        description["detrend"] = plan.detrend
     return description
 
 

@@ -26,7 +26,7 @@ from sidelight.utils.device import explain_out_of_memory
 from sidelight.utils.keywords import known_keywords
 
 if TYPE_CHECKING:
-    from sidelight.data.sources.recorded import OnError
+    from sidelight.data.sources.checked_files import OnError
 
 WRITTEN = (".csv", ".tsv", ".parquet")
 
@@ -118,7 +118,9 @@ def _longest(student: Student) -> dict[str, int]:
 def _check_schema(student: Student, rows: Rows) -> None:
     """Raise DataError if new recordings are cut or sampled differently from those of training."""
     for m, trained in student.meta.get("recordings", {}).items():
-        for name, now in rows.schema.get(m, {}).items():
+        # Where no channels are chosen, nothing is stored of them.
+        trained = {"pick": [], **trained}
+        for name, now in {"pick": [], **rows.schema.get(m, {"pick": trained["pick"]})}.items():
             if name in trained and trained[name] != now:
                 raise DataError(
                     f"{rows.name}: {m!r} has {name} {now}, but the student was trained on {trained[name]}; prepare the "

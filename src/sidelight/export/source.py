@@ -10,34 +10,36 @@ from typing import Any
 
 import numpy as np
 
-from sidelight.data.raw import DEFAULT_NAMES
+from sidelight.data.arguments import Recipe
+from sidelight.data.raw import DEFAULT_NAMES, MODALITIES_FILE, TABLE_FILE
+from sidelight.data.sources.checked_files import FILE as FILE_COLUMN
 from sidelight.data.sources.locate import locate
-from sidelight.data.sources.tables import ARRAY_FILES, FILE_COLUMN
-from sidelight.errors import DataError, SidelightWarning
+from sidelight.data.sources.tables import ARRAY_FILES
+from sidelight.errors import DataError, SidelightError, SidelightWarning
 from sidelight.export.checks import privileged_error
 from sidelight.export.student import Student
 from sidelight.utils.delimited import read_header
 from sidelight.utils.dialect import build_dialect
-from sidelight.utils.files import check_file
+from sidelight.utils.files import check_file, read_json
 from sidelight.utils.json_lines import read_json_lines
 from sidelight.utils.text_files import table_suffix
 
 
-def find_columns(
-    student: Student, source: Any, table: Mapping[str, Any] | None = None
-) -> dict[str, Sequence[str] | None]:
+def find_columns(student: Student, source: Any, table: Mapping[str, Any] | None = None) -> dict[str, Recipe]:
     """Find a student's modalities in new rows.
 
     A student that `completes` accepts missing modalities, with a warning, as long as one is there.
 
     Returns:
-        Modality -> the columns to read, in the order of training; None if it is not stored as named columns.
+        Modality -> the columns to read, in the order of training, or the settings of its files that the student was
+        trained with; None if its name says it.
 
     Raises:
         DataError: the source lacks a modality, or a column of one.
     """
     names, where = names_in(source, table), source if isinstance(source, str | Path) else "the data"
-    found: dict[str, Sequence[str] | None] = {}
+    declared, recipes = _declared(source), student.meta.get("modalities", {})
+    found: dict[str, Recipe] = {}
     missing: dict[str, str] = {}
     for m in student.reads:
         columns = student.preprocessor.plans[m].columns
@@ -48,6 +50,10 @@ def find_columns(
                     has = _instead(c, [other for other in own or names if other not in columns])
                     raise DataError(f"{where}: {m!r} has no column {c!r}, which the student was trained on.{has}")
             found[m] = columns
+        elif m in declared:
+            found[m] = None
+        elif m in recipes and _has_source(source, names, m, recipes[m]):
+            found[m] = recipes[m]
         elif own or not names or m in names or f"{m}{FILE_COLUMN}" in names or _has_array_file(source, m):
             found[m] = None
         else:
@@ -58,6 +64,27 @@ def find_columns(
             raise DataError(text)
         warnings.warn(f"{text} Its features are completed from the others.", SidelightWarning, stacklevel=3)
     return found
+
+
+def _declared(source: Any) -> list[str]:
+    """The modalities of a prepared folder, which says itself how each is stored; [] for any other source."""
+    if not isinstance(source, str | Path):
+        return []
+    folder = Path(source).parent if Path(source).name == TABLE_FILE else Path(source)
+    if not (folder / MODALITIES_FILE).is_file():
+        return []
+    try:
+        return list(read_json(folder / MODALITIES_FILE)["modalities"])
+    except (SidelightError, KeyError, TypeError, ValueError):  # `load_rows` reports what is wrong
+        return []
+
+
+def _has_source(source: Any, names: Sequence[str], m: str, recipe: Mapping[str, Any]) -> bool:
+    """Whether new rows have what the recipe of a modality reads: a column of files, or an array of its channels."""
+    of = str(recipe.get("of", m))
+    if f"{of}{FILE_COLUMN}" in names or (of != m and of in names):
+        return True
+    return "kind" not in recipe and (any(c.startswith(f"{of}.") for c in names) or _has_array_file(source, of))
 
 
 def refuse_privileged(student: Student, source: Any, table: Mapping[str, Any] | None = None) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sidelight.config.io import arguments_help
-from sidelight.data.sources.prepared import END, FILE, START, DatasetInfo, write_prepared
+from sidelight.data.sources.checked_files import END, FILE, START
+from sidelight.data.sources.prepared import DatasetInfo, write_prepared
 from sidelight.errors import DataError
 from sidelight.recordings.recording_type import RecordingType, Segment, Size
 from sidelight.utils.files import check_file, check_place, exists

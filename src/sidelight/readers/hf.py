@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 
 from sidelight.data.raw import SPLIT_NAMES
+from sidelight.data.sources.checked_files import END, START
+from sidelight.data.sources.checked_files import FILE as FILE_COLUMN
 from sidelight.data.sources.locate import MANIFESTS
-from sidelight.data.sources.prepared import DECLARED_TASKS, END, START, DatasetInfo
-from sidelight.data.sources.tables import FILE_COLUMN, read_frame
+from sidelight.data.sources.prepared import DECLARED_TASKS, DatasetInfo
+from sidelight.data.sources.tables import read_frame
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.readers.base import Contents, Reader, RowErrors
 from sidelight.readers.synthetic import make_noise_frames, write_image, write_wav
+from sidelight.recordings.colours import read_colour_table
 from sidelight.recordings.registry import Array, Audio, Depth, Image, Labels, RecordingType, Video
 from sidelight.recordings.series import VIDEOS
 from sidelight.utils.delimited import missing
@@ -37,7 +40,7 @@ class HuggingFace(Reader):
         group: column of the person (or other unit) that a row belongs to; default: rows are independent.
         split: column of the official split; folders called train, test, … give the split too.
         task: default: chosen by the target.
-        depth: modality whose images are 16-bit depths in millimeters.
+        depth: modality whose images are 16-bit depths.
         labels: modality whose images are label maps, one class per pixel.
         ignore: value of the pixels without a class.
         height: of images and clips, in pixels.
@@ -46,6 +49,9 @@ class HuggingFace(Reader):
         stride: step from one frame of a clip to the next, in frames of the video.
         rate: sampling rate in Hz to which sound is resampled.
         seconds: length of the sound of a row; 0: the whole file.
+        step: metres that 1 stands for in a depth image.
+        no_value: stored depths, beside 0, that mean "not measured", e.g. [65535].
+        colours: of label maps with a colour per class: a table with the columns class, r, g, b, beside the metadata.
     """
 
     name: ClassVar[str] = "hf"
@@ -67,6 +73,9 @@ class HuggingFace(Reader):
     stride: int = 2
     rate: float = 16000.0
     seconds: float = 0.0
+    step: float = 0.001
+    no_value: tuple[int, ...] = ()
+    colours: str = ""
 
     def __post_init__(self) -> None:
         if self.task not in DECLARED_TASKS:
@@ -164,8 +173,11 @@ class HuggingFace(Reader):
 
         if all_of(IMAGES):
             if m == self.labels:
-                return Labels(size=size, ignore=self.ignore)
-            return Depth(size=size) if m == self.depth else Image(size=size)
+                colours = read_colour_table(source / self.colours) if self.colours else {}
+                return Labels(size=size, ignore=self.ignore, colours=colours)
+            if m == self.depth:
+                return Depth(size=size, step=self.step, no_value=self.no_value)
+            return Image(size=size)
         if all_of(VIDEOS):
             return Video(size=size, frames=self.frames, stride=self.stride)
         if all_of(SOUNDS):

@@ -52,6 +52,8 @@ class SceneReader(Reader):
         depth: "refined" (holes filled) or "raw".
         height: of a row in pixels; images are scaled and cropped to it.
         width: of a row in pixels.
+        step: metres that 1 stands for in a depth file.
+        no_value: stored depths, beside 0, that mean "not measured", e.g. [65535].
     """
 
     classes: ClassVar[tuple[str, ...]]
@@ -60,6 +62,8 @@ class SceneReader(Reader):
     depth: Literal["refined", "raw"] = "refined"
     height: int = 480
     width: int = 640
+    step: float = 0.001
+    no_value: tuple[int, ...] = ()
 
     @abstractmethod
     def iter_scenes(self, source: Path) -> Iterator[Scene]:
@@ -102,7 +106,7 @@ class SceneReader(Reader):
         size = (self.height, self.width)
         kinds: dict[str, RecordingType] = {
             "rgb": Image(size=size),
-            "depth": Depth(size=size, rotated=self.rotated),
+            "depth": Depth(size=size, step=self.step, rotated=self.rotated, no_value=self.no_value),
             "labels": Labels(size=size, classes=("void", *self.classes), ignore=VOID),
         }
         facts = DatasetInfo(

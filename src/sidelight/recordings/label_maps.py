@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sidelight.errors import DataError
-from sidelight.recordings.image_files import check_single_channel, read_image_size
+from sidelight.errors import ConfigError, DataError
+from sidelight.recordings.colours import parse_colours, read_coloured_labels
+from sidelight.recordings.image_files import check_eight_bits, check_single_channel, read_image_size
 from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.pictures import Picture
 from sidelight.recordings.recording_type import Segment, Size
@@ -30,26 +31,53 @@ class Labels(Picture):
     Args:
         classes: names of the values 0, 1, …
         ignore: the value of pixels without a class.
+        colours: of files with a colour per class: class -> colour, [r, g, b], or a list of colours; the class "" is
+            that of pixels without a class. In YAML and JSON also the path of a table with the columns
+            class, r, g, b.
     """
 
     kind: ClassVar[str] = "labels"
     dtype: ClassVar[torch.dtype] = torch.int32
+    later: ClassVar[frozenset[str]] = Picture.later | {"colours"}
     classes: tuple[str, ...] = ()
     ignore: int = 255
+    colours: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "classes", tuple(self.classes))
+        if not self.colours:
+            return
+        named = tuple(name for name in dict.fromkeys(parse_colours(self.colours, "colours").values()) if name)
+        object.__setattr__(self, "classes", self.classes or named)
+        if missing := [name for name in named if name not in self.classes]:
+            raise ConfigError(f"kind 'labels': the colour of {missing[0]!r} is of no class: {', '.join(self.classes)}")
+        if 0 <= self.ignore < len(self.classes):
+            raise ConfigError(
+                f"kind 'labels': ignore is {self.ignore}, the value of class {self.classes[self.ignore]!r}; with "
+                "colours, name the colours of pixels without a class by an empty class, and leave ignore out"
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.size)
 
     def probe(self, segment: Segment) -> Size | None:
-        return read_image_size(segment.path, check_single_channel)
+        return read_image_size(segment.path, check_eight_bits if self.colours else check_single_channel)
 
     def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
-        return crop_nearest(torch.from_numpy(read_labels(segment.path).astype(np.int32)), crop, self.size)
+        return crop_nearest(torch.from_numpy(self._read_values(segment)), crop, self.size)
+
+    def _read_values(self, segment: Segment) -> NDArray[np.int32]:
+        """(H, W) class values of the whole file."""
+        if not self.colours:
+            return read_labels(segment.path).astype(np.int32)
+        numbers = parse_colours(self.colours, "colours")
+        return read_coloured_labels(segment.path, numbers, self.classes, self.ignore)
 
     def scan(self, segment: Segment) -> LabelScan:
         """Read a whole file once; raises DataError naming file and pixel for a value that is not a class."""
-        values = read_labels(segment.path).astype(np.int32)
+        values = self._read_values(segment)
         last = len(self.classes) - 1 if self.classes else LARGEST
         bad = np.argwhere(((values < 0) | (values > last)) & (values != self.ignore))
         if len(bad):
@@ -160,6 +188,7 @@ def build_label_maps(x: LazyRows, scans: Sequence[LabelScan | None]) -> LabelMap
             classes = codes[scan.centre_values]
             counts[i, classes[classes >= 0]] = scan.pixels[classes >= 0]
     names = tuple(kind.classes[v] if kind.classes else str(v) for v in known)
-    coded = ClassCodes(size=kind.size, classes=kind.classes, ignore=kind.ignore, codes=tuple(codes.tolist()))
+    settings = {f.name: getattr(kind, f.name) for f in fields(kind)}
+    coded = ClassCodes(**settings, codes=tuple(codes.tolist()))
     maps = LabelMaps(x.modality, coded, x.folder, x.files, x.starts, x.ends, x.names, counts, names)
     return maps.keep_labels(counts.sum(1) > 0)

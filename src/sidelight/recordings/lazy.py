@@ -144,7 +144,8 @@ class LazyRows:
     def fingerprint(self, times: bool = False) -> bytes:
         """A digest of settings, file names, segments and file sizes; with `times` also of modification times."""
         settings = self.kind.to_config()
-        settings.pop("view", None)  # only decides which sizes are compared; the row is the same
+        for name in ("view", "of"):  # which sizes are compared, and which column named the files; the rows are the same
+            settings.pop(name, None)
         # File contents are not read: that would take as long as training on them.
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for i, name in enumerate(self.files.tolist()):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -14,8 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.errors import ConfigError, DataError, unknown
-from sidelight.recordings.image_files import check_eight_bits, read_image_size, read_view
-from sidelight.recordings.recording_type import RecordingType, Segment, Size, check_at_least
+from sidelight.recordings.image_files import check_bands, check_eight_bits, read_image_size, read_view
+from sidelight.recordings.recording_type import (
+    RecordingType,
+    Segment,
+    Size,
+    check_at_least,
+    check_pick,
+    nested_pick,
+)
 from sidelight.video.augment import STATISTICS
 from sidelight.video.container import VideoFile, probe
 from sidelight.video.crop import CENTER_CROP, CropBox, CropParams, apply_flip, crop_nearest
@@ -211,21 +219,31 @@ class Image(Colour):
 
     Args:
         channels: 3: RGB (grey values are repeated). 1: grey.
+        pick: numbers of the file's own channels that a row has instead, from 0; (): none.
     """
 
     kind: ClassVar[str] = "image"
     storage: ClassVar[frozenset[str]] = frozenset(("view", "statistics"))
+    later: ClassVar[frozenset[str]] = RecordingType.later | {"pick"}
     channels: Literal[1, 3] = 3
+    pick: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "pick", check_pick(self.pick, f"kind {self.kind!r}: pick"))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.channels, *self.size
+        return len(self.pick) or self.channels, *self.size
 
     def probe(self, segment: Segment) -> Size | None:
-        return read_image_size(segment.path, check_eight_bits)
+        return read_image_size(segment.path, lambda path, mode: check_bands(path, mode, self.pick))
 
     def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
-        return apply_flip(read_view(segment.path, crop, self.size, self.channels), crop)
+        return apply_flip(read_view(segment.path, crop, self.size, self.channels, self.pick), crop)
+
+    def pick_channels(self, channels: tuple[int, ...]) -> RecordingType:
+        return replace(self, pick=nested_pick(self.pick, channels))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,15 +253,25 @@ class Depth(Picture):
     Args:
         step: metres per unit of the stored values.
         rotated: bits by which the stored values are rotated to the left; 3 in SUN RGB-D.
+        no_value: stored values, beside 0, that mean "not measured", such as 65535.
+        coarse: whether files without a value above 255 are depth all the same, not pictures of 8 bits.
     """
 
     kind: ClassVar[str] = "depth"
-    storage: ClassVar[frozenset[str]] = frozenset(("view", "step"))
+    storage: ClassVar[frozenset[str]] = frozenset(("view", "step", "no_value", "coarse"))
+    later: ClassVar[frozenset[str]] = RecordingType.later | {"no_value", "coarse"}
     step: float = 0.001
     rotated: int = 0
+    no_value: tuple[int, ...] = ()
+    coarse: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "no_value", tuple(self.no_value))
+        if not all(0 <= v < 2**16 for v in self.no_value):
+            raise ConfigError(f"kind 'depth': no_value is {list(self.no_value)}; expected stored values, 0 to 65535")
+        if not 0 < self.step < math.inf:
+            raise ConfigError(f"kind 'depth': step is {self.step!r}; expected metres that 1 stands for, above 0")
         if not 0 <= self.rotated < 16:
             raise ConfigError(f"kind 'depth': rotated is {self.rotated}; expected 0 to 15 bits")
 
@@ -253,10 +281,14 @@ class Depth(Picture):
 
     def probe(self, segment: Segment) -> Size | None:
         # Only the values show whether the unit is right, so they are read.
-        return tuple(read_depth(segment.path, self.step, rotated=self.rotated).shape[-2:])  # type: ignore[return-value]
+        return tuple(self._read_whole(segment).shape[-2:])  # type: ignore[return-value]
 
     def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
-        return crop_nearest(read_depth(segment.path, self.step, rotated=self.rotated), crop, self.size)
+        return crop_nearest(self._read_whole(segment), crop, self.size)
+
+    def _read_whole(self, segment: Segment) -> Tensor:
+        settings = {"rotated": self.rotated, "no_value": self.no_value, "coarse": self.coarse}
+        return read_depth(segment.path, self.step, **settings)  # type: ignore[arg-type]
 
 
 def _check_range(segment: Segment, first: int, end: int, what: str) -> tuple[int, int]:

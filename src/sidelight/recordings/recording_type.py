@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,6 +52,11 @@ class RecordingType:
         lazy: whether rows stay files until they are read.
         absent: the value in rows that lack the modality.
         storage: settings of how files are stored, which do not change the meaning of a row.
+        later: settings that the first format did not have. They are stored only where they are given, so that the
+            digests of older data stay.
+
+    Args:
+        of: the modality whose files it is read from, where several share one, as the sound of a video; "": its own.
     """
 
     kind: ClassVar[str]
@@ -58,6 +64,8 @@ class RecordingType:
     lazy: ClassVar[bool] = False
     absent: ClassVar[int] = 0
     storage: ClassVar[frozenset[str]] = frozenset()
+    later: ClassVar[frozenset[str]] = frozenset(("of",))
+    of: str = ""
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -88,15 +96,29 @@ class RecordingType:
 
     def schema(self) -> dict[str, Any]:
         """The JSON-able settings that new rows must share with the rows that a student was trained on."""
-        schema = {}
+        unset, schema = self._find_unset(), {}
         for name, value in asdict(self).items():
-            if name not in self.storage:
+            if name not in self.storage and name != "of" and name not in unset:
                 schema[name] = list(value) if isinstance(value, tuple) else value
         return schema
 
     def to_config(self) -> dict[str, Any]:
         """The kind and all settings, JSON-able; `recordings.recording_type` reads them."""
-        return {"kind": self.kind, **asdict(self)}
+        unset = self._find_unset()
+        return {"kind": self.kind, **{name: value for name, value in asdict(self).items() if name not in unset}}
+
+    def _find_unset(self) -> set[str]:
+        """The settings in `later` that have their default."""
+        unset = set()
+        for f in fields(self):
+            default = f.default if f.default_factory is MISSING else f.default_factory()
+            if f.name in self.later and getattr(self, f.name) == default:
+                unset.add(f.name)
+        return unset
+
+    def pick_channels(self, channels: tuple[int, ...]) -> RecordingType:
+        """The same type with these channels of each file only; raises ConfigError where a file's channels are fixed."""
+        raise ConfigError(f"a modality of kind {self.kind!r} has no channels to choose from; image, array and audio do")
 
 
 def check_at_least(what: str, least: float, **values: float) -> None:
@@ -104,3 +126,22 @@ def check_at_least(what: str, least: float, **values: float) -> None:
     for name, value in values.items():
         if not isinstance(value, int | float) or not least <= value < math.inf:
             raise ConfigError(f"{what}: {name} is {value!r}; expected at least {least:g}")
+
+
+def check_pick(channels: Iterable[int], what: str) -> tuple[int, ...]:
+    """Numbers of channels as a tuple; raises ConfigError for a negative or repeated one. `what` begins the error."""
+    picked = tuple(channels)
+    for number in picked:
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+            raise ConfigError(f"{what} is {list(picked)}; expected numbers of channels, from 0 on")
+        if picked.count(number) > 1:
+            raise ConfigError(f"{what}: channel {number} is named {picked.count(number)} times")
+    return picked
+
+
+def nested_pick(already: tuple[int, ...], channels: tuple[int, ...]) -> tuple[int, ...]:
+    """Channels of the channels that are picked already."""
+    for number in channels:
+        if already and number >= len(already):
+            raise ConfigError(f"channel {number} is asked for; there are {len(already)}, from 0 (pick: {[*already]})")
+    return tuple(already[number] for number in channels) if already else channels

@@ -39,6 +39,8 @@ class Rows(RecordingType):
         object.__setattr__(self, "channels", tuple(self.channels))  # the dataclass is frozen
         check_at_least("kind 'rows'", 0, rate=self.rate)
         parse_unit(self.unit)
+        if self.of:
+            raise ConfigError("kind 'rows' has a file of its own; leave 'of' out")
         if not self.file or Path(self.file).is_absolute() or ".." in Path(self.file).parts:
             raise ConfigError(f"kind 'rows': file is {self.file!r}; expected a path inside the prepared folder")
 

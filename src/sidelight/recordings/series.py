@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sidelight.errors import ConfigError, DataError
 from sidelight.recordings.pictures import probe_video
-from sidelight.recordings.recording_type import RecordingType, Segment, check_at_least
+from sidelight.recordings.recording_type import RecordingType, Segment, check_at_least, check_pick, nested_pick
 from sidelight.signals.audio import read_audio
 from sidelight.signals.csv import read_csv
 from sidelight.signals.recording import Recording
@@ -23,6 +23,7 @@ from sidelight.signals.spectrogram import Spectrogram, get_preset
 from sidelight.utils.array_files import load_array
 from sidelight.utils.extras import optional
 from sidelight.utils.files import read_text
+from sidelight.utils.images import channel_axis, take_channels
 from sidelight.video.crop import CENTER_CROP, CropParams, pick_index
 from sidelight.video.sound import read_sound
 
@@ -142,21 +143,36 @@ class Series(RecordingType):
 
 @dataclass(frozen=True, kw_only=True)
 class Audio(Series):
-    """A sound file, or the sound of a video file, as the mean of its channels: (T, 1), or (1, F, T')."""
+    """A sound file, or the sound of a video file, as the mean of its channels: (T, 1), or (1, F, T').
+
+    Args:
+        pick: numbers of the channels of a sound file that a row has instead of their mean, from 0; (): none.
+    """
 
     kind: ClassVar[str] = "audio"
+    later: ClassVar[frozenset[str]] = RecordingType.later | {"pick"}
     pad: bool = True
+    pick: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "pick", check_pick(self.pick, f"kind {self.kind!r}: pick"))
 
     @property
     def channels(self) -> int:
-        return 1
+        return len(self.pick) or 1
+
+    def pick_channels(self, channels: tuple[int, ...]) -> RecordingType:
+        return replace(self, pick=nested_pick(self.pick, channels))
 
     def load(self, segment: Segment) -> Recording:
         start = segment.start or 0.0
         length = None if segment.end is None else segment.end - start
         if segment.path.suffix.lower() in VIDEOS:
+            if self.pick:
+                raise ConfigError(f"{segment.path}: of the sound of a video, the mean of its channels is read (pick)")
             return read_sound(probe_video(segment.path), start, length)
-        return read_audio(segment.path, start=start, seconds=length)
+        return read_audio(segment.path, start=start, seconds=length, channels=self.pick)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +218,15 @@ class Signal(Series):
     def clock(self, path: Path) -> tuple[float, float] | None:
         """First and last second of a file on the clock of its time column; None without one."""
         return _read_clock(str(path), self) if self.time else None
+
+    def pick_channels(self, channels: tuple[int, ...]) -> RecordingType:
+        for number in channels:
+            if number >= len(self.columns):
+                raise ConfigError(
+                    f"channel {number} is asked for, and {len(self.columns)} columns are read, from 0 "
+                    f"({', '.join(self.columns)})"
+                )
+        return replace(self, columns=tuple(self.columns[number] for number in channels))
 
     def load(self, segment: Segment) -> Recording:
         # The whole table is cached, and each row is a slice of it.
@@ -252,23 +277,39 @@ class Array(RecordingType):
     Args:
         array_shape: shape of every row; (): (T, C) rows may differ in T.
         unit: physical unit of the values; "1": no unit.
+        pick: numbers of the file's channels that a row has, from 0; (): all. `array_shape` is that of the file.
     """
 
     kind: ClassVar[str] = "array"
+    later: ClassVar[frozenset[str]] = RecordingType.later | {"pick"}
     array_shape: tuple[int, ...] = ()
     unit: str = "1"
+    pick: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "array_shape", tuple(self.array_shape))
+        object.__setattr__(self, "pick", check_pick(self.pick, f"kind {self.kind!r}: pick"))
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        return tuple(self.array_shape) or None
+        if not self.pick or not self.array_shape:
+            return tuple(self.array_shape) or None
+        shape = list(self.array_shape)
+        shape[channel_axis(self.array_shape)] = len(self.pick)
+        return tuple(shape)
+
+    def pick_channels(self, channels: tuple[int, ...]) -> RecordingType:
+        return replace(self, pick=nested_pick(self.pick, channels))
 
     def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
         x = load_array(segment.path, "")
         if x.dtype.kind not in "fiub" or not x.size:
             raise DataError(f"{segment.path} holds {x.dtype} of shape {x.shape}; expected numbers")
-        if self.shape and x.shape != self.shape:
-            raise DataError(f"{segment.path} has shape {x.shape}; expected {self.shape}")
-        return torch.from_numpy(np.asarray(x, np.float32))
+        if self.array_shape and x.shape != self.array_shape:
+            raise DataError(f"{segment.path} has shape {x.shape}; expected {self.array_shape}")
+        if self.pick:
+            x = take_channels(x, channel_axis(x.shape), self.pick, str(segment.path))
+        return torch.from_numpy(np.ascontiguousarray(x, np.float32))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidelight.data.raw import MODALITIES_FILE
-from sidelight.data.sources.prepared import END, FILE, START, DatasetInfo, write_prepared
+from sidelight.data.sources.checked_files import END, FILE, START
+from sidelight.data.sources.prepared import DatasetInfo, write_prepared
 from sidelight.errors import DataError, SidelightWarning
 from sidelight.recordings.registry import RecordingType, Rows, recording_type
 from sidelight.sessions.cut import Form, SessionWindows, cut_session

@@ -28,7 +28,8 @@ class Sensor:
     Args:
         file: path inside the session's folder; `*` stands for any characters, and one file has to match. Empty: the
             session itself.
-        name: the recording in the file; empty: the only one, or the one that is called like the modality.
+        name: the recording in the file, or channels of it (`ACC[2]`); empty: the only one, or the one that is called
+            like the modality.
         columns: of a plain table, the columns to read.
         time: of a plain table, its column of time stamps: numbers in `time_unit`, or dates and times of day.
         time_unit: "s", "ms", "us", "ns", or "samples", which `rate` counts.

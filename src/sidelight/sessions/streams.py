@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sidelight.data.sources.channels import Channels, parse_channels
 from sidelight.errors import ConfigError, DataError, listed, unknown
 from sidelight.formats import read_recordings
 from sidelight.formats.registry import FORMATS, find_format
@@ -21,6 +22,7 @@ from sidelight.signals.recording import Recording, check_rate
 from sidelight.signals.stamps import usual_rate
 from sidelight.utils.delimited import MISSING, read_delimited
 from sidelight.utils.extras import optional
+from sidelight.utils.images import take_channels
 
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
 
@@ -101,6 +103,8 @@ def _read(path: Path, m: str, sensor: Sensor, opened: dict[tuple[Path, str], dic
             opened[key][of_file] = replace(recording, values=recording.values.astype(np.float32, copy=False))
     found = opened[key]
     name = sensor.name or (m if m in found else next(iter(found)) if len(found) == 1 else "")
+    channels = None if name in found else parse_channels(m, name)
+    name = channels.of if channels else name
     if name not in found:
         if sensor.optional and name:
             return None
@@ -109,7 +113,17 @@ def _read(path: Path, m: str, sensor: Sensor, opened: dict[tuple[Path, str], dic
             if name
             else f"{path}: sensor {m!r}: it holds several recordings; name one (name: …): {listed(list(found))}"
         )
-    return _convert(replace(found[name], modality=m), sensor)
+    recording = found[name] if channels is None else _pick(found[name], m, channels)
+    return _convert(replace(recording, modality=m), sensor)
+
+
+def _pick(recording: Recording, m: str, channels: Channels) -> Recording:
+    """Some channels of a recording, `ACC[2]`."""
+    numbers = channels.numbers(m, recording.channels)
+    values = take_channels(recording.values, 1, numbers, f"{recording.source}: sensor {m!r}: {channels.of!r}")
+    return replace(
+        recording, values=values, channels=tuple(recording.channels[i] for i in numbers if recording.channels)
+    )
 
 
 def _known(path: Path, m: str) -> bool:

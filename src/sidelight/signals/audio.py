@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sidelight.errors import ConfigError, DataError
 from sidelight.signals.recording import Recording, check_part
 from sidelight.utils.extras import optional
 from sidelight.utils.files import check_file, describe_content
+from sidelight.utils.images import take_channels
 
 STREAMED = (0, 0xFFFFFFFF)
 """Sizes in a header that was written before the length was known, as streaming programs do."""
@@ -32,6 +34,7 @@ def read_audio(
     start: float = 0.0,
     seconds: float | None = None,
     modality: str = "audio",
+    channels: Sequence[int] = (),
 ) -> Recording:
     """Read a wav, flac, ogg or mp3 file as one channel, the mean of its channels.
 
@@ -44,9 +47,11 @@ def read_audio(
         start: where the part begins, in seconds.
         seconds: length of the part; None: all that is left.
         modality: name for errors.
+        channels: numbers of the channels to read, from 0; (): their mean.
 
     Returns:
-        The recording, (T, 1) in unit "1" with full scale ±1; its `start` is the position of the part in the file.
+        The recording, (T, 1), or (T, C) for C `channels`, in unit "1" with full scale ±1; its `start` is the position
+        of the part in the file.
 
     Raises:
         DataError: the file is missing, truncated, empty, of another rate, shorter than asked for or not finite.
@@ -86,7 +91,8 @@ def read_audio(
         )
     if len(samples) < count:
         raise DataError(f"{path} is truncated: {first + len(samples)} of {total} samples can be read")
-    return Recording(np.mean(samples, 1), found, "1", first / found, (), modality, str(path))
+    values = take_channels(samples, 1, channels, str(path)) if len(channels) else np.mean(samples, 1)
+    return Recording(values, found, "1", first / found, (), modality, str(path))
 
 
 def _read(file: Any, path: Path, first: int, count: int) -> NDArray[np.float32]:

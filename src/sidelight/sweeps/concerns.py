@@ -19,6 +19,7 @@ COMPARED = "names what is compared: every method is swept by itself"
 UNSWEPT = {
     **dict.fromkeys(("data", "available", "privileged", "target", "group", "split", "time", "task", "live"), ROWS),
     **dict.fromkeys(("ignore_index", "impute", "on_error", "longest", "standardize", "modalities", "table"), ROWS),
+    "detrend": ROWS,
     **dict.fromkeys(("protocol", "gap", "folds", "select", "label_fraction", "select_labels"), FOLDS),
     **dict.fromkeys(("seed", "seeds"), FOLDS + "; seeds=3 repeats the whole sweep with three seeds"),
     **dict.fromkeys(("output", "jobs", "checkpoint_seconds", "max_failures", "tracking"), HOW),

@@ -34,6 +34,22 @@ def channels_first(x: NDArray) -> NDArray:
     return np.moveaxis(x, -1, 1) if x.shape[-1] <= MOST_CHANNELS else x
 
 
+def channel_axis(shape: Sequence[int]) -> int:
+    """The axis of the channels of one row: (D,) columns, (T, C), images or clips with the channels first or last."""
+    return 0 if len(shape) >= 3 and shape[-1] > MOST_CHANNELS else len(shape) - 1
+
+
+def take_channels(x: NDArray, axis: int, channels: Sequence[int], what: str) -> NDArray:
+    """Some channels of an array, contiguous; raises DataError that begins with `what` for a number outside of it."""
+    for number in channels:
+        if number >= x.shape[axis]:
+            raise DataError(
+                f"{what} has {x.shape[axis]} channel{'s' * (x.shape[axis] > 1)}, and channel {number} is asked for; "
+                f"they count from 0 to {x.shape[axis] - 1}"
+            )
+    return np.ascontiguousarray(np.take(x, channels, axis))
+
+
 def read_image(path: Path) -> NDArray:
     """Read a .png or .jpg as (C, H, W): one channel for grey values (also 16 bits), three for colours or a palette."""
     image = _open(path, {"P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB"})
@@ -46,6 +62,15 @@ def read_labels(path: Path) -> NDArray:
     if labels.ndim != 2 or labels.dtype.kind not in "iub":
         raise DataError(f"{path} has colours, shape {labels.shape}; a label map has one class value per pixel")
     return labels
+
+
+def read_colours(path: Path) -> NDArray[np.int32]:
+    """Read a .png with a colour per class as (H, W) numbers, 65536 red + 256 green + blue; alpha is not read."""
+    image = _open(path, dict.fromkeys(("1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr"), "RGB"))
+    if image.ndim != 3 or image.dtype != np.uint8:
+        raise DataError(f"{path} has {image.dtype} pixels of shape {image.shape}; expected colours of 8 bits a channel")
+    red, green, blue = np.moveaxis(image.astype(np.int32), -1, 0)
+    return np.asarray(red << 16 | green << 8 | blue, np.int32)
 
 
 def _open(path: Path, modes: dict[str, str]) -> NDArray:

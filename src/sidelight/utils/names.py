@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from sidelight.errors import DataError, SidelightError, shown
@@ -30,6 +31,17 @@ RESERVED = frozenset(
 
 transformers adds `smart_apply` once it has built a network, so the name is refused whether or not it has.
 """
+
+
+CHANNELS = re.compile(r"([^\[\]]+)\[([^\[\]]+)\]")
+"""Channels of another modality: `image[3]`, `image[0:3]`, `image[0,2]`, `bio[eda]`."""
+
+
+def split_columns(text: str) -> str | list[str]:
+    """The columns of "gsr,scl" as a list; a prefix (AU_) and channels (image[0,2]) as they are."""
+    if "," not in text or CHANNELS.fullmatch(text.strip()):
+        return text
+    return [c.strip() for c in text.split(",") if c.strip()]
 
 
 def check_modality(name: object, where: str = "", error: type[SidelightError] = DataError) -> str:

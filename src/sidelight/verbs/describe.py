@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -12,26 +11,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from sidelight.data.raw import MODALITIES_FILE, TABLE_FILE, find_roles
-from sidelight.data.sources.prepared import FILE, FORMAT, DatasetInfo, read_prepared
+from sidelight.data.sources.checked_files import FILE
+from sidelight.data.sources.prepared import FORMAT, DatasetInfo, read_prepared
 from sidelight.data.sources.tables import ARRAY_FILES, read_frame
 from sidelight.errors import ConfigError, DataError, listed, unknown
 from sidelight.recordings.image_files import read_image_size
+from sidelight.recordings.infer import describe_signal
 from sidelight.recordings.pictures import probe_video
 from sidelight.recordings.registry import Segment, recording_type
 from sidelight.recordings.series import VIDEOS
 from sidelight.utils.array_files import load_array
 from sidelight.utils.atomic import write_atomic
-from sidelight.utils.delimited import Delimited, missing, read_delimited
+from sidelight.utils.delimited import missing
 from sidelight.utils.extras import optional
 from sidelight.utils.files import check_file
 from sidelight.utils.images import IMAGE_FILES
 from sidelight.utils.text_files import table_suffix
-from sidelight.utils.units import is_unit
 from sidelight.utils.yaml12 import parse_yaml
 from sidelight.verbs.text import commands, section
 
@@ -39,8 +37,6 @@ SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
 TABLES = (".csv", ".tsv", ".txt")
 LOOKED_AT = 20
 """Files of each modality that are opened to describe it."""
-TIMES = ("time", "timestamp", "t", "seconds", "sec")
-TIME_UNITS = ("ns", "us", "ms", "s")
 
 
 @dataclass
@@ -211,58 +207,7 @@ def _describe_labels(files: Sequence[Path], given: Mapping[str, Any]) -> Guess:
 
 
 def _describe_signals(files: Sequence[Path], given: Mapping[str, Any]) -> Guess:
-    table = read_delimited(files[0])
-    numbers = {name: _numbers(table, name) for name in table.names if name}
-    columns = [name for name, x in numbers.items() if np.isfinite(x).all()]
-    time = str(given.get("time", "")) or next((c for c in columns if _plain(c) in TIMES), "")
-    measured = [c for c in columns if c != time]
-    if not measured:
-        raise DataError(f"{files[0]}: no column holds numbers in every line; columns: {listed(table.names)}")
-    settings: dict[str, Any] = {"columns": measured}
-    guesses = ["columns: all that hold numbers"]
-    units = table.dialect.units or {}
-    known = {units[c].strip() for c in measured if c in units and is_unit(units[c])}
-    settings["unit"] = known.pop() if len(known) == 1 else "1"
-    if settings["unit"] == "1":
-        guesses.append("unit: none is known")
-    if not time:
-        if "rate" not in given:
-            raise DataError(
-                f"{files[0]}: no column of times (expected {listed(TIMES)}), so its sampling rate is not known: give "
-                "it in Hz (MODALITY.rate=64), or name the column (MODALITY.time=…)"
-            )
-        return Guess(settings, guesses)
-    scale = str(given.get("time_unit", "")) or _time_unit(time, units.get(time, ""))
-    steps = np.diff(numbers[time]) * {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}.get(scale, 1.0)
-    if not len(steps) or not np.median(steps) > 0:
-        raise DataError(f"{files[0]}: column {time!r} does not rise from line to line")
-    rate = _nice((len(steps)) / steps.sum())
-    guesses.append(f"time, time_unit and rate: {time!r} in {scale} gives {rate:g} Hz")
-    return Guess(settings | {"time": time, "time_unit": scale, "rate": rate}, guesses)
-
-
-def _nice(rate: float) -> float:
-    """A rate as it was probably meant: whole, or with few digits, where it is that within one per mille."""
-    for digits in (0, 1, 2):
-        if round(rate, digits) > 0 and abs(round(rate, digits) / rate - 1) < 1e-3:
-            return round(rate, digits)
-    return rate
-
-
-def _plain(name: str) -> str:
-    """time_ms, Time [s] -> time"""
-    text = name.lower().replace("[", " ").replace("(", " ").replace("_", " ")
-    return text.split()[0] if text.split() else ""
-
-
-def _time_unit(name: str, unit: str) -> str:
-    """The unit that the line of units or the column's name gives, such as time_ms; else seconds."""
-    words = re.split(r"[\s_()\[\]]+", f"{unit} {name}".lower())
-    return next((u for word in words for u in TIME_UNITS if word == u), "s")
-
-
-def _numbers(table: Delimited, name: str) -> NDArray[np.float64]:
-    return np.asarray(pd.to_numeric(table.cells[table.names.index(name)], errors="coerce"), np.float64)
+    return Guess(*describe_signal(files[0], given))
 
 
 DESCRIBE: dict[str, Callable[[Sequence[Path], Mapping[str, Any]], Guess]] = {

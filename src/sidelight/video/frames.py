@@ -16,6 +16,9 @@ from torch import Tensor
 from sidelight.errors import ConfigError, DataError
 from sidelight.utils.images import read_image
 
+SATURATED = 2**16 - 1
+"""The largest value of 16 bits: no sensor measures it, and many write it where they measured nothing."""
+EIGHT_BITS = 2**8 - 1
 NEAR, FAR = 0.1, 15.0
 """Meters between which the median of a depth image must lie; outside, its unit is probably another one."""
 
@@ -111,7 +114,15 @@ def read_folder(
     return torch.from_numpy(np.stack([images[n] for n in chosen.tolist()]))
 
 
-def read_depth(path: str | Path, step: float = 0.001, near: float = NEAR, far: float = FAR, rotated: int = 0) -> Tensor:
+def read_depth(
+    path: str | Path,
+    step: float = 0.001,
+    near: float = NEAR,
+    far: float = FAR,
+    rotated: int = 0,
+    no_value: Sequence[int] = (),
+    coarse: bool = False,
+) -> Tensor:
     """Read a 16-bit depth image.
 
     Args:
@@ -120,13 +131,16 @@ def read_depth(path: str | Path, step: float = 0.001, near: float = NEAR, far: f
         near: smallest plausible median depth in meters.
         far: largest plausible median depth in meters.
         rotated: bits by which the 16 bits of a value are rotated to the left; 3 in SUN RGB-D.
+        no_value: stored values, beside 0, that mean "not measured", such as 65535.
+        coarse: whether a file without a value above 255 is depth all the same.
 
     Returns:
         (1, H, W) float32 meters; 0 where nothing was measured.
 
     Raises:
-        DataError: the image is not 16-bit with one channel, has no measurement, or its median is not between `near` and
-            `far`, which shows another unit; names the file.
+        DataError: the image is not 16-bit with one channel, has no measurement, was a picture of 8 bits, has pixels of
+            65535 that `no_value` does not name, or its median is not between `near` and `far`, which shows another
+            unit; names the file.
     """
     path = Path(path)
     raw = read_image(path)
@@ -136,18 +150,41 @@ def read_depth(path: str | Path, step: float = 0.001, near: float = NEAR, far: f
             "millimetres). An 8-bit file is a picture of depth: read it as an image"
         )
     whole = raw.astype(np.uint32)
-    depth = ((whole >> rotated | whole << (16 - rotated)) & 0xFFFF if rotated else raw).astype(np.float32)
-    depth *= np.float32(step)
+    if rotated:
+        whole = np.asarray((whole >> rotated | whole << (16 - rotated)) & 0xFFFF, np.uint32)
+    if len(no_value):
+        whole[np.isin(whole, no_value)] = 0
+    _check_saturated(path, whole)
+    depth = whole.astype(np.float32) * np.float32(step)
     measured = depth[depth > 0]
     if not measured.size:
         raise DataError(f"{path}: every depth is 0: nothing was measured, or it holds meters cut to whole numbers")
     middle = float(np.median(measured))
+    largest = int(whole.max())
     if not near <= middle <= far:
         raise DataError(
             f"{path}: the median depth is {middle:.4g} m if 1 stands for {step:g} m; expected {near:g} to {far:g} m. "
             "Is the unit another one (step=…)? Millimetres: 0.001; TUM: 0.0002; SUN RGB-D: 0.001, rotated=3"
+            + f". Or was it a picture of 8 bits? No value is above {largest}"
+            * (largest <= EIGHT_BITS)
+        )
+    if largest <= EIGHT_BITS and not coarse:
+        raise DataError(
+            f"{path}: no value is above {largest}: was it a picture of 8 bits, whose values are no depths, before it "
+            "was saved with 16? Take the files of the sensor, or read it as an image; if these are depths all the "
+            "same, say so: coarse: true"
         )
     return torch.from_numpy(depth)
+
+
+def _check_saturated(path: Path, whole: NDArray) -> None:
+    """Raise DataError for stored values (1, H, W) that no sensor measures."""
+    saturated = int((whole == SATURATED).sum())
+    if saturated:
+        raise DataError(
+            f"{path}: {saturated} of {whole.size} pixels are {SATURATED}, the largest value of 16 bits, which usually "
+            f"means that nothing was measured. Say so: no_value: [{SATURATED}]"
+        )
 
 
 def check_aligned(clips: dict[str, Tensor], name: str = "") -> None:

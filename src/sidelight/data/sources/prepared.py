@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from sidelight.config import CLASS_TASKS
 from sidelight.data.raw import MODALITIES_FILE, TABLE_FILE
+from sidelight.data.sources.checked_files import FILE
 from sidelight.data.sources.croissant import CROISSANT_FILE, describe_croissant
 from sidelight.data.target_checks import TARGET_KINDS
 from sidelight.errors import ConfigError, DataError, shown, unknown
+from sidelight.recordings.infer import expand_colours
 from sidelight.recordings.registry import Labels, RecordingType, Rows, recording_type
 from sidelight.utils.dialect import Dialect
 from sidelight.utils.files import read_json
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 1
-FILE, START, END = "_file_name", "_start", "_end"
-"""Suffixes of a modality's columns: its file, and the first and last second of the row's segment."""
 DECLARED_TASKS = ("", *TARGET_KINDS, *CLASS_TASKS)
 """What a prepared folder may declare as its task; "": read off the target."""
 
@@ -112,7 +112,8 @@ def write_prepared(
         out: the folder to make.
         rows: a row per recording: `id`, the target, group and split columns, any further columns, and for each modality
             `<m>_file_name` (relative to `out`, or absolute; empty where the row lacks it). Where a row is a segment of
-            a file, also `<m>_start` and optionally `<m>_end` in seconds.
+            a file, also `<m>_start` and optionally `<m>_end` in seconds. A type with `of` reads the columns of that
+            modality instead.
         modalities: modality -> recording type.
         facts: metadata.
         files: called with the folder that will become `out`, to write files that the source does not have.
@@ -195,7 +196,10 @@ def read_prepared(folder: str | Path, target_needed: bool = True, dialect: Diale
             raise ConfigError(f"{path}: {unknown('entry', key, ('format', 'rows', 'modalities', *names))}")
         values[key] = _read_entry(path, key, value)
     info = DatasetInfo(**values)
-    modalities = {m: recording_type(settings, f"{path}: modality {m!r}") for m, settings in types.items()}
+    modalities = {}
+    for m, settings in types.items():
+        settings = expand_colours(settings, folder) if isinstance(settings, Mapping) else settings
+        modalities[m] = recording_type(settings, f"{path}: modality {m!r}")
 
     table = read_frame(folder / TABLE_FILE, dialect)
     if n_rows not in (None, len(table)):
@@ -235,7 +239,7 @@ def _check(
     needed = ["id", *(c for c in (facts.group, facts.split) if c and target_needed)]
     for m, kind in modalities.items():
         check_modality(m, source, ConfigError)
-        needed += [m + FILE] if target_needed and not isinstance(kind, Rows) else []
+        needed += [(kind.of or m) + FILE] if target_needed and not isinstance(kind, Rows) else []
     dense = [t for t in facts.target if isinstance(modalities.get(t), Labels)]
     if dense and len(facts.target) > 1:
         raise ConfigError(f"{source}: target {dense[0]!r} has a class per pixel and has to be the only target")

@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sidelight.data.arguments import Modalities
 from sidelight.data.conversion import convert_role_column, has_lists, numeric_column, series_to_numpy, vector_column
 from sidelight.data.raw import Raw, Roles, to_text
-from sidelight.data.rows import name_row, to_float32
+from sidelight.data.rows import name_row, number_rows, to_float32
 from sidelight.data.similar_names import warn_similar_names
 from sidelight.data.sources.arrays import to_modality_array
+from sidelight.data.sources.channels import pick_channels, plan_sources
+from sidelight.data.sources.checked_files import END, START, OnError
+from sidelight.data.sources.checked_files import FILE as FILE_COLUMN
 from sidelight.data.sources.stack import stack_rows
+from sidelight.data.sources.table_files import TypesOfTable
 from sidelight.errors import DataError, unknown
 from sidelight.utils.array_files import load_array, load_arrays
 from sidelight.utils.delimited import missing, read_delimited
@@ -28,7 +33,6 @@ from sidelight.utils.text_files import table_stem, table_suffix
 if TYPE_CHECKING:
     import pandas as pd
 
-FILE_COLUMN = "_file_name"
 ARRAY_FILES = (".safetensors", ".npy", ".npz")
 
 
@@ -78,8 +82,10 @@ def read_table(
     name: str,
     folder: Path | None,
     find: Callable[[Sequence[str]], Roles],
-    modalities: Sequence[str] | Mapping[str, str | Sequence[str] | None] | None,
+    modalities: Modalities | None,
     longest: Mapping[str, int] | None = None,
+    on_error: OnError = "raise",
+    ignore_index: int = 255,
 ) -> tuple[Raw, Roles]:
     """Read the rows of a table.
 
@@ -88,12 +94,15 @@ def read_table(
         name: name of the data in errors.
         folder: the folder that file names are relative to and that holds `<modality>.npy` files; None: in memory.
         find: called with the columns; returns those with a role.
-        modalities: names, or name -> column prefix or list of columns; None: all that are found.
+        modalities: names, or name -> recipe; None: all that are found.
         longest: modality -> time steps to keep of longer rows.
+        on_error: what a recording that cannot be read does: "raise" an error, or "skip" its row.
+        ignore_index: value of pixels without a class, in label maps that are brought to the size of their images.
 
     Raises:
         DataError: names row, column and value.
     """
+    read_as = frame.attrs.get("read_as", "")
     frame = _name_columns(frame, name)
     columns = list(frame.columns)
     for c in columns:
@@ -105,15 +114,15 @@ def read_table(
     rows = _name_rows(raw, roles)
 
     dense = [t for t in roles.target if t.endswith(FILE_COLUMN)]
-    for t in dense:
-        raw.columns[t] = _read_label_maps(raw, t, folder, rows)
     free = [c for c in columns if c not in roles.names]
-    if isinstance(modalities, Mapping):
-        wanted: dict[str, Any] = dict(modalities)
+    asked, picked = plan_sources(modalities)
+    of_target = {t: m for t in dense if (m := t.removesuffix(FILE_COLUMN)) not in free}
+    if isinstance(asked, Mapping):
+        wanted: dict[str, Any] = {m: how for m, how in asked.items() if m not in of_target.values()}
     else:
-        names = modalities if modalities is not None else _find_modalities(frame, free, folder, name)
+        names = asked if asked is not None else _find_modalities(frame, free, folder, name)
         wanted = dict.fromkeys(names)
-    if not wanted:
+    if not wanted and not picked:
         raise DataError(
             f"{name}: no modality found; expected columns like 'video.0', 'video.1', a column "
             f"'video{FILE_COLUMN}', or a file video.npy beside the table. Columns of other names are given to a "
@@ -121,12 +130,39 @@ def read_table(
         )
     if modalities is None:
         warn_similar_names(name, "modalities", wanted, "modality", "")
-    for m, how in wanted.items():
-        _add(raw, m, how, frame, free, folder, rows, dense=bool(dense))
-    used = {c for columns in raw.features.values() for c in columns} | {m + FILE_COLUMN for m in wanted} | {*wanted}
-    raw.not_read = tuple(c for c in free if c not in used)
-    raw.read_as = frame.attrs.get("read_as", "")
+    types = TypesOfTable(frame, free, folder or Path(), name)
+    types.declare(wanted, picked, [*modalities] if modalities is not None else [])
+    if dense:
+        settings = {t: asked.get(m) if isinstance(asked, Mapping) else None for t, m in of_target.items()}
+        types.declare_target(dense[0], settings.get(dense[0]), ignore_index)
+    read = types.read(np.array(rows), on_error)
+    if read.kept is not None:
+        ids = to_text(role_columns[roles.ids]) if roles.ids else number_rows(len(frame))
+        frame, rows = frame.iloc[read.kept], [rows[i] for i in read.kept]
+        raw = Raw(name, len(frame), {}, longest=longest or {}, numbers=read.kept)
+        raw.columns = {c: values[read.kept] for c, values in role_columns.items()}
+        raw.skipped = tuple({"id": str(ids[i]), **fault} for i, fault in sorted(read.skipped.items()))
+    for t in dense:
+        maps = read.label_maps(t)
+        raw.columns[t] = maps if maps is not None else _read_label_maps(raw, t, folder, rows)
+    for m in [*wanted, *picked]:
+        if m in read.rows:
+            read.add(raw, m)
+        elif m in wanted and m not in types.implied:
+            _add(raw, m, wanted[m], frame, free, folder, rows, dense=bool(dense))
+    pick_channels(raw, picked, modalities)
+    raw.not_read = _find_not_read(raw, free, [*wanted], types)
+    raw.read_as = read_as
     return raw, roles
+
+
+def _find_not_read(raw: Raw, free: Sequence[str], wanted: Sequence[str], types: TypesOfTable) -> tuple[str, ...]:
+    """The columns without a role that no modality reads, nor the file of one."""
+    used = {c for columns in raw.features.values() for c in columns}
+    for m in (*wanted, *types.columns):
+        used |= {m, m + FILE_COLUMN, types.columns.get(m, m)}
+    used |= {m + end for m in wanted for end in (START, END)}
+    return tuple(c for c in free if c not in used)
 
 
 def _name_rows(raw: Raw, roles: Roles) -> list[str]:
