@@ -13,6 +13,8 @@ from PIL import Image
 import sidelight as sl
 from helpers.xdf_files import stream, write_xdf
 from sidelight.cli import main
+from sidelight.config import load_config
+from sidelight.data.load import load_for
 
 SESSIONS = ("s1", "s2", "s3", "s4")
 START = 1.7e9
@@ -136,8 +138,9 @@ def test_two_commands_and_one_yaml(name: str, tmp_path: Path, capsys: pytest.Cap
         assert "baseline" in capsys.readouterr().out
 
 
-def test_images_and_depth_by_one_command_and_one_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """RGB of cameras that differ in size, and depth of 16 bits with holes of 65535; only the depth tells the class."""
+@pytest.fixture
+def scenes(tmp_path: Path) -> Path:
+    """The YAML of RGB whose cameras differ in size, and depth of 16 bits with holes of 65535, which is far or near."""
     rng = np.random.default_rng(0)
     rows = []
     for i in range(24):
@@ -163,16 +166,27 @@ output: {tmp_path / "run"}
 """.strip()
     assert len(text.splitlines()) <= 15
     (tmp_path / "study.yaml").write_text(text)
-    quick = ["--folds", "2", "--seeds", "1", "--placebo", "null", "--reference", "null", "--jobs", "1", "--quiet"]
-    assert main(["run", str(tmp_path / "study.yaml"), *quick, "training.epochs=8", "select=0.5"]) == 0
-    table = capsys.readouterr().out
-    assert "baseline" in table
-    scores = pd.read_csv(tmp_path / "run/results.csv").groupby("method").accuracy.mean()
-    assert scores["teacher"] > 0.9 > scores["baseline"]  # it sees near and far, in metres and without the holes
+    return tmp_path / "study.yaml"
 
-    new = pd.DataFrame(rows[:3])[["id", "rgb_file_name"]]  # predicted from files alone, scaled as in training
-    new.to_csv(tmp_path / "new.csv", index=False)
-    assert (
-        main(["predict", str(tmp_path / "run"), str(tmp_path / "new.csv"), "--output", str(tmp_path / "out.csv")]) == 0
-    )
-    assert pd.read_csv(tmp_path / "out.csv").id.tolist() == ["r0", "r1", "r2"]
+
+def test_images_and_depth_are_read_by_one_yaml(scenes: Path) -> None:
+    data = load_for(load_config(scenes))
+    assert {m: x.shape for m, x in data.inputs.items()} == {"rgb": (24, 3, 12, 16), "depth": (24, 1, 12, 16)}
+    depth = data.inputs["depth"].read()[:, 0].numpy()
+    assert not depth[:, 0].any()
+    far = np.array([data.class_names[c] == "far" for c in data.target])
+    np.testing.assert_allclose(depth[:, 4:].mean((1, 2)), np.where(far, 2.5, 1.5), atol=0.02)
+
+
+@pytest.mark.slow
+def test_images_and_depth_by_one_command(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = scenes.parent
+    quick = ["--folds", "2", "--seeds", "1", "--placebo", "null", "--reference", "null", "--jobs", "1", "--quiet"]
+    assert main(["run", str(scenes), *quick, "training.epochs=8", "select=0.5"]) == 0
+    assert "baseline" in capsys.readouterr().out
+    scores = pd.read_csv(folder / "run/results.csv").groupby("method").accuracy.mean()
+    assert scores["teacher"] > 0.9 > scores["baseline"]  # it sees near and far, in metres and without the holes
+    # Predicted from files alone, scaled as in training.
+    pd.read_csv(folder / "scenes.csv")[:3][["id", "rgb_file_name"]].to_csv(folder / "new.csv", index=False)
+    assert main(["predict", str(folder / "run"), str(folder / "new.csv"), "--output", str(folder / "out.csv")]) == 0
+    assert pd.read_csv(folder / "out.csv").id.tolist() == ["r0", "r1", "r2"]
