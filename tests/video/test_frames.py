@@ -99,6 +99,10 @@ class TestDepth:
         depth = read_depth(self.write(tmp_path / "d.png", np.array([[0, 500], [2000, 9999]], np.uint16)))
         assert (depth.shape, depth.dtype) == ((1, 2, 2), torch.float32)
         torch.testing.assert_close(depth[0], torch.tensor([[0, 0.5], [2, 9.999]]))
+        holes = self.write(tmp_path / "holes.png", np.array([[1500, 65535, 4000]], np.uint16))
+        torch.testing.assert_close(read_depth(holes, no_value=[65535, 4000])[0, 0], torch.tensor([1.5, 0, 0]))
+        near = self.write(tmp_path / "near.png", np.full((2, 2), 200, np.uint16))
+        assert read_depth(near, coarse=True).mean() == pytest.approx(0.2)
         tum = self.write(tmp_path / "tum.png", np.full((2, 2), 10000, np.uint16))
         assert read_depth(tum, step=1 / 5000).mean() == pytest.approx(2)
 
@@ -113,6 +117,12 @@ class TestDepth:
             (np.full((2, 2), 200, np.uint8), "depth is uint8 with 1 channels; expected one channel of 16 bits"),
             (np.full((2, 2, 3), 200, np.uint8), "depth is uint8 with 3 channels"),
             (np.zeros((2, 2), np.uint16), "every depth is 0"),
+            (np.arange(100, 256).astype(np.uint16)[None], "no value is above 255: was it a picture of 8 bits"),
+            (np.full((2, 2), 80, np.uint16), r"the median .*Or was it a picture of 8 bits\? No value is above 80"),
+            (
+                np.array([[1500, 65535]], np.uint16),
+                r"1 of 2 pixels are 65535, the largest value of 16 bits.* no_value: \[65535\]",
+            ),
         ],
     )
     def test_other_units_are_named(self, tmp_path, values, says):
