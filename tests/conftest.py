@@ -26,7 +26,7 @@ sys.dont_write_bytecode = False
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-settings.register_profile("sidelight", deadline=None, max_examples=40)
+settings.register_profile("sidelight", deadline=None, max_examples=25)
 settings.load_profile("sidelight")
 
 EXPORTERS = (
