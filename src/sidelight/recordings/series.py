@@ -191,6 +191,7 @@ class Signal(Series):
     """
 
     kind: ClassVar[str] = "signal"
+    later: ClassVar[frozenset[str]] = Series.later | {"decimal", "encoding", "header"}
     columns: tuple[str, ...]
     time: str = ""
     time_unit: str = "s"
@@ -208,12 +209,6 @@ class Signal(Series):
     @property
     def channels(self) -> int:
         return len(self.columns)
-
-    def to_config(self) -> dict[str, Any]:
-        """As of every type, without what is found in the file: digests of older folders stay."""
-        given = {"decimal": self.decimal, "encoding": self.encoding, "header": self.header}
-        unset = [name for name, value in given.items() if value in ("", None)]
-        return {name: value for name, value in super().to_config().items() if name not in unset}
 
     def clock(self, path: Path) -> tuple[float, float] | None:
         """First and last second of a file on the clock of its time column; None without one."""
