@@ -161,8 +161,8 @@ def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = 
             action="extend",
             metavar="NAME=COLUMNS",
             help="columns of a modality: a prefix (face=AU_) or columns (eda=gsr,scl), or channels of another one "
-            "(nir=image[3]); a name alone is one that is found by itself. Only these are read. Default: all that are "
-            "found.",
+            "(nir=image[3]); a name alone is one that is found by itself. Only these are read; all that are "
+            "found if none is named.",
         )
     for name, setting in settings(Config).items():
         if name == "data" or setting.is_mapping or (names is not None and name not in names):

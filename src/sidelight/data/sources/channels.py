@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sidelight.data.arguments import Modalities, Recipe
 from sidelight.data.raw import Raw
 from sidelight.errors import ConfigError, DataError, shown, unknown
-from sidelight.recordings.recording_type import RecordingType, check_pick
-from sidelight.recordings.series import Signal
+from sidelight.recordings.picks import check_pick
 from sidelight.utils.images import take_channels
 from sidelight.utils.names import CHANNELS
+
+if TYPE_CHECKING:
+    from sidelight.recordings.recording_type import RecordingType
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ def plan_sources(modalities: Modalities | None) -> tuple[Modalities | None, dict
 
 def pick_from_type(m: str, channels: Channels, kind: RecordingType) -> RecordingType:
     """The recording type of some channels of a modality's files; raises ConfigError where they have none."""
+    from sidelight.recordings.series import Signal
+
     names = kind.columns if isinstance(kind, Signal) else ()
     try:
         made = kind.pick_channels(channels.numbers(m, names))
