@@ -61,12 +61,12 @@ def read(content: Content) -> None:
     for signal in file.signals:
         name, rate = signal.label.strip(), float(signal.sampling_frequency)
         if not content.events_only:
-            padded += _count_padding(signal, end)
+            padded += _count_padding(signal, layout, end)
         times = None
         size = signal.samples_per_data_record
         if onsets is not None:
             times = (onsets[:, None] + np.arange(size) * (layout.seconds / size)).reshape(-1)
-        values = _Values(signal, None if end is None else round(end * rate))
+        values = _Values(signal, layout, None if end is None else round(end * rate))
         content.add(name, values, rate=rate, unit=signal.physical_dimension, times=values.cut(times))
     if padded:
         content.warn(
@@ -75,15 +75,27 @@ def read(content: Content) -> None:
         )
 
 
+RECORDS_BYTES = 2**21
+"""Bytes of data records that are converted at a time: of a whole signal, numbers and values in between take thrice it."""
+
+
 @dataclass
 class _Values:
     """Reads the values of a signal, up to sample `end`."""
 
     signal: Any
+    layout: Layout
     end: int | None
 
     def __call__(self) -> NDArray:
-        return np.asarray(self.signal.data[: self.end])
+        count, seconds = self.layout.count, self.layout.seconds
+        size = self.signal.samples_per_data_record
+        values = np.empty(count * size)
+        step = max(1, RECORDS_BYTES // self.layout.record)
+        for first in range(0, count, step):
+            last = min(first + step, count)
+            values[first * size : last * size] = self.signal.get_data_slice(first * seconds, last * seconds)
+        return values[: self.end]
 
     def cut(self, times: NDArray | None) -> NDArray | None:
         return None if times is None else times[: self.end]
@@ -154,11 +166,11 @@ def _end_of_recording(file: Any, layout: Layout) -> float | None:
     return None
 
 
-def _count_padding(signal: Any, end: float | None) -> list[str]:
+def _count_padding(signal: Any, layout: Layout, end: float | None) -> list[str]:
     """["N of M samples of 'label'"] if the last record ends in two or more samples at the digital minimum."""
     if end is not None or signal.samples_per_data_record < 2:
         return []
-    last = np.asarray(signal.digital[-signal.samples_per_data_record :])
+    last = np.asarray(signal.get_digital_slice((layout.count - 1) * layout.seconds, layout.count * layout.seconds))
     other = np.flatnonzero(last != signal.digital_min)
     run = len(last) - 1 - int(other[-1]) if len(other) else len(last)
     return [f"{run} of {len(last)} samples of {signal.label!r}"] if run >= 2 and len(other) else []
