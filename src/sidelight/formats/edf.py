@@ -76,7 +76,7 @@ def read(content: Content) -> None:
 
 
 RECORDS_BYTES = 2**21
-"""Bytes of data records that are converted at a time: of a whole signal, numbers and values in between take thrice it."""
+"""Bytes of data records that are converted at a time; all at once, what stands between takes as much as the values."""
 
 
 @dataclass
