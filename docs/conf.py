@@ -52,4 +52,5 @@ def setup(app) -> None:  # type: ignore[no-untyped-def]
     method_pages.write(HERE / "methods", HERE / "results.md")
     app.add_lexer("csv", TextLexer)
     app.connect("source-read", links.complete)
+    app.connect("autodoc-skip-member", docstrings.skip_foreign)
     app.connect("autodoc-process-docstring", docstrings.to_rst, priority=400)  # before napoleon
