@@ -35,6 +35,7 @@ autodoc_typehints_format = "short"
 maximum_signature_line_length = 100
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_custom_sections = [("Class attributes", "Attributes")]
 
 html_theme = "furo"
 html_title = "sidelight"
