@@ -35,6 +35,7 @@ autodoc_typehints_format = "short"
 maximum_signature_line_length = 100
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_custom_sections = [("Class attributes", "Attributes")]
 
 html_theme = "furo"
 html_title = "sidelight"
@@ -52,4 +53,5 @@ def setup(app) -> None:  # type: ignore[no-untyped-def]
     method_pages.write(HERE / "methods", HERE / "results.md")
     app.add_lexer("csv", TextLexer)
     app.connect("source-read", links.complete)
+    app.connect("autodoc-skip-member", docstrings.skip_foreign)
     app.connect("autodoc-process-docstring", docstrings.to_rst, priority=400)  # before napoleon

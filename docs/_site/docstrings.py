@@ -18,6 +18,11 @@ def to_rst(app: Any, what: str, name: str, thing: Any, options: Any, lines: list
     lines[:] = list(_rewritten(text.split("\n")))
 
 
+def skip_foreign(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out members that another library has put into a class, such as scikit-learn's `set_fit_request`."""
+    return True if str(getattr(thing, "__module__", "")).startswith(("sklearn.", "torch.")) else None
+
+
 def _rewritten(lines: list[str]) -> Iterator[str]:
     block: int | None = None  # the indent of the paragraph that a literal block follows
     for number, line in enumerate(lines):
