@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from export.test_student import make_student, rows
 from sidelight.cli import main
@@ -159,3 +160,43 @@ def test_executorch_says_what_torch_says(tmp_path):
     method = runtime.Runtime.get().load_program(path.read_bytes()).load_method("forward")
     out = method.execute([tensors[name] for name in told["graph_inputs"]])[told["graph_outputs"].index("logits")]
     np.testing.assert_allclose(out, student.respond(given, lengths={"phone_acc": np.full(5, 20)}), atol=1e-5)
+
+
+class Recurrent(nn.Module):
+    """An encoder of one's own, of a kind whose time axis exporters may fix to the example's length."""
+
+    def __init__(self, kind: type[nn.RNNBase]):
+        super().__init__()
+        self.rnn = kind(3, 16, batch_first=True)
+
+    def forward(self, x: torch.Tensor, length: torch.Tensor | None = None) -> torch.Tensor:
+        return self.rnn(x)[0].mean(1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_recurrent_encoders_take_any_length_or_are_refused(kind, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    student = make_student(variable=True, encoder="cnn", encoders={"phone_acc": Recurrent(kind)})
+    if kind is nn.RNN:
+        with pytest.raises(RunError, match="cannot be written as ONNX"):
+            student.export(tmp_path / "student.onnx")
+        assert list(tmp_path.iterdir()) == []
+        return
+    session = runtime.InferenceSession(student.export(tmp_path / "student.onnx"))
+    context = rows(student, 5)["context"].astype(np.float32)
+    for steps in (20, 31):
+        x = np.random.default_rng(0).normal(9.8, 3, (5, steps, 3)).astype(np.float32)
+        length = np.full(5, steps)
+        said = session.run(["logits"], {"phone_acc": x, "phone_acc_length": length, "context": context})[0]
+        expected = student.respond({"phone_acc": x, "context": context}, lengths={"phone_acc": length})
+        np.testing.assert_allclose(said, expected, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM])
+def test_recurrent_encoders_need_a_bound_in_torch_export(kind, tmp_path):
+    student = make_student(variable=True, encoder="cnn", encoders={"phone_acc": Recurrent(kind)})
+    with pytest.raises(RunError, match=r"cannot be exported by torch\.export"):
+        student.export(tmp_path / "student.pt2")
+    assert student.export(tmp_path / "bounded.pt2", max_batch=4).is_file()  # with the longest training length
