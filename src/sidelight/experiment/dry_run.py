@@ -48,7 +48,7 @@ def build_on_one_row(config: Config, dataset: Dataset, encoders: Encoders | None
         # A few rows may be constant; the run looks at all of them.
         warnings.simplefilter("ignore", SidelightWarning)
         preprocessor = Preprocessor.fit(
-            some, np.arange(len(some)), modalities, statistics=statistics, impute=config.impute
+            some, np.arange(len(some)), modalities, statistics, impute=config.impute, detrend=config.detrend
         )
     own = {m: build(preprocessor.shapes[m]) for m, build in (encoders or {}).items() if m in modalities}
     outputs, size = len(dataset.class_names), dataset.size
