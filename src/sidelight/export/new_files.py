@@ -20,7 +20,7 @@ from sidelight.recordings.by_id import KNOWN, find_folders, list_files, name_fil
 from sidelight.recordings.recording_type import RecordingType
 from sidelight.recordings.registry import recording_type
 
-TABLES = (".csv", ".tsv", ".parquet")
+TABLES = (".csv", ".tsv", ".txt", ".parquet")
 NAMED = ("file", "file_name", "filename", "path")
 """Columns in which a table of files for one modality may name them."""
 

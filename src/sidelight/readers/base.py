@@ -171,8 +171,9 @@ def prepare(
             f"(--check lists all, --on-error skip leaves their rows out). {reader.obtain}"
         )
 
-    for line in reader.describe(source) if tell is not None and not missing else []:
-        tell(line)
+    if tell is not None and not missing:
+        for line in reader.describe(source):
+            tell(line)
     errors = RowErrors(skip)
     found = reader.read(source, errors)
     check_units(str(source), found.modalities)

@@ -219,7 +219,7 @@ def read_prepared(folder: str | Path, target_needed: bool = True, dialect: Diale
 def check_units(source: str, modalities: Mapping[str, RecordingType]) -> None:
     """Raise ConfigError for a unit that is not known; it names the modality, and the unit that was meant."""
     from sidelight.formats.units import translate
-    from sidelight.signals.recording import parse_unit
+    from sidelight.utils.units import parse_unit
 
     for m, kind in modalities.items():
         unit = getattr(kind, "unit", "1")
