@@ -51,7 +51,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.dry_run:
         if launched()[0] > 0:
             return 0
-        config, jobs = experiment.plan(config)
+        config, jobs = experiment.plan(config, args.own.encoders)
         print(dump_config(config) + "".join(f"# {line}\n" for line in describe_plan(config, jobs).splitlines()), end="")
         return 0
     limit = None if args.time_limit is None else parse_duration(args.time_limit, "--time-limit")
@@ -102,7 +102,7 @@ def sweep_verb(args: argparse.Namespace) -> int:
     make = partial(build_sweep, space=asked.space, sampler=asked.sampler, trials=asked.trials)
     make(config)  # what is wrong with the ranges is said before the data are read
     if args.dry_run:
-        config, jobs = experiment.plan(config)
+        config, jobs = experiment.plan(config, args.own.encoders)
         plan = f"{describe_plan(config, jobs)}\n{describe_sweep(make(config), jobs)}"
         print(dump_config(config) + "".join(f"# {line}\n" for line in plan.splitlines()), end="")
         return 0
@@ -271,7 +271,8 @@ def predict_verb(args: argparse.Namespace) -> None:
     student = load_student(args.student, encoders=args.own.encoders).to(args.device)
     ignore = args.ignore_privileged
     names = {"group": args.group, "ids": args.ids, "on_error": args.on_error, "escape": args.escape}
-    predictions = predict_file(student, args.rows, args.output, ignore_privileged=ignore, table=table_of(args), **names)
+    rows = args.rows if len(args.rows) > 1 else args.rows[0]
+    predictions = predict_file(student, rows, args.output, ignore_privileged=ignore, table=table_of(args), **names)
     if args.output is None:
         predictions.to_csv(sys.stdout, index=False, float_format="%.6g")
     else:
@@ -326,6 +327,7 @@ def prepare_verb(args: argparse.Namespace) -> int:
         from sidelight.readers.base import check
 
         absent = check(reader, args.source)
+        print("".join(f"{line}\n" for line in reader.describe(Path(args.source)) if not absent), end="")
         print("\n".join(absent) if absent else f"{args.source}: nothing that {args.name} needs is missing")
         return 1 if absent else 0
     elif args.out is None:
@@ -335,7 +337,8 @@ def prepare_verb(args: argparse.Namespace) -> int:
         from sidelight.readers.progress import progress_bar
 
         skip = args.on_error == "skip"
-        out, faults = prepare(reader, args.source, args.out, skip=skip, overwrite=args.overwrite, progress=progress_bar)
+        how: dict[str, Any] = {"skip": skip, "overwrite": args.overwrite, "progress": progress_bar, "tell": print}
+        out, faults = prepare(reader, args.source, args.out, **how)
         print(f"{out}" + (f" ({len(faults)} rows skipped: {out / 'skipped.csv'})" if faults else ""))
     return 0
 

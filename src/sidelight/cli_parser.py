@@ -96,7 +96,8 @@ is tested with it alone (docs/sweeps.md).""",
   sidelight status runs/phone-watch --json""",
     "predict": """
   sidelight predict runs/phone-watch/student new_rows.csv
-  sidelight predict student.safetensors new_rows.csv --output predictions.csv""",
+  sidelight predict student.safetensors new_rows.csv --output predictions.csv
+  sidelight predict runs/study new/*.wav        recordings, read as in training""",
     "export": """
   sidelight export runs/phone-watch --onnx
   sidelight export runs/phone-watch --hub phone-activity                 (a folder with a model card)
@@ -388,7 +389,12 @@ def build_parser() -> Parser:
 
     predict = verb("predict", "apply a student to new rows")
     predict.add_argument("student", metavar="STUDENT", help="student.safetensors, its folder, or a run folder")
-    predict.add_argument("rows", metavar="ROWS", help="manifest, folder or .npz with the available modalities")
+    predict.add_argument(
+        "rows",
+        nargs="+",
+        metavar="ROWS",
+        help="manifest, folder or .npz with the available modalities; or recordings as in training: new/*.wav",
+    )
     predict.add_argument(
         "--output", metavar="FILE", help=".csv, .tsv or .parquet; .npz for class maps (default: CSV on the terminal)"
     )

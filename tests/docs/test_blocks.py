@@ -25,7 +25,7 @@ CHEAP = ("faq.md", "how-to/own-loss.md")
 """Pages that train nothing."""
 TRAINING = (
     "index.md", "first-study.md", "coming-from.md", "how-to/own-encoder.md", "how-to/few-labels.md",
-    "how-to/missing-sensors.md", "how-to/video.md",
+    "how-to/missing-sensors.md", "how-to/video.md", "tutorial-voice-and-face.md",
 )  # fmt: skip
 SHORT = ("training.epochs=2", "training.least_steps=2", "jobs=1")
 

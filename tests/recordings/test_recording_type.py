@@ -252,6 +252,36 @@ def test_sound_is_cut_padded_and_resampled(tmp_path):
         Audio(rate=8000, seconds=0.5, pad=False).probe(replace(part, start=0.75))
 
 
+def test_a_spectrogram_cuts_nothing_unasked(tmp_path):
+    soundfile = pytest.importorskip("soundfile", reason="extra audio is not installed")
+    sound = np.sin(np.arange(2 * 44100) / 20).astype(np.float32) * 0.1
+    soundfile.write(tmp_path / "a.wav", sound, 44100, subtype="FLOAT")
+    whole = Segment(tmp_path / "a.wav")
+    with pytest.raises(DataError, match=r"a\.wav lasts 2 s, and spectrogram 'audio' reads 1\.067 s: .*seconds: 1\.067"):
+        Audio(rate=44100, spectrogram="audio").probe(whole)
+    # A row that begins somewhere is as long as the preset says; so is one whose length is asked for.
+    assert Audio(rate=44100, spectrogram="audio").read(replace(whole, start=0.5)).shape == (1, 64, 107)
+    assert Audio(rate=44100, spectrogram="audio", seconds=47040 / 44100).read(whole).shape == (1, 64, 107)
+    longer = Audio(rate=44100, spectrogram="audio", seconds=1.5)
+    assert longer.shape == (1, 64, 151)
+    assert longer.read(whole).shape == (1, 64, 151)
+    assert Signal(rate=512, columns=("a",), spectrogram="emg", seconds=2).shape == (1, 67, 85)
+    with pytest.raises(DataError, match="a spectrogram of window 16 needs 16"):
+        Signal(rate=512, columns=("a",), spectrogram="emg", seconds=0.01)
+
+
+def test_speech_stays_sound_of_any_length(tmp_path):
+    soundfile = pytest.importorskip("soundfile", reason="extra audio is not installed")
+    soundfile.write(tmp_path / "a.wav", np.zeros((22050, 2), np.float32), 44100)
+    speech = Audio(rate=0, resample_to=16000, spectrogram="speech")
+    assert speech.shape is None
+    assert speech.read(Segment(tmp_path / "a.wav")).shape == (8000, 1)
+    assert speech.schema()["spectrogram"] == "speech"
+    assert Audio(rate=16000, spectrogram="speech", seconds=1).shape == (16000, 1)
+    with pytest.raises(ConfigError, match=r"spectrogram 'speech' reads 16000 Hz, but rows have 44100 Hz"):
+        Audio(rate=44100, spectrogram="speech")
+
+
 def write_csv(path, rows=100, rate=50):
     lines = [f"{t / rate * 1e6:.0f}\t{t}\t{-t}" for t in range(rows)]
     path.write_text("\n".join(["time\ta\tb", *lines]))

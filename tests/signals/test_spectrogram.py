@@ -70,8 +70,8 @@ def test_blocks_channels_and_types_do_not_change_values(monkeypatch):
 
 
 def test_presets_have_the_papers_sizes_and_the_released_values():
-    sizes = {name: s.shape(s.samples or 0) for name, s in PRESETS.items()}
-    assert sizes == {"emg": (67, 127), "emg-released": (65, 127), "audio": (64, 107)}
+    sizes = {name: s.shape(s.samples or 16000) for name, s in PRESETS.items()}
+    assert sizes == {"emg": (67, 127), "emg-released": (65, 127), "audio": (64, 107), "speech": (64, 101)}
     x = noise(2, 1536) + 3
     released = signal.spectrogram(x.numpy(), fs=1000, nperseg=16, noverlap=4, nfft=128)[
         2

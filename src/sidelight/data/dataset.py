@@ -72,6 +72,8 @@ class Dataset:
         longest: modality -> time steps to keep; longer rows of a signal are cut.
         recipes: modality -> what `load(modalities=…)` needs to find it in new rows, such as {"of": "image", "pick":
             [3]}, where its name alone does not say it. The student carries it.
+        recordings: modality -> `RecordingType.to_config` of its files, one for each row. The student carries it, and
+            reads new files with it.
 
     Raises:
         DataError: names modality, row and column of the first array that does not fit this description.
@@ -100,6 +102,7 @@ class Dataset:
     rates: dict[str, float] = field(default_factory=dict)
     longest: dict[str, int] = field(default_factory=dict)
     recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    recordings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.target)
@@ -152,6 +155,13 @@ class Dataset:
     def shape(self, modality: str) -> tuple[int, ...]:
         """The shape of one row: (D,), (T, C), (C, H, W) or (C, T, H, W)."""
         return tuple(self.inputs[modality].shape[1:])
+
+    def sequence_preset(self, modality: str) -> str:
+        """The spectrogram whose frames networks read in place of a modality's sound; "" where there is none."""
+        from sidelight.signals.spectrogram import SEQUENCES
+
+        name = self.schema.get(modality, {}).get("spectrogram", "")
+        return name if name in SEQUENCES else ""
 
     def row(self, i: int) -> str:
         """The name of a row in errors."""
@@ -287,7 +297,7 @@ class Dataset:
             labelled: (N,) bool, the rows that keep their label, among those that have one. All other targets are
                 overwritten, so that nothing can read them.
             deferred: whether rows are gathered and preprocessed by `Batch.materialize`, so that no copy of them is
-                made here; window statistics are computed here all the same. The values have the same bits.
+                made here; frames of sound and window statistics are computed here all the same. Same bits.
 
         Returns:
             A batch of all N rows.
@@ -320,9 +330,8 @@ class Dataset:
                 stored, pixels = preprocessor.defer(raw, files, lengths, present, self.group)
                 for m, rows in stored.items():
                     if m not in pixels:
-                        length = lengths.get(m) if rows.dim() == 3 else None
+                        length = preprocessor.count_steps(lengths).get(m)
                         check_stored(f"{self.name}: modality {m!r}", rows, length, present[m], raw[m], self.ids)
-            lengths = {m: x for m, x in lengths.items() if stored[m].dim() == 3}
         elif preprocessor is not None:
             raw = inputs
             with torch.no_grad():
@@ -330,7 +339,7 @@ class Dataset:
             for m, x in raw.items():
                 if x.dim() < 4:
                     check_preprocessed(f"{self.name}: modality {m!r}", inputs[m], x, self.ids)
-            # Window statistics are vectors, which have no length any more.
-            lengths = {m: x for m, x in lengths.items() if inputs[m].dim() == 3}
+        if preprocessor is not None:
+            lengths = preprocessor.count_steps(lengths)
 
         return build_batch(inputs, hide_target(self.target, keep), keep, present, lengths, pixels, files, stored)

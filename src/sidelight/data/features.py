@@ -40,7 +40,7 @@ class FeatureRows:
 
 
 def compute_features(dataset: Dataset, m: str) -> FeatureRows:
-    """(N, D) float32: vectors unchanged, window statistics of signals, means over a coarse grid of images.
+    """(N, D) float32: vectors unchanged, window statistics of signals or frames of sound, means over a grid of images.
 
     Missing values and absent rows are NaN. Columns that a run reads as constant (`scaling.is_constant`) are 0.
     """
@@ -50,17 +50,23 @@ def compute_features(dataset: Dataset, m: str) -> FeatureRows:
     from sidelight.data.standardize import build_mask
     from sidelight.data.statistics import STANDARD, window_statistics
     from sidelight.data.stored_rows import StoredRows
+    from sidelight.signals.sequence import compute_sequence, count_frames
 
     x, size, present = dataset.inputs[m], None, torch.from_numpy(dataset.present[m])
     if x.ndim == 3:
         signal = StoredRows(torch.from_numpy(x), torch.arange(len(x)), fill=torch.zeros(x.shape[2]))
         length = torch.from_numpy(dataset.lengths[m]) if m in dataset.lengths else None
+        preset = dataset.sequence_preset(m)
         chunks = []
         for i in range(0, len(x), CHUNK):
             valid = None if length is None else length[i : i + CHUNK]
-            chunks.append(window_statistics(signal[i : i + CHUNK].read(), valid))
+            part = signal[i : i + CHUNK].read()
+            if preset:
+                part, valid = compute_sequence(part, preset), None if valid is None else count_frames(valid, preset)
+            chunks.append(window_statistics(part, valid))
         f = torch.cat(chunks)
-        size = compute_statistics_rms(signal, build_mask(signal, length, present), f, STANDARD)
+        if not preset:
+            size = compute_statistics_rms(signal, build_mask(signal, length, present), f, STANDARD)
     elif x.ndim >= 4:
         # One image at a time: all of them in float32 may not fit into memory.
         f = torch.from_numpy(np.stack([average_grid(np.nan_to_num(row.astype(np.float32))) for row in x]))

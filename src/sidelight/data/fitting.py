@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +13,13 @@ from torch import Tensor
 
 from sidelight.data.detrend import remove_drift
 from sidelight.data.modality_plan import ModalityPlan
+from sidelight.data.rows import VALUES_AT_ONCE
 from sidelight.data.scaling import compute_pixel_scaling, compute_rms, compute_scaling, compute_statistics_rms
 from sidelight.data.standardize import build_mask, fill_missing
 from sidelight.data.statistics import window_statistics
-from sidelight.data.stored_rows import StoredRows, Values, gather
+from sidelight.data.stored_rows import StoredRows, Values, gather, iterate_parts
 from sidelight.errors import ConfigError, DataError
+from sidelight.signals.sequence import compute_sequence
 from sidelight.video.augment import STATISTICS
 
 CHUNK = 4096
@@ -28,7 +31,7 @@ def compute_statistics_size(
 ) -> Tensor | None:
     """(D,) magnitude of the numbers that features were computed from, where it exceeds their own; None for others.
 
-    These are window statistics, and signals without their drift.
+    These are window statistics, and signals without their drift, but not of the frames of sound.
 
     Args:
         plan: of the modality.
@@ -37,6 +40,8 @@ def compute_statistics_size(
         length: (N,) valid time steps; None: all.
         present: (N,) bool; None: all rows are present.
     """
+    if plan.spectrogram:
+        return None
     if plan.detrend and not plan.statistics:
         return compute_rms(x, build_mask(x, length, present))
     if not plan.statistics:
@@ -45,9 +50,9 @@ def compute_statistics_size(
 
 
 def extract_features(m: str, plan: ModalityPlan, x: Values, length: Tensor | None, fill: Tensor | None) -> Values:
-    """The rows before standardization: NaN imputed, drift removed, and signals replaced by window statistics if asked.
+    """The rows before standardization: NaN imputed, drift removed, then frames or window statistics if asked.
 
-    Of rows still to be gathered, NaN are imputed when they are read, and window statistics are computed here.
+    Of rows still to be gathered, NaN are imputed when they are read; frames and window statistics are computed here.
 
     Args:
         m: name of the modality.
@@ -57,7 +62,7 @@ def extract_features(m: str, plan: ModalityPlan, x: Values, length: Tensor | Non
         fill: (C,) values that replace NaN; None: NaN stays.
 
     Returns:
-        (B, D), (B, T, C) or the unchanged images.
+        (B, D), (B, T, C), (B, T', bands) or the unchanged images.
 
     Raises:
         ConfigError: rows do not have the shape in the plan.
@@ -73,15 +78,35 @@ def extract_features(m: str, plan: ModalityPlan, x: Values, length: Tensor | Non
         return x
     if isinstance(x, Tensor):
         x = remove_drift(x, plan.detrend, length, fill is not None) if plan.detrend else fill_missing(x, fill)
-        return window_statistics(x, length, plan.statistics, plan.shape[0]) if plan.statistics else x
+        return _convert(plan, x, length)
     x = replace(x, fill=fill, detrend=plan.detrend, lengths=_spread(length, x) if plan.detrend else None)
+    if not plan.statistics and not plan.spectrogram:
+        return x
+    most = VALUES_AT_ONCE if plan.spectrogram else CHUNK * math.prod(x.shape[1:])
+    made = [_convert(plan, part, None if length is None else length[rows]) for rows, part in iterate_parts(x, most)]
+    return StoredRows(torch.cat(made), torch.arange(len(x)))
+
+
+def _convert(plan: ModalityPlan, x: Tensor, length: Tensor | None) -> Tensor:
+    """Signals as the frames or window statistics that a plan asks for."""
+    if plan.spectrogram:
+        x = compute_sequence(x, plan.spectrogram)
     if not plan.statistics:
         return x
-    made = [
-        window_statistics(part, None if length is None else length[rows], plan.statistics, plan.shape[0])
-        for rows, part in _iterate_chunks(x)
-    ]
-    return StoredRows(torch.cat(made), torch.arange(len(x)))
+    steps = None if length is None else plan.count_steps(length)
+    return window_statistics(x, steps, plan.statistics, plan.sequence[0])
+
+
+def mask_features(plan: ModalityPlan, f: Values, length: Tensor | None, present: Tensor | None) -> Tensor | None:
+    """The mask of valid values of features; None where everything is valid.
+
+    Args:
+        plan: of the modality.
+        f: (N, …) rows from `extract_features`.
+        length: (N,) valid time steps of the raw rows; None: all.
+        present: (N,) bool; None: all rows are present.
+    """
+    return build_mask(f, plan.count_steps(length) if length is not None and f.dim() == 3 else None, present)
 
 
 def _spread(length: Tensor | None, x: StoredRows) -> Tensor | None:
@@ -136,7 +161,7 @@ def fit_scaling(
     fill = compute_scaling(x, build_mask(x, length, present))[0] if impute else None
     f = extract_features(m, plan, x, length, fill)
     size = compute_statistics_size(plan, x, f, length, present)
-    keep = build_mask(f, length if f.dim() == 3 else None, present)
+    keep = mask_features(plan, f, length, present)
     return fill, *compute_scaling(f, keep, size)
 
 
@@ -172,7 +197,7 @@ def fit_group_scaling(
     if plan.standard:
         return default_mean[None].expand(len(new), -1), default_scale[None].expand(len(new), -1)
 
-    keep = build_mask(f, length if f.dim() == 3 else None, present)
+    keep = mask_features(plan, f, length, present)
     size = compute_statistics_size(plan, x, f, length, present)
     # Empty tensors come first, so that no new group gives (0, D).
     means, scales = [default_mean[None][:0]], [default_scale[None][:0]]
@@ -193,9 +218,3 @@ def fit_group_scaling(
         means.append(mean[None])
         scales.append(scale[None])
     return torch.cat(means), torch.cat(scales)
-
-
-def _iterate_chunks(x: StoredRows) -> Iterable[tuple[slice, Tensor]]:
-    for i in range(0, len(x), CHUNK):
-        rows = slice(i, i + CHUNK)
-        yield rows, gather(x[rows])

@@ -154,6 +154,7 @@ def load(
             columns=raw.features,
             standard=raw.standard,
             schema=raw.schema,
+            recordings=raw.recordings,
             skipped=raw.skipped,
             units=units,
             rates=rates,
@@ -281,7 +282,10 @@ def load_rows(
     def find(columns: Sequence[str]) -> Roles:
         return find_roles(label, columns, None, group, None, ids, target_needed=False)
 
-    if prepared := open_prepared(source, target_needed=False, table=table):
+    from sidelight.data.sources.prepared import Prepared
+
+    given = source if isinstance(source, Prepared) else None
+    if prepared := given or open_prepared(source, target_needed=False, table=table):
         from sidelight.data.sources.recorded import read_recordings
 
         # New rows may come without the group column of the training data.

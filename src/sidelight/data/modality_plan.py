@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from sidelight.data.statistics import statistics_width
 from sidelight.data.training_ranges import TrainingRanges
+from sidelight.signals.sequence import count_frames
+from sidelight.signals.spectrogram import get_preset
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class ModalityPlan:
         longest: time steps that are read of longer rows; 0: all.
         ranges: ranges of the training rows; None: unknown.
         detrend: drift that is removed from each row of a signal, one of `detrend.KINDS`; "": none.
+        spectrogram: preset whose frames replace sound (`signals.spectrogram.SEQUENCES`); "": none.
     """
 
     shape: tuple[int, ...]
@@ -37,6 +42,7 @@ class ModalityPlan:
     longest: int = 0
     ranges: TrainingRanges | None = None
     detrend: str = ""
+    spectrogram: str = ""
 
     @property
     def image(self) -> bool:
@@ -51,9 +57,20 @@ class ModalityPlan:
     @property
     def output(self) -> tuple[int, ...]:
         """The shape of a preprocessed row."""
-        if not self.statistics:
+        shape = self.sequence
+        return (statistics_width(shape[-1], self.statistics),) if self.statistics else shape
+
+    @property
+    def sequence(self) -> tuple[int, ...]:
+        """The shape of a row before window statistics: that of the frames of sound, else of the raw row."""
+        if not self.spectrogram:
             return self.shape
-        return (statistics_width(self.channels, self.statistics),)
+        bands, frames = get_preset(self.spectrogram).shape(self.shape[0])
+        return frames, bands * self.channels
+
+    def count_steps(self, length: Tensor) -> Tensor:
+        """The valid time steps of the sequence of rows with so many valid time steps."""
+        return count_frames(length, self.spectrogram) if self.spectrogram else length
 
     def to_config(self) -> dict[str, Any]:
         """The plan as JSON-able values; `from_config` reads them."""
@@ -67,6 +84,7 @@ class ModalityPlan:
             "rate": self.rate,
             "longest": self.longest,
             **({"detrend": self.detrend} if self.detrend else {}),
+            **({"spectrogram": self.spectrogram} if self.spectrogram else {}),
             # The key keeps its first name, so that stored students can be read.
             "seen": None if self.ranges is None else self.ranges.to_config(),
         }
@@ -85,4 +103,5 @@ class ModalityPlan:
             longest=int(config.get("longest", 0)),
             ranges=TrainingRanges.from_config(config.get("seen")),
             detrend=str(config.get("detrend", "")),
+            spectrogram=str(config.get("spectrogram", "")),
         )

@@ -29,7 +29,7 @@ from sidelight.errors import ConfigError, DataError, SidelightWarning, unknown
 
 
 class Preprocessor(PreprocessorState):
-    """impute -> remove drift -> window statistics -> standardize -> clip at ±10 -> zeros where absent; `fit` makes it.
+    """impute -> remove drift -> frames of sound -> window statistics -> standardize -> clip at ±10 -> zeros if absent.
 
     Statistics are buffers (state_dict), the structure is JSON (`to_config`). A column that is constant in the train
     rows becomes 0. With standardize="group" each group is standardized by its own rows. A group that was neither fitted
@@ -129,7 +129,8 @@ class Preprocessor(PreprocessorState):
             f = gather(self._extract(m, x, length))
             mean, scale = self._get_scaling(m, x, f, length, rows_present, group)
             clip = self.plans[m].standard != "none"
-            preprocessed[m] = standardize(f, mean, scale, clip, length, rows_present)
+            steps = None if length is None else self.plans[m].count_steps(length)
+            preprocessed[m] = standardize(f, mean, scale, clip, steps, rows_present)
         return preprocessed
 
     def transform(
@@ -326,5 +327,6 @@ def _build_plans(
             rate=dataset.rates.get(m, 0.0),
             longest=dataset.longest.get(m, 0),
             detrend=detrend.get(m, ""),
+            spectrogram=dataset.sequence_preset(m),
         )
     return plans

@@ -65,8 +65,16 @@ class PreprocessorState(nn.Module):
 
     @property
     def variable(self) -> tuple[str, ...]:
-        """Modalities that are still variable-length signals after preprocessing, with unchanged lengths."""
+        """Modalities that are still variable-length signals after preprocessing."""
         return tuple(m for m, plan in self.plans.items() if plan.variable and not plan.statistics)
+
+    def count_steps(self, lengths: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Modality -> (B,) valid time steps after preprocessing, of those that are still variable-length signals.
+
+        Args:
+            lengths: modality -> (B,) valid time steps of raw rows.
+        """
+        return {m: self.plans[m].count_steps(n) for m, n in lengths.items() if m in self.variable}
 
     def subset(self, modalities: Iterable[str]) -> Self:
         """A copy that reads these modalities only, as a student carries it."""

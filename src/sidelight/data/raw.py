@@ -68,6 +68,7 @@ class Raw:
         standard: as `Dataset.standard`.
         skipped: as `Dataset.skipped`.
         schema: as `Dataset.schema`.
+        recordings: as `Dataset.recordings`.
         longest: modality -> time steps to keep of longer rows.
         read_as: how its table is written, where it is not the usual way.
         not_read: columns without a role and without a modality.
@@ -92,6 +93,7 @@ class Raw:
     not_read: tuple[str, ...] = ()
     recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
     numbers: NDArray | None = None
+    recordings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.n:

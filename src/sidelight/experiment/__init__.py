@@ -10,8 +10,8 @@ from typing import Any
 from sidelight.config import Config
 from sidelight.data import Dataset
 from sidelight.data.load import load_for
+from sidelight.experiment.dry_run import build_on_one_row
 from sidelight.experiment.inputs import read_inputs, stop_time
-from sidelight.experiment.models import FoldModels
 from sidelight.experiment.plan import Job
 from sidelight.experiment.provenance import Encoders
 from sidelight.experiment.resolve import resolve
@@ -22,23 +22,25 @@ from sidelight.tracking import Logger, LoggerMaker
 from sidelight.utils.keywords import known_keywords
 
 
-def plan(config: Config) -> tuple[Config, list[Job]]:
-    """Plan an experiment without running it.
+def plan(config: Config, encoders: Encoders | None = None) -> tuple[Config, list[Job]]:
+    """Plan an experiment without running it, and build its encoders on one row of each modality.
+
+    Args:
+        config: the settings.
+        encoders: modality -> your own encoder, as in `compare`.
 
     Returns:
         The configuration with its defaults filled in from the data, and every job that is known before the first
         result.
 
     Raises:
-        ConfigError, DataError: as `run`.
+        ConfigError, DataError: as `run`; or an encoder fails on a row.
         RunError: `network.weights` are missing, damaged, or belong to another network.
     """
     dataset = load_for(config)
     config = resolve(config, dataset)
     jobs = plan_jobs(config, dataset, parse_methods(config.methods))
-    if config.network.weights:
-        models = FoldModels(config, dataset, Path(config.output), {}, jobs[0].fold, jobs[0].seed)
-        models.builder.network(models.data.modalities)
+    build_on_one_row(config, dataset, encoders)
     return config, jobs
 
 

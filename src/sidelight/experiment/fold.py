@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sidelight.config import Config
+from sidelight.config import Config, NetworkConfig
 from sidelight.config.encoder_names import choose_encoder
 from sidelight.data import Dataset
 from sidelight.data.batch import Batch
@@ -29,6 +30,13 @@ from sidelight.utils.phases import phase
 PREPARED_AT_ONCE = 64 * 2**20
 """Bytes of rows that each process preprocesses once and holds. Of more rows, processes share those of the data set, and
 preprocess the rows of each batch when it is drawn."""
+
+
+def read_as_statistics(network: NetworkConfig, dataset: Dataset, modalities: Sequence[str]) -> set[str]:
+    """The signals of which a network reads window statistics, which the preprocessor computes once."""
+    signals = [m for m in modalities if dataset.inputs[m].ndim == 3]
+    summarized = ("auto", "statistics")
+    return {m for m in signals if choose_encoder(m, 2, network.encoder, network.encoders) in summarized}
 
 
 class FoldData:
@@ -133,18 +141,11 @@ class FoldData:
     @phase("prepare rows")
     def preprocessor(self) -> Preprocessor:
         """Fitted on the fold's train rows; its effect on a modality does not depend on the others."""
-        network = self.config.network
-        # The statistics encoder reads summaries of a signal, which the preprocessor computes once.
-        statistics = set()
-        for m in self.modalities:
-            is_signal = self.dataset.inputs[m].ndim == 3
-            if is_signal and choose_encoder(m, 2, network.encoder, network.encoders) in ("auto", "statistics"):
-                statistics.add(m)
         return Preprocessor.fit(
             self.dataset,
             self.fold.train,
             self.modalities,
-            statistics=statistics,
+            statistics=read_as_statistics(self.config.network, self.dataset, self.modalities),
             standardize=self.config.standardize,
             impute=self.config.impute,
             detrend=self.config.detrend,

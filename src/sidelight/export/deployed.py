@@ -113,7 +113,7 @@ class Deployed(nn.Module):
             labelled=torch.zeros(rows, dtype=torch.bool, device=some.device),
             present=present,
             index=torch.arange(rows, device=some.device),
-            lengths={m: n for m, n in lengths.items() if m in self.preprocessor.variable},
+            lengths=self.preprocessor.count_steps(lengths),
         )
 
     def respond(self, batch: Batch) -> Tensor:

@@ -23,11 +23,11 @@ def describe_student(path: str | Path) -> dict[str, Any]:
         path: student.safetensors, its folder, or a run or refit folder.
 
     Returns:
-        What JSON can hold: `file`, `task`, `labels`, `inputs` (as `Student.inputs`), `any_subset` and `groups`
-        (whether it accepts missing modalities, and needs the group of each row), `privileged`, `parameters`, `bytes`,
-        `method`, `control`, `label_fraction`, `fold`, `seed`, `data`, `versions`, `metrics` of its own fold; of a
-        refitted student `rows`, `cross_validated` and a `note`; and `run`: the scores of its method with intervals
-        over the whole run in every metric, None without a run folder.
+        What JSON can hold: `file`, `task`, `labels`, `inputs` (as `Student.inputs`), `files` (modalities of which it
+        reads recordings), `any_subset` and `groups` (whether it accepts missing modalities, and needs the group of each
+        row), `privileged`, `parameters`, `bytes`, `method`, `control`, `label_fraction`, `fold`, `seed`, `data`,
+        `versions`, `metrics` of its own fold; of a refitted student `rows`, `cross_validated` and a `note`; and `run`:
+        the scores of its method with intervals over the whole run in every metric, None without a run folder.
 
     Raises:
         RunError: there is no student, or it cannot be read.
@@ -41,6 +41,7 @@ def describe_student(path: str | Path) -> dict[str, Any]:
         "task": description["task"]["name"],
         "labels": list(description["task"]["labels"]),
         "inputs": description["inputs"],
+        "files": list(meta.get("files", {})),
         "any_subset": "drop" in description["network"],
         "groups": _standardises_groups(description),
         "privileged": list(description["privileged"]),

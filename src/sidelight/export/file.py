@@ -132,7 +132,7 @@ def _is_valid_meta(meta: Any) -> bool:
     if not isinstance(meta, dict):
         return False
     privileged = meta.get("privileged", [])
-    settings = [meta.get(name, {}) for name in ("recordings", "modalities")]
+    settings = [meta.get(name, {}) for name in ("recordings", "modalities", "files")]
     return isinstance(privileged, list) and all(
         isinstance(of, dict) and all(isinstance(value, dict) for value in of.values()) for of in settings
     )

@@ -251,6 +251,9 @@ def _size(preprocessor: Preprocessor, m: str) -> tuple[Tensor, Tensor]:
     """(C,) mean and (C,) standard deviation of the raw columns, from the preprocessor; 0 and 1 if it has none."""
     state, i = preprocessor.state_dict(), preprocessor.modalities.index(m)
     plan, mean, scale = preprocessor.plans[m], state[f"mean_{i}"][0], state[f"scale_{i}"][0]
+    if plan.spectrogram:  # of which the statistics are; raw sound lies around zero
+        spreads = [high for _, high in plan.ranges.spreads] if plan.ranges else [0.1] * plan.channels
+        return torch.zeros(plan.channels), torch.tensor(spreads)
     if not plan.statistics:
         return mean, torch.where(scale > 0, 1 / scale.clamp(min=1e-30), 0)
     if plan.statistics[0] != "moments":

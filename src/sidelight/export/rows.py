@@ -18,6 +18,7 @@ from sidelight.data.load import load_rows
 from sidelight.data.pixels import compute_chunk_size
 from sidelight.data.rows import Rows, is_lazy, name_row
 from sidelight.errors import DataError, SidelightWarning, unknown
+from sidelight.export.new_files import open_new_files
 from sidelight.export.source import find_columns, refuse_privileged
 from sidelight.export.student import Student
 from sidelight.results.formulas import escape_formulas
@@ -49,7 +50,8 @@ def predict_file(
     Args:
         student: the student.
         source: .csv, .tsv, .parquet, .npz, a folder with a manifest, a DataFrame or a dict of arrays, as `load` reads
-            them. No target is needed, and none is read.
+            them; or recordings as in training: a file, a list of files, a folder of them, or a table that names them
+            (`<modality>_file_name`). No target is needed, and none is read.
         out: the file: .csv, .tsv or .parquet, for a segmentation .npz; None: write none. It is written atomically.
         ignore_privileged: leave columns of privileged modalities unread instead of refusing the file.
         group, ids: columns with groups and names of the rows; None: the usual names.
@@ -71,6 +73,7 @@ def predict_file(
     written = (".npz",) if pixels else WRITTEN
     if out is not None and Path(out).suffix not in written:
         raise DataError(f"{out}: {unknown('suffix for predictions', Path(out).suffix, written)}")
+    source = open_new_files(student, source) or source
     if not ignore_privileged:
         refuse_privileged(student, source, table)
     rows = load_rows(

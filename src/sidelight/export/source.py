@@ -14,6 +14,7 @@ from sidelight.data.arguments import Recipe
 from sidelight.data.raw import DEFAULT_NAMES, MODALITIES_FILE, TABLE_FILE
 from sidelight.data.sources.checked_files import FILE as FILE_COLUMN
 from sidelight.data.sources.locate import locate
+from sidelight.data.sources.prepared import Prepared
 from sidelight.data.sources.tables import ARRAY_FILES
 from sidelight.errors import DataError, SidelightError, SidelightWarning
 from sidelight.export.checks import privileged_error
@@ -106,6 +107,8 @@ def names_in(source: Any, table: Mapping[str, Any] | None = None) -> list[str]:
 
     table: how a text manifest is written, as for `load`.
     """
+    if isinstance(source, Prepared):
+        return [str(c) for c in source.table.columns]
     if hasattr(source, "columns"):
         return [str(c) for c in source.columns]
     if isinstance(source, Mapping):

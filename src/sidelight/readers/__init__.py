@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["READERS", "make_reader", "reader_class"]
 
-SHARED_MODULES = {"base", "progress", "rgbd", "sequences", "synthetic", "tables"}
+SHARED_MODULES = {"base", "progress", "rgbd", "sequences", "synthetic", "tables", "tables_of_files", "voices"}
 """Modules of this folder that readers share; every other module is a reader."""
 
 

@@ -14,9 +14,9 @@ from sidelight.data.sources.prepared import DatasetInfo
 from sidelight.errors import DataError
 from sidelight.readers.base import Contents, Reader, Row, RowErrors
 from sidelight.readers.synthetic import make_noise_frames, write_text, write_video
+from sidelight.recordings.by_id import VIDEOS
 from sidelight.recordings.pictures import LATE, probe_video
 from sidelight.recordings.registry import Audio, Video
-from sidelight.recordings.series import VIDEOS
 from sidelight.signals.spectrogram import PRESETS
 from sidelight.utils.files import read_json
 
@@ -102,7 +102,7 @@ class ActivityNet(Reader):
 
         clip = Video(frames=self.frames, stride=self.stride, size=(self.size, self.size))
         # rate=0: the sound tracks of web videos have various rates.
-        sound = Audio(rate=0, resample_to=PRESETS["audio"].rate, spectrogram="audio")
+        sound = Audio(rate=0, resample_to=PRESETS["audio"].rate, seconds=PRESETS["audio"].seconds, spectrogram="audio")
         facts = DatasetInfo(
             name="activitynet", group="video", split="split", task="classification",
             available=("video",), privileged=("audio",),

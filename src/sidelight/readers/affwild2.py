@@ -17,9 +17,9 @@ from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.readers.base import Contents, Reader, Row, RowErrors
 from sidelight.readers.synthetic import make_noise_frames, write_image, write_text, write_video, write_wav
 from sidelight.readers.tables import parse_number, read_lines
+from sidelight.recordings.by_id import VIDEOS
 from sidelight.recordings.pictures import probe_video
 from sidelight.recordings.registry import Audio, Frames
-from sidelight.recordings.series import VIDEOS
 from sidelight.signals.spectrogram import PRESETS
 from sidelight.signals.windows import LabelTrack, label_windows
 from sidelight.video.container import VideoFile

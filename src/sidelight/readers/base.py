@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from sidelight.config.io import arguments_help
 from sidelight.data.sources.checked_files import END, FILE, START
-from sidelight.data.sources.prepared import DatasetInfo, write_prepared
+from sidelight.data.sources.prepared import DatasetInfo, check_units, write_prepared
 from sidelight.errors import DataError
 from sidelight.recordings.recording_type import RecordingType, Segment, Size
 from sidelight.utils.files import check_file, check_place, exists
@@ -100,6 +100,10 @@ class Reader(ABC):
     def find_missing(self, source: Path) -> list[str]:
         """List what the source lacks, one line each, by reading folder listings and tables only; [] if complete."""
 
+    def describe(self, source: Path) -> list[str]:
+        """Lines that say what the reader found in a source that is not laid out by a publisher; [] by default."""
+        return []
+
     @abstractmethod
     def read(self, source: Path, errors: RowErrors) -> Contents:
         """Read the rows. An error of one row goes to `errors`; an error of the whole source raises DataError."""
@@ -137,6 +141,7 @@ def prepare(
     skip: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
+    tell: Callable[[str], object] | None = None,
 ) -> tuple[Path, list[tuple[str, str]]]:
     """Write the prepared folder of a data set.
 
@@ -149,6 +154,7 @@ def prepare(
         skip: leave out the rows with errors and list them in skipped.csv; otherwise the first error is raised.
         overwrite: replace an existing prepared folder.
         progress: wraps an iterable, given its length and a description.
+        tell: gets the lines of `Reader.describe`, before any file is opened.
 
     Returns:
         The prepared folder, and (row id, message) of each skipped row.
@@ -165,8 +171,12 @@ def prepare(
             f"(--check lists all, --on-error skip leaves their rows out). {reader.obtain}"
         )
 
+    if tell is not None and not missing:
+        for line in reader.describe(source):
+            tell(line)
     errors = RowErrors(skip)
     found = reader.read(source, errors)
+    check_units(str(source), found.modalities)
     rows = _drop_duplicates(found.rows, list(found.modalities), errors)
     rows = _probe_rows(rows, found, errors, progress)
     if not rows:

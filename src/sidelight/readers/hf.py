@@ -18,9 +18,9 @@ from sidelight.data.sources.tables import read_frame
 from sidelight.errors import ConfigError, DataError, unknown
 from sidelight.readers.base import Contents, Reader, RowErrors
 from sidelight.readers.synthetic import make_noise_frames, write_image, write_wav
+from sidelight.recordings.by_id import VIDEOS
 from sidelight.recordings.colours import read_colour_table
 from sidelight.recordings.registry import Array, Audio, Depth, Image, Labels, RecordingType, Video
-from sidelight.recordings.series import VIDEOS
 from sidelight.utils.delimited import missing
 
 IMAGES = (".png", ".jpg", ".jpeg")

@@ -72,7 +72,7 @@ class Recola(Reader):
                 f"recola: seconds={self.seconds:g}, hop={self.hop:g}, delay={self.delay:g}, rate={self.rate:g}; "
                 "expected seconds and hop of at least 0.04, delay of at least 0, rate above 0"
             )
-        if self.seconds < PRESETS["audio"].samples / PRESETS["audio"].rate:  # type: ignore[operator]
+        if self.seconds < PRESETS["audio"].seconds:
             raise ConfigError(
                 f"recola: seconds={self.seconds:g}; expected at least 1.07, which the spectrogram of the sound covers"
             )
@@ -95,7 +95,9 @@ class Recola(Reader):
         clip = Video(frames=self.frames, stride=self.stride, size=(self.size, self.size))
         kinds: dict[str, RecordingType] = {
             "video": clip,
-            "audio": Audio(rate=0, resample_to=PRESETS["audio"].rate, spectrogram="audio"),
+            "audio": Audio(
+                rate=0, resample_to=PRESETS["audio"].rate, seconds=PRESETS["audio"].seconds, spectrogram="audio"
+            ),
             "eda": self._signal("EDA", "uS"),
             "ecg": self._signal("ECG", "mV"),
         }

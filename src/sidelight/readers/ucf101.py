@@ -96,7 +96,7 @@ class UCF101(Reader):
                     }
                 )
         clip = Video(frames=self.frames, stride=self.stride, size=(self.size, self.size))
-        sound = Audio(rate=0, resample_to=PRESETS["audio"].rate, spectrogram="audio")
+        sound = Audio(rate=0, resample_to=PRESETS["audio"].rate, seconds=PRESETS["audio"].seconds, spectrogram="audio")
         facts = DatasetInfo(
             name=self.name, group="group", split="split", task="classification",
             available=("video",), privileged=("audio",),

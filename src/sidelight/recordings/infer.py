@@ -12,12 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sidelight.errors import ConfigError, DataError, SidelightError, listed, unknown
+from sidelight.recordings.by_id import VIDEOS
 from sidelight.recordings.colours import read_colour_table
 from sidelight.recordings.image_files import check_nothing, read_image_mode, read_image_size
 from sidelight.recordings.pictures import Picture, probe_video
 from sidelight.recordings.recording_type import RecordingType
 from sidelight.recordings.registry import RECORDING_TYPES, recording_type
-from sidelight.recordings.series import VIDEOS
 from sidelight.utils.delimited import Delimited, read_delimited
 from sidelight.utils.dialect import build_dialect
 from sidelight.utils.extras import optional

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sidelight.errors import ConfigError, DataError
+from sidelight.recordings.by_id import VIDEOS
 from sidelight.recordings.picks import check_pick, nested_pick
 from sidelight.recordings.pictures import probe_video
 from sidelight.recordings.recording_type import RecordingType, Segment, check_at_least
@@ -20,7 +21,7 @@ from sidelight.signals.audio import read_audio
 from sidelight.signals.csv import read_csv
 from sidelight.signals.recording import Recording
 from sidelight.signals.resample import resample
-from sidelight.signals.spectrogram import Spectrogram, get_preset
+from sidelight.signals.spectrogram import SEQUENCES, Spectrogram, get_preset
 from sidelight.utils.array_files import load_array
 from sidelight.utils.extras import optional
 from sidelight.utils.files import read_text
@@ -28,7 +29,6 @@ from sidelight.utils.images import channel_axis, take_channels
 from sidelight.video.crop import CENTER_CROP, CropParams, pick_index
 from sidelight.video.sound import read_sound
 
-VIDEOS = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v")
 SLACK = 0.5
 """Samples by which a recording may be shorter than declared."""
 
@@ -40,9 +40,10 @@ class Series(RecordingType):
     Args:
         rate: declared sampling rate in Hz; a file with another rate is refused. 0: any, if `resample_to` is given.
         unit: physical unit of the values; "1": no unit.
-        seconds: length of a row; 0: that of its recording, so that rows differ.
+        seconds: length of a row; 0: that of the preset, or of its recording, so that rows differ.
         resample_to: sampling rate of rows in Hz; 0: that of the file.
-        spectrogram: name of a preset in `sidelight.signals.PRESETS`; "": none.
+        spectrogram: name of a preset in `sidelight.signals.PRESETS`; "": none. With one of `SEQUENCES`, rows stay
+            (T, C), and the preprocessor computes the spectrogram.
         pad: whether a recording shorter than `seconds` is padded with zeros; otherwise it is an error.
     """
 
@@ -72,7 +73,8 @@ class Series(RecordingType):
                 f"{self.final_rate:g} Hz; set resample_to: {spectrogram.rate:g}"
             )
         # Refuses a row that is too short for the spectrogram.
-        spectrogram.shape(self.samples)
+        spectrogram = self._image or spectrogram
+        spectrogram.shape(self.samples or spectrogram.window)
 
     @property
     def final_rate(self) -> float:
@@ -89,9 +91,14 @@ class Series(RecordingType):
 
     @property
     def _preset_samples(self) -> int:
-        if not self.spectrogram:
-            return 0
-        return get_preset(self.spectrogram).samples or 0
+        return (get_preset(self.spectrogram).samples or 0) if self.spectrogram else 0
+
+    @property
+    def _image(self) -> Spectrogram | None:
+        """The spectrogram that a row is, of the length that is asked for; None where rows are (T, C)."""
+        if not self.spectrogram or self.spectrogram in SEQUENCES:
+            return None
+        return replace(get_preset(self.spectrogram), samples=self.samples)
 
     @property
     def channels(self) -> int:
@@ -100,8 +107,8 @@ class Series(RecordingType):
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        if self.spectrogram:
-            return self.channels, *get_preset(self.spectrogram).shape(self.samples)
+        if image := self._image:
+            return self.channels, *image.shape(self.samples)
         return (self.samples, self.channels) if self.samples else None
 
     def load(self, segment: Segment) -> Recording:
@@ -120,26 +127,34 @@ class Series(RecordingType):
         if self.samples:
             x = self._cut(x, segment, crop)
         signal = torch.from_numpy(np.ascontiguousarray(x))
-        if not self.spectrogram:
-            return signal
-        spectrogram: Spectrogram = get_preset(self.spectrogram)
-        return spectrogram(signal.T[None])[0]
+        image = self._image
+        return signal if image is None else image(signal.T[None])[0]
 
     def _cut(self, x: np.ndarray, segment: Segment, crop: CropParams) -> np.ndarray:
         """Cut `samples` out of (T, C) values: the first ones if only a start is given, else at the place in `crop`."""
         # With a start alone the row begins there; otherwise training may move it.
         fixed = segment.start is not None and segment.end is None
+        if not self.seconds and not fixed and len(x) > self.samples + self._tolerance:
+            reads = self.samples / self.final_rate
+            raise DataError(
+                f"{segment.path} lasts {len(x) / self.final_rate:.4g} s, and spectrogram {self.spectrogram!r} reads "
+                f"{reads:.4g} s: the rest would be lost. Choose the length of a row (seconds: {reads:.4g} cuts this "
+                "recording), or for rows as long as their recordings spectrogram: speech"
+            )
         first = 0 if fixed else pick_index(crop.time, max(0, len(x) - self.samples) + 1)
         x = x[first : first + self.samples]
         lost = self.samples - len(x)
-        # Resampling multiplies the samples that a recording may lack.
-        tolerance = max(SLACK, SLACK * self.final_rate / (self.rate or self.final_rate))
-        if lost > tolerance and not self.pad:
+        if lost > self._tolerance and not self.pad:
             raise DataError(
                 f"{segment.path}: only {len(x) / self.final_rate:g} s remain from {segment.start or 0:g} s on; "
                 f"expected {self.samples / self.final_rate:g} s (pad: true pads it with zeros)"
             )
         return np.pad(x, ((0, lost), (0, 0))) if self.pad else np.pad(x, ((0, lost), (0, 0)), mode="edge")
+
+    @property
+    def _tolerance(self) -> float:
+        """Samples that a recording may lack, or have too many; resampling multiplies them."""
+        return max(SLACK, SLACK * self.final_rate / (self.rate or self.final_rate))
 
 
 @dataclass(frozen=True, kw_only=True)

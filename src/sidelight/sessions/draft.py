@@ -8,7 +8,7 @@ from pathlib import Path
 from sidelight.errors import DataError, SidelightError
 from sidelight.formats import read_events, read_recordings
 from sidelight.formats.registry import find_format
-from sidelight.recordings.series import VIDEOS
+from sidelight.recordings.by_id import VIDEOS
 from sidelight.sessions.streams import SOUNDS
 from sidelight.utils.delimited import read_delimited
 

@@ -14,7 +14,7 @@ from sidelight.data.sources.channels import Channels, parse_channels
 from sidelight.errors import ConfigError, DataError, listed, unknown
 from sidelight.formats import read_recordings
 from sidelight.formats.registry import FORMATS, find_format
-from sidelight.recordings.series import VIDEOS
+from sidelight.recordings.by_id import VIDEOS
 from sidelight.sessions.settings import Sensor
 from sidelight.sessions.times import column, parse_times
 from sidelight.signals.audio import read_audio

@@ -64,6 +64,13 @@ def mel_filters(
     Raises:
         ConfigError: no filter, an unknown scale, or frequencies out of order.
     """
+    return torch.from_numpy(build_filters(mels, n_fft, rate, low, high, scale))
+
+
+def build_filters(
+    mels: int, n_fft: int, rate: float, low: float = 0.0, high: float | None = None, scale: Scale = "htk"
+) -> NDArray[np.float32]:
+    """`mel_filters` as an array, which a traced graph holds as a constant."""
     high = rate / 2 if high is None else high
     if mels < 1 or not 0 <= low < high <= rate / 2:
         raise ConfigError(
@@ -85,7 +92,7 @@ def mel_filters(
         )
     if scale == "slaney":
         filters *= 2 / (edge[2:] - edge[:-2])
-    return torch.from_numpy(filters.astype(np.float32))
+    return filters.astype(np.float32)
 
 
 def _check(scale: str) -> None:

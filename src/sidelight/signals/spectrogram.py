@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from sidelight.errors import ConfigError, DataError, unknown
-from sidelight.signals.mel import SCALES, Scale, mel_filters
+from sidelight.signals.mel import SCALES, Scale, build_filters
 
 BLOCK = 2**17
 """Numbers that each CPU thread transforms at once: they stay in its cache, which is worth a factor of 3."""
@@ -46,6 +48,8 @@ class Spectrogram:
         mean: subtracted from the result.
         std: divides the result.
         samples: length that the signals must have; None: any.
+        edges: with `centre`, what lies beyond the ends of a signal: "reflect", its mirror image, or "zeros", so that
+            zeros after a shorter signal change none of its frames.
     """
 
     rate: float
@@ -65,12 +69,14 @@ class Spectrogram:
     mean: float = 0.0
     std: float = 1.0
     samples: int | None = None
+    edges: Literal["reflect", "zeros"] = "reflect"
 
     def __post_init__(self) -> None:
         for name, value, valid in (
             ("taper", self.taper, ("hann", "tukey")),
             ("scale", self.scale, ("power", "density")),
             ("mel_scale", self.mel_scale, SCALES),
+            ("edges", self.edges, ("reflect", "zeros")),
         ):
             if value not in valid:
                 raise ConfigError(unknown(f"value of {name}", value, valid))
@@ -95,6 +101,11 @@ class Spectrogram:
         """Length of the transform."""
         return self.window if self.n_fft is None else self.n_fft
 
+    @property
+    def seconds(self) -> float:
+        """Length of the signals in seconds; 0: any."""
+        return (self.samples or 0) / self.rate
+
     def shape(self, samples: int) -> tuple[int, int]:
         """(frequencies or mels, frames) for a signal of so many samples; raises DataError if it is too short."""
         if self.samples not in (None, samples):
@@ -102,7 +113,9 @@ class Spectrogram:
                 f"signals of {samples} samples; these settings read {self.samples} "
                 f"({self.samples / self.rate:g} s at {self.rate:g} Hz): cut or resample them first"
             )
-        least = self.length // 2 + 1 if self.centre else self.window
+        least = self.window
+        if self.centre:
+            least = 1 if self.edges == "zeros" else self.length // 2 + 1
         if samples < least:
             raise DataError(f"signals of {samples} samples; a spectrogram of window {self.window} needs {least}")
         room = samples - self.length % 2 if self.centre else samples - self.window
@@ -123,14 +136,21 @@ class Spectrogram:
         """
         if signals.dim() not in (2, 3) or 0 in signals.shape[:-1]:
             raise DataError(f"signals of shape {tuple(signals.shape)}; expected (B, samples) or (B, C, samples)")
+        channels = signals.shape[1] if signals.dim() == 3 else 1
+        x = signals.reshape(-1, signals.shape[-1])
+        _check_finite(x if x.dtype == torch.float64 else x.float(), channels)
+        return self.compute(signals)
+
+    @torch.no_grad()
+    def compute(self, signals: Tensor) -> Tensor:
+        """As a call, without a look for values that are not finite: NaN spreads over its frames."""
         batch = signals.shape[:2] if signals.dim() == 3 else (len(signals), 1)
         bands, count = self.shape(signals.shape[-1])
         x = signals.reshape(-1, signals.shape[-1])
         x = x if x.dtype == torch.float64 else x.float()
-        _check_finite(x, batch[1])
         frames = self._frames(x, count)
         out = x.new_empty(len(x), bands, count)
-        filters = self._filters(x) if self.mels else None
+        filters = self.filters().to(x) if self.mels else None
         for rows, power in self._powers(frames):
             if filters is None:
                 torch.add(*power, out=out[rows])
@@ -146,7 +166,8 @@ class Spectrogram:
         """(B, T, window) frames of (B, samples), without a copy."""
         if self.centre:
             reach = self.length // 2
-            x = F.pad(x[:, None], (reach, reach), mode="reflect")[:, 0]
+            mode = "reflect" if self.edges == "reflect" else "constant"
+            x = F.pad(x[:, None], (reach, reach), mode=mode)[:, 0]
             # As in torch.stft, a window shorter than n_fft lies in its middle.
             x = x[:, (self.length - self.window) // 2 :]
         return x.unfold(-1, self.window, self.hop)[:, :count]
@@ -159,7 +180,7 @@ class Spectrogram:
         n, count, _ = frames.shape
         size = BLOCK * torch.get_num_threads() if frames.device.type == "cpu" else BLOCK_GPU
         rows = min(n, max(1, size // (count * self.length)))
-        taper = self._taper(frames)
+        taper = torch.from_numpy(self.taper_weights()).to(frames)
         # Written in each round only up to `window`; behind it stay the zeros of the padding.
         padded = frames.new_zeros(rows, count, self.length)
         for i in range(0, n, rows):
@@ -178,21 +199,23 @@ class Spectrogram:
             real, imaginary = parts.transpose(1, 2).unbind(-1)
             yield block, (real, imaginary)
 
-    def _taper(self, like: Tensor) -> Tensor:
+    def taper_weights(self) -> NDArray[np.float64]:
         """(window,) weights; for a density, divided by the root of rate · Σ w²."""
-        n = torch.arange(self.window, dtype=torch.float64)
+        n = np.arange(self.window)
         if self.taper == "hann":
-            weights = 0.5 - 0.5 * torch.cos(2 * math.pi * n / self.window)
+            weights = 0.5 - 0.5 * np.cos(2 * math.pi * n / self.window)
         else:
             # scipy's ("tukey", 0.25), periodic too: flat in the middle, half a cosine over an eighth at each end.
-            distance = torch.minimum(n, self.window - n) / (self.window / 8)
-            weights = 0.5 - 0.5 * torch.cos(math.pi * distance.clamp(max=1))
+            distance = np.minimum(n, self.window - n) / (self.window / 8)
+            weights = 0.5 - 0.5 * np.cos(math.pi * np.minimum(distance, 1))
         if self.scale == "density":
-            weights = weights / (self.rate * weights.square().sum()).sqrt()
-        return weights.to(like)
+            weights = weights / np.sqrt(self.rate * np.square(weights).sum())
+        return np.asarray(weights)
 
-    def _filters(self, like: Tensor) -> Tensor:
-        return _filters(self.mels, self.length, self.rate, self.low, self.high, self.mel_scale).to(like)
+    def filters(self) -> Tensor:
+        """(mels, frequencies) weights of the mel filters."""
+        filters = _filters(self.mels, self.length, self.rate, self.low, self.high, self.mel_scale)
+        return torch.from_numpy(filters)
 
     def to_config(self) -> dict[str, Any]:
         """The settings as a JSON-able dict; `from_config` reads them."""
@@ -212,8 +235,8 @@ class Spectrogram:
 
 
 @lru_cache(maxsize=16)
-def _filters(mels: int, n_fft: int, rate: float, low: float, high: float | None, scale: Scale) -> Tensor:
-    return mel_filters(mels, n_fft, rate, low, high, scale)
+def _filters(mels: int, n_fft: int, rate: float, low: float, high: float | None, scale: Scale) -> NDArray[np.float32]:
+    return build_filters(mels, n_fft, rate, low, high, scale)
 
 
 def _check_finite(x: Tensor, channels: int) -> None:
@@ -246,8 +269,14 @@ PRESETS: dict[str, Spectrogram] = {
     "audio": Spectrogram(
         44100, 882, 441, n_fft=1024, centre=True, mels=64, decibel=True, mean=-14.8, std=19.895, samples=47040
     ),
+    # 25 ms every 10 ms at 16 kHz, as in most work on speech. The floor is about what rounding to 16 bits leaves in a
+    # band, so that digital silence and a quiet recording are alike.
+    "speech": Spectrogram(16000, 400, 160, n_fft=512, centre=True, mels=64, decibel=True, floor=1e-7, edges="zeros"),
 }
-"""Settings of the PKDOT paper; the comments say where each comes from."""
+"""Named settings: those of the PKDOT paper, and `speech`; the comments say where each comes from."""
+SEQUENCES = ("speech",)
+"""Presets for recordings of any length: rows stay sound, and the preprocessor computes (T', bands) from it, so that a
+student's file reads sound. The others make images (C, F, T') of one size when a recording is read."""
 
 
 def get_preset(name: str) -> Spectrogram:

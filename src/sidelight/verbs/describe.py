@@ -18,11 +18,11 @@ from sidelight.data.sources.checked_files import FILE
 from sidelight.data.sources.prepared import FORMAT, DatasetInfo, read_prepared
 from sidelight.data.sources.tables import ARRAY_FILES, read_frame
 from sidelight.errors import ConfigError, DataError, listed, unknown
+from sidelight.recordings.by_id import VIDEOS
 from sidelight.recordings.image_files import read_image_size
 from sidelight.recordings.infer import describe_signal
 from sidelight.recordings.pictures import probe_video
 from sidelight.recordings.registry import Segment, recording_type
-from sidelight.recordings.series import VIDEOS
 from sidelight.utils.array_files import load_array
 from sidelight.utils.atomic import write_atomic
 from sidelight.utils.delimited import missing

@@ -139,6 +139,8 @@ def _making(told: Mapping[str, Any]) -> Iterator[str]:
 def _commands(told: Mapping[str, Any]) -> Iterator[str]:
     file = shlex.quote(told["file"])
     group = " --group COLUMN" if told["groups"] else ""
+    if told["files"] and set(told["files"]) == set(told["inputs"]) and not group:
+        yield f"sidelight predict {file} FOLDER_OF_RECORDINGS --output predictions.csv"
     yield f"sidelight predict {file} NEW_ROWS.csv{group} --output predictions.csv"
     yield f"sidelight export {file} --onnx"
     arrays = ", ".join(f"{m!r}: …" for m in told["inputs"])

@@ -81,17 +81,21 @@ class DatasetInfo:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A prepared folder: its table with every cell as text, its recording types and its metadata."""
+    """A prepared folder: its table with every cell as text, its recording types and its metadata.
+
+    Files of new recordings are read as one too, which is nowhere on the disk and has a `name` of its own.
+    """
 
     folder: Path
     table: pd.DataFrame
     modalities: dict[str, RecordingType]
     facts: DatasetInfo = field(repr=False)
+    name: str = ""
 
     @property
     def source(self) -> str:
         """Its name in errors."""
-        return str(self.folder / TABLE_FILE)
+        return self.name or str(self.folder / TABLE_FILE)
 
 
 def write_prepared(
@@ -202,7 +206,7 @@ def read_prepared(folder: str | Path, target_needed: bool = True, dialect: Diale
         modalities[m] = recording_type(settings, f"{path}: modality {m!r}")
 
     table = read_frame(folder / TABLE_FILE, dialect)
-    if n_rows not in (None, len(table)):
+    if target_needed and n_rows not in (None, len(table)):
         raise DataError(
             f"{folder / TABLE_FILE} has {len(table)} rows, but {MODALITIES_FILE} beside it has the number {n_rows}: "
             "the table was cut, or rows were added or removed. Prepare the folder again, or if you changed the rows, "
@@ -210,6 +214,21 @@ def read_prepared(folder: str | Path, target_needed: bool = True, dialect: Diale
         )
     _check(str(folder / TABLE_FILE), table, modalities, info, target_needed)
     return Prepared(folder, table, modalities, info)
+
+
+def check_units(source: str, modalities: Mapping[str, RecordingType]) -> None:
+    """Raise ConfigError for a unit that is not known; it names the modality, and the unit that was meant."""
+    from sidelight.formats.units import translate
+    from sidelight.utils.units import parse_unit
+
+    for m, kind in modalities.items():
+        unit = getattr(kind, "unit", "1")
+        try:
+            parse_unit(unit)
+        except ConfigError as error:
+            meant = translate(unit)
+            hint = f" {unit!r} is written {meant!r} here" if meant else ""
+            raise ConfigError(f"{source}: modality {m!r}: {error}{hint}") from None
 
 
 def _read_entry(path: Path, key: str, value: Any) -> Any:
@@ -235,6 +254,7 @@ def _check(
         raise DataError(f"{source} has no rows")
     if not modalities:
         raise ConfigError(f"{source} has no modalities")
+    check_units(source, modalities)
     columns = [str(c) for c in table.columns]
     needed = ["id", *(c for c in (facts.group, facts.split) if c and target_needed)]
     for m, kind in modalities.items():

@@ -87,6 +87,7 @@ def read_recordings(
     raw.skipped = tuple({"id": str(ids[i]), **fault} for i, fault in sorted(skipped.items()))
     raw.columns = {c: table[c].to_numpy(object)[kept] for c in roles.names if c not in dense}
     raw.schema = {m: types[m].schema() for m in wanted}
+    raw.recordings = {m: types[m].to_config() for m in wanted if m not in stacked}
     for m in wanted:
         if m in stacked:
             x, present = stacked[m].read_all(prepared.folder, len(table))

@@ -1,0 +1,63 @@
+"""Files of rows, found by their names: `audio/a7.wav` and `face/a7.csv` belong to the row a7."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from sidelight.errors import DataError
+from sidelight.utils.images import IMAGE_FILES
+
+SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
+VIDEOS = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v")
+SUFFIXES: dict[str, tuple[str, ...]] = {
+    "audio": SOUNDS,
+    "video": VIDEOS,
+    "image": IMAGE_FILES,
+    "array": (".npy", ".npz", ".safetensors"),
+    "signal": (".csv", ".tsv", ".txt"),
+}
+"""Kind of recording -> suffixes of its files."""
+KNOWN = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+
+
+def suffixes_of(kind: str) -> tuple[str, ...]:
+    """The suffixes of files that a kind of recording reads; () for one whose rows are no single files."""
+    pictures = {"depth": IMAGE_FILES, "labels": IMAGE_FILES, "text": (".txt", ".npy"), "audio": (*SOUNDS, *VIDEOS)}
+    return pictures.get(kind, SUFFIXES.get(kind, ()))
+
+
+def list_files(folder: Path, suffixes: Collection[str] = KNOWN) -> list[Path]:
+    """The files of a folder and its subfolders with one of these suffixes, sorted; hidden ones are left out."""
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+
+
+def name_files(files: Iterable[Path], folder: Path | None = None) -> dict[str, Path]:
+    """Id -> file. The id is the name without its suffix, or where names repeat, the path without its suffix.
+
+    Args:
+        files: the files.
+        folder: paths in ids are relative to it.
+
+    Raises:
+        DataError: two files differ in their suffix alone.
+    """
+    files = list(files)
+    repeat = max(Counter(path.stem for path in files).values(), default=0) > 1
+    named: dict[str, Path] = {}
+    for path in files:
+        inside = path.relative_to(folder) if folder is not None and path.is_relative_to(folder) else path
+        name = inside.with_suffix("").as_posix() if repeat else path.stem
+        if name in named:
+            raise DataError(f"{named[name]} and {path} would both be row {name!r}; keep one of them")
+        named[name] = path
+    return named
+
+
+def find_folders(source: Path) -> dict[str, list[Path]]:
+    """Name of each folder in `source` -> the recordings in it; folders without any are left out."""
+    folders = sorted(p for p in source.iterdir() if p.is_dir() and not p.name.startswith("."))
+    found = {folder.name: list_files(folder) for folder in folders}
+    return {name: files for name, files in found.items() if files}
