@@ -170,6 +170,7 @@ def test_notebooks_keep_the_outputs_of_one_run(path):
 def test_notebooks_run_from_top_to_bottom(path, monkeypatch):
     pytest.importorskip("nbclient")
     monkeypatch.setenv("PYTHONPATH", str(Path(sl.__file__).parents[1]))
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # figures are shown in the notebook
     spec = importlib.util.spec_from_file_location("run_notebooks", EXAMPLES.parent / "tools" / "run_notebooks.py")
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
