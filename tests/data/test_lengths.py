@@ -220,7 +220,7 @@ SLOW = pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoder", "suffix"),
     [
-        ("cnn", ".pt2"),
+        pytest.param("cnn", ".pt2", marks=SLOW),  # the default has them in test_graph.py and test_modality_imputer.py
         pytest.param("statistics", ".pt2", marks=SLOW),
         pytest.param("cnn", ".onnx", marks=SLOW),
         pytest.param("statistics", ".onnx", marks=SLOW),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.slow import mostly_slow
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.readers.affwild2 import AffWild2
 from sidelight.recordings.pictures import Video as VideoKind
@@ -222,7 +223,7 @@ TRACKS = {
 }
 
 
-@pytest.mark.parametrize("name", TRACKS)
+@pytest.mark.parametrize("name", mostly_slow(list(TRACKS), ["aac.mp4", "mp3.mkv", "opus.mkv", "pcm.avi"]))
 def test_a_part_of_a_sound_track_is_the_slice_of_the_whole(tmp_path, monkeypatch, name):
     """Of AAC and AC-3, whose decoders draw noise, also over the blocks in which they are decoded."""
     codec, rate = TRACKS[name]
