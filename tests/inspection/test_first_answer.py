@@ -137,7 +137,7 @@ def test_what_was_read_and_the_next_commands(tmp_path: Path, capsys: pytest.Capt
     table.to_csv(path, index=False)
     assert main(["inspect", str(path), "--target", "pain", "--group", "who"]) == 0
     text = capsys.readouterr().out
-    assert f"read from {path}: a table" in text
+    assert f"read from {path}: a table" in " ".join(text.split())
     assert "target 'pain'; groups 'who'" in text
     commands = [line.strip() for line in text.splitlines() if line.startswith("  sidelight ")]
     assert [command.split()[1] for command in commands] == ["advise", "run"]
