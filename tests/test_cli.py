@@ -12,11 +12,13 @@ import pandas as pd
 import pytest
 
 from sidelight import cli
-from sidelight.cli import experiment_of, main
-from sidelight.cli_parser import EXAMPLES, build_parser, parse
+from sidelight.cli import main
+from sidelight.cli_examples import EXAMPLES
+from sidelight.cli_parser import build_parser, parse
 from sidelight.config import Config
 from sidelight.config.io import settings
 from sidelight.errors import DataError, DiskError, RunError, SidelightWarning
+from sidelight.verbs.settings import experiment_of
 
 VERBS = [
     "run", "suite", "sweep", "inspect", "advise", "report", "status", "predict", "export", "refit", "prepare",

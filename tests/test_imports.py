@@ -11,14 +11,14 @@ import pytest
 import sidelight
 
 HOUSE = """
-synonyms cli_verbs
+synonyms cli_examples
 errors
 utils
 config doctor signals transport
 runs
-cli_parser formats losses reference_models results video
-recordings
-data
+cli_flags formats losses reference_models results video
+recordings cli_verbs
+data cli_parser
 metrics protocols readers
 networks report
 inspection
@@ -27,7 +27,7 @@ methods export
 training sweeps
 tracking
 experiment imports
-cli_sweep estimators suite testing verbs
+estimators suite testing verbs
 cli sidelight
 __main__
 """

@@ -10,13 +10,14 @@ import yaml
 
 import sidelight as sl
 from helpers.small import make_data, study
-from sidelight.cli import experiment_of
-from sidelight.cli_parser import flag, parse
+from sidelight.cli_flags import flag
+from sidelight.cli_parser import parse
 from sidelight.config import Config, dump_config, load_config
 from sidelight.config.io import build, flatten, settings
 from sidelight.config.renamed import NULL, RENAMED
 from sidelight.errors import ConfigError, SidelightWarning
 from sidelight.experiment.run_folder import _find_other_settings
+from sidelight.verbs.settings import experiment_of
 
 TYPED = {"label_fraction": [0.25, 0.5]}
 """Today's name -> a value other than the default; a renamed setting needs a line here."""

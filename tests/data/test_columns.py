@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from sidelight import cli
-from sidelight.cli_parser import mappings_of, parse
+from sidelight.cli_flags import mappings_of
+from sidelight.cli_parser import parse
 from sidelight.config import NetworkConfig, load_config
 from sidelight.data import load
 from sidelight.data.load import load_for

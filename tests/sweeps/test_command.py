@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from sidelight.cli import main
-from sidelight.cli_parser import EXAMPLES, parse
-from sidelight.cli_sweep import read_request
+from sidelight.cli_examples import EXAMPLES
+from sidelight.cli_parser import parse
 from sidelight.config import dump_config, load_config
 from sidelight.errors import ConfigError
 from sidelight.experiment.sweep_folder import check_sweep
 from sidelight.sweeps import READY, Choices, make_sweep, parse_space
+from sidelight.verbs.sweep import read_request
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sweeps" / "phone_watch.yaml"
 

@@ -15,7 +15,7 @@ from sidelight.utils.yaml12 import parse_yaml, read_yaml
 FILES = (".yaml", ".yml")
 
 
-def run_windows(args: argparse.Namespace) -> None:
+def windows_verb(args: argparse.Namespace) -> None:
     """Print a first recordings.yaml, or write the windows of one."""
     source = Path(args.source)
     is_plan = source.suffix.lower() in FILES

@@ -1,1 +1,1 @@
-"""Verbs of the command line that look at what is there: a student, two runs, the user's data, the parser itself."""
+"""The verbs of the command line: `VERB_verb(args)` of each, in the module that `sidelight.cli.WHERE` names."""

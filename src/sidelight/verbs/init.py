@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sidelight.cli_parser import mappings_of
+from sidelight.cli_flags import mappings_of
 from sidelight.config import Config, load_config
 from sidelight.data import DATASETS, Dataset
 from sidelight.data.load import load_for

@@ -31,3 +31,14 @@ def section(title: str, lines: Iterable[str]) -> str:
 def commands(title: str, words: Iterable[str]) -> str:
     """A title with commands beneath it, each on one line of its own so that it can be copied."""
     return "\n".join([title, *(f"  {command}" for command in words), ""])
+
+
+def entry(name: str, *paragraphs: str) -> None:
+    """A name and what there is to say about it, wrapped to the terminal (addresses and formulas stay whole)."""
+    print(name)
+    for text in paragraphs:
+        if text.startswith(" "):
+            print(textwrap.indent(text, "  "))
+            continue
+        print(textwrap.fill(text, width(), initial_indent="  ", subsequent_indent="  ", break_long_words=False))
+    print()

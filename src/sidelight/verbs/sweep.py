@@ -1,10 +1,11 @@
-"""What `sidelight sweep` asks for: ranges on the command line, in the file of the experiment, and ready ones."""
+"""`sidelight sweep`: ranges on the command line, in the file of the experiment, and ready ones."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,10 @@ from sidelight.errors import ConfigError, shown, unknown
 from sidelight.experiment.sweep_folder import read_sweep
 from sidelight.sweeps import READY, is_range
 from sidelight.sweeps.space import space_from_dict
+from sidelight.utils.stopping import parse_duration, stops_on_sigterm
 from sidelight.utils.yaml12 import read_yaml
+from sidelight.verbs.run import describe_plan, print_plan
+from sidelight.verbs.settings import experiment_of, source_of
 
 if TYPE_CHECKING:
     from sidelight.experiment import Job
@@ -23,6 +27,40 @@ if TYPE_CHECKING:
 
 SECTION = "sweep"
 """The section of an experiment.yaml that holds ranges, and perhaps `sampler` and `trials`."""
+
+
+def sweep_verb(args: argparse.Namespace) -> int:
+    source_of(args)
+    asked = read_request(args)
+    args.overrides = asked.overrides
+    config = experiment_of(args, asked.settings, (SECTION,))
+    from sidelight import experiment
+    from sidelight.data.load import load_for
+    from sidelight.experiment.inputs import stop_time
+    from sidelight.experiment.sweep import build_sweep, run_sweep
+
+    make = partial(build_sweep, space=asked.space, sampler=asked.sampler, trials=asked.trials)
+    make(config)  # what is wrong with the ranges is said before the data are read
+    if args.dry_run:
+        config, jobs = experiment.plan(config, args.own.encoders)
+        print_plan(config, f"{describe_plan(config, jobs)}\n{describe_sweep(make(config), jobs)}")
+        return 0
+    limit = None if args.time_limit is None else parse_duration(args.time_limit, "--time-limit")
+    with stops_on_sigterm(config.checkpoint_seconds, limit):
+        study = run_sweep(
+            config,
+            [load_for(config)],
+            make,
+            resume=args.resume,
+            quiet=args.quiet,
+            encoders=args.own.encoders,
+            imports=args.own.files,
+            only=args.only,
+            executor=args.scheduler,
+            until=stop_time(config, limit),
+        )
+    study.print()
+    return 1 if study.failures else 0
 
 
 @dataclass
