@@ -6,7 +6,8 @@
 
 Both train the same network (encoder, fusion, dropout, head) with the same initial weights, cross-entropy and fused AdamW, on the same
 rows in host memory. The plain loop is what one would write by hand: index the rows, copy them to the device from pinned memory
-without waiting, forward, backward, step. Ours is `materialized_batches`, `Method.steps` and `TrainingLoop.update`. Blocks of steps are
+without waiting, forward, backward, step; on the CPU it also mends the gradients that torch's fused optimizers read wrongly
+(`restride`), without which its steps are others (`--as-written`). Ours is `materialized_batches`, `Method.steps` and `TrainingLoop.update`. Blocks of steps are
 taken by turns, in changing order, and the median of their ratios is what counts: 1.00 means that the loop costs nothing. On the CPU
 they are ratios of processor time.
 
@@ -65,8 +66,10 @@ class Plain(nn.Module):
         return self.head(self.dropout(self.fusion(self.encoder(x).flatten(1))))
 
 
-def plain_steps(network: Network, rows: Batch, size: int, device: torch.device) -> Callable[[int], None]:
-    """A function that takes so many steps of a plain loop."""
+def plain_steps(
+    network: Network, rows: Batch, size: int, device: torch.device, as_written: bool = False
+) -> Callable[[int], None]:
+    """A function that takes so many steps of a plain loop; `as_written`: with torch's fault (`restride`)."""
     model = Plain(copy.deepcopy(network)).to(device).train()
     settings = TrainingConfig()
     rate, decay = settings.learning_rate, settings.weight_decay
@@ -83,9 +86,22 @@ def plain_steps(network: Network, rows: Batch, size: int, device: torch.device) 
             x, target = fetch(index)
             optimizer.zero_grad(set_to_none=True)
             F.cross_entropy(model(x), target).backward()
+            if device.type == "cpu" and not as_written:
+                restride(model)
             optimizer.step()
 
     return take
+
+
+def restride(model: nn.Module) -> None:
+    """Give each gradient the strides of its weight.
+
+    torch's fused optimizers on the CPU read it as if it had them (findings/torch_fused_optimizer_strides.sh): without
+    this the plain loop takes another step, with other weights' gradients.
+    """
+    for p in model.parameters():
+        if p.grad is not None and p.grad.stride() != p.stride():
+            p.grad = torch.empty_like(p).copy_(p.grad)
 
 
 def our_steps(
@@ -131,13 +147,23 @@ def synchronize(device: torch.device) -> None:
 
 
 def measure(
-    name: str, steps: int, rounds: int, full: bool, device: torch.device, compiled: bool = False
+    name: str,
+    steps: int,
+    rounds: int,
+    full: bool,
+    device: torch.device,
+    compiled: bool = False,
+    as_written: bool = False,
 ) -> tuple[tuple[int, ...], list[float]]:
     """The shape of a row; seconds of a step of the plain loop, of ours, and the median ratio with its quartiles."""
     encoder, size, small, large = (CASES | MORE)[name]
     shape = large if full else small
     network, rows = build(encoder, size, shape)
-    makers = (our_steps, partial(our_steps, compile=True)) if compiled else (plain_steps, our_steps)
+    makers = (
+        (our_steps, partial(our_steps, compile=True))
+        if compiled
+        else (partial(plain_steps, as_written=as_written), our_steps)
+    )
     times = take_turns([make(network, rows, size, device) for make in makers], steps, rounds, device)
     low, middle, high = statistics.quantiles([ours / plain for plain, ours in times], n=4)
     return shape, [*(statistics.median(column) for column in zip(*times)), low, middle, high]
@@ -178,6 +204,11 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="rows of full size (always on a GPU)")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU; a worker of an experiment has one")
     parser.add_argument("--only", nargs="*", default=list(CASES), choices=[*CASES, *MORE])
+    parser.add_argument(
+        "--as-written",
+        action="store_true",
+        help="on the CPU: the plain loop with torch's fault, whose steps are others",
+    )
     parser.add_argument("--compile", action="store_true", help="compare compiled encoders with encoders as they are")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -190,7 +221,9 @@ def main() -> None:
     print(f"| what | rows | {' | '.join(names)} (quartiles) |")
     print("|---|---|---|---|---|")
     for name in args.only:
-        shape, (plain, ours, low, middle, high) = measure(name, steps, args.rounds, full, device, args.compile)
+        shape, (plain, ours, low, middle, high) = measure(
+            name, steps, args.rounds, full, device, args.compile, args.as_written
+        )
         rows = f"{(CASES | MORE)[name][1]} × {' × '.join(map(str, shape))}"
         print(
             f"| {name} | {rows} | {1000 * plain:.0f} ms | {1000 * ours:.0f} ms "
