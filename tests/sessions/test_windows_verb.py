@@ -283,3 +283,25 @@ def test_the_array_of_a_modality_is_checked(folder: Path, tmp_path: Path) -> Non
     (tmp_path / "out/modalities.json").write_text(text.replace('"fast.npy"', '"../fast.npy"'))
     with pytest.raises(ConfigError, match="expected a path inside"):
         sl.load(tmp_path / "out")
+
+
+def test_a_draft_of_people_with_recordings_is_ready_to_use(tmp_path: Path) -> None:
+    place = tmp_path / "data/P01/rec1"
+    place.mkdir(parents=True)
+    (place / "wrist.csv").write_text("time_ms;x\n0;0,5\n40;0,25\n80;0,75\n")
+    (place / "labels.csv").write_text("onset,duration,activity\n0,1,walking\n")
+    text = draft_plan(tmp_path / "data")
+    assert 'sessions: "*/*"' in text
+    assert "columns: [x], time: time_ms, time_unit: ms}" in text
+    assert '{file: "labels.csv", label: activity}' in text
+
+
+def test_a_session_is_called_alike_alone_and_among_others(tmp_path: Path) -> None:
+    settings = {"sessions": "P*/rec*", "subject": "(P[0-9]+)", "seconds": 10, "sensors": {"fast": SENSORS["fast"]}}
+    for person in ("P01", "P02"):
+        (tmp_path / f"data/{person}/rec1").mkdir(parents=True)
+        write_ramp(tmp_path / f"data/{person}/rec1/fast.csv", np.arange(0, 40, 0.1))
+        build_windows(tmp_path / "data", tmp_path / person, settings)
+    alone, both = (pd.read_csv(tmp_path / p / "metadata.csv") for p in ("P01", "P02"))
+    assert set(alone.session) == {"P01/rec1"} and set(alone.subject) == {"P01"}
+    assert set(alone.id) <= set(both.id)

@@ -177,7 +177,7 @@ class Rows:
         """
         if self.ids is None:
             self.ids = number_rows(len(self))
-        advice = ", or ask for impute='mean'"
+        advice = ", or ask for impute='mean' (--impute mean)"
         for m in self.inputs:
             self._check_shape(m)
             # Files are checked when they are opened; reading them all here would take hours.

@@ -59,6 +59,11 @@ def find_columns(student: Student, source: Any, table: Mapping[str, Any] | None 
             found[m] = None
         else:
             has = _instead(m, modalities(names))
+            if student.inputs.get(m, {}).get("axes", [])[1:] == ["time", "channels"]:
+                has += (
+                    " If these are recordings that have to be cut into rows, cut them as the training rows were: "
+                    "`sidelight windows` with the same recordings.yaml, without its labels and the other sensors."
+                )
             missing[m] = f"{where}: this student reads {', '.join(student.reads)}, but {m!r} is missing.{has}"
     for text in missing.values():
         if not (student.completes and found):

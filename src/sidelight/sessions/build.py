@@ -77,7 +77,7 @@ class Summary:
 
     def _next(self) -> str:
         if not self.plan.labels:
-            return f"add labels, then: sidelight run {self.out}"
+            return f"sidelight predict STUDENT {self.out}; or add labels, then: sidelight run {self.out}"
         available, privileged = self.plan.settings.available, self.plan.settings.privileged
         if available and privileged:
             return f"sidelight run {self.out}"

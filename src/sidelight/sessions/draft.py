@@ -9,9 +9,11 @@ from sidelight.errors import DataError, SidelightError
 from sidelight.formats import read_events, read_recordings
 from sidelight.formats.registry import find_format
 from sidelight.recordings.by_id import VIDEOS
+from sidelight.sessions.labels import ENDS, LABELS, ONSETS
 from sidelight.sessions.streams import SOUNDS
 from sidelight.utils.delimited import read_delimited
 
+TIME_WITH_UNIT = re.compile(r"(?:time|timestamp|t)_?[(\[]?(ms|us|ns)[)\]]?")
 PICTURES = (".png", ".jpg", ".jpeg")
 HEAD = """\
 # Made by `sidelight windows {source}`. Edit it, then: sidelight windows {name} OUT
@@ -73,15 +75,25 @@ def _first_session(source: Path) -> tuple[Path, str]:
         return source, source.name
     if _is_recording(source):
         return source, "."
-    inside = sorted(p for p in source.iterdir() if not p.name.startswith("."))
+    inside = _shown(source)
     folders = [p for p in inside if p.is_dir()]
     files = [p for p in inside if p.is_file() and p.suffix.lower() not in (".yaml", ".yml", ".md")]
     if not inside:
         raise DataError(f"{source} is empty")
     # Files of sensors beside a folder or two make one session.
     if folders and (len(folders) > 1 or not files) and len(folders) >= len(files):
-        return folders[0], "*"
+        first, pattern = folders[0], "*"
+        # A folder of each person that holds a folder of each recording, and nothing else.
+        while not _is_recording(first) and (inside := _shown(first)) and all(p.is_dir() for p in inside):
+            if any(_is_recording(p) for p in inside):
+                break
+            first, pattern = inside[0], f"{pattern}/*"
+        return first, pattern
     return source, "."
+
+
+def _shown(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
 
 
 def _is_recording(path: Path) -> bool:
@@ -141,11 +153,17 @@ def _describe_table(path: Path, file: str, sensors: list[str], labels: list[str]
     table = read_delimited(path)
     low = [name.lower() for name in table.names]
     time = next((table.names[low.index(n)] for n in ("time", "timestamp", "t", "time_s", "seconds") if n in low), "")
+    unit = ""
+    if not time:
+        measured = (TIME_WITH_UNIT.fullmatch(n) for n in low)
+        time, unit = next(((table.names[low.index(m[0])], m[1]) for m in measured if m), ("", ""))
     if any(n in low for n in ("onset", "label", "trial_type", "event")):
-        labels.append(f"  {{{file}}}   # columns: {', '.join(table.names[:8])}\n")
+        said = [n for n in table.names if n and n.lower() not in (*ONSETS, *ENDS, "duration", "tier")]
+        label = f", label: {said[0]}" if len(said) == 1 and said[0] not in LABELS else ""
+        labels.append(f"  {{{file}{label}}}   # columns: {', '.join(table.names[:8])}\n")
         return
     others = ", ".join(name for name in table.names if name and name != time)
-    how = f"time: {time}" if time else "rate: 0"
+    how = f"time: {time}" + (f", time_unit: {unit}" if unit else "") if time else "rate: 0"
     note = "" if time else "   # set its rate in Hz"
     sensors.append(f"  {_key(path.stem, sensors)}: {{{file}, columns: [{others}], {how}}}{note}\n")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from sidelight.errors import ConfigError, DataError
@@ -68,7 +69,9 @@ def _find_paths(plan: Plan, out: Path) -> list[Session]:
     paths = [p for p in paths if p.is_dir()] or paths
     if not paths:
         raise DataError(f"no session: nothing in {plan.folder} matches {plan.settings.sessions!r} (sessions)")
-    common = paths[0].parent if all(p.parent == paths[0].parent for p in paths) else folder
+    # Names begin where the pattern has its first wildcard, so that they are the same for one session as for many.
+    fixed = takewhile(lambda part: not set(part) & set("*?["), Path(pattern).parts[:-1])
+    common = folder.joinpath(*fixed)
     names = {p: p.resolve().name if p == folder else p.relative_to(common).as_posix() for p in paths}
     return [Session(name, path, _find_subject(plan, name)) for path, name in names.items()]
 

@@ -60,7 +60,10 @@ def read_labels(path: Path) -> NDArray:
     """Read a .png as (H, W) class values: grey values, or palette indices. Raises DataError for colours."""
     labels = _open(path, {})
     if labels.ndim != 2 or labels.dtype.kind not in "iub":
-        raise DataError(f"{path} has colours, shape {labels.shape}; a label map has one class value per pixel")
+        raise DataError(
+            f"{path} has colours, shape {labels.shape}; a label map has one class value per pixel. "
+            "Say which colour is which class: modalities: {mask: {colours: colours.csv}} (columns class, r, g, b)"
+        )
     return labels
 
 
