@@ -52,6 +52,7 @@ is tested with it alone (docs/sweeps.md).""",
   sidelight inspect phone-watch
   sidelight inspect data/manifest.csv --target pain --group subject
   sidelight inspect data/openface.csv --modality face=AU_ eda=gsr,scl
+  sidelight inspect photos/study.yaml                     as an experiment reads it
   sidelight inspect prepared/mine --html mine.html        with pictures, as one file that can be mailed
   sidelight inspect data/hours.csv --target co --time timestamp""",
     "advise": """

@@ -125,7 +125,12 @@ def add_data(verb: Verb) -> None:
         "sidelight inspect SOURCE [--target COLUMN ...] [--group COLUMN] [--split COLUMN] [--time COLUMN] "
         "[--task TASK] [--impute HOW] [--modality NAME=COLUMNS ...] [--html FILE]",
     )
-    look.add_argument("source", nargs="?", metavar="SOURCE", help="a data set: built-in name, .npz, manifest or folder")
+    look.add_argument(
+        "source",
+        nargs="?",
+        metavar="SOURCE",
+        help="a data set: built-in name, .npz, manifest or folder; or an experiment.yaml",
+    )
     look.add_argument(
         "--html", metavar="FILE", help="also write a page with pictures: coverage, lengths, classes, a row"
     )
@@ -137,7 +142,12 @@ def add_data(verb: Verb) -> None:
         "sidelight advise SOURCE [--available MODALITY ...] [--privileged MODALITY ...] [--target COLUMN ...] "
         "[--group COLUMN] [--label-fraction SHARE] [--json]",
     )
-    told.add_argument("source", nargs="?", metavar="SOURCE", help="a data set: built-in name, .npz, manifest or folder")
+    told.add_argument(
+        "source",
+        nargs="?",
+        metavar="SOURCE",
+        help="a data set: built-in name, .npz, manifest or folder; or an experiment.yaml",
+    )
     told.add_argument("--json", action="store_true", help="print JSON")
     asked = ("available", "privileged", "target", "group", "split", "time", "task", "label_fraction", "seed")
     add_settings(told, (*asked, "impute", "on_error", "modalities"))

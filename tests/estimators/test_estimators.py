@@ -202,3 +202,10 @@ def test_rows_of_a_group_are_not_divided_between_train_and_select(frame, y, monk
     assert protocols == ["group-kfold", "random"]
     with pytest.raises(SidelightError):  # one group cannot be in both parts
         model.fit(frame, y, groups=np.zeros(N))
+
+
+def test_a_gap_in_y_names_the_place_of_rows_without_a_label() -> None:
+    X = pd.DataFrame({"a": np.arange(8.0), "b": np.arange(8.0)})
+    y = np.where(np.arange(8) == 3, np.nan, np.arange(8.0))
+    with pytest.raises(ValueError, match=r"(?s)NaN.*X_unlabelled"):
+        sl.PrivilegedRegressor(available=["a"], privileged=["b"]).fit(X, y)

@@ -198,3 +198,14 @@ def test_of_many_classes_the_most_and_the_least_common_are_listed() -> None:
 def test_names_are_no_markup() -> None:
     text = inspect(make(class_names=("[red]", "b", "c")), strength=False).to_text()
     assert "[red]" in text
+
+
+def test_an_experiment_says_how_its_data_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"{i % 2},p{i // 4},{i % 2 + i / 40},{i / 7}\n" for i in range(24))
+    (tmp_path / "rows.csv").write_text("state,who,bedside_hr,lab_crp\n" + rows)
+    study = tmp_path / "study.yaml"
+    study.write_text("data: rows.csv\ntarget: state\ngroup: who\nmodalities: {bedside: bedside_, lab: lab_}\n")
+    assert main(["inspect", str(study)]) == 0
+    text = capsys.readouterr().out
+    assert "bedside" in text
+    assert f"sidelight run {study} --dry-run" in text

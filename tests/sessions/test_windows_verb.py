@@ -303,5 +303,6 @@ def test_a_session_is_called_alike_alone_and_among_others(tmp_path: Path) -> Non
         write_ramp(tmp_path / f"data/{person}/rec1/fast.csv", np.arange(0, 40, 0.1))
         build_windows(tmp_path / "data", tmp_path / person, settings)
     alone, both = (pd.read_csv(tmp_path / p / "metadata.csv") for p in ("P01", "P02"))
-    assert set(alone.session) == {"P01/rec1"} and set(alone.subject) == {"P01"}
+    assert set(alone.session) == {"P01/rec1"}
+    assert set(alone.subject) == {"P01"}
     assert set(alone.id) <= set(both.id)

@@ -84,7 +84,12 @@ class PrivilegedEstimator(BaseEstimator):
                 self.__dict__.pop(counted, None)
         else:
             validate_data(self, X, skip_check_array=True)
-        values = np.asarray(check_array(y, dtype=dtype, ensure_2d=False, input_name="y"))
+        try:
+            values = np.asarray(check_array(y, dtype=dtype, ensure_2d=False, input_name="y"))
+        except ValueError as error:
+            if "NaN" not in str(error).splitlines()[0]:
+                raise
+            raise DataError(f"{error} Rows without a label belong into fit(…, X_unlabelled=…).") from None
         if len(values) < 2:
             raise DataError("X has 1 sample; fit needs rows that train and others that choose the epoch.")
         return values

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sidelight.config import load_config
 from sidelight.errors import ConfigError, shown
 from sidelight.utils.names import check_modality
-from sidelight.verbs.settings import flags_of, source_of, words_of
+from sidelight.verbs.settings import experiment_of, flags_of, is_experiment, source_of, words_of
 from sidelight.verbs.text import entry
 
 
 def inspect_verb(args: argparse.Namespace) -> None:
-    config = load_config({"data": source_of(args), **flags_of(args)})
+    config = experiment_of(args)
     from sidelight.data.load import load_for
     from sidelight.inspection import inspect, write_page
 
@@ -23,13 +25,16 @@ def inspect_verb(args: argparse.Namespace) -> None:
         raise ConfigError(f"--html {args.html}: a folder; name a file in it: {Path(args.html, 'inspect.html')}")
     dataset = load_for(config)
     found = inspect(dataset, flags=words_of(args))
+    if is_experiment(args.source):  # the file says more of the data than flags can
+        then = "how many networks that trains; without --dry-run it does"
+        found = replace(found, commands=((f"sidelight run {shlex.quote(args.source)} --dry-run", then),))
     print(found.to_text(), end="")
     if args.html is not None:
         print(f"\npage: {write_page(dataset, found, args.html)}")
 
 
 def advise_verb(args: argparse.Namespace) -> None:
-    config = load_config({"data": source_of(args), **flags_of(args)})
+    config = experiment_of(args)
     from sidelight.advice import advise
     from sidelight.data.load import load_for
 

@@ -29,15 +29,21 @@ def experiment_of(
     source, given = source_of(args), {**(before or {}), **flags_of(args)}
     if given.get("placebo") == []:  # a bare --placebo
         given["placebo"] = ["all"]
-    if Path(source).suffix.lower() not in (".yaml", ".yml"):
-        return load_config({"data": source, **given}, args.overrides)
+    overrides = getattr(args, "overrides", ())  # verbs that look at data take none
+    if not is_experiment(source):
+        return load_config({"data": source, **given}, overrides)
     if not given and not beside:
-        return load_config(source, args.overrides)
+        return load_config(source, overrides)
     try:
         of_file = read_experiment(Path(source), beside)
     except ConfigError as error:
         raise ConfigError(str(error) if str(error).startswith(source) else f"{source}: {error}") from None
-    return load_config({**of_file, **given}, args.overrides)
+    return load_config({**of_file, **given}, overrides)
+
+
+def is_experiment(source: str) -> bool:
+    """Whether a SOURCE is a file of settings, not data."""
+    return Path(source).suffix.lower() in (".yaml", ".yml")
 
 
 def flags_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -54,7 +60,7 @@ def source_of(args: argparse.Namespace) -> str:
     for name, value in vars(args).items():
         if isinstance(value, list) and name in settings(Config) and value and looks_like_source(value[-1]):
             raise ConfigError(f"{value[-1]} was read as a value of {flag(name)}; put the data set first.")
-    more = " or an experiment.yaml" if args.verb in ("run", "sweep") else ""
+    more = " or an experiment.yaml" if args.verb in ("run", "sweep", "inspect", "advise") else ""
     raise ConfigError(f"{args.verb} needs a data set{more}: sidelight {args.verb} phone-watch")
 
 
