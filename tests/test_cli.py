@@ -178,7 +178,7 @@ def test_an_experiment_file_is_changed_by_flags_and_overrides(tmp_path):
         (["run"], "run needs a data set or an experiment.yaml"),
         (["run", "--folds", "3"], "run needs a data set"),
         (["run", "--methods", "kl", "mse"], "run needs a data set"),
-        (["inspect"], "inspect needs a data set: sidelight inspect"),
+        (["inspect"], "inspect needs a data set or an experiment.yaml: sidelight inspect"),
         (["run", "nowhere.yaml"], "nowhere.yaml does not exist"),
         (["inspect", "x.csv", "--taget", "pain"], "unknown flag '--taget'. Did you mean '--target'?"),
         (["report"], "the following arguments are required: RUN"),
