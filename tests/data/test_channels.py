@@ -57,6 +57,33 @@ def test_channels_of_images_as_they_are(manifest: Path) -> None:
     assert data.recipes["nir"] == {"of": "image", "pick": [3]}
 
 
+def test_numbers_of_columns_are_refused_where_counting_misleads() -> None:
+    frame = pd.DataFrame(
+        {"bio.eda": [1.0, 2], "bio.bvp": [3.0, 4], "v.1": [5.0, 6], "v.2": [7.0, 8], "label": ["a", "b"]}
+    )
+    with pytest.raises(
+        ConfigError, match=r"sorted by their names \(bio.bvp, bio.eda\), and the table has them in another"
+    ):
+        sl.load(frame, modalities={"eda": "bio[0]"})
+    with pytest.raises(
+        ConfigError, match=r"is called 'v.1'; counted from 0 it would be 'v.2'. Name the whole column: v\["
+    ):
+        sl.load(frame, modalities={"first": "v[1]"})
+    recipes = {"first": "v[v.1]", "eda": "bio[eda]", "both": ["bio.eda", "bio.bvp"], "bvp": "both[1]"}
+    named = sl.load(frame, modalities=recipes)
+    assert {m: x[0].tolist() for m, x in named.inputs.items()} == {"first": [5], "eda": [1], "both": [1, 3], "bvp": [3]}
+
+
+def test_files_that_change_and_rows_without_one(manifest: Path) -> None:
+    rows = pd.read_csv(manifest, dtype=str)
+    rows.loc[0, "bio_file_name"] = "n/a"
+    rows.to_csv(manifest, index=False)
+    assert sl.load(manifest).present["bio"].tolist() == [False, True, True, True, True, True]
+    path = manifest.parent / "1.csv"
+    path.write_text(path.read_text().replace("31.0", "77.0"))
+    assert sl.load(manifest, modalities={"temp": "bio[temp]"}).inputs["temp"][1, 0, 0] == 77
+
+
 def test_channels_of_images_that_are_scaled_do_not_mix(manifest: Path) -> None:
     """Pillow weighs colours by alpha when it scales; here the fourth channel is a sensor like the others."""
     image = {"size": [4, 5]}
@@ -107,6 +134,10 @@ def test_columns_of_one_signal_file(manifest: Path) -> None:
         ({"eda": "bio[edda]"}, ConfigError, r"'eda' = bio\[edda\]: unknown channel 'edda'. Did you mean 'eda'"),
         ({"eda": "bio[2]"}, ConfigError, "channel 2 is asked for, and 2 columns are read"),
         ({"eda": "image[red]"}, ConfigError, "the channels of 'image' have no names; give their numbers"),
+        ({"nir": "image[2:2]"}, ConfigError, "2:2 is no range of channels"),
+        ({"nir": "image[0:99999999999]"}, ConfigError, "is no range of channels; expected first:end"),
+        ({"bio": {"seconds": 1e12}}, ConfigError, "a row has .* values with these settings; expected at most"),
+        ({"image": {"size": "88"}}, ConfigError, "size: expected a list, not '88'"),
         ({"nir": "imge[0]"}, DataError, "'imge'. Did you mean 'image'"),
         ({"image": {"size": [4, 5], "pik": [0]}}, ConfigError, "'pik'. Did you mean 'pick'"),
         ({"image": {"kind": "vidio"}}, ConfigError, "unknown kind 'vidio'. Did you mean 'video'"),

@@ -16,12 +16,12 @@ from sidelight.data.raw import Raw, Roles, to_text
 from sidelight.data.rows import name_row, number_rows, to_float32
 from sidelight.data.similar_names import warn_similar_names
 from sidelight.data.sources.arrays import to_modality_array
-from sidelight.data.sources.channels import pick_channels, plan_sources
+from sidelight.data.sources.channels import Channels, pick_channels, plan_sources
 from sidelight.data.sources.checked_files import END, START, OnError
 from sidelight.data.sources.checked_files import FILE as FILE_COLUMN
 from sidelight.data.sources.stack import stack_rows
 from sidelight.data.sources.table_files import TypesOfTable
-from sidelight.errors import DataError, unknown
+from sidelight.errors import ConfigError, DataError, listed, unknown
 from sidelight.utils.array_files import load_array, load_arrays
 from sidelight.utils.delimited import missing, read_delimited
 from sidelight.utils.dialect import Dialect
@@ -150,10 +150,25 @@ def read_table(
             read.add(raw, m)
         elif m in wanted and m not in types.implied:
             _add(raw, m, wanted[m], frame, free, folder, rows, dense=bool(dense))
+    _check_numbers(raw, columns, wanted, picked)
     pick_channels(raw, picked, modalities)
     raw.not_read = _find_not_read(raw, free, [*wanted], types)
     raw.read_as = read_as
     return raw, roles
+
+
+def _check_numbers(raw: Raw, columns: Sequence[str], wanted: Mapping[str, Any], picked: Mapping[str, Channels]) -> None:
+    """Raise ConfigError for the number of a column where the table has them in another order than the modality."""
+    for m, channels in picked.items():
+        names = raw.features.get(channels.of, ())
+        ordered = isinstance(wanted.get(channels.of), list | tuple)  # the user has listed them
+        if ordered or not any(isinstance(channel, int) for channel in channels.pick):
+            continue
+        if [*names] != [c for c in columns if c in set(names)]:
+            raise ConfigError(
+                f"{raw.name}: modality {m!r} = {channels}: the columns of {channels.of!r} are sorted by their names "
+                f"({listed(names)}), and the table has them in another order; name the column in place of its number"
+            )
 
 
 def _find_not_read(raw: Raw, free: Sequence[str], wanted: Sequence[str], types: TypesOfTable) -> tuple[str, ...]:
