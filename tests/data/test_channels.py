@@ -19,7 +19,7 @@ from sidelight.errors import ConfigError, DataError, SidelightError
 from sidelight.export import predict_file
 from sidelight.readers.synthetic import write_video
 from sidelight.recordings import Depth, Image, Signal
-from sidelight.recordings.registry import Labels
+from sidelight.recordings.registry import Labels, Segment
 
 N = 6
 
@@ -265,6 +265,11 @@ class TestDepth:
             sl.load(scenes, modalities={"depth": {"kind": "depth"}})
         with pytest.raises(ConfigError, match=r"step is 0.0; expected metres"):
             sl.load(scenes, modalities={"depth": {"kind": "depth", "step": 0}})
+        rotated = np.full((8, 10), 1000 << 3, np.uint16)
+        rotated[0] = 8  # as the file has it; 1 once it is rotated
+        Pillow.fromarray(rotated).save(scenes.parent / "rotated.png")
+        stored = Depth(size=(8, 10), rotated=3, no_value=(8,)).read(Segment(scenes.parent / "rotated.png"))
+        assert (stored[0, 0].tolist(), stored[0, 1].tolist()) == ([0] * 10, [1] * 10)
         with pytest.raises(ConfigError, match=r"no_value is \[70000\]; expected stored values, 0 to 65535"):
             sl.load(scenes, modalities={"depth": {"no_value": [70000]}})
         Pillow.fromarray(np.tile(np.linspace(100, 255, 10), (8, 1)).astype(np.uint16)).save(folder / "2d.png")

@@ -171,7 +171,7 @@ def test_files_of_two_modalities_with_repeated_names_are_not_mixed(make_student,
             (tmp_path / m / name).mkdir(parents=True)
             shutil.copy(study / m / f"{name}{suffix}", tmp_path / m / name / f"x{suffix}")
     (tmp_path / "face" / NAMES[1] / "x.csv").unlink()
-    with pytest.raises(DataError, match="several with one name, .*a folder with a folder for each modality"):
+    with pytest.raises(DataError, match=r"several with one name, .*a folder with a folder for each modality"):
         predict_file(both, [p for p in sorted(tmp_path.rglob("*")) if p.is_file()])
     shutil.copy(study / "face" / f"{NAMES[1]}.csv", tmp_path / "face" / NAMES[1] / "x.csv")
     assert predict_file(both, tmp_path)["id"].tolist() == [f"{name}/x" for name in NAMES[:2]]

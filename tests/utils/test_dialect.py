@@ -142,6 +142,8 @@ def test_options_that_cannot_be(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=says):
             build_dialect(given)
+    with pytest.raises(ConfigError, match="table is ';'; expected settings such as"):
+        build_dialect(";")  # type: ignore[arg-type]
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(table().encode())[:40])
     with pytest.raises(DataError, match=r"a.csv.gz: truncated or not a .gz file"):
         read_delimited(tmp_path / "a.csv.gz")

@@ -193,8 +193,8 @@ def mirror_of(folder: Path) -> Mirror | None:
         url = str(json.loads(text)["url"])
     except (ValueError, KeyError, TypeError):
         raise RunError(
-            f"{folder / FILE} is damaged: expected the URL that the folder is the copy of. If it is no copy, delete that "
-            f"file; else move {folder} away: what has finished is at the URL."
+            f"{folder / FILE} is damaged: expected the URL that the folder is the copy of. If it is no copy, delete "
+            f"that file; else move {folder} away: what has finished is at the URL."
         ) from None
     return _mirror(Path(os.path.abspath(folder)), url)
 

@@ -103,9 +103,7 @@ def _from_folder(student: Student, folder: Path, kinds: Mapping[str, RecordingTy
             inside = list_files(folder, suffixes)
         listed_of[m] = inside
     by_path = any(map(names_repeat, listed_of.values()))
-    files = {
-        m: name_files(inside, folder / m if m in folders else folder, by_path) for m, inside in listed_of.items()
-    }
+    files = {m: name_files(inside, folder / m if m in folders else folder, by_path) for m, inside in listed_of.items()}
     if not any(files.values()):
         wanted = "; ".join(f"{m}: {', '.join(suffixes_of(kinds[m].kind))}" for m in student.reads)
         there = ", ".join(sorted({p.suffix or p.name for p in folder.iterdir()})[:8]) or "nothing"

@@ -86,6 +86,8 @@ class Dialect:
 
 def build_dialect(given: Mapping[str, Any], where: str = "table") -> Dialect:
     """A dialect from the settings that a user gives; raises ConfigError that names the setting."""
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{where} is {shown(given)}; expected settings such as {{'separator': ';', 'decimal': ','}}")
     for name, value in given.items():
         if name not in OPTIONS:
             raise ConfigError(unknown(f"setting of {where}", name, OPTIONS))
