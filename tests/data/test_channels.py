@@ -69,6 +69,14 @@ def test_numbers_of_columns_are_refused_where_counting_misleads() -> None:
         ConfigError, match=r"is called 'v.1'; counted from 0 it would be 'v.2'. Name the whole column: v\["
     ):
         sl.load(frame, modalities={"first": "v[1]"})
+    with pytest.raises(DataError, match=r"'v': column 'v.1' is named 2 times"):
+        sl.load(frame, modalities={"v": ["v.1", "v.2", "v.1"]})
+    with pytest.raises(DataError, match="'v': name at least one column"):
+        sl.load(frame, modalities={"v": []})
+    mixed = frame.astype({"v.1": object})
+    mixed.loc[1, "v.1"] = True
+    with pytest.raises(DataError, match=r"row 1, column 'v.1': True among numbers; expected a number"):
+        sl.load(mixed, modalities=["v"])
     recipes = {"first": "v[v.1]", "eda": "bio[eda]", "both": ["bio.eda", "bio.bvp"], "bvp": "both[1]"}
     named = sl.load(frame, modalities=recipes)
     assert {m: x[0].tolist() for m, x in named.inputs.items()} == {"first": [5], "eda": [1], "both": [1, 3], "bvp": [3]}
@@ -134,6 +142,7 @@ def test_columns_of_one_signal_file(manifest: Path) -> None:
         ({"eda": "bio[edda]"}, ConfigError, r"'eda' = bio\[edda\]: unknown channel 'edda'. Did you mean 'eda'"),
         ({"eda": "bio[2]"}, ConfigError, "channel 2 is asked for, and 2 columns are read"),
         ({"eda": "image[red]"}, ConfigError, "the channels of 'image' have no names; give their numbers"),
+        ({"bio": {"columns": ["eda", "eda"]}}, ConfigError, "column 'eda' is named 2 times"),
         ({"nir": "image[2:2]"}, ConfigError, "2:2 is no range of channels"),
         ({"nir": "image[0:99999999999]"}, ConfigError, "is no range of channels; expected first:end"),
         ({"bio": {"seconds": 1e12}}, ConfigError, "a row has .* values with these settings; expected at most"),

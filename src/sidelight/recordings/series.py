@@ -220,6 +220,9 @@ class Signal(Series):
         object.__setattr__(self, "columns", tuple(self.columns))
         if not self.columns:
             raise ConfigError("kind 'signal': name at least one column (columns)")
+        for name in self.columns:
+            if (n := self.columns.count(name)) > 1:
+                raise ConfigError(f"kind 'signal': column {name!r} is named {n} times (columns)")
         super().__post_init__()
 
     @property

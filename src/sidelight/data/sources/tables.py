@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,7 +165,8 @@ def _check_numbers(raw: Raw, columns: Sequence[str], wanted: Mapping[str, Any], 
         ordered = isinstance(wanted.get(channels.of), list | tuple)  # the user has listed them
         if ordered or not any(isinstance(channel, int) for channel in channels.pick):
             continue
-        if [*names] != [c for c in columns if c in set(names)]:
+        known = set(names)
+        if [*names] != [c for c in columns if c in known]:
             raise ConfigError(
                 f"{raw.name}: modality {m!r} = {channels}: the columns of {channels.of!r} are sorted by their names "
                 f"({listed(names)}), and the table has them in another order; name the column in place of its number"
@@ -279,9 +281,13 @@ def _add(
         columns = sort_naturally(c for c in free if c.startswith(how))
     else:
         columns = list(how)
+        if twice := [c for c, n in Counter(columns).items() if n > 1]:
+            raise DataError(f"{raw.name}: modality {m!r}: column {twice[0]!r} is named {columns.count(twice[0])} times")
     for c in columns:
         if c not in free:
             raise DataError(f"{raw.name}: modality {m!r}: {unknown('column', c, free)}")
+    if not columns and not isinstance(how, str):
+        raise DataError(f"{raw.name}: modality {m!r}: name at least one column. Columns: {', '.join(free[:30])}")
     if not columns:
         raise DataError(f"{raw.name}: modality {m!r}: no column starts with {how!r}. Columns: {', '.join(free[:30])}")
     _add_columns(raw, m, frame, columns, rows)
