@@ -19,7 +19,7 @@ from sidelight.errors import ConfigError, DataError, SidelightError
 from sidelight.export import predict_file
 from sidelight.readers.synthetic import write_video
 from sidelight.recordings import Depth, Image, Signal
-from sidelight.recordings.registry import Labels
+from sidelight.recordings.registry import Labels, Segment
 
 N = 6
 
@@ -55,6 +55,41 @@ def test_channels_of_images_as_they_are(manifest: Path) -> None:
     assert data.inputs["nir"][:, 0, -1, 0].tolist() == [120 + i for i in range(N)]
     assert data.inputs["nir"][:, 0, 0, 0].tolist() == [0] * N
     assert data.recipes["nir"] == {"of": "image", "pick": [3]}
+
+
+def test_numbers_of_columns_are_refused_where_counting_misleads() -> None:
+    frame = pd.DataFrame(
+        {"bio.eda": [1.0, 2], "bio.bvp": [3.0, 4], "v.1": [5.0, 6], "v.2": [7.0, 8], "label": ["a", "b"]}
+    )
+    with pytest.raises(
+        ConfigError, match=r"sorted by their names \(bio.bvp, bio.eda\), and the table has them in another"
+    ):
+        sl.load(frame, modalities={"eda": "bio[0]"})
+    with pytest.raises(
+        ConfigError, match=r"is called 'v.1'; counted from 0 it would be 'v.2'. Name the whole column: v\["
+    ):
+        sl.load(frame, modalities={"first": "v[1]"})
+    with pytest.raises(DataError, match=r"'v': column 'v.1' is named 2 times"):
+        sl.load(frame, modalities={"v": ["v.1", "v.2", "v.1"]})
+    with pytest.raises(DataError, match="'v': name at least one column"):
+        sl.load(frame, modalities={"v": []})
+    mixed = frame.astype({"v.1": object})
+    mixed.loc[1, "v.1"] = True
+    with pytest.raises(DataError, match=r"row 1, column 'v.1': True among numbers; expected a number"):
+        sl.load(mixed, modalities=["v"])
+    recipes = {"first": "v[v.1]", "eda": "bio[eda]", "both": ["bio.eda", "bio.bvp"], "bvp": "both[1]"}
+    named = sl.load(frame, modalities=recipes)
+    assert {m: x[0].tolist() for m, x in named.inputs.items()} == {"first": [5], "eda": [1], "both": [1, 3], "bvp": [3]}
+
+
+def test_files_that_change_and_rows_without_one(manifest: Path) -> None:
+    rows = pd.read_csv(manifest, dtype=str)
+    rows.loc[0, "bio_file_name"] = "n/a"
+    rows.to_csv(manifest, index=False)
+    assert sl.load(manifest).present["bio"].tolist() == [False, True, True, True, True, True]
+    path = manifest.parent / "1.csv"
+    path.write_text(path.read_text().replace("31.0", "77.0"))
+    assert sl.load(manifest, modalities={"temp": "bio[temp]"}).inputs["temp"][1, 0, 0] == 77
 
 
 def test_channels_of_images_that_are_scaled_do_not_mix(manifest: Path) -> None:
@@ -107,6 +142,11 @@ def test_columns_of_one_signal_file(manifest: Path) -> None:
         ({"eda": "bio[edda]"}, ConfigError, r"'eda' = bio\[edda\]: unknown channel 'edda'. Did you mean 'eda'"),
         ({"eda": "bio[2]"}, ConfigError, "channel 2 is asked for, and 2 columns are read"),
         ({"eda": "image[red]"}, ConfigError, "the channels of 'image' have no names; give their numbers"),
+        ({"bio": {"columns": ["eda", "eda"]}}, ConfigError, "column 'eda' is named 2 times"),
+        ({"nir": "image[2:2]"}, ConfigError, "2:2 is no range of channels"),
+        ({"nir": "image[0:99999999999]"}, ConfigError, "is no range of channels; expected first:end"),
+        ({"bio": {"seconds": 1e12}}, ConfigError, "a row has .* values with these settings; expected at most"),
+        ({"image": {"size": "88"}}, ConfigError, "size: expected a list, not '88'"),
         ({"nir": "imge[0]"}, DataError, "'imge'. Did you mean 'image'"),
         ({"image": {"size": [4, 5], "pik": [0]}}, ConfigError, "'pik'. Did you mean 'pick'"),
         ({"image": {"kind": "vidio"}}, ConfigError, "unknown kind 'vidio'. Did you mean 'video'"),
@@ -234,6 +274,11 @@ class TestDepth:
             sl.load(scenes, modalities={"depth": {"kind": "depth"}})
         with pytest.raises(ConfigError, match=r"step is 0.0; expected metres"):
             sl.load(scenes, modalities={"depth": {"kind": "depth", "step": 0}})
+        rotated = np.full((8, 10), 1000 << 3, np.uint16)
+        rotated[0] = 8  # as the file has it; 1 once it is rotated
+        Pillow.fromarray(rotated).save(scenes.parent / "rotated.png")
+        stored = Depth(size=(8, 10), rotated=3, no_value=(8,)).read(Segment(scenes.parent / "rotated.png"))
+        assert (stored[0, 0].tolist(), stored[0, 1].tolist()) == ([0] * 10, [1] * 10)
         with pytest.raises(ConfigError, match=r"no_value is \[70000\]; expected stored values, 0 to 65535"):
             sl.load(scenes, modalities={"depth": {"no_value": [70000]}})
         Pillow.fromarray(np.tile(np.linspace(100, 255, 10), (8, 1)).astype(np.uint16)).save(folder / "2d.png")

@@ -131,6 +131,20 @@ def test_a_job_without_its_record_is_no_job(url, place, tmp_path):
     assert sorted(p.name for p in (mirror.folder / "jobs/kl-l1-f0-s0").iterdir()) == ["job.json", "predictions.csv"]
 
 
+def test_a_copy_that_is_damaged_or_no_folder_is_said(url, place):
+    copy = place("one")
+    assert open_mirror(f"{url}/") is open_mirror(url)
+    for text in ("", "{", "[]", "{}"):
+        (copy / ".mirror.json").write_text(text)
+        with pytest.raises(RunError, match=r"\.mirror\.json is damaged: expected the URL"):
+            open_mirror(url)
+    copy = place("two")
+    copy.parent.mkdir()
+    copy.write_text("a file")
+    with pytest.raises(RunError, match="is no copy of"):
+        open_mirror(url)
+
+
 # leases -------------------------------------------------------------------------------------------------------------
 
 

@@ -96,4 +96,6 @@ def test_what_is_there_is_not_replaced(run, hub):
     with pytest.raises(ConfigError, match=r"model\.safetensors exists"):
         write_hub_folder(run, hub)
     assert (hub / "README.md").read_bytes() == before
+    with pytest.raises(ConfigError, match="cannot make the folder"):
+        write_hub_folder(run, hub / "README.md" / "inside")
     assert main(["export", str(run), "--hub", str(hub), "--onnx"]) == 2

@@ -115,7 +115,7 @@ def test_repeated_names_keep_their_folders(listener, study, tmp_path):
 def test_what_cannot_be_read_is_named(listener, make_student, study, tmp_path):
     with pytest.raises(DataError, match=r"p00-0\.csv is no recording that this student reads \(audio: \.wav"):
         predict_file(listener, [study / "audio" / "p00-0.wav", study / "face" / "p00-0.csv"])
-    with pytest.raises(DataError, match=r"gone\.wav: no such file"):
+    with pytest.raises(DataError, match=r"gone\.wav does not exist"):
         predict_file(listener, [study / "audio" / "p00-0.wav", tmp_path / "gone.wav"])
     with pytest.raises(DataError, match=r"there are no files that this student reads \(audio: \.wav.*there is \.csv"):
         predict_file(listener, study / "face")
@@ -162,3 +162,16 @@ def test_a_graph_reads_sound(listener, study, tmp_path, suffix):
         padded = np.pad(values, ((0, 0), (0, 5000), (0, 0)))
         again = session.run(["probabilities"], {**given, "audio": padded})[0][0]
         np.testing.assert_allclose(again, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_files_of_two_modalities_with_repeated_names_are_not_mixed(make_student, study, tmp_path):
+    both = make_student("audio", "face")
+    for m, suffix in (("audio", ".wav"), ("face", ".csv")):
+        for name in NAMES[:2]:
+            (tmp_path / m / name).mkdir(parents=True)
+            shutil.copy(study / m / f"{name}{suffix}", tmp_path / m / name / f"x{suffix}")
+    (tmp_path / "face" / NAMES[1] / "x.csv").unlink()
+    with pytest.raises(DataError, match=r"several with one name, .*a folder with a folder for each modality"):
+        predict_file(both, [p for p in sorted(tmp_path.rglob("*")) if p.is_file()])
+    shutil.copy(study / "face" / f"{NAMES[1]}.csv", tmp_path / "face" / NAMES[1] / "x.csv")
+    assert predict_file(both, tmp_path)["id"].tolist() == [f"{name}/x" for name in NAMES[:2]]

@@ -149,3 +149,37 @@ def test_units_are_checked_when_a_folder_is_written(study, tmp_path):
     kinds = {"eda": Signal(columns=("eda",), rate=4, unit="uSiemens")}
     with pytest.raises(ConfigError, match="modality 'eda': unknown unit 'uSiemens'"):
         write_prepared(tmp_path / "out", row, kinds, DatasetInfo("x"))
+
+
+def test_files_of_several_modalities_are_named_alike(study, tmp_path):
+    for m, name in (
+        ("audio", "same"),
+        ("face", None),
+    ):  # in audio/ all files are called same.wav, in face/ by their row
+        for path in sorted((study / m).iterdir()):
+            (study / m / path.stem).mkdir()
+            path.rename(study / m / path.stem / f"{name or 'same'}{path.suffix}")
+    labels = study / "labels.csv"
+    labels.write_text(labels.read_text().replace("-0,", "-0/same,").replace("-1,", "-1/same,"))
+    (study / "face" / "p01-0" / "same.csv").unlink()
+    for person in ("p00-0", "p00-1", "p01-1", "p02-0"):
+        (study / "face" / person / "same.csv").unlink()
+    out = tmp_path / "out"
+    prepare(
+        make_reader("folder"), study, out
+    )  # only one file of face/ is left: its name alone would do, but not for audio/
+    data = load(out)
+    assert [int(data.present[m].sum()) for m in ("audio", "face")] == [6, 1]
+
+
+def test_links_to_nowhere_and_accents_in_two_forms(study, tmp_path):
+    labels = study / "labels.csv"
+    labels.write_text(labels.read_text().replace("p00-0", "é0"))  # one character; the files have e and an accent
+    for m, suffix in (("audio", ".wav"), ("face", ".csv")):
+        (study / m / f"p00-0{suffix}").rename(study / m / f"e\u03010{suffix}")
+    prepare(make_reader("folder"), study, tmp_path / "out")
+    assert "é0" in load(tmp_path / "out").ids
+    (study / "audio" / "p01-0.wav").unlink()
+    (study / "audio" / "p01-0.wav").symlink_to("gone.wav")
+    with pytest.raises(DataError, match=r"audio/p01-0\.wav is a link to gone\.wav, which does not exist"):
+        prepare(make_reader("folder"), study, tmp_path / "other")

@@ -14,6 +14,7 @@ from sidelight.report.coverage import build_coverage
 from sidelight.report.embeddings import project, turn
 from sidelight.report.headline import MOST, build_headline, choose_rows, describe_finding
 from sidelight.report.maps import overlay
+from sidelight.report.outcomes import plot_confusion
 from sidelight.report.series import choose_series
 from sidelight.report.stored import Stored
 from sidelight.report.style import HEAT, PALETTE, _shorten, luminance, text_on_heat
@@ -186,3 +187,12 @@ def test_a_shorter_svg_keeps_its_texts_and_points():
     svg = f'<g>\n <!-- 0.125 -->\n <text x="1.98765">0.1250</text>\n{"".join(use.format(x=k) for k in (1, 2, 3))}</g>'
     points = "".join(f'<use href="#p" x="{k}" y="1.23"/>' for k in (1, 2, 3))
     assert _shorten(svg) == f'<g><text x="1.98">0.1250</text><g style="fill: red; fill-opacity: 0.3">{points}</g></g>'
+
+
+def test_long_names_of_classes_leave_room_for_the_figure(recwarn):
+    classes = ["a" * 200, "<script>alert(1)</script>" * 4]
+    frame = pd.DataFrame({"target": classes, "prediction": classes})
+    page = str(plot_confusion(frame, classes, "kl", 1.0))
+    assert ">aaaaaaaaaaaaaaaaaaaaaaaaaaa…</text>" in page
+    assert "<script" not in page
+    assert not recwarn.list

@@ -136,9 +136,49 @@ def test_options_that_cannot_be(tmp_path: Path) -> None:
         ({"header": True}, "header is True"),
         ({"encoding": "latin-one"}, "unknown encoding 'latin-one'"),
         ({"separator": 3}, "separator is 3; expected a text"),
+        *(({"separator": sign}, "expected one character, .*; letters, digits, quotes") for sign in '"\n\0a1'),
+        *(({"encoding": name}, "unknown encoding") for name in ("rot13", "base64", "a\0b")),
+        *(({"header": n}, "header is .*; expected the number of the line") for n in (10**30, "9" * 5000)),
     ):
         with pytest.raises(ConfigError, match=says):
             build_dialect(given)
+    with pytest.raises(ConfigError, match="table is ';'; expected settings such as"):
+        build_dialect(";")  # type: ignore[arg-type]
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(table().encode())[:40])
     with pytest.raises(DataError, match=r"a.csv.gz: truncated or not a .gz file"):
         read_delimited(tmp_path / "a.csv.gz")
+
+
+def test_files_in_two_encodings_are_not_read_as_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("id,x\nJosé,1\n".encode() + "Zoë,2\n".encode("latin-1"))
+    with pytest.raises(DataError, match="some of it is UTF-8 text \\('é'\\), and some is not"):
+        find_dialect(path)
+    assert read_delimited(path, build_dialect({"encoding": "latin-1"})).cells[0].tolist() == ["JosÃ©", "Zoë"]
+    path.write_bytes("id,x\nZoë,1\n".encode("utf-32"))
+    assert read_delimited(path).cells[0].tolist() == ["Zoë"]
+
+
+def test_a_comment_that_may_name_texts_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("# id,file,label\nr1,a.wav,cat\nr2,b.wav,dog\nr3,c.wav,cat\n")
+    with pytest.raises(
+        DataError, match=r"both line 2 \(r1, .*and the comment above it \(id, .*--table header=1 for the"
+    ):
+        read_delimited(path)
+    table = read_delimited(path, build_dialect({"header": 1}))
+    assert (table.names, len(table)) == (["id", "file", "label"], 3)
+    assert read_delimited(path, build_dialect({"header": 2})).names == ["r1", "a.wav", "cat"]
+
+
+def test_headers_that_are_long_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    names = [f"a-rather-long-name-{i}" for i in range(1500)]
+    path.write_text(" ".join(names) + "\n" + "\n".join(" ".join(["1.5"] * 1500) for _ in range(3)) + "\n")
+    assert read_header(path) == names
+    path.write_text(table())
+    with pytest.raises(DataError, match="has no line 70 with the names of the columns"):
+        read_delimited(path, build_dialect({"header": 70}))
+    path.write_bytes(b"\xef\xbb\xbf\xef\xbb\xbf,,\n1,2,3\n")
+    with pytest.raises(DataError, match="its first line names no column"):
+        read_delimited(path)

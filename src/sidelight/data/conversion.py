@@ -83,6 +83,12 @@ def numeric_column(column: pd.Series, where: str, rows: Sequence[str], named: st
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
     check_scalars(column.to_numpy(object), where, named, rows)
+    if pd.api.types.infer_dtype(column, skipna=True).startswith("mixed"):
+        cells = column[~missing(column)]
+        truths = cells.map(lambda cell: isinstance(cell, bool | np.bool_)).to_numpy(bool)
+        if truths.any() and not truths.all():
+            i = int(np.flatnonzero(~missing(column))[truths.argmax()])
+            raise DataError(f"{where}, {rows[i]}, {named}: {column.iloc[i]} among numbers; expected a number")
     try:
         values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     except OverflowError:  # a whole number of hundreds of digits

@@ -186,10 +186,17 @@ class Mirror:
 def mirror_of(folder: Path) -> Mirror | None:
     """The mirror that a folder is the copy of; None for a folder of its own."""
     try:
-        text = (folder / FILE).read_text("utf-8")
+        text = (folder / FILE).read_text("utf-8", errors="replace")
     except OSError:
         return None
-    return _mirror(Path(os.path.abspath(folder)), json.loads(text)["url"])
+    try:
+        url = str(json.loads(text)["url"])
+    except (ValueError, KeyError, TypeError):
+        raise RunError(
+            f"{folder / FILE} is damaged: expected the URL that the folder is the copy of. If it is no copy, delete "
+            f"that file; else move {folder} away: what has finished is at the URL."
+        ) from None
+    return _mirror(Path(os.path.abspath(folder)), url)
 
 
 @lru_cache(maxsize=64)
@@ -208,14 +215,15 @@ def open_mirror(url: str, folder: Path | None = None) -> Mirror:
         ConfigError: fsspec cannot open the URL, or the store cannot create exclusively.
         RunError: the copy's place is taken by something else.
     """
-    name = url.rstrip("/").rpartition("/")[2]
+    url = url.rstrip("/")
+    name = url.rpartition("/")[2]
     if not re.fullmatch(r"[\w.-]+", name) or not name.strip("."):
         raise ConfigError(f"output={url!r} must end in a name for the run, such as s3://bucket/runs/first.")
     folder = folder or Path("runs") / name
     own = mirror_of(folder)
-    if own is None and folder.exists() and any(folder.iterdir()):
+    if own is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} is no copy of {url}. Move it away, or let the URL end in another name.")
-    if own is not None and own.url != url:
+    if own is not None and own.url.rstrip("/") != url:
         raise RunError(f"{folder} is the copy of {own.url}, not of {url}. Let the URL end in another name.")
     if own is None:
         mirror = Mirror(folder, url)

@@ -63,7 +63,10 @@ def write_hub_folder(student: str | Path, folder: str | Path) -> Path:
             )
     _, description = read_student(Path(told["file"]))
     card = write_card(told, folder.resolve().name)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {folder}: {error.strerror}; name another place") from None
     shutil.copyfile(told["file"], folder / HUB_FILE)
     write_atomic(folder / CONFIG, json.dumps(description, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
     write_atomic(folder / CARD, card)

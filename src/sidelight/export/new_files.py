@@ -16,9 +16,10 @@ from sidelight.data.sources.tables import read_frame
 from sidelight.errors import DataError, listed
 from sidelight.export.source import names_in
 from sidelight.export.student import Student
-from sidelight.recordings.by_id import KNOWN, find_folders, list_files, name_files, suffixes_of
+from sidelight.recordings.by_id import KNOWN, find_folders, list_files, name_files, names_repeat, suffixes_of
 from sidelight.recordings.recording_type import RecordingType
 from sidelight.recordings.registry import recording_type
+from sidelight.utils.files import check_file
 
 TABLES = (".csv", ".tsv", ".txt", ".parquet")
 NAMED = ("file", "file_name", "filename", "path")
@@ -94,13 +95,15 @@ def _is_recording(path: Path, kinds: Mapping[str, RecordingType]) -> bool:
 
 def _from_folder(student: Student, folder: Path, kinds: Mapping[str, RecordingType]) -> Prepared:
     folders = find_folders(folder)
-    files: dict[str, dict[str, Path]] = {}
+    listed_of: dict[str, list[Path]] = {}
     for m in student.reads:
         suffixes = suffixes_of(kinds[m].kind)
         inside = list_files(folder / m, suffixes) if m in folders else []
         if not inside and len(student.reads) == 1:
             inside = list_files(folder, suffixes)
-        files[m] = name_files(inside, folder / m if m in folders else folder)
+        listed_of[m] = inside
+    by_path = any(map(names_repeat, listed_of.values()))
+    files = {m: name_files(inside, folder / m if m in folders else folder, by_path) for m, inside in listed_of.items()}
     if not any(files.values()):
         wanted = "; ".join(f"{m}: {', '.join(suffixes_of(kinds[m].kind))}" for m in student.reads)
         there = ", ".join(sorted({p.suffix or p.name for p in folder.iterdir()})[:8]) or "nothing"
@@ -115,8 +118,7 @@ def _from_folder(student: Student, folder: Path, kinds: Mapping[str, RecordingTy
 def _from_files(student: Student, paths: Sequence[Path], kinds: Mapping[str, RecordingType]) -> Prepared:
     of: dict[str, list[Path]] = {m: [] for m in student.reads}
     for path in paths:
-        if not path.is_file():
-            raise DataError(f"{path}: no such file")
+        check_file(path)
         fits = [m for m in student.reads if path.suffix.lower() in suffixes_of(kinds[m].kind)]
         if len(fits) > 1:
             fits = [m for m in fits if m == path.parent.name]
@@ -124,6 +126,11 @@ def _from_files(student: Student, paths: Sequence[Path], kinds: Mapping[str, Rec
             wanted = "; ".join(f"{m}: {', '.join(suffixes_of(kinds[m].kind))}" for m in student.reads)
             raise DataError(f"{path} is no recording that this student reads ({wanted})")
         of[fits[0]].append(path)
+    if len([m for m in of if of[m]]) > 1 and any(map(names_repeat, of.values())):
+        raise DataError(
+            "the files given have several with one name, so those of one row cannot be told from the others: give a "
+            f"folder with a folder for each modality ({', '.join(student.reads)}), or a table that names the files"
+        )
     return _build({m: name_files(found) for m, found in of.items()}, kinds, "the files given")
 
 

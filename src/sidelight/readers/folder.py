@@ -16,7 +16,7 @@ from sidelight.errors import ConfigError, DataError, listed, unknown
 from sidelight.readers.base import Contents, Reader, Row, RowErrors
 from sidelight.readers.tables_of_files import guess_signal
 from sidelight.readers.voices import write_voices
-from sidelight.recordings.by_id import KNOWN, SUFFIXES, find_folders, name_files
+from sidelight.recordings.by_id import KNOWN, SUFFIXES, find_folders, name_files, names_repeat, same_text
 from sidelight.recordings.registry import Array, Audio, Image, RecordingType, Signal, Video
 from sidelight.signals.spectrogram import PRESETS
 
@@ -154,7 +154,8 @@ class Folder(Reader):
                 f"{source}: no folder here holds recordings ({', '.join(KNOWN)}); expected a folder for each modality, "
                 "such as audio/ and face/"
             )
-        named = {m: name_files(files, source / m) for m, files in folders.items()}
+        by_path = any(map(names_repeat, folders.values()))
+        named = {m: name_files(files, source / m, by_path) for m, files in folders.items()}
         table = read_frame(path).astype(object)
         column = self._find_ids(path, table, named)
         table = table.assign(id=[_bare(cell) for cell in table[column]])
@@ -241,7 +242,7 @@ class Folder(Reader):
 
 def _bare(cell: object) -> str:
     """An id without the suffix that a file name has."""
-    text = str(cell).strip()
+    text = same_text(str(cell).strip())
     path = Path(text)
     return path.with_suffix("").as_posix() if path.suffix.lower() in KNOWN else text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -30,26 +31,38 @@ def suffixes_of(kind: str) -> tuple[str, ...]:
 
 def list_files(folder: Path, suffixes: Collection[str] = KNOWN) -> list[Path]:
     """The files of a folder and its subfolders with one of these suffixes, sorted; hidden ones are left out."""
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+    # A link to nowhere is a file that somebody expects; reading it says what is wrong.
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes and (p.is_file() or p.is_symlink()))
     return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
 
 
-def name_files(files: Iterable[Path], folder: Path | None = None) -> dict[str, Path]:
+def names_repeat(files: Iterable[Path]) -> bool:
+    """Whether two files have one name, so that only their paths tell them apart."""
+    return max(Counter(path.stem for path in files).values(), default=0) > 1
+
+
+def same_text(name: str) -> str:
+    """A name in the usual form of Unicode: some systems write é in file names as e and an accent."""
+    return unicodedata.normalize("NFC", name)
+
+
+def name_files(files: Iterable[Path], folder: Path | None = None, by_path: bool | None = None) -> dict[str, Path]:
     """Id -> file. The id is the name without its suffix, or where names repeat, the path without its suffix.
 
     Args:
         files: the files.
         folder: paths in ids are relative to it.
+        by_path: whether ids are paths; None: where names repeat. Files of several modalities need one answer.
 
     Raises:
         DataError: two files differ in their suffix alone.
     """
     files = list(files)
-    repeat = max(Counter(path.stem for path in files).values(), default=0) > 1
+    by_path = names_repeat(files) if by_path is None else by_path
     named: dict[str, Path] = {}
     for path in files:
         inside = path.relative_to(folder) if folder is not None and path.is_relative_to(folder) else path
-        name = inside.with_suffix("").as_posix() if repeat else path.stem
+        name = same_text(inside.with_suffix("").as_posix() if by_path else path.stem)
         if name in named:
             raise DataError(f"{named[name]} and {path} would both be row {name!r}; keep one of them")
         named[name] = path

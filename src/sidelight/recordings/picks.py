@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from sidelight.errors import ConfigError
@@ -10,11 +11,12 @@ from sidelight.errors import ConfigError
 def check_pick(channels: Iterable[int], what: str) -> tuple[int, ...]:
     """Numbers of channels as a tuple; raises ConfigError for a negative or repeated one. `what` begins the error."""
     picked = tuple(channels)
+    counts = Counter(number for number in picked if isinstance(number, int))
     for number in picked:
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
             raise ConfigError(f"{what} is {list(picked)}; expected numbers of channels, from 0 on")
-        if picked.count(number) > 1:
-            raise ConfigError(f"{what}: channel {number} is named {picked.count(number)} times")
+        if counts[number] > 1:
+            raise ConfigError(f"{what}: channel {number} is named {counts[number]} times")
     return picked
 
 

@@ -300,14 +300,14 @@ def _check_range(segment: Segment, first: int, end: int, what: str) -> tuple[int
 
 def probe_video(path: Path) -> VideoFile:
     """The frame times and sizes of a video file, read once."""
-    return _probe_cached(str(path), _modified_at(path))
+    return _probe_cached(str(path), modified_at(path))
 
 
 def _open_folder(path: Path, pattern: str) -> FrameFolder:
-    return _frame_folder_cached(str(path), pattern, _modified_at(path))
+    return _frame_folder_cached(str(path), pattern, modified_at(path))
 
 
-def _modified_at(path: Path) -> int:
+def modified_at(path: Path) -> int:
     """The time of the last change, in ns; raises DataError for a missing file."""
     try:
         return os.stat(path).st_mtime_ns

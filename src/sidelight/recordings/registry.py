@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,6 +38,10 @@ RECORDING_TYPES: dict[str, type[RecordingType]] = {
 }
 
 
+MOST_VALUES = 2**30
+"""Values of a row, at most; a wrong unit of a size or a length would else fill the memory before anything tells."""
+
+
 def recording_type(config: Mapping[str, Any], where: str = "") -> RecordingType:
     """Build the recording type that `to_config` wrote.
 
@@ -61,7 +66,10 @@ def recording_type(config: Mapping[str, Any], where: str = "") -> RecordingType:
         )
     what = f"{where or 'a recording'} of kind {name!r}"
     try:
-        return RECORDING_TYPES[name](**read_arguments(RECORDING_TYPES[name], given, what))
+        made = RECORDING_TYPES[name](**read_arguments(RECORDING_TYPES[name], given, what))
+        if (values := math.prod(made.shape or ())) > MOST_VALUES:
+            raise ConfigError(f"a row has {values:,} values with these settings; expected at most {MOST_VALUES:,}")
+        return made
     except TypeError as error:
         # Python names the missing arguments of a dataclass at the end of its message.
         missing = str(error).partition("argument")[2].lstrip("s: ")

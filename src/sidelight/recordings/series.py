@@ -15,7 +15,7 @@ from torch import Tensor
 from sidelight.errors import ConfigError, DataError
 from sidelight.recordings.by_id import VIDEOS
 from sidelight.recordings.picks import check_pick, nested_pick
-from sidelight.recordings.pictures import probe_video
+from sidelight.recordings.pictures import modified_at, probe_video
 from sidelight.recordings.recording_type import RecordingType, Segment, check_at_least
 from sidelight.signals.audio import read_audio
 from sidelight.signals.csv import read_csv
@@ -220,6 +220,9 @@ class Signal(Series):
         object.__setattr__(self, "columns", tuple(self.columns))
         if not self.columns:
             raise ConfigError("kind 'signal': name at least one column (columns)")
+        for name in self.columns:
+            if (n := self.columns.count(name)) > 1:
+                raise ConfigError(f"kind 'signal': column {name!r} is named {n} times (columns)")
         super().__post_init__()
 
     @property
@@ -228,7 +231,7 @@ class Signal(Series):
 
     def clock(self, path: Path) -> tuple[float, float] | None:
         """First and last second of a file on the clock of its time column; None without one."""
-        return _read_clock(str(path), self) if self.time else None
+        return _read_clock(str(path), self, modified_at(path)) if self.time else None
 
     def pick_channels(self, channels: tuple[int, ...]) -> RecordingType:
         for number in channels:
@@ -241,7 +244,7 @@ class Signal(Series):
 
     def load(self, segment: Segment) -> Recording:
         # The whole table is cached, and each row is a slice of it.
-        recording = _read_table_cached(str(segment.path), self)
+        recording = _read_table_cached(str(segment.path), self, modified_at(segment.path))
         self.clock(segment.path)  # kept, so that comparing the clocks of a row reads nothing again
         first = round((segment.start or 0.0) * recording.rate)
         end = len(recording.values) if segment.end is None else round(segment.end * recording.rate)
@@ -253,8 +256,8 @@ class Signal(Series):
 
 
 @lru_cache(maxsize=4)
-def _read_table_cached(path: str, kind: Signal) -> Recording:
-    """Rows that are segments of one long file follow one another, so the file is read once."""
+def _read_table_cached(path: str, kind: Signal, stamp: int) -> Recording:
+    """Rows that are segments of one long file follow one another, so it is read once until it changes (`stamp`)."""
     recording = read_csv(
         path,
         kind.columns,
@@ -276,8 +279,8 @@ def _read_table_cached(path: str, kind: Signal) -> Recording:
 
 
 @lru_cache(maxsize=2**16)
-def _read_clock(path: str, kind: Signal) -> tuple[float, float]:
-    recording = _read_table_cached(path, kind)
+def _read_clock(path: str, kind: Signal, stamp: int) -> tuple[float, float]:
+    recording = _read_table_cached(path, kind, stamp)
     return recording.start, recording.end
 
 

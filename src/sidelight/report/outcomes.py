@@ -9,7 +9,17 @@ import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from sidelight.report.style import COLOUR, HEAT, WIDTH, hide_frame, new_figure, role_colour, text_on_heat, to_svg
+from sidelight.report.style import (
+    COLOUR,
+    HEAT,
+    WIDTH,
+    hide_frame,
+    new_figure,
+    role_colour,
+    short_names,
+    text_on_heat,
+    to_svg,
+)
 
 MANY_CLASSES, MANY_GROUPS, POINTS = 14, 60, 700
 
@@ -33,11 +43,12 @@ def plot_confusion(predictions: pd.DataFrame, classes: list[str], name: str, lab
             for i, j in np.ndindex(*share.shape):
                 text = f"{100 * share[i, j]:.0f}" if counts[i, j] else "·"
                 axes.text(j, i, text, ha="center", va="center", color=text_on_heat(share[i, j]), fontsize=8.5)
-            turned = max(map(len, classes)) * len(classes) > 40
+            shown = short_names(classes)
+            turned = max(map(len, shown)) * len(classes) > 40
             axes.set_xticks(
-                range(len(classes)), classes, rotation=30 if turned else 0, ha="right" if turned else "center"
+                range(len(classes)), shown, rotation=30 if turned else 0, ha="right" if turned else "center"
             )
-            axes.set_yticks(range(len(classes)), classes)
+            axes.set_yticks(range(len(classes)), shown)
         else:
             axes.set_xticks([])
             axes.set_yticks([])

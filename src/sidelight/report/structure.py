@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 
 from sidelight.report.embeddings import build_embeddings
 from sidelight.report.stored import Similarity, Stored
-from sidelight.report.style import COLOUR, HEAT, WIDTH, count_epochs, hide_frame, new_figure, role_colour, to_svg
+from sidelight.report.style import (
+    COLOUR,
+    HEAT,
+    WIDTH,
+    count_epochs,
+    hide_frame,
+    new_figure,
+    role_colour,
+    short_names,
+    to_svg,
+)
 from sidelight.report.training import average_curves
 from sidelight.report.words import row_label
 from sidelight.results import Comparison
@@ -105,7 +115,8 @@ def _plot_matrix(
                 axes.axvline(start - 0.5, color="#ffffff", linewidth=0.8 if large else 0.5)
             if classes:
                 middles = (starts + np.append(starts[1:], len(group)) - 1) / 2
-                axes.set_yticks(middles, [classes[k] if 0 <= k < len(classes) else "?" for k in codes])
+                short = short_names(classes)
+                axes.set_yticks(middles, [short[k] if 0 <= k < len(classes) else "?" for k in codes])
         if not classes:
             axes.set_yticks([])
         axes.set_xticks([])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -133,6 +133,10 @@ def count_epochs(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
+LONGEST_NAME = 28
+"""Characters of a class name in a figure; a longer one would leave no room for the figure itself."""
+
+
 def to_svg(fig: Figure, name: str, description: str) -> Markup:
     """Write a figure as inline SVG.
 
@@ -160,6 +164,11 @@ def to_svg(fig: Figure, name: str, description: str) -> Markup:
     assert box is not None
     opening = f'<svg xmlns="http://www.w3.org/2000/svg" {box.group(0)} role="img" aria-label="{escape(description)}">'
     return Markup(opening + text[head.end() :])
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Names of classes as a figure has room for them; the page's tables have them whole."""
+    return [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names]
 
 
 POINTS = re.compile(r'(<use [^>]*?) style="([^"]*)"/>((?:<use [^>]*? style="\2"/>)+)')

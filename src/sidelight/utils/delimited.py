@@ -8,8 +8,10 @@ shifts columns silently: if lines are one cell wider than the header, pandas tak
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,9 +55,13 @@ class Delimited:
     def __len__(self) -> int:
         return len(self.lines)
 
+    @cached_property
+    def _counts(self) -> Counter[str]:
+        return Counter(self.names)
+
     def check_once(self, name: str) -> None:
         """Raise DataError if the header contains this name more than once."""
-        if (n := self.names.count(name)) > 1:
+        if (n := self._counts[name]) > 1:
             raise DataError(
                 f"{self.path}: row 1: column {name!r} occurs {n} times; every column needs a name of its own"
             )
@@ -154,11 +160,18 @@ def _open(path: Path, dialect: Dialect) -> tuple[list[str], Iterator[tuple[int, 
     """The names of the columns, up to the last one that is not empty, and the records of the rows."""
     records = _records(path, dialect)
     first = next(records, None)
+    if first is None and (dialect.header or 0) > 1:
+        raise DataError(
+            f"{path} has no line {dialect.header} with the names of the columns, which header={dialect.header} asks "
+            "for; lines count from 1"
+        )
     if first is None:
         raise DataError(f"{path} is empty; expected the names of the columns in its first line, then a line a row")
     names = [name.strip().lstrip("\ufeff") for name in first[1]]
-    while not names[-1]:
+    while names and not names[-1]:
         names.pop()
+    if not names:
+        raise DataError(f"{path}: its first line names no column; expected the names of the columns")
     if dialect.header == 0:
         return [str(c + 1) for c in range(len(names))], chain([first], records)
     if dialect.units is not None:

@@ -5,7 +5,6 @@ What a file shows without doubt is found. Where two readings fit, the error name
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import re
@@ -41,6 +40,9 @@ MOST_LINES = 100
 """Lines by which a table is recognised, at most."""
 PROOF = 3
 """Numbers below a text, at least, that make the text a name or a unit."""
+MOST_HEAD = 2**24
+"""Characters that are read at most where the first lines are longer."""
+LAST_LINE = 2**31
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
 
 
@@ -84,12 +86,14 @@ class Dialect:
 
 def build_dialect(given: Mapping[str, Any], where: str = "table") -> Dialect:
     """A dialect from the settings that a user gives; raises ConfigError that names the setting."""
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{where} is {shown(given)}; expected settings such as {{'separator': ';', 'decimal': ','}}")
     for name, value in given.items():
         if name not in OPTIONS:
             raise ConfigError(unknown(f"setting of {where}", name, OPTIONS))
         if name == "header":
-            value = int(value) if isinstance(value, str) and value.isdecimal() else value
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            value = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 20 else value
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < LAST_LINE:
                 raise ConfigError(
                     f"{where}: header is {shown(value)}; expected the number of the line that names the columns, or 0 "
                     "for a file without one"
@@ -99,15 +103,17 @@ def build_dialect(given: Mapping[str, Any], where: str = "table") -> Dialect:
     signs = {name: WORDS.get(given[name], given[name]) for name in ("separator", "decimal") if name in given}
     header = {"header": int(given["header"])} if "header" in given else {}
     made = Dialect(**{**given, **signs, **header})
-    if len(made.separator) > 1:
+    if len(made.separator) > 1 or made.separator in tuple('"\r\n\0') or made.separator.isalnum():
         words = "comma, semicolon, tab, pipe or blanks"
-        raise ConfigError(f"{where}: separator {made.separator!r}; expected one character, or {words}")
+        why = "; letters, digits, quotes and line ends stand in cells" if len(made.separator) == 1 else ""
+        raise ConfigError(f"{where}: separator {made.separator!r}; expected one character, or {words}{why}")
     if made.decimal not in ("", ".", ","):
         raise ConfigError(f"{where}: decimal {made.decimal!r}; expected '.' or ',' (point or comma)")
     if made.encoding:
         try:
-            codecs.lookup(made.encoding)
-        except LookupError:
+            # Python keeps conversions such as base64 among its encodings, which only this refuses.
+            io.TextIOWrapper(io.BytesIO(), made.encoding)
+        except (LookupError, ValueError):
             known = ("utf-8", "latin-1", "cp1252", "cp1251", "shift_jis", "gbk", "utf-16")
             raise ConfigError(f"{where}: {unknown('encoding', made.encoding, known)}") from None
     return made
@@ -137,11 +143,7 @@ def find_dialect(path: str | Path, given: Dialect | None = None) -> Dialect:
     """
     path, given = Path(path), given or Dialect()
     made = replace(given, encoding=given.encoding or find_encoding(path))
-    with open_text(path, made.encoding) as file:
-        head = file.read(HEAD)
-        rest = file.read(1)
-    lines = list(io.StringIO(head, newline=""))
-    sample = (lines[:-1] if rest and len(lines) > 1 else lines)[:MOST_LINES]
+    sample = _read_sample(path, made.encoding)
     # A sign that is nowhere separates nothing; `;` then stands for a table of one column with decimal commas.
     tried = [s for s in SEPARATORS if s in ",;" or any(s in line for line in sample)]
     readings = [_read(sample, s, given) for s in ([given.separator] if given.separator else tried)]
@@ -155,12 +157,33 @@ def find_dialect(path: str | Path, given: Dialect | None = None) -> Dialect:
             "file has none, say --table header=0 (header=0): the columns are then called 1, 2, …. An Empatica E4 file, "
             "which begins with its start and rate, is read by sidelight.formats.read_recordings and `sidelight windows`"
         )
+    if found.rival:
+        raise DataError(
+            f"{path}: both line {found.header} ({listed(found.names, 3)}) and the comment above it "
+            f"({listed(found.rival, 3)}) may name the columns; say which: --table header={found.header - 1} for the "
+            f"comment, or header={found.header}"
+        )
     return replace(made, separator=found.separator, header=found.header, comment=found.comment, units=found.units)
+
+
+def _read_sample(path: Path, encoding: str) -> list[str]:
+    """The first lines, whole ones, and at least as many as show whether columns hold numbers."""
+    with open_text(path, encoding) as file:
+        head = file.read(HEAD)
+        while (more := file.read(len(head))) and len(head) < MOST_HEAD and head.count("\n") + head.count("\r") <= PROOF:
+            head += more
+            more = ""
+        rest = more or file.read(1)
+    lines = list(io.StringIO(head, newline=""))
+    return (lines[:-1] if rest and len(lines) > 1 else lines)[:MOST_LINES]
 
 
 @dataclass
 class _Reading:
-    """The first lines of a file, read with one separator; `rows` are those below the names."""
+    """The first lines of a file, read with one separator.
+
+    `rows` are those below the names. `rival`: a comment above that may as well hold the names.
+    """
 
     separator: str
     header: int
@@ -168,6 +191,7 @@ class _Reading:
     rows: list[list[str]]
     comment: str = ""
     units: dict[str, str] | None = None
+    rival: list[str] = field(default_factory=list)
 
     @property
     def is_sound(self) -> bool:
@@ -202,14 +226,30 @@ def _read(lines: Sequence[str], separator: str, given: Dialect) -> _Reading | No
     if given.header is not None:
         if given.header == 0:
             return _Reading(separator, 0, [str(c + 1) for c in range(len(names))], rows)
-        return _with_units(_Reading(separator, numbers[0], names, rows[1:]))
-    if first and any(map(is_number, names)):
-        sign = next(sign for sign in COMMENTS if lines[first - 1].lstrip().startswith(sign))
-        above = _strip(next(iter(split_lines([strip_comment(lines[first - 1], sign)], separator)), []))
-        if len(above) == len(names) and _are_names(above):
+        if sign := _find_sign(lines[first]):
+            names = _split_comment(lines[first], separator)
+        return _with_units(_Reading(separator, numbers[0], names, rows[1:], sign))
+    above: list[str] = []
+    if first and (sign := _find_sign(lines[first - 1])):
+        above = _split_comment(lines[first - 1], separator)
+        if len(above) != len(names) or not _are_names(above):
+            above = []
+        elif any(map(is_number, names)):
             return _Reading(separator, first, above, rows, sign)
     k = _find_header(rows)
-    return _with_units(_Reading(separator, numbers[k], _strip(rows[k]), rows[k + 1 :]))
+    found = _with_units(_Reading(separator, numbers[k], _strip(rows[k]), rows[k + 1 :]))
+    if not any(_number_columns(found.rows, len(found.names))):  # nothing shows that a row of texts is the header
+        found.rival = above
+    return found
+
+
+def _find_sign(line: str) -> str:
+    """The sign of a comment that may hold names; "" for other lines."""
+    return next((sign for sign in COMMENTS if sign != "sep=" and line.lstrip().startswith(sign)), "")
+
+
+def _split_comment(line: str, separator: str) -> list[str]:
+    return _strip(next(iter(split_lines([strip_comment(line, _find_sign(line))], separator)), []))
 
 
 def strip_comment(line: str, sign: str) -> str:

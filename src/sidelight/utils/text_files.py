@@ -68,15 +68,17 @@ OTHER_ENCODING = "name its encoding (--table encoding=cp1251, shift_jis, …), o
 
 
 def find_encoding(path: Path) -> str:
-    """UTF-8, UTF-16 with its mark, or Latin-1 or Windows-1252 where the text looks like a western language.
+    """UTF-8, UTF-16 or UTF-32 with its mark, or Latin-1 or Windows-1252 where the text looks like a western language.
 
     Raises:
-        DataError: the text is none of these; names the option.
+        DataError: the text is none of these, or only some of its lines are UTF-8; names the option.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     neither = f"cannot read {path}: it is neither UTF-8 text nor western text in Latin-1; {OTHER_ENCODING}"
     with open_bytes(path) as file:
         chunk = head = file.read(CHUNK)
+        if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # the first begins as UTF-16 does
+            return "utf-32"
         if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return "utf-16"
         if b"\0" in head:
@@ -90,13 +92,28 @@ def find_encoding(path: Path) -> str:
         except UnicodeDecodeError:
             pass
     high: set[int] = set()
-    longest = 0
+    longest, some_utf8 = 0, b""
     with open_bytes(path) as file:
         while chunk := file.read(CHUNK):
             runs = re.findall(rb"[\x80-\xff]+", chunk)
             longest = max(longest, *map(len, runs), 0)
             high.update(*runs)
+            some_utf8 = some_utf8 or next(filter(_is_utf8, runs), b"")
+    if some_utf8:
+        raise DataError(
+            f"cannot read {path}: some of it is UTF-8 text ({some_utf8.decode()!r}), and some is not: was it put "
+            "together from files in two encodings? Save it in one, or name that of the whole file "
+            "(--table encoding=latin-1)"
+        )
     odd = {byte for byte in high if byte < 0xA0}
     if longest > LONGEST_RUN or not odd <= WESTERN:
         raise DataError(neither)
     return "cp1252" if odd else "latin-1"
+
+
+def _is_utf8(run: bytes) -> bool:
+    """Whether bytes beyond ASCII that follow each other are UTF-8, which two letters in Latin-1 never are."""
+    try:
+        return bool(run.decode())
+    except UnicodeDecodeError:
+        return False

@@ -153,7 +153,7 @@ def read_depth(
     if rotated:
         whole = np.asarray((whole >> rotated | whole << (16 - rotated)) & 0xFFFF, np.uint32)
     if len(no_value):
-        whole[np.isin(whole, no_value)] = 0
+        whole[np.isin(raw, no_value)] = 0  # as they are stored, before the rotation
     _check_saturated(path, whole)
     depth = whole.astype(np.float32) * np.float32(step)
     measured = depth[depth > 0]

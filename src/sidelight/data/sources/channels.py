@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,12 @@ from sidelight.utils.names import CHANNELS
 
 if TYPE_CHECKING:
     from sidelight.recordings.recording_type import RecordingType
+
+
+MOST = 1_000_000
+"""Number of the last channel in a range, at most."""
+SHOWN = 10
+"""Channels that an error lists."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Channels:
         found: list[int] = []
         for channel in self.pick:
             if isinstance(channel, int):
+                self._check_number(m, channel, names)
                 found.append(channel)
                 continue
             matching = [i for i, name in enumerate(names) if channel in (name, name.removeprefix(f"{self.of}."))]
@@ -48,8 +56,21 @@ class Channels:
             found.append(matching[0])
         return check_pick(found, f"modality {m!r} = {self}")
 
+    def _check_number(self, m: str, number: int, names: Sequence[str]) -> None:
+        """Raise ConfigError if the channel that is called so is not the one that counting from 0 finds."""
+        called = {name.removeprefix(f"{self.of}."): i for i, name in enumerate(names)}.get(str(number), number)
+        if called != number:
+            counted = f"; counted from 0 it would be {names[number]!r}" if number < len(names) else ""
+            raise ConfigError(
+                f"modality {m!r} = {self}: a channel of {self.of!r} is called {names[called]!r}{counted}. Name the "
+                f"whole column: {self.of}[{names[called]}]"
+            )
+
     def __str__(self) -> str:
-        return f"{self.of}[{','.join(map(str, self.pick))}]"
+        shown = [*map(str, self.pick)]
+        if len(shown) > SHOWN:
+            shown = [*shown[: SHOWN - 1], "…", shown[-1]]
+        return f"{self.of}[{','.join(shown)}]"
 
     def to_config(self) -> dict[str, Any]:
         """As settings, JSON-able."""
@@ -73,27 +94,32 @@ def parse_channels(m: str, how: Recipe) -> Channels | None:
         found = CHANNELS.fullmatch(how.strip()) if isinstance(how, str) else None
         if not found:
             return None
-        of, picked = found[1].strip(), _parse_list(found[2])
+        of, picked = found[1].strip(), _parse_list(found[2], f"modality {m!r} = {how.strip()}")  # type: ignore[union-attr]
     pick = tuple(picked)
     for channel in pick:
         if isinstance(channel, bool) or not isinstance(channel, int | str) or (channel != 0 and not channel):
             raise ConfigError(f"modality {m!r}: channel {shown(channel)}; expected a number or a name")
         if isinstance(channel, int) and channel < 0:
             raise ConfigError(f"modality {m!r}: channel {channel} of {of!r}; channels count from 0")
-        if pick.count(channel) > 1:
-            raise ConfigError(f"modality {m!r}: channel {channel!r} of {of!r} is named {pick.count(channel)} times")
+    for channel, n in Counter(pick).items():
+        if n > 1:
+            raise ConfigError(f"modality {m!r}: channel {channel!r} of {of!r} is named {n} times")
     return Channels(of, pick)
 
 
-def _parse_list(text: str) -> list[int | str]:
+def _parse_list(text: str, where: str) -> list[int | str]:
     """The channels between the brackets: numbers, `first:end` without the end, or names, separated by commas."""
     channels: list[int | str] = []
     for part in (part.strip() for part in text.split(",")):
-        span = re.fullmatch(r"([0-9]+):([0-9]+)", part)
-        if span:
-            channels += range(int(span[1]), int(span[2]))
-        else:
-            channels.append(int(part) if re.fullmatch(r"-?[0-9]+", part) else part)
+        if not (span := re.fullmatch(r"([0-9]{1,18}):([0-9]{1,18})", part)):
+            channels.append(int(part) if re.fullmatch(r"-?[0-9]{1,18}", part) else part)
+            continue
+        first, end = int(span[1]), int(span[2])
+        if not first < end <= MOST:
+            raise ConfigError(
+                f"{where}: {part} is no range of channels; expected first:end, up to {MOST}, without the end"
+            )
+        channels += range(first, end)
     return channels
 
 

@@ -22,6 +22,7 @@ from sidelight.recordings.label_maps import LabelMaps, build_label_maps
 from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.pictures import Picture
 from sidelight.recordings.recording_type import RecordingType
+from sidelight.utils.delimited import missing
 
 
 @dataclass(eq=False)
@@ -145,7 +146,7 @@ class TypesOfTable:
 
     def _files(self, column: str) -> list[str]:
         cells = self.frame[column]
-        return [file for file in cells[cells.notna()].astype(str).str.strip() if file]
+        return [*cells[~missing(cells)].astype(str).str.strip()]
 
     def _first(self, files: Sequence[str], where: str) -> Path:
         if not files:

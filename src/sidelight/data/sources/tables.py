@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,12 @@ from sidelight.data.raw import Raw, Roles, to_text
 from sidelight.data.rows import name_row, number_rows, to_float32
 from sidelight.data.similar_names import warn_similar_names
 from sidelight.data.sources.arrays import to_modality_array
-from sidelight.data.sources.channels import pick_channels, plan_sources
+from sidelight.data.sources.channels import Channels, pick_channels, plan_sources
 from sidelight.data.sources.checked_files import END, START, OnError
 from sidelight.data.sources.checked_files import FILE as FILE_COLUMN
 from sidelight.data.sources.stack import stack_rows
 from sidelight.data.sources.table_files import TypesOfTable
-from sidelight.errors import DataError, unknown
+from sidelight.errors import ConfigError, DataError, listed, unknown
 from sidelight.utils.array_files import load_array, load_arrays
 from sidelight.utils.delimited import missing, read_delimited
 from sidelight.utils.dialect import Dialect
@@ -150,10 +151,26 @@ def read_table(
             read.add(raw, m)
         elif m in wanted and m not in types.implied:
             _add(raw, m, wanted[m], frame, free, folder, rows, dense=bool(dense))
+    _check_numbers(raw, columns, wanted, picked)
     pick_channels(raw, picked, modalities)
     raw.not_read = _find_not_read(raw, free, [*wanted], types)
     raw.read_as = read_as
     return raw, roles
+
+
+def _check_numbers(raw: Raw, columns: Sequence[str], wanted: Mapping[str, Any], picked: Mapping[str, Channels]) -> None:
+    """Raise ConfigError for the number of a column where the table has them in another order than the modality."""
+    for m, channels in picked.items():
+        names = raw.features.get(channels.of, ())
+        ordered = isinstance(wanted.get(channels.of), list | tuple)  # the user has listed them
+        if ordered or not any(isinstance(channel, int) for channel in channels.pick):
+            continue
+        known = set(names)
+        if [*names] != [c for c in columns if c in known]:
+            raise ConfigError(
+                f"{raw.name}: modality {m!r} = {channels}: the columns of {channels.of!r} are sorted by their names "
+                f"({listed(names)}), and the table has them in another order; name the column in place of its number"
+            )
 
 
 def _find_not_read(raw: Raw, free: Sequence[str], wanted: Sequence[str], types: TypesOfTable) -> tuple[str, ...]:
@@ -264,9 +281,13 @@ def _add(
         columns = sort_naturally(c for c in free if c.startswith(how))
     else:
         columns = list(how)
+        if twice := [c for c, n in Counter(columns).items() if n > 1]:
+            raise DataError(f"{raw.name}: modality {m!r}: column {twice[0]!r} is named {columns.count(twice[0])} times")
     for c in columns:
         if c not in free:
             raise DataError(f"{raw.name}: modality {m!r}: {unknown('column', c, free)}")
+    if not columns and not isinstance(how, str):
+        raise DataError(f"{raw.name}: modality {m!r}: name at least one column. Columns: {', '.join(free[:30])}")
     if not columns:
         raise DataError(f"{raw.name}: modality {m!r}: no column starts with {how!r}. Columns: {', '.join(free[:30])}")
     _add_columns(raw, m, frame, columns, rows)
