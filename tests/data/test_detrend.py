@@ -116,3 +116,15 @@ def test_the_exported_student_removes_it(tmp_path: Path) -> None:
     answers = [session.run(None, {n: {**given, "pulse": v}[n] for n in names})[0] for v in (x, x + 100, x + ramp)]
     np.testing.assert_allclose(answers[1], answers[0], atol=1e-3)
     np.testing.assert_allclose(answers[2], answers[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("gaps", [False, True])
+def test_padding_may_hold_anything(kind: str, gaps: bool) -> None:
+    x, length = torch.randn(3, 9, 2), torch.tensor([9, 4, 1])
+    expected = remove_drift(x, kind, length, gaps)
+    for value in (torch.nan, torch.inf, 1e30):
+        padded = x.clone()
+        for row, n in enumerate(length):
+            padded[row, n:] = value
+        assert torch.equal(remove_drift(padded, kind, length, gaps), expected)

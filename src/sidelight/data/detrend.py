@@ -41,7 +41,10 @@ def remove_drift(x: Tensor, kind: str, length: Tensor | None = None, gaps: bool 
         (B, T, C), 0 in padding and gaps.
     """
     time = torch.arange(x.shape[1], dtype=x.dtype, device=x.device).view(1, -1, 1)
-    mask = torch.ones_like(x[:, :, :1]) if length is None else (time < length.view(-1, 1, 1)).to(x.dtype)
+    mask = torch.ones_like(x[:, :, :1])
+    if length is not None:
+        valid = time < length.view(-1, 1, 1)
+        x, mask = x.masked_fill(~valid, 0), valid.to(x.dtype)  # padding may hold anything: 0 × infinity is NaN
     if gaps:
         missing = torch.isnan(x)
         x, mask = x.masked_fill(missing, 0), mask * (~missing).to(x.dtype)
