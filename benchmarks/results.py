@@ -24,6 +24,7 @@ from sidelight.results.across import Across, describe, summarize
 from sidelight.results.budget import BASELINE, TEACHER
 from sidelight.results.units import labels_phrase, metric_name, unit
 from sidelight.results.verdict import span, write_sentence
+from sidelight.runs.plan import read_plan, split_id
 from sidelight.utils.yaml12 import read_yaml
 
 BEST = 5
@@ -108,21 +109,32 @@ def page(output: Path) -> str:
     """The results page in Markdown, from what is stored."""
     stored = StoredSuite.load(output)
     a = stored.across
-    parts = [HEAD, overview(stored), across(a)]
+    parts = [HEAD, overview(stored), (HERE / "results-notes.md").read_text("utf-8"), across(a)]
     for name in stored.sets:
         title, confounds = ABOUT[name]
         if name not in a.sets:
-            parts.append(f"## {name}\n\n{title}. {stored.failures.get(name, 'Not run yet.')}\n")
+            parts.append(f"## {name}\n\n{title}. {stored.failures.get(name, NOT_YET)}\n")
             continue
         c = a.sets[name]
         pairs = len(c.budget.rows[BASELINE])
         without = ", ".join(f"`{m}`" for m in stored.left_out.get(name, {}))
         parts.append(
             f"## {name}\n\n{title}; {labels_phrase(c.label_fraction)}. {pairs} pairs of fold and seed."
-            f"{f' Without {without}, which it cannot have.' if without else ''}\n\n*What could confound it.* "
+            f"{f' Without {without}, which it cannot have.' if without else ''}{say_missing(stored, name)}\n\n*What could confound it.* "
             f"{confounds}\n\n{write_sentence(c)}\n\n{table(c)}\n"
         )
     return "\n".join(parts)
+
+
+NOT_YET = "Not run again yet; figures of the code before are on [another page](results-earlier.md)."
+
+
+def say_missing(stored: StoredSuite, name: str) -> str:
+    """The rows of a set's plan that have not run."""
+    rows = stored.compared[name].rows
+    missing = dict.fromkeys(split_id(job)[0] for job in read_plan(stored.folder / name))
+    left = ", ".join(f"`{row}`" for row in missing if row not in rows)
+    return f" Not run yet: {left}." if left else ""
 
 
 def overview(stored: StoredSuite) -> str:
