@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.slow import mostly_slow
 from sidelight.errors import ConfigError, DataError
 from sidelight.signals import cut
 from sidelight.video import clip_frames, decode, probe, read_frames, read_sound
@@ -77,7 +78,7 @@ def files(av, tmp_path_factory):
     return {name: make(av, folder / name, **how) for name, how in KINDS.items()}
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", mostly_slow(list(KINDS), ["b-frames.mp4", "open.mkv", "xvid.avi", "pictures.avi"]))
 def test_any_frame_is_the_one_that_decoding_everything_gives(files, name):
     video = probe(files[name])
     assert (len(video), video.rate, video.height, video.width) == (FRAMES, RATE, 48, 64)
