@@ -12,6 +12,7 @@ import pandas as pd
 from sidelight.export.file import locate, read_student
 from sidelight.results import LEVEL, Comparison, Interval, Row, compare, compare_metrics, load_results, metric_columns
 from sidelight.results.verdict import write_sentence
+from sidelight.utils.names import name_targets
 
 
 def describe_student(path: str | Path) -> dict[str, Any]:
@@ -53,13 +54,17 @@ def describe_student(path: str | Path) -> dict[str, Any]:
         "fold": meta.get("fold"),
         "seed": meta.get("seed"),
         "rows": meta.get("rows"),
-        "data": meta.get("data", {}),
+        "data": _describe_data(meta.get("data", {})),
         "versions": meta.get("versions", {}),
         "metrics": meta.get("metrics", {}),
         "cross_validated": meta.get("cross_validated"),
         "note": meta.get("refit", ""),
         "run": _describe_run(file, meta),
     }
+
+
+def _describe_data(about: Mapping[str, Any]) -> dict[str, Any]:
+    return {**about, "target": name_targets(str(about["target"]))} if about.get("target") else dict(about)
 
 
 def _standardises_groups(description: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sidelight.export.describe import describe_student
+from sidelight.export.input_facts import describe_measured
 from sidelight.results.units import Unit, labels_phrase, metric_name, unit
 from sidelight.verbs.text import commands, section
 
@@ -42,9 +43,8 @@ def format_student(told: Mapping[str, Any]) -> str:
 def _inputs(told: Mapping[str, Any]) -> Iterator[str]:
     for m, about in told["inputs"].items():
         shape = ", ".join(map(str, about["shape"]))
-        rate = about["rate_hz"]
-        measured = f"unit {about['unit']}, rate {rate if isinstance(rate, str) else f'{rate:g} Hz'}"
-        yield f"{m}: ({shape}), {' x '.join(about['axes'])}; {measured}"
+        measured = ", ".join(f"{name} {value}" for name, value in describe_measured(about).items())
+        yield f"{m}: ({shape}), {' x '.join(about['axes'])}" + (f"; {measured}" if measured else "")
         columns, ranges = about.get("columns"), about.get("range")
         if isinstance(ranges, list):
             names = columns or [f"channel {i}" for i in range(len(ranges))]
