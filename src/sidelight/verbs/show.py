@@ -141,7 +141,12 @@ def _commands(told: Mapping[str, Any]) -> Iterator[str]:
     group = " --group COLUMN" if told["groups"] else ""
     if told["files"] and set(told["files"]) == set(told["inputs"]) and not group:
         yield f"sidelight predict {file} FOLDER_OF_RECORDINGS --output predictions.csv"
-    yield f"sidelight predict {file} NEW_ROWS.csv{group} --output predictions.csv"
+    if told["windows"]:  # a copy of recordings.yaml without its labels and without the privileged sensors
+        yield "sidelight windows NEW/recordings.yaml NEW_WINDOWS"
+        # The table of windows has the group in a column of a usual name.
+        yield f"sidelight predict {file} NEW_WINDOWS --output predictions.csv"
+    else:
+        yield f"sidelight predict {file} NEW_ROWS.csv{group} --output predictions.csv"
     yield f"sidelight export {file} --onnx"
     arrays = ", ".join(f"{m!r}: …" for m in told["inputs"])
     yield f"python: sidelight.load_student({told['file']!r}).predict({{{arrays}}})"
