@@ -27,8 +27,9 @@ def describe_student(path: str | Path) -> dict[str, Any]:
         What JSON can hold: `file`, `task`, `labels`, `inputs` (as `Student.inputs`), `files` (modalities of which it
         reads recordings), `windows` (those whose rows `sidelight windows` cuts), `any_subset` and `groups` (whether it
         accepts missing modalities, and needs the group of each row), `privileged`, `parameters`, `bytes`, `method`,
-        `control`, `label_fraction`, `fold`, `seed`, `data`, `versions`, `metrics` of its own fold; of a refitted student `rows`, `cross_validated` and a `note`; and `run`:
-        the scores of its method with intervals over the whole run in every metric, None without a run folder.
+        `control`, `label_fraction`, `fold`, `seed`, `data`, `versions`, `metrics` of its own fold; of a refitted
+        student `rows`, `cross_validated` and a `note`; and `run`: the scores of its method with intervals over the
+        whole run in every metric, None without a run folder.
 
     Raises:
         RunError: there is no student, or it cannot be read.
