@@ -128,6 +128,14 @@ def test_the_colours_of_a_label_map_may_be_the_path_of_a_table(tmp_path: Path) -
     made = json.loads((tmp_path / "modalities.json").read_text())["modalities"]["mask"]
     assert made == {"kind": "labels", "size": [8, 10], "colours": "colours.csv"}
     assert load(tmp_path).class_names == ("road", "sky")
+    path = tmp_path / "modalities.json"
+    path.write_text(path.read_text().replace('"colours": "colours.csv"', '"ignore": 255'))
+    with pytest.raises(DataError, match=r"mask.png has colours.*mask: \{colours: colours\.csv") as caught:
+        load(tmp_path)
+    assert "--on-error" not in str(caught.value)  # it would drop every row
+    Image.fromarray(np.zeros((8, 10), np.uint8)).save(tmp_path / "b-mask.png")
+    with pytest.raises(DataError, match=r"has colours.*Leave such rows out: --on-error skip"):
+        load(tmp_path)
     with pytest.raises(DataError, match=r"colour\.csv does not exist"):
         describe_folder(tmp_path, {"mask": {"colours": "colour.csv"}}, overwrite=True)
     with pytest.raises(ConfigError, match=r"colours: expected a mapping \(name: value\), not 5"):
