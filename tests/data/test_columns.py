@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sidelight import cli
@@ -15,6 +16,7 @@ from sidelight.config import NetworkConfig, load_config
 from sidelight.data import load
 from sidelight.data.load import load_for
 from sidelight.data.preprocess import Preprocessor
+from sidelight.data.sources.prefixes import propose_modalities
 from sidelight.data.sources.tables import find_prefixes
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.export import Student
@@ -53,6 +55,17 @@ def test_columns_without_a_role_are_listed(tmp_path: Path) -> None:
     told = inspect(d, strength=False).read
     assert "read as: `;`, decimal comma" in told
     assert any(text.startswith("not read: gsr, scl, hr, hrv, Sr. No") for text in told)
+
+
+def test_columns_that_share_a_beginning_are_proposed_as_modalities() -> None:
+    assert propose_modalities(["bedside_hr", "bedside_rr", "lab_crp", "lab_wbc", "age"]) == (
+        "bedside=bedside_ lab=lab_"
+    )
+    for other in (["feature_1", "feature_2"], ["heart_rate", "skin_level", "_x", "a"], ["lab_crp", "lab_wbc", "age"]):
+        assert propose_modalities(other) == "face=AU_ eda=gsr,scl"
+    frame = pd.DataFrame({c: np.zeros(N) for c in ("bedside_hr", "bedside_rr", "lab_crp", "lab_wbc")})
+    with pytest.raises(DataError, match="--modality bedside=bedside_ lab=lab_ "):
+        load(frame.assign(target=[*"ab"] * (N // 2)))
 
 
 def test_command_line_and_yaml_name_columns_as_python_does(tmp_path: Path) -> None:

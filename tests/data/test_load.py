@@ -359,7 +359,10 @@ def test_table_errors_name_column_row_and_value(tmp_path: Path) -> None:
         says(lambda source=source: load(source), "face", "id 'r3'", "face.0", "'1,5'")
     holes = frame.assign(**{"face.0": [0, 1, 2, 3, np.nan, 5]})
     holes.to_csv(tmp_path / "holes.csv", index=False)
-    says(lambda: load(tmp_path / "holes.csv"), "holes.csv", "face", "nan", "id 'r4'", "column 0", "impute='mean'")
+    says(lambda: load_rows(tmp_path / "holes.csv", ["face"]), "id 'r4'", "column 'face.0'")
+    says(
+        lambda: load(tmp_path / "holes.csv"), "holes.csv", "face", "nan", "id 'r4'", "column 'face.0'", "impute='mean'"
+    )
     assert np.isnan(load(tmp_path / "holes.csv", impute="mean").inputs["face"][4, 0])
 
 

@@ -124,5 +124,5 @@ def test_on_the_command_line(tmp_path, data, capsys, monkeypatch):
     assert main(["refit", str(folder)]) == 0
     said = capsys.readouterr().out
     assert str(folder / "refit") in said
-    assert "no row is left to test it" in said
+    assert "none is left to test it" in said
     assert json.loads((folder / "refit" / "student.json").read_text())["meta"]["refit"] == NO_TEST

@@ -15,8 +15,12 @@ from helpers.synthetic_run import make_run
 from sidelight.cli import main
 from sidelight.errors import ConfigError
 from sidelight.export import write_hub_folder
+from sidelight.export.describe import describe_student
+from sidelight.export.hub import write_card
+from sidelight.export.input_facts import describe_measured
 from sidelight.results import between, load_results
 from sidelight.results.units import unit
+from sidelight.verbs.show import format_student
 
 pytestmark = pytest.mark.filterwarnings("ignore::sidelight.errors.SidelightWarning")
 NASTY = "acti|vity\n# <b>hello</b> {{ 7 * 7 }} `x`"
@@ -99,3 +103,22 @@ def test_what_is_there_is_not_replaced(run, hub):
     with pytest.raises(ConfigError, match="cannot make the folder"):
         write_hub_folder(run, hub / "README.md" / "inside")
     assert main(["export", str(run), "--hub", str(hub), "--onnx"]) == 2
+
+
+def test_the_card_says_of_each_input_and_target_what_such_rows_have(tmp_path):
+    student = make_student(data={"name": "rooms", "target": "mask_file_name, height_m"})
+    told = describe_student(student.save(tmp_path / "student"))
+    assert told["data"]["target"] == "mask, height_m"
+    image = {"shape": ["rows", 3, 8, 8], "axes": ["rows", "channels", "height", "width"], "range": "not given"}
+    image |= {"unit": "not given", "rate_hz": "not given"}
+    card = write_card({**told, "inputs": {"rgb": image}}, "rooms")
+    assert r"Predicts mask, height\_m from rgb" in card
+    assert "| rgb | rows × 3 × 8 × 8 | rows × channels × height × width | – | – |" in card
+    assert "was not given" not in card
+    assert "- It does not read watch\\_acc, even where rows have it." in card
+    signal = {**image, "shape": ["rows", 9, 1], "axes": ["rows", "time", "channels"]}
+    assert "The unit or the rate of an input was not given" in write_card({**told, "inputs": {"eda": signal}}, "rooms")
+    told = {**told, "inputs": {"rgb": image, "eda": signal}, "privileged": ["depth", "sound"]}
+    assert "depth and sound, even where rows have them" in write_card(told, "rooms")
+    assert "rgb: (rows, 3, 8, 8), rows x channels x height x width\n" in format_student(told)
+    assert describe_measured({**image, "unit": "m"}) == {"unit": "m"}

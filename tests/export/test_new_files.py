@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from sidelight.cli import main
 from sidelight.config import NetworkConfig
@@ -175,3 +176,40 @@ def test_files_of_two_modalities_with_repeated_names_are_not_mixed(make_student,
         predict_file(both, [p for p in sorted(tmp_path.rglob("*")) if p.is_file()])
     shutil.copy(study / "face" / f"{NAMES[1]}.csv", tmp_path / "face" / NAMES[1] / "x.csv")
     assert predict_file(both, tmp_path)["id"].tolist() == [f"{name}/x" for name in NAMES[:2]]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A student of a plain table of images, and that table."""
+    folder = tmp_path_factory.mktemp("plain")
+    (folder / "new").mkdir()
+    x = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    files = [f"new/{name}.png" for name in NAMES]
+    for file, pixels in zip(files, x):
+        Image.fromarray(pixels).save(folder / file)
+    table = pd.DataFrame({"id": NAMES, "rgb_file_name": files, "target": [*"ababab"]})
+    table.to_csv(folder / "rows.csv", index=False)
+
+    def make(**settings):
+        data = load(folder / "rows.csv", **settings)
+        fitted = Preprocessor.fit(data, np.arange(len(data)), ["rgb"])
+        torch.manual_seed(0)
+        network = build_network(fitted.shapes, ["rgb"], 2, NetworkConfig(encoder="mlp", width=8))
+        meta = {"recordings": data.schema, "files": data.recordings, "modalities": data.recipes}
+        return Student(network, fitted, make_task("classification", data.class_names), meta)
+
+    return folder, make
+
+
+@pytest.mark.parametrize("settings", [{}, {"modalities": {"rgb": {"size": [4, 4]}}}])
+def test_images_of_a_plain_table_are_predicted_without_one(plain, settings):
+    folder, make = plain
+    student = make(**settings)
+    assert not student.meta["files"]
+    expected = predict_file(student, folder / "rows.csv").set_index("id")
+    same(predict_file(student, [folder / "new" / f"{name}.png" for name in NAMES]), expected)
+    same(predict_file(student, folder / "new"), expected)
+    same(predict_file(student, folder / "new" / "p01-0.png"), expected.loc[["p01-0"]])
+    (folder / "clip.wav").touch()
+    with pytest.raises(DataError, match=r"clip\.wav is no recording that this student reads \(rgb: \.png, \.jpg"):
+        predict_file(student, folder / "clip.wav")

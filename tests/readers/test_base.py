@@ -92,6 +92,14 @@ def damage(shelf: Path) -> None:
     write_image(shelf / "rgb" / "b3_again.png", np.zeros((8, 8, 3), np.uint8))
 
 
+def test_skipping_is_not_named_where_it_would_leave_nothing(shelf, tmp_path):
+    for path in (shelf / "back").iterdir():
+        write_image(path, np.zeros((8, 9, 3), np.uint8))
+    with pytest.raises(DataError, match="must have one size") as caught:
+        prepare(Shelf(), shelf, tmp_path / "out")
+    assert "--on-error" not in str(caught.value)
+
+
 def test_rows_with_errors_are_listed_or_an_error(shelf, tmp_path):
     damage(shelf)
     with pytest.raises(DataError, match=r"odd is odd|odd.png is odd .*row 'odd'; --on-error skip"):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from sidelight.results import compare
+from sidelight.results import Comparison, compare
+from sidelight.results.printing import plus_minus
+from sidelight.results.units import unit
 
 
 def _remarks(ended: dict[str, list[str]], way: str | list[str] = "inner", epochs: int | None = 50) -> dict[str, str]:
@@ -50,3 +52,25 @@ def test_labels_beside_the_fraction_are_named() -> None:
     assert part["note"] == "a part of the kept labels chose epochs"
     assert "select_labels=extra" in _remarks(ends, "extra")["extra_select_labels"]
     assert "cannot be compared" in _remarks(ends, ["extra", "inner"])["mixed_select_labels"]
+
+
+def test_a_method_that_never_chose_a_teacher_is_said_to_be_the_baseline() -> None:
+    def compare_chosen(weights: list[float], scores: list[float]) -> tuple[Comparison, dict[str, str]]:
+        rows = [
+            {"method": m, "control": "", "labels": 1.0, "fold": k, "seed": 0, "select": 0.5, "accuracy": found[k]}
+            | {"seconds": 1.0, "n_train": 90, "n_test": 30, "chosen": chosen[k]}
+            for m, found, chosen in (("baseline", [0.5, 0.6, 0.7], [None] * 3), ("auto", scores, weights))
+            for k in range(3)
+        ]
+        c = compare(pd.DataFrame(rows))
+        return c, {r.code: r.text for r in c.remarks}
+
+    c, remarks = compare_chosen([0.0, 0.0, 0.0], [0.5, 0.6, 0.7])
+    assert (
+        "auto chose weight 0 for the soft labels in every fold and seed: no teacher taught it, so it is the"
+        in (remarks["weight_zero"])
+    )
+    assert plus_minus(unit("accuracy"), c.rows["auto"].difference) == "+0.0 (same)"
+    c, remarks = compare_chosen([0.0, 0.0, 4.0], [0.5, 0.6, 0.8])
+    assert "weight_zero" not in remarks
+    assert "±" in plus_minus(unit("accuracy"), c.rows["auto"].difference)

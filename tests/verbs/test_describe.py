@@ -113,3 +113,30 @@ def test_every_entry_and_setting_is_documented() -> None:
     for kind, made in RECORDING_TYPES.items():
         for name in (kind, *(f.name for f in fields(made))):
             assert f"`{name}`" in kinds or f"`{name} " in kinds, (kind, name)
+
+
+def test_the_colours_of_a_label_map_may_be_the_path_of_a_table(tmp_path: Path) -> None:
+    (tmp_path / "colours.csv").write_text("class,r,g,b\nroad,128,64,128\nsky,70,130,180\n")
+    mask = np.full((8, 10, 3), (128, 64, 128), np.uint8)
+    mask[:4] = (70, 130, 180)
+    for name in ("a", "b"):
+        Image.fromarray(mask).save(tmp_path / f"{name}-mask.png")
+        Image.fromarray(mask // 2).save(tmp_path / f"{name}.png")
+    lines = [f"{name},{name}.png,{name}-mask.png" for name in ("a", "b")]
+    (tmp_path / "metadata.csv").write_text("\n".join(["id,rgb_file_name,mask_file_name", *lines]) + "\n")
+    assert cli.main(["describe", str(tmp_path), "mask.colours=colours.csv"]) == 0
+    made = json.loads((tmp_path / "modalities.json").read_text())["modalities"]["mask"]
+    assert made == {"kind": "labels", "size": [8, 10], "colours": "colours.csv"}
+    assert load(tmp_path).class_names == ("road", "sky")
+    path = tmp_path / "modalities.json"
+    path.write_text(path.read_text().replace('"colours": "colours.csv"', '"ignore": 255'))
+    with pytest.raises(DataError, match=r"mask.png has colours.*mask: \{colours: colours\.csv") as caught:
+        load(tmp_path)
+    assert "--on-error" not in str(caught.value)  # it would drop every row
+    Image.fromarray(np.zeros((8, 10), np.uint8)).save(tmp_path / "b-mask.png")
+    with pytest.raises(DataError, match=r"has colours.*Leave such rows out: --on-error skip"):
+        load(tmp_path)
+    with pytest.raises(DataError, match=r"colour\.csv does not exist"):
+        describe_folder(tmp_path, {"mask": {"colours": "colour.csv"}}, overwrite=True)
+    with pytest.raises(ConfigError, match=r"colours: expected a mapping \(name: value\), not 5"):
+        describe_folder(tmp_path, {"mask": {"colours": 5}}, overwrite=True)

@@ -11,7 +11,7 @@ from helpers.students import make_student
 from helpers.synthetic_run import make_run
 from sidelight.cli import main
 from sidelight.results import between, load_results
-from sidelight.verbs.show import describe_student
+from sidelight.verbs.show import describe_student, format_student
 
 pytestmark = pytest.mark.filterwarnings("ignore::sidelight.errors.SidelightWarning")
 
@@ -66,3 +66,15 @@ def test_a_student_of_another_run_gets_no_figures_of_this_one(run):
         run / "student"
     )
     assert "no job with this student's figures" in describe_student(run)["run"]["fault"]
+
+
+def test_a_student_of_windows_names_the_command_that_cuts_new_ones(tmp_path):
+    cut = {"recordings": {"phone_acc": {"unit": "m/s2", "final_rate": 50.0}}}
+    said = format_student(describe_student(make_student(**cut).save(tmp_path / "windows")))
+    use = said.partition("use it\n")[2]
+    assert "  sidelight windows NEW/recordings.yaml NEW_WINDOWS\n  sidelight predict " in use
+    assert " NEW_WINDOWS --output predictions.csv\n" in use
+    assert "NEW_ROWS.csv" not in use
+    # A table that names a file for each row has a rate too, and nothing to be cut.
+    named = {**cut, "modalities": {"phone_acc": {"kind": "signal"}}}
+    assert "NEW_ROWS.csv" in format_student(describe_student(make_student(**named).save(tmp_path / "table")))

@@ -332,6 +332,7 @@ def _wrong_argument(where: str, complaint: str, values: Mapping[str, Any]) -> Co
         return ConfigError(unknown(f"value of {name}", value, re.findall(r"'([^']*)'", found[2])))
     words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
     listed = re.sub("<class 'tuple'>|tuple", "a list", found[2])
+    listed = re.sub(r"<class 'dict'>|(dict|Mapping)(\[[^]]*\])?", "a mapping (name: value)", listed)
     kind = next((words[kind] for kind in re.findall(r"\w+", found[2]) if kind in words), listed)
     return ConfigError(f"{name}: expected {kind}, not {shown(value)}.")
 

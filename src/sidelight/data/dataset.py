@@ -196,7 +196,7 @@ class Dataset:
                 raise DataError(f"{self.name}: modality {m!r} is absent from every row; leave it out of the modalities")
 
         # The features are checked, and padding and absent rows blanked, by the code that checks new rows.
-        rows = Rows(self.name, self.inputs, self.present, self.lengths, self.group, self.ids)
+        rows = Rows(self.name, self.inputs, self.present, self.lengths, self.group, self.ids, columns=self.columns)
         rows.check(self.impute)
         self.inputs, self.lengths = rows.inputs, rows.lengths
 

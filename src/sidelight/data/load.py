@@ -308,6 +308,7 @@ def load_rows(
         ids=row_names,
         schema=raw.schema,
         skipped=raw.skipped,
+        columns=raw.features,
     )
     rows.check(impute)
     return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,7 +77,13 @@ def to_float32(x: NDArray, what: str, rows: Sequence[str] | None = None) -> NDAr
 
 
 def check_finite(
-    what: str, x: NDArray, ids: NDArray, impute: bool, instead: str, lengths: NDArray | None = None
+    what: str,
+    x: NDArray,
+    ids: NDArray,
+    impute: bool,
+    instead: str,
+    lengths: NDArray | None = None,
+    columns: Sequence[str] = (),
 ) -> None:
     """Raise DataError for the first infinite value or, unless NaN will be imputed, the first NaN.
 
@@ -88,6 +94,7 @@ def check_finite(
         impute: whether NaN is allowed.
         instead: the advice for a NaN beside correcting the value.
         lengths: (N,) valid time steps of signals (N, T, C); later steps are not checked.
+        columns: names of the columns of vectors (N, D), where they are known.
 
     Raises:
         DataError: names row, place and value.
@@ -107,7 +114,7 @@ def check_finite(
     bad = find_bad(slice(None))
     where = tuple(int(v) for v in np.argwhere(bad)[0])
     if x.ndim == 2:
-        place = f"column {where[1]}"
+        place = f"column {columns[where[1]]!r}" if len(columns) == x.shape[1] else f"column {where[1]}"
     elif x.ndim == 3:
         place = f"time step {where[1]}, channel {where[2]}"
     else:
@@ -143,6 +150,7 @@ class Rows:
         ids: (N,) str; None: the row numbers.
         schema: modality -> `RecordingType.schema` of its recordings.
         skipped: `id`, `modality` and `reason` of rows that were dropped because a recording is unreadable.
+        columns: modality -> names of a vector's columns, where known.
     """
 
     name: str
@@ -153,6 +161,7 @@ class Rows:
     ids: NDArray | None = None
     schema: dict[str, dict[str, Any]] = field(default_factory=dict)
     skipped: tuple[dict[str, str], ...] = ()
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -167,6 +176,7 @@ class Rows:
             group=None if self.group is None else self.group[rows],
             ids=None if self.ids is None else self.ids[rows],
             schema=self.schema,
+            columns=self.columns,
         )
 
     def check(self, impute: str = "no") -> None:
@@ -186,7 +196,8 @@ class Rows:
             if m in self.lengths:
                 self._check_lengths(m)
             self._blank_absent(m)
-            check_finite(f"{self.name}: modality {m!r}", self.inputs[m], self.ids, impute == "mean", advice)
+            what, names = f"{self.name}: modality {m!r}", self.columns.get(m, ())
+            check_finite(what, self.inputs[m], self.ids, impute == "mean", advice, columns=names)
 
     def _row(self, i: int | np.integer) -> str:
         assert self.ids is not None

@@ -31,7 +31,10 @@ from sidelight.utils.atomic import write_folder_atomic
 from sidelight.utils.device import choose_device
 from sidelight.utils.keywords import known_keywords
 
-NO_TEST = "Trained on all rows, so no row is left to test it: its figures are those of the cross-validation."
+NO_TEST = (
+    "Every row trained it or chose its epochs, so none is left to test it: its figures are those of the "
+    "cross-validation."
+)
 """The note in the metadata of a refitted student."""
 
 

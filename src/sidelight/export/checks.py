@@ -61,7 +61,7 @@ def check_inputs(
     present = _present(arrays, steps, names) if completes else {}
     for m, x in arrays.items():
         gap = "; this student does not fill gaps (it was not trained with impute=mean)"
-        check_finite(repr(m), x, names, preprocessor.impute == "mean", gap, steps.get(m))
+        check_finite(repr(m), x, names, preprocessor.impute == "mean", gap, steps.get(m), plans[m].columns)
     return arrays, steps, present, _groups(group, n, preprocessor)
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from sidelight.export.file import locate, read_student
 from sidelight.results import LEVEL, Comparison, Interval, Row, compare, compare_metrics, load_results, metric_columns
 from sidelight.results.verdict import write_sentence
+from sidelight.utils.names import name_targets
 
 
 def describe_student(path: str | Path) -> dict[str, Any]:
@@ -24,10 +25,11 @@ def describe_student(path: str | Path) -> dict[str, Any]:
 
     Returns:
         What JSON can hold: `file`, `task`, `labels`, `inputs` (as `Student.inputs`), `files` (modalities of which it
-        reads recordings), `any_subset` and `groups` (whether it accepts missing modalities, and needs the group of each
-        row), `privileged`, `parameters`, `bytes`, `method`, `control`, `label_fraction`, `fold`, `seed`, `data`,
-        `versions`, `metrics` of its own fold; of a refitted student `rows`, `cross_validated` and a `note`; and `run`:
-        the scores of its method with intervals over the whole run in every metric, None without a run folder.
+        reads recordings), `windows` (those whose rows `sidelight windows` cuts), `any_subset` and `groups` (whether it
+        accepts missing modalities, and needs the group of each row), `privileged`, `parameters`, `bytes`, `method`,
+        `control`, `label_fraction`, `fold`, `seed`, `data`, `versions`, `metrics` of its own fold; of a refitted
+        student `rows`, `cross_validated` and a `note`; and `run`: the scores of its method with intervals over the
+        whole run in every metric, None without a run folder.
 
     Raises:
         RunError: there is no student, or it cannot be read.
@@ -42,6 +44,7 @@ def describe_student(path: str | Path) -> dict[str, Any]:
         "labels": list(description["task"]["labels"]),
         "inputs": description["inputs"],
         "files": list(meta.get("files", {})),
+        "windows": _find_windows(description["inputs"], meta),
         "any_subset": "drop" in description["network"],
         "groups": _standardises_groups(description),
         "privileged": list(description["privileged"]),
@@ -53,13 +56,25 @@ def describe_student(path: str | Path) -> dict[str, Any]:
         "fold": meta.get("fold"),
         "seed": meta.get("seed"),
         "rows": meta.get("rows"),
-        "data": meta.get("data", {}),
+        "data": _describe_data(meta.get("data", {})),
         "versions": meta.get("versions", {}),
         "metrics": meta.get("metrics", {}),
         "cross_validated": meta.get("cross_validated"),
         "note": meta.get("refit", ""),
         "run": _describe_run(file, meta),
     }
+
+
+def _find_windows(inputs: Mapping[str, Any], meta: Mapping[str, Any]) -> list[str]:
+    """The signals that were stored as windows of one rate in an array of all rows, as `sidelight windows` does."""
+    recordings = meta.get("recordings", {})
+    one_file_a_row = {*meta.get("files", {}), *(m for m, how in meta.get("modalities", {}).items() if "kind" in how)}
+    windows = [m for m in inputs if m not in one_file_a_row and "final_rate" in recordings.get(m, {})]
+    return [m for m in windows if "time" in inputs[m]["axes"]]
+
+
+def _describe_data(about: Mapping[str, Any]) -> dict[str, Any]:
+    return {**about, "target": name_targets(str(about["target"]))} if about.get("target") else dict(about)
 
 
 def _standardises_groups(description: Mapping[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from sidelight.errors import ConfigError
 from sidelight.export.describe import describe_student
 from sidelight.export.file import HUB_FILE, read_student
+from sidelight.export.input_facts import UNKNOWN, describe_measured
 from sidelight.results.units import Unit, labels_phrase, metric_name, unit
 from sidelight.utils.atomic import write_atomic
 from sidelight.utils.files import check_place
@@ -162,12 +163,12 @@ def _measured(told: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _input(about: Mapping[str, Any]) -> dict[str, Any]:
-    rate, ranges = about["rate_hz"], about["range"]
+    ranges = about["range"]
     if not isinstance(ranges, str):
         names = about.get("columns") or [f"channel {i}" for i in range(len(ranges))]
         spans = [f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in zip(names, ranges)]
         ranges = "; ".join(spans[:MANY]) + (f"; and {len(spans) - MANY} more" if len(spans) > MANY else "")
-    return {**about, "rate": rate if isinstance(rate, str) else f"{rate:g} Hz", "range": ranges}
+    return {**about, "unit": "–", "rate": "–", **describe_measured(about), "range": ranges}
 
 
 def _rows(told: Mapping[str, Any]) -> str:
@@ -216,7 +217,7 @@ def _limits(told: Mapping[str, Any]) -> Iterator[str]:
         "It answers every row that it can read. Rows far from the ranges above set off a warning of sidelight, which "
         "cannot detect every wrong unit or rate; a graph for another runtime does not warn at all."
     )
-    if "not given" in json.dumps([[about["unit"], about["rate_hz"]] for about in told["inputs"].values()]):
+    if any(UNKNOWN in describe_measured(about).values() for about in told["inputs"].values()):
         yield "The unit or the rate of an input was not given, so nobody can check that new rows have the same."
     if _has_run(told):
         run = told["run"]
@@ -229,4 +230,5 @@ def _limits(told: Mapping[str, Any]) -> Iterator[str]:
     else:
         yield "No interval: one network on one set of test rows says little of the next one."
     if told["privileged"]:
-        yield f"It cannot use {', '.join(told['privileged'])}, even where they are there."
+        them = "it" if len(told["privileged"]) == 1 else "them"
+        yield f"It does not read {' and '.join(told['privileged'])}, even where rows have {them}."

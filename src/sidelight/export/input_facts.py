@@ -47,18 +47,33 @@ def describe_input(plan: ModalityPlan) -> dict[str, Any]:
     return description
 
 
+def describe_measured(about: Mapping[str, Any]) -> dict[str, str]:
+    """ "unit" and "rate" of what `describe_input` returns, in words, where such rows have one.
+
+    Only what has a time axis has a rate. Images have a unit where one is given, such as depth in metres.
+    """
+    found: dict[str, str] = {}
+    if about["unit"] != UNKNOWN or "height" not in about["axes"]:
+        found["unit"] = about["unit"]
+    rate = about["rate_hz"]
+    if rate != UNKNOWN or "time" in about["axes"]:
+        found["rate"] = rate if isinstance(rate, str) else f"{rate:g} Hz"
+    return found
+
+
 def doc_string(plan: ModalityPlan) -> str:
     """`describe_input` as one sentence, for a graph that is opened without sidelight."""
     description = describe_input(plan)
-    rate = description["rate_hz"]
+    known = describe_measured(description)
     ranges = description["range"]
     if not isinstance(ranges, str):
         named = plan.columns or tuple(str(i) for i in range(len(ranges)))
         ranges = "; ".join(f"{c}: {_short(low)} to {_short(high)}" for c, (low, high) in zip(named, ranges))
+    unit = f"Unit: {known['unit']}. " if "unit" in known else ""
+    rate = f"Sampling rate: {known['rate']}. " if "rate" in known else ""
     return (
         f"({', '.join(map(str, description['shape']))}): {' x '.join(description['axes'])}. "
-        f"Unit: {description['unit']}. Sampling rate: "
-        f"{rate if isinstance(rate, str) else f'{rate:g} Hz'}. Training rows (0.1 % to 99.9 %): {ranges}"
+        f"{unit}{rate}Training rows (0.1 % to 99.9 %): {ranges}"
     )
 
 

@@ -20,14 +20,21 @@ from sidelight.recordings.by_id import KNOWN, find_folders, list_files, name_fil
 from sidelight.recordings.recording_type import RecordingType
 from sidelight.recordings.registry import recording_type
 from sidelight.utils.files import check_file
+from sidelight.utils.images import IMAGE_FILES
 
 TABLES = (".csv", ".tsv", ".txt", ".parquet")
 NAMED = ("file", "file_name", "filename", "path")
 """Columns in which a table of files for one modality may name them."""
 
+Suffixes = tuple[str, ...]
+Files = Mapping[str, Mapping[str, Path]]
+"""Modality -> id -> file."""
 
-def open_new_files(student: Student, source: Any) -> Prepared | None:
+
+def open_new_files(student: Student, source: Any) -> Prepared | pd.DataFrame | None:
     """New recordings as rows, read with the settings that the student keeps; None for any other source.
+
+    Images of a student whose training rows were a plain table are a table that names them, which is read like that one.
 
     Args:
         student: the student.
@@ -44,11 +51,11 @@ def open_new_files(student: Student, source: Any) -> Prepared | None:
     if not isinstance(source, list | tuple) or not all(isinstance(path, str | Path) for path in source):
         return None
     paths = [Path(path) for path in source]
-    _check_known(student, kinds, listed([str(p) for p in paths[:3]]))
-    return _from_files(student, paths, kinds)
+    suffixes = _find_suffixes(student, kinds, listed([str(p) for p in paths[:3]]))
+    return _build(student, _match_files(paths, suffixes), kinds, "the files given")
 
 
-def _open_path(student: Student, path: Path, kinds: Mapping[str, RecordingType]) -> Prepared | None:
+def _open_path(student: Student, path: Path, kinds: Mapping[str, RecordingType]) -> Prepared | pd.DataFrame | None:
     """A folder of recordings, a table that names them, or a single one; None for any other source."""
     if path.is_dir():
         if (path / MODALITIES_FILE).exists():
@@ -57,23 +64,34 @@ def _open_path(student: Student, path: Path, kinds: Mapping[str, RecordingType])
             return _open_table(path, kinds)
         if not kinds and not list_files(path):
             return None
-        _check_known(student, kinds, path)
-        return _from_folder(student, path, kinds)
+        return _build(student, _match_folder(path, _find_suffixes(student, kinds, path)), kinds, str(path))
     if not path.is_file() or path.suffix.lower() == ".npz" or path.suffix.lower() not in (*KNOWN, *TABLES):
         return None
     if path.suffix.lower() in TABLES and not _is_recording(path, kinds):
         return _open_table(path, kinds)
-    _check_known(student, kinds, path)
-    return _from_files(student, [path], kinds)
+    return _build(student, _match_files([path], _find_suffixes(student, kinds, path)), kinds, "the files given")
 
 
-def _check_known(student: Student, kinds: Mapping[str, RecordingType], source: object) -> None:
+def _find_suffixes(student: Student, kinds: Mapping[str, RecordingType], source: object) -> dict[str, Suffixes]:
+    """Modality -> the suffixes of its files.
+
+    Raises:
+        DataError: nothing says how files of a modality are read.
+    """
+    recipes, found = student.meta.get("modalities", {}), {}
     for m in student.reads:
-        if m not in kinds:
+        if m in kinds:
+            found[m] = suffixes_of(kinds[m].kind)
+        elif "kind" in recipes.get(m, {}):
+            found[m] = suffixes_of(recipes[m]["kind"])
+        elif len(student.preprocessor.plans[m].shape) == 3:
+            found[m] = IMAGE_FILES
+        else:
             raise DataError(
                 f"{source}: the student was not trained on a file for each row of {m!r}, so it does not keep how such "
                 "files are read; give rows as they were in training (a table, a prepared folder or .npz)"
             )
+    return found
 
 
 def _is_recording(path: Path, kinds: Mapping[str, RecordingType]) -> bool:
@@ -93,45 +111,46 @@ def _is_recording(path: Path, kinds: Mapping[str, RecordingType]) -> bool:
     return set(columns) <= set(names)
 
 
-def _from_folder(student: Student, folder: Path, kinds: Mapping[str, RecordingType]) -> Prepared:
+def _match_folder(folder: Path, suffixes: Mapping[str, Suffixes]) -> Files:
+    """The files of each modality, in a folder of its own or, for a single modality, anywhere in the folder."""
     folders = find_folders(folder)
     listed_of: dict[str, list[Path]] = {}
-    for m in student.reads:
-        suffixes = suffixes_of(kinds[m].kind)
-        inside = list_files(folder / m, suffixes) if m in folders else []
-        if not inside and len(student.reads) == 1:
-            inside = list_files(folder, suffixes)
+    for m in suffixes:
+        inside = list_files(folder / m, suffixes[m]) if m in folders else []
+        if not inside and len(suffixes) == 1:
+            inside = list_files(folder, suffixes[m])
         listed_of[m] = inside
     by_path = any(map(names_repeat, listed_of.values()))
     files = {m: name_files(inside, folder / m if m in folders else folder, by_path) for m, inside in listed_of.items()}
     if not any(files.values()):
-        wanted = "; ".join(f"{m}: {', '.join(suffixes_of(kinds[m].kind))}" for m in student.reads)
+        wanted = "; ".join(f"{m}: {', '.join(ends)}" for m, ends in suffixes.items())
         there = ", ".join(sorted({p.suffix or p.name for p in folder.iterdir()})[:8]) or "nothing"
         raise DataError(
             f"{folder}: there are no files that this student reads ({wanted}"
-            + ("" if len(student.reads) == 1 else "; a folder for each modality")
+            + ("" if len(suffixes) == 1 else "; a folder for each modality")
             + f"), and no {MANIFESTS[0]}; there is {there}"
         )
-    return _build(files, kinds, str(folder))
+    return files
 
 
-def _from_files(student: Student, paths: Sequence[Path], kinds: Mapping[str, RecordingType]) -> Prepared:
-    of: dict[str, list[Path]] = {m: [] for m in student.reads}
+def _match_files(paths: Sequence[Path], suffixes: Mapping[str, Suffixes]) -> Files:
+    """The files of each modality, told by their suffixes or else by the names of their folders."""
+    of: dict[str, list[Path]] = {m: [] for m in suffixes}
     for path in paths:
         check_file(path)
-        fits = [m for m in student.reads if path.suffix.lower() in suffixes_of(kinds[m].kind)]
+        fits = [m for m in suffixes if path.suffix.lower() in suffixes[m]]
         if len(fits) > 1:
             fits = [m for m in fits if m == path.parent.name]
         if len(fits) != 1:
-            wanted = "; ".join(f"{m}: {', '.join(suffixes_of(kinds[m].kind))}" for m in student.reads)
+            wanted = "; ".join(f"{m}: {', '.join(ends)}" for m, ends in suffixes.items())
             raise DataError(f"{path} is no recording that this student reads ({wanted})")
         of[fits[0]].append(path)
     if len([m for m in of if of[m]]) > 1 and any(map(names_repeat, of.values())):
         raise DataError(
             "the files given have several with one name, so those of one row cannot be told from the others: give a "
-            f"folder with a folder for each modality ({', '.join(student.reads)}), or a table that names the files"
+            f"folder with a folder for each modality ({', '.join(suffixes)}), or a table that names the files"
         )
-    return _build({m: name_files(found) for m, found in of.items()}, kinds, "the files given")
+    return {m: name_files(found) for m, found in of.items()}
 
 
 def _open_table(path: Path, kinds: Mapping[str, RecordingType]) -> Prepared | None:
@@ -163,10 +182,14 @@ def _first_name(files: Sequence[str]) -> str:
     return next((Path(name).stem for name in files if name), "")
 
 
-def _build(files: Mapping[str, Mapping[str, Path]], kinds: Mapping[str, RecordingType], name: str) -> Prepared:
+def _build(student: Student, files: Files, kinds: Mapping[str, RecordingType], name: str) -> Prepared | pd.DataFrame:
     """A row for each id, in their order; a modality without any file is not there at all."""
     files = {m: found for m, found in files.items() if found}
     ids = sorted({i for found in files.values() for i in found})
-    columns = {m + FILE: [str(found.get(i, "")) for i in ids] for m, found in files.items()}
+    recipes = student.meta.get("modalities", {})
+    column = {m: m if m in kinds else str(recipes.get(m, {}).get("of", m)) for m in files}
+    columns = {column[m] + FILE: [str(found.get(i, "")) for i in ids] for m, found in files.items()}
     table = pd.DataFrame({"id": ids, **columns})
+    if not kinds.keys() >= files.keys():
+        return table
     return Prepared(Path(), table, {m: kinds[m] for m in files}, DatasetInfo(name), name)

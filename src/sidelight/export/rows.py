@@ -73,7 +73,8 @@ def predict_file(
     written = (".npz",) if pixels else WRITTEN
     if out is not None and Path(out).suffix not in written:
         raise DataError(f"{out}: {unknown('suffix for predictions', Path(out).suffix, written)}")
-    source = open_new_files(student, source) or source
+    files = open_new_files(student, source)
+    source = source if files is None else files
     if not ignore_privileged:
         refuse_privileged(student, source, table)
     rows = load_rows(

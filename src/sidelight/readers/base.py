@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from sidelight.config.io import arguments_help
-from sidelight.data.sources.checked_files import END, FILE, START
+from sidelight.data.sources.checked_files import END, FILE, START, spread
 from sidelight.data.sources.prepared import DatasetInfo, check_units, write_prepared
 from sidelight.errors import DataError
 from sidelight.recordings.recording_type import RecordingType, Segment, Size
@@ -59,10 +60,14 @@ class RowErrors:
     skip: bool = False
     found: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, row: str, message: object) -> None:
-        """Collect an error of a row; raises it as DataError unless rows are skipped."""
+    def add(self, row: str, message: object, others: Callable[[], bool] = lambda: True) -> None:
+        """Collect an error of a row; raises it as DataError unless rows are skipped.
+
+        others: asked whether any other row is sound; where none is, skipping is no way out and is not named.
+        """
         if not self.skip:
-            raise DataError(f"{message} (row {row!r}; --on-error skip leaves such rows out and lists them)")
+            hint = "; --on-error skip leaves such rows out and lists them" if others() else ""
+            raise DataError(f"{message} (row {row!r}{hint})")
         self.found.append((row, str(message)))
 
     @contextmanager
@@ -224,15 +229,20 @@ def _probe_rows(rows: Sequence[Row], found: Contents, errors: RowErrors, progres
         messages: Iterable[str] = pool.map(lambda row: _find_row_error(row, found), rows)
         if progress is not None:
             messages = progress(messages, len(rows), "looking at files")
-        for row, message in zip(rows, messages):
+        for i, (row, message) in enumerate(zip(rows, messages)):
             if message:
-                errors.add(str(row["id"]), message)
+                errors.add(str(row["id"]), message, partial(_others_are_sound, rows, i, found))
             else:
                 kept.append(row)
     finally:
         # Without this, the first error would wait until the files of all other rows had been probed.
         pool.shutdown(cancel_futures=True)
     return kept
+
+
+def _others_are_sound(rows: Sequence[Row], bad: int, found: Contents) -> bool:
+    """Whether any of a few other rows can be read."""
+    return any(not _find_row_error(row, found) for row in spread([*rows[:bad], *rows[bad + 1 :]]))
 
 
 def _find_row_error(row: Row, found: Contents) -> str:

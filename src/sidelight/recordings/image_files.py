@@ -59,7 +59,10 @@ def check_bands(path: Path, mode: str, pick: tuple[int, ...]) -> None:
 def check_single_channel(path: Path, mode: str) -> None:
     """Raise DataError for pixels of several channels, where a label map has one class value."""
     if mode in COLOURS:
-        raise DataError(f"{path} has colours (mode {mode}); a label map has one class value per pixel")
+        raise DataError(
+            f"{path} has colours (mode {mode}); a label map has one class value per pixel. Say which colour is which "
+            "class: the setting colours: colours.csv (columns class, r, g, b)"
+        )
 
 
 def check_nothing(path: Path, mode: str) -> None:

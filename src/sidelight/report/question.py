@@ -8,6 +8,7 @@ from sidelight.report.stored import Stored
 from sidelight.results import budgets
 from sidelight.results.budget import BLOCKS, COUNTED, FORWARD
 from sidelight.results.training_remarks import WAYS
+from sidelight.utils.names import name_targets
 
 SKIPPED_SHOWN = 5
 
@@ -21,7 +22,7 @@ def describe_question(stored: Stored) -> list[tuple[str, str]]:
         return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
     target = names("target") or stored.data.get("target", "")
-    target = target or (", ".join(stored.class_names) if stored.task == "regression" else "")
+    target = name_targets(target) or (", ".join(stored.class_names) if stored.task == "regression" else "")
     classes = f"one of {', '.join(stored.class_names)}" if stored.task != "regression" and stored.class_names else ""
     classes = f"of every pixel {classes}" if stored.task == "segmentation" else classes
     asked = config.get("protocol") in (BLOCKS, FORWARD) or config.get("protocol") not in COUNTED

@@ -15,7 +15,7 @@ from sidelight.results.budget import BASELINE, LEVEL, OFFICIAL, REFERENCES
 from sidelight.results.chance import DESCRIBED
 from sidelight.results.comparison import ROPE, Comparison, Row, compare
 from sidelight.results.selection import budgets
-from sidelight.results.statistics import Interval
+from sidelight.results.statistics import SAME, Interval
 from sidelight.results.units import Unit, labels_phrase, metric_name, percent, unit
 from sidelight.results.verdict import list_terms, sentence, write_sentence
 from sidelight.utils.keywords import renamed_keywords
@@ -122,7 +122,9 @@ def format_odds(row: Row) -> str:
 
 
 def plus_minus(u: Unit, interval: Interval) -> str:
-    """`+12.6 ± 4.6`; `+12.6 ± ∞` for one pair or equal differences; empty if undefined."""
+    """`+12.6 ± 4.6`; `+12.6 ± ∞` for one pair or equal differences; `+0.0 (same)` for equal scores; "" if undefined."""
+    if interval.mean == 0 and math.isinf(interval.half) and (interval.n == 1 or interval.note == SAME):
+        return f"{u.difference(0)} (same)"
     return f"{u.difference(interval.mean)} ± {u.score(interval.half)}" if math.isfinite(interval.mean) else ""
 
 

@@ -31,8 +31,7 @@ def describe_choices(b: Budget) -> str:
     """The weight that `auto` chose in each fold and seed; "" without it."""
     texts = []
     for name, frame in b.rows.items():
-        weights = [float(w) for w in frame[CHOSEN].dropna()] if CHOSEN in frame else []
-        if weights:
+        if weights := _chosen(frame):
             listed = ", ".join(f"{weight:g}" for weight in weights[:MANY])
             more = f", … (0 in {weights.count(0.0)} of {len(weights)})" if len(weights) > MANY else ""
             texts.append(f"weight of soft labels chosen by {name.replace('~', '’s ')}: {listed}{more}")
@@ -46,7 +45,7 @@ def find_training_remarks(b: Budget, epochs: int | None) -> tuple[Remark, ...]:
         b: the jobs at one label fraction.
         epochs: the largest number of epochs; None if it is not known.
     """
-    found = [_labels_beside(b), *_ends(b, epochs)]
+    found = [_labels_beside(b), *_ends(b, epochs), _never_taught(b)]
     return tuple(remark for remark in found if remark.text)
 
 
@@ -75,6 +74,25 @@ def _labels_beside(b: Budget) -> Remark:
             "epochs (select_labels=extra). With few labels, training on them may gain more than any method does.",
         )
     return Remark("extra_select_labels", "")
+
+
+def _chosen(frame: pd.DataFrame) -> list[float]:
+    """The weight that a method chose in each fold and seed; [] if it chooses none."""
+    return [float(w) for w in frame[CHOSEN].dropna()] if CHOSEN in frame else []
+
+
+def _never_taught(b: Budget) -> Remark:
+    """Methods that chose weight 0 in every fold and seed, so that no teacher taught them."""
+    found = [name for name in b.methods if (weights := _chosen(b.rows[name])) and not any(weights)]
+    if not found:
+        return Remark("weight_zero", "")
+    many = len(found) > 1
+    return Remark(
+        "weight_zero",
+        f"{' and '.join(found)} chose weight 0 for the soft labels in every fold and seed: no teacher taught "
+        f"{'them' if many else 'it'}, so {'they are' if many else 'it is'} the baseline, and the difference to it is 0 "
+        "by construction. No weight that was tried was better on the select rows.",
+    )
 
 
 def _ends(b: Budget, epochs: int | None) -> list[Remark]:

@@ -1,4 +1,4 @@
-"""Check names of modalities, which become names of files, columns, settings and parts of networks."""
+"""Names of modalities and targets: check those that become files, columns or settings, and word them for readers."""
 
 from __future__ import annotations
 
@@ -78,3 +78,8 @@ def name_fault(name: object) -> str:
     if name in RESERVED or name.startswith("__"):
         return "is a word that PyTorch or array files keep for themselves"
     return ""
+
+
+def name_targets(columns: str) -> str:
+    """Columns of targets, joined by commas, as readers call them: `mask_file_name` is the mask."""
+    return ", ".join(name.removesuffix("_file_name") for name in columns.split(", "))

@@ -20,7 +20,7 @@ from sidelight.data.sources.tables import ARRAY_FILES, read_frame
 from sidelight.errors import ConfigError, DataError, listed, unknown
 from sidelight.recordings.by_id import VIDEOS
 from sidelight.recordings.image_files import read_image_size
-from sidelight.recordings.infer import describe_signal
+from sidelight.recordings.infer import describe_signal, expand_colours
 from sidelight.recordings.pictures import probe_video
 from sidelight.recordings.registry import Segment, recording_type
 from sidelight.utils.array_files import load_array
@@ -112,8 +112,10 @@ def describe_folder(
     targets = tuple(t.removesuffix(FILE) for t in roles.target)
     found = {m: _describe(folder, table, m, given.get(m, {}), m in targets) for m in names}
     for m, guess in found.items():
-        kind = recording_type(guess.settings, f"modality {m!r}")
-        guess.settings = {k: v for k, v in kind.to_config().items() if k in guess.settings}
+        kind = recording_type(expand_colours(guess.settings, folder), f"modality {m!r}")
+        # What is written keeps the path of a table, so that the table can still be corrected.
+        kept = {k: v for k, v in guess.settings.items() if k == "colours"}
+        guess.settings = {k: v for k, v in kind.to_config().items() if k in guess.settings} | kept
     info = DatasetInfo(folder.resolve().name, "sidelight describe", targets, roles.group or "", roles.split or "")
     types = {m: guess.settings for m, guess in found.items()}
     text = json.dumps({"format": FORMAT, "rows": len(table), **asdict(info), "modalities": types}, indent=1)
@@ -151,7 +153,7 @@ def _describe(folder: Path, table: pd.DataFrame, m: str, given: Mapping[str, Any
         kind = "depth"
         guess.guesses.append("kind: images of 16 bits are depths in millimeters (step)")
     guess.settings = {"kind": kind, **guess.settings, **given}
-    reader = recording_type(guess.settings, f"modality {m!r}")
+    reader = recording_type(expand_colours(guess.settings, folder), f"modality {m!r}")
     # A segment that the table cuts may be all that fits; the first file shows whether the settings do.
     reader.probe(Segment(some[0]))
     return guess

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sidelight.export.describe import describe_student
+from sidelight.export.input_facts import describe_measured
 from sidelight.results.units import Unit, labels_phrase, metric_name, unit
 from sidelight.verbs.text import commands, section
 
@@ -42,9 +43,8 @@ def format_student(told: Mapping[str, Any]) -> str:
 def _inputs(told: Mapping[str, Any]) -> Iterator[str]:
     for m, about in told["inputs"].items():
         shape = ", ".join(map(str, about["shape"]))
-        rate = about["rate_hz"]
-        measured = f"unit {about['unit']}, rate {rate if isinstance(rate, str) else f'{rate:g} Hz'}"
-        yield f"{m}: ({shape}), {' x '.join(about['axes'])}; {measured}"
+        measured = ", ".join(f"{name} {value}" for name, value in describe_measured(about).items())
+        yield f"{m}: ({shape}), {' x '.join(about['axes'])}" + (f"; {measured}" if measured else "")
         columns, ranges = about.get("columns"), about.get("range")
         if isinstance(ranges, list):
             names = columns or [f"channel {i}" for i in range(len(ranges))]
@@ -141,7 +141,12 @@ def _commands(told: Mapping[str, Any]) -> Iterator[str]:
     group = " --group COLUMN" if told["groups"] else ""
     if told["files"] and set(told["files"]) == set(told["inputs"]) and not group:
         yield f"sidelight predict {file} FOLDER_OF_RECORDINGS --output predictions.csv"
-    yield f"sidelight predict {file} NEW_ROWS.csv{group} --output predictions.csv"
+    if told["windows"]:  # a copy of recordings.yaml without its labels and without the privileged sensors
+        yield "sidelight windows NEW/recordings.yaml NEW_WINDOWS"
+        # The table of windows has the group in a column of a usual name.
+        yield f"sidelight predict {file} NEW_WINDOWS --output predictions.csv"
+    else:
+        yield f"sidelight predict {file} NEW_ROWS.csv{group} --output predictions.csv"
     yield f"sidelight export {file} --onnx"
     arrays = ", ".join(f"{m!r}: …" for m in told["inputs"])
     yield f"python: sidelight.load_student({told['file']!r}).predict({{{arrays}}})"

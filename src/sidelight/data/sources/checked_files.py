@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,9 @@ FILE, START, END = "_file_name", "_start", "_end"
 """Suffixes of a modality's columns: its file, and the first and last second of the row's segment."""
 IN_MEMORY = 2**30
 """Bytes up to which a modality of images or clips in arrays is kept in memory."""
+SAMPLED = 8
+"""Other rows that are looked at once one cannot be read."""
+T = TypeVar("T")
 QUIET_SECONDS = 2.0
 """Seconds without a progress line."""
 
@@ -100,9 +103,33 @@ def check_files(rows: dict[str, LazyRows], on_error: OnError) -> tuple[dict[int,
                 continue
             if on_error == "raise":
                 reason = str(error) + "." * (str(error)[-1] not in ".?")
-                raise DataError(f"{m!r}, {x.names[i]}: {reason} Leave such rows out: --on-error skip") from error
+                hint = " Leave such rows out: --on-error skip" if _others_are_sound(rows, m, i, work, sizes) else ""
+                raise DataError(f"{m!r}, {x.names[i]}: {reason}{hint}") from error
             bad[i] = {"modality": m, "reason": str(error)}
     return bad, decoded
+
+
+def _others_are_sound(
+    rows: dict[str, LazyRows], m: str, bad: int, work: Callable[[Segment], Any], sizes: Mapping[int, Mapping[str, Size]]
+) -> bool:
+    """Whether another row can be read: where none can, a setting is wrong, and skipping would leave nothing."""
+    x = rows[m]
+    for i in spread([i for i in range(len(x)) if x.files[i] and i != bad]):
+        try:
+            result = work(x.segment(i))
+        except SidelightError:
+            continue
+        if not isinstance(result, tuple):
+            return True
+        size = result.size if isinstance(result, LabelScan) else result
+        if _find_mismatch(rows, i, {**sizes.get(i, {}), m: size}, m) is None:
+            return True
+    return False
+
+
+def spread(rows: Sequence[T]) -> Sequence[T]:
+    """A few of many rows, from all of their range."""
+    return rows[:: -(-len(rows) // SAMPLED) or 1]
 
 
 def _stays_files(x: LazyRows) -> bool:

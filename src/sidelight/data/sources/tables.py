@@ -20,6 +20,7 @@ from sidelight.data.sources.arrays import to_modality_array
 from sidelight.data.sources.channels import Channels, pick_channels, plan_sources
 from sidelight.data.sources.checked_files import END, START, OnError
 from sidelight.data.sources.checked_files import FILE as FILE_COLUMN
+from sidelight.data.sources.prefixes import propose_modalities
 from sidelight.data.sources.stack import stack_rows
 from sidelight.data.sources.table_files import TypesOfTable
 from sidelight.errors import ConfigError, DataError, listed, unknown
@@ -127,7 +128,8 @@ def read_table(
         raise DataError(
             f"{name}: no modality found; expected columns like 'video.0', 'video.1', a column "
             f"'video{FILE_COLUMN}', or a file video.npy beside the table. Columns of other names are given to a "
-            f"modality by --modality face=AU_ eda=gsr,scl (modalities=…). Columns: {', '.join(free[:30]) or '(none)'}"
+            f"modality by --modality {propose_modalities(free)} (modalities=…). "
+            f"Columns: {', '.join(free[:30]) or '(none)'}"
         )
     if modalities is None:
         warn_similar_names(name, "modalities", wanted, "modality", "")
