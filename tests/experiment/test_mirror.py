@@ -270,3 +270,31 @@ def test_a_store_that_cannot_be_reached_any_more(url, place, data, monkeypatch, 
     study(url, data, resume=True, **TINY)
     same(here, whole)
     assert mirror_of(here)
+
+
+def test_sending_a_job_asks_for_no_other(url, place, monkeypatch):
+    """What a run of ten thousand jobs costs for one more does not depend on them; nor is what was fetched sent."""
+    place("one")
+    mirror = open_mirror(url)
+
+    def finish(name: str) -> None:
+        folder = mirror.folder / "jobs" / f"{name}-l1-f0-s0"
+        folder.mkdir(parents=True)
+        (folder / "job.json").write_text("{}")
+        (folder / "curves.csv").write_text("1")
+
+    for k in range(5):
+        finish(f"m{k}")
+    mirror.push(["f0-s0"])
+    asked, exists = [], LocalFileSystem.exists
+    monkeypatch.setattr(LocalFileSystem, "exists", lambda fs, path, **more: asked.append(path) or exists(fs, path))
+    finish("kl")
+    mirror.push(["f0-s0"])
+    assert len(asked) == 1
+    place("two")
+    other = open_mirror(url)
+    other.pull()
+    assert len(list((other.folder / "jobs").iterdir())) == 6
+    asked.clear()
+    other.push()
+    assert asked == []

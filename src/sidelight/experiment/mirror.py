@@ -64,18 +64,20 @@ class Mirror:
         """
         with self._explained():
             found = dict(self._list_there(folds))
-            finished = {_job(path) for path in found if path.endswith(f"/{RECORD}")}
-            for job in sorted(finished):
-                if job and not (self.folder / job).exists():
-                    with write_folder_atomic(self.folder / job, keep=True) as place:
-                        for path in found:
-                            if _job(path) == job:
-                                self._fetch(path, place / path.removeprefix(f"{job}/"))
-            for path, stamp in found.items():
-                if not _job(path) and self.there.get(path) != stamp:
+            jobs: dict[str, list[str]] = {}
+            for path in found:
+                if job := _job(path):
+                    jobs.setdefault(job, []).append(path)
+                elif self.there.get(path) != found[path]:
                     self._replace(path)
-                    self.there[path] = stamp
+                    self.there[path] = found[path]
                     self.here[path] = _stamp_here(self.folder / path)
+            for job, paths in jobs.items():
+                if f"{job}/{RECORD}" in found and not (self.folder / job).exists():
+                    with write_folder_atomic(self.folder / job, keep=True) as place:
+                        for path in paths:
+                            self._fetch(path, place / path.removeprefix(f"{job}/"))
+                    self.here |= {path: _stamp_here(self.folder / path) for path in paths}
 
     def push(self, folds: Collection[str] = ()) -> None:
         """Send what has finished here, the record of a job after its other files.
@@ -85,13 +87,14 @@ class Mirror:
         """
         with self._explained():
             found = dict(self._list_here(folds))
-            stored = self._stored_there({_parent(job) for path in found if (job := _job(path))})
-            for path in sorted(found, key=lambda path: (path.endswith(f"/{RECORD}"), path)):
-                if self.here.get(path) == found[path] or _job(path) in stored:
-                    continue
-                self._send(path)
+            changed = [path for path in found if self.here.get(path) != found[path]]
+            stored = self._stored_there({job for path in changed if (job := _job(path))})
+            for path in sorted(changed, key=lambda path: (path.endswith(f"/{RECORD}"), path)):
+                job = _job(path)
+                if job not in stored:
+                    self._send(path)
                 self.here[path] = found[path]
-                if not _job(path):
+                if not job:
                     self.there[path] = _stamp_there(self.fs.info(f"{self.root}/{path}"))
             for path in [path for path in self.here if path.startswith(DELETED) and path not in found]:
                 if not folds or _is_of(path.rpartition("/")[2], folds):
@@ -136,10 +139,9 @@ class Mirror:
         except FileNotFoundError:
             return []
 
-    def _stored_there(self, places: Collection[str]) -> set[str]:
-        """The jobs in these folders that are complete there."""
+    def _stored_there(self, jobs: Collection[str]) -> set[str]:
+        """Those of these jobs that are complete there."""
         self.fs.invalidate_cache()
-        jobs = [f"{place}/{name}" for place in sorted(places) for name in self._names_there(place)]
         return {job for job in jobs if self.fs.exists(f"{self.root}/{job}/{RECORD}")}
 
     def _list_here(self, folds: Collection[str]) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -286,10 +288,6 @@ def _job(path: str) -> str:
     """The folder of the job that a file belongs to; "" for other files."""
     found = re.match(r"(?:.*/)?jobs/[^/]+(?=/)", path)
     return found[0] if found else ""
-
-
-def _parent(job: str) -> str:
-    return job.rpartition("/")[0]
 
 
 def _find(fs: Any, path: str) -> dict[str, dict[str, Any]]:

@@ -260,7 +260,7 @@ def find_prefixes(columns: Iterable[str]) -> dict[str, str]:
             found[c] = m
     for m, numbers in counted.items():
         first = min((int(n) for n in numbers if n.isdecimal()), default=-1)
-        if sorted(numbers, key=len) and first in (0, 1) and {*numbers} == {str(first + i) for i in range(len(numbers))}:
+        if first in (0, 1) and {*numbers} == {str(first + i) for i in range(len(numbers))}:
             found |= {f"{m}.{n}": m for n in numbers}
     return found
 
