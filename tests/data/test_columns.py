@@ -17,7 +17,7 @@ from sidelight.data import load
 from sidelight.data.load import load_for
 from sidelight.data.preprocess import Preprocessor
 from sidelight.data.sources.prefixes import propose_modalities
-from sidelight.data.sources.tables import find_prefixes
+from sidelight.data.sources.table_modalities import find_prefixes
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.export import Student
 from sidelight.inspection import inspect

@@ -11,7 +11,7 @@ from sklearn.utils.validation import assert_all_finite, check_array
 from sidelight.data.raw import Roles
 from sidelight.data.rows import Rows, number_rows
 from sidelight.data.sources.read import find_present, read_source
-from sidelight.data.sources.tables import sort_naturally
+from sidelight.data.sources.table_modalities import sort_naturally
 from sidelight.errors import ConfigError, DataError, listed, shown, unknown
 
 Columns = dict[str, list[Any]]

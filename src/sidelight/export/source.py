@@ -15,7 +15,7 @@ from sidelight.data.raw import DEFAULT_NAMES, MODALITIES_FILE, TABLE_FILE
 from sidelight.data.sources.checked_files import FILE as FILE_COLUMN
 from sidelight.data.sources.locate import locate
 from sidelight.data.sources.prepared import Prepared
-from sidelight.data.sources.tables import ARRAY_FILES
+from sidelight.data.sources.table_modalities import ARRAY_FILES
 from sidelight.errors import DataError, SidelightError, SidelightWarning
 from sidelight.export.checks import privileged_error
 from sidelight.export.student import Student

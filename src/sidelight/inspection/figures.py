@@ -11,7 +11,7 @@ from matplotlib.colors import Colormap
 from numpy.typing import NDArray
 
 from sidelight.data.dataset import Dataset
-from sidelight.data.sources.tables import sort_naturally
+from sidelight.data.sources.table_modalities import sort_naturally
 from sidelight.inspection.coverage import Coverage
 from sidelight.inspection.inspection import Inspection
 from sidelight.report.style import COLOUR, HEAT, WIDTH, hide_frame, new_figure, to_svg

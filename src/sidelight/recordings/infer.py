@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sidelight.errors import ConfigError, DataError, SidelightError, listed, unknown
-from sidelight.recordings.by_id import VIDEOS
+from sidelight.recordings.by_id import SOUNDS, SUFFIXES, VIDEOS
 from sidelight.recordings.colours import read_colour_table
 from sidelight.recordings.image_files import check_nothing, read_image_mode, read_image_size
 from sidelight.recordings.pictures import Picture, probe_video
@@ -25,15 +25,13 @@ from sidelight.utils.files import check_file
 from sidelight.utils.images import IMAGE_FILES
 from sidelight.utils.units import is_unit
 
-SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
 TABLES = (".csv", ".tsv")
-ARRAYS = (".npy", ".npz", ".safetensors")
 KIND_OF = {
     **dict.fromkeys(VIDEOS, "video"),
     **dict.fromkeys(SOUNDS, "audio"),
     **dict.fromkeys(TABLES, "signal"),
     **dict.fromkeys(IMAGE_FILES, "image"),
-    **dict.fromkeys(ARRAYS, "array"),
+    **dict.fromkeys(SUFFIXES["array"], "array"),
     ".txt": "text",
 }
 """Suffix -> kind."""

@@ -8,9 +8,8 @@ from pathlib import Path
 from sidelight.errors import DataError, SidelightError
 from sidelight.formats import read_events, read_recordings
 from sidelight.formats.registry import find_format
-from sidelight.recordings.by_id import VIDEOS
+from sidelight.recordings.by_id import SOUNDS, VIDEOS
 from sidelight.sessions.labels import ENDS, LABELS, ONSETS
-from sidelight.sessions.streams import SOUNDS
 from sidelight.utils.delimited import read_delimited
 
 TIME_WITH_UNIT = re.compile(r"(?:time|timestamp|t)_?[(\[]?(ms|us|ns)[)\]]?")

@@ -14,7 +14,7 @@ from sidelight.data.sources.channels import Channels, parse_channels
 from sidelight.errors import ConfigError, DataError, listed, unknown
 from sidelight.formats import read_recordings
 from sidelight.formats.registry import FORMATS, find_format
-from sidelight.recordings.by_id import VIDEOS
+from sidelight.recordings.by_id import SOUNDS, VIDEOS
 from sidelight.sessions.settings import Sensor
 from sidelight.sessions.times import column, parse_times
 from sidelight.signals.audio import read_audio
@@ -23,8 +23,6 @@ from sidelight.signals.stamps import usual_rate
 from sidelight.utils.delimited import MISSING, read_delimited
 from sidelight.utils.extras import optional
 from sidelight.utils.images import take_channels
-
-SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,9 +16,10 @@ import pandas as pd
 from sidelight.data.raw import MODALITIES_FILE, TABLE_FILE, find_roles
 from sidelight.data.sources.checked_files import FILE
 from sidelight.data.sources.prepared import FORMAT, DatasetInfo, read_prepared
-from sidelight.data.sources.tables import ARRAY_FILES, read_frame
+from sidelight.data.sources.table_modalities import ARRAY_FILES
+from sidelight.data.sources.tables import read_frame
 from sidelight.errors import ConfigError, DataError, listed, unknown
-from sidelight.recordings.by_id import VIDEOS
+from sidelight.recordings.by_id import SOUNDS, VIDEOS
 from sidelight.recordings.image_files import read_image_size
 from sidelight.recordings.infer import describe_signal, expand_colours
 from sidelight.recordings.pictures import probe_video
@@ -33,7 +34,6 @@ from sidelight.utils.text_files import table_suffix
 from sidelight.utils.yaml12 import parse_yaml
 from sidelight.verbs.text import commands, section
 
-SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
 TABLES = (".csv", ".tsv", ".txt")
 LOOKED_AT = 20
 """Files of each modality that are opened to describe it."""
