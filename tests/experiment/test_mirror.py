@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -298,3 +299,17 @@ def test_sending_a_job_asks_for_no_other(url, place, monkeypatch):
     asked.clear()
     other.push()
     assert asked == []
+
+
+def test_what_was_deleted_there_is_sent_again_at_the_end(url, place, tmp_path):
+    place("one")
+    mirror, there = open_mirror(url), tmp_path / "store" / "first"
+    for name in ("jobs/kl-l1-f0-s0/job.json", "shared/teacher-l1-f0-s0-tnets.safetensors", "config.yaml"):
+        (mirror.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (mirror.folder / name).write_text("{}")
+    mirror.push()
+    sent = sorted(p.relative_to(there) for p in there.rglob("*") if p.is_file())
+    shutil.rmtree(there)
+    mirror.push()
+    assert sorted(p.relative_to(there) for p in there.rglob("*") if p.is_file()) == sent
+    assert len(sent) == 3

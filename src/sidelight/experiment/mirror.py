@@ -87,6 +87,9 @@ class Mirror:
         """
         with self._explained():
             found = dict(self._list_here(folds))
+            if not folds:  # somebody may have deleted what was sent before
+                there = dict(self._list_there(()))
+                self.here = {path: stamp for path, stamp in self.here.items() if path in there}
             changed = [path for path in found if self.here.get(path) != found[path]]
             stored = self._stored_there({job for path in changed if (job := _job(path))})
             for path in sorted(changed, key=lambda path: (path.endswith(f"/{RECORD}"), path)):
