@@ -13,7 +13,7 @@ import sidelight as sl
 from helpers.students import make_student
 from helpers.synthetic_run import make_run
 from sidelight.cli import main
-from sidelight.errors import ConfigError
+from sidelight.errors import ConfigError, DiskError
 from sidelight.export import write_hub_folder
 from sidelight.export.describe import describe_student
 from sidelight.export.hub import write_card
@@ -103,6 +103,16 @@ def test_what_is_there_is_not_replaced(run, hub):
     with pytest.raises(ConfigError, match="cannot make the folder"):
         write_hub_folder(run, hub / "README.md" / "inside")
     assert main(["export", str(run), "--hub", str(hub), "--onnx"]) == 2
+
+
+def test_a_folder_that_was_not_finished_has_no_weights(run, tmp_path, monkeypatch):
+    def fail(path, content):
+        raise DiskError(f"cannot write {path}")
+
+    monkeypatch.setattr("sidelight.export.hub.write_atomic", fail)
+    with pytest.raises(DiskError):
+        write_hub_folder(run, tmp_path / "hub")
+    assert not (tmp_path / "hub" / "model.safetensors").exists()
 
 
 def test_the_card_says_of_each_input_and_target_what_such_rows_have(tmp_path):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from sidelight.utils.atomic import write_atomic
 from sidelight.utils.files import check_place
 
 CARD, CONFIG = "README.md", "config.json"
+BLOCK = 2**20
+"""Bytes of the weights that are copied at a time."""
 MANY = 8
 """Channels whose ranges the card lists."""
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$])")
@@ -68,9 +70,10 @@ def write_hub_folder(student: str | Path, folder: str | Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make the folder {folder}: {error.strerror}; name another place") from None
-    shutil.copyfile(told["file"], folder / HUB_FILE)
     write_atomic(folder / CONFIG, json.dumps(description, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
     write_atomic(folder / CARD, card)
+    with open(told["file"], "rb") as weights:  # the last, so that a folder with weights is whole
+        write_atomic(folder / HUB_FILE, iter(partial(weights.read, BLOCK), b""))
     return folder
 
 
