@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,21 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.errors import ConfigError, DataError, listed, unknown
 from sidelight.recordings.registry import Signal
+from sidelight.recordings.signal_table import TIMES, choose_measured, find_time, find_time_unit, round_rate
 from sidelight.signals.csv import read_csv
-from sidelight.utils.delimited import read_delimited
+from sidelight.utils.delimited import Delimited, read_delimited
 
-TIMES = {
-    **dict.fromkeys(("timestamp", "time", "t", "seconds", "time_s", "t_s", "timestamp_s"), "s"),
-    **dict.fromkeys(("time_ms", "t_ms", "timestamp_ms", "ms"), "ms"),
-    **dict.fromkeys(("time_us", "t_us", "timestamp_us"), "us"),
-}
-"""Names of columns of times, in lower case -> their unit."""
-NO_DATA = ("", "frame", "frame_id", "face_id", "index", "confidence", "success")
-"""Columns that say which sample it is, or how sure a program was."""
-AU = r"AU\d+_r"
-"""OpenFace's strengths of the muscles of a face."""
 LOOKED_AT = 50
 """Files whose rates are read."""
 NEAR = 0.01
@@ -49,19 +39,20 @@ def guess_signal(
         ConfigError: a pattern that no column has, or neither times nor a rate.
     """
     first = files[0]
-    names, numbers = _read_columns(first)
-    time = next((name for name in names if name.lower() in TIMES), "")
-    chosen = _choose(modality, first, columns, names, [name for name in numbers if name != time])
+    table, numbers = _read_columns(first)
+    names, time = table.names, find_time(numbers)
+    chosen = _choose(modality, first, columns, names, choose_measured(numbers, time))
     settings: dict[str, Any] = {"columns": chosen, "unit": unit, "seconds": seconds}
     if not time:
         if not rate:
             raise ConfigError(
-                f"{modality!r}: {first} has no column of times ({', '.join(list(TIMES)[:4])}, …), so its sampling rate "
+                f"{modality!r}: {first} has no column of times ({listed(TIMES)}), so its sampling rate "
                 f"is not known: give rate=… in Hz. Columns: {', '.join(names[:20])}"
             )
         return Signal(rate=rate, **settings)
-    settings |= {"time": time, "time_unit": TIMES[time.lower()]}
-    found, seconds_of = _measure_rates(files, chosen[0], time)
+    time_unit = find_time_unit(time, table.dialect.units or {})
+    settings |= {"time": time, "time_unit": time_unit}
+    found, seconds_of = _measure_rates(files, chosen[0], time, time_unit)
     usual = round_rate(float(np.median(found)), float(np.median(seconds_of))) if found else rate
     if rate and abs(usual / rate - 1) > NEAR:
         return Signal(rate=0, resample_to=rate, **settings)
@@ -70,36 +61,25 @@ def guess_signal(
     return Signal(rate=rate or usual, **settings)
 
 
-def round_rate(rate: float, seconds: float) -> float:
-    """The shortest number that times of whole milliseconds over so many seconds cannot tell from the rate."""
-    unsure = 1e-3 / seconds
-    for digits in range(2, 6):
-        rounded = float(f"{rate:.{digits}g}")
-        if abs(rounded / rate - 1) <= unsure:
-            return rounded
-    return rate
-
-
-def _read_columns(path: Path) -> tuple[list[str], list[str]]:
-    """The names of the columns, and those that hold numbers."""
+def _read_columns(path: Path) -> tuple[Delimited, list[str]]:
+    """A table, and the names of the columns that hold numbers."""
     import pandas as pd
 
     table = read_delimited(path)
     numbers = []
     for k, name in enumerate(table.names):
-        if name.lower() not in NO_DATA and pd.to_numeric(table.cells[k], errors="coerce").notna().any():
+        if name and pd.to_numeric(table.cells[k], errors="coerce").notna().any():
             numbers.append(name)
-    return table.names, numbers
+    return table, numbers
 
 
 def _choose(
-    modality: str, path: Path, wanted: Sequence[str], names: Sequence[str], numbers: Sequence[str]
+    modality: str, path: Path, wanted: Sequence[str], names: Sequence[str], measured: Sequence[str]
 ) -> tuple[str, ...]:
     if not wanted:
-        of_face = [name for name in numbers if re.fullmatch(AU, name)]
-        if not numbers:
+        if not measured:
             raise DataError(f"{modality!r}: {path} has no column of numbers; columns: {', '.join(names[:20])}")
-        return tuple(of_face or numbers)
+        return tuple(measured)
     chosen: dict[str, None] = {}
     for pattern in wanted:
         fits = [name for name in names if fnmatchcase(name, pattern)]
@@ -109,13 +89,12 @@ def _choose(
     return tuple(chosen)
 
 
-def _measure_rates(files: Sequence[Path], column: str, time: str) -> tuple[list[float], list[float]]:
+def _measure_rates(files: Sequence[Path], column: str, time: str, unit: str) -> tuple[list[float], list[float]]:
     """Sampling rates and lengths of some of the tables; one that cannot be read is reported when its row is."""
     some = np.unique(np.linspace(0, len(files) - 1, LOOKED_AT).round().astype(int))
     rates, seconds = [], []
     for i in some.tolist():
         try:
-            unit = TIMES[time.lower()]
             one = read_csv(files[i], [column], unit="1", time=time, time_unit=unit)
         except DataError:
             continue

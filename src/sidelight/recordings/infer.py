@@ -18,6 +18,7 @@ from sidelight.recordings.image_files import check_nothing, read_image_mode, rea
 from sidelight.recordings.pictures import Picture, probe_video
 from sidelight.recordings.recording_type import RecordingType
 from sidelight.recordings.registry import RECORDING_TYPES, recording_type
+from sidelight.recordings.signal_table import TIMES, UNITS, choose_measured, find_time, find_time_unit, round_rate
 from sidelight.utils.delimited import Delimited, read_delimited
 from sidelight.utils.dialect import build_dialect
 from sidelight.utils.extras import optional
@@ -35,9 +36,6 @@ KIND_OF = {
     ".txt": "text",
 }
 """Suffix -> kind."""
-TIMES = ("time", "timestamp", "t", "seconds", "sec")
-"""Usual names of the column of times in a signal."""
-TIME_UNITS = ("ns", "us", "ms", "s")
 AS_THEY_ARE = ("image", "array")
 """Kinds whose files are read as they are, unless a manifest gives settings."""
 
@@ -153,14 +151,14 @@ def describe_signal(path: Path, given: Mapping[str, Any]) -> tuple[dict[str, Any
     table = read_delimited(path, build_dialect(written))
     numbers = {name: _numbers(table, name) for name in table.names if name}
     columns = [name for name, x in numbers.items() if np.isfinite(x).all()]
-    time = str(given.get("time", "")) or next((c for c in columns if _plain(c) in TIMES), "")
+    time = str(given.get("time", "")) or find_time(columns)
     if time and time not in numbers:
         raise DataError(f"{path}: {unknown('column', time, table.names)}")
-    measured = [c for c in columns if c != time]
+    measured = choose_measured(columns, time)
     if not measured:
         raise DataError(f"{path}: no column holds numbers in every line; columns: {listed(table.names)}")
     settings: dict[str, Any] = {"columns": measured}
-    guesses = ["columns: all that hold numbers"]
+    guesses = ["columns: all that hold measurements"]
     units = table.dialect.units or {}
     known = {units[c].strip() for c in measured if c in units and is_unit(units[c])}
     settings["unit"] = known.pop() if len(known) == 1 else "1"
@@ -173,33 +171,13 @@ def describe_signal(path: Path, given: Mapping[str, Any]) -> tuple[dict[str, Any
                 "it in Hz (rate: 64; for describe: MODALITY.rate=64), or name the column (time: clock)"
             )
         return settings, guesses
-    scale = str(given.get("time_unit", "")) or _time_unit(time, units.get(time, ""))
-    steps = np.diff(numbers[time]) * {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}.get(scale, 1.0)
+    scale = str(given.get("time_unit", "")) or find_time_unit(time, units)
+    steps = np.diff(numbers[time]) * UNITS.get(scale, 1.0)
     if not len(steps) or not np.median(steps) > 0:
         raise DataError(f"{path}: column {time!r} does not rise from line to line")
-    rate = _nice((len(steps)) / steps.sum())
+    rate = round_rate(len(steps) / steps.sum(), steps.sum())
     guesses.append(f"time, time_unit and rate: {time!r} in {scale} gives {rate:g} Hz")
     return settings | {"time": time, "time_unit": scale, "rate": rate}, guesses
-
-
-def _nice(rate: float) -> float:
-    """A rate as it was probably meant: whole, or with few digits, where it is that within one per mille."""
-    for digits in (0, 1, 2):
-        if round(rate, digits) > 0 and abs(round(rate, digits) / rate - 1) < 1e-3:
-            return round(rate, digits)
-    return rate
-
-
-def _plain(name: str) -> str:
-    """time_ms, Time [s] -> time"""
-    text = name.lower().replace("[", " ").replace("(", " ").replace("_", " ")
-    return text.split()[0] if text.split() else ""
-
-
-def _time_unit(name: str, unit: str) -> str:
-    """The unit that the line of units or the column's name gives, such as time_ms; else seconds."""
-    words = re.split(r"[\s_()\[\]]+", f"{unit} {name}".lower())
-    return next((u for word in words for u in TIME_UNITS if word == u), "s")
 
 
 def _numbers(table: Delimited, name: str) -> NDArray[np.float64]:
