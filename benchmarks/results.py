@@ -20,7 +20,7 @@ import pandas as pd
 import sidelight as sl
 from sidelight.report.suite import StoredSuite
 from sidelight.results import Comparison, Interval
-from sidelight.results.across import Across, describe, summarize
+from sidelight.results.across import Across, summarize
 from sidelight.results.budget import BASELINE, TEACHER
 from sidelight.results.units import labels_phrase, metric_name, unit
 from sidelight.results.verdict import span, write_sentence
@@ -143,7 +143,7 @@ def overview(stored: StoredSuite) -> str:
         "## Overview",
         "",
         "The method that is best on the select rows, and what choosing it gains: in each pair of fold and seed the method "
-        "is tested that all other pairs choose, so that luck in this pair has no say.",
+        "is tested that the other seeds choose (with one seed: the other folds), so that luck in this pair has no say.",
         "",
         "| set | labels | metric | baseline | linear | best on select | choosing it gains | its privileged effect | teacher |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -165,7 +165,17 @@ def across(a: Across) -> str:
     """What to expect of each method on a next data set."""
     own = [line for line in a.lines if line.against == BASELINE and line.posterior is not None]
     own.sort(key=lambda line: -line.posterior.p.better)  # type: ignore[union-attr]
-    lines = [f"- {describe(line, a)}" for line in own]
+    lines = [
+        f"| method (sets) | method − baseline there [{100 * a.level:g} %] | on average | P(better) / P(equal) / P(worse) |",
+        "|---|---|---|---|",
+    ]
+    for line in own:
+        assert line.posterior is not None
+        p, ahead, average = line.posterior.p, line.posterior.next, line.posterior.average
+        lines.append(
+            f"| {line.method} ({len(line.sets)}) | {a.unit.difference(ahead.mean)} [{span(a.unit, ahead)}] | "
+            f"{a.unit.difference(average.mean)} | {p.better:.2f} / {p.equal:.2f} / {p.worse:.2f} |"
+        )
     ranks = ", ".join(f"`{name}` {rank:.1f}" for name, rank in a.ranks.items())
     of_ranks = f"\nAverage ranks, a picture only ({len(a.sets)} sets are few): {ranks}.\n" if ranks else ""
     return "\n".join(["## On a next data set", "", summarize(a), "", *a.notes, "", *lines]) + "\n" + of_ranks
