@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import runpy
 import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from helpers.pages import ROOT, Block, blocks, pages
-from helpers.preludes import NOT_RUN, PRELUDES
+from helpers.preludes import BEFORE, NOT_RUN, PRELUDES
 from helpers.slow import mostly_slow
 from sidelight import experiment
 from sidelight.cli import main
+from sidelight.experiment import sweep as sweeps
 from sidelight.methods import METHODS
 
 ESTIMATORS = "docs/estimators.md"
@@ -27,6 +31,7 @@ TRAINING = (
     "index.md", "first-study.md", "coming-from.md", "how-to/own-encoder.md", "how-to/few-labels.md",
     "how-to/missing-sensors.md", "how-to/video.md", "tutorial-voice-and-face.md",
 )  # fmt: skip
+BRIEF = {"training": {"epochs": 2}, "folds": 2, "seeds": 1, "jobs": 1, "quiet": True}
 SHORT = ("training.epochs=2", "training.least_steps=2", "jobs=1")
 
 
@@ -43,15 +48,17 @@ def run_command(words: list[str]) -> None:
 
 @pytest.fixture
 def short_studies(monkeypatch):
-    """`sl.compare` trains briefly, whatever a page asks for."""
-    compare = experiment.compare
+    """`sl.compare` and `sl.sweep` train briefly, whatever a page asks for."""
+    compare, sweep = experiment.compare, sweeps.sweep
 
     def briefly(*arguments, **settings):
-        return compare(
-            *arguments, **settings | {"training": {"epochs": 2}, "folds": 2, "seeds": 1, "jobs": 1, "quiet": True}
-        )
+        return compare(*arguments, **settings | BRIEF)
+
+    def sweep_briefly(*arguments, **settings):
+        return sweep(*arguments, **settings | {"trials": 2, **BRIEF})
 
     monkeypatch.setattr(experiment, "compare", briefly)
+    monkeypatch.setattr(sweeps, "sweep", sweep_briefly)
 
 
 @pytest.fixture
@@ -91,22 +98,28 @@ def test_a_page_runs_from_top_to_bottom(name, empty_folder, short_studies):
 
 @pytest.mark.parametrize("name", mostly_slow(PRELUDES, ("docs/transport.md", "docs/networks.md")))
 def test_the_python_of_a_page_runs_once_its_names_are_there(name, empty_folder, short_studies):
-    names: dict = {"__name__": "page"}
-    PRELUDES[name](names)
-    ran = [block for block in blocks(ROOT / name, "python") if not reason(block)]
+    ran = [block for block in blocks(ROOT / name, "python") if not concerning(block, NOT_RUN)]
     assert ran
-    for block in ran:
-        run_python(block, names)
+    with ExitStack() as ends:
+        names: dict = {"__name__": "page", "ends": ends}
+        PRELUDES[name](names)
+        for block in ran:
+            if block.file:
+                Path(block.file).write_text(block.text, "utf-8")
+                continue
+            if before := concerning(block, BEFORE):
+                before(names)
+            run_python(block, names)
 
 
-def reason(block: Block) -> str:
-    """Why a block is read and not run; "" if it is run."""
-    return next((why for (page, part), why in NOT_RUN.items() if str(block.page) == page and part in block.text), "")
+def concerning(block: Block, said: Mapping[tuple[str, str], Any]) -> Any:
+    """What is said of a block by its page and a part of it; None if nothing is."""
+    return next((what for (page, part), what in said.items() if str(block.page) == page and part in block.text), None)
 
 
 def test_every_python_block_is_run_or_says_why_not():
     run = {*(f"docs/{name}" for name in (*CHEAP, *TRAINING)), *PRELUDES, ESTIMATORS}
     found = [block for page in pages() for block in blocks(page, "python")]
-    assert [block.where for block in found if str(block.page) not in run and not reason(block)] == []
-    used = {(page, part) for page, part in NOT_RUN for block in found if str(block.page) == page and part in block.text}
-    assert used == set(NOT_RUN)
+    assert [block.where for block in found if str(block.page) not in run and not concerning(block, NOT_RUN)] == []
+    for said in (NOT_RUN, BEFORE):
+        assert {(page, part) for page, part in said for b in found if str(b.page) == page and part in b.text} == {*said}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -53,6 +54,15 @@ def test_python_blocks_can_be_read_and_name_what_exists():
     found = every("python")
     assert len(found) > 40
     assert {f"{block.where}: {name}" for block in found for name in missing_names(block)} == set()
+
+
+def test_the_picture_of_a_data_set_has_its_fields():
+    block = next(
+        block for block in every("python") if str(block.page) == "docs/design.md" and "@dataclass" in block.text
+    )
+    pictured = next(node for node in ast.walk(ast.parse(block.text)) if isinstance(node, ast.ClassDef))
+    shown = [node.target.id for node in pictured.body if isinstance(node, ast.AnnAssign)]
+    assert shown == [field.name for field in fields(getattr(sidelight, pictured.name)) if field.name[0] != "_"]
 
 
 def unknown_settings(args) -> Iterator[str]:
