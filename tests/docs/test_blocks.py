@@ -7,7 +7,6 @@ A block whose first line names a file (`# my_method.py`) is saved as that file. 
 from __future__ import annotations
 
 import runpy
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,21 +15,14 @@ from typing import Any
 import pytest
 
 from helpers.pages import ROOT, Block, blocks, pages
-from helpers.preludes import BEFORE, NOT_RUN, PRELUDES
+from helpers.preludes import BEFORE, CHEAP, NOT_RUN, PRELUDES, TRAINING
 from helpers.slow import mostly_slow
 from sidelight import experiment
 from sidelight.cli import main
 from sidelight.experiment import sweep as sweeps
-from sidelight.methods import METHODS
 
 ESTIMATORS = "docs/estimators.md"
 """Run by tests/estimators/test_estimators.py."""
-CHEAP = ("faq.md", "how-to/own-loss.md")
-"""Pages that train nothing."""
-TRAINING = (
-    "index.md", "first-study.md", "coming-from.md", "how-to/own-encoder.md", "how-to/few-labels.md",
-    "how-to/missing-sensors.md", "how-to/video.md", "tutorial-voice-and-face.md",
-)  # fmt: skip
 BRIEF = {"training": {"epochs": 2}, "folds": 2, "seeds": 1, "jobs": 1, "quiet": True}
 SHORT = ("training.epochs=2", "training.least_steps=2", "jobs=1")
 
@@ -59,20 +51,6 @@ def short_studies(monkeypatch):
 
     monkeypatch.setattr(experiment, "compare", briefly)
     monkeypatch.setattr(sweeps, "sweep", sweep_briefly)
-
-
-@pytest.fixture
-def empty_folder(tmp_path, monkeypatch):
-    """Pages write into a folder of their own, import what they saved there, and leave nothing behind."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    methods, modules = dict(METHODS), set(sys.modules)
-    yield tmp_path
-    METHODS.clear()
-    METHODS.update(methods)
-    for name in set(sys.modules) - modules:
-        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
-            del sys.modules[name]
 
 
 def run_python(block: Block, names: dict) -> None:

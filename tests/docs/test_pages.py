@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
@@ -21,9 +22,11 @@ from sidelight.cli_parser import build_parser, parse
 from sidelight.config import Config
 from sidelight.config.io import settings
 from sidelight.errors import SidelightError
+from sidelight.methods import METHODS
+from sidelight.readers import reader_class
 
 SETTINGS = settings(Config)
-TAKES_SETTINGS = ("run", "sweep", "refit")
+TAKES_SETTINGS = ("run", "sweep", "refit", "suite")
 SHOWN = re.compile(r"…|\.\.\.|^\|$")
 """What stands for something else: such a line is no command."""
 
@@ -66,8 +69,13 @@ def test_the_picture_of_a_data_set_has_its_fields():
 
 
 def unknown_settings(args) -> Iterator[str]:
-    for override in args.overrides if args.verb in TAKES_SETTINGS else ():
-        name = override.partition("=")[0]
+    names = [override.partition("=")[0] for override in args.overrides]
+    if args.verb == "prepare" and args.name:
+        options = {field.name for field in fields(reader_class(args.name))}
+        yield from (name for name in names if name not in options)
+    for name in names if args.verb in TAKES_SETTINGS else ():
+        if name.startswith("options.") and name.split(".")[1] not in {*METHODS, "huber"}:  # of the pages' own method
+            yield name
         if name not in SETTINGS and name.partition(".")[0] != "options":
             nested = [key for key, setting in SETTINGS.items() if setting.is_mapping and name.startswith(f"{key}.")]
             if not nested:
@@ -80,6 +88,7 @@ def test_commands_are_understood(monkeypatch):
         (block, words)
         for block in every("bash", "sh", "")
         for words in block.commands()
+        for words in [words[words.index("-m") + 1 :] if words[:1] == ["torchrun"] else words]
         if words[:1] == ["sidelight"] and not any(SHOWN.search(word) for word in words)
     ]
     assert len(commands) > 100
@@ -91,6 +100,30 @@ def test_commands_are_understood(monkeypatch):
             faults.append(f"{block.where}: {' '.join(words)}: {error}")
         else:
             faults += [f"{block.where}: {' '.join(words)}: {name}" for name in unknown_settings(args)]
+    assert faults == []
+
+
+def test_other_commands_are_of_this_repository_or_of_programs_that_are_named():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    saved = {block.file for block in every("python", "yaml")} | {"check_onnx.py"}  # examples/check_onnx.py
+    faults = []
+    for block in every("bash", "sh"):
+        for words in filter(None, block.commands()):
+            match words:
+                case ["make", target, *_]:
+                    known = target in targets
+                case ["python", file, *_] if file not in ("-c", "-m"):
+                    known = file in saved or (ROOT / file).is_file()
+                case ["pip", "install", what, *_]:
+                    asked = re.match(r"(?:\.|sidelight)\[([\w,]+)\]$", what)
+                    known = what in (".", "executorch") or (bool(asked) and {*asked[1].split(",")} <= {*extras})
+                case ["tools/try_wheel.sh", *_]:
+                    known = (ROOT / words[0]).is_file()
+                case _:
+                    known = words[0] in ("sidelight", "python", "torchrun", "hf", "tensorboard", "for", "done")
+            if not known:
+                faults.append(f"{block.where}: {' '.join(words)}")
     assert faults == []
 
 

@@ -14,6 +14,13 @@ from helpers.students import make_student
 from sidelight.signals import LabelTrack, Recording, cut
 
 Names = dict[str, Any]
+CHEAP = ("faq.md", "how-to/own-loss.md")
+"""Pages below docs that run from top to bottom by themselves, and train nothing."""
+TRAINING = (
+    "index.md", "first-study.md", "coming-from.md", "how-to/own-encoder.md", "how-to/few-labels.md",
+    "how-to/missing-sensors.md", "how-to/video.md", "tutorial-voice-and-face.md",
+)  # fmt: skip
+"""Those that train."""
 
 
 def transport(names: Names) -> None:

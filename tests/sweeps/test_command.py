@@ -76,11 +76,11 @@ def test_a_wrong_command_is_one_sentence(words, said, capsys):
 def test_a_dry_run_counts_draws_and_trainings(capsys):
     words = ["--methods", "kl", "--folds", "2", "--seeds", "1", "--label-fraction", "1", "--placebo", "none"]
     ranges = ["training.batch_size=64,128", "options.kl.weight=1,4"]
-    assert main(["sweep", "phone-watch", *words, "--reference", "none", "--dry-run", *ranges]) == 0
+    assert main(["sweep", "phone-watch", *words, "--dry-run", *ranges]) == 0
     out = capsys.readouterr().out
     assert "# sweep: grid, 4 draws of each method and of the baseline" in out
     assert "options.kl.weight=1,4 (concerns kl)" in out
-    assert "20 trainings for 6 jobs" in out  # in each fold 4 of kl and of the baseline, 2 of the teacher
+    assert "20 trainings for 6 networks" in out  # in each fold 4 of kl and of the baseline, 2 of the teacher
 
 
 def test_a_file_with_a_section_sweep_is_not_run_by_mistake(tmp_path):

@@ -134,12 +134,14 @@ def _add_section(asked: Request, source: str) -> None:
 
 def describe_sweep(sweep: Sweep, jobs: Sequence[Job]) -> str:
     """How many draws each row of the table has, and how many networks are trained."""
+    from sidelight.results.budget import WITHOUT_NETWORK
     from sidelight.sweeps.space import describe_range
 
+    jobs = [job for job in jobs if job.method not in WITHOUT_NETWORK]  # nothing is drawn for them
     lines = [f"sweep: {sweep.sampler}, {sweep.trials} draws of each method and of the baseline"]
     for name, one in sweep.space.items():
         concerned = [m for m in dict.fromkeys(job.method for job in jobs) if name in sweep.concerning(m)]
         lines.append(f"  {name}={describe_range(one)} (concerns {', '.join(concerned)})")
     total = sum(len(sweep.draws(job.method)) or sweep.trials for job in jobs)
-    lines.append(f"  {total} trainings for {len(jobs)} jobs; a draw that makes no difference to a row is drawn again")
+    lines.append(f"  {total} trainings for {len(jobs)} networks; a draw that changes nothing for a row is drawn again")
     return "\n".join(lines)
