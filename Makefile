@@ -2,6 +2,7 @@
 # make test     install into .venv, then every check, and every test that is not marked slow
 # make test-all the same with the slow tests
 # make docs     the documentation as a site, build/docs/index.html; a warning is an error (two minutes)
+# make linkcheck  ask every address that the documentation links to (needs the network; minutes)
 # make methods-page   write what docs/methods.md says of every method, from the code (a part of docs and of test)
 # make lint     the checks alone (ruff, mypy)
 # make test-lowest   a short study, its predictions, exports and report, in a venv of the lowest versions we allow (by hand)
@@ -18,7 +19,7 @@ LOWEST := .venv-lowest
 QUIETLY := --quiet --disable-pip-version-check
 RUN := OMP_NUM_THREADS=1 $(BIN)
 
-.PHONY: help install demo docs methods-page test test-all test-lowest lint lock format results clean
+.PHONY: help install demo docs linkcheck methods-page test test-all test-lowest lint lock format results clean
 .DEFAULT_GOAL := help
 
 help:
@@ -50,6 +51,10 @@ methods-page: $(STAMP)
 docs: methods-page
 	@$(RUN)/python -m sphinx -q -j auto --fail-on-warning --keep-going -b html docs build/docs
 	@echo build/docs/index.html
+
+linkcheck: methods-page
+	@$(RUN)/python -m sphinx -q -b linkcheck docs build/linkcheck
+	@echo build/linkcheck/output.txt
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -14,18 +14,24 @@ from sidelight.methods.catalog import MethodSummary, summarize_method
 from sidelight.utils.yaml12 import read_yaml
 
 ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "results.md"
 WHEN = Path(__file__).with_name("when_to_use.yaml")
 
 
-def write(folder: Path, results: Path) -> None:
+def write(folder: Path) -> None:
     """Write a page for each method."""
-    measured, made_up = read_results(results), read_regimes(tuple(METHODS))
+    write_pages(folder, {f"{name}.md": text for name, text in pages().items()})
+
+
+def pages() -> dict[str, str]:
+    """Name of a method -> its page."""
+    measured, made_up = read_results(RESULTS), read_regimes(tuple(METHODS))
     when = dict(read_yaml(WHEN))
-    pages = {}
+    made = {}
     for name in METHODS:
         found = concerning(name, measured), concerning(name, made_up)
-        pages[f"{name}.md"] = page(summarize_method(name), str(when.get(name, "")), *found)
-    write_pages(folder, pages)
+        made[name] = page(summarize_method(name), str(when.get(name, "")), *found)
+    return made
 
 
 def page(method: MethodSummary, when: str, measured: Sequence[Row], made_up: Sequence[Row]) -> str:

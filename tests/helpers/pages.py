@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -65,19 +66,28 @@ def blocks(page: Path, *languages: str) -> list[Block]:
     return [block for block in found if not languages or block.language in languages]
 
 
-def prose(page: Path) -> str:
-    """A page without its blocks of code and what stands in backticks."""
-    return re.sub(r"`[^`\n]+`", "", FENCE.sub("", page.read_text("utf-8")))
+def documents() -> dict[Path, str]:
+    """Every text with links: path -> Markdown, of pages, of notes beside the code, and of notebooks."""
+    also = [ROOT / "CHANGELOG.md", *(ROOT / "examples").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")]
+    found = {page: page.read_text("utf-8") for page in [*pages(), *also]}
+    for notebook in (ROOT / "examples").rglob("*.ipynb"):
+        cells = json.loads(notebook.read_text("utf-8"))["cells"]
+        found[notebook] = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    return found
 
 
-def links(page: Path) -> list[str]:
-    """What the links and pictures of a page lead to, in it or below the root."""
-    return [target for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)) if "://" not in target]
+def links(text: str) -> list[str]:
+    """What the links and pictures of a text lead to, where it is no address: Markdown's, references' and HTML's."""
+    prose = re.sub(r"`[^`\n]+`", "code", FENCE.sub("", text))
+    inline, reference = r"\]\(<?([^)\s>]+)>?(?:\s[^)]*)?\)", r"^ {0,3}\[[^\]^]+\]: +(\S+)$"
+    forms = (inline, reference, r"""\b(?:href|src)=["']([^"']+)["']""")
+    found = [target for form in forms for target in re.findall(form, prose, re.MULTILINE)]
+    return [target for target in found if "://" not in target and not target.startswith("mailto:")]
 
 
-def anchors(page: Path) -> set[str]:
-    """What `#…` may lead to in a page: its headings, as GitHub and MyST name them, and labels."""
-    text = FENCE.sub("", page.read_text("utf-8"))
+def anchors(text: str) -> set[str]:
+    """What `#…` may lead to in a text: its headings, as GitHub and MyST name them, and labels."""
+    text = FENCE.sub("", text)
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     plain = [re.sub(r"[^\w\- ]", "", re.sub(r"\]\([^)]*\)", "", title).lower()).replace(" ", "-") for title in headings]
     return {*plain, *re.findall(r"^\(([\w-]+)\)=$", text, re.MULTILINE)}
