@@ -34,7 +34,7 @@ EXPORTERS = (
     "networks/test_modality_imputer", "tasks/test_retrieval",
 )  # fmt: skip
 """Tests of which some write graphs: what writes them takes seconds to import, so that one worker does."""
-TRAINED = ("methods/", "testing/", "training/")
+TRAINED = ("docs/test_diagrams", "methods/", "testing/", "training/")
 """Tests of subjects of `sidelight.testing`, whose teachers each worker trains once."""
 
 DRAWS: list = []

@@ -1,4 +1,4 @@
-"""A page for every registered method: what it is, when to use it, its settings, and what our results say of it."""
+"""A page for every registered method: what it is, a picture of it, its settings, and what our results say of it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import inspect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from _site.diagram import draw
 from _site.evidence import Row, concerning, read_regimes, read_results
 from _site.forest import forest
+from _site.networks import describe
 from _site.pages import write_pages
 from sidelight.methods import METHODS
 from sidelight.methods.catalog import MethodSummary, summarize_method
@@ -40,6 +42,7 @@ def page(method: MethodSummary, when: str, measured: Sequence[Row], made_up: Seq
         f"# `{method.name}`",
         method.summary,
         *([f"**When to use it.** {when}"] if when else []),
+        draw(describe(method.name)),
         "\n".join(facts(method)),
         *(["## What it computes", method.details] if method.details else []),
         "## Settings",

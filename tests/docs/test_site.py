@@ -72,7 +72,7 @@ def test_a_page_of_a_method_holds_its_docstring_settings_and_evidence(measured):
     made = method_pages.page(method, "Start here.", evidence.concerning("kl", measured), [])
     for part in (method.summary, method.details, "Start here.", "`options.kl.temperature` | `4.0`", ":pyobject: KL"):
         assert part in made
-    assert made.count("<svg") == 1
+    assert made.count("<svg") == 2  # of its networks, and of the evidence
     assert evidence.concerning("kl", measured)[0].gain.written in made
 
 
