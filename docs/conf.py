@@ -8,7 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 
-from _site import api_pages, docstrings, links, method_pages  # noqa: E402
+from _site import api_pages, docstrings, links, method_pages, notebooks  # noqa: E402
 from pygments.lexers.special import TextLexer  # noqa: E402
 
 import sidelight  # noqa: E402
@@ -19,15 +19,17 @@ copyright = author
 version = release = sidelight.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinx_design",
 ]
 exclude_patterns = ["_site", "_static"]
-source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
 
+nb_execution_mode = "off"  # `python tools/run_notebooks.py` runs them, and keeps what they said
+nb_merge_streams = True
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
 autodoc_member_order = "bysource"
@@ -55,6 +57,7 @@ def setup(app) -> None:  # type: ignore[no-untyped-def]
     """Write the pages that the code describes, and read docstrings and links as this project writes them."""
     api_pages.write(HERE / "api")
     method_pages.write(HERE / "methods")
+    notebooks.write(HERE / "notebooks")
     app.add_lexer("csv", TextLexer)
     app.connect("source-read", links.complete)
     app.connect("autodoc-skip-member", docstrings.skip_foreign)

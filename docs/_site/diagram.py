@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from itertools import pairwise
 
@@ -15,6 +16,7 @@ INPUT, ENCODER, BRANCH, MAKER, FEATURES, FUSION, EMBEDDING, HEAD, PREDICTION, TR
 labels."""
 COLUMNS = {"inputs": INPUT + 50, "made": BRANCH, "embedding": EMBEDDING, "prediction": PREDICTION, "proxy": PREDICTION}
 """Place -> its x; the others are features."""
+CODE = re.compile(r"`([^`]+)`")
 Points = dict[tuple[str, str], tuple[float, float]]
 
 
@@ -42,11 +44,10 @@ def draw(diagram: Diagram) -> str:
 
 
 def _caption(diagram: Diagram) -> str:
-    stages = f"Stages: {' → '.join(diagram.stages)}." if diagram.stages else ""
     gaps = [term for pair in pairwise(diagram.lanes) for term in _between(diagram, *pair)]
     named = [f"{term.name}: {term.what}." for term in diagram.terms if term not in gaps]
-    said = " ".join(filter(None, [stages, *named, diagram.note])).replace("?.", "?")
-    return f"<figcaption>{escape(said)}</figcaption>" if said else ""
+    said = escape(" ".join(filter(None, [*named, diagram.note])).replace("?.", "?"), quote=False)
+    return f"<figcaption>{CODE.sub(r'<code>\1</code>', said)}</figcaption>" if said else ""
 
 
 def _between(diagram: Diagram, above: Lane, below: Lane) -> list[Term]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sidelight.methods import METHODS, MultiStageMethod
+from sidelight.methods import METHODS
 from sidelight.utils.yaml12 import read_yaml
 
 FACTS = Path(__file__).with_name("diagrams.yaml")
@@ -23,7 +23,7 @@ SAID = {
     "proxy": "second prediction",
 }
 """Place -> its name in a sentence, where that is another."""
-SLOTS = {"t-net": "T-Net", "encoder": "second encoder", "generator": "generator"}
+SLOTS = {"t-net": "T-Net", "encoder": "own encoder", "generator": "generator"}
 """What fills the privileged slots of a student -> its name."""
 
 
@@ -89,7 +89,6 @@ class Diagram:
     lanes: tuple[Lane, ...]
     terms: tuple[Term, ...]
     note: str = ""
-    stages: tuple[str, ...] = field(default=())
 
     def sentence(self) -> str:
         """The picture in words, for those who do not see it."""
@@ -147,5 +146,4 @@ def describe(method: str) -> Diagram:
         frozen = (not student and said.get("state") == "frozen") or not (student or said)
         lanes.append(Lane(name, tuple(reads), frozen, deployed=student, **more))
     terms = (*_terms(given.get("earlier", {}), True), *_terms(given["terms"], False))
-    stages = tuple(kind.stages) if issubclass(kind, MultiStageMethod) else ()
-    return Diagram(method, tuple(lanes), terms, given.get("note", ""), stages)
+    return Diagram(method, tuple(lanes), terms, given.get("note", ""))
