@@ -47,7 +47,8 @@ def _caption(diagram: Diagram) -> str:
     gaps = [term for pair in pairwise(diagram.lanes) for term in _between(diagram, *pair)]
     named = [f"{term.name}: {term.what}." for term in diagram.terms if term not in gaps]
     said = escape(" ".join(filter(None, [*named, diagram.note])).replace("?.", "?"), quote=False)
-    return f"<figcaption>{CODE.sub(r'<code>\1</code>', said)}</figcaption>" if said else ""
+    said = CODE.sub(r"<code>\1</code>", said)
+    return f"<figcaption>{said}</figcaption>" if said else ""
 
 
 def _between(diagram: Diagram, above: Lane, below: Lane) -> list[Term]:
