@@ -3,8 +3,7 @@
     python benchmarks/results.py ../shared/data --output runs/results             # resumable; hours on 2 cores
     python benchmarks/results.py ../shared/data --output runs/results --page      # writes docs/results.md from what is stored
 
-`results.yaml` holds the settings: a suite, which runs twice. Once to its end, the five methods that are best on the
-select rows get a placebo too. Nothing here was tuned on test rows; epochs, and these five, are chosen on `select`.
+`results.yaml` holds the settings: a suite, which runs twice. Once to its end, the five methods with the best select scores get a placebo too. Nothing here was tuned on test rows; epochs, and these five, are chosen on `select`.
 """
 
 from __future__ import annotations
@@ -142,10 +141,11 @@ def overview(stored: StoredSuite) -> str:
     lines = [
         "## Overview",
         "",
-        "The method that is best on the select rows, and what choosing it gains: in each pair of fold and seed the method "
-        "is tested that the other seeds choose (with one seed: the other folds), so that luck in this pair has no say.",
+        "The method that is chosen, without test rows, and what choosing it gains: in each pair of fold and seed the "
+        "method is tested that the other seeds choose (with one seed: the other folds), so that luck in this pair has "
+        "no say.",
         "",
-        "| set | labels | metric | baseline | linear | best on select | choosing it gains | its privileged effect | teacher |",
+        "| set | labels | metric | baseline | linear | chosen | choosing it gains | more than its placebo | teacher |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, c in stored.compared.items():
@@ -215,7 +215,7 @@ people are tested on too, so phone-watch may flatter all its rows alike. On the 
 
 How to read a row: mean ± standard deviation over folds × seeds; the paired difference to the baseline with its corrected
 95 % interval; the posterior probabilities of better, practically equal (within one point, or 0.01) and worse; and the
-**privileged effect**: method minus its *placebo*, the same recipe taught by a teacher whose privileged rows were permuted.
+**more than its placebo**: method minus its *placebo*, the same recipe taught by a teacher whose privileged rows were permuted.
 Bold: better than the baseline after Holm's adjustment for the number of methods ([reading a report](reading-a-report.md),
 [suites](suite.md)).
 """

@@ -46,7 +46,7 @@ class Design:
         methods: number of methods beside the baseline.
         effect: gain of every method, in accuracy.
         official: one test set of `people` for all seeds, instead of folds.
-        placebo: whether each method has a placebo; its privileged effect is judged.
+        placebo: whether each method has a placebo; what is more than it is judged.
         folds, seeds, people: sizes; people are divided over the folds.
         labels: label fractions; each is a study of its own on the same people and folds.
         luck: standard deviation of the difference of two methods in a training.
@@ -141,7 +141,7 @@ def says_better_by_bbc(results: pd.DataFrame, draws: int = 200) -> bool:
 
 
 def says_privileged(results: pd.DataFrame) -> bool:
-    """Whether the study shows a privileged effect of its first method: an interval above 0 of method − placebo."""
+    """Whether the study shows more of its first method than its placebo gives: an interval above 0 of the difference."""
     return bool(compare(results).rows["m0"].effect.low > 0)
 
 

@@ -234,7 +234,7 @@ def test_dry_run_prints_settings_and_plan_and_trains_nothing(fake, capsys):
     assert "- phone_acc" in said
     assert "plan: 9 jobs over 3 folds x 1 seeds" in said
     assert "labels of 20% of the training groups: baseline 3, kl 3, kl (self) 3" in said
-    assert "the placebo of the method that is best on the select rows" in said
+    assert "the placebo of the method that is chosen, without test rows" in said
 
 
 def test_interrupted_run_says_how_to_go_on(fake, capsys):

@@ -11,7 +11,7 @@ WIDTH, LABELS, LINE, MARGIN = 720, 250, 22, 12
 
 
 def forest(rows: Sequence[Row], caption: str) -> str:
-    """A line for each row: its label, the interval of its gain, and that of its privileged effect below it, thinner.
+    """A line for each row: its label, the interval of its gain, and thinner below it that of its lead over the placebo.
 
     Args:
         rows: what is drawn, from top to bottom.

@@ -81,7 +81,7 @@ def test_the_gap_is_closed_over_the_rows_that_the_teacher_sees() -> None:
     assert text == (
         "Rows lack a privileged modality: 20 % of the train rows, 25 % of the select rows, 38–40 % of the test rows "
         "(range over folds and seeds). Over the test rows that have one, accuracy is 73.1 with the teacher and 53.0 "
-        "with the baseline (over all test rows: 56.1 and 51.0); gap closed is over these rows."
+        "with the baseline (over all test rows: 56.1 and 51.0); the share of the teacher's lead is over these rows."
     )
     assert keep_seen(everything.budget) is everything.budget
     full = _results(False).assign(lacks_train=0.0, lacks_select=0.0, lacks_test=0.0)

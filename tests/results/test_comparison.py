@@ -494,7 +494,7 @@ class TestWords:
         assert "the gain is" in text
 
     @pytest.mark.parametrize(
-        ("width", "gone"), [(80, {"sd", "s"}), (72, {"sd", "s", "closed"}), (60, {"sd", "s", "closed", "equal/worse"})]
+        ("width", "gone"), [(80, {"sd", "s"}), (72, {"sd", "s", "lead"}), (60, {"sd", "s", "lead", "equal/worse"})]
     )
     def test_a_narrow_terminal_gets_fewer_columns_and_whole_names(self, width, gone):
         out = io.StringIO()
@@ -502,13 +502,13 @@ class TestWords:
         print_table(frame(long), console=Console(file=out, width=width))
         lines = out.getvalue().splitlines()
         assert max(map(len, lines)) <= width
-        words = {"mean", "sd", "baseline", "equal/worse", "closed", "effect", "s", "n"}
+        words = {"mean", "sd", "baseline", "equal/worse", "lead", "placebo", "s", "n"}
         assert words - set(" ".join(lines[2:4]).split()) == gone
         rows = [next((r for r in lines[5:] if r.startswith(f" {name} ")), "") for name in long if "~" not in name]
         assert all("15" in row for row in rows)
         assert any("pkdot+kl@crossfit ●" in row for row in rows)
         text = " ".join(out.getvalue().split())
-        assert ("gap closed:" in text) == ("closed" not in gone)
+        assert ("of the lead:" in text) == ("lead" not in gone)
         assert ("seconds of the network's own training" in text) == ("s" not in gone)
 
     def test_a_wide_terminal_says_what_the_seconds_are(self):

@@ -42,11 +42,11 @@ NO_TEST = (
 def refit(run: str | Path, data: Dataset | None = None, *, encoders: Encoders | None = None, device: str = "") -> Path:
     """Train the best method of a run, and its teacher, once more on the rows of all folds.
 
-    The method is the best on the select rows at the largest label_fraction of the comparison; the refit uses the same
-    label_fraction. Of a sweep it uses the settings with the best mean score on the select rows of all folds and seeds.
-    The epoch is chosen as in the folds: on a share `select` of the groups, or by inner cross-validation
-    (`select_labels`). There are no test rows: `meta` of the student holds the figures of the cross-validation, marked
-    as such. An interrupted refit continues where it stopped.
+    The method is the one that is chosen (the best mean select score) at the largest label_fraction of the
+    comparison; the refit uses the same label_fraction. Of a sweep it uses the settings with the best mean score on
+    the select rows of all folds and seeds. The epoch is chosen as in the folds: on a share `select` of the groups,
+    or by inner cross-validation (`select_labels`). There are no test rows: `meta` of the student holds the figures
+    of the cross-validation, marked as such. An interrupted refit continues where it stopped.
 
     Args:
         run: the run folder.

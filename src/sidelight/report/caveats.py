@@ -24,8 +24,8 @@ PAIRS = {
     "come out, and the predictions say nothing about test groups: there is no interval and no verdict.",
 }
 EQUAL = (
-    "“Equal” means that the true difference is at most {threshold}. The best method is chosen on the select rows; test "
-    "rows are read once and choose nothing."
+    "“Equal” means that the true difference is at most {threshold}. The method is chosen without test rows, which "
+    "are read once, by its score on the select rows."
 )
 MANY = (
     "{count} methods are compared with the baseline. The sentence tests what choosing among them gains: in each pair "
@@ -39,7 +39,7 @@ NO_PLACEBO = (
 )
 PLACEBO = (
     "The placebo is the same method with the privileged rows shuffled over the training rows, so that they carry no "
-    "information. What a method gains beyond its placebo (the privileged effect) is the method minus its placebo."
+    "information. What a method gains more than its placebo is the method minus its placebo."
 )
 UNFINISHED = (
     "The run is not finished. Its numbers will change, and stopping a run when it looks good makes it look too good: "

@@ -69,7 +69,7 @@ class Row:
         p: probabilities of being worse than, equal to and better than the baseline.
         gap: share of the teacher's lead over the baseline that the row closes, over the test rows that have a
             privileged modality.
-        effect: privileged effect: the method minus its placebo.
+        effect: the method minus its placebo: what it gains more than that.
         select: mean score on the select rows.
         seconds: median training time in seconds.
         note: what limits the row's numbers.
@@ -224,7 +224,7 @@ def table(
         p_worse, p_equal, p_better: equal = the difference is at most `rope` (0.01: one point of accuracy);
         gap, gap_low, gap_high: share of the teacher's lead over the baseline that is closed; NaN unless that lead is
         larger than its interval;
-        effect, effect_low, effect_high: the privileged effect, method − its placebo;
+        effect, effect_low, effect_high: method − its placebo, what it gains more than that;
         select: mean; seconds: median; note: what limits the row;
         p_value, p_holm, survives: two-sided p of no difference, adjusted for the number of methods, and whether the
         adjusted one is below 1 − `level`.

@@ -36,7 +36,7 @@ def find_coverage_remarks(b: Budget) -> tuple[Remark, ...]:
         text += (
             f" Over the test rows that have one, {metric_name(b.metric)} is {teacher} with the teacher and {baseline} "
             f"with the baseline (over all test rows: {u.score(b.mean(TEACHER, b.metric))} and "
-            f"{u.score(b.mean(BASELINE, b.metric))}); gap closed is over these rows."
+            f"{u.score(b.mean(BASELINE, b.metric))}); the share of the teacher's lead is over these rows."
         )
     return (Remark("partial_coverage", text),)
 

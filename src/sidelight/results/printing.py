@@ -20,7 +20,7 @@ from sidelight.results.units import Unit, labels_phrase, metric_name, percent, u
 from sidelight.results.verdict import list_terms, sentence, write_sentence
 from sidelight.utils.keywords import renamed_keywords
 
-SD, ODDS, GAP, EFFECT, SECONDS = "sd", "better/\nequal/worse", "gap\nclosed", "privileged\neffect", "s"
+SD, ODDS, GAP, EFFECT, SECONDS = "sd", "better/\nequal/worse", "of the\nlead", "more than\nits placebo", "s"
 COLUMNS = ["mean", SD, "vs baseline\n", ODDS, GAP, EFFECT, SECONDS, "n"]
 DROPPED = [SD, SECONDS, GAP, ODDS, EFFECT]
 """Columns to leave out, in this order, until the others fit the terminal."""
@@ -45,8 +45,8 @@ def print_table(
 ) -> None:
     """Print the table at one label fraction, its legend, the sentence and the remarks.
 
-    The table writes intervals as ± and marks the method with the best `select` score with ●. If no job has finished,
-    only the sentence is printed.
+    The table writes intervals as ± and marks the method that is chosen (the best mean `select` score) with ●. If no
+    job has finished, only the sentence is printed.
 
     Args:
         results: one row per job, as `load_results` returns them.
@@ -143,17 +143,17 @@ def legend(c: Comparison, kept: Sequence[str] = COLUMNS) -> str:
     if ODDS in kept:
         text += f" better/equal/worse: probability in %, equal means within {u.threshold(c.rope)}."
     if GAP in kept and any(r.gap.n for r in rows):
-        text += " gap closed: share of the teacher's lead" + (
+        text += " of the lead: the share of the teacher's lead over the baseline that is reached" + (
             "."
             if any(math.isfinite(r.gap.mean) for r in rows)
             else "; – where that lead is not larger than its interval."
         )
     if EFFECT in kept and any(math.isfinite(r.effect.mean) for r in rows):
-        text += " privileged effect: method − its placebo."
+        text += " more than its placebo: method − its placebo."
     if SECONDS in kept:
         text += " s: seconds of the network's own training; teachers and T-Nets are shared and not counted."
     if c.best is not None:
-        text += " ●: best on the select rows."
+        text += " ●: chosen, without test rows."
     methods = sum(r.role == "method" for r in rows)
     if any(r.bold for r in rows):
         text += f" Bold: above the baseline{f' after Holm over {methods} methods' if methods > 1 else ''}."

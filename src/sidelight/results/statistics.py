@@ -37,8 +37,8 @@ class Interval(NamedTuple):
 
 UNDEFINED = Interval(math.nan, math.nan, math.nan)
 SAME = "all differences are the same: no variance to judge by"
-NO_GAP = "no gap closed: the teacher is not above the baseline"
-NO_LEAD = "no gap closed: the teacher's lead over the baseline is smaller than its interval"
+NO_GAP = "no lead to reach: the teacher is not above the baseline"
+NO_LEAD = "no share of the lead: the teacher's lead over the baseline is smaller than its interval"
 
 
 class Probabilities(NamedTuple):

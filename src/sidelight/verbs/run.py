@@ -90,5 +90,5 @@ def describe_plan(config: Config, jobs: Sequence[Job]) -> str:
         lines.append("  where labels are few, epochs are chosen in 3 inner folds: 4 trainings in place of one")
     for control, chosen in (("placebo", config.placebo), ("self-distillation", config.self_distillation)):
         if "best" in chosen:
-            lines.append(f"  and the {control} of the method that is best on the select rows")
+            lines.append(f"  and the {control} of the method that is chosen, without test rows")
     return "\n".join(lines)
