@@ -9,7 +9,7 @@ from html import unescape
 
 import pytest
 import yaml
-from _site import api_pages, docstrings, evidence, method_pages
+from _site import api_pages, docstrings, evidence, method_pages, notebooks
 
 import sidelight.experiment
 import sidelight.losses
@@ -103,6 +103,13 @@ def test_an_indented_formula_is_set_as_it_is_written():
     assert lines[-1] == "Then text."
 
 
+def test_every_notebook_is_on_the_page_of_the_examples():
+    page = (ROOT / "examples" / "README.md").read_text("utf-8")
+    shown = [path.name for path in notebooks.NOTEBOOKS.glob("*.ipynb")]
+    assert len(shown) >= 4
+    assert [name for name in shown if f"(notebooks/{name})" not in page] == []
+
+
 @pytest.mark.slow  # minutes
 def test_the_site_builds_without_a_warning(tmp_path):
     pytest.importorskip("furo")
@@ -112,6 +119,9 @@ def test_the_site_builds_without_a_warning(tmp_path):
     for name in METHODS:
         page = unescape((tmp_path / "site" / "methods" / f"{name}.html").read_text("utf-8"))
         assert "What our results say" in page
+        assert page.count('<figure class="diagram"') == 1
+    for path in notebooks.NOTEBOOKS.glob("*.ipynb"):
+        assert "cell_output" in (tmp_path / "site" / "notebooks" / f"{path.stem}.html").read_text("utf-8")
     assert "soft_label_kl" in (tmp_path / "site" / "api" / "sidelight.losses.html").read_text("utf-8")
     assert (
         "http"
