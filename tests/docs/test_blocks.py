@@ -84,7 +84,6 @@ def test_the_python_of_a_page_runs_once_its_names_are_there(name, empty_folder, 
         for block in ran:
             if block.file:
                 Path(block.file).write_text(block.text, "utf-8")
-                continue
             if before := concerning(block, BEFORE):
                 before(names)
             run_python(block, names)
