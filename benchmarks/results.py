@@ -125,7 +125,7 @@ def page(output: Path) -> str:
     return "\n".join(parts)
 
 
-NOT_YET = "Not run again yet; figures of the code before are on [another page](results-earlier.md)."
+NOT_YET = "Not run yet."
 
 
 def say_missing(stored: StoredSuite, name: str) -> str:
