@@ -176,7 +176,7 @@ def _is_of(kind: Any, value: Any) -> bool:
 
 def _construct(schema: type[T], values: Mapping[str, Any]) -> T:
     """Build a schema from values of the right types by dotted name."""
-    types = get_type_hints(schema)
+    types = _types_of(cast(type, schema))
     made: dict[str, Any] = {}
     for leaf in fields(cast(Any, schema)):
         if is_dataclass(types[leaf.name]):
@@ -186,6 +186,10 @@ def _construct(schema: type[T], values: Mapping[str, Any]) -> T:
             value = values[leaf.name]
             made[leaf.name] = [*value] if isinstance(value, list) else value
     return schema(**made)
+
+
+_types_of: Callable[[type], dict[str, Any]] = cache(get_type_hints)
+"""The types of a schema's fields."""
 
 
 def _convert(schema: type[T], values: Mapping[str, Any], flat: Mapping[str, Any]) -> T:
