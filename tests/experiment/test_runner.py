@@ -302,7 +302,7 @@ def test_another_configuration_is_refused_with_what_differs(whole, data):
         study(whole, data, resume=True, **METHODS | {"training": {"epochs": 4}, "standardize": "group"})
     text = str(error.value)
     assert f"{whole} belongs to another configuration" in text
-    assert "training.epochs: 3 there, 4 here" in text
+    assert "training.epochs: 2 there, 4 here" in text
     assert "standardize: 'train' there, 'group' here" in text
     assert text.count(" there, ") == 2
     assert "--output" in text

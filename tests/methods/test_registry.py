@@ -128,8 +128,9 @@ student and with cross-fitted teachers: one of each family. Of the others it has
 the rows at once, and `-m slow` has the rest."""
 
 
-ON_MAPS = ("pkdot+kl", "osmd", "fitnet")
-"""Those that it has on maps, which take longest: a row of vectors for each map, regions, and whole maps compared."""
+ON_MAPS = ("pkdot+kl", "osmd")
+"""Those that it has on maps, which take longest: a row of vectors for each map, and regions. `test_teacher_outputs.py`
+has all checks of "fitnet", which compares whole maps, beside a teacher that says them at every step."""
 
 
 def taught_in(check: Callable[[Subject], None], method: str) -> tuple[str, ...]:
