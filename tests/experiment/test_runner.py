@@ -606,7 +606,7 @@ def test_a_built_in_set_answers_its_own_question(tmp_path, monkeypatch):
 
 def test_regression_of_two_targets(tmp_path, texts_of_figures):
     data = make_data("regression")  # one target is missing in some rows
-    made = study(tmp_path / "run", data, methods=["mse", "pkdot+mse"], training={"epochs": 8})
+    made = study(tmp_path / "run", data, methods=["mse", "pkdot+mse"], training={"epochs": 5})
     assert list(made.results.columns[6:11]) == ["ccc", "mae", "rmse", "ccc_valence", "ccc_arousal"]
     assert made.results[["ccc_valence", "ccc_arousal"]].mean(axis=1).tolist() == pytest.approx(
         made.results.ccc.tolist()

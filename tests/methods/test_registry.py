@@ -118,8 +118,8 @@ KEPT_IN = ("classification", "regression", "segmentation")
 """A label, values, and a class per pixel; retrieval and anti-spoofing read rows and labels as classification does."""
 
 
-REPRESENTED = ("pkdot+kl", "crcd", "osmd")
-"""The methods that the default run has on the other tasks too: without and with logits, with classes, of own stages."""
+REPRESENTED = ("pkdot+kl", "osmd")
+"""The methods that the default run has on the other tasks too: without and with logits, and of own stages."""
 
 
 ON_EVERY_TARGET = (*SUMS, "crcd", "osmd", "mers", "fitnet")
