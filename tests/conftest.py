@@ -6,6 +6,7 @@ import gc
 import html
 import os
 import sys
+import tempfile
 from io import StringIO
 from pathlib import Path
 
@@ -72,6 +73,15 @@ def seed_only_what_is_there() -> None:
     for module in (torch.cuda, torch.xpu, torch.mtia):
         if not module.is_available():
             module.manual_seed_all = lambda seed: None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(tmp_path_factory):
+    """What tests, and processes of theirs that are killed, leave in the temporary folder goes with pytest's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp", numbered=False)))
+        patch.setattr(tempfile, "tempdir", None)
+        yield
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,6 @@ from sidelight.export import predict_file
 
 SECONDS = 20
 """An example that takes longer hangs."""
-PLACE = TemporaryDirectory(prefix="sidelight-fuzz-", ignore_cleanup_errors=True)
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -76,8 +75,14 @@ def examples(count: int) -> settings:
     )
 
 
+@functools.cache
+def place() -> Path:
+    """A folder for all examples; it is inside of pytest's own."""
+    return Path(mkdtemp(prefix="sidelight-fuzz-"))
+
+
 def put(name: str, content: bytes) -> Path:
-    path = Path(PLACE.name) / name
+    path = place() / name
     path.write_bytes(content)
     return path
 
@@ -262,12 +267,12 @@ def student_parts() -> tuple[dict[str, Any], dict[str, torch.Tensor], bytes, Pat
     from safetensors import safe_open
 
     student = make_student()
-    path = student.save(Path(PLACE.name) / "sound")
+    path = student.save(place() / "sound")
     with safe_open(path, framework="pt") as file:
         told = json.loads(file.metadata()["sidelight"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     shapes = {m: told["preprocessor"]["modalities"][m]["shape"] for m in told["reads"]}
-    rows = Path(PLACE.name) / "rows.npz"
+    rows = place() / "rows.npz"
     np.savez(rows, **{m: np.ones((3, *shape), np.float32) for m, shape in shapes.items()})
     return told, tensors, path.read_bytes(), rows
 

@@ -6,9 +6,7 @@ once, and with them every task, fusion and kind of encoder; all of their combina
 
 from __future__ import annotations
 
-import atexit
 import copy
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -141,8 +139,7 @@ def models(task: str, fusion: str, encoder: str, variant: str = "") -> FoldModel
         "network": {"fusion": fusion, "encoder": encoder, "tokens": tokens},
         "training": {"epochs": 1},
     }
-    folder = Path(mkdtemp(prefix="sidelight-devices-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = Path(mkdtemp(prefix="sidelight-devices-"))  # inside of pytest's own
     return fold_models(folder, data, **merged(changes, VARIANTS.get(variant, {})))
 
 

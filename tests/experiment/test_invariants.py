@@ -436,7 +436,8 @@ def test_no_labelled_row_is_taught_by_who_was_trained_on_its_group(control, labe
     batches: list[Tensor] = []
     terms = Distillation.terms
     monkeypatch.setattr(Distillation, "terms", lambda *a: batches.append(a[1].index) or terms(*a))
-    made = train(tmp_path, make_data(), [("pkdot+kl@crossfit", control)], labels, teacher={"crossfit": 3})
+    asked = {"teacher": {"crossfit": 3}, "training": {"epochs": 3}}  # until every row has been in a batch
+    made = train(tmp_path, make_data(), [("pkdot+kl@crossfit", control)], labels, **asked)
     rows = made.data.rows("train", labels, control)
     groups = made.data.dataset.group[made.data.fold.train]
     mark = f"{'~placebo' if control else ''}-l{labels:g}-f0-s0"

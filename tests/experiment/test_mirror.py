@@ -261,13 +261,12 @@ def test_a_store_that_cannot_be_reached_any_more(url, place, data, monkeypatch, 
             raise ConnectionError("no route to host")
         return put(self, *args, **more)
 
-    monkeypatch.setattr(LocalFileSystem, "put_file", fail)
-    with pytest.raises(
-        DiskError, match=r"cannot exchange files with file://.*no route to host.*continue with --resume"
-    ):
-        study(url, data, **TINY)
-    monkeypatch.undo()
-    os.chdir(here.parents[1])
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFileSystem, "put_file", fail)
+        with pytest.raises(
+            DiskError, match=r"cannot exchange files with file://.*no route to host.*continue with --resume"
+        ):
+            study(url, data, **TINY)
     study(url, data, resume=True, **TINY)
     same(here, whole)
     assert mirror_of(here)

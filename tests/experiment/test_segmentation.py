@@ -37,7 +37,7 @@ QUESTION = {
 
 @pytest.fixture(scope="module")
 def data():
-    return make_data("segmentation")
+    return make_data("segmentation", n=96)
 
 
 @pytest.fixture(scope="module")

@@ -118,8 +118,8 @@ KEPT_IN = ("classification", "regression", "segmentation")
 """A label, values, and a class per pixel; retrieval and anti-spoofing read rows and labels as classification does."""
 
 
-REPRESENTED = ("pkdot+kl", "crcd", "osmd")
-"""The methods that the default run has on the other tasks too: without and with logits, with classes, of own stages."""
+REPRESENTED = ("pkdot+kl", "osmd")
+"""The methods that the default run has on the other tasks too: without and with logits, and of own stages."""
 
 
 ON_EVERY_TARGET = (*SUMS, "crcd", "osmd", "mers", "fitnet")
@@ -128,8 +128,9 @@ student and with cross-fitted teachers: one of each family. Of the others it has
 the rows at once, and `-m slow` has the rest."""
 
 
-ON_MAPS = ("pkdot+kl", "osmd", "fitnet")
-"""Those that it has on maps, which take longest: a row of vectors for each map, regions, and whole maps compared."""
+ON_MAPS = ("pkdot+kl", "osmd")
+"""Those that it has on maps, which take longest: a row of vectors for each map, and regions. `test_teacher_outputs.py`
+has all checks of "fitnet", which compares whole maps, beside a teacher that says them at every step."""
 
 
 def taught_in(check: Callable[[Subject], None], method: str) -> tuple[str, ...]:

@@ -18,7 +18,8 @@ from sidelight.networks.fusions import SqueezeExcitationFusion
 from sidelight.networks.hallucination import make_hallucinators
 from sidelight.networks.rgbd import PyramidEncoder, PyramidHead, PyramidPooling, Upsample, split_levels
 
-SHAPES = {"rgb": (3, 45, 70), "depth": (1, 45, 70)}
+SIZE = (21, 38)
+SHAPES = {"rgb": (3, *SIZE), "depth": (1, *SIZE)}
 CONFIG = NetworkConfig(width=8, encoder="resnet34-pyramid", fusion="squeeze-excitation", dropout=0.1)
 
 
@@ -26,13 +27,13 @@ def a_batch(n: int = 3) -> Batch:
     generator = torch.Generator().manual_seed(0)
     inputs = {m: torch.randn(n, *shape, generator=generator) for m, shape in SHAPES.items()}
     everyone = torch.ones(n, dtype=torch.bool)
-    return Batch(inputs, torch.zeros(n, 45, 70, dtype=torch.int64), everyone, {}, torch.arange(n), {})
+    return Batch(inputs, torch.zeros(n, *SIZE, dtype=torch.int64), everyone, {}, torch.arange(n), {})
 
 
 @pytest.fixture(scope="module")
 def teacher():
     torch.manual_seed(0)
-    return build_network(SHAPES, ["rgb", "depth"], 5, CONFIG, size=(45, 70))
+    return build_network(SHAPES, ["rgb", "depth"], 5, CONFIG, size=SIZE)
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (45, 70), (7, 130)])
@@ -68,11 +69,11 @@ def test_resnet50_has_wider_levels():
 def test_a_teacher_and_its_students(teacher):
     batch = a_batch()
     out = teacher.eval()(batch)
-    assert out.prediction.shape == (3, 5, 45, 70)
-    assert feature_shape(teacher) == {"rgb": (32, 12, 18), "depth": (32, 12, 18)}
+    assert out.prediction.shape == (3, 5, *SIZE)
+    assert feature_shape(teacher) == {"rgb": (32, 6, 10), "depth": (32, 6, 10)}
     assert isinstance(teacher.head, PyramidHead)
     tnets = make_hallucinators(feature_shape(teacher), ["rgb"], ["depth"])
-    student = build_network(SHAPES, ["rgb"], 5, CONFIG, ["rgb", "depth"], tnets, size=(45, 70)).eval()
+    student = build_network(SHAPES, ["rgb"], 5, CONFIG, ["rgb", "depth"], tnets, size=SIZE).eval()
     student.fusion.load_state_dict(teacher.fusion.state_dict())
     student.head.load_state_dict(teacher.head.state_dict())
     nan = {**batch.inputs, "depth": torch.full_like(batch.inputs["depth"], torch.nan)}
@@ -98,7 +99,7 @@ def test_every_weight_learns_and_a_batch_of_one_row_trains(teacher):
 
 
 def test_a_prediction_does_not_depend_on_batch_mates(teacher):
-    network = build_network(SHAPES, list(SHAPES), 5, CONFIG, size=(45, 70)).double().eval()
+    network = build_network(SHAPES, list(SHAPES), 5, CONFIG, size=SIZE).double().eval()
     batch = a_batch().to(torch.float64)
     with torch.no_grad():
         alone = torch.cat([network(batch.index_select(torch.tensor([i]))).prediction for i in range(3)])
@@ -133,6 +134,6 @@ def test_what_cannot_be_is_refused():
         make_encoder("resnet34-pyramid", (3, 32, 32))
     config = NetworkConfig(width=8, fusion="squeeze-excitation", encoders={"rgb": "resnet34-pyramid"})
     with pytest.raises(ConfigError, match="adds maps of one shape"):
-        build_network(SHAPES, list(SHAPES), 5, config, size=(45, 70))
+        build_network(SHAPES, list(SHAPES), 5, config, size=SIZE)
     with pytest.raises(ConfigError, match="adds maps, but no modality is a map"):
         build_network({"age": (3,)}, ["age"], 2, NetworkConfig(fusion="squeeze-excitation"))

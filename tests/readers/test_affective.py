@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from helpers.copies import copy_to_change
 from helpers.slow import mostly_slow
 from sidelight.data.sources.prepared import Prepared, read_prepared
 from sidelight.errors import ConfigError, DataError, SidelightWarning
@@ -26,6 +27,12 @@ pytest.importorskip("av")
 pytest.importorskip("soundfile")
 NAMES = ("biovid", "affwild2", "iemocap", "recola")
 SMALL = {name: {"frames": 4, "size": 32} for name in NAMES}
+LEFT_OUT = {
+    "biovid": ("030101*", "040101*", "050101*"),
+    "affwild2": ("1-30*", "2-30*"),
+    "recola": ("P16*", "P19*", "P20*"),
+}
+"""What `few` lacks of each set."""
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +51,11 @@ def sets(sources, tmp_path_factory) -> dict[str, Prepared]:
 
 
 @pytest.fixture(scope="module")
-def few(sources, tmp_path_factory) -> dict[str, tuple[Path, set[str]]]:
-    """Each copy, of two people where it is of five, and the ids that are prepared of it."""
-    base, made = tmp_path_factory.mktemp("few"), {}
-    for name, source in sources.items():
-        folder = shutil.copytree(source, base / name)
-        for who in {"biovid": ("030101", "040101", "050101"), "recola": ("P16", "P19", "P20")}.get(name, ()):
-            for path in sorted(folder.rglob(f"{who}*")):
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+def few(sources, sets, tmp_path_factory) -> dict[str, tuple[Path, set[str]]]:
+    """Each copy, of two people or videos where it is of five, and the ids that are prepared of it."""
+    base, made = tmp_path_factory.mktemp("few"), {"iemocap": (sources["iemocap"], set(sets["iemocap"].table["id"]))}
+    for name, left_out in LEFT_OUT.items():
+        folder = copy_to_change(sources[name], base / name, TABLE, ignore=shutil.ignore_patterns(*left_out))
         if name == "biovid":
             lines(lambda x: x[:11])(folder / TABLE)
         whole, _ = prepare(make_reader(name, SMALL[name]), folder, base / f"{name} prepared")
@@ -84,7 +88,7 @@ def test_every_modality_of_a_row_has_the_declared_shape(sets, name, shapes):
         assert x.float().std() > 0
 
 
-def test_biovid_pairs_files_classes_and_people(sets, sources, tmp_path):
+def test_biovid_pairs_files_classes_and_people(sets, few, tmp_path):
     table, facts = sets["biovid"].table, sets["biovid"].facts
     assert len(table) == 10
     assert sorted(set(table["target"])) == ["BL1", "PA4"]
@@ -96,8 +100,8 @@ def test_biovid_pairs_files_classes_and_people(sets, sources, tmp_path):
         assert Path(row["video_file_name"]).name == f"{row['id']}.mp4"
         assert Path(row["eda_file_name"]).name == f"{row['id']}_bio.csv"
     reader = make_reader("biovid", {"part": "B", "classes": "all", "size": "32"})
-    whole = read_prepared(prepare(reader, sources["biovid"], tmp_path / "b")[0])
-    assert whole.table["target"].value_counts().to_dict() == dict.fromkeys(["BL1", "PA1", "PA2", "PA3", "PA4"], 5)
+    whole = read_prepared(prepare(reader, few["biovid"][0], tmp_path / "b")[0])
+    assert whole.table["target"].value_counts().to_dict() == dict.fromkeys(["BL1", "PA1", "PA2", "PA3", "PA4"], 2)
     assert whole.facts.privileged == ("emg",)
     assert whole.modalities["emg"].columns == ("emg_corrugator",)
     assert sets["biovid"].modalities["emg"].columns == ("emg_trapezius",)
@@ -161,11 +165,11 @@ def test_minus_five_is_no_label_however_it_is_written(tmp_path, cells):
     np.testing.assert_array_equal(read_labels(tmp_path / "a.txt"), [[np.nan, np.nan], [0.5, -0.5]])
 
 
-def test_affwild2_leaves_out_windows_without_faces_or_labels(sources, tmp_path):
-    source = shutil.copytree(sources["affwild2"], tmp_path / "src")
+def test_affwild2_leaves_out_windows_without_faces_or_labels(few, tmp_path):
+    source = copy_to_change(few["affwild2"][0], tmp_path / "src", VA)
     for i in range(33, 65):
         (source / "cropped_aligned" / "video3" / f"{i:05d}.jpg").unlink(missing_ok=True)
-    path = source / "VA_Estimation_Challenge" / "Train_Set" / "video3.txt"
+    path = source / VA
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:65], *["-5,-5"] * 32, *lines[97:]]) + "\n")
     data = read_prepared(prepare(make_reader("affwild2", SMALL["affwild2"]), source, tmp_path / "out")[0])
@@ -173,7 +177,8 @@ def test_affwild2_leaves_out_windows_without_faces_or_labels(sources, tmp_path):
 
 
 def test_affwild2_people_of_one_video_in_both_parts_are_groups_of_their_own(sources, tmp_path):
-    source = shutil.copytree(sources["affwild2"], tmp_path / "src")
+    others = shutil.ignore_patterns("1-30*", "video3*")
+    source = copy_to_change(sources["affwild2"], tmp_path / "src", ignore=others)
     folder = source / "VA_Estimation_Challenge"
     (folder / "Train_Set" / "2-30-64x64_left.txt").rename(folder / "Validation_Set" / "2-30-64x64_left.txt")
     with pytest.warns(SidelightWarning, match="people of 2-30-64x64 are in both official parts"):
@@ -321,7 +326,7 @@ SKIPPED = ["csv cut in a row", "sample twice", "few labels", "no speech", "sound
 def test_bad_input_is_named_and_its_rows_can_be_skipped(few, tmp_path, fault, skip):
     name, where, damage, expected = FAULTS[fault]
     whole = few[name][1]
-    source = shutil.copytree(few[name][0], tmp_path / "src")
+    source = copy_to_change(few[name][0], tmp_path / "src", where)
     damage(source / where)
     reader = make_reader(name, SMALL[name])
     with pytest.raises(DataError, match=expected):
@@ -338,7 +343,7 @@ def test_bad_input_is_named_and_its_rows_can_be_skipped(few, tmp_path, fault, sk
 
 
 def test_what_is_missing_is_listed_by_file(sources, tmp_path):
-    source = shutil.copytree(sources["biovid"], tmp_path / "src")
+    source = copy_to_change(sources["biovid"], tmp_path / "src")
     for where in (BIO, FILM):
         (source / where).unlink()
     assert check(make_reader("biovid"), source) == [str(source / FILM), str(source / BIO)]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.copies import copy_to_change
 from helpers.slow import mostly_slow
 from sidelight.data import load
 from sidelight.data.sources.prepared import read_prepared
@@ -62,7 +63,7 @@ def test_rows_hold_what_the_files_hold(sources, tmp_path, name, depth):
 
 
 def test_a_depth_beyond_eight_metres_survives_the_rotation(sources, tmp_path):
-    source = shutil.copytree(sources["sunrgbd"], tmp_path / "src")
+    source = copy_to_change(sources["sunrgbd"], tmp_path / "src", f"{KV1}/depth_bfx/0004.png")
     far = np.full((48, 64), 9000, np.uint16)
     write_image(source / KV1 / "depth_bfx/0004.png", far << 3 | far >> 13)
     data = load(prepare(make_reader("sunrgbd", SMALL), source, tmp_path / "out")[0])
@@ -128,7 +129,7 @@ SKIPPED = ["no depth", "in both parts", "named twice", "map cut"]
 )
 def test_bad_input_is_named_and_its_rows_can_be_skipped(sources, tmp_path, fault, skip):
     name, where, damage, expected = FAULTS[fault]
-    source = shutil.copytree(sources[name], tmp_path / "src")
+    source = copy_to_change(sources[name], tmp_path / "src", where)
     damage(source / where)
     reader = make_reader(name, SMALL)
     with pytest.raises(DataError, match=expected):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from helpers.copies import copy_to_change
 from helpers.slow import mostly_slow
 from sidelight.data.sources.prepared import Prepared, read_prepared
 from sidelight.errors import DataError
@@ -157,7 +157,7 @@ SKIPPED = ["video twice", "segment", "sizes", "no frame"]
 )
 def test_bad_input_is_named_and_its_rows_can_be_skipped(sources, sets, tmp_path, fault, skip):
     name, where, damage, expected = FAULTS[fault]
-    source = shutil.copytree(sources[name], tmp_path / "src")
+    source = copy_to_change(sources[name], tmp_path / "src", where)
     damage(source / where)
     reader = make_reader(name, {"size": 32})
     with pytest.raises(DataError, match=expected):
@@ -172,7 +172,7 @@ def test_bad_input_is_named_and_its_rows_can_be_skipped(sources, sets, tmp_path,
 
 def test_both_releases_of_cefa_are_read(sources, sets, tmp_path):
     later = tmp_path / "later"
-    shutil.copytree(sources["casia-cefa"], later / "Ethnicity")
+    copy_to_change(sources["casia-cefa"], later / "Ethnicity")
     for folder in [*later.rglob("profile")]:
         folder.rename(folder.with_name("color"))
     reader = make_reader("casia-cefa", {"size": 32})

@@ -252,16 +252,20 @@ def train(folder, checkpoint=None, callback=None, augment=AUGMENT, threads=None,
     )  # fmt: skip
 
 
-def test_training_does_not_depend_on_threads(clips):
-    whole = train(clips)
+@pytest.fixture(scope="module")
+def whole(clips):
+    """What an uninterrupted training leaves."""
+    return train(clips)
+
+
+def test_training_does_not_depend_on_threads(clips, whole):
     assert same(whole, train(clips, threads=0))
     assert same(whole, train(clips, threads=1))
     assert not same(whole, train(clips, augment=None))
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
-def test_a_run_with_random_views_is_resumed_to_the_bit(clips, tmp_path, epoch):
-    whole = train(clips)
+def test_a_run_with_random_views_is_resumed_to_the_bit(clips, whole, tmp_path, epoch):
     checkpoint = tmp_path / "state.pt"
     with pytest.raises(Killed):
         train(clips, checkpoint, Killer(epoch))
@@ -269,9 +273,8 @@ def test_a_run_with_random_views_is_resumed_to_the_bit(clips, tmp_path, epoch):
     assert same(whole, train(clips, checkpoint, Killer(99)))
 
 
-def test_that_check_bites(clips, tmp_path, monkeypatch):
+def test_that_check_bites(clips, whole, tmp_path, monkeypatch):
     """Views drawn from a running generator, as most loaders draw them, are others after a resume."""
-    whole = train(clips)
     generator = torch.Generator().manual_seed(0)
     real = CropSampler.draw
     monkeypatch.setattr(

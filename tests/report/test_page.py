@@ -292,12 +292,12 @@ class TestOtherRuns:
         assert "No job has finished yet" in said
 
     def test_one_pair(self, tmp_path, undrawn):
-        said = text(page(make_run(tmp_path / "run", folds=1, seeds=1)))
+        said = text(page(make_run(tmp_path / "run", **SMALL | {"folds": 1})))
         assert "only one pair" in said
         assert "one pair: no interval" in said
 
     def test_equal_differences(self, tmp_path, undrawn):
-        run = make_run(tmp_path / "run", folds=2, seeds=1)
+        run = make_run(tmp_path / "run", **SMALL | {"folds": 2})
         for file in run.glob("jobs/*/job.json"):
             record = json.loads(file.read_text())
             score = {"baseline": 0.5, "teacher": 0.9}.get(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,8 @@ def same(alone: list[TrainingJob], stacked: list[TrainingJob], tolerance: float 
 def test_stacked_models_are_those_trained_alone(tmp_path: Path, kind: str) -> None:
     """Folds of different sizes and label fractions, with dropout and early stopping: weights, epochs and terms."""
     config = config_of(tmp_path)
-    alone, together = make_jobs(tmp_path / "a", kind), make_jobs(tmp_path / "b", kind)
+    alone = make_jobs(tmp_path, kind)
+    together = copy.deepcopy(alone)
     assert not any(find_obstacle(job, config.training, config.balance) for job in together)
     expected = train_alone(alone, config.training)
     trained = fit_stacked(together, config.training, config.balance)
@@ -110,7 +112,8 @@ def test_stacked_models_are_those_trained_alone(tmp_path: Path, kind: str) -> No
 def test_regressions_are_stacked(tmp_path: Path, kind: str) -> None:
     """Every fold has its own units of the targets, and some targets are missing."""
     config = config_of(tmp_path)
-    alone, together = (make_jobs(tmp_path / name, kind, "regression") for name in "ab")
+    alone = make_jobs(tmp_path, kind, "regression")
+    together = copy.deepcopy(alone)
     train_alone(alone, config.training)
     fit_stacked(together, config.training, config.balance)
     same(alone, together)
@@ -122,7 +125,8 @@ def test_regressions_are_stacked(tmp_path: Path, kind: str) -> None:
 )
 def test_every_optimizer_is_stacked(tmp_path: Path, changes: dict[str, Any]) -> None:
     config = config_of(tmp_path, training={"epochs": 3, "patience": 3} | changes)
-    alone, together = make_jobs(tmp_path / "a", "baseline"), make_jobs(tmp_path / "b", "baseline")
+    alone = make_jobs(tmp_path, "baseline")
+    together = copy.deepcopy(alone)
     for job in together:
         job.method.deployed_network().eval()  # as an earlier stage of the method (of `admd`) leaves it
     train_alone(alone, config.training)
@@ -133,7 +137,8 @@ def test_every_optimizer_is_stacked(tmp_path: Path, changes: dict[str, Any]) -> 
 
 def test_a_killed_stack_is_resumed_with_the_same_bits(tmp_path: Path) -> None:
     config = config_of(tmp_path)
-    whole, killed, resumed = (make_jobs(tmp_path / name, "teacher") for name in "abc")
+    whole = make_jobs(tmp_path, "teacher")
+    killed, resumed = copy.deepcopy(whole), copy.deepcopy(whole)
     fit_stacked(whole, config.training, config.balance)
     loop = StackedLoop(killed, config.training, config.balance)
     loop.start()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from helpers.slow import mostly_slow
 from helpers.transport_clouds import measured_error
 from sidelight.transport import Transport, online, problem, sinkhorn, sinkhorn_divergence
 
@@ -94,11 +95,12 @@ class Draw:
 @pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])
 @pytest.mark.parametrize("path", LEAD)
 @pytest.mark.parametrize("arithmetic", ["numpy", "torch"])
-def test_converged_means_the_plan_of_the_given_cost(arithmetic, path, dtype, monkeypatch):
+@pytest.mark.parametrize("seeds", mostly_slow([range(12), range(12, 24)], [range(12)]), ids=str)
+def test_converged_means_the_plan_of_the_given_cost(seeds, arithmetic, path, dtype, monkeypatch):
     if arithmetic == "torch":
         monkeypatch.setattr(problem, "suits_numpy", lambda size, place: False)
     converged = 0
-    for seed in range(24):
+    for seed in seeds:
         draw = Draw(path, dtype, seed + 1000 * (arithmetic == "torch"))
         limit = 5000 if seed % 4 else draw.integer(1, 60)
         settings = {"tolerance": draw.tolerance, "max_iterations": limit, "epsilon": draw.epsilon}
@@ -107,7 +109,7 @@ def test_converged_means_the_plan_of_the_given_cost(arithmetic, path, dtype, mon
         if result.converged:
             converged += 1
             check(result, draw.cost, draw.a, draw.b, draw.tolerance)
-    assert converged >= 14
+    assert converged >= 7
 
 
 # ---------------------------------------------------------------- starts

@@ -176,7 +176,7 @@ def _is_of(kind: Any, value: Any) -> bool:
 
 def _construct(schema: type[T], values: Mapping[str, Any]) -> T:
     """Build a schema from values of the right types by dotted name."""
-    types = get_type_hints(schema)
+    types = _types_of(cast(type, schema))
     made: dict[str, Any] = {}
     for leaf in fields(cast(Any, schema)):
         if is_dataclass(types[leaf.name]):
@@ -186,6 +186,10 @@ def _construct(schema: type[T], values: Mapping[str, Any]) -> T:
             value = values[leaf.name]
             made[leaf.name] = [*value] if isinstance(value, list) else value
     return schema(**made)
+
+
+_types_of: Callable[[type], dict[str, Any]] = cache(get_type_hints)
+"""The types of a schema's fields."""
 
 
 def _convert(schema: type[T], values: Mapping[str, Any], flat: Mapping[str, Any]) -> T:
@@ -304,7 +308,6 @@ def read_arguments(function: Callable[..., Any], values: Mapping[str, Any], wher
     """
     import jsonargparse
 
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
     taken = inspect.signature(function).parameters.values()
     names = [p.name for p in taken if p.kind is p.KEYWORD_ONLY or (p.default is not p.empty)]
     for name in values:
@@ -312,7 +315,7 @@ def read_arguments(function: Callable[..., Any], values: Mapping[str, Any], wher
             raise ConfigError(unknown(f"setting of {where}", name, names))
     if not values:
         return {}
-    parser.add_function_arguments(function, skip={p.name for p in taken if p.name not in names})
+    parser = _function_parser(function, frozenset(p.name for p in taken if p.name not in names))
     try:
         made = vars(parser.parse_object(dict(values)))
     except (jsonargparse.ArgumentError, TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -320,6 +323,16 @@ def read_arguments(function: Callable[..., Any], values: Mapping[str, Any], wher
     for name in values:
         check_finite_setting(f"{where}.{name}", made[name])
     return {name: made[name] for name in values}
+
+
+@cache
+def _function_parser(function: Callable[..., Any], left_out: frozenset[str]) -> Any:
+    """The parser of a function's parameters, which takes 10 ms to make. It has no state, so one is enough."""
+    import jsonargparse
+
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_function_arguments(function, skip=set(left_out))
+    return parser
 
 
 def _wrong_argument(where: str, complaint: str, values: Mapping[str, Any]) -> ConfigError:

@@ -6,7 +6,7 @@ import hashlib
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
 
@@ -93,7 +93,11 @@ def describe_versions() -> dict[str, str]:
     """The versions of Python, sidelight and the packages on which results depend."""
     packages = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors")
     versions = {"python": platform.python_version(), "sidelight": __version__}
-    return versions | {name: version(name) for name in packages}
+    return versions | {name: _installed_version(name) for name in packages}
+
+
+_installed_version: Callable[[str], str] = cache(version)
+"""The version of a package; reading its metadata takes milliseconds."""
 
 
 def describe_environment(

@@ -148,7 +148,8 @@ def _execute(
     device = choose_device(config.training.device)
     check_devices(device)
     now = describe_environment(dataset, encoders or {}, specs.values(), imports, device)
-    check_same(settings=dump_config(config), data=now["data"]["sha256"], versions=json.dumps(now["versions"]))
+    if get_world().size > 1:
+        check_same(settings=dump_config(config), data=now["data"]["sha256"], versions=json.dumps(now["versions"]))
     count = _count_workers(config, device, executor)
     sent = count > 1 or executor is not None
     tracking = Tracking(folder, config.tracking, loggers, sent) if is_first() else Tracking(folder)
@@ -198,7 +199,7 @@ def _execute(
             progress.warn(explain_missing_self_distillation(config, specs, best))
             if extra:
                 run_all(extra)
-        study = Study(folder)
+                study = Study(folder)
         if study.waiting and not only:
             raise RunError(
                 f"{len(study.waiting)} jobs of {folder} were damaged during the run; continue with --resume "

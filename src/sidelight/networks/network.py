@@ -281,7 +281,9 @@ def predict_in_chunks(network: Network, batch: Batch, rows: Tensor, what: Callab
 
 def _predict_chunks(network: Network, batch: Batch, rows: Tensor, chunk: int | None = None) -> Iterator[Output]:
     training = network.training
-    network.eval()
+    in_evaluation = not any(module.training for module in network.modules())
+    if not in_evaluation:
+        network.eval()
     chunk = chunk or compute_chunk_size(
         [*(s for m, s in batch.shapes().items() if m in network.reads), _prediction_shape(network)]
     )
@@ -292,7 +294,8 @@ def _predict_chunks(network: Network, batch: Batch, rows: Tensor, chunk: int | N
         with without_autocast(network.device):
             outputs = network(part)
         yield outputs
-    network.train(training)
+    if not in_evaluation:
+        network.train(training)
 
 
 def _prediction_shape(network: Network) -> tuple[int, ...]:
