@@ -108,7 +108,8 @@ def page(output: Path) -> str:
     """The results page in Markdown, from what is stored."""
     stored = StoredSuite.load(output)
     a = stored.across
-    parts = [HEAD, overview(stored), (HERE / "results-notes.md").read_text("utf-8"), across(a)]
+    notes = (HERE / "results-notes.md").read_text("utf-8").replace("](../docs/", "](")
+    parts = [HEAD, overview(stored), notes, across(a)]
     for name in stored.sets:
         title, confounds = ABOUT[name]
         if name not in a.sets:

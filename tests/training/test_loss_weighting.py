@@ -16,7 +16,13 @@ from sidelight.experiment.assemble import run_job
 from sidelight.experiment.plan import Job
 from sidelight.methods import METHODS, MethodSpec, TrainState
 from sidelight.training import fit
-from sidelight.training.loss_weighting import GradNorm, LossWeighting, TargetRatio, build_loss_weighting
+from sidelight.training.loss_weighting import (
+    GradientRatio,
+    GradNorm,
+    LossWeighting,
+    TargetRatio,
+    build_loss_weighting,
+)  # fmt: skip
 
 WEIGHTS = {"kl": 0.5}
 
@@ -62,6 +68,20 @@ class Two(nn.Module):
         return {name: size * self.shared.sum() for name, size in zip(("task", "kl"), self.sizes)}
 
 
+def test_gradient_ratio_holds_every_other_gradient_at_its_share_of_the_tasks():
+    two = Two(2.0, 50.0)
+    balance = GradientRatio({"kl": 0.4}, BalanceConfig("gradient-ratio", ratio=0.5), lambda: [two.shared])
+    other = torch.ones(1, requires_grad=True)
+    combined = balance.combine(two.terms() | {"aside": 9 * other.sum()}, TrainState())
+    combined.backward()
+    assert two.shared.grad.item() == pytest.approx(2.0 * 1.5)  # whatever the weight
+    assert other.grad.item() == 9  # what does not reach the shared weights keeps its weight
+    unlabelled = {"task": torch.zeros(()), "kl": two.terms()["kl"]}
+    assert balance.compute_factors(unlabelled)["kl"] == pytest.approx(0.5 * 2.0 / (0.4 * 50.0))  # the last task's
+    two.sizes = (2.0, 1e-9)
+    assert balance.compute_factors(two.terms())["kl"] == 1000.0
+
+
 def test_gradnorm_brings_gradients_to_one_size():
     """Losses that do not fall have the same pace, so the factors' fixed point is w_i ∝ 1 / |∇L_i|, of sum 2."""
     two = Two(1.0, 4.0)
@@ -93,7 +113,7 @@ def test_gradnorm_leaves_out_what_does_not_reach_the_shared_weights():
     assert sum(balance.current_factors.values()) == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize("kind", ["fixed", "target-ratio", "gradnorm"])
+@pytest.mark.parametrize("kind", ["fixed", "target-ratio", "gradient-ratio", "gradnorm"])
 def test_the_loop_weighs_and_resumes_to_the_bit(kind, tmp_path):
     subject = distillation_subject("pkdot+kl", "classification", "both", tnet=True)
     config, settings = BalanceConfig(kind, warmup=2), TrainingConfig(epochs=6, patience=6, batch_size=8, least_steps=1)
@@ -134,6 +154,7 @@ def test_a_method_says_how_it_is_weighed_unless_the_settings_do():
     assert type(build_loss_weighting(method, BalanceConfig(ratio=0.3))) is TargetRatio
     assert type(build_loss_weighting(method, BalanceConfig("fixed"))) is LossWeighting
     assert type(build_loss_weighting(method, BalanceConfig("gradnorm"))) is GradNorm
+    assert type(build_loss_weighting(method, BalanceConfig("gradient-ratio"))) is GradientRatio
 
 
 ALONE = [name for name, method in METHODS.items() if not method.check_study]
@@ -149,6 +170,8 @@ ALONE = [name for name, method in METHODS.items() if not method.check_study]
         pytest.param("target-ratio", "classification", ALONE, marks=pytest.mark.slow),
         pytest.param("gradnorm", "segmentation", ["pkdot", "osmd"], marks=pytest.mark.slow),
         pytest.param("target-ratio", "segmentation", ["pkdot", "osmd"], marks=pytest.mark.slow),
+        ("gradient-ratio", "classification", ["pkdot", "pkdot+kl"]),
+        pytest.param("gradient-ratio", "classification", ALONE, marks=pytest.mark.slow),
     ],
 )
 def test_every_method_is_trained_with_every_balance_through_all_of_its_stages(kind, task, methods, tmp_path):

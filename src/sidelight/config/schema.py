@@ -195,13 +195,14 @@ class BalanceConfig:
 
     Args:
         kind: "method" (as in the method's paper), "fixed" (constant weights), "target-ratio" (each other term is kept
-            at `ratio` times the task loss) or "gradnorm" (Chen et al. 2018).
+            at `ratio` times the task loss), "gradient-ratio" (its gradient is kept at `ratio` times that of the task
+            loss) or "gradnorm" (Chen et al. 2018).
         warmup: number of epochs over which all terms but the task loss grow from 0 to their weight.
-        ratio: size of each term relative to the task loss; only "target-ratio" reads it.
+        ratio: size of each term, or of its gradient, relative to the task loss; both ratios read it.
         alpha: how strongly "gradnorm" favours terms that learn slowly.
     """
 
-    kind: Literal["method", "fixed", "target-ratio", "gradnorm"] = "method"
+    kind: Literal["method", "fixed", "target-ratio", "gradient-ratio", "gradnorm"] = "method"
     warmup: int = 0
     ratio: float = 0.1
     alpha: float = 1.5

@@ -158,7 +158,7 @@ class Method(nn.Module):
     """The training rows that batches are drawn from: "labelled" or "all"."""
     reads: tuple[str, ...] | None = None
     """The modalities that the training steps read; None for all."""
-    balance: Literal["fixed", "target-ratio", "gradnorm"] = "fixed"
+    balance: Literal["fixed", "target-ratio", "gradient-ratio", "gradnorm"] = "fixed"
     """The default loss weighting, a kind of `BalanceConfig`; the settings `balance.*` override it."""
     stackable: bool = False
     """Whether `terms` may run on several models at once: under `torch.vmap`, on batches with padding rows

@@ -135,11 +135,11 @@ class MethodSpec:
                 raise ConfigError(f"method {self.name!r} is cross-fitted, which teachers of teacher.sets cannot be.")
         for name in self.terms:
             METHODS[name].check_experiment(name, config, task, shapes)
-        self._check_gradnorm(config)
+        self._check_shared(config)
 
-    def _check_gradnorm(self, config: Config) -> None:
-        """Check that the terms share trained weights, which GradNorm needs."""
-        if config.balance.kind != "gradnorm" or self.multi_stage:
+    def _check_shared(self, config: Config) -> None:
+        """Check that the terms share trained weights, on which gradients are compared."""
+        if config.balance.kind not in ("gradnorm", "gradient-ratio") or self.multi_stage:
             return
         methods = [METHODS[term] for term in self.terms]
         reached = [method.reaches for method in methods if issubclass(method, DistillationLoss)]
@@ -148,8 +148,8 @@ class MethodSpec:
             where = " and ".join(dict.fromkeys(reached))
             frozen = ", and student.freeze keeps the encoders" if config.student.freeze else ""
             raise ConfigError(
-                f"balance.kind=gradnorm: the terms of method {self.name!r} share no weight that is trained (they reach "
-                f"the student's {where}{frozen}). Set balance.kind=fixed or target-ratio."
+                f"balance.kind={config.balance.kind}: the terms of method {self.name!r} share no weight that is "
+                f"trained (they reach the student's {where}{frozen}). Set balance.kind=fixed or target-ratio."
             )
 
 

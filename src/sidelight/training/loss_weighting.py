@@ -93,13 +93,8 @@ class TargetRatio(LossWeighting):
         self.last_task_loss = float(state["last"])
 
 
-class GradNorm(LossWeighting):
-    """Weights that bring the gradients of the terms to comparable sizes (Chen et al., ICML 2018, algorithm 1).
-
-    G_i = |∇_W w_i L_i| on the shared parameters W, r_i = (L_i / L_i(0)) / mean_j (L_j / L_j(0)). The factors w descend
-    Σ_i |G_i − mean_j G_j · r_i^α| (by Adam, the target without gradient) and are scaled to sum to the number of terms.
-    A term that is 0 in the batch, does not depend on W, or has an infinite gradient, keeps its factor and is left out
-    of the means.
+class SharedGradients(LossWeighting):
+    """Compares the gradients of the terms on the trained weights W that they share.
 
     Args:
         weights: term -> constant weight.
@@ -107,6 +102,72 @@ class GradNorm(LossWeighting):
         find_shared: returns W (`Method.shared_parameters`). It is called at the first step with a task term: stages
             without one (of a T-Net, of a critic) have constant weights and need no W.
         precision: how gradients are taken; by default in float32.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        config: BalanceConfig,
+        find_shared: Callable[[], Sequence[Parameter]],
+        precision: Precision | None = None,
+    ):
+        super().__init__(weights, config)
+        self.find_shared, self.precision = find_shared, precision or Precision()
+
+    @cached_property
+    def shared(self) -> list[Parameter]:
+        """W."""
+        found = list(self.find_shared())
+        if not found:
+            raise ConfigError(
+                f"balance.kind={self.config.kind} compares gradients on trained weights that the terms share, and "
+                "these terms share none: set balance.kind=fixed or target-ratio."
+            )
+        return found
+
+    def gradient_norm(self, value: Tensor) -> float:
+        """|∇_W value|."""
+        if not value.requires_grad:
+            return 0.0
+        grads = self.precision.gradients(value, self.shared, retain_graph=True)
+        return math.sqrt(sum(float(g.square().sum()) for g in grads if g is not None))
+
+
+class GradientRatio(SharedGradients):
+    """Keeps the gradient of each other term at `ratio` times the task's: factor_i = ratio |∇_W L_task| / |∇_W w_i L_i|.
+
+    So constant weights cancel, and λ need not be known. In a batch without labelled rows, the task's gradient of the
+    last batch with labelled rows counts. A factor is at most 1000, so that a term near its minimum stays there; a term
+    without a gradient on W keeps factor 1.
+    """
+
+    def __init__(self, *args: Any, **more: Any):
+        super().__init__(*args, **more)
+        self.last_norm = 0.0
+
+    def compute_factors(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
+        self.last_norm = self.gradient_norm(terms[TASK]) or self.last_norm
+        factors: dict[str, Tensor | float] = {}
+        for name, value in terms.items():
+            norm = 0.0 if name == TASK else self.gradient_norm(self.weights.get(name, 1.0) * value)
+            if 0 < norm < math.inf:
+                factors[name] = min(self.config.ratio * self.last_norm / norm, 1000.0)
+        return factors
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"last": self.last_norm}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.last_norm = float(state["last"])
+
+
+class GradNorm(SharedGradients):
+    """Weights that bring the gradients of the terms to comparable sizes (Chen et al., ICML 2018, algorithm 1).
+
+    G_i = |∇_W w_i L_i| on the shared parameters W, r_i = (L_i / L_i(0)) / mean_j (L_j / L_j(0)). The factors w descend
+    Σ_i |G_i − mean_j G_j · r_i^α| (by Adam, the target without gradient) and are scaled to sum to the number of terms.
+    A term that is 0 in the batch, does not depend on W, or has an infinite gradient, keeps its factor and is left out
+    of the means.
     """
 
     RATE = 0.025
@@ -119,29 +180,17 @@ class GradNorm(LossWeighting):
         find_shared: Callable[[], Sequence[Parameter]],
         precision: Precision | None = None,
     ):
-        super().__init__(weights, config)
-        self.find_shared, self.precision = find_shared, precision or Precision()
+        super().__init__(weights, config, find_shared, precision)
         self.first_losses: dict[str, float] = {}
         self.current_factors: dict[str, float] = {}
         self.moments: dict[str, tuple[float, float]] = {}
         self.step = 0
 
-    @cached_property
-    def shared(self) -> list[Parameter]:
-        """W."""
-        found = list(self.find_shared())
-        if not found:
-            raise ConfigError(
-                "balance.kind=gradnorm compares gradients on trained weights that the terms share, and these terms "
-                "share none: set balance.kind=fixed or target-ratio."
-            )
-        return found
-
     def compute_factors(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
         norms, losses = {}, {}
         for name, value in terms.items():
             weighted = self.weights.get(name, 1.0) * value
-            norms[name] = self._gradient_norm(weighted)
+            norms[name] = self.gradient_norm(weighted)
             losses[name] = abs(float(weighted.detach()))
 
         used = [name for name in terms if 0 < norms[name] < math.inf and losses[name] > 0]
@@ -152,13 +201,6 @@ class GradNorm(LossWeighting):
             progress = {name: losses[name] / self.first_losses[name] for name in used}
             self._update_factors(norms, progress)
         return {name: self.current_factors.get(name, 1.0) for name in terms}
-
-    def _gradient_norm(self, value: Tensor) -> float:
-        """|∇_W value|."""
-        if not value.requires_grad:
-            return 0.0
-        grads = self.precision.gradients(value, self.shared, retain_graph=True)
-        return math.sqrt(sum(float(g.square().sum()) for g in grads if g is not None))
 
     def _update_factors(self, norms: Mapping[str, float], progress: Mapping[str, float]) -> None:
         """One Adam step on the factors of the terms in `progress`; norms: term -> |∇_W L_i|."""
@@ -201,6 +243,8 @@ def build_loss_weighting(method: Method, config: BalanceConfig, precision: Preci
         config = BalanceConfig(method.balance, config.warmup, config.ratio, config.alpha)
     if config.kind == "target-ratio":
         return TargetRatio(method.weights, config)
+    if config.kind == "gradient-ratio":
+        return GradientRatio(method.weights, config, method.shared_parameters, precision)
     if config.kind == "gradnorm":
         return GradNorm(method.weights, config, method.shared_parameters, precision)
     return LossWeighting(method.weights, config)
