@@ -65,32 +65,41 @@ class LossWeighting:
         pass
 
 
-class TargetRatio(LossWeighting):
-    """Keeps every other term at `ratio` of the task loss: factor_i = ratio |L_task| / |L_i|, without gradient.
+class Ratio(LossWeighting):
+    """Keeps the size of each other term at `ratio` times that of the task: factor_i = ratio |task| / |term_i|.
 
-    OS-MD (arXiv 2309.08204) does this with ratio 0.1 and calls it GradNorm. In a batch without labelled rows, the task
-    loss of the last batch with labelled rows is used. A factor is at most 1000, so that a term near 0 stays there.
+    In a batch without labelled rows, the task's size in the last batch with labelled rows counts. A factor is at most
+    1000, so that a term near 0 stays there; a term without a size keeps factor 1. Factors have no gradient.
     """
 
-    def __init__(self, weights: Mapping[str, float], config: BalanceConfig):
-        super().__init__(weights, config)
-        self.last_task_loss = 0.0
+    last = 0.0
+    """The task's size in the last batch with labelled rows."""
+
+    def measure(self, terms: Mapping[str, Tensor]) -> dict[str, float]:
+        """Term -> its size."""
+        raise NotImplementedError
 
     def compute_factors(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
-        # One transfer from the device for all terms.
-        sizes = torch.stack([value.detach() for value in terms.values()]).cpu().double().abs().tolist()
-        size_of = dict(zip(terms, sizes))
-        self.last_task_loss = size_of.pop(TASK) or self.last_task_loss
-        factors: dict[str, Tensor | float] = {}
-        for name, size in size_of.items():
-            factors[name] = min(self.config.ratio * self.last_task_loss / size, 1000.0) if size else 1.0
-        return factors
+        sizes = self.measure(terms)
+        self.last = sizes.pop(TASK) or self.last
+        return {
+            name: min(self.config.ratio * self.last / size, 1000.0) if size else 1.0 for name, size in sizes.items()
+        }
 
     def state_dict(self) -> dict[str, Any]:
-        return {"last": self.last_task_loss}
+        return {"last": self.last}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.last_task_loss = float(state["last"])
+        self.last = float(state["last"])
+
+
+class TargetRatio(Ratio):
+    """`Ratio` of losses: OS-MD (arXiv 2309.08204) does this with ratio 0.1 and calls it GradNorm."""
+
+    def measure(self, terms: Mapping[str, Tensor]) -> dict[str, float]:
+        # One transfer from the device for all terms.
+        sizes = torch.stack([value.detach() for value in terms.values()]).cpu().double().abs().tolist()
+        return dict(zip(terms, sizes))
 
 
 class SharedGradients(LossWeighting):
@@ -133,32 +142,12 @@ class SharedGradients(LossWeighting):
         return math.sqrt(sum(float(g.square().sum()) for g in grads if g is not None))
 
 
-class GradientRatio(SharedGradients):
-    """Keeps the gradient of each other term at `ratio` times the task's: factor_i = ratio |∇_W L_task| / |∇_W w_i L_i|.
+class GradientRatio(SharedGradients, Ratio):
+    """`Ratio` of gradients, |∇_W w_i L_i|: constant weights cancel, and λ need not be known."""
 
-    So constant weights cancel, and λ need not be known. In a batch without labelled rows, the task's gradient of the
-    last batch with labelled rows counts. A factor is at most 1000, so that a term near its minimum stays there; a term
-    without a gradient on W keeps factor 1.
-    """
-
-    def __init__(self, *args: Any, **more: Any):
-        super().__init__(*args, **more)
-        self.last_norm = 0.0
-
-    def compute_factors(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
-        self.last_norm = self.gradient_norm(terms[TASK]) or self.last_norm
-        factors: dict[str, Tensor | float] = {}
-        for name, value in terms.items():
-            norm = 0.0 if name == TASK else self.gradient_norm(self.weights.get(name, 1.0) * value)
-            if 0 < norm < math.inf:
-                factors[name] = min(self.config.ratio * self.last_norm / norm, 1000.0)
-        return factors
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"last": self.last_norm}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.last_norm = float(state["last"])
+    def measure(self, terms: Mapping[str, Tensor]) -> dict[str, float]:
+        norms = {name: self.gradient_norm(self.weights.get(name, 1.0) * value) for name, value in terms.items()}
+        return {name: norm if norm < math.inf else 0.0 for name, norm in norms.items()}
 
 
 class GradNorm(SharedGradients):

@@ -15,7 +15,7 @@ from sidelight.errors import ConfigError
 from sidelight.utils.machine import launched
 from sidelight.utils.phases import recording
 from sidelight.utils.stopping import parse_duration, stops_on_sigterm
-from sidelight.verbs.settings import experiment_of
+from sidelight.verbs.settings import execution_of, experiment_of
 
 if TYPE_CHECKING:
     from sidelight.experiment import Job
@@ -45,16 +45,7 @@ def _run(args: argparse.Namespace) -> int:
         config = _alone(config, args.scheduler)
     profile = recording() if args.profile else nullcontext()
     with stops_on_sigterm(config.checkpoint_seconds, limit), profile as recorder:
-        study = experiment.run(
-            config,
-            resume=args.resume,
-            quiet=args.quiet,
-            encoders=args.own.encoders,
-            imports=args.own.files,
-            only=args.only,
-            executor=args.scheduler,
-            time_limit=limit,
-        )
+        study = experiment.run(config, time_limit=limit, **execution_of(args))
     if launched()[0] == 0:
         study.print()
     if recorder is not None:

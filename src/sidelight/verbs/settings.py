@@ -41,6 +41,18 @@ def experiment_of(
     return load_config({**of_file, **given}, overrides)
 
 
+def execution_of(args: argparse.Namespace) -> dict[str, Any]:
+    """How a command line asks to run a study: arguments that `run` and `sweep` hand over."""
+    return {
+        "resume": args.resume,
+        "quiet": args.quiet,
+        "encoders": args.own.encoders,
+        "imports": args.own.files,
+        "only": args.only,
+        "executor": args.scheduler,
+    }
+
+
 def is_experiment(source: str) -> bool:
     """Whether a SOURCE is a file of settings, not data."""
     return Path(source).suffix.lower() in (".yaml", ".yml")

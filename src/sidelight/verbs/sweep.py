@@ -19,7 +19,7 @@ from sidelight.sweeps.space import space_from_dict
 from sidelight.utils.stopping import parse_duration, stops_on_sigterm
 from sidelight.utils.yaml12 import read_yaml
 from sidelight.verbs.run import describe_plan, print_plan
-from sidelight.verbs.settings import experiment_of, source_of
+from sidelight.verbs.settings import execution_of, experiment_of, source_of
 
 if TYPE_CHECKING:
     from sidelight.experiment import Job
@@ -47,18 +47,7 @@ def sweep_verb(args: argparse.Namespace) -> int:
         return 0
     limit = None if args.time_limit is None else parse_duration(args.time_limit, "--time-limit")
     with stops_on_sigterm(config.checkpoint_seconds, limit):
-        study = run_sweep(
-            config,
-            [load_for(config)],
-            make,
-            resume=args.resume,
-            quiet=args.quiet,
-            encoders=args.own.encoders,
-            imports=args.own.files,
-            only=args.only,
-            executor=args.scheduler,
-            until=stop_time(config, limit),
-        )
+        study = run_sweep(config, [load_for(config)], make, until=stop_time(config, limit), **execution_of(args))
     study.print()
     return 1 if study.failures else 0
 
