@@ -147,6 +147,14 @@ def test_a_bad_mapping_is_named(tree, message):
     assert message in str(caught.value)
 
 
+def test_numbers_of_a_modalitys_files_may_repeat():
+    modalities = {"rgb": {"size": [112, 112]}, "mask": {"colours": {"road no. 1": [128, 128, 128], "": [0, 0, 0]}}}
+    assert load_config({"modalities": modalities}).modalities == modalities
+    assert load_config(None, ["modalities.rgb.size=[8,8]"]).modalities["rgb"] == {"size": [8, 8]}
+    with pytest.raises(ConfigError, match=r"modalities\.bio: eda is given twice"):
+        load_config({"modalities": {"bio": ["eda", "eda"]}})
+
+
 def test_a_path_may_be_given_where_a_text_is_expected():
     config = load_config({"data": Path("rows.csv"), "output": Path("runs") / "x"})
     assert (config.data, config.output) == ("rows.csv", str(Path("runs") / "x"))

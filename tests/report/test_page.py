@@ -246,6 +246,12 @@ class TestOtherRuns:
             in text(page(run))
         )
 
+    def test_a_network_of_many_megabytes_has_its_size(self, run, no_figures):
+        for folder in run.glob("jobs/*"):
+            with (folder / "model.safetensors").open("wb") as stored:
+                stored.truncate(44_923_400)  # a ResNet-18; nothing is written, so the disk holds nothing
+        assert "44,923" in text(page(run))
+
     def test_regression(self, tmp_path, texts_of_figures):
         markup = page(make_run(tmp_path / "run", task="regression", **SMALL))
         assert "Predicted and true values" in headings(markup)

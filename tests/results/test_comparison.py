@@ -531,6 +531,18 @@ class TestWords:
         assert labels_phrase(0.125) == "labels from 12.5 % of the training groups"
         assert number(-0.4, ".0f") == "0"
 
+    @pytest.mark.parametrize(
+        ("value", "spec", "text"),
+        [
+            (44923.4, ",.0f", "44,923"),
+            (-1234567, "+,.1f", "−1,234,567.0"),
+            (-0.04, "+.1f", "+0.0"),
+            (-2e-9, ".1e", "−2.0e−09"),
+        ],
+    )
+    def test_thousands_and_exponents(self, value, spec, text):
+        assert number(value, spec) == text
+
 
 def test_every_metric_in_the_summary_is_what_a_comparison_of_it_says():
     results = frame({"baseline": 0.7, "kl": 0.72, "teacher": 0.8}).assign(mae=lambda r: 1 - r["accuracy"] / 3)

@@ -25,7 +25,7 @@ def check(config: Config) -> None:
                 raise ConfigError(f"{name}: an item is empty.")
             if good and item is not None and not good(item):
                 raise ConfigError(f"{name} must be {expected}, got {shown(item)}.")
-        if isinstance(value, list):
+        if isinstance(value, list) and not _describes_files(name):
             _check_repeats(name, value)
     for part, rate in config.training.learning_rates.items():
         if part not in PARTS:
@@ -71,6 +71,11 @@ def check(config: Config) -> None:
                 raise ConfigError(f"{name}: {item!r} cannot be combined with other names.")
     if "none" in config.reference and len(config.reference) > 1:
         raise ConfigError("reference: 'none' cannot be combined with other names.")
+
+
+def _describes_files(name: str) -> bool:
+    """Whether a setting is one of a modality's files, in which numbers may repeat: sizes, colours."""
+    return name.startswith("modalities.") and name.count(".") > 1
 
 
 def _check_repeats(name: str, values: list[Any]) -> None:

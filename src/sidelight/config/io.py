@@ -85,10 +85,19 @@ def flatten(schema: type, tree: Mapping[Any, Any], prefix: str = "", warn: bool 
     """
     for key, value in current_names(tree, prefix, warn).items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and not _holds_names(schema, name):
             yield from flatten(schema, value, f"{name}.", warn)
+        elif isinstance(value, Mapping):
+            yield find(schema, name).name, dict(value)
         elif value is not None or not _inside(schema, name):  # an empty section is allowed
             yield find(schema, name).name, value
+
+
+def _holds_names(schema: type, name: str) -> bool:
+    """Whether a mapping is the value of a modality's or a method's setting, whose keys may be any text: colours."""
+    start, *rest = name.split(".")
+    setting = settings(schema).get(start)
+    return len(rest) > 1 and setting is not None and setting.is_mapping
 
 
 def find(schema: type, name: str) -> Setting:

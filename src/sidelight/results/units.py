@@ -92,7 +92,7 @@ def number(value: float, spec: str) -> str:
         return "–"
     if math.isinf(value):
         return "−∞" if value < 0 else "∞"
-    text = format(value, spec)  # "−0.0" would look like a difference
-    if float(text) == 0:
+    text = format(value, spec)
+    if not any(digit in text for digit in "123456789"):  # "−0.0" would look like a difference
         text = text.replace("-", "+" if "+" in spec else "")
     return text.replace("-", "−")
