@@ -25,8 +25,8 @@ from sidelight.experiment.fold import FoldData
 from sidelight.extract import extract
 from sidelight.extract.shards import Shards
 from sidelight.networks.backbones.backbone import make_net
+from sidelight.recordings.base import RecordingType
 from sidelight.recordings.pictures import Image
-from sidelight.recordings.recording_type import RecordingType
 from sidelight.video.augment import STATISTICS
 
 ENCODERS = {"rgb": "resnet18"}

@@ -21,7 +21,7 @@ from sidelight.readers.base import check, prepare, synthesize
 from sidelight.readers.iemocap import hash_words, read_transcript
 from sidelight.readers.recola import read_ratings
 from sidelight.readers.synthetic import write_image
-from sidelight.recordings.recording_type import Segment
+from sidelight.recordings.base import Segment
 
 pytest.importorskip("av")
 pytest.importorskip("soundfile")

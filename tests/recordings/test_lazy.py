@@ -24,9 +24,9 @@ from sidelight.experiment.provenance import compute_fingerprint, describe_enviro
 from sidelight.export import load_student, predict_file
 from sidelight.methods import Supervised
 from sidelight.networks.build import build_network
+from sidelight.recordings.base import RecordingType
 from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.pictures import Depth, Image
-from sidelight.recordings.recording_type import RecordingType
 from sidelight.report import write_report
 from sidelight.tasks import make_task
 from sidelight.video.augment import STATISTICS

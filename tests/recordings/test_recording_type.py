@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 from helpers import recordings
 from sidelight.data.sources.prepared import DatasetInfo, read_prepared, write_prepared
 from sidelight.errors import ConfigError, DataError
-from sidelight.recordings.recording_type import Segment
+from sidelight.recordings.base import Segment
 from sidelight.recordings.registry import (
     RECORDING_TYPES,
     Array,
@@ -24,6 +24,7 @@ from sidelight.recordings.registry import (
     Frames,
     Image,
     Labels,
+    Raster,
     RecordingType,
     Rows,
     Signal,
@@ -38,6 +39,7 @@ EXAMPLES = [
     Frames(frames=4, pattern="{:03d}.png", missing="error"),
     Image(size=(4, 5), channels=1, statistics="train"),
     Depth(size=(4, 5), step=0.0002),
+    Raster(size=(4, 5), channels=13, pick=(3, 2, 1)),
     Labels(size=(4, 5), classes=("wall", "floor"), ignore=0),
     Audio(rate=16000, resample_to=44100, spectrogram="audio"),
     Signal(rate=512, columns=("a", "b"), unit="uV", spectrogram="emg"),
@@ -369,6 +371,8 @@ def test_a_missing_file_is_named(kind: RecordingType, tmp_path):
         pytest.importorskip("av", reason="extra video is not installed")
     if isinstance(kind, Audio):
         pytest.importorskip("soundfile", reason="extra audio is not installed")
+    if isinstance(kind, Raster):
+        pytest.importorskip("rasterio", reason="extra raster is not installed")
     with pytest.raises(DataError, match=r"gone\.npy.* does not exist"):
         kind.probe(Segment(tmp_path / "gone.npy"))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sidelight.errors import ConfigError, DataError
-from sidelight.recordings.recording_type import Segment
+from sidelight.recordings.base import Segment
 from sidelight.recordings.registry import Audio, Video
 from sidelight.signals import Recording, Spectrogram, check_times
 from sidelight.signals.filters import bandpass, envelope

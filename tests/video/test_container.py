@@ -12,8 +12,8 @@ import torch
 from helpers.slow import mostly_slow
 from sidelight.errors import ConfigError, DataError, SidelightWarning
 from sidelight.readers.affwild2 import AffWild2
+from sidelight.recordings.base import Segment
 from sidelight.recordings.pictures import Video as VideoKind
-from sidelight.recordings.recording_type import Segment
 from sidelight.video import probe, read_frames, read_sound, sound
 from sidelight.video.mpeg4 import EmptyFrames
 

@@ -120,7 +120,8 @@ def check_image_sizes(name: str, inputs: Mapping[str, Any], size: tuple[int, ...
         if x.ndim == 4 and x.shape[2:] != size:
             raise DataError(
                 f"{name}: images of {m!r} are {x.shape[2]} × {x.shape[3]}, but the target has "
-                f"{size[0]} × {size[1]} pixels; images are not resized: bring them to one size first"
+                f"{size[0]} × {size[1]} pixels; images are not resized: bring them to one size first, or say the size "
+                f"to read files in: modalities: {{{m}: {{size: [{size[0]}, {size[1]}]}}}}"
             )
 
 

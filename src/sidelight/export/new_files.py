@@ -16,8 +16,8 @@ from sidelight.data.sources.tables import read_frame
 from sidelight.errors import DataError, listed
 from sidelight.export.source import names_in
 from sidelight.export.student import Student
+from sidelight.recordings.base import RecordingType
 from sidelight.recordings.by_id import KNOWN, find_folders, list_files, name_files, names_repeat, suffixes_of
-from sidelight.recordings.recording_type import RecordingType
 from sidelight.recordings.registry import recording_type
 from sidelight.utils.files import check_file
 from sidelight.utils.images import IMAGE_FILES

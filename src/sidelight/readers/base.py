@@ -17,7 +17,7 @@ from sidelight.config.io import arguments_help
 from sidelight.data.sources.checked_files import END, FILE, START, spread
 from sidelight.data.sources.prepared import DatasetInfo, check_units, write_prepared
 from sidelight.errors import DataError
-from sidelight.recordings.recording_type import RecordingType, Segment, Size
+from sidelight.recordings.base import RecordingType, Segment, Size
 from sidelight.utils.files import check_file, check_place, exists
 
 Row = dict[str, Any]

@@ -14,7 +14,7 @@ from sidelight.errors import ConfigError, DataError
 from sidelight.readers.base import Contents, Reader, RowErrors
 from sidelight.readers.synthetic import make_noise_frames, write_text, write_video
 from sidelight.readers.tables import read_cells
-from sidelight.recordings.recording_type import RecordingType
+from sidelight.recordings.base import RecordingType
 from sidelight.recordings.registry import Frames, Signal, Video
 
 CLASSES = ("BL1", "PA1", "PA2", "PA3", "PA4")

@@ -15,7 +15,7 @@ from sidelight.errors import DataError
 from sidelight.readers.base import Contents, Reader, Row, RowErrors
 from sidelight.readers.synthetic import make_noise_frames, write_image, write_text
 from sidelight.readers.tables import read_lines
-from sidelight.recordings.recording_type import RecordingType
+from sidelight.recordings.base import RecordingType
 from sidelight.recordings.registry import Image
 
 # The challenge published the validation and test lists twice: the public ones have no labels, the private ones do.

@@ -16,7 +16,7 @@ from sidelight.errors import DataError
 from sidelight.readers.base import Contents, Reader, Row, RowErrors
 from sidelight.readers.synthetic import make_noise_frames, write_text, write_video, write_wav
 from sidelight.readers.tables import read_lines
-from sidelight.recordings.recording_type import RecordingType
+from sidelight.recordings.base import RecordingType
 from sidelight.recordings.registry import Audio, Text, Video
 
 SESSIONS = tuple(f"Session{i}" for i in range(1, 6))

@@ -15,7 +15,7 @@ from sidelight.errors import ConfigError, DataError
 from sidelight.readers.base import Contents, Reader, Row, RowErrors
 from sidelight.readers.synthetic import make_noise_frames, write_text, write_video, write_wav
 from sidelight.readers.tables import parse_number, read_cells
-from sidelight.recordings.recording_type import RecordingType
+from sidelight.recordings.base import RecordingType
 from sidelight.recordings.registry import Audio, Signal, Video
 from sidelight.signals.recording import check_times
 from sidelight.signals.spectrogram import PRESETS

@@ -148,7 +148,7 @@ def _check_same_size(scene: Scene, labels: NDArray) -> None:
 
     `prepare` compares the files of the source, but it does not see a label map that becomes another file.
     """
-    from sidelight.recordings.recording_type import Segment
+    from sidelight.recordings.base import Segment
 
     size = Image(size=(1, 1)).probe(Segment(scene.rgb))
     if size is not None and size != labels.shape:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sidelight.errors import DataError
 from sidelight.utils.images import IMAGE_FILES
+from sidelight.utils.rasters import RASTER_FILES
 
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
 VIDEOS = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v")
@@ -16,6 +17,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "audio": SOUNDS,
     "video": VIDEOS,
     "image": IMAGE_FILES,
+    "raster": RASTER_FILES,
     "array": (".npy", ".npz", ".safetensors"),
     "signal": (".csv", ".tsv", ".txt"),
 }
@@ -25,8 +27,13 @@ KNOWN = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 
 def suffixes_of(kind: str) -> tuple[str, ...]:
     """The suffixes of files that a kind of recording reads; () for one whose rows are no single files."""
-    pictures = {"depth": IMAGE_FILES, "labels": IMAGE_FILES, "text": (".txt", ".npy"), "audio": (*SOUNDS, *VIDEOS)}
-    return pictures.get(kind, SUFFIXES.get(kind, ()))
+    others: dict[str, tuple[str, ...]] = {
+        "depth": IMAGE_FILES,
+        "labels": (*IMAGE_FILES, *RASTER_FILES),
+        "text": (".txt", ".npy"),
+        "audio": (*SOUNDS, *VIDEOS),
+    }
+    return others.get(kind, SUFFIXES.get(kind, ()))
 
 
 def list_files(folder: Path, suffixes: Collection[str] = KNOWN) -> list[Path]:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from sidelight.errors import DataError
-from sidelight.recordings.recording_type import Size
+from sidelight.recordings.base import Size
 from sidelight.utils.files import check_file, unreadable
+from sidelight.utils.rasters import RASTER_FILES
 from sidelight.video.crop import CropBox, CropParams
 
 ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
@@ -28,6 +29,8 @@ def _open(path: Path) -> Any:
     from PIL import Image as Pillow
 
     check_file(path)
+    if path.suffix.lower() in RASTER_FILES:
+        raise DataError(f"{path}: .tif files, of any number of bands, are read by another kind (kind: raster)")
     return Pillow.open(path, formats=tuple(ENDS))
 
 

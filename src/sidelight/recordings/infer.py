@@ -12,11 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sidelight.errors import ConfigError, DataError, SidelightError, listed, unknown
+from sidelight.recordings.base import RecordingType
 from sidelight.recordings.by_id import SOUNDS, SUFFIXES, VIDEOS
 from sidelight.recordings.colours import read_colour_table
 from sidelight.recordings.image_files import check_nothing, read_image_mode, read_image_size
 from sidelight.recordings.pictures import Picture, probe_video
-from sidelight.recordings.recording_type import RecordingType
+from sidelight.recordings.raster import describe_raster
 from sidelight.recordings.registry import RECORDING_TYPES, recording_type
 from sidelight.recordings.signal_table import TIMES, UNITS, choose_measured, find_time, find_time_unit, round_rate
 from sidelight.utils.delimited import Delimited, read_delimited
@@ -24,6 +25,7 @@ from sidelight.utils.dialect import build_dialect
 from sidelight.utils.extras import optional
 from sidelight.utils.files import check_file
 from sidelight.utils.images import IMAGE_FILES
+from sidelight.utils.rasters import RASTER_FILES
 from sidelight.utils.units import is_unit
 
 TABLES = (".csv", ".tsv")
@@ -32,6 +34,7 @@ KIND_OF = {
     **dict.fromkeys(SOUNDS, "audio"),
     **dict.fromkeys(TABLES, "signal"),
     **dict.fromkeys(IMAGE_FILES, "image"),
+    **dict.fromkeys(RASTER_FILES, "raster"),
     **dict.fromkeys(SUFFIXES["array"], "array"),
     ".txt": "text",
 }
@@ -89,10 +92,12 @@ def complete_type(first: Path, settings: Mapping[str, Any], folder: Path, where:
             missing["rate"] = _sound_rate(first)
         elif kind == "signal":
             missing = describe_signal(first, given)[0]
+        elif kind == "raster":
+            missing = describe_raster(first)
         elif kind == "frames" and "pattern" not in given:
             missing["pattern"] = _frame_pattern(first)
         elif _needs_size(kind) and "size" not in given:
-            missing["size"] = list(read_image_size(first, check_nothing))
+            missing["size"] = read_size(first)
     except SidelightError as error:
         raise type(error)(f"{where}: {error}") from None
     return recording_type({**missing, **given}, where)
@@ -109,6 +114,14 @@ def expand_colours(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def _needs_size(kind: str) -> bool:
     made = RECORDING_TYPES.get(kind)
     return made is not None and issubclass(made, Picture) and kind not in ("video", "frames")
+
+
+def read_size(path: Path) -> list[int]:
+    """[height, width] of an image, a depth image or a label map."""
+    if path.suffix.lower() in RASTER_FILES:
+        size: list[int] = describe_raster(path)["size"]
+        return size
+    return list(read_image_size(path, check_nothing))
 
 
 def _is_depth(path: Path) -> bool:

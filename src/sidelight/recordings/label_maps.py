@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.errors import ConfigError, DataError
+from sidelight.recordings.base import Segment, Size
 from sidelight.recordings.colours import parse_colours, read_coloured_labels
 from sidelight.recordings.image_files import check_eight_bits, check_single_channel, read_image_size
 from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.pictures import Picture
-from sidelight.recordings.recording_type import Segment, Size
 from sidelight.utils.images import LARGEST, read_labels
+from sidelight.utils.rasters import RASTER_FILES, read_raster_labels
 from sidelight.video.crop import CENTER_CROP, CropParams, crop_nearest
 
 NOT_SEEN = -2
@@ -30,7 +31,7 @@ class Labels(Picture):
 
     Args:
         classes: names of the values 0, 1, …
-        ignore: the value of pixels without a class.
+        ignore: the value of pixels without a class; those that a .tif marks as "no data" get it too.
         colours: of files with a colour per class: class -> colour, [r, g, b], or a list of colours; the class "" is
             that of pixels without a class. In YAML and JSON also the path of a table with the columns
             class, r, g, b.
@@ -63,6 +64,9 @@ class Labels(Picture):
         return tuple(self.size)
 
     def probe(self, segment: Segment) -> Size | None:
+        if segment.path.suffix.lower() in RASTER_FILES:
+            height, width = self._read_values(segment).shape
+            return height, width
         return read_image_size(segment.path, check_eight_bits if self.colours else check_single_channel)
 
     def read(self, segment: Segment, crop: CropParams = CENTER_CROP) -> Tensor:
@@ -70,6 +74,12 @@ class Labels(Picture):
 
     def _read_values(self, segment: Segment) -> NDArray[np.int32]:
         """(H, W) class values of the whole file."""
+        if segment.path.suffix.lower() in RASTER_FILES:
+            if self.colours:
+                raise ConfigError(
+                    f"{segment.path}: colours are read from .png files; a .tif has a class value per pixel"
+                )
+            return read_raster_labels(segment.path, self.ignore)
         if not self.colours:
             return read_labels(segment.path).astype(np.int32)
         numbers = parse_colours(self.colours, "colours")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.errors import DataError, SidelightError
-from sidelight.recordings.recording_type import RecordingType, Segment
+from sidelight.recordings.base import RecordingType, Segment
 from sidelight.utils.machine import usable_cores
 from sidelight.video.crop import CENTER_CROP, CropParams, CropSampler
 

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.errors import ConfigError, DataError, unknown
-from sidelight.recordings.image_files import check_bands, check_eight_bits, read_image_size, read_view
-from sidelight.recordings.picks import check_pick, nested_pick
-from sidelight.recordings.recording_type import (
+from sidelight.recordings.base import (
     RecordingType,
     Segment,
     Size,
     check_at_least,
 )
+from sidelight.recordings.image_files import check_bands, check_eight_bits, read_image_size, read_view
+from sidelight.recordings.picks import check_pick, nested_pick
 from sidelight.video.augment import STATISTICS
 from sidelight.video.container import VideoFile, probe
 from sidelight.video.crop import CENTER_CROP, CropBox, CropParams, apply_flip, crop_nearest

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from typing import Any
 
 from sidelight.config.io import read_arguments
 from sidelight.errors import ConfigError, listed, shown, unknown
+from sidelight.recordings.base import RecordingType, Segment, Size
 from sidelight.recordings.label_maps import Labels
 from sidelight.recordings.pictures import Depth, Frames, Image, Video
-from sidelight.recordings.recording_type import RecordingType, Segment, Size
+from sidelight.recordings.raster import Raster
 from sidelight.recordings.row_array import Rows
 from sidelight.recordings.series import Array, Audio, Signal, Text
 from sidelight.synonyms import find_meant
@@ -23,6 +25,7 @@ __all__ = [
     "Frames",
     "Image",
     "Labels",
+    "Raster",
     "RecordingType",
     "Rows",
     "Segment",
@@ -34,7 +37,7 @@ __all__ = [
 ]
 
 RECORDING_TYPES: dict[str, type[RecordingType]] = {
-    kind.kind: kind for kind in (Video, Frames, Image, Depth, Labels, Audio, Signal, Array, Text, Rows)
+    kind.kind: kind for kind in (Video, Frames, Image, Depth, Raster, Labels, Audio, Signal, Array, Text, Rows)
 }
 
 
@@ -64,16 +67,15 @@ def recording_type(config: Mapping[str, Any], where: str = "") -> RecordingType:
         raise ConfigError(
             f"{where}: {unknown('kind', name, RECORDING_TYPES)}" if where else unknown("kind", name, RECORDING_TYPES)
         )
-    what = f"{where or 'a recording'} of kind {name!r}"
+    what, made_of = f"{where or 'a recording'} of kind {name!r}", RECORDING_TYPES[name]
+    needed = [f.name for f in fields(made_of) if f.default is MISSING and f.default_factory is MISSING]
+    if lost := [repr(setting) for setting in needed if setting not in given]:
+        raise ConfigError(f"{what} needs a value of {' and '.join(lost)}")
     try:
-        made = RECORDING_TYPES[name](**read_arguments(RECORDING_TYPES[name], given, what))
+        made = made_of(**read_arguments(made_of, given, what))
         if (values := math.prod(made.shape or ())) > MOST_VALUES:
             raise ConfigError(f"a row has {values:,} values with these settings; expected at most {MOST_VALUES:,}")
         return made
-    except TypeError as error:
-        # Python names the missing arguments of a dataclass at the end of its message.
-        missing = str(error).partition("argument")[2].lstrip("s: ")
-        raise ConfigError(f"{what} needs a value of {missing}") from None
     except ConfigError as error:
         message = str(error)
         raise ConfigError(message if what in message else f"{what}: {message}") from None

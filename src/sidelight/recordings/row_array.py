@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidelight.errors import ConfigError, DataError
-from sidelight.recordings.recording_type import RecordingType, Segment, check_at_least
+from sidelight.recordings.base import RecordingType, Segment, check_at_least
 from sidelight.utils.array_files import load_array
 from sidelight.utils.units import parse_unit
 from sidelight.video.crop import CENTER_CROP, CropParams

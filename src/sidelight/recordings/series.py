@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from sidelight.errors import ConfigError, DataError
+from sidelight.recordings.base import RecordingType, Segment, check_at_least
 from sidelight.recordings.by_id import VIDEOS
 from sidelight.recordings.picks import check_pick, nested_pick
 from sidelight.recordings.pictures import modified_at, probe_video
-from sidelight.recordings.recording_type import RecordingType, Segment, check_at_least
 from sidelight.signals.audio import read_audio
 from sidelight.signals.csv import read_csv
 from sidelight.signals.recording import Recording

@@ -37,7 +37,7 @@ FORMATS = {
     b"\xff\xd8\xff": "an image (.jpg, .jpeg)",
     b"GIF8": "an image (.gif)",
     b"BM": "an image (.bmp)",
-    b"II*\0": "an image (.tif, .tiff)",
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "an image (.tif, .tiff)"),
     b"\x89HDF\r\n": "an HDF5 file (.h5, .hdf5, or MATLAB's .mat)",
     b"MATLAB 5.0": "a MATLAB file (.mat)",
     b"\x1f\x8b": "compressed (.gz)",

@@ -21,8 +21,9 @@ from sidelight.data.sources.tables import read_frame
 from sidelight.errors import ConfigError, DataError, listed, unknown
 from sidelight.recordings.by_id import SOUNDS, VIDEOS
 from sidelight.recordings.image_files import read_image_size
-from sidelight.recordings.infer import describe_signal, expand_colours
+from sidelight.recordings.infer import describe_signal, expand_colours, read_size
 from sidelight.recordings.pictures import probe_video
+from sidelight.recordings.raster import describe_raster
 from sidelight.recordings.registry import Segment, recording_type
 from sidelight.utils.array_files import load_array
 from sidelight.utils.atomic import write_atomic
@@ -30,6 +31,7 @@ from sidelight.utils.delimited import missing
 from sidelight.utils.extras import optional
 from sidelight.utils.files import check_file
 from sidelight.utils.images import IMAGE_FILES
+from sidelight.utils.rasters import RASTER_FILES
 from sidelight.utils.text_files import table_suffix
 from sidelight.utils.yaml12 import parse_yaml
 from sidelight.verbs.text import commands, section
@@ -160,7 +162,16 @@ def _describe(folder: Path, table: pd.DataFrame, m: str, given: Mapping[str, Any
 
 
 def _guess_kind(suffixes: set[str], m: str, is_target: bool, folder: Path) -> str:
-    kinds = {"image": IMAGE_FILES, "video": VIDEOS, "audio": SOUNDS, "array": ARRAY_FILES, "signal": TABLES}
+    if is_target and suffixes <= {*RASTER_FILES}:
+        return "labels"
+    kinds = {
+        "image": IMAGE_FILES,
+        "raster": RASTER_FILES,
+        "video": VIDEOS,
+        "audio": SOUNDS,
+        "array": ARRAY_FILES,
+        "signal": TABLES,
+    }
     for kind, known in kinds.items():
         if suffixes <= {*known}:
             return "labels" if kind == "image" and is_target else kind
@@ -177,6 +188,12 @@ def _describe_images(files: Sequence[Path], given: Mapping[str, Any]) -> Guess:
     told = [] if len(sizes) == 1 else [f"size: files differ ({len(sizes)} sizes); the most common is written"]
     deep = any(mode.startswith("I") for mode in modes)
     return Guess({"size": list(size)} | ({"deep": True} if deep else {}), told)
+
+
+def _describe_rasters(files: Sequence[Path], given: Mapping[str, Any]) -> Guess:
+    found = [describe_raster(path) for path in files]
+    told = [] if all(each == found[0] for each in found) else ["size: files differ; the first one's is written"]
+    return Guess(found[0], told)
 
 
 def _describe_videos(files: Sequence[Path], given: Mapping[str, Any]) -> Guess:
@@ -205,7 +222,7 @@ def _describe_arrays(files: Sequence[Path], given: Mapping[str, Any]) -> Guess:
 
 
 def _describe_labels(files: Sequence[Path], given: Mapping[str, Any]) -> Guess:
-    return Guess({"size": list(read_image_size(files[0], lambda *_: None))}, [])
+    return Guess({"size": read_size(files[0])}, [])
 
 
 def _describe_signals(files: Sequence[Path], given: Mapping[str, Any]) -> Guess:
@@ -215,6 +232,7 @@ def _describe_signals(files: Sequence[Path], given: Mapping[str, Any]) -> Guess:
 DESCRIBE: dict[str, Callable[[Sequence[Path], Mapping[str, Any]], Guess]] = {
     "image": _describe_images,
     "depth": _describe_images,
+    "raster": _describe_rasters,
     "labels": _describe_labels,
     "video": _describe_videos,
     "audio": _describe_sounds,

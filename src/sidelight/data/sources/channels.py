@@ -18,7 +18,7 @@ from sidelight.utils.images import take_channels
 from sidelight.utils.names import CHANNELS
 
 if TYPE_CHECKING:
-    from sidelight.recordings.recording_type import RecordingType
+    from sidelight.recordings.base import RecordingType
 
 
 MOST = 1_000_000

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -18,11 +19,11 @@ from torch import Tensor
 from sidelight.data.raw import Raw
 from sidelight.data.sources.stack import stack_rows
 from sidelight.errors import ConfigError, DataError, SidelightError, unknown
+from sidelight.recordings.base import RecordingType, Segment, Size
 from sidelight.recordings.label_maps import LabelScan
 from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.pictures import Depth, Image, Picture
-from sidelight.recordings.recording_type import RecordingType, Segment, Size
-from sidelight.recordings.registry import Labels
+from sidelight.recordings.registry import Labels, Raster
 from sidelight.utils.delimited import missing
 from sidelight.utils.machine import usable_cores
 
@@ -145,11 +146,14 @@ def _find_mismatch(rows: dict[str, LazyRows], i: int, sizes: dict[str, Size], la
     paired = {}
     for m, size in sizes.items():
         kind = rows[m].kind
-        if isinstance(kind, Image | Depth | Labels) and get_view(kind) == view:
+        if isinstance(kind, Image | Depth | Raster | Labels) and get_view(kind) == view:
             paired[m] = size
     has_pixels_to_match = any(isinstance(rows[m].kind, Depth | Labels) for m in paired)
     if not has_pixels_to_match or len(set(paired.values())) == 1:
         return None
+    exact = {size for m, size in paired.items() if not isinstance(rows[m].kind, Raster)}
+    if len(exact) < 2 and len({Fraction(*size) for size in paired.values()}) == 1:
+        return None  # bands of one place have pixels of 10, 20 or 60 m
     found = ", ".join(f"{rows[m].segment(i).path} is {h} x {w}" for m, (h, w) in paired.items())
     return DataError(
         f"{' and '.join(map(repr, paired))} show different views: {found}. If one of them is meant to, name its view "

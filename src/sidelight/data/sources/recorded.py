@@ -16,10 +16,10 @@ from sidelight.data.sources.checked_files import END, FILE, START, OnError, add_
 from sidelight.data.sources.clocks import check_clocks
 from sidelight.data.sources.prepared import Prepared
 from sidelight.errors import ConfigError, DataError, unknown
+from sidelight.recordings.base import RecordingType
 from sidelight.recordings.infer import change_type, complete_type
 from sidelight.recordings.label_maps import build_label_maps
 from sidelight.recordings.pictures import Picture
-from sidelight.recordings.recording_type import RecordingType
 from sidelight.recordings.registry import Labels, Rows
 
 

@@ -17,11 +17,11 @@ from sidelight.data.sources.channels import Channels, pick_from_type
 from sidelight.data.sources.checked_files import FILE, OnError, add_files, build_rows, check_files
 from sidelight.data.sources.clocks import check_clocks
 from sidelight.errors import DataError, unknown
+from sidelight.recordings.base import RecordingType
 from sidelight.recordings.infer import AS_THEY_ARE, KIND_OF, complete_type, find_kind
 from sidelight.recordings.label_maps import LabelMaps, build_label_maps
 from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.pictures import Picture
-from sidelight.recordings.recording_type import RecordingType
 from sidelight.utils.delimited import missing
 
 
