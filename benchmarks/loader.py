@@ -31,7 +31,7 @@ from sidelight.data.preprocess import Preprocessor
 from sidelight.data.sources.prepared import DatasetInfo, write_prepared
 from sidelight.methods import Supervised, TrainState
 from sidelight.networks.build import build_network
-from sidelight.recordings.recording_type import RecordingType
+from sidelight.recordings.base import RecordingType
 from sidelight.recordings.registry import Frames, Image, Video
 from sidelight.tasks import make_task
 from sidelight.training.loop import TrainingLoop

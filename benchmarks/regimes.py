@@ -1,6 +1,6 @@
 """The regime map: where does which method help? Every method in each regime of `sl.synthetic`, over independent draws.
 
-    python benchmarks/regimes.py --output runs/regimes          # resumable: methods, then placebos of those that helped
+    python benchmarks/regimes.py --output runs/regimes          # resumable: methods, then their placebos
     python benchmarks/regimes.py --output runs/regimes --page   # writes regimes.csv and docs/regimes.md from it
 
 A draw is a data set of its own, so draws are independent and an interval over them says what another data set of the
@@ -21,7 +21,7 @@ import torch
 
 import sidelight as sl
 from regimes_page import write_page
-from regimes_table import STORED, helped_anywhere
+from regimes_table import STORED
 from sidelight.config import Config, load_config
 from sidelight.data.builtin.synthetic import REGIMES
 from sidelight.experiment.models import FoldModels
@@ -59,8 +59,6 @@ ROWS = [*(m for m in METHODS if m != "mmanet"), "pkdot+kl", *OWN]
 """The rows of the map: every method but `mmanet`, which needs two available modalities, a sum, and three ablations."""
 DEAR = ("admd", "amid", "osmd", "c2kd", "mst")
 """Methods of which no stage is stacked, or most is not: they come last."""
-PLACEBO = ("auto", "kl", "pkdot", "pkdot-released", "pkdot-sidelight", "pkdot+kl", "mt-pkdot", "mt-pkdot-released")
-"""Methods whose placebo always runs. That of any other runs if the method is shown to help in a regime."""
 METHODS.update(OWN)
 
 
@@ -139,10 +137,7 @@ def main() -> None:
     cheap = [m for m in args.methods if m not in DEAR]
     train_all(cheap, "", args.regimes, args.draws, args.output)
     train_all([m for m in args.methods if m in DEAR], "", args.regimes, args.draws, args.output)
-    helped = helped_anywhere(store(args.output), ROWS)
-    placebo = [m for m in args.methods if m in helped or m in PLACEBO]
-    print(f"placebos of {', '.join(placebo)}", flush=True)
-    train_all(placebo, "placebo", args.regimes, args.draws, args.output)
+    train_all(args.methods, "placebo", args.regimes, args.draws, args.output)
     store(args.output)
 
 

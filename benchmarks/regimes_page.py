@@ -115,17 +115,14 @@ def show(cell: Cell) -> str:
 
 def describe_regimes(table: pd.DataFrame, found: dict[tuple[str, str], Cell], methods: Sequence[str]) -> list[str]:
     """A table with a line for each regime: the question, baseline, teacher, and what helped, with or without reason."""
-    lines = [
-        "| regime | question | baseline | teacher | shown to help, more than the placebo | shown to help, placebo not run "
-    ]
-    lines = [lines[0] + "| shown to help, as the placebo does | shown to harm |", "|---" * 8 + "|"]
+    head = ["regime", "question", "baseline", "teacher"]
+    head += ["shown to help, more than the placebo", "shown to help, as the placebo does", "shown to harm"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for regime, conditions in REGIMES.items():
         of = {m: found[regime, m] for m in methods}
         best = sorted((m for m in of if of[m].helps), key=lambda m: -of[m].gain.mean)
-        beyond = {m: of[m].beyond.n > 2 for m in best}
         lists = [
-            [f"`{m}` {of[m].gain.mean:+.1f}" for m in best if beyond[m] and not of[m].explained],
-            [f"`{m}` {of[m].gain.mean:+.1f}" for m in best if not beyond[m]],
+            [f"`{m}` {of[m].gain.mean:+.1f}" for m in best if of[m].beyond.low > 0],
             [f"`{m}` {of[m].gain.mean:+.1f}" for m in best if of[m].explained],
             [f"`{m}` {of[m].gain.mean:+.1f}" for m in of if of[m].shown and of[m].gain.mean < 0],
         ]

@@ -81,9 +81,3 @@ def cells(table: pd.DataFrame, methods: Sequence[str]) -> dict[tuple[str, str], 
             beyond = differences(table, regime, m, f"{m}~placebo")
             out[regime, m] = Cell(interval(d), bool(p < 0.05), interval(beyond))
     return out
-
-
-def helped_anywhere(table: pd.DataFrame, methods: Sequence[str]) -> list[str]:
-    """The methods that are shown to help in a regime."""
-    found = cells(table, methods)
-    return [m for m in methods if any(found[regime, m].helps for regime in REGIMES)]

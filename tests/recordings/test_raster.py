@@ -16,6 +16,8 @@ from PIL import Image as Pillow
 from sidelight.data import load
 from sidelight.errors import ConfigError, DataError, SidelightError
 from sidelight.inspection import inspect
+from sidelight.readers import make_reader
+from sidelight.readers.base import prepare
 from sidelight.recordings import Labels, Raster, Segment, recording_type
 from sidelight.verbs.describe import describe_folder
 from sidelight.video.crop import CENTER_CROP, CropParams
@@ -197,3 +199,15 @@ def test_described(tiles: Path) -> None:
     assert settings["s2"] == {"kind": "raster", "channels": 4, "size": [12, 16]}
     assert settings["s1"] == {"kind": "raster", "channels": 2, "size": [6, 8]}
     assert settings["cover"] == {"kind": "raster", "channels": 1, "size": [12, 16]}
+
+
+def test_a_folder_of_files_for_each_modality(tiles: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    for m in ("s2", "s1"):
+        (study / m).mkdir(parents=True)
+        for i in range(12):
+            (tiles.parent / f"{m}_{i}.tif").rename(study / m / f"r{i}.tif")
+    pd.read_csv(tiles)[["id", "label", "scene"]].to_csv(study / "labels.csv", index=False)
+    prepare(make_reader("folder", {"group": "scene"}), study, tmp_path / "out")
+    data = load(tmp_path / "out", impute="mean")
+    assert {m: x.shape for m, x in data.inputs.items()} == {"s2": (12, 4, 12, 16), "s1": (12, 2, 6, 8)}

@@ -48,7 +48,6 @@ def test_a_gain_is_shown_and_its_placebo_explains_it_or_not(scripts: Any, made: 
     assert kl.beyond.low > 4 > mers.beyond.high
     assert not any(found["closed-gap", m].shown for m in METHODS)
     assert found["noisy-labels", "kl"].gain.n == 0  # not run
-    assert scripts.table.helped_anywhere(made, METHODS) == ["kl", "mers"]
 
 
 def test_a_claim_holds_where_its_difference_is_shown(scripts: Any, made: pd.DataFrame) -> None:

@@ -17,6 +17,7 @@ from sidelight.readers.base import Contents, Reader, Row, RowErrors
 from sidelight.readers.tables_of_files import guess_signal
 from sidelight.readers.voices import write_voices
 from sidelight.recordings.by_id import KNOWN, SUFFIXES, find_folders, name_files, names_repeat, same_text
+from sidelight.recordings.raster import Raster, describe_raster
 from sidelight.recordings.registry import Array, Audio, Image, RecordingType, Signal, Video
 from sidelight.signals.spectrogram import PRESETS
 
@@ -227,6 +228,7 @@ class Folder(Reader):
             ),
             "video": lambda: Video(size=size, frames=self.frames, stride=self.stride),
             "image": lambda: Image(size=size),
+            "raster": lambda: Raster(**describe_raster(files[0])),
             "array": lambda: Array(unit=units.get(m, "1")),
             "signal": lambda: self._signal(m, files, units.get(m, "1")),
         }
