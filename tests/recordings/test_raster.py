@@ -19,6 +19,7 @@ from sidelight.inspection import inspect
 from sidelight.readers import make_reader
 from sidelight.readers.base import prepare
 from sidelight.recordings import Labels, Raster, Segment, recording_type
+from sidelight.utils.rasters import open_raster, read_resized
 from sidelight.verbs.describe import describe_folder
 from sidelight.video.crop import CENTER_CROP, CropParams
 
@@ -69,25 +70,39 @@ def test_scale_and_no_data_are_what_the_file_says(tmp_path: Path) -> None:
 
 
 def test_a_file_shrinks_by_means_and_no_data_takes_no_part(tmp_path: Path) -> None:
-    ramp = np.broadcast_to(np.arange(16, dtype=np.float32), (1, 16, 16)).copy()
+    ramp = np.broadcast_to(np.arange(16, dtype=np.uint8), (1, 16, 16)).copy()
     small = read(write(tmp_path / "ramp.tif", ramp), size=(8, 8))
     np.testing.assert_allclose(small[0, :, 1:-1], np.broadcast_to(2 * np.arange(1, 7) + 0.5, (8, 6)), atol=1e-5)
     level = np.full((1, 16, 16), 7, np.float32)
     level[0, :4, :4] = -9999
-    holed = read(write(tmp_path / "level.tif", level, nodata=-9999), size=(8, 8))
-    assert np.isnan(holed[0, 0, 0])
-    assert (holed[~np.isnan(holed)] == 7).all()  # not a mean of 7 and -9999
-    large = read(tmp_path / "level.tif", size=(32, 32))
-    assert (large[~np.isnan(large)] == 7).all()
+    path = write(tmp_path / "level.tif", level, nodata=-9999)
+    for side in (4, 8, 32):
+        holed = read(path, size=(side, side))
+        assert np.isnan(holed[0, : side // 4, : side // 4]).all()
+        assert np.isnan(holed).sum() == (side // 4) ** 2  # as large as it was
+        np.testing.assert_allclose(holed[~np.isnan(holed)], 7, rtol=1e-6)  # not a mean of 7 and -9999
 
 
-def test_a_crop_is_that_of_an_image_of_the_same_place(tmp_path: Path) -> None:
-    grey = np.broadcast_to(np.arange(0, 160, 5, dtype=np.uint8), (24, 32)).copy()
+@pytest.mark.parametrize("crop", [CENTER_CROP, CropParams(share=0.6, top=0.2, left=0.9, flip=True)])
+@pytest.mark.parametrize("size", [(12, 16), (24, 32), (40, 40)])
+def test_a_crop_is_that_of_an_image_of_the_same_place(tmp_path: Path, crop: CropParams, size: tuple[int, int]) -> None:
+    grey = RNG.integers(0, 256, (24, 32), np.uint8)
     Pillow.fromarray(grey).save(tmp_path / "a.png")
     path = write(tmp_path / "a.tif", grey[None])
-    crop = CropParams(share=0.6, top=0.2, left=0.9, flip=True)
-    image = recording_type({"kind": "image", "channels": 1, "size": [12, 16]}).read(Segment(tmp_path / "a.png"), crop)
-    np.testing.assert_allclose(read(path, crop, size=(12, 16)), image.numpy(), atol=1.0)
+    image = recording_type({"kind": "image", "channels": 1, "size": [*size]}).read(Segment(tmp_path / "a.png"), crop)
+    np.testing.assert_allclose(read(path, crop, size=size), image.numpy(), atol=1.0)  # Pillow rounds twice
+
+
+def test_a_part_of_a_large_file_is_what_the_whole_file_shows(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", RNG.normal(size=(2, 90, 70)).astype(np.float32))
+    with open_raster(path) as source:
+        for box in ((20.3, 31.7, 52.1, 60.2), (0.0, 0.0, 70.0, 90.0), (61.2, 70.0, 70.0, 90.0)):
+            for size in ((7, 9), (40, 50)):
+                whole = [
+                    np.asarray(Pillow.fromarray(band).resize(size[::-1], Pillow.Resampling.BILINEAR, box))
+                    for band in source.read()
+                ]
+                np.testing.assert_allclose(read_resized(source, (), box, size), whole, atol=1e-5)
 
 
 def test_files_are_read_in_threads_without_warnings(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:

@@ -14,7 +14,7 @@ from sidelight.errors import DataError
 from sidelight.recordings.base import RecordingType, Segment, Size, check_at_least
 from sidelight.recordings.picks import check_pick, nested_pick
 from sidelight.recordings.pictures import Picture
-from sidelight.utils.rasters import open_raster, read_bands
+from sidelight.utils.rasters import open_raster, read_bands, read_resized
 from sidelight.video.crop import CENTER_CROP, CropBox, CropParams, apply_flip
 
 
@@ -49,7 +49,7 @@ class Raster(Picture):
             self._check_bands(path, source)
             for _, window in source.block_windows(1):
                 box = (window.col_off, window.row_off, window.col_off + window.width, window.row_off + window.height)
-                x = read_bands(source, self.pick, box, (window.height, window.width))
+                x = read_bands(source, self.pick, box)
                 if np.isinf(x).any():
                     raise DataError(f'{path} holds infinite values; expected numbers, or the file\'s "no data" value')
                 found = found or not np.isnan(x).all()
@@ -64,7 +64,7 @@ class Raster(Picture):
             self._check_bands(segment.path, source)
             place = CropBox.from_params(crop, source.height, source.width, self.size)
             box = place.source_box(source.height, source.width, self.size)
-            return apply_flip(torch.from_numpy(read_bands(source, self.pick, box, self.size)), crop)
+            return apply_flip(torch.from_numpy(read_resized(source, self.pick, box, self.size)), crop)
 
     def _check_bands(self, path: Path, source: Any) -> None:
         if source.count != self.channels:

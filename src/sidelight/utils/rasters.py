@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from sidelight.errors import DataError, SidelightError
 from sidelight.utils.extras import optional
 from sidelight.utils.files import check_file, unreadable
 
+Box = tuple[int, int, int, int]
 RASTER_FILES = (".tif", ".tiff")
 SETTINGS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # else opening a file lists its folder, of 100,000 others perhaps
@@ -52,41 +54,72 @@ def open_raster(path: Path) -> Iterator[Any]:
         raise DataError(unreadable(path, error)) from error
 
 
-def read_bands(
-    source: Any,
-    bands: Sequence[int] = (),
-    box: tuple[float, float, float, float] | None = None,
-    size: tuple[int, int] | None = None,
-) -> NDArray[np.float32]:
-    """Read bands of an open file, or a part of them in another size.
-
-    Pixels are averaged when the image shrinks and interpolated when it grows; those without a value take no part.
+def read_bands(source: Any, bands: Sequence[int] = (), window: Box | None = None) -> NDArray[np.float32]:
+    """Read bands of an open file, or a part of them.
 
     Args:
         source: of `open_raster`.
         bands: their numbers, from 0; (): all.
-        box: (left, top, right, bottom) in pixels; None: everything.
-        size: (height, width) of the result; None: that of the file.
+        window: (left, top, right, bottom) in whole pixels; None: everything.
 
     Returns:
         (bands, height, width), with the file's own scale and offset applied; NaN where the file says "no data".
     """
-    from rasterio.enums import Resampling
     from rasterio.windows import Window
 
     numbers = [band + 1 for band in bands or range(source.count)]
-    left, top, right, bottom = box or (0, 0, source.width, source.height)
-    read = source.read(
-        numbers,
-        window=Window(left, top, right - left, bottom - top),
-        out_shape=(len(numbers), *(size or (source.height, source.width))),
-        resampling=Resampling.bilinear,
-        masked=True,
-        out_dtype=np.float32,
-    )
+    left, top, right, bottom = window or (0, 0, source.width, source.height)
+    part = Window(left, top, right - left, bottom - top)
+    read = source.read(numbers, window=part, masked=True, out_dtype=np.float32)
     scale = np.array([source.scales[number - 1] for number in numbers], np.float32)[:, None, None]
     offset = np.array([source.offsets[number - 1] for number in numbers], np.float32)[:, None, None]
     return np.asarray(read.filled(np.nan) * scale + offset, np.float32)
+
+
+def read_resized(
+    source: Any, bands: Sequence[int], box: tuple[float, float, float, float], size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Read a part of some bands in another size, as Pillow resizes the part of an image.
+
+    Pixels are averaged when the part shrinks and interpolated when it grows. A pixel without a value takes no part in
+    that, and one that is made of such pixels by more than half has none.
+
+    Args:
+        source: of `open_raster`.
+        bands: their numbers, from 0; (): all.
+        box: (left, top, right, bottom) in pixels.
+        size: (height, width) of the result.
+
+    Returns:
+        (bands, height, width), NaN where there is no value.
+    """
+    # GDAL would resize while it reads, but in the type of the file: means of whole numbers are rounded, also to float.
+    left, top, right, bottom = box
+    x_margin, y_margin = (math.ceil(max(1, span)) + 1 for span in ((right - left) / size[1], (bottom - top) / size[0]))
+    window = (
+        max(0, math.floor(left) - x_margin),
+        max(0, math.floor(top) - y_margin),
+        min(source.width, math.ceil(right) + x_margin),
+        min(source.height, math.ceil(bottom) + y_margin),
+    )
+    x = read_bands(source, bands, window)
+    inside = (left - window[0], top - window[1], right - window[0], bottom - window[1])
+    if inside == (0, 0, size[1], size[0]) and x.shape[1:] == size:
+        return x
+    known = ~np.isnan(x)
+    if known.all():
+        return np.stack([_resize(band, inside, size) for band in x])
+    values = np.stack([_resize(band, inside, size) for band in np.where(known, x, np.float32(0))])
+    share = np.stack([_resize(band, inside, size) for band in known.astype(np.float32)])
+    out = np.full_like(values, np.nan)
+    np.divide(values, share, out=out, where=share >= 0.5)
+    return out
+
+
+def _resize(band: NDArray[np.float32], box: tuple[float, float, float, float], size: tuple[int, int]) -> NDArray:
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(band).resize(size[::-1], Image.Resampling.BILINEAR, box))
 
 
 def read_raster_labels(path: Path, ignore: int) -> NDArray[np.int32]:
