@@ -95,14 +95,14 @@ def count_runs(table: pd.DataFrame, found: dict[tuple[str, str], Cell], methods:
     draws = table["baseline"].groupby(level=0).count()
     never = [m for m in methods if not any(found[regime, m].gain.n for regime in REGIMES)]
     partly = [m for m in methods if m not in never and not is_complete(found, m)]
-    controlled = {r: sum(found[r, m].beyond.n > 2 for m in methods) for r in REGIMES}
+    runs = {m: [r for r in REGIMES if found[r, m].gain.n] for m in methods}
+    without = [m for m in methods if any(found[r, m].beyond.n < 3 for r in runs[m])]
     many = str(draws.min()) if draws.min() == draws.max() else f"{draws.min()} to {draws.max()}"
-    quoted = {name: ", ".join(f"`{m}`" for m in of) or "none" for name, of in (("never", never), ("partly", partly))}
-    return [
-        f"{many} draws of each regime. {len(methods) - len(never) - len(partly)} of {len(methods)} rows have run in all",
-        f"eight. In some only: {quoted['partly']}. Nowhere yet: {quoted['never']}. `mmanet` needs two available modalities, so",
-        f"it has no row. Placebos that have run: {', '.join(f'{r} {n}' for r, n in controlled.items())}.",
-    ]
+    whole = len(methods) - len(never) - len(partly)
+    said = f"{many} draws of each regime. {whole} of {len(methods)} rows have run in all eight."
+    lists = {"In some only": partly, "Nowhere yet": never, "Without a placebo in a regime": without}
+    gaps = [f"{what}: {', '.join(f'`{m}`' for m in of)}." for what, of in lists.items() if of]
+    return [said, *gaps, "`mmanet` needs two available modalities, so it has no row."]
 
 
 def show(cell: Cell) -> str:
