@@ -117,6 +117,7 @@ def describe_regimes(table: pd.DataFrame, found: dict[tuple[str, str], Cell], me
     """A table with a line for each regime: the question, baseline, teacher, and what helped, with or without reason."""
     head = ["regime", "question", "baseline", "teacher"]
     head += ["shown to help, more than the placebo", "shown to help, as the placebo does", "shown to harm"]
+    head += ["shown to gain more than the placebo, whatever the baseline"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for regime, conditions in REGIMES.items():
         of = {m: found[regime, m] for m in methods}
@@ -125,6 +126,7 @@ def describe_regimes(table: pd.DataFrame, found: dict[tuple[str, str], Cell], me
             [f"`{m}` {of[m].gain.mean:+.1f}" for m in best if of[m].beyond.low > 0],
             [f"`{m}` {of[m].gain.mean:+.1f}" for m in best if of[m].explained],
             [f"`{m}` {of[m].gain.mean:+.1f}" for m in of if of[m].shown and of[m].gain.mean < 0],
+            [f"`{m}` {of[m].beyond.mean:+.1f}" for m in sorted(of, key=lambda m: -of[m].beyond.mean) if of[m].taught],
         ]
         lead = interval(differences(table, regime, "teacher", "baseline")).mean
         shown = " | ".join(", ".join(names) or "–" for names in lists)

@@ -50,11 +50,13 @@ class Cell:
         gain: method − baseline.
         shown: whether the gain is not zero, after Holm over the methods of the regime.
         beyond: method − its placebo; without pairs where the placebo has not run.
+        taught: whether that is above zero, after Holm over the methods of the regime: the privileged sensor teaches.
     """
 
     gain: Interval
     shown: bool
     beyond: Interval
+    taught: bool
 
     @property
     def helps(self) -> bool:
@@ -76,8 +78,10 @@ def cells(table: pd.DataFrame, methods: Sequence[str]) -> dict[tuple[str, str], 
     out = {}
     for regime in REGIMES:
         found = {m: differences(table, regime, m, "baseline") for m in methods}
-        adjusted = holm([p_value(d) for d in found.values()])
-        for (m, d), p in zip(found.items(), adjusted):
-            beyond = differences(table, regime, m, f"{m}~placebo")
-            out[regime, m] = Cell(interval(d), bool(p < 0.05), interval(beyond))
+        beyond = {m: differences(table, regime, m, f"{m}~placebo") for m in methods}
+        p, p_beyond = (dict(zip(methods, holm([p_value(d) for d in each.values()]))) for each in (found, beyond))
+        for m in methods:
+            more = interval(beyond[m])
+            taught = bool(p_beyond[m] < 0.05 and more.mean > 0)
+            out[regime, m] = Cell(interval(found[m]), bool(p[m] < 0.05), more, taught)
     return out

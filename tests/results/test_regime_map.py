@@ -46,6 +46,7 @@ def test_a_gain_is_shown_and_its_placebo_explains_it_or_not(scripts: Any, made: 
     assert (kl.helps, kl.explained) == (True, False)
     assert (mers.helps, mers.explained) == (True, True)
     assert kl.beyond.low > 4 > mers.beyond.high
+    assert (kl.taught, mers.taught, found["closed-gap", "kl"].taught) == (True, False, False)
     assert not any(found["closed-gap", m].shown for m in METHODS)
     assert found["noisy-labels", "kl"].gain.n == 0  # not run
 
