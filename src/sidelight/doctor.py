@@ -26,7 +26,7 @@ EXTRAS = {
     "transformers": ("hf", "encoders hf:…: wav2vec2, BERT and VideoMAE from local folders"),
     "av": ("video", "videos and their audio tracks"),
     "soundfile": ("audio", "audio files"),
-    "rasterio": ("raster", "GeoTIFF and other .tif files"),
+    "rasterio": ("raster", "bands of GeoTIFF and .tif files"),
     "neurokit2": ("bio", "cleaning and features of EDA, ECG, EMG and PPG"),
 }
 """Package -> the extra that installs it, and what needs it."""

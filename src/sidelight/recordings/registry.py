@@ -68,8 +68,9 @@ def recording_type(config: Mapping[str, Any], where: str = "") -> RecordingType:
             f"{where}: {unknown('kind', name, RECORDING_TYPES)}" if where else unknown("kind", name, RECORDING_TYPES)
         )
     what, made_of = f"{where or 'a recording'} of kind {name!r}", RECORDING_TYPES[name]
-    needed = [f.name for f in fields(made_of) if f.default is MISSING and f.default_factory is MISSING]
-    if lost := [repr(setting) for setting in needed if setting not in given]:
+    known = {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(made_of)}
+    lost = [repr(setting) for setting, needed in known.items() if needed and setting not in given]
+    if lost and known.keys() >= given.keys():  # else a setting may be spelt wrongly, which is said first
         raise ConfigError(f"{what} needs a value of {' and '.join(lost)}")
     try:
         made = made_of(**read_arguments(made_of, given, what))
