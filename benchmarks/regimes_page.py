@@ -95,8 +95,7 @@ def count_runs(table: pd.DataFrame, found: dict[tuple[str, str], Cell], methods:
     draws = table["baseline"].groupby(level=0).count()
     never = [m for m in methods if not any(found[regime, m].gain.n for regime in REGIMES)]
     partly = [m for m in methods if m not in never and not is_complete(found, m)]
-    runs = {m: [r for r in REGIMES if found[r, m].gain.n] for m in methods}
-    without = [m for m in methods if any(found[r, m].beyond.n < 3 for r in runs[m])]
+    without = [m for m in methods if any(found[r, m].gain.n and found[r, m].beyond.n < 3 for r in REGIMES)]
     many = str(draws.min()) if draws.min() == draws.max() else f"{draws.min()} to {draws.max()}"
     whole = len(methods) - len(never) - len(partly)
     said = f"{many} draws of each regime. {whole} of {len(methods)} rows have run in all eight."

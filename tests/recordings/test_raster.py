@@ -216,6 +216,14 @@ def test_described(tiles: Path) -> None:
     assert settings["cover"] == {"kind": "raster", "channels": 1, "size": [12, 16]}
 
 
+def test_files_that_differ_are_said_when_a_folder_is_described(tiles: Path) -> None:
+    write(tiles.parent / "s2_3.tif", BANDS)
+    tiles.rename(tiles.parent / "metadata.csv")
+    _, found = describe_folder(tiles.parent, target=["label"], group="scene")
+    assert found["s2"].guesses == ["channels and size: files differ; those of the first one are written"]
+    assert found["s1"].guesses == []
+
+
 def test_a_folder_of_files_for_each_modality(tiles: Path, tmp_path: Path) -> None:
     study = tmp_path / "study"
     for m in ("s2", "s1"):
@@ -226,3 +234,11 @@ def test_a_folder_of_files_for_each_modality(tiles: Path, tmp_path: Path) -> Non
     prepare(make_reader("folder", {"group": "scene"}), study, tmp_path / "out")
     data = load(tmp_path / "out", impute="mean")
     assert {m: x.shape for m, x in data.inputs.items()} == {"s2": (12, 4, 12, 16), "s1": (12, 2, 6, 8)}
+
+
+def test_a_described_map_of_classes_is_the_target(tiles: Path) -> None:
+    table = pd.read_csv(tiles).drop(columns="label").rename(columns={"cover_file_name": "mask_file_name"})
+    table.to_csv(tiles.parent / "metadata.csv", index=False)
+    _, found = describe_folder(tiles.parent, {"s1": {"size": [12, 16]}}, target=["mask_file_name"], group="scene")
+    assert found["mask"].settings["kind"] == "labels"
+    assert load(tiles.parent, impute="mean").task == "segmentation"

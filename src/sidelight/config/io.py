@@ -85,10 +85,11 @@ def flatten(schema: type, tree: Mapping[Any, Any], prefix: str = "", warn: bool 
     """
     for key, value in current_names(tree, prefix, warn).items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and not _holds_names(schema, name):
-            yield from flatten(schema, value, f"{name}.", warn)
-        elif isinstance(value, Mapping):
-            yield find(schema, name).name, dict(value)
+        if isinstance(value, Mapping):
+            if _holds_names(schema, name):
+                yield find(schema, name).name, dict(value)
+            else:
+                yield from flatten(schema, value, f"{name}.", warn)
         elif value is not None or not _inside(schema, name):  # an empty section is allowed
             yield find(schema, name).name, value
 

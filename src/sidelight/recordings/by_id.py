@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from sidelight.errors import DataError
-from sidelight.utils.images import IMAGE_FILES
+from sidelight.utils.images import IMAGE_FILES, LABEL_FILES
 from sidelight.utils.rasters import RASTER_FILES
 
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
@@ -29,7 +29,7 @@ def suffixes_of(kind: str) -> tuple[str, ...]:
     """The suffixes of files that a kind of recording reads; () for one whose rows are no single files."""
     others: dict[str, tuple[str, ...]] = {
         "depth": IMAGE_FILES,
-        "labels": (*IMAGE_FILES, *RASTER_FILES),
+        "labels": LABEL_FILES,
         "text": (".txt", ".npy"),
         "audio": (*SOUNDS, *VIDEOS),
     }

@@ -18,7 +18,7 @@ from sidelight.recordings.image_files import check_eight_bits, check_single_chan
 from sidelight.recordings.lazy import LazyRows
 from sidelight.recordings.pictures import Picture
 from sidelight.utils.images import LARGEST, read_labels
-from sidelight.utils.rasters import RASTER_FILES, read_raster_labels
+from sidelight.utils.rasters import RASTER_FILES
 from sidelight.video.crop import CENTER_CROP, CropParams, crop_nearest
 
 NOT_SEEN = -2
@@ -74,14 +74,10 @@ class Labels(Picture):
 
     def _read_values(self, segment: Segment) -> NDArray[np.int32]:
         """(H, W) class values of the whole file."""
-        if segment.path.suffix.lower() in RASTER_FILES:
-            if self.colours:
-                raise ConfigError(
-                    f"{segment.path}: colours are read from .png files; a .tif has a class value per pixel"
-                )
-            return read_raster_labels(segment.path, self.ignore)
         if not self.colours:
-            return read_labels(segment.path).astype(np.int32)
+            return read_labels(segment.path, self.ignore).astype(np.int32)
+        if segment.path.suffix.lower() in RASTER_FILES:
+            raise ConfigError(f"{segment.path}: colours are read from .png files; a .tif has a class value per pixel")
         numbers = parse_colours(self.colours, "colours")
         return read_coloured_labels(segment.path, numbers, self.classes, self.ignore)
 

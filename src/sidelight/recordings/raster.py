@@ -36,7 +36,7 @@ class Raster(Picture):
         super().__post_init__()
         check_at_least(f"kind {self.kind!r}", 1, channels=self.channels)
         object.__setattr__(self, "pick", check_pick(self.pick, f"kind {self.kind!r}: pick"))
-        nested_pick(tuple(range(self.channels)), self.pick)
+        nested_pick(tuple(range(self.channels)), self.pick)  # raises for a band that no file has
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from sidelight.errors import DataError
 from sidelight.utils.files import check_file, unreadable
+from sidelight.utils.rasters import RASTER_FILES, read_raster_labels
 
 IMAGE_FILES = (".png", ".jpg", ".jpeg")
+LABEL_FILES = (*IMAGE_FILES, *RASTER_FILES)
 MOST_CHANNELS = 4
 """A last axis up to this length holds channels."""
 LARGEST = 9999
@@ -56,8 +58,15 @@ def read_image(path: Path) -> NDArray:
     return image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
 
 
-def read_labels(path: Path) -> NDArray:
-    """Read a .png as (H, W) class values: grey values, or palette indices. Raises DataError for colours."""
+def read_labels(path: Path, no_data: int = -1) -> NDArray:
+    """Read a .png or .tif as (H, W) class values; raises DataError for colours.
+
+    Args:
+        path: of a .png, grey values or palette indices, or a .tif with one band.
+        no_data: the value of pixels that a .tif marks as "no data".
+    """
+    if path.suffix.lower() in RASTER_FILES:
+        return read_raster_labels(path, no_data)
     labels = _open(path, {})
     if labels.ndim != 2 or labels.dtype.kind not in "iub":
         raise DataError(

@@ -122,8 +122,8 @@ def _resize(band: NDArray[np.float32], box: tuple[float, float, float, float], s
     return np.asarray(Image.fromarray(band).resize(size[::-1], Image.Resampling.BILINEAR, box))
 
 
-def read_raster_labels(path: Path, ignore: int) -> NDArray[np.int32]:
-    """Read the only band of a .tif file as (H, W) class values, `ignore` where the file says "no data"."""
+def read_raster_labels(path: Path, no_data: int) -> NDArray[np.int32]:
+    """Read the only band of a .tif file as (H, W) class values, `no_data` where the file says so."""
     with open_raster(path) as source:
         if source.count != 1 or np.dtype(source.dtypes[0]).kind not in "iu":
             raise DataError(
@@ -131,4 +131,4 @@ def read_raster_labels(path: Path, ignore: int) -> NDArray[np.int32]:
                 "class value per pixel"
             )
         values = source.read(1, masked=True)
-        return np.asarray(values.astype(np.int32).filled(ignore))
+        return np.asarray(values.astype(np.int32).filled(no_data))

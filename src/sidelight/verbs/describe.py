@@ -162,8 +162,6 @@ def _describe(folder: Path, table: pd.DataFrame, m: str, given: Mapping[str, Any
 
 
 def _guess_kind(suffixes: set[str], m: str, is_target: bool, folder: Path) -> str:
-    if is_target and suffixes <= {*RASTER_FILES}:
-        return "labels"
     kinds = {
         "image": IMAGE_FILES,
         "raster": RASTER_FILES,
@@ -174,7 +172,7 @@ def _guess_kind(suffixes: set[str], m: str, is_target: bool, folder: Path) -> st
     }
     for kind, known in kinds.items():
         if suffixes <= {*known}:
-            return "labels" if kind == "image" and is_target else kind
+            return "labels" if is_target and kind in ("image", "raster") else kind
     raise DataError(
         f"{folder / TABLE_FILE}: column {m + FILE!r} names files of {listed(sorted(suffixes))}; expected one kind: "
         f"images, videos, sound, arrays or tables. Say which: {m}.kind=frames for folders of images"
@@ -192,7 +190,11 @@ def _describe_images(files: Sequence[Path], given: Mapping[str, Any]) -> Guess:
 
 def _describe_rasters(files: Sequence[Path], given: Mapping[str, Any]) -> Guess:
     found = [describe_raster(path) for path in files]
-    told = [] if all(each == found[0] for each in found) else ["size: files differ; the first one's is written"]
+    told = (
+        []
+        if all(each == found[0] for each in found)
+        else ["channels and size: files differ; those of the first one are written"]
+    )
     return Guess(found[0], told)
 
 

@@ -20,8 +20,7 @@ from sidelight.data.sources.stack import stack_rows
 from sidelight.errors import DataError, unknown
 from sidelight.utils.array_files import load_array, load_arrays
 from sidelight.utils.delimited import missing
-from sidelight.utils.images import IMAGE_FILES, read_labels, stack_images
-from sidelight.utils.rasters import RASTER_FILES, read_raster_labels
+from sidelight.utils.images import LABEL_FILES, read_labels, stack_images
 from sidelight.utils.text_files import table_stem
 
 if TYPE_CHECKING:
@@ -198,7 +197,7 @@ def read_label_maps(raw: Raw, t: str, folder: Path | None, rows: Sequence[str]) 
     """(N, H, W) class values of a target that names a file per row; −1 in a row without a file."""
 
     def read(path: Path) -> NDArray:
-        labels = _read_label_map(path, t)
+        labels = read_labels(path) if path.suffix.lower() in LABEL_FILES else load_array(path, t)
         if labels.ndim != 2:
             raise DataError(f"{path} has shape {labels.shape}; expected (H, W), a class value per pixel")
         return labels
@@ -209,13 +208,6 @@ def read_label_maps(raw: Raw, t: str, folder: Path | None, rows: Sequence[str]) 
     maps = x[:, 0].astype(np.int32)
     maps[~present] = -1
     return maps
-
-
-def _read_label_map(path: Path, t: str) -> NDArray:
-    suffix = path.suffix.lower()
-    if suffix in RASTER_FILES:
-        return read_raster_labels(path, -1)
-    return read_labels(path) if suffix in IMAGE_FILES else load_array(path, t)
 
 
 def _add_files(raw: Raw, m: str, column: pd.Series, folder: Path | None, rows: Sequence[str], dense: bool) -> None:
